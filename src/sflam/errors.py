@@ -1,0 +1,58 @@
+"""Everything sflam raises on purpose.
+
+    SflamError                 shown as one line; exit code 2 on the command line
+    ├── ConfigError            a job or network file, or a --set, says something impossible
+    ├── ModelError             a model cannot be loaded, cut or adapted
+    ├── DataError              a dataset, column, file or partition cannot be used
+    ├── QuantizerError         a tensor cannot be encoded, or packed bytes cannot be decoded
+    ├── WireError              a body is malformed, too large, or not what was agreed
+    └── RunError               a run folder cannot be written, read or resumed
+
+Every message names the value, the limit and the fix. Each class is also a ``ValueError``: these are
+things a user can cause. Broken invariants of our own are ``assert``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SflamError(ValueError):
+    """Base of every error a user can cause."""
+
+
+class ConfigError(SflamError):
+    """One or several settings are wrong; ``problems`` lists them all."""
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class ModelError(SflamError):
+    """A model cannot be loaded, cut or adapted."""
+
+
+class DataError(SflamError):
+    """A dataset, column, file or partition cannot be used."""
+
+
+class QuantizerError(SflamError):
+    """A tensor cannot be encoded, or packed bytes cannot be decoded."""
+
+
+class WireError(SflamError):
+    """A body is malformed, too large, or not what was agreed."""
+
+
+class RunError(SflamError):
+    """A run folder cannot be written, read or resumed."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the sentence for a name that is not known, with the nearest known one when there is one."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f", did you mean {nearest[0]!r}?" if nearest else ""
+    return f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})"

@@ -1,0 +1,111 @@
+"""``[fleet]`` and ``[learn]``: who takes part, and how a round is run. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sflam.errors import ConfigError
+
+METHODS = ("sflam", "sfl-v1", "sfl-v2", "central")
+AGGREGATIONS = ("fedavg", "freeze-a", "residual")
+OPTIMIZERS = ("adamw", "adam", "sgd")
+STATES = ("reset", "keep")
+SERVER_UPDATES = ("sequential", "batched")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetSettings:
+    """Which devices exist and how many take part in a round.
+
+    Attributes:
+        devices: number of devices K.
+        selected: devices drawn per round without replacement; 0 takes all of them.
+        cuts: one cut per device, overriding ``model.cut``; empty gives every device ``model.cut``.
+    """
+
+    devices: int = 10
+    selected: int = 0
+    cuts: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.devices < 1:
+            problems.append(f"fleet.devices is {self.devices}; at least one device is needed")
+        if not 0 <= self.selected <= max(self.devices, 0):
+            problems.append(
+                f"fleet.selected is {self.selected}; it must be between 0 (all) and fleet.devices = {self.devices}"
+            )
+        if self.cuts and len(self.cuts) != self.devices:
+            problems.append(
+                f"fleet.cuts lists {len(self.cuts)} cuts for {self.devices} devices; give one per device, or none"
+            )
+        if any(cut < 0 for cut in self.cuts):
+            problems.append(f"fleet.cuts holds {min(self.cuts)}; every cut must be 0 or more")
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnSettings:
+    """How a round is run.
+
+    Attributes:
+        method: ``sflam`` (SFL-V1 with a quantized cut), ``sfl-v1``, ``sfl-v2``, ``central``.
+        server_update: for ``sfl-v2``: ``sequential`` steps the shared trunk device after device (classical),
+            ``batched`` takes one step on the summed gradients.
+        aggregation: ``fedavg`` averages A and B apart; ``freeze-a`` trains B only (exact); ``residual`` adds
+            mean(BA) - mean(B) mean(A) to the frozen weights (exact).
+        rounds: communication rounds.
+        local_epochs: passes over a device's own data per round; ignored when ``local_steps`` is set.
+        local_steps: mini-batches per device per round; 0 uses ``local_epochs``.
+        batch: mini-batch size on a device.
+        lr: learning rate.
+        optimizer: ``adamw``, ``adam`` or ``sgd``.
+        weight_decay: weight decay of the optimiser.
+        momentum: momentum of ``sgd``.
+        clip: per-device limit on the gradient norm of one side; 0 does not clip.
+        state: optimiser state across rounds: ``reset`` (as in FedAvg practice) or ``keep``.
+        device: ``cpu``, ``cuda``, or ``auto``.
+        canonical: one thread, fixed order: bit-equal results on one type of machine, slower.
+    """
+
+    method: str = "sflam"
+    server_update: str = "sequential"
+    aggregation: str = "fedavg"
+    rounds: int = 20
+    local_epochs: int = 1
+    local_steps: int = 0
+    batch: int = 16
+    lr: float = 3e-3
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    clip: float = 1.0
+    state: str = "reset"
+    device: str = "auto"
+    canonical: bool = False
+
+    def __post_init__(self) -> None:
+        problems = []
+        for key, allowed in (
+            ("method", METHODS),
+            ("server_update", SERVER_UPDATES),
+            ("aggregation", AGGREGATIONS),
+            ("optimizer", OPTIMIZERS),
+            ("state", STATES),
+            ("device", ("auto", "cpu", "cuda")),
+        ):
+            if getattr(self, key) not in allowed:
+                problems.append(f"learn.{key} is {getattr(self, key)!r}; choose one of {', '.join(allowed)}")
+        for key in ("rounds", "local_epochs", "batch"):
+            if getattr(self, key) < 1:
+                problems.append(f"learn.{key} is {getattr(self, key)}; it must be at least 1")
+        for key in ("local_steps", "weight_decay", "clip"):
+            if getattr(self, key) < 0:
+                problems.append(f"learn.{key} is {getattr(self, key)}; it must be 0 or more")
+        if not self.lr > 0:
+            problems.append(f"learn.lr is {self.lr}; it must be positive")
+        if not 0 <= self.momentum < 1:
+            problems.append(f"learn.momentum is {self.momentum}; it must be in [0, 1)")
+        if problems:
+            raise ConfigError(problems)

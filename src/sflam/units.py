@@ -1,0 +1,44 @@
+"""The only unit conversions in sflam: SI inside, dB, dBm and prefixes at the edge."""
+
+from __future__ import annotations
+
+import math
+
+BITS_PER_BYTE = 8
+
+
+def db_to_ratio(db: float) -> float:
+    """Return the power ratio 10^(db/10)."""
+    return float(10.0 ** (db / 10.0))
+
+
+def ratio_to_db(ratio: float) -> float:
+    """Return 10 log10(ratio) in dB; ``ratio`` must be positive."""
+    if ratio <= 0:
+        raise ValueError(f"a power ratio of {ratio} has no value in dB; it must be positive")
+    return 10.0 * math.log10(ratio)
+
+
+def dbm_to_watt(dbm: float) -> float:
+    """Return the power in W of ``dbm`` decibels above one milliwatt."""
+    return db_to_ratio(dbm - 30.0)
+
+
+def watt_to_dbm(watt: float) -> float:
+    """Return the power in dBm of ``watt`` W."""
+    return ratio_to_db(watt) + 30.0
+
+
+def bits_to_bytes(bits: int) -> int:
+    """Return the bytes that hold ``bits`` bits, rounded up."""
+    return -(-bits // BITS_PER_BYTE)
+
+
+def human_bytes(count: float) -> str:
+    """Return a byte count for people, decimal prefixes: ``1234567`` -> ``'1.23 MB'``."""
+    value, prefixes = float(count), ("B", "kB", "MB", "GB", "TB")
+    for prefix in prefixes:
+        if abs(value) < 1000 or prefix == prefixes[-1]:
+            return f"{value:.0f} B" if prefix == "B" else f"{value:.2f} {prefix}"
+        value /= 1000
+    raise AssertionError("unreachable")

@@ -1,0 +1,74 @@
+"""What a dataset is in sflam: frozen arrays, one row per sample, and a held-out part.
+
+N samples, H x W pixels, C channels, T tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["image", "text"]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled samples of one kind; the shapes are invariants, checked when it is made.
+
+    Attributes:
+        name: what to call it in reports.
+        kind: ``image`` or ``text``.
+        inputs: images as uint8 [N, H, W, C]; text as int64 token ids [N, T], padded on the right.
+        lengths: text only: valid tokens of each row, int32 [N], each in 1..T.
+        labels: int64 [N], each in 0..len(classes) - 1.
+        classes: the name of each label.
+    """
+
+    name: str
+    kind: Kind
+    inputs: NDArray[Any]
+    lengths: NDArray[np.int32] | None
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        axes, dtype = (4, np.uint8) if self.kind == "image" else (2, np.int64)
+        assert self.inputs.ndim == axes and self.inputs.dtype == dtype, (self.inputs.shape, self.inputs.dtype)
+        assert self.labels.shape == (len(self.inputs),) and self.labels.dtype == np.int64
+        if self.kind == "text":
+            assert self.lengths is not None and self.lengths.shape == self.labels.shape
+            assert self.lengths.dtype == np.int32
+        else:
+            assert self.lengths is None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.integer[Any]]) -> Dataset:
+        """Return the samples at ``indices`` [n], copied, in that order."""
+        return Dataset(
+            name=self.name,
+            kind=self.kind,
+            inputs=self.inputs[indices],
+            lengths=None if self.lengths is None else self.lengths[indices],
+            labels=self.labels[indices],
+            classes=self.classes,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A training part and a held-out part with the same classes.
+
+    Attributes:
+        train: what the devices share out among themselves.
+        test: what accuracy is measured on.
+        notes: sentences for the user about what was guessed or converted on the way; often empty.
+    """
+
+    train: Dataset
+    test: Dataset
+    notes: tuple[str, ...] = ()

@@ -154,7 +154,7 @@ def _lengths(
         return np.full(count, width, dtype=np.int32)
     if lengths.shape != (count,) or lengths.dtype.kind not in "iu":
         raise DataError(
-            f"{path}: 'lengths' is {lengths.dtype} {lengths.shape}; it must hold {count} integers, one per row"
+            f"{path}: 'lengths' is {lengths.dtype} {lengths.shape}; it must hold {count} integers"
         )
     if lengths.min() < 1 or lengths.max() > width:
         raise DataError(

@@ -1,0 +1,59 @@
+"""Write a file so that a crash leaves the old content or the new one, never a mixture.
+
+The order is the whole idea: write a temporary file beside the target, fsync it, rename it over the target
+(the commit point), fsync the folder, so that the rename itself survives a power cut.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CHUNK_BYTES = 1 << 20
+_TEMPORARY = ".tmp"
+
+
+def write_all(descriptor: int, body: bytes, *, chunk: int = CHUNK_BYTES) -> None:
+    """Write every byte of ``body`` to an open file descriptor; raises OSError (a full disk, for one)."""
+    view = memoryview(body)
+    while view:
+        view = view[os.write(descriptor, view[:chunk]) :]
+
+
+def replace_file(path: Path, body: bytes, *, chunk: int = CHUNK_BYTES) -> None:
+    """Make ``body`` the content of ``path``, all or nothing.
+
+    The parent folder must exist. Raises OSError; what was at ``path`` before is then untouched and the
+    temporary file is gone.
+    """
+    temporary = path.with_name(f".{path.name}{_TEMPORARY}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            write_all(descriptor, body, chunk=chunk)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` survive a power cut (a no-op where folders cannot be opened)."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files a killed process left in ``folder``; for the folder's one writer only."""
+    for leftover in folder.glob(f".*{_TEMPORARY}"):
+        leftover.unlink(missing_ok=True)

@@ -1,0 +1,160 @@
+"""Checkpoints that are whole or absent: one safetensors file each, committed by one rename.
+
+A state is a nested structure of dicts, lists, tuples, tensors and plain values. Its tensors are the file's
+tensors; everything else is a JSON skeleton in the file's metadata, beside the SHA-256 of the file (taken with
+sixty-four zeros in the hash's own place). Nothing is pickled, so a checkpoint from a stranger runs no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from sflam.durable import remove_leftovers, replace_file, sync_folder
+from sflam.errors import RunError
+
+KEPT = 2
+_NAME = re.compile(r"checkpoint-(\d{5,})\.safetensors")
+_SEAL = b'"sha256":"%b"'
+_BLANK = b"0" * 64
+
+
+def save(folder: Path, state: Mapping[Any, Any]) -> Path:
+    """Commit ``state`` as the newest checkpoint of ``folder`` and return its file; the one before it is kept.
+
+    Tensors of any device are stored by value: two names of one tensor load as two tensors. Raises RunError
+    when the disk refuses (the checkpoints from before are then untouched) and TypeError for a value that
+    cannot be stored.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    skeleton = json.dumps(_skeleton(state, tensors, "state"), allow_nan=False)
+    body = _sealed(safetensors.torch.save(tensors, {"skeleton": skeleton, "sha256": _BLANK.decode()}))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        found = checkpoints(folder)
+        path = folder / f"checkpoint-{_number(found[-1]) + 1 if found else 1:05d}.safetensors"
+        replace_file(path, body)
+        for old in [*found, path][:-KEPT]:
+            old.unlink(missing_ok=True)
+        sync_folder(folder)
+    except OSError as error:
+        raise RunError(
+            f"no checkpoint could be written to {folder}: {error.strerror}; "
+            "free space, or choose another run folder"
+        ) from error
+    return path
+
+
+def load(folder: Path) -> dict[Any, Any] | None:
+    """Return the newest state, its tensors on the CPU, or None when ``folder`` holds no checkpoint.
+
+    Raises RunError when the newest file is damaged: an older state is never taken silently.
+    """
+    found = checkpoints(folder)
+    if not found:
+        return None
+    path = found[-1]
+    try:
+        raw = path.read_bytes()
+        skeleton = _unsealed(raw)
+        tensors = safetensors.torch.load(raw)
+        state = _state(json.loads(skeleton), tensors)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}; make it readable, or delete it") from error
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        then = f"resume from {found[-2].name}" if len(found) > 1 else "start the run again"
+        raise RunError(f"{path} is damaged ({error}); delete that file to {then}") from error
+    assert isinstance(state, dict), "save takes a mapping"
+    return state
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoint files of ``folder``, oldest first; empty when there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), key=_number)
+
+
+def _number(path: Path) -> int:
+    found = _NAME.fullmatch(path.name)
+    assert found is not None, path
+    return int(found[1])
+
+
+def _header(body: bytes) -> bytes:
+    """Return the JSON header of a safetensors file: a little-endian uint64 gives its length."""
+    return body[8 : 8 + int.from_bytes(body[:8], "little")]
+
+
+def _sealed(body: bytes) -> bytes:
+    blank = _SEAL % _BLANK
+    assert _header(body).count(blank) == 1, "quotes inside the skeleton are escaped, so the seal is unique"
+    return body.replace(blank, _SEAL % hashlib.sha256(body).hexdigest().encode(), 1)
+
+
+def _unsealed(body: bytes) -> str:
+    """Return the skeleton once the hash holds; raises ValueError when it does not."""
+    header = _header(body)
+    try:
+        metadata = json.loads(header)["__metadata__"]
+        seal, skeleton = str(metadata["sha256"]).encode(), str(metadata["skeleton"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError("its header cannot be read") from None
+    if header.count(_SEAL % seal) != 1:
+        raise ValueError("its SHA-256 is not where it was written")
+    # The header comes first in the file, so the first occurrence is the header's.
+    actual = hashlib.sha256(body.replace(_SEAL % seal, _SEAL % _BLANK, 1)).hexdigest()
+    if actual.encode() != seal:
+        raise ValueError(f"its content has SHA-256 {actual[:12]}..., not {seal.decode()[:12]}...")
+    return skeleton
+
+
+def _skeleton(value: Any, tensors: dict[str, torch.Tensor], place: str) -> Any:
+    """Return ``value`` as JSON; tensors move to ``tensors``, and whatever JSON lacks is tagged."""
+    if isinstance(value, torch.Tensor):
+        name = f"{len(tensors)}:{place}"  # counted, since {"a.b": x} and {"a": {"b": x}} share a place
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) not in (str, int):
+                raise TypeError(f"{place} has the key {key!r}; a checkpoint's keys are strings or integers")
+        items = [[key, _skeleton(inner, tensors, f"{place}.{key}")] for key, inner in value.items()]
+        return {"dict": items}
+    if type(value) in (list, tuple):
+        items = [_skeleton(inner, tensors, f"{place}.{index}") for index, inner in enumerate(value)]
+        return items if type(value) is list else {"tuple": items}
+    if type(value) is float and not math.isfinite(value):
+        return {"float": str(value)}
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(
+        f"{place} is a {type(value).__name__}; a checkpoint holds tensors, plain values, lists and dicts"
+    )
+
+
+def _state(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_state(inner, tensors) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    [(tag, inner)] = value.items()
+    match tag:
+        case "tensor":
+            return tensors[inner]
+        case "dict":
+            return {key: _state(item, tensors) for key, item in inner}
+        case "tuple":
+            return tuple(_state(item, tensors) for item in inner)
+        case "float":
+            return float(inner)
+    raise ValueError(f"the skeleton holds an unknown {tag!r}")

@@ -1,0 +1,295 @@
+"""One job: every section's settings, read from TOML and ``--set``, checked together.
+
+Precedence: ``--set section.key=value`` over the file over the defaults in the dataclasses. Each section is
+the settings dataclass of its room; nothing here knows a single key, so a new setting needs no change here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sflam.data.settings import DataSettings
+from sflam.errors import ConfigError, unknown
+from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.model.settings import ModelSettings
+from sflam.quant.settings import QuantSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that decides a run.
+
+    Attributes:
+        seed: the one seed; every random draw derives its own stream from it.
+        model: which model, where it is cut, what is trained.
+        data: which data, and how devices share it.
+        fleet: which devices exist and take part.
+        quant: how what crosses the cut is quantized.
+        learn: how a round is run.
+    """
+
+    seed: int = 0
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    fleet: FleetSettings = field(default_factory=FleetSettings)
+    quant: QuantSettings = field(default_factory=QuantSettings)
+    learn: LearnSettings = field(default_factory=LearnSettings)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
+
+
+def load(path: Path | None, overrides: Sequence[str] = ()) -> Job:
+    """Read a job file and apply ``overrides``; None starts from the defaults.
+
+    Args:
+        path: a TOML file with a section per dataclass of ``Job``.
+        overrides: ``section.key=value`` strings, later ones winning; the value is TOML, and a bare word
+            is a string.
+
+    Raises:
+        ConfigError: the file cannot be read or is not TOML (one problem), or settings are unknown, of a
+            wrong type or impossible (all such problems of all sections together).
+    """
+    values = {} if path is None else _read(path)
+    problems = _apply(values, overrides)
+    job, more = _build(values)
+    if problems or more or job is None:
+        raise ConfigError([*problems, *more])
+    return job
+
+
+def to_toml(job: Job) -> str:
+    """Return TOML that ``load`` reads back to an equal job; settings that are None are left out."""
+    lines, sections = [], []
+    for name in _types(Job):
+        value = getattr(job, name)
+        if dataclasses.is_dataclass(value):
+            keys = [(item.name, getattr(value, item.name)) for item in dataclasses.fields(value)]
+            body = [f"{key} = {_toml(inner)}" for key, inner in keys if inner is not None]
+            sections.append("\n".join([f"[{name}]", *body]))
+        else:
+            lines.append(f"{name} = {_toml(value)}")
+    return "\n\n".join(["\n".join(lines), *sections]) + "\n"
+
+
+def digest(job: Job) -> str:
+    """Return twelve hexadecimal digits that are equal for equal jobs, on every machine."""
+    text = json.dumps(dataclasses.asdict(job), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"job file {path} cannot be read: {error.strerror}; give the path of a TOML file"
+        ) from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"job file {path}, line {line}: not UTF-8 text; save the file as UTF-8") from error
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason, place = str(error), ""
+        if found := re.search(r" \(at (.+)\)$", reason):
+            place = f", line {text.count(chr(10)) + 1}" if "end of" in found[1] else f", {found[1]}"
+            reason = reason[: found.start()]
+        raise ConfigError(f"job file {path}{place}: not valid TOML: {reason}") from error
+
+
+def _apply(values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Write the overrides into ``values`` in place and return the problems of those that cannot be read."""
+    problems = []
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        keys = [key.strip() for key in name.split(".")]
+        if not equals or not all(keys):
+            problems.append(f"--set {override!r} is not an assignment; write section.key=value")
+            continue
+        target: Any = values
+        for key in keys[:-1]:
+            target = target.setdefault(key, {})
+            if not isinstance(target, dict):
+                break
+        if isinstance(target, dict):
+            target[keys[-1]] = _value(text)
+        else:
+            problems.append(f"--set {override!r} names a key inside a plain value; write section.key=value")
+    return problems
+
+
+def _value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text.strip()
+    return parsed["value"] if parsed.keys() == {"value"} else text.strip()
+
+
+def _build(values: Mapping[str, Any]) -> tuple[Job | None, list[str]]:
+    """Return the job, or None, and every problem found."""
+    hints = _types(Job)
+    sections: dict[str, type] = {
+        name: hint
+        for name, hint in hints.items()
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type)
+    }
+    built: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in values.items():
+        if name not in hints:
+            kind = "section" if isinstance(value, dict) else "setting"
+            problems.append(_belongs(name, sections) or unknown(kind, name, hints))
+        elif name not in sections:
+            built[name], problem = _typed(name, hints[name], value)
+            problems += problem
+        elif not isinstance(value, dict):
+            problems.append(f"{name} is {value!r}, but it is a section; write its settings under [{name}]")
+        else:
+            built[name], problem = _section(name, sections[name], value, sections)
+            problems += problem
+    if problems:
+        return None, problems
+    try:
+        return Job(**built), []
+    except ConfigError as error:
+        return None, error.problems
+
+
+def _section(
+    name: str, kind: type, values: Mapping[str, Any], sections: Mapping[str, type]
+) -> tuple[Any, list[str]]:
+    """Return the section's settings, or None, and every problem of the section."""
+    hints = _types(kind)
+    good: dict[str, Any] = {}
+    suspects: set[str] = set()
+    problems: list[str] = []
+    for key, value in values.items():
+        if key in hints:
+            typed, wrong = _typed(f"{name}.{key}", hints[key], value)
+            if wrong:
+                problems += wrong
+                suspects.add(key)
+            else:
+                good[key] = typed
+        else:
+            suspects |= {key, *difflib.get_close_matches(key, hints, n=1)}
+            problems.append(_belongs(key, sections, name) or unknown(f"key of [{name}]", key, hints))
+    try:
+        return kind(**good), problems
+    except ConfigError as error:
+        # A default stands in for each refused key: what is only wrong because of that default is not said.
+        said = [
+            text
+            for text in error.problems
+            if not any(re.search(rf"\b{re.escape(key)}\b", text) for key in suspects)
+        ]
+        return None, problems + said
+
+
+def _belongs(key: str, sections: Mapping[str, type], here: str = "") -> str | None:
+    """Return the sentence for a known key that stands in the wrong section."""
+    homes = [f"[{name}]" for name, kind in sections.items() if key in _types(kind)]
+    place = f"in [{here}]" if here else "at the top of the file"
+    return f"{key} stands {place}; it belongs in {' or '.join(homes)}" if homes else None
+
+
+def _types(kind: type) -> dict[str, Any]:
+    """Return name -> type of the settings of a dataclass."""
+    hints = typing.get_type_hints(kind)
+    return {item.name: hints[item.name] for item in dataclasses.fields(kind) if item.init}
+
+
+def _typed(name: str, hint: Any, value: Any) -> tuple[Any, list[str]]:
+    """Return ``value`` as ``hint``, or the problem: int serves as float, list as tuple, no bool as int."""
+    try:
+        return _convert(hint, value), []
+    except _WrongType as wrong:
+        reason = f" ({wrong})" if str(wrong) else ""
+        return None, [f"{name} is {_shown(value)}{reason}; it must be {_named(hint)}"]
+
+
+class _WrongType(Exception):
+    """A value does not have the type of its setting."""
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        for choice in typing.get_args(hint):
+            try:
+                return _convert(choice, value)
+            except _WrongType:
+                continue
+    elif typing.get_origin(hint) is tuple:
+        if isinstance(value, list | tuple):
+            return tuple(_convert(typing.get_args(hint)[0], item) for item in value)
+    elif hint is float:
+        if type(value) in (int, float) and _is_finite(value):
+            return float(value)
+    elif hint is str:
+        if isinstance(value, str):
+            if any("\ud800" <= letter <= "\udfff" for letter in value):
+                raise _WrongType("not valid Unicode")
+            return value
+    elif hint in (int, bool) and type(value) is hint:
+        return value
+    raise _WrongType
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the largest float
+        return False
+
+
+def _named(hint: Any) -> str:
+    """Return the type in a user's words."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return " or ".join(_named(choice) for choice in typing.get_args(hint) if choice is not types.NoneType)
+    if typing.get_origin(hint) is tuple:
+        return f"a list, each item {_named(typing.get_args(hint)[0])}"
+    return {
+        int: "a whole number",
+        float: "a finite number",
+        bool: "true or false",
+        str: "text in quotes",
+    }[hint]
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = _toml(value)
+    except TypeError:
+        text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, but for the delete character, which TOML wants escaped too.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    raise TypeError(f"no TOML for {type(value).__name__}")

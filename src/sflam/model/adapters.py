@@ -1,0 +1,126 @@
+"""LoRA through peft, attached to the whole model before it is cut, so that names survive the cut."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from sflam.errors import ModelError, unknown
+from sflam.model.backbone import Backbone
+from sflam.model.families import blocks_of
+from sflam.model.settings import ModelSettings
+from sflam.seeds import derive
+
+PREFIX = "base_model.model."
+"""What peft puts before every name of the wrapped model, in memory and in saved adapters."""
+
+State = dict[str, Tensor]
+
+
+def attach(backbone: Backbone, settings: ModelSettings, *, seed: int = 0) -> PeftModel:
+    """Wrap the whole model with LoRA on the chosen linear layers and train its newly initialised head.
+
+    Args:
+        backbone: the model; it is modified in place by peft.
+        settings: rank, alpha, dropout and targets.
+        seed: seed of the run; A is drawn from its ``init`` stream, B starts at zero.
+
+    Raises:
+        ModelError: a target names no linear layer of the blocks.
+    """
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=target_pattern(backbone, settings.targets),
+        modules_to_save=list(backbone.fresh) or None,
+        # Conv1D (GPT-2) keeps its weight transposed; said here, peft need not warn and mend it.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in backbone.model.modules()),
+    )
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name it is retiring
+        torch.manual_seed(derive(seed, "init", 1))
+        model = get_peft_model(backbone.model, config)
+    model.peft_config["default"].base_model_name_or_path = backbone.name
+    if backbone.model.dtype == torch.bfloat16:
+        _master_precision(model)
+    return model
+
+
+def target_pattern(backbone: Backbone, targets: tuple[str, ...]) -> str:
+    """Return the regular expression of the full names of the adapted layers.
+
+    ``targets`` are last names (``q_proj``) or dotted ends (``attention.q_proj``); empty means every linear layer
+    of the blocks.
+    """
+    ends = sorted(
+        {
+            name
+            for block in blocks_of(backbone.model, backbone.family)
+            for name, module in block.named_modules()
+            if isinstance(module, nn.Linear | Conv1D)
+        }
+    )
+    chosen = []
+    for target in targets:
+        found = [end for end in ends if end == target or end.endswith(f".{target}")]
+        if not found:
+            raise ModelError(
+                unknown("model.targets entry", target, {end.rpartition(".")[2] for end in ends} | set(ends))
+            )
+        chosen += found
+    family = backbone.family
+    path = re.escape(f"{family.base}.{family.blocks}")
+    return rf"{path}\.\d+\.(?:{'|'.join(re.escape(end) for end in sorted(set(chosen)) or ends)})"
+
+
+def state_of(model: PeftModel) -> State:
+    """Return a copy of every trained tensor by peft's name (``PREFIX`` + module + ``lora_A.weight`` ...)."""
+    return {name: tensor.detach().clone() for name, tensor in _trained(model).items()}
+
+
+def load_state(model: PeftModel, state: Mapping[str, Tensor]) -> None:
+    """Write ``state`` (as from :func:`state_of`) into the model in place."""
+    own = _trained(model)
+    assert own.keys() == state.keys(), sorted(own.keys() ^ state.keys())
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(state[name])
+
+
+def save(model: PeftModel, folder: Path) -> None:
+    """Write ``folder`` so that plain ``PeftModel.from_pretrained(base, folder)`` loads it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def reopen(backbone: Backbone, folder: Path) -> PeftModel:
+    """Return the whole model with the adapter saved in ``folder``; raises ModelError when it does not fit."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return PeftModel.from_pretrained(backbone.model, str(folder))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"the adapter in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _trained(model: PeftModel) -> State:
+    # Left to itself, peft asks the hub whether the vocabulary has grown.
+    state: State = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return state
+
+
+def _master_precision(model: Any) -> None:
+    """Keep what is trained in float32 while the frozen weights are bfloat16."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()

@@ -1,0 +1,37 @@
+"""The loss of each device's rows in one batch, equal to the Hugging Face class's own on those rows.
+
+Shapes: R rows of G groups, T tokens, C classes, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sflam.model.families import CAUSAL
+
+IGNORED = -100
+"""The label that counts for nothing, as everywhere in Hugging Face."""
+
+
+def group_losses(task: str, logits: Tensor, labels: Tensor, counts: tuple[int, ...]) -> Tensor:
+    """Return [G], the mean loss of each group of consecutive rows.
+
+    Args:
+        task: a key of ``Family.tasks``.
+        logits: [R,C], or [R,T,V] for a language model.
+        labels: [R], or [R,T] with ``IGNORED`` on padding for a language model (unshifted; shifted here, once).
+        counts: rows of each group.
+    """
+    if task == CAUSAL:
+        # The Hugging Face loss is in float32 whatever the model's precision; so is this one.
+        logits, targets = logits[:, :-1].float(), labels[:, 1:]
+    else:
+        logits, targets = logits.unsqueeze(1), labels.unsqueeze(1)
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED)
+    valid = (targets != IGNORED).to(losses.dtype)
+    group = torch.repeat_interleave(torch.tensor(counts)).to(losses.device)
+    zeros = losses.new_zeros(len(counts))
+    total = zeros.index_add(0, group, losses.view(targets.shape).sum(1))
+    return total / zeros.index_add(0, group, valid.sum(1))

@@ -1,0 +1,243 @@
+"""Cutting an adapted model: the device keeps the embedding and the first blocks, the server the rest.
+
+A segment is made of the Hugging Face model's own modules; its frozen tensors are shared with the whole model, its
+trained ones live in an :class:`AdapterStack` with one row per device. Composition equals the whole model for every
+cut 0..L; devices with different cuts may share one pass.
+
+Shapes: R rows (samples of several devices), T tokens, d hidden size.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor, nn
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+
+from sflam.errors import ModelError
+from sflam.model.adapters import PREFIX
+from sflam.model.backbone import Backbone
+from sflam.model.families import Family, Finish, blocks_of
+from sflam.model.lora import Layout, Rows, StackedLinear, StackedLoRA
+from sflam.model.stack import AdapterStack
+
+
+class Segment(nn.Module):
+    """Some named modules of a whole model, with stacked adapters.
+
+    Attributes:
+        stack: the trained numbers, one row per copy.
+        layout: the rows of the batch in flight.
+        parts: the modules outside the blocks, by their last name (``embeddings``, ``classifier`` ...).
+        blocks: the blocks held, by absolute index.
+    """
+
+    def __init__(
+        self, backbone: Backbone, names: Iterable[str], held: range, copies: int, frozen_a: bool
+    ) -> None:
+        super().__init__()
+        family, config = backbone.family, backbone.model.config
+        self.family: Family = family
+        self.config = config
+        self.held = held
+        self.layout = Layout()
+        self.parts = nn.Module()
+        self.blocks = nn.ModuleDict()
+        pieces: dict[str, nn.Module] = {name: backbone.model.get_submodule(name) for name in names}
+        path = f"{family.base}.{family.blocks}"
+        pieces |= {f"{path}.{index}": blocks_of(backbone.model, family)[index] for index in held}
+        memo = _shared(backbone.model)
+        shells = {name: copy.deepcopy(piece, memo) for name, piece in pieces.items()}
+        initial: dict[str, Tensor] = {}
+        for name, shell in shells.items():
+            initial |= _trained(f"{PREFIX}{name}", shell, frozen_a)
+        device = next(backbone.model.parameters()).device
+        self.stack = AdapterStack(initial, copies, device)
+        for name, shell in shells.items():
+            shell = self._stacked(f"{PREFIX}{name}", shell)
+            if name.startswith(f"{path}."):
+                self.blocks[name.rpartition(".")[2]] = shell
+            else:
+                self.parts.add_module(name.rpartition(".")[2], shell)
+
+    def _stacked(self, name: str, module: nn.Module) -> nn.Module:
+        """Return ``module`` with every adapted layer replaced by its stacked form."""
+        tensors = self.stack.tensors
+        if isinstance(module, LoraLayer):
+            frozen = module.lora_A["default"].weight.detach().unsqueeze(0)  # type: ignore[operator]
+            return StackedLoRA(
+                module.get_base_layer(),
+                tensors.get(f"{name}.lora_A.weight", frozen),
+                tensors[f"{name}.lora_B.weight"],
+                module.scaling["default"],
+                getattr(module.lora_dropout["default"], "p", 0.0),
+                self.layout,
+            )
+        if isinstance(module, ModulesToSaveWrapper):
+            return StackedLinear(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), self.layout)
+        for child, inner in list(module.named_children()):
+            setattr(module, child, self._stacked(f"{name}.{child}", inner))
+        return module
+
+    def run(self, index: int, hidden: Tensor, mask: Any) -> Tensor:
+        """Run one block: [R,T,d] -> [R,T,d]."""
+        out = self.blocks[str(index)](hidden, attention_mask=mask)
+        return out[0] if isinstance(out, tuple) else out
+
+    def mask(self, hidden: Tensor, lengths: Tensor | None) -> Any:
+        """Rebuild the attention mask of [R,T,d] from lengths [R]; None means every row is full."""
+        padding = None if lengths is None else valid_tokens(lengths, hidden.shape[1])
+        if self.family.causal:
+            return create_causal_mask(
+                config=self.config, inputs_embeds=hidden, attention_mask=padding, past_key_values=None
+            )
+        return create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=padding)
+
+    def names(self, cut: int | None = None) -> list[str]:
+        """Return the names of the trained tensors; with ``cut``, those that a device cut there really has."""
+        return list(self.stack.slots) if cut is None else [n for n in self.stack.slots if self.holds(n, cut)]
+
+    def holds(self, name: str, cut: int) -> bool:
+        """Whether this side holds the trained tensor ``name`` for a device cut at ``cut``."""
+        raise NotImplementedError
+
+    def block_of(self, name: str) -> int | None:
+        """Return the index of the block a trained tensor belongs to, or None outside the blocks."""
+        path = f"{PREFIX}{self.family.base}.{self.family.blocks}."
+        return int(name[len(path) :].partition(".")[0]) if name.startswith(path) else None
+
+
+class DeviceSegment(Segment):
+    """Embedding and blocks before the cut."""
+
+    def __init__(self, backbone: Backbone, cut: int, copies: int = 1, *, frozen_a: bool = False) -> None:
+        """Hold blocks 0..``cut``-1 with ``copies`` rows of adapters."""
+        family = backbone.family
+        names = [f"{family.base}.{name}" for name in family.front]
+        super().__init__(backbone, names, range(cut), copies, frozen_a)
+
+    def forward(self, inputs: Mapping[str, Tensor], lengths: Tensor | None, cut: int, rows: Rows) -> Tensor:
+        """Return the activations at ``cut``, [R,T,d], of a batch laid out as ``rows``."""
+        self.layout.rows = rows
+        hidden = self.family.embed(self.parts, inputs)
+        mask = self.mask(hidden, lengths) if cut else None
+        for index in range(cut):
+            hidden = self.run(index, hidden, mask)
+        return hidden
+
+    def holds(self, name: str, cut: int) -> bool:
+        """Whether a device cut at ``cut`` trains ``name`` itself."""
+        block = self.block_of(name)
+        return block is not None and block < cut
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Rows that enter the server at one cut.
+
+    Attributes:
+        cut: the block they enter at.
+        hidden: [r,T,d] their activations.
+        rows: the layout of all rows from this cut on, these last.
+    """
+
+    cut: int
+    hidden: Tensor
+    rows: Rows
+
+
+class ServerSegment(Segment):
+    """Blocks from the lowest cut on, final norm and head."""
+
+    def __init__(self, backbone: Backbone, cut: int, copies: int = 1, *, frozen_a: bool = False) -> None:
+        """Hold blocks ``cut``..L-1, norm and head with ``copies`` rows of adapters."""
+        family = backbone.family
+        names = [f"{family.base}.{name}" for name in family.back] + list(backbone.head.head)
+        super().__init__(backbone, names, range(cut, backbone.depth), copies, frozen_a)
+        self.finish: Finish = backbone.head.finish
+        self.depth = backbone.depth
+
+    def forward(self, arrivals: Sequence[Arrival], lengths: Tensor | None) -> Tensor:
+        """Return the logits of all rows.
+
+        Args:
+            arrivals: in order of their cuts, all padded to the same T.
+            lengths: [R] valid tokens of every row in the order of arrival; None when all are full.
+        """
+        pending = list(arrivals)
+        hidden = pending[0].hidden.new_empty(0)
+        mask: Any = None
+        for index in range(pending[0].cut, self.depth + 1):
+            if pending and pending[0].cut == index:
+                arrival = pending.pop(0)
+                hidden = torch.cat([hidden, arrival.hidden]) if hidden.numel() else arrival.hidden
+                self.layout.rows = arrival.rows
+                mask = self.mask(hidden, None if lengths is None else lengths[: len(hidden)])
+            if index < self.depth:
+                hidden = self.run(index, hidden, mask)
+        return self.finish(self.parts, hidden, lengths)
+
+    def holds(self, name: str, cut: int) -> bool:
+        """Whether the server trains ``name`` for a device cut at ``cut``."""
+        block = self.block_of(name)
+        return block is None or block >= cut
+
+
+def split(
+    backbone: Backbone, model: PeftModel, cuts: Sequence[int], *, shared: bool = False, frozen_a: bool = False
+) -> tuple[DeviceSegment, ServerSegment]:
+    """Cut an adapted model for devices with the given cuts.
+
+    Args:
+        backbone: what was adapted.
+        model: its peft wrapper; peft put the adapters inside ``backbone.model`` in place.
+        cuts: blocks kept by each device, one entry a device.
+        shared: one server copy for all devices (SFL-V2) instead of one each (SFL-V1).
+        frozen_a: keep every A at its common start and train B only.
+
+    Raises:
+        ModelError: a cut outside 0..L.
+    """
+    assert model.get_base_model() is backbone.model
+    for cut in cuts:
+        if not 0 <= cut <= backbone.depth:
+            raise ModelError(
+                f"cut {cut} is out of range: model {backbone.name!r} has {backbone.depth} blocks, so model.cut must "
+                f"be between 0 (only the embedding on the device) and {backbone.depth} (every block)"
+            )
+    device = DeviceSegment(backbone, max(cuts), len(cuts), frozen_a=frozen_a)
+    server = ServerSegment(backbone, min(cuts), 1 if shared else len(cuts), frozen_a=frozen_a)
+    return device, server
+
+
+def valid_tokens(lengths: Tensor, width: int) -> Tensor:
+    """Return the [R,T] 0/1 mask of valid tokens of right-padded rows."""
+    return (torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]).long()
+
+
+def _shared(model: nn.Module) -> dict[int, Any]:
+    """Return a deepcopy memo that copies modules but keeps their tensors and config common."""
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    memo[id(model.config)] = model.config
+    return memo
+
+
+def _trained(name: str, module: nn.Module, frozen_a: bool) -> dict[str, Tensor]:
+    """Return the trained tensors below ``module`` by peft's names."""
+    found: dict[str, Tensor] = {}
+    for inner, layer in module.named_modules(prefix=name):
+        if isinstance(layer, LoraLayer):
+            if not frozen_a:
+                found[f"{inner}.lora_A.weight"] = layer.lora_A["default"].weight.detach()  # type: ignore[operator, union-attr, assignment]
+            found[f"{inner}.lora_B.weight"] = layer.lora_B["default"].weight.detach()  # type: ignore[operator, union-attr, assignment]
+        elif isinstance(layer, ModulesToSaveWrapper):
+            saved: Any = layer.modules_to_save["default"]
+            found |= {f"{inner}.{key}": tensor.detach() for key, tensor in saved.named_parameters()}
+    return found

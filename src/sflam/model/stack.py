@@ -1,0 +1,100 @@
+"""The trained numbers of K copies of one segment, side by side.
+
+One matrix ``values [K, P]`` holds everything: row k is all that device k trains, and every adapter tensor is a
+leaf view ``[K, *shape]`` into its columns, which the forward uses. The optimiser sees another set of leaf views,
+one per row. So one batched forward and backward serves all devices, while each keeps its own optimiser state, and
+a row without a gradient does not move.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one named tensor lives in a row: ``columns`` of the matrix, seen as ``shape``."""
+
+    columns: slice
+    shape: torch.Size
+
+
+class AdapterStack:
+    """``K`` rows of trained numbers with named slots.
+
+    Attributes:
+        values: [K, P] the numbers.
+        grads: [K, P] their gradients of the current step.
+        slots: name -> Slot.
+        tensors: name -> [K, *shape] leaf view of ``values``, what the forward uses.
+        rows: K leaf views [P] of ``values``, what an optimiser is given.
+    """
+
+    def __init__(self, initial: Mapping[str, Tensor], copies: int, device: torch.device | str = "cpu") -> None:
+        """Lay out ``copies`` equal rows from ``initial`` (name -> tensor)."""
+        self.slots: dict[str, Slot] = {}
+        start = 0
+        for name, tensor in initial.items():
+            self.slots[name] = Slot(slice(start, start + tensor.numel()), tensor.shape)
+            start += tensor.numel()
+        dtype = next((tensor.dtype for tensor in initial.values()), torch.float32)
+        self.values = torch.zeros(copies, start, dtype=dtype, device=device)
+        self.grads = torch.zeros_like(self.values)
+        self.tensors = {
+            name: self.values[:, slot.columns].view(copies, *slot.shape).requires_grad_()
+            for name, slot in self.slots.items()
+        }
+        self.rows = [row.requires_grad_() for row in self.values.unbind()]
+        for row in range(copies):
+            self.write(row, initial)
+
+    @property
+    def copies(self) -> int:
+        """Number of rows K."""
+        return len(self.values)
+
+    def size(self, names: Sequence[str] | None = None) -> int:
+        """Return how many numbers of a row the named slots hold; all of them by default."""
+        chosen = self.slots if names is None else names
+        return sum(math.prod(self.slots[name].shape) for name in chosen)
+
+    def read(self, row: int) -> dict[str, Tensor]:
+        """Return a copy of one row, name -> tensor."""
+        return {name: self.values[row, s.columns].view(s.shape).clone() for name, s in self.slots.items()}
+
+    @torch.no_grad()
+    def write(self, row: int, state: Mapping[str, Tensor]) -> None:
+        """Overwrite the slots of one row that ``state`` names."""
+        for name, slot in self.slots.items():
+            if name in state:
+                self.values[row, slot.columns] = state[name].reshape(-1).to(self.values)
+
+    def clear(self) -> None:
+        """Forget all gradients, before a step."""
+        self.grads.zero_()
+
+    def backward(
+        self, output: Tensor, grad_output: Tensor | None = None, inputs: Sequence[Tensor] = ()
+    ) -> list[Tensor | None]:
+        """Add the gradients of ``output`` to ``grads``; return those of ``inputs``, as torch.autograd.grad does."""
+        wanted = [*inputs, *self.tensors.values()]
+        found = torch.autograd.grad(output, wanted, grad_output, allow_unused=True)
+        for slot, grad in zip(self.slots.values(), found[len(inputs) :], strict=True):
+            if grad is not None:
+                self.grads[:, slot.columns] += grad.reshape(self.copies, -1)
+        return list(found[: len(inputs)])
+
+    def hand_out(self, active: Sequence[int], clip: float = 0.0) -> None:
+        """Give each active row its gradient, clipped to norm ``clip`` (0: not clipped), and the others none."""
+        if clip and active:
+            norms = torch.linalg.vector_norm(self.grads, dim=1, keepdim=True)
+            self.grads.mul_((clip / (norms + 1e-6)).clamp(max=1.0))  # per row, as clip_grad_norm_ does for one
+        for row in self.rows:
+            row.grad = None
+        for index in active:
+            self.rows[index].grad = self.grads[index]

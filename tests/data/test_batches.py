@@ -1,0 +1,67 @@
+"""Mini-batches: complete passes, ragged last batch kept, exact step counts, reproducible."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sflam.data.batches import batches, epoch_order, round_batches
+
+
+@given(
+    count=st.integers(1, 60), size=st.integers(1, 70), epochs=st.integers(1, 4), seed=st.integers(0, 2**32)
+)
+def test_every_pass_sees_every_sample_once(count: int, size: int, epochs: int, seed: int) -> None:
+    indices = np.arange(100, 100 + count)
+    drawn = batches(indices, size, np.random.default_rng(seed), epochs=epochs)
+    per_pass = -(-count // size)
+    assert len(drawn) == epochs * per_pass
+    for epoch in range(epochs):
+        one = drawn[epoch * per_pass : (epoch + 1) * per_pass]
+        assert [len(batch) for batch in one[:-1]] == [size] * (per_pass - 1)
+        assert np.array_equal(np.sort(np.concatenate(one)), indices)
+
+
+@given(count=st.integers(1, 60), size=st.integers(1, 70), steps=st.integers(1, 40))
+def test_exactly_so_many_steps(count: int, size: int, steps: int) -> None:
+    drawn = batches(np.arange(count), size, np.random.default_rng(0), steps=steps)
+    assert len(drawn) == steps and all(1 <= len(batch) <= min(size, count) for batch in drawn)
+    uses = np.bincount(np.concatenate(drawn), minlength=count)
+    assert uses.max() - uses.min() <= 1  # no sample comes again before the pass is over
+
+
+def test_a_ragged_last_batch_is_kept() -> None:
+    drawn = batches(np.arange(10), 4, np.random.default_rng(0))
+    assert [len(batch) for batch in drawn] == [4, 4, 2]
+
+
+def test_fewer_samples_than_a_batch_give_one_smaller_batch() -> None:
+    drawn = batches(np.arange(3), 16, np.random.default_rng(0))
+    assert [sorted(batch) for batch in drawn] == [[0, 1, 2]]
+
+
+def test_a_batch_of_one_and_a_device_without_samples() -> None:
+    assert [len(batch) for batch in batches(np.arange(3), 1, np.random.default_rng(0))] == [1, 1, 1]
+    assert batches(np.arange(0), 4, np.random.default_rng(0), steps=5) == []
+
+
+def test_passes_are_reshuffled() -> None:
+    first, second = batches(np.arange(50), 50, np.random.default_rng(0), epochs=2)
+    assert not np.array_equal(first, second)
+
+
+def test_round_and_device_name_the_stream() -> None:
+    def drawn(seed: int, round: int, device: int) -> list[int]:
+        parts = round_batches(np.arange(40), 8, seed=seed, round=round, device=device)
+        return [int(index) for index in np.concatenate(parts)]
+
+    assert drawn(1, 2, 3) == drawn(1, 2, 3)
+    others = [drawn(2, 2, 3), drawn(1, 3, 3), drawn(1, 2, 4), drawn(1, 3, 2)]
+    assert drawn(1, 2, 3) not in others
+
+
+def test_epoch_order_is_a_permutation_per_position() -> None:
+    order = epoch_order(30, 0, 1)
+    assert np.array_equal(np.sort(order), np.arange(30))
+    assert np.array_equal(order, epoch_order(30, 0, 1)) and not np.array_equal(order, epoch_order(30, 0, 2))

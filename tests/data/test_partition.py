@@ -1,0 +1,118 @@
+"""Partitions: every sample on exactly one device, minimum honoured, skew as asked, reproducible."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sflam.data.partition import class_counts, dirichlet, iid, partition
+from sflam.data.settings import DataSettings
+from sflam.data.sources import digits
+from sflam.errors import DataError
+
+Labels = NDArray[np.int64]
+
+
+def assert_partition(parts: list[Labels], samples: int, devices: int, minimum: int) -> None:
+    assert len(parts) == devices
+    assert min(len(part) for part in parts) >= minimum
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(samples))  # each sample exactly once
+    assert all(part.dtype == np.int64 and np.all(np.diff(part) > 0) for part in parts)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Labels, int, int]:
+    """Labels, devices and a minimum that together are possible, up to one device per sample."""
+    samples = draw(st.integers(1, 120))
+    classes = draw(st.integers(1, 12))
+    labels = np.random.default_rng(draw(st.integers(0, 2**32))).integers(0, classes, samples)
+    devices = draw(st.integers(1, samples))
+    return labels, devices, draw(st.integers(1, samples // devices))
+
+
+@settings(deadline=None, max_examples=200)
+@given(case=cases(), alpha=st.floats(0.01, 100.0), seed=st.integers(0, 2**32))
+def test_dirichlet_is_a_partition(case: tuple[Labels, int, int], alpha: float, seed: int) -> None:
+    labels, devices, minimum = case
+    parts = dirichlet(labels, devices, alpha, np.random.default_rng(seed), minimum)
+    assert_partition(parts, len(labels), devices, minimum)
+
+
+@settings(deadline=None)
+@given(case=cases(), seed=st.integers(0, 2**32))
+def test_iid_is_a_partition_of_equal_parts(case: tuple[Labels, int, int], seed: int) -> None:
+    labels, devices, minimum = case
+    parts = iid(labels, devices, np.random.default_rng(seed), minimum)
+    assert_partition(parts, len(labels), devices, minimum)
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("alpha", [1e-300, 0.01, 1e6])
+@pytest.mark.parametrize(("devices", "minimum"), [(1797, 1), (898, 2), (100, 17), (1, 1797)])
+def test_extremes_on_the_digits(alpha: float, devices: int, minimum: int) -> None:
+    labels = digits().labels
+    chosen = DataSettings(alpha=alpha, minimum=minimum)
+    assert_partition(partition(chosen, labels, devices, seed=0), len(labels), devices, minimum)
+
+
+def skew(labels: Labels, parts: list[Labels]) -> float:
+    """Return the mean total variation distance between a device's class mix and the whole's, by size."""
+    counts = class_counts(labels, parts)
+    mixes = counts / counts.sum(axis=1, keepdims=True)
+    whole = counts.sum(axis=0) / counts.sum()
+    return float(np.average(0.5 * np.abs(mixes - whole).sum(axis=1), weights=counts.sum(axis=1)))
+
+
+def test_the_skew_grows_as_alpha_falls() -> None:
+    labels = digits().labels
+    skews = []
+    for alpha in (100.0, 10.0, 1.0, 0.1, 0.01):
+        draws = [dirichlet(labels, 10, alpha, np.random.default_rng(seed)) for seed in range(5)]
+        skews.append(np.mean([skew(labels, parts) for parts in draws]))
+    assert all(less < more for less, more in pairwise(skews)), skews
+    assert skews[0] < 0.1 and skews[-1] > 0.6, skews
+    assert skew(labels, iid(labels, 10, np.random.default_rng(0))) < 0.15
+
+
+def test_repair_takes_no_more_than_it_must() -> None:
+    """With alpha near 0 nearly every sample sits on few devices; the others get exactly the minimum."""
+    labels = np.zeros(100, dtype=np.int64)
+    parts = dirichlet(labels, 20, 1e-300, np.random.default_rng(0), minimum=3)
+    assert sorted(len(part) for part in parts) == [3] * 19 + [43]
+
+
+def test_class_counts() -> None:
+    counts = class_counts(np.array([0, 1, 1, 2]), [np.array([0, 1]), np.array([2, 3])])
+    assert counts.tolist() == [[1, 1, 0], [0, 1, 1]]
+
+
+@pytest.mark.parametrize("kind", ["iid", "dirichlet"])
+def test_the_seed_decides(kind: str) -> None:
+    labels, chosen = digits().labels, DataSettings(partition=kind)
+    first, again, other = (partition(chosen, labels, 10, seed) for seed in (3, 3, 4))
+    assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not all(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["iid", "dirichlet"])
+def test_what_cannot_be_shared_out(kind: str) -> None:
+    labels = np.zeros(10, dtype=np.int64)
+    chosen = DataSettings(partition=kind, minimum=3)
+    with pytest.raises(DataError, match=r"11 devices cannot share 10 .* at most 10 devices"):
+        partition(chosen, labels, 11, seed=0)
+    with pytest.raises(DataError, match=r"need 15 .* are 10; set data.minimum to 2 or less, .* 3 devices"):
+        partition(chosen, labels, 5, seed=0)
+    with pytest.raises(DataError, match="0 devices"):
+        partition(chosen, labels, 0, seed=0)
+
+
+@pytest.mark.parametrize("alpha", [0.0, -0.5, float("nan"), float("inf")])
+def test_alpha_must_be_positive(alpha: float) -> None:
+    with pytest.raises(DataError, match="alpha must be positive"):
+        dirichlet(np.zeros(10, dtype=np.int64), 2, alpha, np.random.default_rng(0))

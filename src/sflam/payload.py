@@ -1,0 +1,69 @@
+"""Bits and bytes that cross the cut, from plain numbers: what the cost model charges, what the socket sees.
+
+The payload is the information: ``bits`` per value plus ``SIDE_BITS`` per token for its offset and step.
+The body adds what the wire needs to say which tensors these are: ``HEADER_BYTES``, lengths and labels.
+``sflam.wire.codec`` writes bodies of exactly these sizes, so a receiver knows a body's size beforehand.
+
+The scheme ``identity`` sends floats as they are: 32 bits a value, or 64 where ``bits`` is 64; no side.
+"""
+
+from __future__ import annotations
+
+MIN_BITS, MAX_BITS = 1, 16
+SIDE_BITS = 32  # per token: offset and step, bfloat16 each
+HEADER_BYTES = 512  # 8-byte length and space-padded JSON; holds the longest header within the limits below
+COUNT_LIMIT = 10**10  # exclusive limit on every number a header states: tokens, rows, round, step, ...
+BODY_LIMIT = 10**12  # exclusive limit on the bytes of one body
+IDENTITY = "identity"
+
+
+def value_bits(bits: int, scheme: str = "uniform") -> int:
+    """Return the bits one value costs: ``bits``, or the float's width (32 or 64) for ``identity``."""
+    if scheme != IDENTITY:
+        return bits
+    return 64 if bits == 64 else 32
+
+
+def side_bits(scheme: str = "uniform") -> int:
+    """Return the bits of side information per token."""
+    return 0 if scheme == IDENTITY else SIDE_BITS
+
+
+def payload_bits(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
+    """Return the bits of ``tokens`` x ``dim`` values and their side information, without header."""
+    return tokens * (dim * value_bits(bits, scheme) + side_bits(scheme))
+
+
+def codes_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
+    """Return the bytes that hold the packed codes (only the last byte may have spare bits)."""
+    return -(-tokens * dim * value_bits(bits, scheme) // 8)
+
+
+def payload_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
+    """Return the bytes of packed codes and side information, as sent, without header."""
+    return codes_bytes(tokens, dim, bits, scheme) + tokens * side_bits(scheme) // 8
+
+
+def step_body_bytes(
+    tokens: int,
+    dim: int,
+    bits: int,
+    *,
+    rows: int,
+    lengths: bool = False,
+    labels: int = 0,
+    scheme: str = "uniform",
+) -> int:
+    """Return the exact bytes of a step's body: activations up, one int32 per row where lengths travel,
+    one int32 per label."""
+    return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme) + 4 * (rows * lengths + labels)
+
+
+def gradient_body_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
+    """Return the exact bytes of a gradient's body; ``tokens = 0`` when no gradient comes back."""
+    return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme)
+
+
+def adapter_body_bytes(values: int) -> int:
+    """Return the exact bytes of a body that carries ``values`` float32 adapter weights."""
+    return HEADER_BYTES + 4 * values

@@ -1,0 +1,106 @@
+"""Stochastic uniform quantization with an offset and a step per token: the paper's scheme.
+
+A value at ``(x - offset) / step = m + f`` becomes level m + 1 with probability f, else m: unbiased, and
+E|e|^2 <= d step^2 / 4 per token, with the step as encoded. In fixed point with 16 fractional bits, adding a
+16-bit draw and dropping the fraction does exactly that; f is first rounded to a multiple of 2^-16.
+
+Tokens are processed in chunks that stay in the processor's cache, so extra memory is small for any input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from sflam import payload
+from sflam.errors import QuantizerError
+from sflam.quant import grid, noise
+from sflam.quant.packing import LANES, code_lane, pack, unpack
+from sflam.quant.quantizer import Floats, Packed, expect_scheme
+
+CHUNK = 1 << 15  # values per chunk: 128 KiB of float32
+FRACTION = 1 << 16
+
+
+class Uniform:
+    """Unbiased stochastic rounding to 2^bits evenly spaced levels per token, 1..16 bits."""
+
+    name = "uniform"
+
+    def nbytes(self, tokens: int, dim: int, bits: int) -> int:
+        """Return the exact bytes of codes and side information, before encoding."""
+        return payload.payload_bytes(tokens, dim, bits)
+
+    def encode(self, x: Floats, bits: int, seed: int) -> Packed:
+        """Encode float32 [n, d]. See ``Quantizer.encode``."""
+        if x.dtype != np.float32:
+            raise QuantizerError(f"got {x.dtype} values; convert them to float32")
+        tokens, dim = check_shape(x.shape, bits)
+        low, high = np.empty((2, tokens), np.float32)
+        for rows in _chunks(tokens, dim):
+            np.min(x[rows], axis=1, out=low[rows])
+            np.max(x[rows], axis=1, out=high[rows])
+        levels = grid.fit(low, high, bits)
+        unit = fixed_point_unit(levels.step)
+        keys, columns = noise.token_keys(seed, tokens), noise.columns(dim)
+        codes = np.empty(payload.codes_bytes(tokens, dim, bits), np.uint8)
+        size = min(tokens, _chunk_rows(dim))
+        scaled, fixed = np.empty((size, dim), np.float32), np.empty((size, dim), np.uint32)
+        words, scratch = np.empty((2, size, len(columns)), np.uint32)
+        narrow = np.empty((size, dim), LANES[code_lane(bits)])
+        for rows in _chunks(tokens, dim):
+            count = rows.stop - rows.start
+            y, q, w = scaled[:count], fixed[:count], words[:count]
+            np.subtract(x[rows], levels.offset[rows], out=y)
+            np.divide(y, unit[rows], out=y)
+            np.rint(y, out=y)
+            np.copyto(q, y, casting="unsafe")
+            np.bitwise_xor(columns, keys[rows], out=w)
+            noise.mix(w, scratch[:count])
+            q += w.view(np.uint16)[:, :dim]  # at most (2^bits - 1) 2^16 + (2^16 - 1): no overflow
+            q >>= 16
+            np.copyto(narrow[:count], q, casting="unsafe")
+            start = rows.start * dim * bits // 8
+            packed = pack(narrow[:count].reshape(-1), bits)
+            codes[start : start + packed.size] = packed
+        return Packed(self.name, bits, tokens, dim, codes, levels.side)
+
+    def decode(self, packed: Packed) -> Floats:
+        """Return float32 [n, d]. See ``Quantizer.decode``."""
+        expect_scheme(packed, self.name)
+        levels = grid.restore(packed.side, packed.bits)
+        out = np.empty((packed.tokens, packed.dim), np.float32)
+        for rows in _chunks(packed.tokens, packed.dim):
+            start, stop = (row * packed.dim * packed.bits for row in (rows.start, rows.stop))
+            part = packed.codes[start // 8 : -(-stop // 8)]
+            codes = unpack(part, packed.bits, (rows.stop - rows.start) * packed.dim)
+            np.multiply(codes.reshape(-1, packed.dim), levels.step[rows], out=out[rows])
+            out[rows] += levels.offset[rows]
+        return out
+
+
+def fixed_point_unit(step: Floats) -> Floats:
+    """Return step / 2^16, exact even for the smallest bfloat16 subnormal; 1 where the step is 0."""
+    unit = step * np.float32(1 / FRACTION)
+    unit[step == 0] = 1
+    return unit
+
+
+def check_shape(shape: tuple[int, ...], bits: int) -> tuple[int, int]:
+    """Return (n, d), or raise QuantizerError for a shape or width that cannot be encoded."""
+    if not payload.MIN_BITS <= bits <= payload.MAX_BITS:
+        raise QuantizerError(f"{bits} bits; bits must be between {payload.MIN_BITS} and {payload.MAX_BITS}")
+    if len(shape) != 2 or not shape[1]:
+        raise QuantizerError(f"got values of shape {list(shape)}; give [n, d] with d >= 1")
+    return shape[0], shape[1]
+
+
+def _chunk_rows(dim: int) -> int:
+    """Return the rows per chunk: a multiple of 8, so that every chunk starts on a whole byte."""
+    return max(CHUNK // dim // 8, 1) * 8
+
+
+def _chunks(tokens: int, dim: int) -> Iterator[slice]:
+    rows = _chunk_rows(dim)
+    return (slice(start, min(start + rows, tokens)) for start in range(0, tokens, rows))

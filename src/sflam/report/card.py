@@ -1,0 +1,130 @@
+"""The model card beside an adapter: what it is, how it was trained, what it cost, how to load it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TypedDict
+
+from sflam import __version__
+from sflam.config import Job, digest
+from sflam.history import RoundRecord
+from sflam.report.totals import percent, totals
+from sflam.units import human_bytes
+
+
+class CardFacts(TypedDict):
+    """What a card says.
+
+    Attributes:
+        base_model: name of the model the adapter belongs to.
+        task: what the model does, in words.
+        load_base: Python lines that import and build the base model under the name ``base``.
+        data: the dataset and how the devices share it.
+        method: how it was trained, with the aggregation.
+        bits: how the cut was quantized.
+        cut: blocks on the device.
+        rank: LoRA rank.
+        rounds: rounds finished.
+        accuracy: test accuracy, in words.
+        traffic: bytes over the network, in words.
+        seed: the run's seed.
+        job: digest of the run's configuration.
+        version: version of sflam.
+    """
+
+    base_model: str
+    task: str
+    load_base: str
+    data: str
+    method: str
+    bits: str
+    cut: str
+    rank: int
+    rounds: int
+    accuracy: str
+    traffic: str
+    seed: int
+    job: str
+    version: str
+
+
+def facts(job: Job, records: Sequence[RoundRecord], *, task: str, load_base: str) -> CardFacts:
+    """Return the card's facts for a finished run; see ``CardFacts`` for ``task`` and ``load_base``."""
+    sums = totals(records)
+    quant, fleet = job.quant, job.fleet
+    spread = f", alpha {job.data.alpha:g}" if job.data.partition == "dirichlet" else ""
+    return {
+        "base_model": job.model.name,
+        "task": task,
+        "load_base": load_base,
+        "data": f"{job.data.name}, {fleet.devices} devices ({job.data.partition}{spread})",
+        "method": f"{job.learn.method}, {job.learn.aggregation} aggregation",
+        "bits": (
+            f"{quant.bits_up} up, {quant.bits_down} down ({quant.scheme})"
+            if quant.scheme != "identity"
+            else "none (raw floats)"
+        ),
+        "cut": "per device: " + ", ".join(map(str, fleet.cuts)) if fleet.cuts else str(job.model.cut),
+        "rank": job.model.rank,
+        "rounds": sums.rounds,
+        "accuracy": percent(sums.accuracy) if sums.accuracy is not None else "not measured",
+        "traffic": (
+            f"{human_bytes(sums.total_bytes)} (activations {human_bytes(sums.bytes_up)}, "
+            f"gradients {human_bytes(sums.bytes_down)}, adapters {human_bytes(sums.adapter_bytes)})"
+        ),
+        "seed": job.seed,
+        "job": digest(job),
+        "version": __version__,
+    }
+
+
+def card(said: CardFacts) -> str:
+    """Return the text of the adapter folder's README.md."""
+    rows = [
+        ("Base model", said["base_model"]),
+        ("Task", said["task"]),
+        ("Data", said["data"]),
+        ("Method", said["method"]),
+        ("Bits at the cut", said["bits"]),
+        ("Blocks on the device", said["cut"]),
+        ("LoRA rank", said["rank"]),
+        ("Rounds", said["rounds"]),
+        ("Test accuracy", said["accuracy"]),
+        ("Sent over the network", said["traffic"]),
+        ("Seed", said["seed"]),
+        ("Configuration", said["job"]),
+    ]
+    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows)
+    return f"""---
+base_model: {json.dumps(said["base_model"], ensure_ascii=False)}
+library_name: peft
+tags:
+- lora
+- split-learning
+- federated-learning
+- sflam
+---
+
+# LoRA adapter of {_cell(said["base_model"])}
+
+Fine-tuned with sflam {said["version"]}: the model was cut between devices and a server; samples stayed on
+the devices, only quantized activations, their gradients and adapters crossed the network.
+
+| | |
+|---|---|
+{table}
+
+## Load it
+
+```python
+from peft import PeftModel
+{said["load_base"].strip()}
+model = PeftModel.from_pretrained(base, "path/to/this/folder")
+```
+"""
+
+
+def _cell(value: object) -> str:
+    """Return a value that cannot break a Markdown table."""
+    return " ".join(str(value).split()).replace("\\", "\\\\").replace("|", "\\|")

@@ -1,0 +1,75 @@
+"""Progress goes to its stream only: a line per round, or a bar on a terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from sflam.history import RoundRecord
+from sflam.report.progress import Progress
+
+RECORD = RoundRecord(
+    round=0,
+    loss=0.5,
+    accuracy=0.9123,
+    device_steps=40,
+    bytes_up=2_000_000,
+    bytes_down=3_000_000,
+    adapter_bytes_up=500_000,
+    adapter_bytes_down=250_000,
+    residual_bytes=250_000,
+    seconds=2.0,
+)
+UNEVALUATED = RoundRecord(round=1, loss=0.25)
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_one_plain_line_per_round_on_stderr_and_nothing_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(2) as progress:
+        progress.update(RECORD)
+        progress.update(UNEVALUATED)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "round 1/2: loss 0.5000, accuracy 91.2 %, 20 steps/s, up 2.50 MB, down 3.50 MB",
+        "round 2/2: loss 0.2500, accuracy 91.2 %, 0 steps/s, up 2.50 MB, down 3.50 MB",
+    ]
+
+
+def test_a_resumed_run_counts_on() -> None:
+    stream = io.StringIO()
+    with Progress(3, resumed=[RECORD], stream=stream) as progress:
+        progress.update(UNEVALUATED)
+    assert stream.getvalue().startswith("round 2/3: loss 0.2500, accuracy 91.2 %")
+    assert "up 2.50 MB" in stream.getvalue()
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_quiet_is_silent(stream: io.StringIO) -> None:
+    with Progress(1, quiet=True, stream=stream) as progress:
+        progress.update(RECORD)
+    assert stream.getvalue() == ""
+
+
+def test_a_terminal_gets_a_bar_that_survives_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream = Terminal()
+    with pytest.raises(KeyboardInterrupt), Progress(2, stream=stream) as progress:
+        progress.update(RECORD)
+        raise KeyboardInterrupt
+    assert "round 1/2" in stream.getvalue() and "down 3.50 MB" in stream.getvalue()
+    assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h"), (
+        "the cursor is shown again"
+    )
+    assert capsys.readouterr() == ("", "")

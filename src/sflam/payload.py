@@ -12,8 +12,8 @@ from __future__ import annotations
 MIN_BITS, MAX_BITS = 1, 16
 SIDE_BITS = 32  # per token: offset and step, bfloat16 each
 HEADER_BYTES = 512  # 8-byte length and space-padded JSON; holds the longest header within the limits below
-COUNT_LIMIT = 10**10  # exclusive limit on every number a header states: tokens, rows, round, step, ...
-BODY_LIMIT = 10**12  # exclusive limit on the bytes of one body
+COUNT_LIMIT = 10**9  # exclusive limit of every number a header states: tokens, rows, round, step, ...
+BODY_LIMIT = 10**10  # exclusive limit of the bytes of one body
 IDENTITY = "identity"
 
 

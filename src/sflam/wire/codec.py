@@ -1,0 +1,215 @@
+"""Messages to bytes and back: the safetensors layout with a header of fixed size.
+
+A body is an 8-byte little-endian length, a JSON header padded with spaces to ``payload.HEADER_BYTES`` in all,
+and the tensors' little-endian bytes without gaps, widest type first. ``__metadata__`` holds the plain numbers
+as strings. Numbers and vector lengths determine the table of tensors; a body with any other table is refused.
+Nothing is executed or allocated on the sender's word: a decoded message's arrays are views into the body.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sflam.errors import QuantizerError, WireError, unknown
+from sflam.payload import BODY_LIMIT, COUNT_LIMIT, HEADER_BYTES, IDENTITY, MAX_BITS, MIN_BITS, codes_bytes
+from sflam.quant import grid
+from sflam.quant.quantizer import Packed
+from sflam.quant.settings import SCHEMES
+from sflam.wire.messages import AdapterFrame, GradientFrame, Message, StepFrame
+
+Array = npt.NDArray[Any]
+Body = bytes | bytearray | memoryview
+Spec = tuple[str, str, tuple[int, ...]]  # name, type tag, shape
+Table = dict[str, Any]  # name -> {"dtype": tag, "shape": [...], "data_offsets": [start, stop]}
+
+DTYPES = {tag: np.dtype(code) for tag, code in (("F64", "<f8"), ("F32", "<f4"), ("I32", "<i4"), ("U8", "u1"))}
+DTYPES["BF16"] = np.dtype("<u2")  # NumPy has no bfloat16; its bit patterns travel
+TAGS = {dtype: tag for tag, dtype in DTYPES.items()}
+PREFIX = (HEADER_BYTES - 8).to_bytes(8, "little")
+
+# kind -> numbers in the metadata; vectors, which may be absent, with their type
+KINDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "step": (("round", "step", "device", "rows"), {"lengths": "I32", "labels": "I32"}),
+    "gradient": (("round", "step", "device"), {}),
+    "adapter": (("round", "device", "samples"), {"values": "F32"}),
+}
+TOKENS = {"scheme", "bits", "tokens", "dim"}
+
+
+def encode(message: Message) -> bytes:
+    """Return the body of ``message``; ``payload`` gives its exact size beforehand.
+
+    Raises:
+        WireError: the body would reach ``payload.BODY_LIMIT``.
+    """
+    arrays: dict[str, Array | None]
+    packed: Packed | None = None
+    match message:
+        case StepFrame():
+            kind, packed = "step", message.activations
+            arrays = {"lengths": message.lengths, "labels": message.labels}
+        case GradientFrame():
+            kind, packed, arrays = "gradient", message.gradient, {}
+        case AdapterFrame():
+            kind, arrays = "adapter", {"values": message.values}
+    metadata = {"kind": kind} | {key: str(int(getattr(message, key))) for key in KINDS[kind][0]}
+    if isinstance(message, GradientFrame):
+        metadata["loss"] = repr(float(message.loss))
+    if packed is not None:
+        metadata |= {key: str(getattr(packed, key)) for key in ("scheme", "bits", "tokens", "dim")}
+        arrays |= _token_arrays(packed)
+    sent = {name: array for name, array in arrays.items() if array is not None}
+    table = layout([(name, TAGS[array.dtype], array.shape) for name, array in sent.items()])
+    head = header(metadata, table)
+    return b"".join([PREFIX, head, *(np.ascontiguousarray(sent[name]).data for name in table)])
+
+
+def decode(body: Body) -> Message:
+    """Return the message in ``body``; its arrays are views, read-only where ``body`` is.
+
+    Raises:
+        WireError: anything but a body that ``encode`` could have written (the order of JSON keys is free), or
+            tokens that no quantizer could decode.
+    """
+    metadata, table = _read_header(body)
+    kind = metadata.get("kind", "")
+    if kind not in KINDS:
+        raise WireError(unknown("message kind", kind[:40], KINDS))
+    numbers, vectors = KINDS[kind]
+    tokens = kind == "step" or (kind == "gradient" and "scheme" in metadata)
+    fields = {"kind", *numbers} | ({"loss"} if kind == "gradient" else set()) | (TOKENS if tokens else set())
+    if metadata.keys() != fields:
+        raise WireError(f"the {kind} message must have the fields {', '.join(sorted(fields))} and no other")
+    specs: list[Spec] = [
+        (name, tag, _vector_shape(table, name)) for name, tag in vectors.items() if name in table
+    ]
+    arrays = _views(body, table, specs + (_token_specs(metadata) if tokens else []))
+    counts = {key: _count(metadata, key) for key in numbers}
+    packed = _read_tokens(metadata, arrays) if tokens else None
+    if kind == "step":
+        assert packed is not None
+        return StepFrame(
+            **counts, activations=packed, lengths=arrays.get("lengths"), labels=arrays.get("labels")
+        )
+    if kind == "gradient":
+        return GradientFrame(**counts, loss=_loss(metadata), gradient=packed)
+    if "values" not in arrays:
+        raise WireError("an adapter message without the tensor 'values'; send one float32 vector")
+    return AdapterFrame(**counts, values=arrays["values"])
+
+
+def layout(specs: list[Spec]) -> Table:
+    """Return the table of tensors: widest type first, so that each is aligned, without gaps.
+
+    Raises:
+        WireError: the body would reach ``payload.BODY_LIMIT``.
+    """
+    table, start = {}, 0
+    for name, tag, shape in sorted(specs, key=lambda spec: -DTYPES[spec[1]].itemsize):
+        size = DTYPES[tag].itemsize
+        for count in shape:
+            size *= count
+        table[name] = {"dtype": tag, "shape": list(shape), "data_offsets": [start, start + size]}
+        start += size
+    if HEADER_BYTES + start >= BODY_LIMIT:
+        raise WireError(
+            f"a body of {HEADER_BYTES + start} bytes; the limit is {BODY_LIMIT}: send smaller batches"
+        )
+    return table
+
+
+def header(metadata: dict[str, str], table: Table) -> bytes:
+    """Return the JSON header, padded with spaces to ``HEADER_BYTES - 8``."""
+    text = json.dumps({"__metadata__": metadata} | table, separators=(",", ":")).encode()
+    assert len(text) <= HEADER_BYTES - 8  # the limits in payload see to it
+    return text.ljust(HEADER_BYTES - 8)
+
+
+def _read_header(body: Body) -> tuple[dict[str, str], Table]:
+    if len(body) < HEADER_BYTES or bytes(body[:8]) != PREFIX:
+        raise WireError(
+            f"a body of {len(body)} bytes whose header length is 0x{bytes(body[:8])[::-1].hex()}; "
+            f"every body starts with a header of {HEADER_BYTES - 8} bytes"
+        )
+    try:
+        table = json.loads(bytes(body[8:HEADER_BYTES]).decode())
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"the header is not JSON in UTF-8 ({error})") from None
+    metadata = table.pop("__metadata__", None) if isinstance(table, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise WireError("the header must be a JSON object whose __metadata__ maps strings to strings")
+    return metadata, table
+
+
+def _count(metadata: dict[str, str], key: str) -> int:
+    text = metadata[key]
+    if not (text.isascii() and text.isdigit() and len(text) < len(str(COUNT_LIMIT))):
+        raise WireError(f"{key} is {text[:40]!r}; it must be a decimal number below {COUNT_LIMIT}")
+    return int(text)
+
+
+def _loss(metadata: dict[str, str]) -> float:
+    try:
+        return float(metadata["loss"])
+    except ValueError:
+        raise WireError(f"loss is {metadata['loss'][:40]!r}; it must be a number") from None
+
+
+def _vector_shape(table: Table, name: str) -> tuple[int]:
+    match table[name]:
+        case {"shape": [int(count)]} if 0 <= count < COUNT_LIMIT:
+            return (count,)
+    raise WireError(f"tensor {name!r} has no shape of one number below {COUNT_LIMIT}")
+
+
+def _views(body: Body, table: Table, specs: list[Spec]) -> dict[str, Array]:
+    """Return the arrays in ``body`` after checking that ``table`` is exactly what ``specs`` need."""
+    expected = layout(specs)
+    if table != expected:
+        raise WireError(f"tensors {table}; the message's numbers need {expected}")
+    size = HEADER_BYTES + max((entry["data_offsets"][1] for entry in expected.values()), default=0)
+    if len(body) != size:
+        raise WireError(f"a body of {len(body)} bytes; the message's numbers need {size}")
+    data = np.frombuffer(body, np.uint8)[HEADER_BYTES:]
+    arrays = {}
+    for name, tag, shape in specs:
+        start, stop = expected[name]["data_offsets"]
+        arrays[name] = data[start:stop].view(DTYPES[tag]).reshape(shape)
+    return arrays
+
+
+def _token_arrays(packed: Packed) -> dict[str, Array | None]:
+    if packed.scheme == IDENTITY:
+        floats = packed.codes.view(DTYPES[f"F{packed.bits}"])
+        return {"codes": floats.reshape(packed.tokens, packed.dim)}
+    return {"side": packed.side, "codes": packed.codes}
+
+
+def _token_specs(metadata: dict[str, str]) -> list[Spec]:
+    scheme, bits = metadata["scheme"], _count(metadata, "bits")
+    tokens, dim = _count(metadata, "tokens"), _count(metadata, "dim")
+    if scheme not in SCHEMES:
+        raise WireError(unknown("scheme", scheme[:40], SCHEMES))
+    if not (bits in (32, 64) if scheme == IDENTITY else MIN_BITS <= bits <= MAX_BITS):
+        raise WireError(
+            f"{scheme} tokens of {bits} bits; identity has 32 or 64, others {MIN_BITS}..{MAX_BITS}"
+        )
+    if scheme == IDENTITY:
+        return [("codes", f"F{bits}", (tokens, dim))]
+    return [("side", "BF16", (tokens, 2)), ("codes", "U8", (codes_bytes(tokens, dim, bits),))]
+
+
+def _read_tokens(metadata: dict[str, str], arrays: dict[str, Array]) -> Packed:
+    scheme, codes = metadata["scheme"], arrays["codes"]
+    bits, tokens, dim = (_count(metadata, key) for key in ("bits", "tokens", "dim"))
+    side = arrays.get("side", np.empty((0, 2), np.uint16))
+    try:
+        if scheme != IDENTITY:
+            grid.restore(side, bits)
+        return Packed(scheme, bits, tokens, dim, codes.reshape(-1).view(np.uint8), side)
+    except QuantizerError as error:
+        raise WireError(str(error)) from None

@@ -1,0 +1,141 @@
+"""What device and server tell each other, as frozen values that hold only what is consistent.
+
+Every field is checked here, so a message that exists can be sent, and a body that decodes is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sflam.errors import WireError
+from sflam.payload import COUNT_LIMIT
+from sflam.quant.quantizer import Packed
+
+Integers = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class StepFrame:
+    """Device to server: the activations of one mini-batch.
+
+    Attributes:
+        round: round number, from 0.
+        step: step within the round, from 0.
+        device: index of the device.
+        activations: the valid tokens of all rows, row after row.
+        rows: samples in the mini-batch.
+        lengths: valid tokens per row, int32 [rows], from which the server rebuilds every mask; None where every
+            row is full.
+        labels: int32 [any number], one per row or per token; None where labels stay on the device.
+
+    Raises:
+        WireError: a number out of range, or arrays that do not fit each other.
+    """
+
+    round: int
+    step: int
+    device: int
+    activations: Packed
+    rows: int
+    lengths: Integers | None
+    labels: Integers | None
+
+    def __post_init__(self) -> None:
+        _check_counts(round=self.round, step=self.step, device=self.device, rows=self.rows)
+        _check_packed(self.activations)
+        tokens = self.activations.tokens
+        if self.lengths is None:
+            if tokens % self.rows if self.rows else tokens:
+                raise WireError(
+                    f"{tokens} tokens in {self.rows} rows without lengths; unequal rows need lengths"
+                )
+        else:
+            _check_array("lengths", self.lengths, np.int32)
+            if len(self.lengths) != self.rows:
+                raise WireError(f"{len(self.lengths)} lengths for {self.rows} rows; give one per row")
+            least, total = self.lengths.min(initial=0), self.lengths.sum(dtype=np.int64)
+            if least < 0 or total != tokens:
+                raise WireError(
+                    f"lengths from {least} that sum to {total} for {tokens} tokens; "
+                    "lengths must be 0 or more and sum to the tokens"
+                )
+        if self.labels is not None:
+            _check_array("labels", self.labels, np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class GradientFrame:
+    """Server to device: the loss of a step and the gradient at the cut.
+
+    Attributes:
+        round: round number of the step.
+        step: number of the step within the round.
+        device: index of the device.
+        loss: mean loss of the mini-batch; it travels exactly, and may be inf or nan.
+        gradient: gradient of the loss for the tokens sent, in their order; None where the device half is
+            frozen.
+
+    Raises:
+        WireError: a number out of range.
+    """
+
+    round: int
+    step: int
+    device: int
+    loss: float
+    gradient: Packed | None
+
+    def __post_init__(self) -> None:
+        _check_counts(round=self.round, step=self.step, device=self.device)
+        if self.gradient is not None:
+            _check_packed(self.gradient)
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterFrame:
+    """Either way, once a round: the trainable weights of the device half.
+
+    Attributes:
+        round: round number.
+        device: index of the device.
+        samples: samples the weights were trained on, the weight in the average.
+        values: finite float32, 1-D: all tensors flattened, in the order both sides agreed on.
+
+    Raises:
+        WireError: a number out of range, another type or shape, NaN or inf.
+    """
+
+    round: int
+    device: int
+    samples: int
+    values: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        _check_counts(round=self.round, device=self.device, samples=self.samples)
+        _check_array("values", self.values, np.float32)
+        if not np.isfinite(self.values).all():
+            raise WireError("adapter values hold NaN or inf; they would spoil every device's average")
+
+
+Message = StepFrame | GradientFrame | AdapterFrame
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if not 0 <= count < COUNT_LIMIT:
+            raise WireError(f"{name} is {count}; it must be in 0..{COUNT_LIMIT - 1}")
+
+
+def _check_packed(packed: Packed) -> None:
+    _check_counts(tokens=packed.tokens, dim=packed.dim)
+
+
+def _check_array(name: str, array: npt.NDArray[Any], dtype: type[np.generic]) -> None:
+    if array.dtype != dtype or array.ndim != 1:
+        raise WireError(
+            f"{name} is {array.dtype} {list(array.shape)}; give {np.dtype(dtype)}, one-dimensional"
+        )

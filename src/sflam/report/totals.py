@@ -18,8 +18,8 @@ class Totals:
         rounds: rounds finished.
         samples: training samples used.
         device_steps: mini-batch steps of all devices.
-        bytes_up: activation bytes, devices to server.
-        bytes_down: gradient bytes, server to devices.
+        bytes_up: bytes of the steps (activations), devices to server.
+        bytes_down: bytes of the steps (gradients), server to devices.
         adapter_bytes: adapter bytes both ways, with what the exact aggregation adds.
         seconds: wall-clock time in s.
         accuracy: accuracy of the last evaluated round, in [0, 1]; None when no round was evaluated.

@@ -1,0 +1,91 @@
+"""What an import really loads, seen in ``sys.modules`` of a fresh process: light parts must stay light."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src"
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "sklearn",
+    "matplotlib",
+    "scipy",
+    "pandas",
+    "tensorboardX",
+    "accelerate",
+)
+PLANNER_MAY = {"scipy", "matplotlib"}
+
+
+def loaded(*modules: str) -> set[str]:
+    """Return the heavy packages that importing ``modules`` loads."""
+    code = f"import json, sys, {', '.join(modules)}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {name for name in json.loads(done.stdout) if name in HEAVY}
+
+
+def exists(module: str) -> bool:
+    """Return whether a module of sflam is there, without importing it."""
+    path = SOURCE.joinpath(*module.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def files_of(*rooms: str) -> list[str]:
+    """Return every module of the rooms that exist."""
+    paths = [path for room in rooms for path in sorted((SOURCE / "sflam" / room).rglob("*.py"))]
+    names = [".".join(path.relative_to(SOURCE).with_suffix("").parts) for path in paths]
+    return [name.removesuffix(".__init__") for name in names]
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        ["sflam"],
+        ["sflam.config", "sflam.history"],
+        ["sflam.cli"],
+        ["sflam.quant", "sflam.quant.schemes", "sflam.wire.codec", "sflam.wire.messages"],
+        [
+            "sflam.data",
+            "sflam.model",
+            "sflam.learn",
+            "sflam.report",
+            "sflam.report.progress",
+            "sflam.report.table",
+        ],
+        ["sflam.model.measure"],
+    ],
+    ids=lambda modules: modules[0],
+)
+def test_light_modules_load_nothing_heavy(modules: list[str]) -> None:
+    there = [module for module in modules if exists(module)]
+    if not there:
+        pytest.skip(f"no {modules[0]} yet")
+    assert loaded(*there) == set()
+
+
+@pytest.mark.parametrize("room", ["network", "cost", "allocate", "theory"])
+def test_the_planner_loads_no_torch(room: str) -> None:
+    modules = files_of(room)
+    if not modules:
+        pytest.skip(f"no {room} yet")
+    assert loaded(*modules) <= PLANNER_MAY
+
+
+def test_the_lean_device_loads_nothing_heavy() -> None:
+    torch_side = ("sflam.quant.torch_", "sflam.quant.boundary")
+    assert (
+        loaded(*[name for name in files_of("quant", "wire", "device") if not name.startswith(torch_side)])
+        == set()
+    )
+
+
+def test_heavy_packages_are_seen() -> None:
+    assert "torch" in loaded("sflam.learn.checkpoint")

@@ -37,11 +37,12 @@ class RoundRecord:
         accuracy: share of test samples classified correctly, in [0, 1]; None when not evaluated.
         samples: training samples used in the round.
         device_steps: mini-batch steps summed over the devices.
-        bytes_up: activation bytes sent from the devices to the server.
-        bytes_down: gradient bytes sent from the server to the devices.
+        bytes_up: bytes of the steps, devices to server: activations, labels, headers.
+        bytes_down: bytes of the steps, server to devices: gradients, losses, headers.
+        code_bytes: of both, the packed codes alone, without side information, labels, lengths and headers.
         adapter_bytes_up: adapter bytes sent from the devices to the server.
         adapter_bytes_down: adapter bytes sent from the server to the devices.
-        residual_bytes: bytes that carry the exact aggregation's correction of the frozen weights.
+        residual_bytes: bytes sent to the devices for the exact correction of the frozen weights.
         aggregation_error: norm of mean(BA) - mean(B) mean(A) relative to mean(BA); None when not measured.
         seconds: wall-clock time of the round, in s.
         participants: indices of the devices that took part, ascending.
@@ -55,6 +56,7 @@ class RoundRecord:
     device_steps: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
+    code_bytes: int = 0
     adapter_bytes_up: int = 0
     adapter_bytes_down: int = 0
     residual_bytes: int = 0

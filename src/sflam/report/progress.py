@@ -6,16 +6,26 @@ Nothing here writes to stdout, so ``--json`` and pipes stay clean.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self, TextIO
 
 from rich import progress as rich_progress
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
 from sflam.history import RoundRecord
 from sflam.report.totals import decimal, percent
 from sflam.units import human_bytes
+
+
+class _Bar(rich_progress.Progress):
+    """The bar with the last round's figures beneath it: one line would not fit eighty columns."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield Text(task.fields["figures"], style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class Progress:
@@ -47,16 +57,16 @@ class Progress:
         self._quiet = quiet
         self._bar: rich_progress.Progress | None = None
         console = Console(file=self._stream)
-        if console.is_terminal and not quiet:
-            self._bar = rich_progress.Progress(
+        # Not console.is_terminal: FORCE_COLOR makes a log file one.
+        if self._stream.isatty() and not console.is_dumb_terminal and not quiet:
+            self._bar = _Bar(
                 rich_progress.TextColumn("round {task.completed:.0f}/{task.total:.0f}"),
                 rich_progress.BarColumn(bar_width=None),
-                rich_progress.TextColumn("{task.fields[figures]}"),
                 rich_progress.TimeRemainingColumn(compact=True),
                 console=console,
                 expand=True,
             )
-            self._task = self._bar.add_task("", total=rounds, completed=self._done, figures="starting")
+            self._task = self._bar.add_task("", total=rounds, completed=self._done, figures="first round")
 
     def __enter__(self) -> Self:
         if self._bar is not None:

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sflam.config import Job, digest, load, to_toml
@@ -206,6 +206,7 @@ def test_windows_files_are_read(tmp_path: Path) -> None:
     assert load(write(tmp_path, b"\xef\xbb\xbfseed = 3\r\n[learn]\r\nrounds = 4\r\n")).learn.rounds == 4
 
 
+@settings(deadline=None)  # the first example pays for imports
 @given(JOBS)
 def test_a_job_survives_toml(tmp_path_factory: pytest.TempPathFactory, job: Job) -> None:
     path = tmp_path_factory.getbasetemp() / "round-trip.toml"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sflam import history
@@ -78,6 +78,7 @@ def test_numpy_numbers_are_recorded_as_plain_ones(path: Path) -> None:
     assert history.read(path)[1][-1] == RoundRecord(round=3, loss=0.5, samples=7, participants=(1,))
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         RoundRecord,

@@ -6,6 +6,7 @@ import json
 
 from sflam.config import digest, load
 from sflam.history import RoundRecord
+from sflam.learn.settings import METHODS
 from sflam.report.card import card, facts
 
 BASE = """from transformers import AutoModelForImageClassification
@@ -41,8 +42,16 @@ def test_a_card_tells_the_run() -> None:
 def test_what_was_not_measured_or_quantized_is_said() -> None:
     job = load(None, ["quant.scheme=identity", "fleet.devices=2", "fleet.cuts=[1, 3]", "data.partition=iid"])
     text = card(facts(job, [], task="digits", load_base="base = ..."))
-    assert "| Test accuracy | not measured |" in text and "| Bits at the cut | none (raw floats) |" in text
+    assert "| Test accuracy | not measured |" in text and "| Bits at the cut | not quantized |" in text
     assert "| Blocks on the device | per device: 1, 3 |" in text and "2 devices (iid)" in text
+
+
+def test_the_card_of_each_method_is_true() -> None:
+    for method in METHODS:
+        text = card(facts(load(None, [f"learn.method={method}"]), RECORDS, task="t", load_base="base = ..."))
+        assert ("8 up, 8 down" in text) == (method == "sflam")
+        assert ("was cut between devices and a server" in text) == (method != "central")
+        assert ("the model was not cut" in text) == (method == "central")
 
 
 def test_names_cannot_break_the_markup() -> None:

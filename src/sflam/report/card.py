@@ -12,6 +12,12 @@ from sflam.history import RoundRecord
 from sflam.report.totals import percent, totals
 from sflam.units import human_bytes
 
+SPLIT = (
+    "the model was cut between devices and a server. Samples stayed on the devices; activations, labels, "
+    "gradients and adapters crossed the network."
+)
+CENTRAL = "the whole model was trained in one place on all the data, as a reference for split training."
+
 
 class CardFacts(TypedDict):
     """What a card says.
@@ -22,6 +28,7 @@ class CardFacts(TypedDict):
         load_base: Python lines that import and build the base model under the name ``base``.
         data: the dataset and how the devices share it.
         method: how it was trained, with the aggregation.
+        how: the sentence that says where the model and the samples were.
         bits: how the cut was quantized.
         cut: blocks on the device.
         rank: LoRA rank.
@@ -38,6 +45,7 @@ class CardFacts(TypedDict):
     load_base: str
     data: str
     method: str
+    how: str
     bits: str
     cut: str
     rank: int
@@ -53,19 +61,22 @@ def facts(job: Job, records: Sequence[RoundRecord], *, task: str, load_base: str
     """Return the card's facts for a finished run; see ``CardFacts`` for ``task`` and ``load_base``."""
     sums = totals(records)
     quant, fleet = job.quant, job.fleet
+    central, quantized = (
+        job.learn.method == "central",
+        job.learn.method == "sflam" and quant.scheme != "identity",
+    )
     spread = f", alpha {job.data.alpha:g}" if job.data.partition == "dirichlet" else ""
     return {
         "base_model": job.model.name,
         "task": task,
         "load_base": load_base,
         "data": f"{job.data.name}, {fleet.devices} devices ({job.data.partition}{spread})",
-        "method": f"{job.learn.method}, {job.learn.aggregation} aggregation",
+        "method": "central" if central else f"{job.learn.method}, {job.learn.aggregation} aggregation",
+        "how": CENTRAL if central else SPLIT,
         "bits": (
-            f"{quant.bits_up} up, {quant.bits_down} down ({quant.scheme})"
-            if quant.scheme != "identity"
-            else "none (raw floats)"
+            f"{quant.bits_up} up, {quant.bits_down} down ({quant.scheme})" if quantized else "not quantized"
         ),
-        "cut": "per device: " + ", ".join(map(str, fleet.cuts)) if fleet.cuts else str(job.model.cut),
+        "cut": _cut(job),
         "rank": job.model.rank,
         "rounds": sums.rounds,
         "accuracy": percent(sums.accuracy) if sums.accuracy is not None else "not measured",
@@ -108,8 +119,7 @@ tags:
 
 # LoRA adapter of {_cell(said["base_model"])}
 
-Fine-tuned with sflam {said["version"]}: the model was cut between devices and a server; samples stayed on
-the devices, only quantized activations, their gradients and adapters crossed the network.
+Fine-tuned with sflam {said["version"]}: {said["how"]}
 
 | | |
 |---|---|
@@ -123,6 +133,12 @@ from peft import PeftModel
 model = PeftModel.from_pretrained(base, "path/to/this/folder")
 ```
 """
+
+
+def _cut(job: Job) -> str:
+    if job.learn.method == "central":
+        return "all: the model was not cut"
+    return "per device: " + ", ".join(map(str, job.fleet.cuts)) if job.fleet.cuts else str(job.model.cut)
 
 
 def _cell(value: object) -> str:

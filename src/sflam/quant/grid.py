@@ -53,11 +53,11 @@ def fit(low: Floats, high: Floats, bits: int) -> Grid:
     raw = low.view(np.int32)
     offset_bits = (raw + np.where(raw < 0, np.int32(0xFFFF), np.int32(0))) >> 16  # truncation rounds to zero
     offset = _widen(offset_bits)
-    with np.errstate(over="ignore", invalid="ignore"):  # an infinite step is refused by _checked
-        span = high.astype(np.float64) - offset
-        step_bits = ((span / levels).astype(np.float32).view(np.int32) + 0xFFFF) >> 16
-        # the cast to float32 may have rounded down onto a bfloat16 value; the product is exact in float64
-        step_bits += _widen(step_bits).astype(np.float64) * levels < span
+    with np.errstate(over="ignore", invalid="ignore"):  # an infinite offset or step is refused by _checked
+        step = ((high.astype(np.float64) - offset) / levels).astype(np.float32)
+        step_bits = (step.view(np.int32) + 0xFFFF) >> 16
+        # the cast to float32 may have rounded down onto a bfloat16 value that is too small
+        step_bits += offset + levels * _widen(step_bits).astype(np.float64) < high
         step = _widen(step_bits)
     side = np.stack([offset_bits, step_bits], axis=1).astype(np.uint16)
     return _checked(offset, step, side, levels)
@@ -85,13 +85,12 @@ def _widen(pattern: npt.NDArray[np.int32]) -> Floats:
 
 
 def _checked(offset: Floats, step: Floats, side: Words, levels: int) -> Grid:
-    with np.errstate(over="ignore", invalid="ignore"):
-        width = step.astype(np.float64) * levels
-        fits = (width <= LARGEST) & (offset + width <= LARGEST) & np.isfinite(offset)
+    width = levels * step.astype(np.float64)
+    fits = (np.maximum(offset, 0) + width <= LARGEST) & (offset >= -LARGEST)
     if not fits.all():
         token = int(np.argmin(fits))
         raise QuantizerError(
-            f"token {token} needs levels from {offset[token]} to {offset[token] + width[token]}; "
+            f"token {token} needs {levels} steps of {step[token]:.4g} from {offset[token]:.4g} on; "
             f"float32 ends at {LARGEST:.4g}: scale the values down"
         )
     return Grid(offset[:, None], step[:, None], side)

@@ -85,8 +85,8 @@ class TorchUniform:
 
     def encode_on_device(self, x: torch.Tensor, bits: int, seed: int) -> Packed:
         """Encode float32 [n, d] with torch alone, on the device of ``x``."""
-        codes, levels = _quantize(x, bits, seed)
-        packed = pack(codes.view(-1), bits).cpu().numpy()
+        codes, levels = _quantize(x.detach(), bits, seed)
+        packed = pack(codes.reshape(-1), bits).cpu().numpy()
         return Packed(self.name, bits, x.shape[0], x.shape[1], packed, levels.side)
 
     def decode(self, packed: Packed, device: torch.device = CPU) -> torch.Tensor:
@@ -108,7 +108,11 @@ class TorchUniform:
         x = x.detach().float()
         if x.device == CPU:
             return torch.from_numpy(Uniform().decode(Uniform().encode(x.numpy(), bits, seed)))
-        return _dequantize(*_quantize(x, bits, seed))
+        return self.round_trip_on_device(x, bits, seed)
+
+    def round_trip_on_device(self, x: torch.Tensor, bits: int, seed: int) -> torch.Tensor:
+        """Return what the other side would decode, with torch alone, on the device of ``x``."""
+        return _dequantize(*_quantize(x.detach(), bits, seed))
 
 
 TORCH_QUANTIZERS: dict[str, TorchQuantizer] = {each.name: each for each in (TorchUniform(), TorchIdentity())}

@@ -1,7 +1,7 @@
 """Messages to bytes and back: the safetensors layout with a header of fixed size.
 
 A body is an 8-byte little-endian length, a JSON header padded with spaces to ``payload.HEADER_BYTES`` in all,
-and the tensors' little-endian bytes without gaps, widest type first. ``__metadata__`` holds the plain numbers
+and the tensors' little-endian bytes without gaps, widest type first, then by name. ``__metadata__`` holds the plain numbers
 as strings. Numbers and vector lengths determine the table of tensors; a body with any other table is refused.
 Nothing is executed or allocated on the sender's word: a decoded message's arrays are views into the body.
 """
@@ -87,7 +87,9 @@ def decode(body: Body) -> Message:
     specs: list[Spec] = [
         (name, tag, _vector_shape(table, name)) for name, tag in vectors.items() if name in table
     ]
-    arrays = _views(body, table, specs + (_token_specs(metadata) if tokens else []))
+    arrays = _views(
+        body, table, specs + (token_specs(metadata["scheme"], *_shape(metadata)) if tokens else [])
+    )
     counts = {key: _count(metadata, key) for key in numbers}
     packed = _read_tokens(metadata, arrays) if tokens else None
     if kind == "step":
@@ -103,13 +105,13 @@ def decode(body: Body) -> Message:
 
 
 def layout(specs: list[Spec]) -> Table:
-    """Return the table of tensors: widest type first, so that each is aligned, without gaps.
+    """Return the table of tensors: widest type first, so that each is aligned, then by name, without gaps.
 
     Raises:
         WireError: the body would reach ``payload.BODY_LIMIT``.
     """
     table, start = {}, 0
-    for name, tag, shape in sorted(specs, key=lambda spec: -DTYPES[spec[1]].itemsize):
+    for name, tag, shape in sorted(specs, key=lambda spec: (-DTYPES[spec[1]].itemsize, spec[0])):
         size = DTYPES[tag].itemsize
         for count in shape:
             size *= count
@@ -152,6 +154,10 @@ def _count(metadata: dict[str, str], key: str) -> int:
     return int(text)
 
 
+def _shape(metadata: dict[str, str]) -> tuple[int, int, int]:
+    return _count(metadata, "bits"), _count(metadata, "tokens"), _count(metadata, "dim")
+
+
 def _loss(metadata: dict[str, str]) -> float:
     try:
         return float(metadata["loss"])
@@ -189,9 +195,12 @@ def _token_arrays(packed: Packed) -> dict[str, Array | None]:
     return {"side": packed.side, "codes": packed.codes}
 
 
-def _token_specs(metadata: dict[str, str]) -> list[Spec]:
-    scheme, bits = metadata["scheme"], _count(metadata, "bits")
-    tokens, dim = _count(metadata, "tokens"), _count(metadata, "dim")
+def token_specs(scheme: str, bits: int, tokens: int, dim: int) -> list[Spec]:
+    """Return the tensors that hold ``tokens`` x ``dim`` values.
+
+    Raises:
+        WireError: unknown scheme, or ``bits`` that it does not have.
+    """
     if scheme not in SCHEMES:
         raise WireError(unknown("scheme", scheme[:40], SCHEMES))
     if not (bits in (32, 64) if scheme == IDENTITY else MIN_BITS <= bits <= MAX_BITS):
@@ -205,7 +214,7 @@ def _token_specs(metadata: dict[str, str]) -> list[Spec]:
 
 def _read_tokens(metadata: dict[str, str], arrays: dict[str, Array]) -> Packed:
     scheme, codes = metadata["scheme"], arrays["codes"]
-    bits, tokens, dim = (_count(metadata, key) for key in ("bits", "tokens", "dim"))
+    bits, tokens, dim = _shape(metadata)
     side = arrays.get("side", np.empty((0, 2), np.uint16))
     try:
         if scheme != IDENTITY:

@@ -28,8 +28,8 @@ class StepFrame:
         device: index of the device.
         activations: the valid tokens of all rows, row after row.
         rows: samples in the mini-batch.
-        lengths: valid tokens per row, int32 [rows], from which the server rebuilds every mask; None where every
-            row is full.
+        lengths: valid tokens per row, int32 [rows], from which the server rebuilds every mask; None where all
+            rows are full.
         labels: int32 [any number], one per row or per token; None where labels stay on the device.
 
     Raises:

@@ -1,0 +1,125 @@
+"""torch and NumPy write the same bytes for one seed, and read them to the same floats.
+
+The device path runs here on CPU tensors, where it must equal NumPy bit by bit; ``gpu`` tests repeat it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from sflam.errors import QuantizerError
+from sflam.quant.quantizer import Packed
+from sflam.quant.schemes import quantizer
+from sflam.quant.torch_schemes import TorchUniform, torch_quantizer
+from tests.quant.tokens import BITS, ROWS, SEEDS, Floats, row, tokens
+
+NUMPY, TORCH = quantizer("uniform"), TorchUniform()
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+        ],
+    ),
+]
+
+
+def assert_same(a: Packed, b: Packed) -> None:
+    assert (a.scheme, a.bits, a.tokens, a.dim) == (b.scheme, b.bits, b.tokens, b.dim)
+    assert a.codes.tobytes() == b.codes.tobytes() and a.side.tobytes() == b.side.tobytes()
+
+
+def assert_all_same(x: Floats, bits: int, seed: int, device: str = "cpu") -> None:
+    expected, tensor = NUMPY.encode(x, bits, seed), torch.from_numpy(x).to(device)
+    decoded = NUMPY.decode(expected).tobytes()
+    assert_same(TORCH.encode_on_device(tensor, bits, seed), expected)
+    assert_same(TORCH.encode(tensor, bits, seed), expected)
+    assert TORCH.decode_on_device(expected, tensor.device).cpu().numpy().tobytes() == decoded
+    assert TORCH.decode(expected, tensor.device).cpu().numpy().tobytes() == decoded
+    assert TORCH.round_trip(tensor, bits, seed).cpu().numpy().tobytes() == decoded
+    assert TORCH.round_trip_on_device(tensor, bits, seed).cpu().numpy().tobytes() == decoded
+
+
+@settings(deadline=None, max_examples=60)
+@given(x=tokens(), bits=BITS, seed=SEEDS)
+def test_same_bytes_and_floats_on_any_tokens(x: Floats, bits: int, seed: int) -> None:
+    assert_all_same(x, bits, seed)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("bits", range(1, 17))
+def test_same_bytes_and_floats_at_every_width_over_several_chunks(bits: int, device: str) -> None:
+    rng = np.random.default_rng(bits)
+    x = np.array([row(ROWS[i % len(ROWS)], 129, rng) for i in range(403)]).astype(np.float32)
+    assert_all_same(x, bits, bits, device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", [(0, 5), (1, 1), (1, 2), (3, 1), (9, 7)])
+def test_same_bytes_and_floats_at_small_and_odd_shapes(shape: tuple[int, int], device: str) -> None:
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    for bits in (1, 4, 9, 16):
+        assert_all_same(x, bits, 1, device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_float_types_are_read_as_float32(dtype: torch.dtype, device: str) -> None:
+    x = torch.randn(5, 8, generator=torch.Generator().manual_seed(0)).to(dtype).to(device)
+    packed = TORCH.encode(x, 6, 3)
+    assert_same(packed, NUMPY.encode(x.float().cpu().numpy(), 6, 3))
+    assert TORCH.decode(packed).dtype == TORCH.round_trip(x, 6, 3).dtype == torch.float32
+    identity = torch_quantizer("identity")
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    sent = identity.encode(x, 8, 0)
+    assert sent.bits == torch.finfo(wide).bits
+    assert identity.decode(sent).equal(x.to(wide).cpu()) and identity.round_trip(x, 8, 0).equal(x.to(wide))
+
+
+def test_strided_and_graph_tensors_are_encoded_and_left_alone() -> None:
+    x = torch.randn(6, 10, requires_grad=True)
+    y = (x * 2).T
+    for encode in (TORCH.encode, TORCH.encode_on_device):
+        packed = encode(y, 4, 0)
+        assert_same(packed, NUMPY.encode(np.ascontiguousarray(y.detach().numpy()), 4, 0))
+    assert (
+        not TORCH.round_trip(y, 4, 0).requires_grad and not TORCH.round_trip_on_device(y, 4, 0).requires_grad
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_and_inf_are_refused_on_the_device_too(value: float) -> None:
+    x = torch.zeros(3, 4)
+    x[1, 2] = value
+    for encode in (
+        TORCH.encode,
+        TORCH.encode_on_device,
+        TORCH.round_trip,
+        torch_quantizer("identity").encode,
+    ):
+        with pytest.raises(QuantizerError, match="token 1"):
+            encode(x, 4, 0)
+
+
+def test_a_float64_beyond_float32_is_refused() -> None:
+    with pytest.raises(QuantizerError, match="finite"):
+        TORCH.encode(torch.full((1, 2), 1e300, dtype=torch.float64), 4, 0)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 4), (2, 0)])
+def test_other_shapes_are_refused_on_the_device_too(shape: tuple[int, ...]) -> None:
+    for encode in (TORCH.encode, TORCH.encode_on_device):
+        with pytest.raises(QuantizerError, match="n, d"):
+            encode(torch.zeros(shape), 4, 0)
+
+
+def test_decoded_tensors_can_be_written() -> None:
+    packed = NUMPY.encode(np.ones((2, 3), np.float32), 4, 0)
+    frozen = Packed("uniform", 4, 2, 3, np.frombuffer(packed.codes.tobytes(), np.uint8), packed.side)
+    TORCH.decode(frozen).add_(1)
+    TORCH.decode_on_device(frozen, torch.device("cpu")).add_(1)

@@ -188,8 +188,8 @@ def test_missing_metadata_is_refused(field: str) -> None:
         ("lengths", {"shape": None}),
         ("labels", {"shape": [999999999]}),
         ("labels", {"shape": [10**300]}),
-        ("labels", {"data_offsets": [0, 12]}),  # overlaps lengths
-        ("labels", {"data_offsets": [12, 24]}),  # leaves a gap
+        ("lengths", {"data_offsets": [0, 8]}),  # overlaps labels
+        ("lengths", {"data_offsets": [16, 24]}),  # leaves a gap
         ("codes", {"data_offsets": [44, 10**9]}),  # exceeds the body
         ("codes", {"data_offsets": [59, 44]}),
         ("codes", {"data_offsets": [-15, 0]}),
@@ -236,7 +236,7 @@ def test_nan_and_inf_in_the_side_information_are_refused(pattern: int) -> None:
 
 def test_lengths_and_adapter_values_are_checked_after_transport_too() -> None:
     body = bytearray(encode(FULL))
-    body[HEADER_BYTES : HEADER_BYTES + 8] = np.array([7, -1], np.int32).tobytes()
+    body[HEADER_BYTES + 12 : HEADER_BYTES + 20] = np.array([7, -1], np.int32).tobytes()  # after three labels
     with pytest.raises(WireError, match="lengths from -1"):
         decode(body)
     body = bytearray(encode(adapter()))

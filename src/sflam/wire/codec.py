@@ -1,9 +1,10 @@
 """Messages to bytes and back: the safetensors layout with a header of fixed size.
 
 A body is an 8-byte little-endian length, a JSON header padded with spaces to ``payload.HEADER_BYTES`` in all,
-and the tensors' little-endian bytes without gaps, widest type first, then by name. ``__metadata__`` holds the plain numbers
-as strings. Numbers and vector lengths determine the table of tensors; a body with any other table is refused.
-Nothing is executed or allocated on the sender's word: a decoded message's arrays are views into the body.
+and the tensors' little-endian bytes without gaps, widest type first, then by name. ``__metadata__`` holds the
+plain numbers as strings. They and the lengths of vectors determine the table of tensors; a body with any other
+table is refused. Nothing is executed or allocated on the sender's word: a decoded message's arrays are views
+into the body.
 """
 
 from __future__ import annotations

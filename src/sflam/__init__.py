@@ -1,5 +1,56 @@
-"""sflam: fine-tune large transformers on devices that could never hold them."""
+"""sflam: fine-tune large transformers on devices that could never hold them.
+
+Public names are loaded when first used, so that ``import sflam`` stays fast.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sflam.config import Job, load
+    from sflam.errors import SflamError
+    from sflam.history import RoundRecord
+    from sflam.job import Result, resume, start, train
+    from sflam.model.backbone import locate as model_folder
+    from sflam.predict import predict
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Job": ("sflam.config", "Job"),
+    "Result": ("sflam.job", "Result"),
+    "RoundRecord": ("sflam.history", "RoundRecord"),
+    "SflamError": ("sflam.errors", "SflamError"),
+    "load": ("sflam.config", "load"),
+    "model_folder": ("sflam.model.backbone", "locate"),
+    "predict": ("sflam.predict", "predict"),
+    "resume": ("sflam.job", "resume"),
+    "start": ("sflam.job", "start"),
+    "train": ("sflam.job", "train"),
+}
+
+__all__ = [
+    "Job",
+    "Result",
+    "RoundRecord",
+    "SflamError",
+    "load",
+    "model_folder",
+    "predict",
+    "resume",
+    "start",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sflam' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -78,11 +78,6 @@ def run_whole(backbone, model, one, cut, *, reseed=None):
     return seen[0], loss
 
 
-def gradient_of(segment, name, row):
-    slot = segment.stack.slots[name]
-    return segment.stack.grads[row, slot.columns].view(slot.shape)
-
-
 def gradients(model, names):
     own = {n.replace(".default", "").replace("modules_to_save.", ""): p for n, p in model.named_parameters()}
     return {name: own[name].grad for name in names}
@@ -109,7 +104,7 @@ def test_split_equals_whole(kind, cut, dropout):
     for segment in (device, server):
         expected = gradients(model, segment.names())
         for name in segment.names():
-            assert largest_difference(gradient_of(segment, name, 0), expected[name]) < tolerance, name
+            assert largest_difference(segment.stack.gradient(0)[name], expected[name]) < tolerance, name
             checked += 1
     assert checked == len(state_of(model))
 
@@ -149,7 +144,9 @@ def test_devices_with_different_cuts_share_one_pass(kind):
         [
             batches[k]["labels"]
             if kind != "gpt2-lm"
-            else torch.nn.functional.pad(batches[k]["labels"], (0, width - batches[k]["labels"].shape[1]), value=-100)
+            else torch.nn.functional.pad(
+                batches[k]["labels"], (0, width - batches[k]["labels"].shape[1]), value=-100
+            )
             for k in order
         ]
     )
@@ -167,7 +164,10 @@ def test_devices_with_different_cuts_share_one_pass(kind):
             names = segment.names(cuts[k])
             expected = gradients(model, names)
             for name in names:
-                assert largest_difference(gradient_of(segment, name, k), expected[name]) < tolerance, (k, name)
+                assert largest_difference(segment.stack.gradient(k)[name], expected[name]) < tolerance, (
+                    k,
+                    name,
+                )
 
 
 def test_a_cut_out_of_range_names_the_limit():

@@ -25,13 +25,16 @@ CHANNELS = (1, 3)
 Array = NDArray[Any]
 
 
-def read_npz(path: Path, column: str = "", label: str = "label") -> tuple[Dataset, tuple[str, ...]]:
+def read_npz(
+    path: Path, column: str = "", label: str = "label", *, labelled: bool = True
+) -> tuple[Dataset, tuple[str, ...]]:
     """Return the dataset in the file, and notes on what was guessed or converted.
 
     Args:
         path: the ``.npz`` file.
         column: the array of inputs; empty takes the one whose name is customary for inputs.
         label: the array of labels: integers from 0, or class names.
+        labelled: whether that array must be there; without it every label is 0 and there are no classes.
 
     Raises:
         DataError: the file is missing or not an npz, a column is unknown, or an array does not fit.
@@ -41,7 +44,8 @@ def read_npz(path: Path, column: str = "", label: str = "label") -> tuple[Datase
     if not column:
         column = _guess(path, arrays)
         notes.append(f"inputs of {path.name} are taken from its array {column!r} (data.input was empty)")
-    for key in (column, label):
+    known = labelled or label in arrays
+    for key in (column, label) if known else (column,):
         if key not in arrays:
             raise DataError(f"{path}: {unknown('column', key, arrays)}; set data.input and data.label")
     if column == label:
@@ -56,7 +60,11 @@ def read_npz(path: Path, column: str = "", label: str = "label") -> tuple[Datase
     else:
         inputs = _tokens(path, column, inputs)
         lengths = _lengths(path, arrays.get("lengths"), inputs, notes)
-    labels, classes = _labels(path, label, arrays[label], len(inputs))
+    labels, classes = np.zeros(len(inputs), dtype=np.int64), tuple[str, ...]()
+    if known:
+        labels, classes = _labels(path, label, arrays[label], len(inputs))
+    else:
+        notes.append(f"{path.name} has no array {label!r}: predictions only, no accuracy")
     dataset = Dataset(
         name=path.stem, kind=kind, inputs=inputs, lengths=lengths, labels=labels, classes=classes
     )

@@ -46,6 +46,19 @@ def is_path(name: str) -> bool:
     return name.endswith(".npz") or "/" in name or "\\" in name
 
 
+def load_for_prediction(settings: DataSettings, seed: int) -> tuple[Dataset, tuple[str, ...]]:
+    """Return the samples to predict, and notes: all of a file's, labelled or not, or a named dataset's test part.
+
+    Raises:
+        DataError: the name is unknown, or the file cannot be used.
+    """
+    if is_path(settings.name):
+        path = Path(settings.name).expanduser()
+        return read_npz(path, settings.input, settings.label, labelled=False)
+    splits = load(settings, seed)
+    return splits.test, (f"{settings.name}: the held-out samples of seed {seed}",)
+
+
 def load(settings: DataSettings, seed: int) -> Splits:
     """Return the samples of ``settings.name``, divided into train and test by the stream ``holdout``.
 

@@ -38,7 +38,7 @@ def attach(backbone: Backbone, settings: ModelSettings, *, seed: int = 0) -> Pef
     """
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it; an integer is only its habit
         lora_dropout=settings.dropout,
         target_modules=target_pattern(backbone, settings.targets),
         modules_to_save=list(backbone.fresh) or None,

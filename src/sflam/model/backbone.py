@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -122,7 +122,9 @@ def wrap(model: Any, *, name: str = "", fresh: tuple[str, ...] = ()) -> Backbone
         if head.architecture == type(model).__name__:
             return Backbone(model, family, task, name or type(model).__name__, fresh)
     known = ", ".join(head.architecture for head in family.tasks.values())
-    raise ModelError(f"model class {type(model).__name__} is not supported; the {family.name} family has {known}")
+    raise ModelError(
+        f"model class {type(model).__name__} is not supported; the {family.name} family has {known}"
+    )
 
 
 def _default_task(family: Family, config: Any) -> str:
@@ -151,13 +153,13 @@ def _first_line(error: BaseException) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence transformers' own notices: what matters of them (a new head) is said by sflam itself."""
-    logger = logging.getLogger("transformers")
-    before, bar = logger.level, transformers.utils.logging.is_progress_bar_enabled()
+    logger, notices = logging.getLogger("transformers"), cast(Any, transformers.utils.logging)
+    before, bar = logger.level, notices.is_progress_bar_enabled()
     logger.setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
+    notices.disable_progress_bar()
     try:
         yield
     finally:
         logger.setLevel(before)
         if bar:
-            transformers.utils.logging.enable_progress_bar()
+            notices.enable_progress_bar()

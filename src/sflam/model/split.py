@@ -88,8 +88,9 @@ class Segment(nn.Module):
 
     def run(self, index: int, hidden: Tensor, mask: Any) -> Tensor:
         """Run one block: [R,T,d] -> [R,T,d]."""
-        out = self.blocks[str(index)](hidden, attention_mask=mask)
-        return out[0] if isinstance(out, tuple) else out
+        out: Any = self.blocks[str(index)](hidden, attention_mask=mask)
+        result: Tensor = out[0] if isinstance(out, tuple) else out
+        return result
 
     def mask(self, hidden: Tensor, lengths: Tensor | None) -> Any:
         """Rebuild the attention mask of [R,T,d] from lengths [R]; None means every row is full."""
@@ -234,9 +235,10 @@ def _trained(name: str, module: nn.Module, frozen_a: bool) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for inner, layer in module.named_modules(prefix=name):
         if isinstance(layer, LoraLayer):
-            if not frozen_a:
-                found[f"{inner}.lora_A.weight"] = layer.lora_A["default"].weight.detach()  # type: ignore[operator, union-attr, assignment]
-            found[f"{inner}.lora_B.weight"] = layer.lora_B["default"].weight.detach()  # type: ignore[operator, union-attr, assignment]
+            factors: dict[str, Any] = {"lora_A": layer.lora_A["default"], "lora_B": layer.lora_B["default"]}
+            if frozen_a:
+                del factors["lora_A"]
+            found |= {f"{inner}.{key}.weight": factor.weight.detach() for key, factor in factors.items()}
         elif isinstance(layer, ModulesToSaveWrapper):
             saved: Any = layer.modules_to_save["default"]
             found |= {f"{inner}.{key}": tensor.detach() for key, tensor in saved.named_parameters()}

@@ -35,7 +35,9 @@ class AdapterStack:
         rows: K leaf views [P] of ``values``, what an optimiser is given.
     """
 
-    def __init__(self, initial: Mapping[str, Tensor], copies: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, initial: Mapping[str, Tensor], copies: int, device: torch.device | str = "cpu"
+    ) -> None:
         """Lay out ``copies`` equal rows from ``initial`` (name -> tensor)."""
         self.slots: dict[str, Slot] = {}
         start = 0
@@ -67,6 +69,10 @@ class AdapterStack:
         """Return a copy of one row, name -> tensor."""
         return {name: self.values[row, s.columns].view(s.shape).clone() for name, s in self.slots.items()}
 
+    def gradient(self, row: int) -> dict[str, Tensor]:
+        """Return the gradients of one row, name -> view."""
+        return {name: self.grads[row, s.columns].view(s.shape) for name, s in self.slots.items()}
+
     @torch.no_grad()
     def write(self, row: int, state: Mapping[str, Tensor]) -> None:
         """Overwrite the slots of one row that ``state`` names."""
@@ -93,7 +99,9 @@ class AdapterStack:
         """Give each active row its gradient, clipped to norm ``clip`` (0: not clipped), and the others none."""
         if clip and active:
             norms = torch.linalg.vector_norm(self.grads, dim=1, keepdim=True)
-            self.grads.mul_((clip / (norms + 1e-6)).clamp(max=1.0))  # per row, as clip_grad_norm_ does for one
+            self.grads.mul_(
+                (clip / (norms + 1e-6)).clamp(max=1.0)
+            )  # per row, as clip_grad_norm_ does for one
         for row in self.rows:
             row.grad = None
         for index in active:

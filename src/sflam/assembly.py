@@ -1,0 +1,114 @@
+"""From a job to the pieces of a run: data, model, fleet, evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+
+from sflam.config import Job
+from sflam.data.dataset import Dataset, Splits
+from sflam.data.images import ImageSpec
+from sflam.data.partition import partition
+from sflam.data.sources import load as load_data
+from sflam.errors import ConfigError
+from sflam.learn.central import Central
+from sflam.learn.evaluate import Score, evaluate
+from sflam.learn.examples import Examples
+from sflam.learn.fleet import Fleet
+from sflam.learn.local import LocalFleet
+from sflam.learn.methods import METHODS
+from sflam.model.adapters import State, attach, load_state, state_of
+from sflam.model.backbone import Backbone, load, locate
+from sflam.model.families import IMAGE, SEQUENCE
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A run ready to start.
+
+    Attributes:
+        job: what was asked for.
+        splits: training and test samples.
+        backbone: the model, adapted by ``model``.
+        model: its peft wrapper, which evaluation uses.
+        fleet: how the devices are reached.
+        state: the global adapters at the start.
+        notes: sentences for the user about what was guessed or decided on the way.
+    """
+
+    job: Job
+    splits: Splits
+    backbone: Backbone
+    model: PeftModel
+    fleet: Fleet
+    state: State
+    notes: tuple[str, ...]
+
+    def score(self, state: State) -> Score:
+        """Return how well the whole model does on the test samples with ``state``."""
+        load_state(self.model, state)
+        return evaluate(self.model, examples_of(self.splits.test, self.backbone))
+
+
+def assemble(job: Job) -> Assembly:
+    """Load the data and the model of a job, cut the model, and share the data out.
+
+    Raises:
+        SflamError: whatever cannot be loaded, cut, shared or run; nothing has been written then.
+    """
+    device = torch_device(job.learn.device)
+    if job.learn.canonical:
+        torch.set_num_threads(1)
+    splits = load_data(job.data, job.seed)
+    parts = partition(job.data, splits.train.labels, job.fleet.devices, job.seed)
+    backbone = backbone_of(job, splits.train, device)
+    model = attach(backbone, job.model, seed=job.seed)
+    state = state_of(model)
+    examples = examples_of(splits.train, backbone)
+    fleet: Fleet
+    if METHODS[job.learn.method].split:
+        fleet = LocalFleet(
+            backbone,
+            model,
+            examples,
+            parts,
+            cut=job.model.cut,
+            settings=job.fleet,
+            learn=job.learn,
+            quant=job.quant,
+            seed=job.seed,
+        )
+    else:
+        fleet = Central(model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed)
+    notes = [*splits.notes]
+    if backbone.fresh:
+        notes.append(f"the head {', '.join(backbone.fresh)} is newly initialised, so it is trained in full")
+    return Assembly(job, splits, backbone, model, fleet, state, tuple(notes))
+
+
+def backbone_of(job: Job, dataset: Dataset, device: torch.device) -> Backbone:
+    """Load the job's model with a head for the classes of ``dataset``."""
+    task = IMAGE if dataset.kind == "image" else SEQUENCE
+    backbone = load(
+        job.model.name, task=task, classes=len(dataset.classes), dtype=job.model.dtype, seed=job.seed
+    )
+    backbone.model.to(device)
+    return backbone
+
+
+def examples_of(dataset: Dataset, backbone: Backbone, name: str = "") -> Examples:
+    """Bind a dataset to a model, with the preprocessing that the folder of the model ``name`` (its own) describes."""
+    spec = None
+    if dataset.kind == "image":
+        spec = ImageSpec.from_folder(Path(locate(name or backbone.name)), backbone.model.config.to_dict())
+    return Examples(dataset, backbone, spec)
+
+
+def torch_device(name: str) -> torch.device:
+    """Return the torch device of ``learn.device``; raises ConfigError when ``cuda`` is not there."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError('learn.device is "cuda" but torch finds no CUDA device; use "auto" or "cpu"')
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

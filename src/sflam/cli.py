@@ -1,0 +1,202 @@
+"""The command line: each command is a few lines over the Python API. Heavy imports happen inside commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sflam import __version__, config
+from sflam.errors import ConfigError, SflamError
+
+app = typer.Typer(
+    name="sflam",
+    help="Fine-tune large transformers on devices that could never hold them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+stdout, stderr = Console(), Console(stderr=True)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="SECTION.KEY=VALUE", help="Override a setting; may be repeated."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+
+
+def main() -> None:
+    """Run the command line: exit code 2 for what a user can mend, said in one line each."""
+    with mended():
+        app()
+
+
+@contextmanager
+def mended() -> Iterator[None]:
+    """Turn the errors a user can cause into lines on stderr and exit code 2."""
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"sflam: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except SflamError as error:
+        print(f"sflam: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"sflam {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Fine-tune large transformers on devices that could never hold them."""
+
+
+@app.command(
+    epilog="Examples:\n\n  sflam train\n\n  sflam train job.toml --set learn.rounds=50 --set quant.bits_up=4\n\n"
+    "  sflam train --resume runs/digits-nano-vit-sflam-1"
+)
+def train(
+    job: Annotated[
+        Path | None, typer.Argument(help="A TOML job file; the bundled default without one.")
+    ] = None,
+    overrides: Set = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write; runs/... by default.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder to go on with after a crash.")] = None,
+    merge: Annotated[bool, typer.Option(help="Also write the merged model.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a model cut between devices and a server.
+
+    Without arguments: the bundled nano ViT on handwritten digits, ten devices, Dirichlet 0.5, 8 bits each way.
+    """
+    if resume and (job or overrides or out):
+        raise ConfigError("--resume goes on with a run as it was; leave out the job file, --set and --out")
+    with status("loading model and data"):
+        from sflam import job as jobs
+        from sflam.report.progress import Progress
+        from sflam.report.table import rounds_table
+
+        run = jobs.resume(resume) if resume else jobs.start(config.load(job, overrides or []), out)
+    for note in run.assembly.notes:
+        print(f"note: {note}", file=sys.stderr)
+    try:
+        with Progress(run.job.learn.rounds, resumed=run.records) as progress:
+            for record in run.rounds():
+                progress.update(record)
+    except KeyboardInterrupt:
+        print(f"stopped; go on with: sflam train --resume {run.folder.path}", file=sys.stderr)
+        raise SystemExit(130) from None
+    with status("writing the run folder"):
+        result = run.finish(merge=merge)
+    (stderr if as_json else stdout).print(rounds_table(run.records))
+    print(f"run folder: {result.run_dir} (curves.png, adapter/, history.jsonl, ...)", file=sys.stderr)
+    if as_json:
+        print(json.dumps(asdict(result)))
+
+
+@app.command(
+    epilog="Example:\n\n  sflam predict runs/digits-nano-vit-sflam-1 --data digits --out predictions.csv"
+)
+def predict(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    data: Annotated[
+        str | None, typer.Option(help="Named dataset or .npz file; the run's own held-out data by default.")
+    ] = None,
+    column: Annotated[str, typer.Option("--input", help="Array of the file that holds the inputs.")] = "",
+    label: Annotated[str, typer.Option(help="Array of the file that holds the labels, if any.")] = "label",
+    out: Annotated[Path | None, typer.Option(help="Write one line per sample to this CSV file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict with a saved run, and say how well it does."""
+    with status("loading model and data"):
+        from sflam.predict import predict as predict_run
+
+        found = predict_run(run_dir, data, column=column, label=label)
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if out:
+        found.write_csv(out)
+    table = Table("class", "predicted", "right")
+    for number, name in enumerate(found.classes):
+        right = found.per_class.get(name)
+        count = int((found.predicted == number).sum())
+        table.add_row(name, str(count), "" if right is None else f"{right:.1%}")
+    screen = stderr if as_json else stdout
+    screen.print(table)
+    if found.accuracy is not None:
+        screen.print(f"accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, {len(found.predicted)} samples")
+    if as_json:
+        print(json.dumps(found.metrics() | {"out": None if out is None else str(out)}))
+
+
+@app.command(
+    epilog="Examples:\n\n  sflam verify nano-vit\n\n  sflam verify path/to/model --cut 2 --dtype float32"
+)
+def verify(
+    model: Annotated[str, typer.Argument(help="Bundled name, local folder, or hub name.")],
+    cut: Annotated[str, typer.Option(help="A number of blocks, or all.")] = "all",
+    dtype: Annotated[str, typer.Option(help="float64 (sharp) or float32 (half the memory).")] = "float64",
+    task: Annotated[str | None, typer.Option(help="Which head; the config's own by default.")] = None,
+    perturb: Annotated[
+        float, typer.Option(help="Add this to one value at the cut: the check must then fail.")
+    ] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Check that the model, cut, is still the model: loss, activations and adapter gradients.
+
+    Compares with the unmodified Hugging Face class. Exit code 1 when a difference is above tolerance.
+    """
+    if not (cut == "all" or cut.isdecimal()):
+        raise ConfigError(f"--cut is {cut!r}; give a number of blocks or all")
+    if dtype not in ("float32", "float64"):
+        raise ConfigError(f"--dtype is {dtype!r}; choose float64 or float32")
+    with status("loading the model"):
+        from sflam.model import backbone as backbones
+        from sflam.model.verify import tolerance
+        from sflam.model.verify import verify as differences
+
+        backbone = backbones.load(model, task=task, dtype=dtype)
+        cuts = range(backbone.depth + 1) if cut == "all" else [int(cut)]
+        found = []
+        for one in differences(backbone, cuts, perturb=perturb):
+            found.append(one)
+    limit = tolerance(backbone)
+    equal = all(one.largest <= limit for one in found)
+    table = Table(
+        "cut", "loss", "activations", "gradients", "equal", title=f"{model}: largest relative difference"
+    )
+    for one in found:
+        numbers = (f"{value:.1e}" for value in (one.loss, one.activations, one.gradients))
+        table.add_row(str(one.cut), *numbers, "yes" if one.largest <= limit else "NO")
+    screen = stderr if as_json else stdout
+    screen.print(table)
+    verdict = "split == whole" if equal else "the split model is NOT the whole model"
+    screen.print(f"{verdict} (tolerance {limit:.0e} in {dtype}, task {backbone.task})")
+    if as_json:
+        rows = [asdict(one) for one in found]
+        print(json.dumps({"model": model, "equal": equal, "tolerance": limit, "cuts": rows}))
+    if not equal:
+        raise SystemExit(1)
+
+
+def status(text: str) -> AbstractContextManager[object]:
+    """Show that something is going on, where somebody can see it."""
+    return stderr.status(text) if stderr.is_terminal else nullcontext()

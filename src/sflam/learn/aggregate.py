@@ -1,0 +1,72 @@
+"""Averaging the devices' adapters, and what averaging factors loses.
+
+A LoRA update is a product B A. ``fedavg`` averages A and B apart, so mean(B) mean(A) stands in for mean(BA);
+:func:`aggregation_error` says by how much they differ. ``freeze-a`` keeps every A at the common start, which makes
+the average exact (Sun et al., "Improving LoRA in privacy-preserving federated learning", ICLR 2024). ``residual``
+adds the difference to the frozen weights (Singhal et al., "FedEx-LoRA", 2024), exact as well.
+
+Shapes: K devices, r rank, i inputs, o outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from sflam.model.adapters import State
+
+A_ENDS, B_ENDS = ".lora_A.weight", ".lora_B.weight"
+
+
+def weights_of(samples: Sequence[int]) -> list[float]:
+    """Return the FedAvg weight n_k / n of each device from its sample counts."""
+    total = sum(samples)
+    assert total > 0, samples
+    return [count / total for count in samples]
+
+
+def fedavg(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> State:
+    """Return the weighted mean of every tensor, on fresh storage; weights sum to one."""
+    return {name: _mean([state[name] for state in states], weights) for name in states[0]}
+
+
+def residuals(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> State:
+    """Return mean(BA) - mean(B) mean(A), module name -> float64 [o, i], not yet scaled by alpha / r."""
+    return {name: exact - product for name, exact, product in _products(states, weights)}
+
+
+def aggregation_error(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> float:
+    """Return ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||, Frobenius over all adapted layers; 0 where none moved."""
+    lost = total = 0.0
+    for _, exact, product in _products(states, weights):
+        lost += float((exact - product).square().sum())
+        total += float(exact.square().sum())
+    return float((lost / total) ** 0.5) if total else 0.0
+
+
+def _products(
+    states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]
+) -> list[tuple[str, Tensor, Tensor]]:
+    """Return (module, mean(BA), mean(B) mean(A)) of every adapted layer that trains both factors."""
+    found = []
+    for name in states[0]:
+        if not name.endswith(A_ENDS):
+            continue
+        module = name.removesuffix(A_ENDS)
+        a = torch.stack([state[name] for state in states]).double()
+        b = torch.stack([state[module + B_ENDS] for state in states]).double()
+        w = torch.tensor(weights, dtype=torch.float64, device=a.device)
+        # mean(BA) of rank at most K r: one product of the factors laid side by side.
+        exact = (b * w[:, None, None]).permute(1, 0, 2).flatten(1) @ a.flatten(0, 1)
+        product = torch.einsum("k,kor->or", w, b) @ torch.einsum("k,kri->ri", w, a)
+        found.append((module, exact, product))
+    return found
+
+
+def _mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    total = torch.zeros_like(tensors[0], dtype=torch.float64)
+    for tensor, weight in zip(tensors, weights, strict=True):
+        total += tensor.double() * weight
+    return total.to(tensors[0].dtype)

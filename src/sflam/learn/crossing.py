@@ -1,0 +1,159 @@
+"""What crosses the cut, as real bytes: activations and labels up, gradients down, adapters once a round.
+
+Both ends of every exchange go through here, in a simulated fleet as over a network, so training always sees
+``decode(encode(x))`` and every byte count is the length of a real body. Only valid tokens travel.
+
+B rows, T tokens, d hidden size, n valid tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sflam.errors import WireError
+from sflam.learn.trunk import Answer, Frame
+from sflam.model.loss import IGNORED
+from sflam.model.split import valid_tokens
+from sflam.payload import codes_bytes
+from sflam.quant.torch_schemes import TorchQuantizer, torch_quantizer
+from sflam.seeds import derive
+from sflam.wire.codec import decode, encode
+from sflam.wire.messages import AdapterFrame, GradientFrame, StepFrame
+
+UP, DOWN = 0, 1
+RAW_BITS = {torch.float32: 32, torch.float64: 64}
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in a run an exchange stands; every exchange has its own rounding noise."""
+
+    round: int
+    step: int
+    device: int
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """How tensors become bodies and bodies tensors.
+
+    Attributes:
+        scheme: name of the quantizer.
+        bits_up: bits per activation; ignored by ``identity``.
+        bits_down: bits per gradient entry; ignored by ``identity``.
+        seed: seed of the run; rounding noise is drawn from its ``quantizer`` stream.
+        per_token: labels belong to tokens (language models), not to rows.
+    """
+
+    scheme: str
+    bits_up: int
+    bits_down: int
+    seed: int
+    per_token: bool = False
+
+    @property
+    def quantizer(self) -> TorchQuantizer:
+        """The quantizer of both directions."""
+        return torch_quantizer(self.scheme)
+
+    def send_step(self, at: Position, hidden: Tensor, lengths: Tensor | None, labels: Tensor) -> bytes:
+        """Return the body of a device's step: activations [B,T,d], lengths [B] and labels."""
+        valid = _valid(lengths, hidden.shape[1])
+        flat = labels[valid] if self.per_token and valid is not None else labels.flatten()
+        message = StepFrame(
+            at.round,
+            at.step,
+            at.device,
+            activations=self.quantizer.encode(
+                _tokens(hidden, valid), self._bits(hidden, UP), self._seed(at, UP)
+            ),
+            rows=len(hidden),
+            lengths=None if lengths is None else lengths.cpu().numpy().astype(np.int32),
+            labels=flat.cpu().numpy().astype(np.int32),
+        )
+        return encode(message)
+
+    def receive_step(self, body: bytes, cut: int, device: torch.device) -> Frame:
+        """Return what a step's body says; the tokens that were not sent are zero."""
+        message = decode(body)
+        if not isinstance(message, StepFrame) or message.labels is None:
+            raise WireError(f"a {type(message).__name__} came where a StepFrame with labels was agreed")
+        lengths = (
+            None if message.lengths is None else torch.from_numpy(message.lengths.astype(np.int64)).to(device)
+        )
+        tokens = self.quantizer.decode(message.activations, device)
+        width = len(tokens) // message.rows if lengths is None else int(lengths.max())
+        valid = _valid(lengths, width)
+        labels = torch.from_numpy(message.labels.astype(np.int64)).to(device)
+        if self.per_token:
+            labels = _rows(labels, valid, message.rows, width, IGNORED)
+        return Frame(message.device, cut, _rows(tokens, valid, message.rows, width, 0.0), lengths, labels)
+
+    def send_answer(self, at: Position, answer: Answer, lengths: Tensor | None) -> bytes:
+        """Return the body of the server's answer: the loss, and the gradient [B,T,d] where one is wanted."""
+        gradient = None
+        if answer.gradient is not None:
+            valid = _valid(lengths, answer.gradient.shape[1])
+            tokens = _tokens(answer.gradient, valid)
+            gradient = self.quantizer.encode(tokens, self._bits(tokens, DOWN), self._seed(at, DOWN))
+        return encode(GradientFrame(at.round, at.step, at.device, loss=answer.loss, gradient=gradient))
+
+    def receive_answer(self, body: bytes, rows: int, lengths: Tensor | None, device: torch.device) -> Answer:
+        """Return what an answer's body says; the gradient of tokens that were not sent is zero."""
+        message = decode(body)
+        if not isinstance(message, GradientFrame):
+            raise WireError(f"a {type(message).__name__} came where a GradientFrame was agreed")
+        if message.gradient is None:
+            return Answer(message.device, message.loss, None)
+        tokens = self.quantizer.decode(message.gradient, device)
+        width = len(tokens) // rows if lengths is None else int(lengths.max())
+        return Answer(message.device, message.loss, _rows(tokens, _valid(lengths, width), rows, width, 0.0))
+
+    def code_bytes(self, x: Tensor, lengths: Tensor | None, direction: int) -> int:
+        """Return the bytes of the packed codes alone in the body that carries ``x`` [B,T,d]."""
+        tokens = x.shape[0] * x.shape[1] if lengths is None else int(lengths.sum())
+        return codes_bytes(tokens, x.shape[2], self._bits(x, direction), self.scheme)
+
+    def _bits(self, x: Tensor, direction: int) -> int:
+        if self.scheme == "identity":
+            return RAW_BITS.get(x.dtype, 32)
+        return (self.bits_up, self.bits_down)[direction]
+
+    def _seed(self, at: Position, direction: int) -> int:
+        return derive(self.seed, "quantizer", at.round, at.step, at.device, direction)
+
+
+def send_adapters(round: int, device: int, samples: int, values: Tensor) -> bytes:
+    """Return the body of a device's adapters [P], in the order of the segment's slots."""
+    return encode(AdapterFrame(round, device, samples=samples, values=values.detach().cpu().numpy()))
+
+
+def receive_adapters(body: bytes, like: Tensor) -> Tensor:
+    """Return the adapters [P] a body carries, on the device and in the type of ``like`` [P]."""
+    message = decode(body)
+    if not isinstance(message, AdapterFrame) or message.values.shape != tuple(like.shape):
+        raise WireError(f"a body does not hold the {like.numel()} adapter values agreed; restart the round")
+    return torch.from_numpy(message.values.copy()).to(like)
+
+
+def _valid(lengths: Tensor | None, width: int) -> Tensor | None:
+    """Return the [B,T] mask of tokens that travel; None when all do."""
+    return None if lengths is None else valid_tokens(lengths, width).bool()
+
+
+def _tokens(hidden: Tensor, valid: Tensor | None) -> Tensor:
+    """[B,T,d] -> [n,d]."""
+    return (hidden.flatten(0, 1) if valid is None else hidden[valid]).detach().contiguous()
+
+
+def _rows(tokens: Tensor, valid: Tensor | None, rows: int, width: int, fill: float) -> Tensor:
+    """[n, ...] -> [B,T, ...], ``fill`` where nothing was sent."""
+    if valid is None:
+        return tokens.view(rows, width, *tokens.shape[1:])
+    out = tokens.new_full((rows, width, *tokens.shape[1:]), fill)
+    out[valid] = tokens
+    return out

@@ -1,0 +1,134 @@
+"""A dataset as a model's mini-batches.
+
+B rows of a mini-batch, T tokens, N samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sflam.data.dataset import Dataset
+from sflam.data.images import ImageSpec, to_pixels
+from sflam.errors import DataError
+from sflam.model.backbone import Backbone
+from sflam.model.families import CAUSAL
+from sflam.model.loss import IGNORED
+
+CACHED_PIXELS = 64 * 2**20
+"""Below this many pixel values the whole dataset is preprocessed once; above, batch by batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Minibatch:
+    """What one step of one device trains on.
+
+    Attributes:
+        inputs: the model's own argument names -> [B, ...].
+        lengths: [B] valid tokens of each right-padded row; None when every row is full.
+        labels: [B], or [B,T] with ``IGNORED`` on padding for a language model.
+    """
+
+    inputs: dict[str, Tensor]
+    lengths: Tensor | None
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Examples:
+    """The samples of one dataset as a backbone wants them.
+
+    Raises:
+        DataError: the backbone cannot read this kind of data, or a token id is outside its vocabulary.
+    """
+
+    def __init__(self, dataset: Dataset, backbone: Backbone, spec: ImageSpec | None = None) -> None:
+        """Bind ``dataset`` to ``backbone``; images need the ``spec`` of its pixels."""
+        self.dataset = dataset
+        self.task = backbone.task
+        self.dtype = torch.float64 if backbone.model.dtype == torch.float64 else torch.float32
+        self.device = backbone.model.device
+        self.spec = spec
+        wanted = "image" if backbone.model.main_input_name == "pixel_values" else "text"
+        if dataset.kind != wanted:
+            raise DataError(
+                f"model {backbone.name!r} reads {wanted}s but data {dataset.name!r} holds {dataset.kind}s; choose "
+                f"a model.name that reads {dataset.kind}s"
+            )
+        if dataset.kind == "text" and int(dataset.inputs.max()) >= backbone.model.config.vocab_size:
+            raise DataError(
+                f"data {dataset.name!r} holds token id {int(dataset.inputs.max())}, but the vocabulary of model "
+                f"{backbone.name!r} ends at {backbone.model.config.vocab_size - 1}; use the model's own tokenizer"
+            )
+        limit = getattr(backbone.model.config, "max_position_embeddings", None)
+        if dataset.kind == "text" and limit and dataset.inputs.shape[1] > limit:
+            raise DataError(
+                f"data {dataset.name!r} holds rows of {dataset.inputs.shape[1]} tokens, but model {backbone.name!r} "
+                f"sees at most {limit}; truncate them"
+            )
+        self._pixels: Tensor | None = None
+        if spec and len(dataset) * spec.channels * spec.size**2 <= CACHED_PIXELS:
+            self._pixels = self._tensor(to_pixels(dataset.inputs, spec))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def take(self, indices: NDArray[np.int64]) -> Minibatch:
+        """Return the mini-batch of the samples at ``indices`` [B]."""
+        labels = torch.from_numpy(self.dataset.labels[indices]).to(self.device)
+        if self._pixels is not None:
+            return Minibatch({"pixel_values": self._pixels[torch.from_numpy(indices)]}, None, labels)
+        if self.spec:
+            pixels = self._tensor(to_pixels(self.dataset.inputs[indices], self.spec))
+            return Minibatch({"pixel_values": pixels}, None, labels)
+        assert self.dataset.lengths is not None
+        lengths = self.dataset.lengths[indices]
+        width = int(lengths.max())
+        ids = torch.from_numpy(self.dataset.inputs[indices][:, :width]).to(self.device)
+        full = None if (lengths == width).all() else torch.from_numpy(lengths).long().to(self.device)
+        if self.task == CAUSAL:
+            labels = ids.clone()
+            if full is not None:
+                labels[torch.arange(width, device=self.device)[None, :] >= full[:, None]] = IGNORED
+        return Minibatch({"input_ids": ids}, full, labels)
+
+    def _tensor(self, pixels: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(pixels).to(self.device, self.dtype)
+
+
+def stack_batches(batches: list[Minibatch]) -> Minibatch:
+    """Return several devices' mini-batches as one, token ids padded to the longest row."""
+    if len(batches) == 1:
+        return batches[0]
+    name = next(iter(batches[0].inputs))
+    widths = [batch.inputs[name].shape[1] for batch in batches]
+    width = max(widths)
+    if name == "pixel_values" or len(set(widths)) == 1:
+        inputs = torch.cat([batch.inputs[name] for batch in batches])
+    else:
+        padded = [
+            torch.nn.functional.pad(b.inputs[name], (0, width - b.inputs[name].shape[1])) for b in batches
+        ]
+        inputs = torch.cat(padded)
+    lengths = join_lengths([b.lengths for b in batches], [len(b) for b in batches], widths, inputs.device)
+    return Minibatch({name: inputs}, None if name == "pixel_values" else lengths, torch.empty(len(inputs)))
+
+
+def join_lengths(
+    lengths: list[Tensor | None], rows: list[int], widths: list[int], device: torch.device
+) -> Tensor | None:
+    """Return [R], the valid tokens of rows padded to the widest of ``widths``; None when all are full."""
+    if len(set(widths)) == 1 and all(one is None for one in lengths):
+        return None
+    return torch.cat(
+        [
+            torch.full((count,), width, device=device) if one is None else one.to(device)
+            for one, count, width in zip(lengths, rows, widths, strict=True)
+        ]
+    )

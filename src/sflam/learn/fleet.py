@@ -1,0 +1,86 @@
+"""The one seam between the round loop and how devices are reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from sflam.learn.settings import FleetSettings
+from sflam.model.adapters import State
+from sflam.seeds import generator
+
+
+@dataclass
+class Steps:
+    """What the local steps of one round did.
+
+    Attributes:
+        losses: sum of loss x rows over all mini-batches.
+        samples: rows trained on, per device.
+        device_steps: mini-batches, summed over devices.
+        bytes_up: bytes of the bodies devices sent during steps.
+        bytes_down: bytes of the bodies they received during steps.
+        code_bytes: of both, the packed codes alone.
+    """
+
+    losses: float = 0.0
+    samples: dict[int, int] = field(default_factory=dict)
+    device_steps: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    code_bytes: int = 0
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss per sample."""
+        return self.losses / max(1, sum(self.samples.values()))
+
+
+@dataclass(frozen=True)
+class Average:
+    """What averaging one round's adapters did.
+
+    Attributes:
+        state: the new global adapters, by peft's names.
+        error: ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||; None where no factors are averaged apart.
+        bytes_up: bytes of the adapter bodies devices sent.
+        residual_bytes: bytes of the exact correction of the frozen weights sent to devices.
+    """
+
+    state: State
+    error: float | None
+    bytes_up: int = 0
+    residual_bytes: int = 0
+
+
+class Fleet(Protocol):
+    """Who takes part, their local steps, the average of their adapters."""
+
+    def select(self, round: int) -> tuple[int, ...]:
+        """Return the devices of a round, ascending."""
+
+    def download(self, round: int, devices: Sequence[int], state: State) -> int:
+        """Start the devices and their server copies from the global adapters; return the bytes sent."""
+
+    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
+        """Run every local step of the devices' round."""
+
+    def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
+        """Return the sample-weighted average of what the devices trained."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what, beside the global adapters, must survive a crash between rounds."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` returned."""
+
+
+def select_devices(settings: FleetSettings, seed: int, round: int) -> tuple[int, ...]:
+    """Return the devices of a round: all, or ``fleet.selected`` drawn uniformly without replacement."""
+    if not settings.selected:
+        return tuple(range(settings.devices))
+    drawn = generator(seed, "selection", round).choice(settings.devices, settings.selected, replace=False)
+    return tuple(int(device) for device in np.sort(drawn))

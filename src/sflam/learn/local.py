@@ -1,0 +1,196 @@
+"""A fleet in one process: every device simulated, stacked, with real bytes between the halves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from torch import Tensor
+
+from sflam.data.batches import round_batches
+from sflam.learn.aggregate import B_ENDS, aggregation_error, fedavg, residuals, weights_of
+from sflam.learn.crossing import Crossing, receive_adapters, send_adapters
+from sflam.learn.device import Devices
+from sflam.learn.examples import Examples
+from sflam.learn.fleet import Average, Steps, select_devices
+from sflam.learn.methods import METHODS
+from sflam.learn.round import local_steps
+from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.learn.trunk import Trunk
+from sflam.model.adapters import PREFIX, State
+from sflam.model.backbone import Backbone
+from sflam.model.families import CAUSAL
+from sflam.model.split import split
+from sflam.quant.settings import QuantSettings
+
+
+class LocalFleet:
+    """Devices and server in one process; see :class:`sflam.learn.fleet.Fleet`.
+
+    Args:
+        backbone: the model, adapted in place by ``model``.
+        model: its peft wrapper.
+        examples: the training samples of all devices.
+        parts: the samples of each device, int64 [n_k].
+        cut: blocks kept by every device, unless ``settings.cuts`` says otherwise.
+        settings: who takes part.
+        learn: how a round is run.
+        quant: how what crosses the cut is quantized.
+        seed: seed of the run.
+
+    Raises:
+        ModelError: a cut outside 0..L.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        model: PeftModel,
+        examples: Examples,
+        parts: Sequence[NDArray[Any]],
+        *,
+        cut: int,
+        settings: FleetSettings,
+        learn: LearnSettings,
+        quant: QuantSettings,
+        seed: int,
+    ) -> None:
+        method = METHODS[learn.method]
+        self.settings, self.learn, self.seed = settings, learn, seed
+        self.examples, self.parts = examples, parts
+        cuts = settings.cuts or (cut,) * settings.devices
+        device, server = split(
+            backbone, model, cuts, shared=method.shared, frozen_a=learn.aggregation == "freeze-a"
+        )
+        self.devices = Devices(device, cuts, learn)
+        self.trunk = Trunk(server, backbone.task, learn)
+        self.crossing = Crossing(
+            scheme=quant.scheme if method.quantized else "identity",
+            bits_up=quant.bits_up,
+            bits_down=quant.bits_down,
+            seed=seed,
+            per_token=backbone.task == CAUSAL,
+        )
+        self._layers = adapted_layers(model)
+
+    def select(self, round: int) -> tuple[int, ...]:
+        """Return the devices of a round."""
+        return select_devices(self.settings, self.seed, round)
+
+    def download(self, round: int, devices: Sequence[int], state: State) -> int:
+        """Start both halves of the devices from the global adapters; return the bytes sent to devices."""
+        self.devices.open()
+        self.trunk.open()
+        stack, sent = self.devices.segment.stack, 0
+        for device in devices:
+            names = self.devices.segment.names(self.devices.cuts[device])
+            if names:
+                body = send_adapters(round, device, 0, flatten(state, names))
+                stack.write(device, unflatten(receive_adapters(body, flatten(state, names)), state, names))
+                sent += len(body)
+        for copy in sorted({self.trunk.copy_of(device) for device in devices}):
+            self.trunk.segment.stack.write(copy, state)
+        return sent
+
+    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
+        """Run every local step of the devices' round."""
+        batches = {
+            device: [
+                partial(self.examples.take, indices)
+                for indices in round_batches(
+                    self.parts[device],
+                    self.learn.batch,
+                    seed=self.seed,
+                    round=round,
+                    device=device,
+                    steps=self.learn.local_steps,
+                    epochs=self.learn.local_epochs,
+                )
+            ]
+            for device in devices
+        }
+        return local_steps(round, batches, self.devices, self.trunk, self.crossing)
+
+    def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
+        """Return the sample-weighted average; a block counts on whichever side each device trained it."""
+        states, sent = [], 0
+        for device in devices:
+            cut = self.devices.cuts[device]
+            own = self.devices.segment.stack.read(device)
+            names = self.devices.segment.names(cut)
+            if names:
+                body = send_adapters(round, device, steps.samples[device], flatten(own, names))
+                own = unflatten(receive_adapters(body, flatten(own, names)), own, names)
+                sent += len(body)
+            served = self.trunk.segment.stack.read(self.trunk.copy_of(device))
+            states.append(
+                {name: own[name] for name in names}
+                | {name: served[name] for name in self.trunk.segment.names(cut)}
+            )
+        weights = weights_of([steps.samples[device] for device in devices])
+        state = fedavg(states, weights)
+        if self.learn.aggregation == "freeze-a":
+            return Average(state, None, sent)
+        error = aggregation_error(states, weights)
+        residual = 0
+        if self.learn.aggregation == "residual":
+            residual = self._correct(round, devices, residuals(states, weights))
+        return Average(state, error, sent, residual)
+
+    @torch.no_grad()
+    def _correct(self, round: int, devices: Sequence[int], found: State) -> int:
+        """Add the residuals to the frozen weights both halves share; return the bytes devices must be sent."""
+        for name, delta in found.items():
+            layer = self._layers[name]
+            update = delta * layer.scaling["default"]
+            weight = layer.get_base_layer().weight
+            weight += (update.T if layer.fan_in_fan_out else update).to(weight)
+        sent = 0
+        for device in devices:
+            held = [
+                name for name in found if self.devices.segment.holds(name + B_ENDS, self.devices.cuts[device])
+            ]
+            if held:
+                sent += len(send_adapters(round, device, 0, flatten(found, held).float()))
+        return sent
+
+    def state(self) -> dict[str, Any]:
+        """Return what, beside the global adapters, must survive a crash between rounds."""
+        kept: dict[str, Any] = {}
+        if self.learn.aggregation == "residual":
+            kept["frozen"] = {name: layer.get_base_layer().weight for name, layer in self._layers.items()}
+        if self.learn.state == "keep":
+            kept |= {"devices": self.devices.state(), "trunk": self.trunk.state()}
+        return kept
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` returned, on a freshly built fleet."""
+        for name, weight in state.get("frozen", {}).items():
+            self._layers[name].get_base_layer().weight.data.copy_(weight)
+        if self.learn.state == "keep":
+            self.devices.restore(state["devices"])
+            self.trunk.restore(state["trunk"])
+
+
+def adapted_layers(model: PeftModel) -> dict[str, Any]:
+    """Return the adapted layers of a peft model, by the names its saved adapters use."""
+    return {
+        f"{PREFIX}{name}": module
+        for name, module in model.get_base_model().named_modules()
+        if hasattr(module, "lora_A")
+    }
+
+
+def flatten(state: State, names: Sequence[str]) -> Tensor:
+    """Return the named tensors laid end to end, [P]."""
+    return torch.cat([state[name].flatten() for name in names])
+
+
+def unflatten(values: Tensor, like: State, names: Sequence[str]) -> State:
+    """Return [P] values as the named tensors again."""
+    parts = torch.split(values, [like[name].numel() for name in names])
+    return {name: part.view(like[name].shape) for name, part in zip(names, parts, strict=True)}

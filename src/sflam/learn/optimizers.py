@@ -1,0 +1,41 @@
+"""One optimiser per side; every device is a parameter of its own, so a device without a gradient stays put."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sflam.learn.settings import LearnSettings
+
+
+def optimizer(settings: LearnSettings, rows: Sequence[Tensor]) -> torch.optim.Optimizer:
+    """Return the optimiser of ``learn.optimizer`` over one leaf per device.
+
+    Never a fused one: a fused step would move rows whose ``grad`` is None by their old momentum.
+    """
+    common: dict[str, Any] = {
+        "lr": settings.lr,
+        "weight_decay": settings.weight_decay,
+        "foreach": rows[0].is_cuda,
+        "fused": False,
+    }
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(rows, momentum=settings.momentum, **common)
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return kind(rows, **common)
+
+
+def optimizer_state(one: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return momenta and step counts, keyed by row, for a checkpoint."""
+    return {str(row): dict(values) for row, values in one.state_dict()["state"].items()}
+
+
+def restore_optimizer(one: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Put back what :func:`optimizer_state` returned."""
+    groups = one.state_dict()["param_groups"]
+    one.load_state_dict(
+        {"state": {int(row): values for row, values in state.items()}, "param_groups": groups}
+    )

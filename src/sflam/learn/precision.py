@@ -1,0 +1,37 @@
+"""The arithmetic of a pass: mixed precision where asked for, one dropout mask per (round, step, device, side)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import nn
+
+
+def arithmetic(module: nn.Module) -> AbstractContextManager[object]:
+    """Autocast to bfloat16 when the frozen weights are kept in it; adapters and losses stay float32."""
+    weight = next(module.parameters())
+    if weight.dtype == torch.bfloat16:
+        return torch.autocast(weight.device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+@contextmanager
+def reseeded(seed: int | None) -> Iterator[None]:
+    """Draw dropout masks from ``seed`` inside, leaving the generators outside as they were; None does nothing."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def draws_dropout(module: nn.Module) -> bool:
+    """Whether any dropout of the module is above zero; attentions keep theirs as a plain number."""
+    return any(
+        (isinstance(inner, nn.Dropout) and inner.p > 0)
+        or any("dropout" in name and isinstance(p, float) and p > 0 for name, p in vars(inner).items())
+        for inner in module.modules()
+    )

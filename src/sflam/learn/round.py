@@ -1,0 +1,113 @@
+"""THE algorithm: quantized split federated fine-tuning (SFLAM, arXiv 2504.09114), as in its box.
+
+    for every round:
+        1. the devices of the round download the adapters of their first blocks
+        2. for every local step, all devices at once:
+           a. device:  forward to the cut, quantize the activations, send them with the labels
+           b. server:  dequantize; forward, loss, backward; update this device's own copy of the adapters
+           c. server:  quantize the gradient at the cut, send it back
+           d. device:  dequantize; backward to the first block; update its adapters
+        3. adapters of both sides are averaged, weighted by samples
+        4. the whole model is evaluated
+
+A fleet decides how devices are reached; :func:`local_steps` is step 2 for devices and server in one process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from sflam.history import RoundRecord
+from sflam.learn.crossing import DOWN, UP, Crossing, Position
+from sflam.learn.device import Devices
+from sflam.learn.evaluate import Score
+from sflam.learn.examples import Minibatch
+from sflam.learn.fleet import Fleet, Steps
+from sflam.learn.trunk import Trunk
+from sflam.model.adapters import State
+from sflam.seeds import derive
+
+SERVER = -1
+"""Stands where a device's index would, in the names of the server's random streams."""
+
+
+def train(
+    fleet: Fleet, state: State, evaluate: Callable[[State], Score], rounds: range
+) -> Iterator[tuple[RoundRecord, State]]:
+    """Run the rounds; after each, yield what happened and the new global adapters."""
+    for number in rounds:
+        began = time.perf_counter()
+        devices = fleet.select(number)
+        adapters_down = fleet.download(number, devices, state)  # 1
+        steps = fleet.local_steps(number, devices)  # 2
+        average = fleet.average(number, devices, steps)  # 3
+        state = average.state
+        score = evaluate(state)  # 4
+        yield (
+            RoundRecord(
+                round=number,
+                loss=steps.loss,
+                test_loss=score.loss,
+                accuracy=score.accuracy,
+                samples=sum(steps.samples.values()),
+                device_steps=steps.device_steps,
+                bytes_up=steps.bytes_up,
+                bytes_down=steps.bytes_down,
+                code_bytes=steps.code_bytes,
+                adapter_bytes_up=average.bytes_up,
+                adapter_bytes_down=adapters_down,
+                residual_bytes=average.residual_bytes,
+                aggregation_error=average.error,
+                seconds=time.perf_counter() - began,
+                participants=devices,
+            ),
+            state,
+        )
+
+
+def local_steps(
+    number: int,
+    batches: Mapping[int, Sequence[Callable[[], Minibatch]]],
+    devices: Devices,
+    trunk: Trunk,
+    crossing: Crossing,
+) -> Steps:
+    """Run the local steps of one round, devices and server in one process.
+
+    Args:
+        number: the round.
+        batches: device -> its mini-batches, made when their step comes.
+        devices: the device halves.
+        trunk: the server half.
+        crossing: how what crosses the cut becomes bytes.
+    """
+    done = Steps(samples=dict.fromkeys(batches, 0))
+    where = next(devices.segment.parameters()).device
+    for step in range(max(map(len, batches.values()), default=0)):
+        # Devices with fewer mini-batches have finished; the others go on without them.
+        now = {d: own[step]() for d, own in batches.items() if step < len(own)}
+        at = {d: Position(number, step, d) for d in now}
+        seeds = {d: derive(crossing.seed, "dropout", number, step, d) for d in now}
+
+        hidden = devices.forward(now, seeds)  # a
+        up = {d: crossing.send_step(at[d], hidden[d], now[d].lengths, now[d].labels) for d in now}
+
+        frames = [crossing.receive_step(up[d], devices.cuts[d], where) for d in now]  # b
+        answers = trunk.step(frames, derive(crossing.seed, "dropout", number, step, SERVER))
+
+        down = {a.device: crossing.send_answer(at[a.device], a, now[a.device].lengths) for a in answers}  # c
+
+        back = [crossing.receive_answer(down[d], len(now[d]), now[d].lengths, where) for d in now]  # d
+        devices.backward({a.device: a.gradient for a in back if a.gradient is not None})
+
+        for a in back:
+            done.losses += a.loss * len(now[a.device])
+            done.samples[a.device] += len(now[a.device])
+            done.code_bytes += crossing.code_bytes(hidden[a.device], now[a.device].lengths, UP)
+            if a.gradient is not None:
+                done.code_bytes += crossing.code_bytes(a.gradient, now[a.device].lengths, DOWN)
+        done.device_steps += len(now)
+        done.bytes_up += sum(map(len, up.values()))
+        done.bytes_down += sum(map(len, down.values()))
+    return done

@@ -1,0 +1,150 @@
+"""Predictions and metrics of a saved run on any data its model can read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from sflam.assembly import examples_of, torch_device
+from sflam.data.dataset import Dataset
+from sflam.data.sources import load_for_prediction
+from sflam.durable import replace_file
+from sflam.errors import DataError, RunError
+from sflam.learn.evaluate import ROWS, logits_of
+from sflam.model import backbone as backbones
+from sflam.model.adapters import reopen
+from sflam.model.families import IMAGE, SEQUENCE
+from sflam.run_folder import RunFolder
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a saved run says of N samples.
+
+    Attributes:
+        data: name of the data.
+        classes: names of the labels.
+        predicted: [N] the likeliest label of each sample.
+        probability: [N] its probability.
+        labels: [N] the true labels, or None where the data has none.
+        loss: mean cross-entropy, or None.
+        notes: sentences about what was guessed on the way.
+    """
+
+    data: str
+    classes: tuple[str, ...]
+    predicted: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    labels: NDArray[np.int64] | None
+    loss: float | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share predicted right, in [0, 1]; None without labels."""
+        return None if self.labels is None else float((self.predicted == self.labels).mean())
+
+    @property
+    def per_class(self) -> dict[str, float]:
+        """Class -> share of its samples predicted right; classes without samples are left out."""
+        if self.labels is None:
+            return {}
+        return {
+            name: float((self.predicted[self.labels == label] == label).mean())
+            for label, name in enumerate(self.classes)
+            if (self.labels == label).any()
+        }
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the numbers ``sflam predict --json`` prints."""
+        return {
+            "data": self.data,
+            "samples": len(self.predicted),
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "per_class": self.per_class,
+        }
+
+    def write_csv(self, path: Path) -> None:
+        """Write one line per sample: index, predicted class, its probability, and the true class where known."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(
+            ["index", "predicted", "probability", *(["label"] if self.labels is not None else [])]
+        )
+        for index, (label, probability) in enumerate(zip(self.predicted, self.probability, strict=True)):
+            truth = [] if self.labels is None else [self.classes[self.labels[index]]]
+            writer.writerow([index, self.classes[label], f"{probability:.6f}", *truth])
+        try:
+            replace_file(path, text.getvalue().encode())
+        except OSError as error:
+            raise RunError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
+
+
+def predict(run_dir: Path, data: str | None = None, *, column: str = "", label: str = "label") -> Predictions:
+    """Predict with the model of a finished run.
+
+    Args:
+        run_dir: the run's folder.
+        data: a named dataset (its held-out part) or a local ``.npz`` file; None takes the run's own data.
+        column: the array of a file that holds the inputs; empty guesses.
+        label: the array that holds the labels, if there is one.
+
+    Raises:
+        SflamError: the run is not finished, or the data cannot be read by its model.
+    """
+    run = RunFolder(run_dir)
+    job = run.read_job()
+    classes = tuple(run.read_result()["classes"])
+    settings = job.data if data is None else replace(job.data, name=data, input=column, label=label)
+    dataset, notes = load_for_prediction(settings, job.seed)
+    merged = run.merged.is_dir() and not run.adapter.is_dir()
+    backbone = backbones.load(
+        str(run.merged) if merged else job.model.name,
+        task=IMAGE if dataset.kind == "image" else SEQUENCE,
+        classes=len(classes),
+        dtype=job.model.dtype,
+        seed=job.seed,
+    )
+    backbone.model.to(torch_device(job.learn.device))
+    model: Any = backbone.model if merged else reopen(backbone, run.adapter)
+    labels = _relabelled(dataset, classes)
+    examples = examples_of(dataset, backbone, job.model.name)
+    model.eval()
+    scores = torch.cat(
+        [
+            logits_of(model, examples.take(np.arange(start, min(start + ROWS, len(examples))))).float().cpu()
+            for start in range(0, len(examples), ROWS)
+        ]
+    )
+    probability, predicted = scores.softmax(-1).max(-1)
+    loss = None if labels is None else float(F.cross_entropy(scores, torch.from_numpy(labels)))
+    return Predictions(
+        dataset.name, classes, predicted.numpy(), probability.double().numpy(), labels, loss, notes
+    )
+
+
+def _relabelled(dataset: Dataset, classes: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return the dataset's labels numbered as the run numbered its classes; None where it has none."""
+    if not dataset.classes:
+        return None
+    strange = [
+        dataset.classes[label] for label in np.unique(dataset.labels) if dataset.classes[label] not in classes
+    ]
+    if strange:
+        raise DataError(
+            f"data {dataset.name!r} has the class {json.dumps(strange[0])}, which the run does not know; it knows "
+            f"{', '.join(classes)}"
+        )
+    numbers = np.array([classes.index(name) if name in classes else -1 for name in dataset.classes])
+    return numbers[dataset.labels]

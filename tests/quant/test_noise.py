@@ -16,9 +16,7 @@ MASK = 0xFFFFFFFF
 
 
 def draws(seed: int, tokens: int, dim: int) -> npt.NDArray[np.uint16]:
-    words = noise.token_keys(seed, tokens) ^ noise.columns(dim)
-    noise.mix(words, np.empty_like(words))
-    return words.view(np.uint16)[:, :dim]
+    return noise.draws(noise.token_keys(seed, tokens), noise.columns(dim))[:, :dim]
 
 
 def mix(x: int) -> int:

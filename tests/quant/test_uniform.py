@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -150,6 +152,20 @@ def test_tokens_are_encoded_alike_whatever_chunk_they_fall_into(monkeypatch: pyt
             parts = UNIFORM.encode(x, bits, 9)
             assert np.array_equal(parts.codes, whole.codes) and np.array_equal(parts.side, whole.side)
             assert np.array_equal(UNIFORM.decode(whole), round_trip(x, bits, 9))
+
+
+@pytest.mark.parametrize("bits", [1, 4, 5, 16])
+def test_a_large_input_needs_little_memory_beyond_the_output(bits: int) -> None:
+    x = normal(32 * 197, 768)
+    tracemalloc.start()
+    packed = UNIFORM.encode(x, bits, 0)
+    encoding = tracemalloc.get_traced_memory()[1] - packed.nbytes
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    decoded = UNIFORM.decode(packed)
+    decoding = tracemalloc.get_traced_memory()[1] - before - decoded.nbytes
+    tracemalloc.stop()
+    assert encoding < 1e6 and decoding < 1e6
 
 
 def test_views_of_any_stride_are_accepted_and_left_alone() -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sflam.errors import QuantizerError
+from sflam.quant.quantizer import Words
 
 Words32 = npt.NDArray[np.uint32]
 
@@ -35,12 +36,10 @@ def token_keys(seed: int, tokens: int) -> Words32:
     if not 0 <= seed < 1 << 64:
         raise QuantizerError(f"seed {seed} is out of range; it must be in 0..2^64 - 1")
     mixed = _splitmix64(seed)
-    keys = np.arange(tokens, dtype=np.uint32)
-    scratch = np.empty_like(keys)
+    keys = np.arange(tokens, dtype=np.uint32)[:, None]
     for half in (mixed & 0xFFFFFFFF, mixed >> 32):
-        keys ^= np.uint32(half)
-        mix(keys, scratch)
-    return keys[:, None]
+        keys = _mix(keys ^ np.uint32(half))
+    return keys
 
 
 def columns(dim: int) -> Words32:
@@ -48,14 +47,19 @@ def columns(dim: int) -> Words32:
     return np.arange((dim + 1) // 2, dtype=np.uint32) * np.uint32(COLUMN)
 
 
-def mix(x: Words32, scratch: Words32) -> None:
-    """Replace every word of ``x`` by its hash; ``scratch`` has the same shape."""
+def draws(keys: Words32, columns: Words32) -> Words:
+    """Return the draws of the tokens with these keys, uint16 [tokens, dim], or dim + 1 where dim is odd."""
+    return _mix(keys ^ columns).view(np.uint16)
+
+
+def _mix(x: Words32) -> Words32:
+    """Replace every word of ``x`` by its hash, and return ``x``."""
+    shifted = np.empty_like(x)
     for shift, factor in ((16, MIX_1), (15, MIX_2)):
-        np.right_shift(x, shift, out=scratch)
-        x ^= scratch
+        x ^= np.right_shift(x, shift, out=shifted)
         x *= np.uint32(factor)
-    np.right_shift(x, 16, out=scratch)
-    x ^= scratch
+    x ^= np.right_shift(x, 16, out=shifted)
+    return x
 
 
 def _splitmix64(seed: int) -> int:

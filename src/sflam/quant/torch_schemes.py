@@ -138,7 +138,8 @@ def _quantize(x: torch.Tensor, bits: int, seed: int) -> tuple[torch.Tensor, grid
     offset = torch.from_numpy(levels.offset).to(x.device)
     unit = torch.from_numpy(fixed_point_unit(levels.step)).to(x.device)
     fixed = ((x - offset) / unit).round().long()
-    return fixed + draws(seed, tokens, dim, x.device) >> 16, levels
+    codes = fixed + draws(seed, tokens, dim, x.device) >> 16
+    return codes.clamp(max=(1 << bits) - 1), levels  # in case a device's division is not correctly rounded
 
 
 def _dequantize(codes: torch.Tensor, levels: grid.Grid) -> torch.Tensor:

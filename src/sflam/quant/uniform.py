@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from sflam import payload
 from sflam.errors import QuantizerError
@@ -19,7 +20,7 @@ from sflam.quant import grid, noise
 from sflam.quant.packing import LANES, code_lane, pack, unpack
 from sflam.quant.quantizer import Floats, Packed, expect_scheme
 
-CHUNK = 1 << 15  # values per chunk: 128 KiB of float32
+CHUNK = 3 << 14  # values per chunk: all arrays of a chunk together stay below 0.7 MB
 FRACTION = 1 << 16
 
 
@@ -45,24 +46,12 @@ class Uniform:
         unit = fixed_point_unit(levels.step)
         keys, columns = noise.token_keys(seed, tokens), noise.columns(dim)
         codes = np.empty(payload.codes_bytes(tokens, dim, bits), np.uint8)
-        size = min(tokens, _chunk_rows(dim))
-        scaled, fixed = np.empty((size, dim), np.float32), np.empty((size, dim), np.uint32)
-        words, scratch = np.empty((2, size, len(columns)), np.uint32)
-        narrow = np.empty((size, dim), LANES[code_lane(bits)])
         for rows in _chunks(tokens, dim):
-            count = rows.stop - rows.start
-            y, q, w = scaled[:count], fixed[:count], words[:count]
-            np.subtract(x[rows], levels.offset[rows], out=y)
-            np.divide(y, unit[rows], out=y)
-            np.rint(y, out=y)
-            np.copyto(q, y, casting="unsafe")
-            np.bitwise_xor(columns, keys[rows], out=w)
-            noise.mix(w, scratch[:count])
-            q += w.view(np.uint16)[:, :dim]  # at most (2^bits - 1) 2^16 + (2^16 - 1): no overflow
-            q >>= 16
-            np.copyto(narrow[:count], q, casting="unsafe")
+            fixed = _fixed_point(x[rows], levels.offset[rows], unit[rows])
+            fixed += noise.draws(keys[rows], columns)[:, :dim]  # below 2^(bits + 16): no overflow
+            fixed >>= 16
             start = rows.start * dim * bits // 8
-            packed = pack(narrow[:count].reshape(-1), bits)
+            packed = pack(fixed.astype(LANES[code_lane(bits)]).reshape(-1), bits)
             codes[start : start + packed.size] = packed
         return Packed(self.name, bits, tokens, dim, codes, levels.side)
 
@@ -85,6 +74,13 @@ def fixed_point_unit(step: Floats) -> Floats:
     unit = step * np.float32(1 / FRACTION)
     unit[step == 0] = 1
     return unit
+
+
+def _fixed_point(x: Floats, offset: Floats, unit: Floats) -> npt.NDArray[np.uint32]:
+    y = x - offset
+    y /= unit
+    np.rint(y, out=y)
+    return y.astype(np.uint32)
 
 
 def check_shape(shape: tuple[int, ...], bits: int) -> tuple[int, int]:

@@ -64,6 +64,6 @@ def gradient_body_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform
     return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme)
 
 
-def adapter_body_bytes(values: int) -> int:
-    """Return the exact bytes of a body that carries ``values`` float32 adapter weights."""
-    return HEADER_BYTES + 4 * values
+def adapter_body_bytes(values: int, bits: int = 32) -> int:
+    """Return the exact bytes of a body that carries ``values`` adapter weights, float32 or (64 bits) float64."""
+    return HEADER_BYTES + values * bits // 8

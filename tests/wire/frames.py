@@ -46,7 +46,8 @@ def messages(draw: st.DrawFn) -> Message:
     kind = draw(st.sampled_from(["step", "gradient", "adapter"]))
     numbers = draw(st.tuples(COUNTS, COUNTS, COUNTS))
     if kind == "adapter":
-        return AdapterFrame(*numbers, np.arange(draw(st.integers(0, 40)), dtype=np.float32))
+        dtype = draw(st.sampled_from([np.float32, np.float64]))
+        return AdapterFrame(*numbers, np.arange(draw(st.integers(0, 40)), dtype=dtype))
     if kind == "gradient":
         loss = draw(st.floats())
         return GradientFrame(*numbers, loss, draw(st.none() | tokens(draw(st.integers(0, 8)))))

@@ -34,7 +34,7 @@ def lengths(*values: int) -> np.ndarray:
         (lambda: GradientFrame(-1, 0, 0, 0.0, None), "round is -1"),
         (lambda: GradientFrame(0, COUNT_LIMIT, 0, 0.0, packed(1, 1)), "step is 1000000000"),
         (lambda: AdapterFrame(0, 0, -5, np.zeros(1, np.float32)), "samples is -5"),
-        (lambda: AdapterFrame(0, 0, 5, np.zeros(1)), "values is float64"),
+        (lambda: AdapterFrame(0, 0, 5, np.zeros(1, np.float16)), "values is float16"),
         (lambda: AdapterFrame(0, 0, 5, np.array([0, np.nan], np.float32)), "NaN or inf"),
     ],
 )

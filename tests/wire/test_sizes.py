@@ -33,7 +33,7 @@ def expected_size(message: Message) -> int:
         case GradientFrame(gradient=sent):
             return payload.gradient_body_bytes(sent.tokens, sent.dim, sent.bits, sent.scheme)
         case AdapterFrame(values=values):
-            return payload.adapter_body_bytes(len(values))
+            return payload.adapter_body_bytes(len(values), 8 * values.itemsize)
 
 
 @settings(deadline=None, max_examples=60)

@@ -67,7 +67,7 @@ class LocalFleet:
             backbone, model, cuts, shared=method.shared, frozen_a=learn.aggregation == "freeze-a"
         )
         self.devices = Devices(device, cuts, learn)
-        self.trunk = Trunk(server, backbone.task, learn)
+        self.trunk = Trunk(server, backbone.task, learn, shared=method.shared)
         self.crossing = Crossing(
             scheme=quant.scheme if method.quantized else "identity",
             bits_up=quant.bits_up,

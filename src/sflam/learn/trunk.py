@@ -63,13 +63,16 @@ class Trunk:
         segment: the server's blocks and head; one copy per device (SFL-V1) or a single one (SFL-V2).
         task: what the loss is, a key of ``Family.tasks``.
         settings: optimiser, clipping, and the order of SFL-V2's updates.
+        shared: whether the single copy serves every device.
     """
 
-    def __init__(self, segment: ServerSegment, task: str, settings: LearnSettings) -> None:
+    def __init__(
+        self, segment: ServerSegment, task: str, settings: LearnSettings, *, shared: bool = False
+    ) -> None:
         self.segment = segment.train()
         self.task = task
         self.settings = settings
-        self.shared = segment.stack.copies == 1
+        self.shared = shared
         self.random = draws_dropout(segment)
         self.optimizer = optimizer(settings, segment.stack.rows)
 
@@ -117,7 +120,8 @@ class Trunk:
     ) -> tuple[list[Arrival], list[Tensor], Tensor | None]:
         """Group frames by cut; return the arrivals, the leaf of each frame, and the lengths of all rows."""
         # Nothing is trained below cut 0, so no gradient is wanted there.
-        leaves = [frame.hidden.detach().requires_grad_(frame.cut > 0) for frame in frames]
+        dtype = self.segment.stack.values.dtype
+        leaves = [frame.hidden.detach().to(dtype).requires_grad_(frame.cut > 0) for frame in frames]
         arrivals: list[Arrival] = []
         seen: list[Frame] = []
         for cut, members in groupby(zip(frames, leaves, strict=True), key=lambda pair: pair[0].cut):

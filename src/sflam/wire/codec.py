@@ -32,11 +32,11 @@ DTYPES["BF16"] = np.dtype("<u2")  # NumPy has no bfloat16; its bit patterns trav
 TAGS = {dtype: tag for tag, dtype in DTYPES.items()}
 PREFIX = (HEADER_BYTES - 8).to_bytes(8, "little")
 
-# kind -> numbers in the metadata; vectors, which may be absent, with their type
-KINDS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
-    "step": (("round", "step", "device", "rows"), {"lengths": "I32", "labels": "I32"}),
+# kind -> numbers in the metadata; vectors, which may be absent, with their possible types
+KINDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
+    "step": (("round", "step", "device", "rows"), {"lengths": ("I32",), "labels": ("I32",)}),
     "gradient": (("round", "step", "device"), {}),
-    "adapter": (("round", "device", "samples"), {"values": "F32"}),
+    "adapter": (("round", "device", "samples"), {"values": ("F32", "F64")}),
 }
 TOKENS = {"scheme", "bits", "tokens", "dim"}
 
@@ -86,7 +86,7 @@ def decode(body: Body) -> Message:
     if metadata.keys() != fields:
         raise WireError(f"the {kind} message must have the fields {', '.join(sorted(fields))} and no other")
     specs: list[Spec] = [
-        (name, tag, _vector_shape(table, name)) for name, tag in vectors.items() if name in table
+        _vector(table, name, tags) for name, tags in vectors.items() if name in table
     ]
     arrays = _views(
         body, table, specs + (token_specs(metadata["scheme"], *_shape(metadata)) if tokens else [])
@@ -101,7 +101,7 @@ def decode(body: Body) -> Message:
     if kind == "gradient":
         return GradientFrame(**counts, loss=_loss(metadata), gradient=packed)
     if "values" not in arrays:
-        raise WireError("an adapter message without the tensor 'values'; send one float32 vector")
+        raise WireError("an adapter message without the tensor 'values'; send one vector")
     return AdapterFrame(**counts, values=arrays["values"])
 
 
@@ -166,11 +166,13 @@ def _loss(metadata: dict[str, str]) -> float:
         raise WireError(f"loss is {metadata['loss'][:40]!r}; it must be a number") from None
 
 
-def _vector_shape(table: Table, name: str) -> tuple[int]:
+def _vector(table: Table, name: str, tags: tuple[str, ...]) -> Spec:
     match table[name]:
-        case {"shape": [int(count)]} if 0 <= count < COUNT_LIMIT:
-            return (count,)
-    raise WireError(f"tensor {name!r} has no shape of one number below {COUNT_LIMIT}")
+        case {"shape": [int(count)], "dtype": str(tag)} if 0 <= count < COUNT_LIMIT and tag in tags:
+            return name, tag, (count,)
+    raise WireError(
+        f"tensor {name!r} must be {' or '.join(tags)} with a shape of one number below {COUNT_LIMIT}"
+    )
 
 
 def _views(body: Body, table: Table, specs: list[Spec]) -> dict[str, Array]:

@@ -103,7 +103,7 @@ class AdapterFrame:
         round: round number.
         device: index of the device.
         samples: samples the weights were trained on, the weight in the average.
-        values: finite float32, 1-D: all tensors flattened, in the order both sides agreed on.
+        values: finite float32 or float64, 1-D: all tensors flattened, in the order both sides agreed on.
 
     Raises:
         WireError: a number out of range, another type or shape, NaN or inf.
@@ -112,11 +112,11 @@ class AdapterFrame:
     round: int
     device: int
     samples: int
-    values: npt.NDArray[np.float32]
+    values: npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
     def __post_init__(self) -> None:
         _check_counts(round=self.round, device=self.device, samples=self.samples)
-        _check_array("values", self.values, np.float32)
+        _check_array("values", self.values, np.float32, np.float64)
         if not np.isfinite(self.values).all():
             raise WireError("adapter values hold NaN or inf; they would spoil every device's average")
 
@@ -134,8 +134,9 @@ def _check_packed(packed: Packed) -> None:
     _check_counts(tokens=packed.tokens, dim=packed.dim)
 
 
-def _check_array(name: str, array: npt.NDArray[Any], dtype: type[np.generic]) -> None:
-    if array.dtype != dtype or array.ndim != 1:
+def _check_array(name: str, array: npt.NDArray[Any], *dtypes: type[np.generic]) -> None:
+    if array.dtype not in dtypes or array.ndim != 1:
+        wanted = " or ".join(dtype.__name__ for dtype in dtypes)
         raise WireError(
-            f"{name} is {array.dtype} {list(array.shape)}; give {np.dtype(dtype)}, one-dimensional"
+            f"{name} is {array.dtype} {list(array.shape)}; give {wanted}, one-dimensional"
         )

@@ -1,0 +1,81 @@
+"""Small fleets for tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sflam.data.dataset import Dataset
+from sflam.data.images import ImageSpec
+from sflam.learn.evaluate import Score
+from sflam.learn.examples import Examples
+from sflam.learn.local import LocalFleet
+from sflam.learn.round import train
+from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.model.adapters import attach, load_state, state_of
+from sflam.model.settings import ModelSettings
+from sflam.quant.settings import QuantSettings
+from tests.tiny import CLASSES, VOCABULARY, largest_difference, tiny
+
+IDENTITY = QuantSettings(scheme="identity")
+SAMPLES = 60
+# Clipping at 0.5 acts on some steps and not on others; momentum and decay make every trap visible.
+LEARN = LearnSettings(rounds=2, batch=4, lr=1e-2, clip=0.5, weight_decay=0.01, device="cpu")
+
+
+def dataset(kind, samples=SAMPLES, seed=0):
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, CLASSES, samples)
+    classes = tuple(map(str, range(CLASSES)))
+    if kind == "vit":
+        images = draw.integers(0, 256, (samples, 16, 16, 1), dtype=np.uint8)
+        return Dataset("random", "image", images, None, labels, classes)
+    ids = draw.integers(1, VOCABULARY, (samples, 10))
+    lengths = draw.integers(2, 11, samples).astype(np.int32)
+    ids[np.arange(10)[None, :] >= lengths[:, None]] = 0
+    return Dataset("random", "text", ids, lengths, labels, classes)
+
+
+def parts_of(sizes):
+    """Return consecutive index ranges of the given sizes."""
+    edges = np.cumsum([0, *sizes])
+    return [np.arange(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def adapted(kind, *, dropout=0.0, model_settings=None, dtype=None):
+    """Return a tiny backbone, its peft wrapper with random adapters, and examples."""
+    import torch
+
+    backbone = tiny(kind, dropout=dropout, **({"dtype": dtype} if dtype else {}))
+    model = attach(backbone, model_settings or ModelSettings(rank=2))
+    draw = torch.Generator().manual_seed(5)
+    load_state(model, {n: torch.randn(t.shape, generator=draw).to(t) * 0.1 for n, t in state_of(model).items()})
+    spec = ImageSpec(size=16, channels=1, mean=(0.5,), std=(0.5,)) if kind == "vit" else None
+    return backbone, model, Examples(dataset(kind), backbone, spec)
+
+
+def local_fleet(backbone, model, examples, parts, *, cut=1, cuts=(), learn=LEARN, quant=IDENTITY, selected=0, seed=3):
+    return LocalFleet(
+        backbone,
+        model,
+        examples,
+        parts,
+        cut=cut,
+        settings=FleetSettings(devices=len(parts), selected=selected, cuts=tuple(cuts)),
+        learn=learn,
+        quant=quant,
+        seed=seed,
+    )
+
+
+def run(fleet, state, rounds):
+    """Run ``rounds`` rounds without evaluation; return the records and the final adapters."""
+    records = []
+    for record, state in train(fleet, state, lambda _: Score(0.0, 0.0), range(rounds)):
+        records.append(record)
+    return records, state
+
+
+def assert_equal_states(a, b, tolerance=1e-9):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert largest_difference(a[name], b[name]) < tolerance, (name, largest_difference(a[name], b[name]))

@@ -1,0 +1,74 @@
+"""The round against the plain loop: same mathematics, same adapters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sflam.learn.settings import FleetSettings
+from sflam.model.adapters import state_of
+from sflam.model.settings import ModelSettings
+from sflam.quant.settings import QuantSettings
+from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
+from tests.learn.plain_loop import PlainLoop
+from tests.tiny import KINDS
+
+UNIFORM = QuantSettings(scheme="uniform", bits_up=5, bits_down=6)
+
+
+def compare(kind, sizes, *, cuts, learn=LEARN, quant=IDENTITY, selected=0, rounds=2, dropout=0.0, model_settings=None):
+    backbone, model, examples = adapted(kind, dropout=dropout, model_settings=model_settings)
+    parts = parts_of(sizes)
+    oracle = PlainLoop(
+        backbone,
+        model,
+        examples,
+        parts,
+        cuts=cuts,
+        settings=FleetSettings(devices=len(parts), selected=selected),
+        learn=learn,
+        quant=quant,
+        seed=3,
+    )
+    fleet = local_fleet(
+        backbone, model, examples, parts, cuts=cuts, learn=learn, quant=quant, selected=selected
+    )
+    records, state = run(fleet, state_of(model), rounds)
+    for number in range(rounds):
+        oracle.round(number)
+    assert_equal_states(state, oracle.state, 1e-5 if kind == "gpt2-lm" else 1e-9)
+    return records
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("quant", [IDENTITY, UNIFORM], ids=["identity", "uniform"])
+@pytest.mark.parametrize("state", ["reset", "keep"])
+def test_stacked_equals_the_plain_loop(kind, quant, state):
+    """Ragged batches, a device with fewer samples than a batch, devices that finish early, different cuts."""
+    compare(kind, [11, 3, 8, 1], cuts=[1, 0, 3, 2], quant=quant, learn=replace(LEARN, state=state))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_stacked_equals_the_plain_loop_with_every_optimizer(optimizer):
+    learn = replace(LEARN, optimizer=optimizer, momentum=0.9, state="keep")
+    compare("vit", [9, 4], cuts=[1, 1], learn=learn)
+
+
+def test_partial_participation_equals_the_plain_loop():
+    learn = replace(LEARN, state="keep", local_steps=3)
+    records = compare("vit", [6, 7, 5, 8], cuts=[1] * 4, learn=learn, selected=2, rounds=4)
+    assert all(len(record.participants) == 2 for record in records)
+    assert len({record.participants for record in records}) > 1
+
+
+@pytest.mark.parametrize("kind", ["vit", "bert", "gpt2"])
+@pytest.mark.parametrize("cut", [0, 2, 3])
+def test_one_device_with_dropout_equals_the_whole_model_reseeded_at_the_cut(kind, cut):
+    """One mask per step and side: the backward sees the masks that the loss saw."""
+    compare(kind, [12], cuts=[cut], dropout=0.3, model_settings=ModelSettings(rank=2, dropout=0.2))
+
+
+def test_device_halves_with_dropout_equal_the_plain_loop():
+    """Every device draws its own masks; with cut L no dropout is left on the server but the head's (none here)."""
+    compare("vit", [6, 5, 3], cuts=[3, 3, 3], dropout=0.3)

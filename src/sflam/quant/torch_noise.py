@@ -9,10 +9,10 @@ from sflam.quant import noise
 
 
 def draws(seed: int, tokens: int, dim: int, device: torch.device) -> torch.Tensor:
-    """Return the 16-bit draws of ``noise``, int64 [tokens, dim] in 0..2^16 - 1."""
+    """Return the 16-bit draws of ``noise``, int32 [tokens, dim] in 0..2^16 - 1."""
     keys = torch.from_numpy(noise.token_keys(seed, tokens).view(np.int32)).to(device)
     columns = torch.from_numpy(noise.columns(dim).view(np.int32)).to(device)
-    return _mix(keys ^ columns).view(torch.int16)[:, :dim].long() & 0xFFFF
+    return _mix(keys ^ columns).view(torch.int16)[:, :dim].int() & 0xFFFF
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:

@@ -1,25 +1,22 @@
 """The quantizers for torch tensors: the same names and the same bytes as the NumPy ones for the same seed.
 
-Tensors on the CPU are handed to NumPy without a copy: it is faster there and identical by construction. On an
-accelerator the codes are made and packed where the tensor is; only packed bytes and per-token extremes move.
+Tensors on the CPU are handed to NumPy without a copy, which is several times faster there than torch operations;
+tensors on an accelerator are encoded where they are.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from sflam import payload
 from sflam.errors import QuantizerError, unknown
-from sflam.quant import grid
 from sflam.quant.identity import Identity
-from sflam.quant.quantizer import Packed, expect_scheme
+from sflam.quant.quantizer import Packed
 from sflam.quant.settings import SCHEMES
-from sflam.quant.torch_noise import draws
-from sflam.quant.torch_packing import pack, unpack
-from sflam.quant.uniform import Uniform, check_shape, fixed_point_unit
+from sflam.quant.torch_uniform import decode_on_device, encode_on_device, round_trip_on_device
+from sflam.quant.uniform import Uniform
 
 CPU = torch.device("cpu")
 
@@ -79,40 +76,21 @@ class TorchUniform:
     def encode(self, x: torch.Tensor, bits: int, seed: int) -> Packed:
         """Encode [n, d]. See ``TorchQuantizer.encode``."""
         x = x.detach().float()
-        if x.device == CPU:
+        if x.device.type == "cpu":
             return Uniform().encode(x.numpy(), bits, seed)
-        return self.encode_on_device(x, bits, seed)
-
-    def encode_on_device(self, x: torch.Tensor, bits: int, seed: int) -> Packed:
-        """Encode float32 [n, d] with torch alone, on the device of ``x``."""
-        codes, levels = _quantize(x.detach(), bits, seed)
-        packed = pack(codes.reshape(-1), bits).cpu().numpy()
-        return Packed(self.name, bits, x.shape[0], x.shape[1], packed, levels.side)
+        return encode_on_device(x, bits, seed)
 
     def decode(self, packed: Packed, device: torch.device = CPU) -> torch.Tensor:
         """Return float32 [n, d] on ``device``. See ``TorchQuantizer.decode``."""
-        if device == CPU:
+        if device.type == "cpu":
             return torch.from_numpy(Uniform().decode(packed))
-        return self.decode_on_device(packed, device)
-
-    def decode_on_device(self, packed: Packed, device: torch.device) -> torch.Tensor:
-        """Return float32 [n, d], computed with torch alone on ``device``."""
-        expect_scheme(packed, self.name)
-        levels = grid.restore(packed.side, packed.bits)
-        data = torch.from_numpy(np.require(packed.codes, requirements="W")).to(device)
-        codes = unpack(data, packed.bits, packed.tokens * packed.dim)
-        return _dequantize(codes.view(-1, packed.dim), levels)
+        return decode_on_device(packed, device)
 
     def round_trip(self, x: torch.Tensor, bits: int, seed: int) -> torch.Tensor:
         """Return what the other side would decode. See ``TorchQuantizer.round_trip``."""
-        x = x.detach().float()
-        if x.device == CPU:
-            return torch.from_numpy(Uniform().decode(Uniform().encode(x.numpy(), bits, seed)))
-        return self.round_trip_on_device(x, bits, seed)
-
-    def round_trip_on_device(self, x: torch.Tensor, bits: int, seed: int) -> torch.Tensor:
-        """Return what the other side would decode, with torch alone, on the device of ``x``."""
-        return _dequantize(*_quantize(x.detach(), bits, seed))
+        if x.device.type == "cpu":
+            return self.decode(self.encode(x, bits, seed))
+        return round_trip_on_device(x.detach().float(), bits, seed)
 
 
 TORCH_QUANTIZERS: dict[str, TorchQuantizer] = {each.name: each for each in (TorchUniform(), TorchIdentity())}
@@ -129,19 +107,3 @@ def torch_quantizer(name: str) -> TorchQuantizer:
     if name not in TORCH_QUANTIZERS:
         raise QuantizerError(unknown("scheme", name, TORCH_QUANTIZERS))
     return TORCH_QUANTIZERS[name]
-
-
-def _quantize(x: torch.Tensor, bits: int, seed: int) -> tuple[torch.Tensor, grid.Grid]:
-    tokens, dim = check_shape(tuple(x.shape), bits)
-    extremes = torch.stack([x.amin(dim=1), x.amax(dim=1)]).cpu().numpy()
-    levels = grid.fit(extremes[0], extremes[1], bits)
-    offset = torch.from_numpy(levels.offset).to(x.device)
-    unit = torch.from_numpy(fixed_point_unit(levels.step)).to(x.device)
-    fixed = ((x - offset) / unit).round().long()
-    codes = fixed + draws(seed, tokens, dim, x.device) >> 16
-    return codes.clamp(max=(1 << bits) - 1), levels  # in case a device's division is not correctly rounded
-
-
-def _dequantize(codes: torch.Tensor, levels: grid.Grid) -> torch.Tensor:
-    offset, step = (torch.from_numpy(part).to(codes.device) for part in (levels.offset, levels.step))
-    return codes * step + offset

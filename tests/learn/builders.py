@@ -48,12 +48,16 @@ def adapted(kind, *, dropout=0.0, model_settings=None, dtype=None):
     backbone = tiny(kind, dropout=dropout, **({"dtype": dtype} if dtype else {}))
     model = attach(backbone, model_settings or ModelSettings(rank=2))
     draw = torch.Generator().manual_seed(5)
-    load_state(model, {n: torch.randn(t.shape, generator=draw).to(t) * 0.1 for n, t in state_of(model).items()})
+    load_state(
+        model, {n: torch.randn(t.shape, generator=draw).to(t) * 0.1 for n, t in state_of(model).items()}
+    )
     spec = ImageSpec(size=16, channels=1, mean=(0.5,), std=(0.5,)) if kind == "vit" else None
     return backbone, model, Examples(dataset(kind), backbone, spec)
 
 
-def local_fleet(backbone, model, examples, parts, *, cut=1, cuts=(), learn=LEARN, quant=IDENTITY, selected=0, seed=3):
+def local_fleet(
+    backbone, model, examples, parts, *, cut=1, cuts=(), learn=LEARN, quant=IDENTITY, selected=0, seed=3
+):
     return LocalFleet(
         backbone,
         model,
@@ -69,10 +73,8 @@ def local_fleet(backbone, model, examples, parts, *, cut=1, cuts=(), learn=LEARN
 
 def run(fleet, state, rounds):
     """Run ``rounds`` rounds without evaluation; return the records and the final adapters."""
-    records = []
-    for record, state in train(fleet, state, lambda _: Score(0.0, 0.0), range(rounds)):
-        records.append(record)
-    return records, state
+    done = list(train(fleet, state, lambda _: Score(0.0, 0.0), range(rounds)))
+    return [record for record, _ in done], done[-1][1]
 
 
 def assert_equal_states(a, b, tolerance=1e-9):

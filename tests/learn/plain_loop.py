@@ -43,7 +43,9 @@ class PlainLoop:
         return device, server
 
     def make_optimizers(self, k):
-        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[self.learn.optimizer]
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[
+            self.learn.optimizer
+        ]
         options = {"lr": self.learn.lr, "weight_decay": self.learn.weight_decay}
         if self.learn.optimizer == "sgd":
             options["momentum"] = self.learn.momentum
@@ -70,7 +72,8 @@ class PlainLoop:
             samples.append(sum(map(len, batches)))
         total = sum(samples)
         self.state = {
-            name: sum(state[name] * (n / total) for state, n in zip(states, samples, strict=True)) for name in self.state
+            name: sum(state[name] * (n / total) for state, n in zip(states, samples, strict=True))
+            for name in self.state
         }
 
     def step(self, k, number, step, one):

@@ -17,7 +17,9 @@ from tests.tiny import KINDS
 UNIFORM = QuantSettings(scheme="uniform", bits_up=5, bits_down=6)
 
 
-def compare(kind, sizes, *, cuts, learn=LEARN, quant=IDENTITY, selected=0, rounds=2, dropout=0.0, model_settings=None):
+def compare(
+    kind, sizes, *, cuts, learn=LEARN, quant=IDENTITY, selected=0, rounds=2, dropout=0.0, model_settings=None
+):
     backbone, model, examples = adapted(kind, dropout=dropout, model_settings=model_settings)
     parts = parts_of(sizes)
     oracle = PlainLoop(

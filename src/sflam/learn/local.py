@@ -21,7 +21,7 @@ from sflam.learn.methods import METHODS
 from sflam.learn.round import local_steps
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.trunk import Trunk
-from sflam.model.adapters import PREFIX, State
+from sflam.model.adapters import PREFIX, State, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
 from sflam.model.split import split
@@ -76,6 +76,9 @@ class LocalFleet:
             per_token=backbone.task == CAUSAL,
         )
         self._layers = adapted_layers(model)
+        self._untrained = {
+            n: t for n, t in state_of(model).items() if n not in server.names() + device.names()
+        }
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round."""
@@ -132,7 +135,7 @@ class LocalFleet:
                 | {name: served[name] for name in self.trunk.segment.names(cut)}
             )
         weights = weights_of([steps.samples[device] for device in devices])
-        state = fedavg(states, weights)
+        state = fedavg(states, weights) | self._untrained
         if self.learn.aggregation == "freeze-a":
             return Average(state, None, sent)
         error = aggregation_error(states, weights)

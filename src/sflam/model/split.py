@@ -58,8 +58,9 @@ class Segment(nn.Module):
         initial: dict[str, Tensor] = {}
         for name, shell in shells.items():
             initial |= _trained(f"{PREFIX}{name}", shell, frozen_a)
-        device = next(backbone.model.parameters()).device
-        self.stack = AdapterStack(initial, copies, device)
+        # What is trained stays float32 where frozen weights are kept in less.
+        dtype = torch.promote_types(backbone.model.dtype, torch.float32)
+        self.stack = AdapterStack(initial, copies, dtype, backbone.model.device)
         for name, shell in shells.items():
             shell = self._stacked(f"{PREFIX}{name}", shell)
             if name.startswith(f"{path}."):

@@ -36,15 +36,18 @@ class AdapterStack:
     """
 
     def __init__(
-        self, initial: Mapping[str, Tensor], copies: int, device: torch.device | str = "cpu"
+        self,
+        initial: Mapping[str, Tensor],
+        copies: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
-        """Lay out ``copies`` equal rows from ``initial`` (name -> tensor)."""
+        """Lay out ``copies`` equal rows from ``initial`` (name -> tensor), which may be empty."""
         self.slots: dict[str, Slot] = {}
         start = 0
         for name, tensor in initial.items():
             self.slots[name] = Slot(slice(start, start + tensor.numel()), tensor.shape)
             start += tensor.numel()
-        dtype = next((tensor.dtype for tensor in initial.values()), torch.float32)
         self.values = torch.zeros(copies, start, dtype=dtype, device=device)
         self.grads = torch.zeros_like(self.values)
         self.tensors = {

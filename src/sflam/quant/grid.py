@@ -55,9 +55,10 @@ def fit(low: Floats, high: Floats, bits: int) -> Grid:
     offset = _widen(offset_bits)
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite offset or step is refused by _checked
         step = ((high.astype(np.float64) - offset) / levels).astype(np.float32)
-        step_bits = (step.view(np.int32) + 0xFFFF) >> 16
-        # the cast to float32 may have rounded down onto a bfloat16 value that is too small
-        step_bits += offset + levels * _widen(step_bits).astype(np.float64) < high
+        step_bits = step.view(np.int32) >> 16
+        step_bits += (
+            offset + levels * _widen(step_bits).astype(np.float64) < high
+        )  # up, where it is too small
         step = _widen(step_bits)
     side = np.stack([offset_bits, step_bits], axis=1).astype(np.uint16)
     return _checked(offset, step, side, levels)

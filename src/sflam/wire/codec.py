@@ -85,9 +85,7 @@ def decode(body: Body) -> Message:
     fields = {"kind", *numbers} | ({"loss"} if kind == "gradient" else set()) | (TOKENS if tokens else set())
     if metadata.keys() != fields:
         raise WireError(f"the {kind} message must have the fields {', '.join(sorted(fields))} and no other")
-    specs: list[Spec] = [
-        _vector(table, name, tags) for name, tags in vectors.items() if name in table
-    ]
+    specs: list[Spec] = [_vector(table, name, tags) for name, tags in vectors.items() if name in table]
     arrays = _views(
         body, table, specs + (token_specs(metadata["scheme"], *_shape(metadata)) if tokens else [])
     )

@@ -27,7 +27,7 @@ class StepFrame:
         step: step within the round, from 0.
         device: index of the device.
         activations: the valid tokens of all rows, row after row.
-        rows: samples in the mini-batch.
+        rows: samples in the mini-batch, at least 1.
         lengths: valid tokens per row, int32 [rows], from which the server rebuilds every mask; None where all
             rows are full.
         labels: int32 [any number], one per row or per token; None where labels stay on the device.
@@ -48,8 +48,10 @@ class StepFrame:
         _check_counts(round=self.round, step=self.step, device=self.device, rows=self.rows)
         _check_packed(self.activations)
         tokens = self.activations.tokens
+        if not self.rows:
+            raise WireError("rows is 0; a step has at least one row")
         if self.lengths is None:
-            if tokens % self.rows if self.rows else tokens:
+            if tokens % self.rows:
                 raise WireError(
                     f"{tokens} tokens in {self.rows} rows without lengths; unequal rows need lengths"
                 )
@@ -137,6 +139,4 @@ def _check_packed(packed: Packed) -> None:
 def _check_array(name: str, array: npt.NDArray[Any], *dtypes: type[np.generic]) -> None:
     if array.dtype not in dtypes or array.ndim != 1:
         wanted = " or ".join(dtype.__name__ for dtype in dtypes)
-        raise WireError(
-            f"{name} is {array.dtype} {list(array.shape)}; give {wanted}, one-dimensional"
-        )
+        raise WireError(f"{name} is {array.dtype} {list(array.shape)}; give {wanted}, one-dimensional")

@@ -6,9 +6,9 @@ One mini-batch of ViT-base activations, [32 x 197, 768] float32 unless told othe
     torch    the torch operations that run on an accelerator, here on ``--device``
     naive    the textbook version: whole-array NumPy, a generator's noise, ``packbits``
 
-Times are medians of ``--repeats`` runs, taken in turns. Memory is the peak of what NumPy (tracemalloc) and torch (its
-profiler; on CUDA its allocator) allocate during a run, less the result. On a busy machine compare columns, not
-days.
+Times are medians of ``--repeats`` runs, taken in turns: CPU time where everything runs on one core, else wall
+time. Memory is the peak of what NumPy (tracemalloc) and torch (its profiler; on CUDA its allocator) allocate
+during a run, less the result. On a shared machine compare columns of one run, not days.
 """
 
 from __future__ import annotations
@@ -57,14 +57,16 @@ def naive_decode(packed: Any, low: Any, step: Any, bits: int, dim: int) -> Any:
 
 def median_ms(runs: dict[str, Callable[[], Any]], repeats: int, device: torch.device) -> dict[str, float]:
     """Return each run's median, in milliseconds; runs take turns, so that a busy moment hits all of them."""
+    one_core = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if one_core else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append(1e3 * (clock() - start))
     return {name: statistics.median(each[1:]) for name, each in times.items()}  # the first warms up
 
 

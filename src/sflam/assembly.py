@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +12,10 @@ from peft import PeftModel
 
 from sflam.config import Job
 from sflam.data.dataset import Dataset, Splits
-from sflam.data.images import ImageSpec
+from sflam.data.images import PREPROCESSOR, ImageSpec
 from sflam.data.partition import partition
 from sflam.data.sources import load as load_data
-from sflam.errors import ConfigError
+from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
 from sflam.learn.central import Central
 from sflam.learn.evaluate import Score, evaluate
 from sflam.learn.examples import Examples
@@ -21,8 +23,8 @@ from sflam.learn.fleet import Fleet
 from sflam.learn.local import LocalFleet
 from sflam.learn.methods import METHODS
 from sflam.model.adapters import State, attach, load_state, state_of
-from sflam.model.backbone import Backbone, load, locate
-from sflam.model.families import IMAGE, SEQUENCE
+from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
+from sflam.model.families import IMAGE, SEQUENCE, family_of
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,12 @@ def assemble(job: Job) -> Assembly:
     Raises:
         SflamError: whatever cannot be loaded, cut, shared or run; nothing has been written then.
     """
-    device = torch_device(job.learn.device)
+    torch_device(job.learn.device)  # refused before anything is loaded
     if job.learn.canonical:
         torch.set_num_threads(1)
     splits = load_data(job.data, job.seed)
     parts = partition(job.data, splits.train.labels, job.fleet.devices, job.seed)
-    backbone = backbone_of(job, splits.train, device)
+    backbone = backbone_of(job, splits.train, len(splits.train.classes))
     model = attach(backbone, job.model, seed=job.seed)
     state = state_of(model)
     examples = examples_of(splits.train, backbone)
@@ -89,14 +91,58 @@ def assemble(job: Job) -> Assembly:
     return Assembly(job, splits, backbone, model, fleet, state, tuple(notes))
 
 
-def backbone_of(job: Job, dataset: Dataset, device: torch.device) -> Backbone:
-    """Load the job's model with a head for the classes of ``dataset``."""
+def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> Backbone:
+    """Load the job's model, or the one merged into ``folder``, with a head of ``classes`` outputs for ``dataset``."""
+    name = folder or job.model.name
     task = IMAGE if dataset.kind == "image" else SEQUENCE
-    backbone = load(
-        job.model.name, task=task, classes=len(dataset.classes), dtype=job.model.dtype, seed=job.seed
+    backbone = open_model(
+        name, task=task, classes=classes, dtype=job.model.dtype, seed=job.seed, data=dataset.name
     )
-    backbone.model.to(device)
+    backbone.model.to(torch_device(job.learn.device))
     return backbone
+
+
+def open_model(
+    name: str,
+    *,
+    task: str | None = None,
+    classes: int = 0,
+    dtype: str = "float32",
+    seed: int = 0,
+    data: str = "",
+) -> Backbone:
+    """Load a model as :func:`sflam.model.backbone.load` does.
+
+    Args:
+        data: name of the data the task was chosen for, where there is one.
+
+    Raises:
+        DataError: the model cannot do the task of the data.
+        ModelError: anything else, a damaged file included.
+    """
+    if (
+        "/" not in name
+        and name not in BUNDLED
+        and difflib.get_close_matches(name, BUNDLED)
+        and not Path(name).is_dir()
+    ):
+        raise ModelError(f"{unknown('model', name, BUNDLED)}; give that, a local folder, or a hub name")
+    try:
+        family = family_of(read_config(name).model_type)
+        if data and task not in family.tasks:
+            raise DataError(
+                f"data {data!r} is for {task}, but model {name!r} ({family.name}) can only do "
+                f"{', '.join(sorted(family.tasks))}; choose other data, or another model.name"
+            )
+        return load(name, task=task, classes=classes, dtype=dtype, seed=seed)
+    except SflamError:
+        raise
+    except Exception as error:  # a damaged folder makes transformers and its parsers raise whatever they like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(
+            f"model {name!r} cannot be loaded, its files are damaged or do not belong together ({reason}); fetch or "
+            "save it again"
+        ) from error
 
 
 def examples_of(dataset: Dataset, backbone: Backbone, name: str = "") -> Examples:
@@ -105,6 +151,16 @@ def examples_of(dataset: Dataset, backbone: Backbone, name: str = "") -> Example
     if dataset.kind == "image":
         spec = ImageSpec.from_folder(Path(locate(name or backbone.name)), backbone.model.config.to_dict())
     return Examples(dataset, backbone, spec)
+
+
+def save_merged(assembly: Assembly, folder: Path) -> None:
+    """Write the model with its adapters merged in, for plain transformers; ``assembly`` cannot be used afterwards."""
+    folder.mkdir(exist_ok=True)
+    with quiet():
+        assembly.model.merge_and_unload().save_pretrained(str(folder))
+    pixels = Path(locate(assembly.backbone.name)) / PREPROCESSOR
+    if pixels.is_file():  # whoever loads the merged model must feed it the same pixels
+        shutil.copyfile(pixels, folder / PREPROCESSOR)
 
 
 def torch_device(name: str) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -36,6 +37,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the
 
 def main() -> None:
     """Run the command line: exit code 2 for what a user can mend, said in one line each."""
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # that the hub cannot be reached is said once, by us
     with mended():
         app()
 
@@ -45,12 +47,11 @@ def mended() -> Iterator[None]:
     """Turn the errors a user can cause into lines on stderr and exit code 2."""
     try:
         yield
-    except ConfigError as error:
-        for problem in error.problems:
-            print(f"sflam: {problem}", file=sys.stderr)
-        raise SystemExit(2) from None
     except SflamError as error:
-        print(f"sflam: {error}", file=sys.stderr)
+        for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+            print(
+                f"sflam: {' '.join(problem.split())}", file=sys.stderr
+            )  # a quoted cause may have several lines
         raise SystemExit(2) from None
 
 
@@ -121,7 +122,9 @@ def predict(
         str | None, typer.Option(help="Named dataset or .npz file; the run's own held-out data by default.")
     ] = None,
     column: Annotated[str, typer.Option("--input", help="Array of the file that holds the inputs.")] = "",
-    label: Annotated[str, typer.Option(help="Array of the file that holds the labels, if any.")] = "label",
+    label: Annotated[
+        str, typer.Option(help="Array of the file that holds the labels, if any; 'label' by default.")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="Write one line per sample to this CSV file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -169,11 +172,11 @@ def verify(
     if dtype not in ("float32", "float64"):
         raise ConfigError(f"--dtype is {dtype!r}; choose float64 or float32")
     with status("loading the model"):
-        from sflam.model import backbone as backbones
+        from sflam.assembly import open_model
         from sflam.model.verify import tolerance
         from sflam.model.verify import verify as differences
 
-        backbone = backbones.load(model, task=task, dtype=dtype)
+        backbone = open_model(model, task=task, dtype=dtype)
         cuts = range(backbone.depth + 1) if cut == "all" else [int(cut)]
         found = []
         for one in differences(backbone, cuts, perturb=perturb):

@@ -86,10 +86,34 @@ def to_toml(job: Job) -> str:
     return "\n\n".join(["\n".join(lines), *sections]) + "\n"
 
 
+def changes(job: Job, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which ``job`` differs from an earlier one: name -> (before, now).
+
+    Args:
+        job: the job now.
+        before: ``dataclasses.asdict`` of the earlier job, as JSON gives it back. Settings that only one of the two
+            knows, being of another version, are no difference.
+    """
+    was, now = _flat(before), _flat(json.loads(json.dumps(dataclasses.asdict(job))))
+    return {name: (was[name], now[name]) for name in now if name in was and was[name] != now[name]}
+
+
 def digest(job: Job) -> str:
     """Return twelve hexadecimal digits that are equal for equal jobs, on every machine."""
     text = json.dumps(dataclasses.asdict(job), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``section.key`` -> value, and plain values by their own name."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= (
+            {f"{name}.{key}": inner for key, inner in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
+    return flat
 
 
 def _read(path: Path) -> dict[str, Any]:

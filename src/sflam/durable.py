@@ -53,6 +53,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_files(folder: Path) -> None:
+    """Make the files in ``folder``, written by somebody who did not wait for the disk, survive a power cut."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDWR)  # Windows syncs only what is open for writing
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    sync_folder(folder)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files a killed process left in ``folder``; for the folder's one writer only."""
     for leftover in folder.glob(f".*{_TEMPORARY}"):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
 
 from sflam import history
-from sflam.assembly import Assembly, assemble
-from sflam.config import Job
-from sflam.errors import RunError
+from sflam.assembly import Assembly, assemble, save_merged
+from sflam.config import Job, changes
+from sflam.errors import QuantizerError, RunError, WireError
 from sflam.history import History, RoundRecord
 from sflam.learn import checkpoint
 from sflam.learn.fleet import Fleet
@@ -20,6 +25,9 @@ from sflam.report import card, curves
 from sflam.report.events import Events
 from sflam.report.totals import totals
 from sflam.run_folder import RunFolder, default_folder
+
+CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "model.name"}
+"""What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +86,15 @@ class Run:
         return self.assembly.job
 
     def rounds(self) -> Iterator[RoundRecord]:
-        """Run the rounds not done yet; each is on disk, with a state to resume from, when it is yielded."""
+        """Run the rounds not done yet; each is on disk, with a state to resume from, when it is yielded.
+
+        Raises:
+            RunError: a round diverged (it is not kept), or the folder cannot be written any more.
+        """
         left = range(len(self.records), self.job.learn.rounds)
         fleet = self.assembly.fleet
-        with History(self.folder.history) as log, Events(self.folder.path, done=left.start) as events:
-            for record, state in train_rounds(fleet, self.state, self.assembly.score, left):
+        with History(self.folder.history) as log, Events(self.folder.path, done=self.records) as events:
+            for record, state in self._trained(left):
                 # The history first: a crash between the two repeats the round, and the rewind forgets its line.
                 log.append(record)
                 _checkpoint(self.folder, record.round + 1, state, fleet)
@@ -92,8 +104,47 @@ class Run:
                 yield record
 
     def finish(self, *, merge: bool = False) -> Result:
-        """Write adapter, card, picture and result; ``merge`` also writes the merged model."""
-        return _finish(self.assembly, self.folder, self.state, self.records, merge)
+        """Write adapter, card, picture and, last, the result; ``merge`` also writes the merged model.
+
+        Raises:
+            RunError: the folder cannot be written any more; the run can be resumed, which finishes it.
+        """
+        try:
+            self.folder.forget_result()
+            return _finish(self.assembly, self.folder, self.state, self.records, merge)
+        except (OSError, SafetensorError) as error:
+            raise RunError(
+                f"run folder {self.folder.path} cannot be written ({error}); make room, then finish the run with "
+                f"sflam train --resume {self.folder.path}"
+            ) from error
+
+    def _trained(self, left: range) -> Iterator[tuple[RoundRecord, State]]:
+        """Run the rounds ``left``; one that ends in NaN or infinity raises RunError instead."""
+        trained = train_rounds(self.assembly.fleet, self.state, self.assembly.score, left)
+        for number in left:
+            try:
+                record, state = next(trained)
+            except (QuantizerError, WireError) as error:  # what is not finite cannot cross the cut
+                if isinstance(error, WireError) and not _not_finite(self.assembly.fleet):
+                    raise  # a body too large, say
+                raise self._diverged(number, str(error).partition(";")[0]) from error
+            for said, value in (("training loss", record.loss), ("test loss", record.test_loss)):
+                if value is not None and not math.isfinite(value):
+                    raise self._diverged(number, f"its {said} is {value}")
+            if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+                raise self._diverged(number, "its adapters hold NaN or infinity")
+            yield record, state
+
+    def _diverged(self, number: int, reason: str) -> RunError:
+        learn, devices = self.job.learn, _not_finite(self.assembly.fleet)
+        named = ", ".join(map(str, devices[:5])) + (", ..." if len(devices) > 5 else "")
+        where = f" on device{'s' * (len(devices) > 1)} {named}" if devices else ""
+        clip = f"lower learn.clip ({learn.clip:g})" if learn.clip else "set learn.clip (it is off)"
+        kept = f"; {self.folder.path} keeps the rounds before it" if number else ""
+        return RunError(
+            f"round {number + 1} of {learn.rounds} diverged{where}: {reason}; lower learn.lr ({learn.lr:g}) or {clip} "
+            f"and start a new run{kept}"
+        )
 
 
 def start(job: Job, folder: Path | None = None) -> Run:
@@ -102,6 +153,8 @@ def start(job: Job, folder: Path | None = None) -> Run:
     Raises:
         SflamError: anything a user can mend; nothing is left half-written.
     """
+    if folder is not None:
+        RunFolder(folder).expect_free()  # before minutes of loading
     assembly = assemble(job)
     run = RunFolder(folder or default_folder(job))
     run.create(job)
@@ -112,29 +165,28 @@ def resume(folder: Path) -> Run:
     """Go on with the run in ``folder`` from its newest checkpoint; a finished run is finished again.
 
     Raises:
-        RunError: the folder holds no run, or a damaged one.
+        RunError: the folder holds no run, a damaged one, or one whose configuration was changed; it is then as before.
     """
     run = RunFolder(folder)
     job = run.read_job()
     saved = checkpoint.load(run.checkpoints)
-    assembly = assemble(job)
-    if saved is None:  # killed before its first checkpoint: nothing is lost by beginning again
-        run.history.unlink(missing_ok=True)
-        return _begin(assembly, run)
-    try:
-        state = {name: saved["adapters"][name].to(tensor) for name, tensor in assembly.state.items()}
-        assembly.fleet.restore(saved["fleet"])
-    except (KeyError, ValueError, RuntimeError) as error:
+    records: list[RoundRecord] = []
+    if saved is not None or run.history.exists():
+        header, records = history.read(run.history)
+        _expect_same(run, header, job)
+    if saved is None:
+        return _begin_again(run, job, len(records))
+    rounds = saved.get("round")
+    if not isinstance(rounds, int):
+        raise _misfit(run, "it counts no rounds")
+    if len(records) < rounds:
         raise RunError(
-            f"the checkpoint in {run.checkpoints} does not fit {run.config} ({error!r})"
-        ) from error
-    records = history.rewind(run.history, saved["round"])
-    if len(records) != saved["round"]:
-        raise RunError(
-            f"{run.history} holds {len(records)} of the {saved['round']} rounds its checkpoint has done; the folder is "
+            f"{run.history} holds {len(records)} of the {rounds} rounds its checkpoint has done; the folder is "
             "damaged, start a new run"
         )
-    return Run(assembly, run, state, records)
+    assembly = assemble(job)
+    state = _restored(assembly, run, saved)
+    return Run(assembly, run, state, history.rewind(run.history, rounds))
 
 
 def train(job: Job, folder: Path | None = None, *, merge: bool = False) -> Result:
@@ -143,6 +195,18 @@ def train(job: Job, folder: Path | None = None, *, merge: bool = False) -> Resul
     for _ in run.rounds():
         pass
     return run.finish(merge=merge)
+
+
+def _begin_again(run: RunFolder, job: Job, done: int) -> Run:
+    """Begin a run anew that has no checkpoint: the first one is written before any round, the second after round 1."""
+    if done > 1:
+        raise RunError(
+            f"{run.checkpoints} holds no checkpoint of the {done} rounds in {run.history}; put the newest one back, or "
+            "start a new run"
+        )
+    assembly = assemble(job)
+    run.history.unlink(missing_ok=True)
+    return _begin(assembly, run)
 
 
 def _begin(assembly: Assembly, run: RunFolder) -> Run:
@@ -156,6 +220,36 @@ def _checkpoint(run: RunFolder, rounds: int, state: State, fleet: Fleet) -> None
     checkpoint.save(run.checkpoints, {"round": rounds, "adapters": state, "fleet": fleet.state()})
 
 
+def _expect_same(run: RunFolder, header: Mapping[str, Any], job: Job) -> None:
+    """Raise RunError when ``job`` is not the one the run was started with, which its history remembers."""
+    before = header.get("config")
+    changed = changes(job, before) if isinstance(before, dict) else {}
+    said = [f"{name} = {json.dumps(was)}" for name, (was, _) in changed.items() if name not in CHANGEABLE]
+    if said:
+        raise RunError(
+            f"{run.config} was changed since the run began with {', '.join(said)}; put that back, or start a new run"
+        )
+
+
+def _restored(assembly: Assembly, run: RunFolder, saved: Mapping[Any, Any]) -> State:
+    """Put the fleet back as ``saved`` says and return its adapters; raises RunError when it is of another run."""
+    try:
+        found = {name: tensor.shape for name, tensor in saved["adapters"].items()}
+        if found != {name: tensor.shape for name, tensor in assembly.state.items()}:
+            raise ValueError("its adapters have other names or shapes")
+        assembly.fleet.restore(saved["fleet"])
+        return {name: saved["adapters"][name].to(tensor) for name, tensor in assembly.state.items()}
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _misfit(run, str(error)) from error
+
+
+def _misfit(run: RunFolder, reason: str) -> RunError:
+    return RunError(
+        f"the newest checkpoint in {run.checkpoints} is not of this run ({reason}); put the right one back, or start a "
+        "new run"
+    )
+
+
 def _finish(
     assembly: Assembly, run: RunFolder, state: State, records: list[RoundRecord], merge: bool
 ) -> Result:
@@ -164,6 +258,7 @@ def _finish(
     load_state(assembly.model, state)
     exact = job.learn.aggregation == "residual" and isinstance(assembly.fleet, LocalFleet)
     if not exact:  # a corrected base is not the one an adapter alone would be loaded on
+        run.adapter.mkdir(exist_ok=True)
         save(assembly.model, run.adapter)
         (run.adapter / "README.md").write_text(
             card.card(card.facts(job, records, task=assembly.backbone.task, load_base=_loading(assembly))),
@@ -191,10 +286,19 @@ def _finish(
         classes=assembly.splits.train.classes,
     )
     if merge or exact:
-        merged = assembly.model.merge_and_unload()
-        merged.save_pretrained(str(run.merged))
+        save_merged(assembly, run.merged)
     run.write_result(asdict(result))
     return result
+
+
+def _not_finite(fleet: Fleet) -> list[int]:
+    """Return the devices whose adapters, or the server's own copy of them, hold NaN or infinity."""
+    if not isinstance(fleet, LocalFleet):
+        return []
+    halves = [fleet.devices.segment.stack.values]  # [K, P]
+    if not fleet.trunk.shared:
+        halves.append(fleet.trunk.segment.stack.values)
+    return sorted({int(row) for values in halves for row in (~values.isfinite().all(1)).nonzero()})
 
 
 def _device_parameters(assembly: Assembly) -> int:

@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from sflam.assembly import examples_of, torch_device
+from sflam.assembly import backbone_of, examples_of
 from sflam.data.dataset import Dataset
-from sflam.data.sources import load_for_prediction
+from sflam.data.settings import DataSettings
+from sflam.data.sources import load_for_prediction, load_held_out
 from sflam.durable import replace_file
-from sflam.errors import DataError, RunError
+from sflam.errors import ConfigError, DataError, RunError
 from sflam.learn.evaluate import ROWS, logits_of
-from sflam.model import backbone as backbones
 from sflam.model.adapters import reopen
-from sflam.model.families import IMAGE, SEQUENCE
+from sflam.model.backbone import Backbone
 from sflam.run_folder import RunFolder
 
 
@@ -91,14 +91,15 @@ class Predictions:
             raise RunError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
 
 
-def predict(run_dir: Path, data: str | None = None, *, column: str = "", label: str = "label") -> Predictions:
+def predict(run_dir: Path, data: str | None = None, *, column: str = "", label: str = "") -> Predictions:
     """Predict with the model of a finished run.
 
     Args:
         run_dir: the run's folder.
-        data: a named dataset (its held-out part) or a local ``.npz`` file; None takes the run's own data.
-        column: the array of a file that holds the inputs; empty guesses.
-        label: the array that holds the labels, if there is one.
+        data: a named dataset (its held-out part) or a local ``.npz`` file (all of it); None takes what the run
+            itself held out.
+        column: the array of the file that holds the inputs; empty guesses.
+        label: the array of the file that holds the labels, if there is one; empty means ``label``.
 
     Raises:
         SflamError: the run is not finished, or the data cannot be read by its model.
@@ -106,19 +107,17 @@ def predict(run_dir: Path, data: str | None = None, *, column: str = "", label: 
     run = RunFolder(run_dir)
     job = run.read_job()
     classes = tuple(run.read_result()["classes"])
-    settings = job.data if data is None else replace(job.data, name=data, input=column, label=label)
-    dataset, notes = load_for_prediction(settings, job.seed)
-    merged = run.merged.is_dir() and not run.adapter.is_dir()
-    backbone = backbones.load(
-        str(run.merged) if merged else job.model.name,
-        task=IMAGE if dataset.kind == "image" else SEQUENCE,
-        classes=len(classes),
-        dtype=job.model.dtype,
-        seed=job.seed,
-    )
-    backbone.model.to(torch_device(job.learn.device))
-    model: Any = backbone.model if merged else reopen(backbone, run.adapter)
+    if data is not None:
+        settings = replace(job.data, name=data, input=column, label=label or DataSettings.label)
+        dataset, notes = load_for_prediction(settings, job.seed)
+    elif column or label:
+        raise ConfigError("--input and --label name arrays of the file given with --data; give that too")
+    else:
+        dataset, notes = load_held_out(job.data, job.seed)
     labels = _relabelled(dataset, classes)
+    merged = run.merged.is_dir() and not run.adapter.is_dir()
+    backbone = backbone_of(job, dataset, len(classes), str(run.merged) if merged else "")
+    model: Any = backbone.model if merged else _adapted(backbone, run)
     examples = examples_of(dataset, backbone, job.model.name)
     model.eval()
     scores = torch.cat(
@@ -132,6 +131,21 @@ def predict(run_dir: Path, data: str | None = None, *, column: str = "", label: 
     return Predictions(
         dataset.name, classes, predicted.numpy(), probability.double().numpy(), labels, loss, notes
     )
+
+
+def _adapted(backbone: Backbone, run: RunFolder) -> Any:
+    """Return the model with the run's adapter; raises RunError when that is missing, damaged or of another model."""
+    try:
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            if not (run.adapter / name).is_file():  # peft would look for it on the hub
+                raise FileNotFoundError(f"{name} is missing")
+        return reopen(backbone, run.adapter)
+    except Exception as error:  # peft and safetensors raise whatever they like on a damaged file
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise RunError(
+            f"the adapter of {run.path} cannot be loaded ({reason}); sflam train --resume {run.path} writes it again"
+        ) from error
 
 
 def _relabelled(dataset: Dataset, classes: Sequence[str]) -> NDArray[np.int64] | None:

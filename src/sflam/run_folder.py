@@ -12,6 +12,7 @@ result.json    what --json prints
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sflam.config import Job, load, to_toml
-from sflam.durable import replace_file
+from sflam.durable import replace_file, sync_files, sync_folder
 from sflam.errors import RunError
 
 
@@ -65,35 +66,48 @@ class RunFolder:
         """The final numbers."""
         return self.path / "result.json"
 
-    def create(self, job: Job) -> None:
-        """Make the folder and write the configuration; raises RunError when it holds a run or cannot be written."""
-        if self.config.exists() or self.history.exists():
+    def expect_free(self) -> None:
+        """Raise RunError when the folder holds a run."""
+        # os.path, unlike Path, says no to a name that cannot exist; making the folder then says why.
+        if os.path.exists(self.config) or os.path.exists(self.history):
             raise RunError(
                 f"run folder {self.path} already holds a run; resume it with --resume {self.path}, or choose another "
                 "folder with --out"
             )
+
+    def create(self, job: Job) -> None:
+        """Make the folder and write the configuration; raises RunError when it holds a run or cannot be written."""
+        self.expect_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             replace_file(self.config, to_toml(job).encode())
         except OSError as error:
-            raise RunError(
-                f"run folder {self.path} cannot be written ({error.strerror}); choose another with --out"
-            ) from error
+            raise _unwritable(self.path, error) from error
 
     def read_job(self) -> Job:
         """Return the job of an existing run; raises RunError when there is none."""
-        if not self.config.is_file():
+        if not os.path.isfile(self.config):
             raise RunError(f"{self.path} holds no run (no config.toml); give the folder a run was written to")
         return load(self.config)
 
+    def forget_result(self) -> None:
+        """Remove the final numbers before what they vouch for is written again; may raise OSError."""
+        self.result.unlink(missing_ok=True)
+        sync_folder(self.path)
+
     def write_result(self, values: Mapping[str, Any]) -> None:
-        """Write the final numbers."""
+        """Write the final numbers, last of all: they vouch that everything else is whole and on disk."""
+        for folder in (self.adapter, self.merged):
+            if folder.is_dir():
+                sync_files(folder)
         replace_file(self.result, (json.dumps(values, indent=2) + "\n").encode())
 
     def read_result(self) -> dict[str, Any]:
         """Return the final numbers; raises RunError when the run has not finished."""
         try:
-            values: dict[str, Any] = json.loads(self.result.read_text(encoding="utf-8"))
+            values: Any = json.loads(self.result.read_text(encoding="utf-8"))
+            if not (isinstance(values, dict) and isinstance(values.get("classes"), list)):
+                raise ValueError("no classes")
         except (OSError, ValueError) as error:
             raise RunError(
                 f"{self.path} holds no finished run ({self.result.name} is missing or damaged); finish it with "
@@ -103,10 +117,19 @@ class RunFolder:
 
 
 def default_folder(job: Job, parent: Path = Path("runs")) -> Path:
-    """Return ``parent``/data-model-method-N with the smallest N not taken."""
+    """Make and return ``parent``/data-model-method-N, the smallest N not taken; runs started at once get one each."""
     stem = f"{Path(job.data.name).stem}-{Path(job.model.name).name}-{job.learn.method}"
-    taken = {name for name in os.listdir(parent)} if parent.is_dir() else set()
-    number = 1
-    while f"{stem}-{number}" in taken:
-        number += 1
-    return parent / f"{stem}-{number}"
+    for number in itertools.count(1):
+        path = parent / f"{stem}-{number}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        return path
+    raise AssertionError("unreachable")
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(f"run folder {path} cannot be written ({error.strerror}); choose another with --out")

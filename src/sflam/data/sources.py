@@ -55,8 +55,17 @@ def load_for_prediction(settings: DataSettings, seed: int) -> tuple[Dataset, tup
     if is_path(settings.name):
         path = Path(settings.name).expanduser()
         return read_npz(path, settings.input, settings.label, labelled=False)
+    return load_held_out(settings, seed)
+
+
+def load_held_out(settings: DataSettings, seed: int) -> tuple[Dataset, tuple[str, ...]]:
+    """Return the test part that :func:`load` gives, and notes.
+
+    Raises:
+        DataError: the name is unknown, or the file cannot be used.
+    """
     splits = load(settings, seed)
-    return splits.test, (f"{settings.name}: the held-out samples of seed {seed}",)
+    return splits.test, (*splits.notes, f"{settings.name}: the held-out samples of seed {seed}")
 
 
 def load(settings: DataSettings, seed: int) -> Splits:

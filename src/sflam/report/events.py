@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,20 +18,23 @@ class Events:
 
     Args:
         folder: the run's folder.
-        done: rounds kept by a resume; TensorBoard drops what an earlier process logged from there on.
+        done: rounds an earlier process ran. They are logged again and TensorBoard forgets what that process logged:
+            it may have been killed before its last events reached the disk.
 
     Raises:
         RunError: the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, *, done: int = 0) -> None:
+    def __init__(self, folder: Path, *, done: Iterable[RoundRecord] = ()) -> None:
         path = folder / "events"
         try:
-            self._writer = SummaryWriter(logdir=str(path), purge_step=done or None, flush_secs=1)
+            self._writer = SummaryWriter(logdir=str(path), purge_step=0, flush_secs=1)
         except OSError as error:
             raise RunError(
                 f"{path} cannot be written: {error.strerror}; choose another run folder"
             ) from error
+        for record in done:
+            self.add(record)
 
     def add(self, record: RoundRecord) -> None:
         """Log one round; it is on disk within a second or so. Values that were not measured are left out."""

@@ -93,10 +93,14 @@ def measure(args: Namespace, name: str, rows: int) -> list[dict[str, Any]]:
 def main() -> None:
     options = parser(__doc__, repeats=11, seconds=20)
     options.add_argument("--models", nargs="+", choices=BATCHES, default=list(BATCHES))
+    options.add_argument(
+        "--batches", type=int, nargs="+", help="rows of the mini-batch; per model by default"
+    )
     options.add_argument("--bits", type=int, default=8)
     args = options.parse_args()
     set_up(args)
-    records = [one for name in args.models for rows in BATCHES[name] for one in measure(args, name, rows)]
+    settings = [(name, rows) for name in args.models for rows in args.batches or BATCHES[name]]
+    records = [one for name, rows in settings for one in measure(args, name, rows)]
     if not args.json:
         kept = ("model", "batch", "run", "cpu_ms", "cpu_ms_least", "cpu_ms_most", "wall_ms", "ratio")
         records = [{key: one[key] for key in kept} for one in records]

@@ -86,6 +86,8 @@ def assemble(job: Job) -> Assembly:
     else:
         fleet = Central(model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed)
     notes = [*splits.notes]
+    if job.model.dtype == "bfloat16" and device.type == "cpu":
+        notes.append('bfloat16 is often far slower than float32 on a CPU; model.dtype = "float32" is safe')
     if backbone.fresh:
         notes.append(f"the head {', '.join(backbone.fresh)} is newly initialised, so it is trained in full")
     return Assembly(job, splits, backbone, model, fleet, state, tuple(notes))

@@ -172,7 +172,7 @@ def test_devices_with_different_cuts_share_one_pass(kind):
 
 def test_a_cut_out_of_range_names_the_limit():
     backbone, model = adapted("vit")
-    with pytest.raises(ModelError, match="cut 4 is out of range.*3 blocks"):
+    with pytest.raises(ModelError, match=r"cut 4 is out of range.*3 blocks"):
         split(backbone, model, [1, 4])
 
 

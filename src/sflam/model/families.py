@@ -66,7 +66,8 @@ class Family:
 
 
 def _embed_image(front: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    hidden: Tensor = front.embeddings(inputs["pixel_values"])
+    dtype = next(front.embeddings.parameters()).dtype
+    hidden: Tensor = front.embeddings(inputs["pixel_values"].to(dtype))
     return hidden
 
 

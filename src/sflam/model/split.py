@@ -46,6 +46,7 @@ class Segment(nn.Module):
         family, config = backbone.family, backbone.model.config
         self.family: Family = family
         self.config = config
+        self.dtype: torch.dtype = backbone.model.dtype
         self.held = held
         self.layout = Layout()
         self.parts = nn.Module()
@@ -72,7 +73,7 @@ class Segment(nn.Module):
         """Return ``module`` with every adapted layer replaced by its stacked form."""
         tensors = self.stack.tensors
         if isinstance(module, LoraLayer):
-            frozen = module.lora_A["default"].weight.detach().unsqueeze(0)  # type: ignore[operator]
+            frozen = nn.Parameter(module.lora_A["default"].weight.detach().unsqueeze(0), requires_grad=False)  # type: ignore[operator]
             return StackedLoRA(
                 module.get_base_layer(),
                 tensors.get(f"{name}.lora_A.weight", frozen),
@@ -179,7 +180,8 @@ class ServerSegment(Segment):
         for index in range(pending[0].cut, self.depth + 1):
             if pending and pending[0].cut == index:
                 arrival = pending.pop(0)
-                hidden = torch.cat([hidden, arrival.hidden]) if hidden.numel() else arrival.hidden
+                entering = arrival.hidden.to(self.dtype)
+                hidden = torch.cat([hidden, entering]) if hidden.numel() else entering
                 self.layout.rows = arrival.rows
                 mask = self.mask(hidden, None if lengths is None else lengths[: len(hidden)])
             if index < self.depth:

@@ -1,0 +1,82 @@
+"""LoRA through peft: what is adapted, what is trained, what is saved."""
+
+from __future__ import annotations
+
+import peft
+import pytest
+import torch
+
+from sflam.errors import ModelError
+from sflam.model.adapters import attach, load_state, reopen, save, state_of
+from sflam.model.settings import ModelSettings
+from sflam.model.split import split
+from tests.tiny import DEPTH, KINDS, batch, largest_difference, tiny, whole_arguments
+
+LINEAR = {"vit": 6, "bert": 6, "gpt2": 4, "gpt2-lm": 4}
+HEAD = {"vit": 2, "bert": 2, "gpt2": 1, "gpt2-lm": 0}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_linear_layer_of_the_blocks_is_adapted_and_a_new_head_trained(kind):
+    names = state_of(attach(tiny(kind), ModelSettings(rank=2))).keys()
+    assert sum(name.endswith("lora_A.weight") for name in names) == LINEAR[kind] * DEPTH
+    assert sum("lora" not in name for name in names) == HEAD[kind]
+
+
+def test_targets_choose_layers_by_their_last_names():
+    names = state_of(attach(tiny("vit"), ModelSettings(targets=("q_proj", "mlp.fc1")))).keys()
+    layers = {name.split(".lora_")[0].rpartition(".")[2] for name in names if "lora" in name}
+    assert layers == {"q_proj", "fc1"}
+
+
+def test_a_pooler_outside_the_blocks_is_not_adapted():
+    """BERT's pooler ends in ``dense``, as layers of its blocks do."""
+    names = state_of(attach(tiny("bert"), ModelSettings(targets=("dense",)))).keys()
+    assert not any("pooler" in name for name in names)
+
+
+def test_an_unknown_target_names_the_known_ones():
+    with pytest.raises(ModelError, match=r"unknown model.targets entry 'q_prj', did you mean 'q_proj'"):
+        attach(tiny("vit"), ModelSettings(targets=("q_prj",)))
+
+
+def test_the_start_is_seeded():
+    states = [state_of(attach(tiny("vit"), ModelSettings(rank=2), seed=seed)) for seed in (1, 1, 2)]
+    name = next(name for name in states[0] if "lora_A" in name)
+    assert torch.equal(states[0][name], states[1][name]) and not torch.equal(states[0][name], states[2][name])
+    assert not any(tensor.any() for name, tensor in states[0].items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_plain_peft_loads_what_was_saved(kind, tmp_path):
+    backbone = tiny(kind)
+    model = attach(backbone, ModelSettings(rank=2))
+    torch.manual_seed(0)
+    load_state(model, {name: torch.randn_like(t) * 0.1 for name, t in state_of(model).items()})
+    save(model, tmp_path)
+    with torch.no_grad():
+        expected = model.eval()(**whole_arguments(batch(kind))).logits
+    plain = peft.PeftModel.from_pretrained(tiny(kind).model, str(tmp_path)).eval()
+    again = reopen(tiny(kind), tmp_path).eval()
+    with torch.no_grad():
+        assert largest_difference(plain(**whole_arguments(batch(kind))).logits, expected) < 1e-9
+        assert largest_difference(again(**whole_arguments(batch(kind))).logits, expected) < 1e-9
+
+
+def test_an_adapter_that_does_not_fit_is_one_clear_line(tmp_path):
+    save(attach(tiny("vit"), ModelSettings(rank=2)), tmp_path / "vit")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        reopen(tiny("bert"), tmp_path / "vit")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        reopen(tiny("vit"), tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_keeps_what_is_trained_in_float32(kind):
+    backbone = tiny(kind, dtype=torch.bfloat16)
+    model = attach(backbone, ModelSettings(rank=2))
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    device, server = split(backbone, model, [1, 2])
+    for segment in (device, server):
+        assert segment.stack.values.dtype == torch.float32
+        assert {p.dtype for p in segment.parameters()} == {torch.bfloat16}

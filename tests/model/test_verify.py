@@ -1,0 +1,60 @@
+"""``verify``: it passes on what is equal and fails on what is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sflam.errors import ModelError
+from sflam.model import split as splitting
+from sflam.model.verify import tolerance, verify
+from tests.tiny import DEPTH, KINDS, tiny
+
+CUTS = range(DEPTH + 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_split_model_is_the_whole_model(kind, dtype):
+    backbone = tiny(kind, dtype=dtype)
+    found = list(verify(backbone, CUTS))
+    assert [one.cut for one in found] == list(CUTS)
+    assert max(one.largest for one in found) <= tolerance(backbone)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_perturbed_boundary_value_is_seen_at_every_cut(kind):
+    backbone = tiny(kind)
+    for one in verify(backbone, CUTS, perturb=1e-3):
+        assert one.largest >= one.activations > tolerance(backbone)
+        # After the last block a classifier of the last token no longer looks at the first, perturbed one.
+        assert one.cut == DEPTH or (one.loss > 0 and one.gradients > tolerance(backbone))
+
+
+def test_a_wrong_mask_is_seen(monkeypatch):
+    """Forgetting the padding, or the causality, changes gradients on valid tokens."""
+    monkeypatch.setattr(splitting.Segment, "mask", lambda *_: None)
+    assert max(one.largest for one in verify(tiny("bert"), CUTS)) > 1e-3
+
+
+def test_a_wrong_scaling_of_the_adapters_is_seen(monkeypatch):
+    built = splitting.StackedLoRA.__init__
+    monkeypatch.setattr(
+        splitting.StackedLoRA,
+        "__init__",
+        lambda self, base, a, b, s, *rest: built(self, base, a, b, s * 1.001, *rest),
+    )
+    assert max(one.largest for one in verify(tiny("vit"), CUTS)) > 1e-6
+
+
+def test_a_loss_shifted_twice_is_seen(monkeypatch):
+    from sflam.model import verify as verifying
+
+    honest = verifying.group_losses
+    monkeypatch.setattr(verifying, "group_losses", lambda task, x, y, n: honest(task, x[:, :-1], y[:, 1:], n))
+    assert max(one.loss for one in verify(tiny("gpt2-lm"), CUTS)) > 1e-3
+
+
+def test_a_cut_that_does_not_exist_is_refused():
+    with pytest.raises(ModelError, match=r"cut 9 is out of range: model 'vit' has 3 blocks"):
+        list(verify(tiny("vit"), [9]))

@@ -61,7 +61,7 @@ def assemble(job: Job) -> Assembly:
     Raises:
         SflamError: whatever cannot be loaded, cut, shared or run; nothing has been written then.
     """
-    torch_device(job.learn.device)  # refused before anything is loaded
+    device = torch_device(job.learn.device)  # refused before anything is loaded
     if job.learn.canonical:
         torch.set_num_threads(1)
     splits = load_data(job.data, job.seed)

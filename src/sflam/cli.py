@@ -90,12 +90,13 @@ def train(
     """
     if resume and (job or overrides or out):
         raise ConfigError("--resume goes on with a run as it was; leave out the job file, --set and --out")
+    wanted = config.load(job, overrides or [])  # a typo is told before seconds of imports
     with status("loading model and data"):
         from sflam import job as jobs
         from sflam.report.progress import Progress
         from sflam.report.table import rounds_table
 
-        run = jobs.resume(resume) if resume else jobs.start(config.load(job, overrides or []), out)
+        run = jobs.resume(resume) if resume else jobs.start(wanted, out)
     for note in run.assembly.notes:
         print(f"note: {note}", file=sys.stderr)
     try:

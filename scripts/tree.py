@@ -1,0 +1,41 @@
+"""Rewrite the tree in README.md: every module with the first line of its docstring. Run it after adding a file."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MARK = "<!-- tree -->\n"
+
+
+def described(path: Path) -> str:
+    """Return the first sentence line of a module's docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return text.splitlines()[0].rstrip(".") if text else ""
+
+
+def tree(package: Path) -> str:
+    """Return the modules of a package as an indented list, rooms after files."""
+    lines = [f"src/{package.name}/"]
+    files = sorted(path for path in package.glob("*.py") if path.name != "__init__.py")
+    lines += [f"  {path.name:<20}{described(path)}" for path in files]
+    for room in sorted(path for path in package.iterdir() if (path / "__init__.py").exists()):
+        lines.append(f"  {room.name}/")
+        inside = sorted(path for path in room.glob("*.py") if path.name != "__init__.py")
+        lines += [f"    {path.name:<20}{described(path)}" for path in inside]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Replace the fenced block after the mark."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, _, rest = text.partition(MARK)
+    after = rest.split("```\n", 2)[2]
+    block = f"{MARK}```text\n{tree(ROOT / 'src' / 'sflam')}\n```\n"
+    readme.write_text(before + block + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

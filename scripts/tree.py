@@ -32,7 +32,7 @@ def main() -> None:
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     before, _, rest = text.partition(MARK)
-    after = rest.split("```\n", 2)[2]
+    after = rest.partition("```text\n")[2].partition("```\n")[2]
     block = f"{MARK}```text\n{tree(ROOT / 'src' / 'sflam')}\n```\n"
     readme.write_text(before + block + after, encoding="utf-8")
 

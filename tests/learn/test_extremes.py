@@ -14,6 +14,7 @@ from sflam.learn.examples import Examples
 from sflam.learn.fleet import select_devices
 from sflam.learn.methods import METHODS
 from sflam.learn.precision import draws_dropout
+from sflam.learn.round import train
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import load_state, state_of
 from sflam.quant.settings import QuantSettings
@@ -65,17 +66,20 @@ def test_evaluation_joins_the_averaged_halves():
     backbone, model, examples = adapted("vit")
     fleet = local_fleet(backbone, model, examples, parts_of([6, 5]), learn=replace(LEARN, lr=0.1))
     start = state_of(model)
-    _, state = run(fleet, start, 1)
-    load_state(model, state)
-    score = evaluate(model, examples, rows=7)
+
+    def score(state):
+        load_state(model, state)
+        return evaluate(model, examples, rows=7)
+
+    ((record, state),) = train(fleet, start, score, range(1))
+    assert record.test_loss == score(state).loss
     device_names = set(fleet.devices.segment.names(1))
     assert device_names and device_names < state.keys()
     stale = {name: start[name] if name in device_names else state[name] for name in state}
     own = fleet.devices.segment.stack.read(0)
     alone = {name: own[name] if name in device_names else state[name] for name in state}
     for wrong in (stale, alone, start):
-        load_state(model, wrong)
-        assert evaluate(model, examples, rows=7).loss != pytest.approx(score.loss, rel=1e-6)
+        assert record.test_loss != pytest.approx(score(wrong).loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from sflam.data.dataset import Dataset
@@ -38,7 +40,7 @@ def dataset(kind, samples=SAMPLES, seed=0):
 def parts_of(sizes):
     """Return consecutive index ranges of the given sizes."""
     edges = np.cumsum([0, *sizes])
-    return [np.arange(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [np.arange(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def adapted(kind, *, dropout=0.0, model_settings=None, dtype=None):

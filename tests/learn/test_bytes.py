@@ -12,7 +12,7 @@ from sflam.learn.trunk import Answer
 from sflam.model.adapters import state_of
 from sflam.quant.settings import QuantSettings
 from sflam.wire.codec import decode
-from tests.learn.builders import IDENTITY, LEARN, adapted, local_fleet, parts_of, run
+from tests.learn.builders import IDENTITY, adapted, local_fleet, parts_of, run
 from tests.tiny import WIDTH
 
 PATCHES = 17

@@ -123,6 +123,26 @@ def test_a_model_is_not_fed_what_it_cannot_read():
     words.inputs[3, 1] = 50
     with pytest.raises(DataError, match="token id 50, but the vocabulary of model 'bert' ends at 49"):
         Examples(words, text)
+    words = dataset("gpt2")
+    words.inputs[7, words.lengths[7] - 1] = 0
+    with pytest.raises(
+        DataError, match="row 7 of data 'random' ends with token id 0, which pads rows of model 'gpt2'"
+    ):
+        Examples(words, tiny("gpt2"))
     text.model.config.max_position_embeddings = 9
     with pytest.raises(DataError, match="rows of 10 tokens, but model 'bert' sees at most 9"):
         Examples(dataset("bert"), text)
+
+
+def test_padding_is_the_models_own_whatever_the_file_padded_with():
+    """GPT-2 as published has no pad; a file may pad with any id, and what stands there changes nothing."""
+    backbone, model, _ = adapted("gpt2")
+    scores = []
+    for filler in (0, 17):
+        backbone.model.config.pad_token_id = None
+        words = dataset("gpt2")
+        words.inputs[np.arange(10)[None, :] >= words.lengths[:, None]] = filler
+        words.inputs[words.inputs == 2] = 3  # 2 ends texts in this vocabulary, and becomes the pad
+        scores.append(evaluate(model, Examples(words, backbone)).loss)
+        assert backbone.model.config.pad_token_id == 2
+    assert scores[0] == scores[1]

@@ -72,6 +72,7 @@ class Examples:
                 f"data {dataset.name!r} holds rows of {dataset.inputs.shape[1]} tokens, but model {backbone.name!r} "
                 f"sees at most {limit}; truncate them"
             )
+        self.pad = self._padding(backbone) if dataset.kind == "text" else 0
         self._pixels: Tensor | None = None
         if spec and len(dataset) * spec.channels * spec.size**2 <= CACHED_PIXELS:
             self._pixels = self._tensor(to_pixels(dataset.inputs, spec))
@@ -90,13 +91,34 @@ class Examples:
         assert self.dataset.lengths is not None
         lengths = self.dataset.lengths[indices]
         width = int(lengths.max())
-        ids = torch.from_numpy(self.dataset.inputs[indices][:, :width]).to(self.device)
+        valid = np.arange(width)[None, :] < lengths[:, None]
+        rows = np.where(valid, self.dataset.inputs[indices][:, :width], self.pad)
+        ids = torch.from_numpy(rows).to(self.device)
         full = None if (lengths == width).all() else torch.from_numpy(lengths).long().to(self.device)
         if self.task == CAUSAL:
             labels = ids.clone()
             if full is not None:
                 labels[torch.arange(width, device=self.device)[None, :] >= full[:, None]] = IGNORED
         return Minibatch({"input_ids": ids}, full, labels)
+
+    def _padding(self, backbone: Backbone) -> int:
+        """Return the id that pads rows, setting the model's where it has none.
+
+        Classifiers of the last token find it, in Hugging Face, as the last that is no pad.
+        """
+        config = backbone.model.config
+        if config.pad_token_id is None:
+            config.pad_token_id = config.eos_token_id if isinstance(config.eos_token_id, int) else 0
+        pad = int(config.pad_token_id)
+        assert self.dataset.lengths is not None
+        last = self.dataset.inputs[np.arange(len(self.dataset)), self.dataset.lengths - 1]
+        if backbone.family.causal and self.task != CAUSAL and (last == pad).any():
+            row = int(np.flatnonzero(last == pad)[0])
+            raise DataError(
+                f"row {row} of data {self.dataset.name!r} ends with token id {pad}, which pads rows of model "
+                f"{backbone.name!r}; shorten its length, or end rows with another token"
+            )
+        return pad
 
     def _tensor(self, pixels: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(pixels).to(self.device, self.dtype)

@@ -108,7 +108,8 @@ class Examples:
         """
         config = backbone.model.config
         if config.pad_token_id is None:
-            config.pad_token_id = config.eos_token_id if isinstance(config.eos_token_id, int) else 0
+            end = config.eos_token_id
+            config.pad_token_id = end if isinstance(end, int) and end < config.vocab_size else 0
         pad = int(config.pad_token_id)
         assert self.dataset.lengths is not None
         last = self.dataset.inputs[np.arange(len(self.dataset)), self.dataset.lengths - 1]

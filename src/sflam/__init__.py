@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sflam.history import RoundRecord
     from sflam.job import Result, resume, start, train
     from sflam.model.backbone import locate as model_folder
-    from sflam.predict import predict
+    from sflam.prediction import predict
 
 __version__ = "0.1.0"
 
@@ -25,7 +25,7 @@ _HOMES = {
     "SflamError": ("sflam.errors", "SflamError"),
     "load": ("sflam.config", "load"),
     "model_folder": ("sflam.model.backbone", "locate"),
-    "predict": ("sflam.predict", "predict"),
+    "predict": ("sflam.prediction", "predict"),
     "resume": ("sflam.job", "resume"),
     "start": ("sflam.job", "start"),
     "train": ("sflam.job", "train"),

@@ -131,7 +131,7 @@ def predict(
 ) -> None:
     """Predict with a saved run, and say how well it does."""
     with status("loading model and data"):
-        from sflam.predict import predict as predict_run
+        from sflam.prediction import predict as predict_run
 
         found = predict_run(run_dir, data, column=column, label=label)
     for note in found.notes:

@@ -52,7 +52,7 @@ class Job:
             raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
 
 
-def load(path: Path | None, overrides: Sequence[str] = ()) -> Job:
+def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Job:
     """Read a job file and apply ``overrides``; None starts from the defaults.
 
     Args:
@@ -64,7 +64,7 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Job:
         ConfigError: the file cannot be read or is not TOML (one problem), or settings are unknown, of a
             wrong type or impossible (all such problems of all sections together).
     """
-    values = {} if path is None else _read(path)
+    values = {} if path is None else _read(Path(path))
     problems = _apply(values, overrides)
     job, more = _build(values)
     if problems or more or job is None:

@@ -146,27 +146,27 @@ class Run:
         )
 
 
-def start(job: Job, folder: Path | None = None) -> Run:
+def start(job: Job, folder: str | Path | None = None) -> Run:
     """Assemble a job and make its folder (``runs/data-model-method-N`` by default).
 
     Raises:
         SflamError: anything a user can mend; nothing is left half-written.
     """
     if folder is not None:
-        RunFolder(folder).expect_free()  # before minutes of loading
+        RunFolder(Path(folder)).expect_free()  # before minutes of loading
     assembly = assemble(job)
-    run = RunFolder(folder or default_folder(job))
+    run = RunFolder(default_folder(job) if folder is None else Path(folder))
     run.create(job)
     return _begin(assembly, run)
 
 
-def resume(folder: Path) -> Run:
+def resume(folder: str | Path) -> Run:
     """Go on with the run in ``folder`` from its newest checkpoint; a finished run is finished again.
 
     Raises:
         RunError: the folder holds no run, a damaged one, or one whose configuration was changed; it is then as before.
     """
-    run = RunFolder(folder)
+    run = RunFolder(Path(folder))
     job = run.read_job()
     saved = checkpoint.load(run.checkpoints)
     records: list[RoundRecord] = []
@@ -188,7 +188,7 @@ def resume(folder: Path) -> Run:
     return Run(assembly, run, state, history.rewind(run.history, rounds))
 
 
-def train(job: Job, folder: Path | None = None, *, merge: bool = False) -> Result:
+def train(job: Job, folder: str | Path | None = None, *, merge: bool = False) -> Result:
     """Run a job from start to finish and return its result; see :func:`start`."""
     run = start(job, folder)
     for _ in run.rounds():

@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
         "config",
         "report",
     },
-    "predict": {"assembly", "run_folder", "data", "model", "learn"},
+    "prediction": {"assembly", "run_folder", "data", "model", "learn"},
     "compare": {"job", "run_folder", "learn", "simulate", "calibrate", "history", "config", "report"},
     "runtime": {"data", "model", "quant", "learn", "wire", "history"},
     "flower": {"runtime", "learn"},

@@ -75,7 +75,7 @@ class Predictions:
             "per_class": self.per_class,
         }
 
-    def write_csv(self, path: Path) -> None:
+    def write_csv(self, path: str | Path) -> None:
         """Write one line per sample: index, predicted class, its probability, and the true class where known."""
         text = io.StringIO()
         writer = csv.writer(text)
@@ -86,12 +86,14 @@ class Predictions:
             truth = [] if self.labels is None else [self.classes[self.labels[index]]]
             writer.writerow([index, self.classes[label], f"{probability:.6f}", *truth])
         try:
-            replace_file(path, text.getvalue().encode())
+            replace_file(Path(path), text.getvalue().encode())
         except OSError as error:
             raise RunError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
 
 
-def predict(run_dir: Path, data: str | None = None, *, column: str = "", label: str = "") -> Predictions:
+def predict(
+    run_dir: str | Path, data: str | Path | None = None, *, column: str = "", label: str = ""
+) -> Predictions:
     """Predict with the model of a finished run.
 
     Args:
@@ -104,11 +106,11 @@ def predict(run_dir: Path, data: str | None = None, *, column: str = "", label: 
     Raises:
         SflamError: the run is not finished, or the data cannot be read by its model.
     """
-    run = RunFolder(run_dir)
+    run = RunFolder(Path(run_dir))
     job = run.read_job()
     classes = tuple(run.read_result()["classes"])
     if data is not None:
-        settings = replace(job.data, name=data, input=column, label=label or DataSettings.label)
+        settings = replace(job.data, name=str(data), input=column, label=label or DataSettings.label)
         dataset, notes = load_for_prediction(settings, job.seed)
     elif column or label:
         raise ConfigError("--input and --label name arrays of the file given with --data; give that too")

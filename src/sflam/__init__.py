@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     from sflam.config import Job, load
     from sflam.errors import SflamError
     from sflam.history import RoundRecord
-    from sflam.job import Result, resume, start, train
+    from sflam.job import resume, start, train
     from sflam.model.backbone import locate as model_folder
     from sflam.prediction import predict
+    from sflam.result import Result
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Job": ("sflam.config", "Job"),
-    "Result": ("sflam.job", "Result"),
+    "Result": ("sflam.result", "Result"),
     "RoundRecord": ("sflam.history", "RoundRecord"),
     "SflamError": ("sflam.errors", "SflamError"),
     "load": ("sflam.config", "load"),

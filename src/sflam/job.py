@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from sflam import history
-from sflam.assembly import Assembly, assemble, save_merged
+from sflam.assembly import Assembly, assemble
 from sflam.config import Job, changes
 from sflam.errors import QuantizerError, RunError, WireError
 from sflam.history import History, RoundRecord
@@ -20,49 +20,13 @@ from sflam.learn import checkpoint
 from sflam.learn.fleet import Fleet
 from sflam.learn.local import LocalFleet
 from sflam.learn.round import train as train_rounds
-from sflam.model.adapters import State, load_state, save
-from sflam.report import card, curves
+from sflam.model.adapters import State
 from sflam.report.events import Events
-from sflam.report.totals import totals
+from sflam.result import Result, finish
 from sflam.run_folder import RunFolder, default_folder
 
 CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "model.name"}
 """What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a finished run says of itself; ``--json`` prints exactly this.
-
-    Attributes:
-        accuracy: test accuracy of the final model, in [0, 1].
-        loss: its mean test loss.
-        rounds: rounds run.
-        samples: training samples used, over all rounds.
-        bytes_up: bytes of all bodies devices sent: activations, labels, adapters.
-        bytes_down: bytes of all bodies they received: gradients, adapters, corrections.
-        payload_overhead: bytes of the step bodies over those of their packed codes alone, minus one.
-        trainable_parameters: numbers trained: adapters of both sides and a new head.
-        device_parameters: numbers the largest device half holds, frozen and trained.
-        aggregation_error: that of the last round, None where factors are not averaged apart.
-        seconds: time in rounds, in s.
-        run_dir: the run's folder.
-    """
-
-    method: str
-    accuracy: float
-    loss: float
-    rounds: int
-    samples: int
-    bytes_up: int
-    bytes_down: int
-    payload_overhead: float
-    trainable_parameters: int
-    device_parameters: int
-    aggregation_error: float | None
-    seconds: float
-    run_dir: str
-    classes: tuple[str, ...]
 
 
 class Run:
@@ -111,7 +75,7 @@ class Run:
         """
         try:
             self.folder.forget_result()
-            return _finish(self.assembly, self.folder, self.state, self.records, merge)
+            return finish(self.assembly, self.folder, self.state, self.records, merge)
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"run folder {self.folder.path} cannot be written ({error}); make room, then finish the run with "
@@ -249,47 +213,6 @@ def _misfit(run: RunFolder, reason: str) -> RunError:
     )
 
 
-def _finish(
-    assembly: Assembly, run: RunFolder, state: State, records: list[RoundRecord], merge: bool
-) -> Result:
-    """Write adapter, card, picture and result of a run whose rounds are done."""
-    job, sums = assembly.job, totals(records)
-    load_state(assembly.model, state)
-    exact = job.learn.aggregation == "residual" and isinstance(assembly.fleet, LocalFleet)
-    if not exact:  # a corrected base is not the one an adapter alone would be loaded on
-        run.adapter.mkdir(exist_ok=True)
-        save(assembly.model, run.adapter)
-        (run.adapter / "README.md").write_text(
-            card.card(card.facts(job, records, task=assembly.backbone.task, load_base=_loading(assembly))),
-            encoding="utf-8",
-        )
-    curves.draw(records, run.curves, title=run.path.name)
-    last = records[-1]
-    assert last.accuracy is not None and last.test_loss is not None
-    steps = sum(record.bytes_up + record.bytes_down for record in records)
-    codes = sum(record.code_bytes for record in records)
-    result = Result(
-        method=job.learn.method,
-        accuracy=last.accuracy,
-        loss=last.test_loss,
-        rounds=len(records),
-        samples=sums.samples,
-        bytes_up=sum(record.bytes_up + record.adapter_bytes_up for record in records),
-        bytes_down=sum(r.bytes_down + r.adapter_bytes_down + r.residual_bytes for r in records),
-        payload_overhead=steps / codes - 1 if codes else 0.0,
-        trainable_parameters=sum(tensor.numel() for tensor in state.values()),
-        device_parameters=_device_parameters(assembly),
-        aggregation_error=last.aggregation_error,
-        seconds=sums.seconds,
-        run_dir=str(run.path),
-        classes=assembly.splits.train.classes,
-    )
-    if merge or exact:
-        save_merged(assembly, run.merged)
-    run.write_result(asdict(result))
-    return result
-
-
 def _not_finite(fleet: Fleet) -> list[int]:
     """Return the devices whose adapters, or the server's own copy of them, hold NaN or infinity."""
     if not isinstance(fleet, LocalFleet):
@@ -298,22 +221,3 @@ def _not_finite(fleet: Fleet) -> list[int]:
     if not fleet.trunk.shared:
         halves.append(fleet.trunk.segment.stack.values)
     return sorted({int(row) for values in halves for row in (~values.isfinite().all(1)).nonzero()})
-
-
-def _device_parameters(assembly: Assembly) -> int:
-    if not isinstance(assembly.fleet, LocalFleet):
-        return sum(parameter.numel() for parameter in assembly.model.parameters())
-    segment = assembly.fleet.devices.segment
-    return sum(parameter.numel() for parameter in segment.parameters()) + segment.stack.size()
-
-
-def _loading(assembly: Assembly) -> str:
-    """Return the Python lines that build the base model."""
-    architecture, classes = assembly.backbone.head.architecture, len(assembly.splits.train.classes)
-    name = assembly.job.model.name
-    source = f"sflam.model_folder({name!r})" if name == "nano-vit" else repr(name)
-    first = "import sflam\n" if name == "nano-vit" else ""
-    return (
-        f"{first}from transformers import {architecture}\n\n"
-        f"base = {architecture}.from_pretrained({source}, num_labels={classes})"
-    )

@@ -37,7 +37,9 @@ ARROWS: dict[str, set[str]] = {
     "calibrate": {"learn", "theory", "cost"},
     "run_folder": {"config"},
     "assembly": {"learn", "data", "model", "quant", "config"},
+    "result": {"assembly", "run_folder", "learn", "model", "history", "report"},
     "job": {
+        "result",
         "assembly",
         "run_folder",
         "learn",

@@ -34,7 +34,8 @@ def read_npz(
         path: the ``.npz`` file.
         column: the array of inputs; empty takes the one whose name is customary for inputs.
         label: the array of labels: integers from 0, or class names.
-        labelled: whether that array must be there; without it every label is 0 and there are no classes.
+        labelled: whether that array must be there, and numbers name all classes up to the largest. Otherwise the
+            classes are those that occur; without the array every label is 0 and there are none.
 
     Raises:
         DataError: the file is missing or not an npz, a column is unknown, or an array does not fit.
@@ -62,7 +63,7 @@ def read_npz(
         lengths = _lengths(path, arrays.get("lengths"), inputs, notes)
     labels, classes = np.zeros(len(inputs), dtype=np.int64), tuple[str, ...]()
     if known:
-        labels, classes = _labels(path, label, arrays[label], len(inputs))
+        labels, classes = _labels(path, label, arrays[label], len(inputs), every=labelled)
     else:
         notes.append(f"{path.name} has no array {label!r}: predictions only, no accuracy")
     dataset = Dataset(
@@ -171,18 +172,20 @@ def _lengths(
     return lengths.astype(np.int32)
 
 
-def _labels(path: Path, column: str, labels: Array, count: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _labels(
+    path: Path, column: str, labels: Array, count: int, *, every: bool
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     if labels.shape != (count,):
         raise DataError(
             f"{path}: {column!r} has shape {labels.shape} for {count} inputs; one label per input: ({count},)"
         )
-    if labels.dtype.kind == "U":
-        names, codes = np.unique(labels, return_inverse=True)
-        return codes.astype(np.int64), tuple(str(name) for name in names)
-    if labels.dtype.kind not in "biu":
+    if labels.dtype.kind not in "biuU":
         raise DataError(
             f"{path}: {column!r} holds {labels.dtype}; labels are integers from 0, or class names"
         )
+    if labels.dtype.kind == "U" or not every:
+        names, codes = np.unique(labels, return_inverse=True)
+        return codes.astype(np.int64), tuple(str(name) for name in names)
     low, high = int(labels.min()), int(labels.max())
     if low < 0:
         raise DataError(f"{path}: {column!r} holds the label {low}; labels are integers from 0")

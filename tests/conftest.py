@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,16 +28,64 @@ class Said:
     err: list[str]
 
 
+Cli = Callable[..., Said]
+Edit = Callable[[Path], object]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_refused(said: Said, *sentences: str) -> None:
+    """These problems were told, a line each, and nothing else beside notes and progress."""
+    told = [line for line in said.err if not line.startswith(("note: ", "round "))]
+    assert (said.code, said.out, len(told)) == (2, [], len(sentences)), told
+    for sentence in sentences:
+        assert any(line.startswith("sflam: ") and re.search(sentence, line) for line in told), (
+            sentence,
+            told,
+        )
+
+
+def cut_short(name: str, share: float) -> Edit:
+    """Return the edit that leaves the first part of a file."""
+
+    def edit(folder: Path) -> None:
+        raw = (folder / name).read_bytes()
+        (folder / name).write_bytes(raw[: int(share * len(raw))])
+
+    return edit
+
+
+def replaced(name: str, old: str, new: str) -> Edit:
+    """Return the edit that replaces a text that must be there."""
+
+    def edit(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return edit
+
+
+def written(name: str, content: str | bytes) -> Edit:
+    """Return the edit that replaces a file."""
+    return lambda folder: (folder / name).write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
+
+
 @pytest.fixture
-def sflam(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Run the real command line in this process; a traceback is a failure of the test."""
-    from sflam import cli
+    from sflam.cli import main
 
     def run(*arguments: object) -> Said:
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["sflam", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main()
         said = capsys.readouterr()
         return Said(left.value.code or 0, said.out.splitlines(), said.err.splitlines())
 
@@ -68,3 +118,21 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(room: Path) -> tuple[str, ...]:
     """Settings of a run on the tiny model: a fraction of a second a round."""
     return (*SHORT, f"model.name={room / 'vit'}", f"data.name={room / 'digits.npz'}", "model.rank=2")
+
+
+@pytest.fixture(scope="session")
+def finished(small: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; its owner keeps it as it is."""
+    import sflam
+    from sflam import config
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    sflam.train(config.load(None, small), folder)
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run, to be damaged."""
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"

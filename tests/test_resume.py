@@ -55,7 +55,9 @@ def outcome(folder: Path) -> dict[str, Any]:
     }
 
 
-def killed(small: tuple[str, ...], root: Path, how: str, variants: Sequence[Variant], rounds: int, count: int) -> Any:
+def killed(
+    small: tuple[str, ...], root: Path, how: str, variants: Sequence[Variant], rounds: int, count: int
+) -> Any:
     """Run this file as a program, see ``main``; return what it says."""
     settings = json.dumps({"-".join(variant): settings_of(small, *variant, rounds) for variant in variants})
     done = subprocess.run(
@@ -163,7 +165,9 @@ def test_the_result_is_the_last_thing_written_and_all_of_it_is_on_disk_before(
     def name_of(descriptor: int) -> str:
         return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
 
-    monkeypatch.setattr(os, "replace", lambda old, new: (calls.append(("replace", Path(new).name)), replace(old, new)))
+    monkeypatch.setattr(
+        os, "replace", lambda old, new: (calls.append(("replace", Path(new).name)), replace(old, new))
+    )
     monkeypatch.setattr(os, "fsync", lambda one: (calls.append(("fsync", name_of(one))), fsync(one)))
     run.finish(merge=True)
     last = calls.index(("replace", "result.json"))
@@ -192,7 +196,11 @@ def main() -> None:
     how, root, settings, count = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
     jobs.curves.draw = lambda _, path, **__: replace_file(path, b"drawing takes most of a second")
     killing = {"instants": instants, "calls": calls}[how]
-    print(json.dumps([done for name, words in settings.items() for done in killing(Runs(root / name, words), count)]))
+    print(
+        json.dumps(
+            [done for name, words in settings.items() for done in killing(Runs(root / name, words), count)]
+        )
+    )
 
 
 class Runs:

@@ -184,7 +184,8 @@ def _labels(
             f"{path}: {column!r} holds {labels.dtype}; labels are integers from 0, or class names"
         )
     if labels.dtype.kind == "U" or not every:
-        names, codes = np.unique(labels, return_inverse=True)
+        occurring = labels if labels.dtype.kind == "U" else labels.astype(np.int64)  # True is class "1"
+        names, codes = np.unique(occurring, return_inverse=True)
         return codes.astype(np.int64), tuple(str(name) for name in names)
     low, high = int(labels.min()), int(labels.max())
     if low < 0:

@@ -250,6 +250,21 @@ def test_a_full_disk_at_the_end(cli: Cli, run: Path, size: int) -> None:
     assert cli("predict", run).code == 0
 
 
+def test_a_disk_full_of_events(
+    cli: Cli, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sflam.report import events
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(events, "write_all", full)
+    said = cli("train", *sets(*small), "--out", tmp_path / "run")
+    assert_refused(said, "events cannot be written: No space left on device; free space")
+    monkeypatch.undo()
+    assert cli("train", "--resume", tmp_path / "run").code == 0
+
+
 def test_the_real_command_line_ends_without_a_traceback(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom sflam import cli\n"

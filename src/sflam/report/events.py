@@ -2,48 +2,66 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import struct
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
 
+from sflam.durable import write_all
 from sflam.errors import RunError
 from sflam.history import RoundRecord
 
 
 class Events:
-    """Writes each record's scalars to ``folder/events``, one step per round.
+    """Writes each record's scalars to a new file in ``folder/events``, one step per round, when ``add`` is called.
+
+    tensorboardX's own SummaryWriter leaves that to a thread, whose errors (a full disk) nobody would hear of.
 
     Args:
         folder: the run's folder.
         done: rounds an earlier process ran. They are logged again and TensorBoard forgets what that process logged:
-            it may have been killed before its last events reached the disk.
+            it may have been killed between a round and its events.
 
     Raises:
         RunError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, *, done: Iterable[RoundRecord] = ()) -> None:
-        path = folder / "events"
+        self._path = folder / "events"
         try:
-            self._writer = SummaryWriter(logdir=str(path), purge_step=0, flush_secs=1)
+            self._path.mkdir(parents=True, exist_ok=True)
+            # TensorBoard reads the files in the order of their names; a file torn by a kill is never written again.
+            name = (
+                f"events.out.tfevents.{int(time.time())}.{platform.node()}.{len(os.listdir(self._path)):05d}"
+            )
+            self._descriptor = os.open(self._path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError as error:
-            raise RunError(
-                f"{path} cannot be written: {error.strerror}; choose another run folder"
-            ) from error
-        for record in done:
-            self.add(record)
+            raise self._unwritable(error) from error
+        try:
+            self._write(file_version="brain.Event:2")
+            self._write(step=0, session_log=SessionLog(status=SessionLog.START))
+            for record in done:
+                self.add(record)
+        except RunError:
+            self.close()
+            raise
 
     def add(self, record: RoundRecord) -> None:
-        """Log one round; it is on disk within a second or so. Values that were not measured are left out."""
-        for tag, value in scalars(record).items():
-            self._writer.add_scalar(tag, value, record.round)
+        """Log one round; values that were not measured are left out. Raises RunError when the disk refuses."""
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(record).items()]
+        self._write(step=record.round, summary=Summary(value=values))
 
     def close(self) -> None:
-        """Finish the event file."""
-        self._writer.close()
+        """Release the event file."""
+        os.close(self._descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +70,21 @@ class Events:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _write(self, **fields: Any) -> None:
+        """Append one event as a TFRecord: length, its checksum, the event, its checksum."""
+        body = Event(wall_time=time.time(), **fields).SerializeToString()
+        length = struct.pack("<Q", len(body))
+        sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, body)]
+        try:
+            write_all(self._descriptor, length + sums[0] + body + sums[1])
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> RunError:
+        return RunError(
+            f"{self._path} cannot be written: {error.strerror}; free space, or choose another run folder"
+        )
 
 
 def scalars(record: RoundRecord) -> dict[str, float]:

@@ -11,8 +11,8 @@ from torch import nn
 
 def arithmetic(module: nn.Module) -> AbstractContextManager[object]:
     """Autocast to bfloat16 when the frozen weights are kept in it; adapters and losses stay float32."""
-    weight = next(module.parameters())
-    if weight.dtype == torch.bfloat16:
+    weight = next(module.parameters(), None)
+    if weight is not None and weight.dtype == torch.bfloat16:
         return torch.autocast(weight.device.type, dtype=torch.bfloat16)
     return nullcontext()
 

@@ -52,7 +52,9 @@ class Segment(nn.Module):
         self.parts = nn.Module()
         self.blocks = nn.ModuleDict()
         found = {name: _piece(backbone.model, name) for name in names}
-        pieces = {name: piece for name, piece in found.items() if piece is not None}  # some parts are optional
+        pieces = {
+            name: piece for name, piece in found.items() if piece is not None
+        }  # some parts are optional
         path = f"{family.base}.{family.blocks}"
         pieces |= {f"{path}.{index}": blocks_of(backbone.model, family)[index] for index in held}
         memo = _shared(backbone.model)
@@ -115,13 +117,18 @@ class Segment(nn.Module):
 
 
 class DeviceSegment(Segment):
-    """Embedding and blocks before the cut."""
+    """Embedding and blocks before the cut; with labels at home, also what runs after the last block."""
 
-    def __init__(self, backbone: Backbone, cut: int, copies: int = 1, *, frozen_a: bool = False) -> None:
-        """Hold blocks 0..``cut``-1 with ``copies`` rows of adapters."""
+    def __init__(
+        self, backbone: Backbone, cut: int, copies: int = 1, *, frozen_a: bool = False, labels: str = "server"
+    ) -> None:
+        """Hold blocks 0..``cut``-1 with ``copies`` rows of adapters, and the head when labels stay here."""
         family = backbone.family
         names = [f"{family.base}.{name}" for name in family.front + family.both]
-        super().__init__(backbone, names, range(cut), copies, frozen_a)
+        at_home = labels == "device"
+        super().__init__(backbone, names + at_home * head_names(backbone), range(cut), copies, frozen_a)
+        self.at_home = at_home
+        self._finish: Finish = backbone.head.finish
 
     def forward(self, inputs: Mapping[str, Tensor], lengths: Tensor | None, cut: int, rows: Rows) -> Tensor:
         """Return the activations at ``cut``, [R,T,d], of a batch laid out as ``rows``."""
@@ -134,10 +141,15 @@ class DeviceSegment(Segment):
             hidden = self.run(index, hidden, arguments)
         return hidden
 
+    def finish(self, hidden: Tensor, lengths: Tensor | None, rows: Rows) -> Tensor:
+        """Return the logits from the activations after the last block, [R,T,d]; only with labels at home."""
+        self.layout.rows = rows
+        return self._finish(self.parts, hidden.to(self.dtype), lengths)
+
     def holds(self, name: str, cut: int) -> bool:
         """Whether a device cut at ``cut`` trains ``name`` itself."""
         block = self.block_of(name)
-        return block is not None and block < cut
+        return self.at_home if block is None else block < cut
 
 
 @dataclass(frozen=True)
@@ -156,18 +168,23 @@ class Arrival:
 
 
 class ServerSegment(Segment):
-    """Blocks from the lowest cut on, final norm and head."""
+    """Blocks from the lowest cut on; norm and head too, unless labels stay on the devices."""
 
-    def __init__(self, backbone: Backbone, cut: int, copies: int = 1, *, frozen_a: bool = False) -> None:
-        """Hold blocks ``cut``..L-1, norm and head with ``copies`` rows of adapters."""
+    def __init__(
+        self, backbone: Backbone, cut: int, copies: int = 1, *, frozen_a: bool = False, labels: str = "server"
+    ) -> None:
+        """Hold blocks ``cut``..L-1, and the head when labels come here, with ``copies`` rows of adapters."""
         family = backbone.family
-        names = [f"{family.base}.{name}" for name in family.back + family.both] + list(backbone.head.head)
-        super().__init__(backbone, names, range(cut, backbone.depth), copies, frozen_a)
-        self.finish: Finish = backbone.head.finish
+        names = [f"{family.base}.{name}" for name in family.both]
+        has_head = labels == "server"
+        held = range(cut, backbone.depth)
+        super().__init__(backbone, names + has_head * head_names(backbone), held, copies, frozen_a)
+        self.has_head = has_head
+        self._finish: Finish = backbone.head.finish
         self.depth = backbone.depth
 
     def forward(self, arrivals: Sequence[Arrival], lengths: Tensor | None) -> Tensor:
-        """Return the logits of all rows.
+        """Return the logits of all rows, or, without the head, their activations after the last block.
 
         Args:
             arrivals: in order of their cuts, all padded to the same T.
@@ -187,16 +204,22 @@ class ServerSegment(Segment):
                 if arguments is None:
                     arguments = self.surroundings(hidden, None if lengths is None else lengths[: len(hidden)])
                 hidden = self.run(index, hidden, arguments)
-        return self.finish(self.parts, hidden, lengths)
+        return self._finish(self.parts, hidden, lengths) if self.has_head else hidden
 
     def holds(self, name: str, cut: int) -> bool:
         """Whether the server trains ``name`` for a device cut at ``cut``."""
         block = self.block_of(name)
-        return block is None or block >= cut
+        return self.has_head if block is None else block >= cut
 
 
 def split(
-    backbone: Backbone, model: PeftModel, cuts: Sequence[int], *, shared: bool = False, frozen_a: bool = False
+    backbone: Backbone,
+    model: PeftModel,
+    cuts: Sequence[int],
+    *,
+    shared: bool = False,
+    frozen_a: bool = False,
+    labels: str = "server",
 ) -> tuple[DeviceSegment, ServerSegment]:
     """Cut an adapted model for devices with the given cuts.
 
@@ -206,6 +229,7 @@ def split(
         cuts: blocks kept by each device, one entry a device.
         shared: one server copy for all devices (SFL-V2) instead of one each (SFL-V1).
         frozen_a: keep every A at its common start and train B only.
+        labels: where the head and the loss live: ``server``, or ``device`` (the U-shape).
 
     Raises:
         ModelError: a cut outside 0..L.
@@ -217,9 +241,15 @@ def split(
                 f"cut {cut} is out of range: model {backbone.name!r} has {backbone.depth} blocks, so model.cut must "
                 f"be between 0 (only the embedding on the device) and {backbone.depth} (every block)"
             )
-    device = DeviceSegment(backbone, max(cuts), len(cuts), frozen_a=frozen_a)
-    server = ServerSegment(backbone, min(cuts), 1 if shared else len(cuts), frozen_a=frozen_a)
+    device = DeviceSegment(backbone, max(cuts), len(cuts), frozen_a=frozen_a, labels=labels)
+    server = ServerSegment(backbone, min(cuts), 1 if shared else len(cuts), frozen_a=frozen_a, labels=labels)
     return device, server
+
+
+def head_names(backbone: Backbone) -> list[str]:
+    """Return the full names of what runs after the last block."""
+    family = backbone.family
+    return [f"{family.base}.{name}" for name in family.back] + list(backbone.head.head)
 
 
 def valid_tokens(lengths: Tensor, width: int) -> Tensor:

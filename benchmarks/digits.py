@@ -82,8 +82,14 @@ def main() -> None:
     args = options.parse_args()
     methods = METHODS if args.all_methods else METHODS[:1]
     introduce(machine() | {"threads": args.threads or "default"}, as_json=args.json)
-    found = [run(method, seed, args.threads, args.overrides) for seed in args.seeds for method in methods]
-    show(found, as_json=args.json, title="runs")
+    found = []
+    for seed in args.seeds:
+        for method in methods:
+            found.append(run(method, seed, args.threads, args.overrides))
+            if args.json:
+                show(found[-1:], as_json=True)
+    if not args.json:
+        show(found, as_json=False, title="runs")
     summaries = [summary(method, [one for one in found if one["method"] == method]) for method in methods]
     show(summaries, as_json=args.json, title="accuracy over seeds; medians of times, largest memory")
 

@@ -69,10 +69,10 @@ def test_the_ten_lines_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyP
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(import sflam\n.*?)```", readme, re.DOTALL)
     short = '["learn.local_steps=1", "fleet.devices=3", "learn.rounds=1", '
-    assert code.count('["learn.rounds=20", ') == 1
+    assert code.count('["learn.rounds=10", ') == 1
     monkeypatch.chdir(tmp_path)
     known: dict[str, object] = {}
-    exec(code.replace('["learn.rounds=20", ', short), known)
+    exec(code.replace('["learn.rounds=10", ', short), known)
     assert isinstance(known["result"], sflam.Result)
     assert (tmp_path / known["result"].run_dir / "adapter" / "adapter_model.safetensors").is_file()
 

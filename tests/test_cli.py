@@ -73,7 +73,7 @@ def test_a_wrong_command_is_told_with_its_usage(cli: Cli, arguments: list[str]) 
 
 
 def test_a_real_run_says_its_result_on_stdout_and_nothing_else(tmp_path: Path) -> None:
-    from sflam.job import Result
+    from sflam.result import Result
 
     (tmp_path / "job.toml").write_text("[learn]\nrounds = 5\n[quant]\nbits_up = 4\n")
     done = real("train", "job.toml", *sets(*SHORT, "learn.rounds=1"), "--json", cwd=tmp_path)

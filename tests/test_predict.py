@@ -164,7 +164,7 @@ PREDICT: dict[str, tuple[Edit, list[str], str]] = {
     "no such column": (
         lambda _: None,
         ["--data", "cats.npz", "--input", "imag"],
-        "column 'imag', did you mean",
+        "column 'imag', did you mean.*set --input and --label",
     ),
     "column of nothing": (
         lambda _: None,

@@ -126,8 +126,7 @@ def test_an_unfinished_adapter_fools_nobody(
     small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sflam
-    from sflam import config
-    from sflam import job as jobs
+    from sflam import config, result
     from sflam.errors import RunError
 
     run = tmp_path / "run"
@@ -139,7 +138,7 @@ def test_an_unfinished_adapter_fools_nobody(
         path.write_bytes(path.read_bytes()[:100])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jobs, "save", killed_halfway)
+    monkeypatch.setattr(result, "save", killed_halfway)
     with pytest.raises(KeyboardInterrupt):
         sflam.resume(run).finish()  # a finished run, finished again
     monkeypatch.undo()
@@ -190,11 +189,11 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)  # before the first fork: a pool of threads does not survive one
-    from sflam import job as jobs
+    from sflam import result
     from sflam.durable import replace_file
 
     how, root, settings, count = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
-    jobs.curves.draw = lambda _, path, **__: replace_file(path, b"drawing takes most of a second")
+    result.curves.draw = lambda _, path, **__: replace_file(path, b"drawing takes most of a second")
     killing = {"instants": instants, "calls": calls}[how]
     print(
         json.dumps(

@@ -116,3 +116,11 @@ def test_files_that_are_not_npz(tmp_path: Path) -> None:
     (tmp_path / "damaged.npz").write_bytes(damaged)
     with pytest.raises(DataError, match="cannot be read"):
         read_npz(tmp_path / "damaged.npz")
+
+
+def test_without_labels_there_is_something_to_predict(tmp_path: Path) -> None:
+    dataset, notes = read_npz(write(tmp_path, image=GREY), "image", labelled=False)
+    assert len(dataset) == 4 and dataset.classes == ()
+    assert notes == ("file.npz has no array 'label': predictions only, no accuracy",)
+    dataset, notes = read_npz(write(tmp_path, image=GREY, label=LABELS), "image", labelled=False)
+    assert dataset.labels.tolist() == LABELS.tolist() and notes == ()

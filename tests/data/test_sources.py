@@ -9,7 +9,7 @@ import pytest
 
 from sflam.data.holdout import stratified
 from sflam.data.settings import DataSettings
-from sflam.data.sources import digits, load
+from sflam.data.sources import digits, load, load_for_prediction
 from sflam.errors import DataError
 
 
@@ -68,3 +68,12 @@ def test_a_path_is_read_as_a_file(tmp_path: Path) -> None:
     assert splits.train.name == "mine" and splits.train.inputs.shape[1:] == (8, 8, 1)
     assert len(splits.train) + len(splits.test) == 50
     assert splits.notes == ("inputs of mine.npz are taken from its array 'images' (data.input was empty)",)
+
+
+def test_a_named_dataset_predicts_its_held_out_part(tmp_path: Path) -> None:
+    dataset, notes = load_for_prediction(DataSettings(), seed=1)
+    assert np.array_equal(dataset.inputs, load(DataSettings(), seed=1).test.inputs)
+    assert notes == ("digits: the held-out samples of seed 1",)
+    np.savez(tmp_path / "new.npz", image=digits().inputs[:5])
+    dataset, _ = load_for_prediction(DataSettings(name=str(tmp_path / "new.npz")), seed=1)
+    assert len(dataset) == 5 and dataset.classes == ()

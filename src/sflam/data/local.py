@@ -42,15 +42,17 @@ def read_npz(
     """
     arrays = _arrays(path)
     notes = []
+    # How whoever asked says which arrays: a job file, or the command line of predict.
+    by_input, by_label = ("data.input", "data.label") if labelled else ("--input", "--label")
     if not column:
-        column = _guess(path, arrays)
-        notes.append(f"inputs of {path.name} are taken from its array {column!r} (data.input was empty)")
+        column = _guess(path, arrays, by_input)
+        notes.append(f"inputs of {path.name} are taken from its array {column!r} ({by_input} was empty)")
     known = labelled or label in arrays
     for key in (column, label) if known else (column,):
         if key not in arrays:
-            raise DataError(f"{path}: {unknown('column', key, arrays)}; set data.input and data.label")
+            raise DataError(f"{path}: {unknown('column', key, arrays)}; set {by_input} and {by_label}")
     if column == label:
-        raise DataError(f"{path}: data.input and data.label both name {column!r}; name two arrays")
+        raise DataError(f"{path}: {by_input} and {by_label} both name {column!r}; name two arrays")
     inputs = arrays[column]
     if not inputs.size:
         raise DataError(f"{path}: {column!r} is empty (shape {inputs.shape}); at least one sample is needed")
@@ -74,7 +76,7 @@ def read_npz(
 
 def _arrays(path: Path) -> dict[str, Array]:
     if not path.is_file():
-        raise DataError(f"{path}: no such file; data.name must be a named dataset or an existing .npz file")
+        raise DataError(f"{path}: no such file; give a named dataset or the path of an existing .npz file")
     try:
         # An .npy file would come back as a bare array, and any other file as an attempt to unpickle it.
         if not zipfile.is_zipfile(path):
@@ -97,14 +99,12 @@ def _arrays(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def _guess(path: Path, arrays: dict[str, Array]) -> str:
+def _guess(path: Path, arrays: dict[str, Array], by: str) -> str:
     known = [key for key in (*IMAGE_COLUMNS, *TEXT_COLUMNS) if key in arrays]
     if len(known) == 1:
         return known[0]
     found = f"both {' and '.join(map(repr, known))}" if known else "no array with a customary name"
-    raise DataError(
-        f"{path}: {found} could be the inputs; set data.input to one of {', '.join(sorted(arrays))}"
-    )
+    raise DataError(f"{path}: {found} could be the inputs; set {by} to one of {', '.join(sorted(arrays))}")
 
 
 def _kind(path: Path, column: str, inputs: Array) -> Kind:

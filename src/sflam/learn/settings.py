@@ -72,7 +72,7 @@ class LearnSettings:
     method: str = "sflam"
     server_update: str = "sequential"
     aggregation: str = "fedavg"
-    rounds: int = 20
+    rounds: int = 10
     local_epochs: int = 1
     local_steps: int = 0
     batch: int = 16

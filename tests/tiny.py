@@ -9,78 +9,148 @@ import transformers
 from torch import Tensor
 
 from sflam.model.backbone import Backbone, wrap
+from sflam.model.families import FAMILIES
 
 DEPTH = 3
 WIDTH = 32
 VOCABULARY = 50
 CLASSES = 4
 
+IMAGE = {
+    "hidden_size": WIDTH,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "image_size": 16,
+    "patch_size": 4,
+    "num_channels": 1,
+}
+ENCODER = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 32,
+    "pad_token_id": 0,
+}
+DISTIL = {
+    "vocab_size": VOCABULARY,
+    "dim": WIDTH,
+    "n_layers": DEPTH,
+    "n_heads": 4,
+    "hidden_dim": 48,
+    "max_position_embeddings": 32,
+    "pad_token_id": 0,
+}
+GPT2 = {
+    "vocab_size": VOCABULARY,
+    "n_embd": WIDTH,
+    "n_layer": DEPTH,
+    "n_head": 4,
+    "n_positions": 32,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+DECODER = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "intermediate_size": 48,
+    "max_position_embeddings": 32,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+# kind -> (class, configuration, the linear layers of a head that a pretrained checkpoint would lack)
+MODELS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
+    "vit": ("ViTForImageClassification", "ViTConfig", IMAGE, ("classifier",)),
+    "deit": ("DeiTForImageClassification", "DeiTConfig", IMAGE, ("classifier",)),
+    "beit": ("BeitForImageClassification", "BeitConfig", IMAGE, ("classifier",)),
+    "beit-relative": (
+        "BeitForImageClassification",
+        "BeitConfig",
+        IMAGE | {"use_shared_relative_position_bias": True, "use_mean_pooling": False},
+        ("classifier",),
+    ),
+    "dinov2": ("Dinov2ForImageClassification", "Dinov2Config", IMAGE | {"mlp_ratio": 2}, ("classifier",)),
+    "bert": ("BertForSequenceClassification", "BertConfig", ENCODER, ("classifier",)),
+    "roberta": (
+        "RobertaForSequenceClassification",
+        "RobertaConfig",
+        ENCODER,
+        ("classifier.dense", "classifier.out_proj"),
+    ),
+    "distilbert": (
+        "DistilBertForSequenceClassification",
+        "DistilBertConfig",
+        DISTIL,
+        ("pre_classifier", "classifier"),
+    ),
+    "gpt2": ("GPT2ForSequenceClassification", "GPT2Config", GPT2, ("score",)),
+    "gpt2-lm": ("GPT2LMHeadModel", "GPT2Config", GPT2, ()),
+    "llama": ("LlamaForSequenceClassification", "LlamaConfig", DECODER, ("score",)),
+    "llama-lm": ("LlamaForCausalLM", "LlamaConfig", DECODER | {"tie_word_embeddings": True}, ()),
+    "mistral": (
+        "MistralForSequenceClassification",
+        "MistralConfig",
+        DECODER | {"sliding_window": 4},
+        ("score",),
+    ),
+    "qwen2-lm": (
+        "Qwen2ForCausalLM",
+        "Qwen2Config",
+        DECODER | {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+        (),
+    ),
+    "qwen3-lm": ("Qwen3ForCausalLM", "Qwen3Config", DECODER, ()),
+    "gemma-lm": ("GemmaForCausalLM", "GemmaConfig", DECODER, ()),
+}
+
 KINDS = ("vit", "bert", "gpt2", "gpt2-lm")
+"""One of each shape of problem: enough where the family does not matter."""
+
+EVERY_KIND = tuple(MODELS)
+
+assert {kind.partition("-")[0] for kind in MODELS} == set(FAMILIES), "every family has a tiny model"
 
 
 def tiny(kind: str, *, dropout: float = 0.0, dtype: torch.dtype = torch.float64, seed: int = 0) -> Backbone:
-    """Return a random three-block model of the kind, in evaluation-free training precision."""
+    """Return a random three-block model of the kind; biases that start at zero are made real."""
     torch.manual_seed(seed)
-    model: Any
-    if kind == "vit":
-        model = transformers.ViTForImageClassification(
-            transformers.ViTConfig(
-                hidden_size=WIDTH,
-                num_hidden_layers=DEPTH,
-                num_attention_heads=4,
-                intermediate_size=48,
-                image_size=16,
-                patch_size=4,
-                num_channels=1,
-                num_labels=CLASSES,
-                hidden_dropout_prob=dropout,
-                attention_probs_dropout_prob=dropout,
-            )
-        )
-        fresh = ("classifier",)
-    elif kind == "bert":
-        model = transformers.BertForSequenceClassification(
-            transformers.BertConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=WIDTH,
-                num_hidden_layers=DEPTH,
-                num_attention_heads=4,
-                intermediate_size=48,
-                max_position_embeddings=32,
-                num_labels=CLASSES,
-                hidden_dropout_prob=dropout,
-                attention_probs_dropout_prob=dropout,
-                pad_token_id=0,
-            )
-        )
-        fresh = ("classifier",)
-    else:
-        config = transformers.GPT2Config(
-            vocab_size=VOCABULARY,
-            n_embd=WIDTH,
-            n_layer=DEPTH,
-            n_head=4,
-            n_positions=32,
-            num_labels=CLASSES,
-            resid_pdrop=dropout,
-            embd_pdrop=dropout,
-            attn_pdrop=dropout,
-            pad_token_id=0,
-            bos_token_id=1,
-            eos_token_id=2,
-        )
-        if kind == "gpt2":
-            model, fresh = transformers.GPT2ForSequenceClassification(config), ("score",)
-        else:
-            model, fresh = transformers.GPT2LMHeadModel(config), ()
+    architecture, configuration, options, fresh = MODELS[kind]
+    config = getattr(transformers, configuration)(**options, num_labels=CLASSES)
+    for name, value in config.to_dict().items():
+        if isinstance(value, float) and "drop" in name:
+            setattr(config, name, dropout)
+    model = getattr(transformers, architecture)(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias_table"):
+                parameter.normal_(std=0.5)
     return wrap(model.to(dtype), name=kind, fresh=fresh)
+
+
+def is_image(kind: str) -> bool:
+    """Whether the kind reads images."""
+    return MODELS[kind][2] is IMAGE or "image_size" in MODELS[kind][2]
+
+
+def is_lm(kind: str) -> bool:
+    """Whether the kind is a language model."""
+    return kind.endswith("-lm")
 
 
 def batch(kind: str, rows: int = 5, tokens: int = 9, *, seed: int = 1, full: bool = False) -> dict[str, Any]:
     """Return ``inputs``, ``lengths`` and ``labels`` of a random batch, padded unless ``full`` or an image."""
     draw = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, CLASSES, (rows,), generator=draw)
-    if kind == "vit":
+    if is_image(kind):
         pixels = torch.randn(rows, 1, 16, 16, generator=draw, dtype=torch.float64)
         return {"inputs": {"pixel_values": pixels}, "lengths": None, "labels": labels}
     ids = torch.randint(1, VOCABULARY, (rows, tokens), generator=draw)
@@ -90,7 +160,7 @@ def batch(kind: str, rows: int = 5, tokens: int = 9, *, seed: int = 1, full: boo
         lengths = torch.randint(2, tokens + 1, (rows,), generator=draw)
         lengths[0] = tokens
         ids[torch.arange(tokens)[None, :] >= lengths[:, None]] = 0
-    if kind == "gpt2-lm":
+    if is_lm(kind):
         labels = ids.clone()
         if lengths is not None:
             labels[torch.arange(tokens)[None, :] >= lengths[:, None]] = -100

@@ -82,6 +82,7 @@ def assemble(job: Job) -> Assembly:
             learn=job.learn,
             quant=job.quant,
             seed=job.seed,
+            labels=job.model.labels,
         )
     else:
         fleet = Central(model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed)

@@ -64,6 +64,12 @@ def gradient_body_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform
     return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme)
 
 
+def token_body_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
+    """Return the exact bytes of a body of tokens alone: with labels on the device, what comes and goes between the
+    server's last block and the head."""
+    return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme)
+
+
 def adapter_body_bytes(values: int, bits: int = 32) -> int:
     """Return the exact bytes of a body that carries ``values`` adapter weights, float32 or (64 bits) float64."""
     return HEADER_BYTES + values * bits // 8

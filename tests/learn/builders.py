@@ -16,7 +16,7 @@ from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.adapters import attach, load_state, state_of
 from sflam.model.settings import ModelSettings
 from sflam.quant.settings import QuantSettings
-from tests.tiny import CLASSES, VOCABULARY, largest_difference, tiny
+from tests.tiny import CLASSES, VOCABULARY, is_image, largest_difference, tiny
 
 IDENTITY = QuantSettings(scheme="identity")
 SAMPLES = 60
@@ -28,7 +28,7 @@ def dataset(kind, samples=SAMPLES, seed=0):
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, CLASSES, samples)
     classes = tuple(map(str, range(CLASSES)))
-    if kind == "vit":
+    if is_image(kind):
         images = draw.integers(0, 256, (samples, 16, 16, 1), dtype=np.uint8)
         return Dataset("random", "image", images, None, labels, classes)
     ids = draw.integers(1, VOCABULARY, (samples, 10))
@@ -53,23 +53,20 @@ def adapted(kind, *, dropout=0.0, model_settings=None, dtype=None):
     load_state(
         model, {n: torch.randn(t.shape, generator=draw).to(t) * 0.1 for n, t in state_of(model).items()}
     )
-    spec = ImageSpec(size=16, channels=1, mean=(0.5,), std=(0.5,)) if kind == "vit" else None
+    spec = ImageSpec(size=16, channels=1, mean=(0.5,), std=(0.5,)) if is_image(kind) else None
     return backbone, model, Examples(dataset(kind), backbone, spec)
 
 
-def local_fleet(
-    backbone, model, examples, parts, *, cut=1, cuts=(), learn=LEARN, quant=IDENTITY, selected=0, seed=3
-):
+def local_fleet(backbone, model, examples, parts, *, cuts=(), selected=0, **options):
+    """Return a fleet of one device per part; ``options`` override cut, learn, quant, seed and labels."""
+    chosen = {"cut": 1, "learn": LEARN, "quant": IDENTITY, "seed": 3} | options
     return LocalFleet(
         backbone,
         model,
         examples,
         parts,
-        cut=cut,
         settings=FleetSettings(devices=len(parts), selected=selected, cuts=tuple(cuts)),
-        learn=learn,
-        quant=quant,
-        seed=seed,
+        **chosen,
     )
 
 

@@ -19,7 +19,7 @@ from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import load_state, state_of
 from sflam.quant.settings import QuantSettings
 from tests.learn.builders import LEARN, adapted, dataset, local_fleet, parts_of, run
-from tests.tiny import DEPTH, KINDS, tiny, whole_arguments
+from tests.tiny import DEPTH, KINDS, is_lm, tiny, whole_arguments
 
 
 @pytest.mark.parametrize("cut", [0, DEPTH])
@@ -58,7 +58,7 @@ def test_training_learns(kind, method):
     fleet = local_fleet(backbone, model, examples, parts_of([2, 2]), learn=learn)
     records, _ = run(fleet, state_of(model), 6)
     best = min(record.loss for record in records)
-    assert best < (0.97 if kind == "gpt2-lm" else 0.5) * records[0].loss
+    assert best < (0.97 if is_lm(kind) else 0.5) * records[0].loss
 
 
 def test_evaluation_joins_the_averaged_halves():
@@ -92,7 +92,7 @@ def test_evaluation_is_the_hugging_face_loss(kind):
         out = model(**whole_arguments({"inputs": one.inputs, "lengths": one.lengths, "labels": one.labels}))
     score = evaluate(model, Examples(examples.dataset.take(indices), tiny(kind), examples.spec), rows=10)
     assert score.loss == pytest.approx(float(out.loss), rel=1e-5)
-    if kind == "gpt2-lm":
+    if is_lm(kind):
         assert score.perplexity == pytest.approx(np.exp(float(out.loss)), rel=1e-4)
     else:
         assert score.accuracy == float((out.logits.argmax(-1) == one.labels).double().mean())

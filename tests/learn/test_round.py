@@ -12,7 +12,7 @@ from sflam.model.settings import ModelSettings
 from sflam.quant.settings import QuantSettings
 from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
 from tests.learn.plain_loop import PlainLoop
-from tests.tiny import KINDS
+from tests.tiny import KINDS, is_lm
 
 UNIFORM = QuantSettings(scheme="uniform", bits_up=5, bits_down=6)
 
@@ -39,7 +39,7 @@ def compare(
     records, state = run(fleet, state_of(model), rounds)
     for number in range(rounds):
         oracle.round(number)
-    assert_equal_states(state, oracle.state, 1e-5 if kind == "gpt2-lm" else 1e-9)
+    assert_equal_states(state, oracle.state, 1e-5 if is_lm(kind) else 1e-9)
     return records
 
 

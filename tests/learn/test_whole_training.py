@@ -13,7 +13,7 @@ from sflam.learn.central import Central
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import state_of
 from tests.learn.builders import LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
-from tests.tiny import KINDS, whole_arguments
+from tests.tiny import KINDS, is_lm, whole_arguments
 
 # One clip of the whole gradient is not one clip per side, so this comparison does not clip.
 UNCLIPPED = replace(LEARN, clip=0.0)
@@ -48,7 +48,7 @@ def test_sflam_on_one_device_is_plain_peft_training(kind, cut, state, rounds):
     _, trained = run(
         local_fleet(backbone, model, examples, [part], cut=cut, learn=learn), state_of(model), rounds
     )
-    assert_equal_states(trained, expected, 1e-5 if kind == "gpt2-lm" else 1e-9)
+    assert_equal_states(trained, expected, 1e-5 if is_lm(kind) else 1e-9)
 
 
 @pytest.mark.parametrize("method", ["sflam", "sfl-v1", "sfl-v2"])

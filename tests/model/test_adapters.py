@@ -10,17 +10,21 @@ from sflam.errors import ModelError
 from sflam.model.adapters import attach, load_state, reopen, save, state_of
 from sflam.model.settings import ModelSettings
 from sflam.model.split import split
-from tests.tiny import DEPTH, KINDS, batch, largest_difference, tiny, whole_arguments
+from tests.tiny import DEPTH, EVERY_KIND, MODELS, batch, largest_difference, tiny, whole_arguments
 
-LINEAR = {"vit": 6, "bert": 6, "gpt2": 4, "gpt2-lm": 4}
-HEAD = {"vit": 2, "bert": 2, "gpt2": 1, "gpt2-lm": 0}
+FEWER = {"gpt2": 4, "gpt2-lm": 4}
+MORE = dict.fromkeys(("llama", "llama-lm", "mistral", "qwen2-lm", "qwen3-lm", "gemma-lm"), 7)
+LINEAR = dict.fromkeys(EVERY_KIND, 6) | FEWER | MORE
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY_KIND)
 def test_every_linear_layer_of_the_blocks_is_adapted_and_a_new_head_trained(kind):
     names = state_of(attach(tiny(kind), ModelSettings(rank=2))).keys()
     assert sum(name.endswith("lora_A.weight") for name in names) == LINEAR[kind] * DEPTH
-    assert sum("lora" not in name for name in names) == HEAD[kind]
+    trained = {
+        name.rpartition(".")[0].removeprefix("base_model.model.") for name in names if "lora" not in name
+    }
+    assert trained == set(MODELS[kind][3])
 
 
 def test_targets_choose_layers_by_their_last_names():
@@ -47,7 +51,7 @@ def test_the_start_is_seeded():
     assert not any(tensor.any() for name, tensor in states[0].items() if "lora_B" in name)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY_KIND)
 def test_plain_peft_loads_what_was_saved(kind, tmp_path):
     backbone = tiny(kind)
     model = attach(backbone, ModelSettings(rank=2))
@@ -71,7 +75,7 @@ def test_an_adapter_that_does_not_fit_is_one_clear_line(tmp_path):
         reopen(tiny("vit"), tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY_KIND)
 def test_bfloat16_keeps_what_is_trained_in_float32(kind):
     backbone = tiny(kind, dtype=torch.bfloat16)
     model = attach(backbone, ModelSettings(rank=2))

@@ -11,7 +11,7 @@ from sflam.model.lora import Rows
 from sflam.model.loss import group_losses
 from sflam.model.settings import ModelSettings
 from sflam.model.split import Arrival, split
-from tests.tiny import DEPTH, KINDS, batch, largest_difference, tiny, whole_arguments
+from tests.tiny import DEPTH, EVERY_KIND, batch, is_image, is_lm, largest_difference, tiny, whole_arguments
 
 CUTS = range(DEPTH + 1)
 
@@ -84,7 +84,7 @@ def gradients(model, names):
 
 
 @pytest.mark.parametrize("cut", CUTS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY_KIND)
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_split_equals_whole(kind, cut, dropout):
     backbone, model = adapted(kind, dropout, lora_dropout=dropout)
@@ -96,7 +96,7 @@ def test_split_equals_whole(kind, cut, dropout):
     hidden, _, losses = run_split(device, server, one, cut, rows, reseed=11)
     torch.manual_seed(3)
     whole_hidden, loss = run_whole(backbone, model, one, cut, reseed=11)
-    tolerance = 1e-6 if kind == "gpt2-lm" else 1e-9  # that loss is in float32 on both sides
+    tolerance = 1e-6 if is_lm(kind) else 1e-9  # that loss is in float32 on both sides
     assert largest_difference(losses[0].double(), loss.double()) < tolerance
     valid = slice(None) if one["lengths"] is None else torch.arange(9)[None, :] < one["lengths"][:, None]
     assert largest_difference(hidden[valid], whole_hidden[valid]) < 1e-9
@@ -109,7 +109,7 @@ def test_split_equals_whole(kind, cut, dropout):
     assert checked == len(state_of(model))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY_KIND)
 def test_full_rows_equal_whole(kind):
     backbone, model = adapted(kind)
     device, server = split(backbone, model, [1])
@@ -119,7 +119,7 @@ def test_full_rows_equal_whole(kind):
     assert largest_difference(losses[0].double(), loss.double()) < 1e-6
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY_KIND)
 def test_devices_with_different_cuts_share_one_pass(kind):
     """Three devices at cuts 2, 0, 3, ragged batches and lengths, each equal to its own whole model."""
     backbone, model = adapted(kind)
@@ -136,14 +136,14 @@ def test_devices_with_different_cuts_share_one_pass(kind):
         leaves.append((hidden, leaf))
         seen = order[: position + 1]
         entering = leaf
-        if kind != "vit":
+        if not is_image(kind):
             entering = torch.nn.functional.pad(leaf, (0, 0, 0, width - leaf.shape[1]))
         arrivals.append(Arrival(cuts[k], entering, Rows.of(seen, [counts[j] for j in seen])))
-    lengths = None if kind == "vit" else torch.cat([batches[k]["lengths"] for k in order])
+    lengths = None if is_image(kind) else torch.cat([batches[k]["lengths"] for k in order])
     labels = torch.cat(
         [
             batches[k]["labels"]
-            if kind != "gpt2-lm"
+            if not is_lm(kind)
             else torch.nn.functional.pad(
                 batches[k]["labels"], (0, width - batches[k]["labels"].shape[1]), value=-100
             )
@@ -156,7 +156,7 @@ def test_devices_with_different_cuts_share_one_pass(kind):
     for (hidden, _), gradient in zip(leaves, gradients_back, strict=True):
         if hidden.requires_grad:
             device.stack.backward(hidden, gradient)
-    tolerance = 1e-6 if kind == "gpt2-lm" else 1e-9
+    tolerance = 1e-6 if is_lm(kind) else 1e-9
     for position, k in enumerate(order):
         _, loss = run_whole(backbone, model, batches[k], 0)
         assert largest_difference(losses[position].double(), loss.double()) < tolerance

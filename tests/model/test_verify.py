@@ -8,12 +8,12 @@ import torch
 from sflam.errors import ModelError
 from sflam.model import split as splitting
 from sflam.model.verify import tolerance, verify
-from tests.tiny import DEPTH, KINDS, tiny
+from tests.tiny import DEPTH, EVERY_KIND, KINDS, tiny
 
 CUTS = range(DEPTH + 1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY_KIND)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_a_split_model_is_the_whole_model(kind, dtype):
     backbone = tiny(kind, dtype=dtype)
@@ -33,7 +33,7 @@ def test_one_perturbed_boundary_value_is_seen_at_every_cut(kind):
 
 def test_a_wrong_mask_is_seen(monkeypatch):
     """Forgetting the padding, or the causality, changes gradients on valid tokens."""
-    monkeypatch.setattr(splitting.Segment, "mask", lambda *_: None)
+    monkeypatch.setattr(splitting.Segment, "surroundings", lambda *_: lambda index: {"attention_mask": None})
     assert max(one.largest for one in verify(tiny("bert"), CUTS)) > 1e-3
 
 

@@ -22,9 +22,13 @@ from sflam.payload import codes_bytes
 from sflam.quant.torch_schemes import TorchQuantizer, torch_quantizer
 from sflam.seeds import derive
 from sflam.wire.codec import decode, encode
-from sflam.wire.messages import AdapterFrame, GradientFrame, StepFrame
+from sflam.wire.messages import AdapterFrame, GradientFrame, StepFrame, TokenFrame
 
-UP, DOWN = 0, 1
+UP, DOWN, HEAD_DOWN, HEAD_UP = range(4)
+"""Legs of a step: activations up, their gradient down; with labels at home, in between, the activations after the
+server's last block down and the gradient of the device's loss for them up."""
+
+UPWARD = {UP, HEAD_UP}
 RAW_BITS = {torch.float32: 32, torch.float64: 64}
 
 
@@ -60,10 +64,12 @@ class Crossing:
         """The quantizer of both directions."""
         return torch_quantizer(self.scheme)
 
-    def send_step(self, at: Position, hidden: Tensor, lengths: Tensor | None, labels: Tensor) -> bytes:
-        """Return the body of a device's step: activations [B,T,d], lengths [B] and labels."""
+    def send_step(self, at: Position, hidden: Tensor, lengths: Tensor | None, labels: Tensor | None) -> bytes:
+        """Return the body of a device's step: activations [B,T,d], lengths [B], and labels unless they stay home."""
         valid = _valid(lengths, hidden.shape[1])
-        flat = labels[valid] if self.per_token and valid is not None else labels.flatten()
+        flat = None
+        if labels is not None:
+            flat = labels[valid] if self.per_token and valid is not None else labels.flatten()
         message = StepFrame(
             at.round,
             at.step,
@@ -73,24 +79,26 @@ class Crossing:
             ),
             rows=len(hidden),
             lengths=None if lengths is None else lengths.cpu().numpy().astype(np.int32),
-            labels=flat.cpu().numpy().astype(np.int32),
+            labels=None if flat is None else flat.cpu().numpy().astype(np.int32),
         )
         return encode(message)
 
     def receive_step(self, body: bytes, cut: int, device: torch.device) -> Frame:
         """Return what a step's body says; the tokens that were not sent are zero."""
         message = decode(body)
-        if not isinstance(message, StepFrame) or message.labels is None:
-            raise WireError(f"a {type(message).__name__} came where a StepFrame with labels was agreed")
+        if not isinstance(message, StepFrame):
+            raise WireError(f"a {type(message).__name__} came where a StepFrame was agreed")
         lengths = (
             None if message.lengths is None else torch.from_numpy(message.lengths.astype(np.int64)).to(device)
         )
         tokens = self.quantizer.decode(message.activations, device)
         width = len(tokens) // message.rows if lengths is None else int(lengths.max())
         valid = _valid(lengths, width)
-        labels = torch.from_numpy(message.labels.astype(np.int64)).to(device)
-        if self.per_token:
-            labels = _rows(labels, valid, message.rows, width, IGNORED)
+        labels = None
+        if message.labels is not None:
+            labels = torch.from_numpy(message.labels.astype(np.int64)).to(device)
+            if self.per_token:
+                labels = _rows(labels, valid, message.rows, width, IGNORED)
         return Frame(message.device, cut, _rows(tokens, valid, message.rows, width, 0.0), lengths, labels)
 
     def send_answer(self, at: Position, answer: Answer, lengths: Tensor | None) -> bytes:
@@ -113,18 +121,33 @@ class Crossing:
         width = len(tokens) // rows if lengths is None else int(lengths.max())
         return Answer(message.device, message.loss, _rows(tokens, _valid(lengths, width), rows, width, 0.0))
 
-    def code_bytes(self, x: Tensor, lengths: Tensor | None, direction: int) -> int:
+    def send_tokens(self, at: Position, leg: int, x: Tensor, lengths: Tensor | None) -> bytes:
+        """Return the body of [B,T,d] tokens of a step already announced."""
+        tokens = _tokens(x, _valid(lengths, x.shape[1]))
+        packed = self.quantizer.encode(tokens, self._bits(tokens, leg), self._seed(at, leg))
+        return encode(TokenFrame(at.round, at.step, at.device, packed))
+
+    def receive_tokens(self, body: bytes, rows: int, lengths: Tensor | None, device: torch.device) -> Tensor:
+        """Return the [B,T,d] tokens of a body; those that were not sent are zero."""
+        message = decode(body)
+        if not isinstance(message, TokenFrame):
+            raise WireError(f"a {type(message).__name__} came where a TokenFrame was agreed")
+        tokens = self.quantizer.decode(message.tokens, device)
+        width = len(tokens) // rows if lengths is None else int(lengths.max())
+        return _rows(tokens, _valid(lengths, width), rows, width, 0.0)
+
+    def code_bytes(self, x: Tensor, lengths: Tensor | None, leg: int) -> int:
         """Return the bytes of the packed codes alone in the body that carries ``x`` [B,T,d]."""
         tokens = x.shape[0] * x.shape[1] if lengths is None else int(lengths.sum())
-        return codes_bytes(tokens, x.shape[2], self._bits(x, direction), self.scheme)
+        return codes_bytes(tokens, x.shape[2], self._bits(x, leg), self.scheme)
 
-    def _bits(self, x: Tensor, direction: int) -> int:
+    def _bits(self, x: Tensor, leg: int) -> int:
         if self.scheme == "identity":
             return RAW_BITS.get(x.dtype, 32)
-        return (self.bits_up, self.bits_down)[direction]
+        return self.bits_up if leg in UPWARD else self.bits_down
 
-    def _seed(self, at: Position, direction: int) -> int:
-        return derive(self.seed, "quantizer", at.round, at.step, at.device, direction)
+    def _seed(self, at: Position, leg: int) -> int:
+        return derive(self.seed, "quantizer", at.round, at.step, at.device, leg)
 
 
 def send_adapters(round: int, device: int, samples: int, values: Tensor) -> bytes:

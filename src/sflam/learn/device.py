@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sflam.learn.examples import Minibatch, stack_batches
+from sflam.learn.examples import Minibatch, join_lengths, padded_labels, padded_tokens, stack_batches
 from sflam.learn.optimizers import optimizer, optimizer_state, restore_optimizer
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
 from sflam.learn.settings import LearnSettings
 from sflam.model.lora import Rows
+from sflam.model.loss import group_losses
 from sflam.model.split import DeviceSegment
 
 
@@ -50,6 +51,7 @@ class Devices:
         self.random = draws_dropout(segment)
         self.optimizer = optimizer(settings, segment.stack.rows)
         self._waiting: list[Pass] = []
+        self._finished: list[int] = []
 
     def forward(self, batches: Mapping[int, Minibatch], seeds: Mapping[int, int]) -> dict[int, Tensor]:
         """Return every device's activations at its cut, device -> [B,T,d], detached.
@@ -64,7 +66,8 @@ class Devices:
         for device in sorted(batches):
             key = (self.cuts[device], device) if self.random else (self.cuts[device],)
             groups.setdefault(key, []).append(device)
-        self._waiting = []
+        self.segment.stack.clear()
+        self._waiting, self._finished = [], []
         out: dict[int, Tensor] = {}
         for (cut, *_), members in groups.items():
             one = stack_batches([batches[device] for device in members])
@@ -81,18 +84,51 @@ class Devices:
                 out[device] = rows[:, : _width(batches[device], rows)]
         return out
 
+    def finish(
+        self,
+        task: str,
+        batches: Mapping[int, Minibatch],
+        hidden: Mapping[int, Tensor],
+        seeds: Mapping[int, int],
+    ) -> dict[int, tuple[float, Tensor]]:
+        """Labels at home: run head and loss on what came back; return each device's loss and its gradient [B,T,d].
+
+        Args:
+            task: what the loss is, a key of ``Family.tasks``.
+            batches: device -> its mini-batch, as in :meth:`forward`.
+            hidden: device -> [B,T,d], the activations after the server's last block.
+            seeds: device -> seed of this step's dropout in the head.
+        """
+        devices = sorted(batches)
+        out: dict[int, tuple[float, Tensor]] = {}
+        for members in [[device] for device in devices] if self.random else [devices]:
+            counts = [len(batches[device]) for device in members]
+            widths = [hidden[device].shape[1] for device in members]
+            joined = torch.cat([padded_tokens(hidden[device], max(widths)) for device in members])
+            leaf = joined.to(self.segment.stack.values.dtype).requires_grad_()
+            lengths = join_lengths([batches[d].lengths for d in members], counts, widths, leaf.device)
+            labels = torch.cat([padded_labels(batches[device].labels, max(widths)) for device in members])
+            with arithmetic(self.segment), reseeded(seeds[members[0]] if self.random else None):
+                logits = self.segment.finish(leaf, lengths, Rows.of(members, counts))
+                losses = group_losses(task, logits, labels, tuple(counts))
+            (gradient,) = self.segment.stack.backward(losses.sum(), inputs=[leaf])
+            assert gradient is not None
+            for device, loss, own, width in zip(
+                members, losses.tolist(), torch.split(gradient, counts), widths, strict=True
+            ):
+                out[device] = loss, own[:, :width]
+        self._finished += devices
+        return out
+
     def backward(self, gradients: Mapping[int, Tensor]) -> None:
-        """Take one optimiser step on the devices whose gradient [B,T,d] came back; the others do not move."""
+        """Take one optimiser step on the devices whose gradient [B,T,d] came back, or that ran their own head."""
         stack = self.segment.stack
-        stack.clear()
         for one in self._waiting:
-            parts = [
-                torch.nn.functional.pad(g, (0, 0, 0, one.hidden.shape[1] - g.shape[1]))
-                for g in (gradients[device] for device in one.devices)
-            ]
+            parts = [padded_tokens(gradients[device], one.hidden.shape[1]) for device in one.devices]
             stack.backward(one.hidden, torch.cat(parts).to(one.hidden.dtype))
-        stack.hand_out(sorted(d for one in self._waiting for d in one.devices), self.settings.clip)
-        self._waiting = []
+        moved = {device for one in self._waiting for device in one.devices} | set(self._finished)
+        stack.hand_out(sorted(moved), self.settings.clip)
+        self._waiting, self._finished = [], []
         self.optimizer.step()
 
     def open(self) -> None:

@@ -155,3 +155,16 @@ def join_lengths(
             for one, count, width in zip(lengths, rows, widths, strict=True)
         ]
     )
+
+
+def padded_tokens(tokens: Tensor, width: int) -> Tensor:
+    """Return [B,T,d] with zeros appended up to ``width`` tokens."""
+    return torch.nn.functional.pad(tokens, (0, 0, 0, width - tokens.shape[1]))
+
+
+def padded_labels(labels: Tensor | None, width: int) -> Tensor:
+    """Return labels of tokens [B,T] with ``IGNORED`` appended up to ``width``; labels of rows [B] as they are."""
+    assert labels is not None, "labels came where they were agreed"
+    if labels.ndim == 1:
+        return labels
+    return torch.nn.functional.pad(labels, (0, width - labels.shape[1]), value=IGNORED)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sflam.data.batches import round_batches
 from sflam.learn.aggregate import B_ENDS, aggregation_error, fedavg, residuals, weights_of
+from sflam.learn.at_home import local_steps_at_home
 from sflam.learn.crossing import Crossing, receive_adapters, send_adapters
 from sflam.learn.device import Devices
 from sflam.learn.examples import Examples
@@ -41,6 +42,7 @@ class LocalFleet:
         learn: how a round is run.
         quant: how what crosses the cut is quantized.
         seed: seed of the run.
+        labels: where head and loss live: ``server`` or ``device``.
 
     Raises:
         ModelError: a cut outside 0..L.
@@ -58,13 +60,19 @@ class LocalFleet:
         learn: LearnSettings,
         quant: QuantSettings,
         seed: int,
+        labels: str = "server",
     ) -> None:
         method = METHODS[learn.method]
-        self.settings, self.learn, self.seed = settings, learn, seed
+        self.settings, self.learn, self.seed, self.labels = settings, learn, seed, labels
         self.examples, self.parts = examples, parts
         cuts = settings.cuts or (cut,) * settings.devices
         device, server = split(
-            backbone, model, cuts, shared=method.shared, frozen_a=learn.aggregation == "freeze-a"
+            backbone,
+            model,
+            cuts,
+            shared=method.shared,
+            frozen_a=learn.aggregation == "freeze-a",
+            labels=labels,
         )
         self.devices = Devices(device, cuts, learn)
         self.trunk = Trunk(server, backbone.task, learn, shared=method.shared)
@@ -116,7 +124,8 @@ class LocalFleet:
             ]
             for device in devices
         }
-        return local_steps(round, batches, self.devices, self.trunk, self.crossing)
+        steps = local_steps_at_home if self.labels == "device" else local_steps
+        return steps(round, batches, self.devices, self.trunk, self.crossing)
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the sample-weighted average; a block counts on whichever side each device trained it."""

@@ -11,8 +11,8 @@ from torch import nn
 
 def arithmetic(module: nn.Module) -> AbstractContextManager[object]:
     """Autocast to bfloat16 when the frozen weights are kept in it; adapters and losses stay float32."""
-    weight = next(module.parameters())
-    if weight.dtype == torch.bfloat16:
+    weight = next(module.parameters(), None)
+    if weight is not None and weight.dtype == torch.bfloat16:
         return torch.autocast(weight.device.type, dtype=torch.bfloat16)
     return nullcontext()
 
@@ -29,9 +29,9 @@ def reseeded(seed: int | None) -> Iterator[None]:
 
 
 def draws_dropout(module: nn.Module) -> bool:
-    """Whether any dropout of the module is above zero; attentions keep theirs as a plain number."""
+    """Whether the module drops anything at random; attentions and drop paths keep their probability as a number."""
     return any(
         (isinstance(inner, nn.Dropout) and inner.p > 0)
-        or any("dropout" in name and isinstance(p, float) and p > 0 for name, p in vars(inner).items())
+        or any("drop" in name and isinstance(p, float) and p > 0 for name, p in vars(inner).items())
         for inner in module.modules()
     )

@@ -9,21 +9,20 @@ B rows of a frame, R rows of a step, T tokens, d hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from sflam.learn.examples import join_lengths
+from sflam.learn.examples import join_lengths, padded_labels, padded_tokens
 from sflam.learn.optimizers import optimizer, optimizer_state, restore_optimizer
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
 from sflam.learn.settings import LearnSettings
 from sflam.model.lora import Rows
-from sflam.model.loss import IGNORED, group_losses
+from sflam.model.loss import group_losses
 from sflam.model.split import Arrival, ServerSegment
 from sflam.seeds import derive
 
@@ -37,14 +36,29 @@ class Frame:
         cut: blocks the device keeps.
         hidden: [B,T,d].
         lengths: [B] valid tokens of each row; None when every row is full.
-        labels: [B], or [B,T] with ``IGNORED`` on padding.
+        labels: [B], or [B,T] with ``IGNORED`` on padding; None where they stay on the device.
     """
 
     device: int
     cut: int
     hidden: Tensor
     lengths: Tensor | None
-    labels: Tensor
+    labels: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A forward waiting for its backward: frames sorted by cut, the leaf of each, and what came out of all rows."""
+
+    frames: tuple[Frame, ...]
+    leaves: tuple[Tensor, ...]
+    width: int
+    out: Tensor
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Rows of each frame."""
+        return tuple(len(frame.hidden) for frame in self.frames)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +88,9 @@ class Trunk:
         self.settings = settings
         self.shared = shared
         self.random = draws_dropout(segment)
+        self.one_by_one = shared and settings.server_update == "sequential"
         self.optimizer = optimizer(settings, segment.stack.rows)
+        self._held: _Held | None = None
 
     def copy_of(self, device: int) -> int:
         """Return the row of the stack that serves ``device``."""
@@ -84,36 +100,59 @@ class Trunk:
         """Train on one frame per device and answer each, in the order given.
 
         Args:
-            frames: at least one; a device that has none this step does not move.
+            frames: at least one, with labels; a device that has none this step does not move.
             seed: seed of this step's dropout.
         """
-        if self.shared and self.settings.server_update == "sequential":
-            return [
-                answer for frame in frames for answer in self._step([frame], derive(seed, "", frame.device))
-            ]
-        answers = {answer.device: answer for answer in self._step(sorted(frames, key=lambda f: f.cut), seed)}
-        return [answers[frame.device] for frame in frames]
-
-    def _step(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
-        """One forward, one backward, one optimiser step for ``frames``, sorted by cut."""
-        stack = self.segment.stack
-        width = max(frame.hidden.shape[1] for frame in frames)
-        arrivals, leaves, lengths = self._arrivals(frames, width)
-        labels = torch.cat([_padded_labels(frame.labels, width) for frame in frames])
-        with arithmetic(self.segment), reseeded(seed if self.random else None):
-            logits = self.segment(arrivals, lengths)
-            losses = group_losses(self.task, logits, labels, tuple(len(frame.hidden) for frame in frames))
-        stack.clear()
-        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        if self.one_by_one and len(frames) > 1:
+            return [answer for frame in frames for answer in self.step([frame], seed)]
+        held = self._run(frames, seed)
+        labels = torch.cat([padded_labels(frame.labels, held.width) for frame in held.frames])
+        with arithmetic(self.segment):
+            losses = group_losses(self.task, held.out, labels, held.counts)
         # The sum of per-device means keeps each device's own loss scale: its gradient is that of its mean.
-        gradients = iter(stack.backward(losses.sum(), inputs=wanted))
-        stack.hand_out(sorted({self.copy_of(frame.device) for frame in frames}), self.settings.clip)
+        gradients = self._learn(held, losses.sum())
+        values = dict(zip((frame.device for frame in held.frames), losses.tolist(), strict=True))
+        return [Answer(f.device, values[f.device], gradients[f.device]) for f in frames]
+
+    def forward(self, frames: Sequence[Frame], seed: int) -> dict[int, Tensor]:
+        """Labels on the devices, first exchange: return the activations after the last block, device -> [B,T,d].
+
+        The graph is held until :meth:`backward`; one call of each belongs together.
+        """
+        assert self._held is None and not (self.one_by_one and len(frames) > 1)
+        self._held = self._run(frames, seed)
+        parts = torch.split(self._held.out.detach(), list(self._held.counts))
+        return {
+            f.device: part[:, : f.hidden.shape[1]] for f, part in zip(self._held.frames, parts, strict=True)
+        }
+
+    def backward(self, gradients: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
+        """Second exchange: train from the gradients [B,T,d] of what was returned; return those of what was sent."""
+        held, self._held = self._held, None
+        assert held is not None
+        padded = [padded_tokens(gradients[frame.device], held.width) for frame in held.frames]
+        return self._learn(held, held.out, torch.cat(padded).to(held.out.dtype))
+
+    def _run(self, frames: Sequence[Frame], seed: int) -> _Held:
+        """Run one forward for all frames."""
+        ordered = tuple(sorted(frames, key=lambda frame: frame.cut))
+        width = max(frame.hidden.shape[1] for frame in ordered)
+        arrivals, leaves, lengths = self._arrivals(ordered, width)
+        if self.one_by_one:
+            seed = derive(seed, "device", ordered[0].device)
+        with arithmetic(self.segment), reseeded(seed if self.random else None):
+            return _Held(ordered, tuple(leaves), width, self.segment(arrivals, lengths))
+
+    def _learn(self, held: _Held, output: Tensor, grad: Tensor | None = None) -> dict[int, Tensor | None]:
+        """Run one backward and one optimiser step; return each device's gradient, where one is wanted."""
+        stack = self.segment.stack
+        stack.clear()
+        wanted = [leaf for leaf in held.leaves if leaf.requires_grad]
+        found = iter(stack.backward(output, grad, wanted))
+        stack.hand_out(sorted({self.copy_of(frame.device) for frame in held.frames}), self.settings.clip)
         self.optimizer.step()
-        values = losses.tolist()
-        return [
-            Answer(frame.device, value, next(gradients) if leaf.requires_grad else None)
-            for frame, leaf, value in zip(frames, leaves, values, strict=True)
-        ]
+        pairs = zip(held.frames, held.leaves, strict=True)
+        return {frame.device: next(found) if leaf.requires_grad else None for frame, leaf in pairs}
 
     def _arrivals(
         self, frames: Sequence[Frame], width: int
@@ -128,7 +167,7 @@ class Trunk:
             entering = []
             for frame, leaf in members:
                 seen.append(frame)
-                entering.append(F.pad(leaf, (0, 0, 0, width - leaf.shape[1])))
+                entering.append(padded_tokens(leaf, width))
             rows = Rows.of([self.copy_of(f.device) for f in seen], [len(f.hidden) for f in seen])
             arrivals.append(Arrival(cut, torch.cat(entering), rows))
         lengths = join_lengths(
@@ -151,7 +190,3 @@ class Trunk:
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned."""
         restore_optimizer(self.optimizer, state)
-
-
-def _padded_labels(labels: Tensor, width: int) -> Tensor:
-    return F.pad(labels, (0, width - labels.shape[1]), value=IGNORED) if labels.ndim == 2 else labels

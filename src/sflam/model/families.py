@@ -10,13 +10,14 @@ Shapes: B rows (samples), T tokens, d hidden size, C classes, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sflam.errors import ModelError, unknown
+from sflam.model import heads
+from sflam.model.surroundings import Surroundings, bidirectional, causal, rotary, with_resolution
 
 IMAGE = "image-classification"
 SEQUENCE = "sequence-classification"
@@ -51,8 +52,10 @@ class Family:
         blocks: path, inside the backbone, of the ModuleList of blocks.
         back: names, inside the backbone, of what runs after the blocks.
         embed: ``(front, inputs) -> hidden [B,T,d]``.
-        causal: whether a token sees only its past.
         tasks: what the family can be fine-tuned for.
+        both: names, inside the backbone, of frozen parts both sides need to build the blocks' surroundings.
+        surroundings: what a block is given beside its input, rebuilt from lengths on either side.
+        causal: whether a token sees only its past.
     """
 
     name: str
@@ -61,75 +64,85 @@ class Family:
     blocks: str
     back: tuple[str, ...]
     embed: Embed
-    causal: bool
     tasks: Mapping[str, Task]
+    both: tuple[str, ...] = ()
+    surroundings: Surroundings = bidirectional
+    causal: bool = False
 
 
-def _embed_image(front: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    dtype = next(front.embeddings.parameters()).dtype
-    hidden: Tensor = front.embeddings(inputs["pixel_values"].to(dtype))
-    return hidden
-
-
-def _embed_bert(front: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    hidden: Tensor = front.embeddings(input_ids=inputs["input_ids"])
-    return hidden
-
-
-def _embed_gpt2(front: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    ids = inputs["input_ids"]
-    positions = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
-    hidden: Tensor = front.drop(front.wte(ids) + front.wpe(positions))
-    return hidden
-
-
-def _last_valid(hidden: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return the last valid token of every row, [B,d]."""
-    if lengths is None:
-        return hidden[:, -1]
-    return hidden[torch.arange(len(hidden), device=hidden.device), lengths.to(hidden.device).long() - 1]
-
-
-def _finish_vit(parts: Any, hidden: Tensor, lengths: Tensor | None) -> Tensor:
-    logits: Tensor = parts.classifier(parts.layernorm(hidden)[:, 0])
-    return logits
-
-
-def _finish_bert(parts: Any, hidden: Tensor, lengths: Tensor | None) -> Tensor:
-    logits: Tensor = parts.classifier(parts.dropout(parts.pooler(hidden)))
-    return logits
-
-
-def _finish_gpt2_sequence(parts: Any, hidden: Tensor, lengths: Tensor | None) -> Tensor:
-    logits: Tensor = parts.score(_last_valid(parts.ln_f(hidden), lengths))
-    return logits
-
-
-def _finish_gpt2_lm(parts: Any, hidden: Tensor, lengths: Tensor | None) -> Tensor:
-    logits: Tensor = parts.lm_head(parts.ln_f(hidden))
-    return logits
-
-
-FAMILIES: dict[str, Family] = {
-    "vit": Family(
-        name="vit",
-        base="vit",
+def _image_tower(name: str, architecture: str, **changes: Any) -> Family:
+    """Return the row of a ViT-like model whose class token is classified."""
+    task = Task(f"{architecture}ForImageClassification", ("classifier",), heads.class_token)
+    rows = Family(
+        name=name,
+        base=name,
         front=("embeddings",),
         blocks="layers",
         back=("layernorm",),
-        embed=_embed_image,
-        causal=False,
-        tasks={IMAGE: Task("ViTForImageClassification", ("classifier",), _finish_vit)},
-    ),
-    "bert": Family(
-        name="bert",
-        base="bert",
+        embed=heads.embed_image,
+        tasks={IMAGE: task},
+    )
+    return replace(rows, **changes)
+
+
+def _encoder(name: str, architecture: str, head: tuple[str, ...], finish: Finish, **changes: Any) -> Family:
+    """Return the row of a BERT-like encoder."""
+    rows = Family(
+        name=name,
+        base=name,
         front=("embeddings",),
         blocks="encoder.layer",
-        back=("pooler",),
-        embed=_embed_bert,
-        causal=False,
-        tasks={SEQUENCE: Task("BertForSequenceClassification", ("dropout", "classifier"), _finish_bert)},
+        back=(),
+        embed=heads.embed_tokens_and_positions,
+        tasks={SEQUENCE: Task(f"{architecture}ForSequenceClassification", head, finish)},
+    )
+    return replace(rows, **changes)
+
+
+def _decoder(name: str, architecture: str) -> Family:
+    """Return the row of a Llama-like decoder: rotary positions, grouped queries, sliding windows where configured."""
+    return Family(
+        name=name,
+        base="model",
+        front=("embed_tokens",),
+        blocks="layers",
+        back=("norm",),
+        both=("rotary_emb",),
+        embed=heads.embed_tokens,
+        surroundings=rotary,
+        causal=True,
+        tasks={
+            CAUSAL: Task(f"{architecture}ForCausalLM", ("lm_head",), heads.every_token),
+            SEQUENCE: Task(f"{architecture}ForSequenceClassification", ("score",), heads.last_token),
+        },
+    )
+
+
+FAMILIES: dict[str, Family] = {
+    "vit": _image_tower("vit", "ViT"),
+    "deit": _image_tower("deit", "DeiT"),
+    "beit": _image_tower(
+        "beit",
+        "Beit",
+        back=("layernorm", "pooler"),
+        both=("shared_position_bias",),
+        surroundings=with_resolution,
+        tasks={IMAGE: Task("BeitForImageClassification", ("classifier",), heads.pooled_patches)},
+    ),
+    "dinov2": _image_tower(
+        "dinov2",
+        "Dinov2",
+        blocks="encoder.layer",
+        tasks={IMAGE: Task("Dinov2ForImageClassification", ("classifier",), heads.class_token_and_mean)},
+    ),
+    "bert": _encoder("bert", "Bert", ("dropout", "classifier"), heads.pooled_token, back=("pooler",)),
+    "roberta": _encoder("roberta", "Roberta", ("classifier",), heads.own_head),
+    "distilbert": _encoder(
+        "distilbert",
+        "DistilBert",
+        ("pre_classifier", "dropout", "classifier"),
+        heads.first_token_through_relu,
+        blocks="transformer.layer",
     ),
     "gpt2": Family(
         name="gpt2",
@@ -137,13 +150,19 @@ FAMILIES: dict[str, Family] = {
         front=("wte", "wpe", "drop"),
         blocks="h",
         back=("ln_f",),
-        embed=_embed_gpt2,
+        embed=heads.embed_gpt2,
+        surroundings=causal,
         causal=True,
         tasks={
-            SEQUENCE: Task("GPT2ForSequenceClassification", ("score",), _finish_gpt2_sequence),
-            CAUSAL: Task("GPT2LMHeadModel", ("lm_head",), _finish_gpt2_lm),
+            SEQUENCE: Task("GPT2ForSequenceClassification", ("score",), heads.last_token_gpt2),
+            CAUSAL: Task("GPT2LMHeadModel", ("lm_head",), heads.every_token_gpt2),
         },
     ),
+    "llama": _decoder("llama", "Llama"),
+    "mistral": _decoder("mistral", "Mistral"),
+    "qwen2": _decoder("qwen2", "Qwen2"),
+    "qwen3": _decoder("qwen3", "Qwen3"),
+    "gemma": _decoder("gemma", "Gemma"),
 }
 """Keyed by the ``model_type`` of a model's config.json."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sflam.errors import ConfigError
 
-LABELS = ("server",)
+LABELS = ("server", "device")
 TRAINABLE = ("lora",)
 DTYPES = ("float32", "float64", "bfloat16")
 
@@ -18,7 +18,7 @@ class ModelSettings:
     Attributes:
         name: ``nano-vit`` (bundled), a local folder in Hugging Face format, or a hub name.
         cut: blocks kept on the device: 0 keeps only the embedding, L keeps every block.
-        labels: where labels and loss live: ``server``.
+        labels: where labels, head and loss live: ``server``, or ``device`` (the U-shape; two exchanges a step).
         trainable: ``lora`` trains adapters, and the head when it is newly initialised.
         rank: LoRA rank r.
         alpha: LoRA scaling numerator: updates are multiplied by alpha / rank.

@@ -19,7 +19,6 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
-from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
 from sflam.errors import ModelError
 from sflam.model.adapters import PREFIX
@@ -27,6 +26,7 @@ from sflam.model.backbone import Backbone
 from sflam.model.families import Family, Finish, blocks_of
 from sflam.model.lora import Layout, Rows, StackedLinear, StackedLoRA
 from sflam.model.stack import AdapterStack
+from sflam.model.surroundings import Arguments
 
 
 class Segment(nn.Module):
@@ -51,7 +51,10 @@ class Segment(nn.Module):
         self.layout = Layout()
         self.parts = nn.Module()
         self.blocks = nn.ModuleDict()
-        pieces: dict[str, nn.Module] = {name: backbone.model.get_submodule(name) for name in names}
+        found = {name: _piece(backbone.model, name) for name in names}
+        pieces = {
+            name: piece for name, piece in found.items() if piece is not None
+        }  # some parts are optional
         path = f"{family.base}.{family.blocks}"
         pieces |= {f"{path}.{index}": blocks_of(backbone.model, family)[index] for index in held}
         memo = _shared(backbone.model)
@@ -88,20 +91,16 @@ class Segment(nn.Module):
             setattr(module, child, self._stacked(f"{name}.{child}", inner))
         return module
 
-    def run(self, index: int, hidden: Tensor, mask: Any) -> Tensor:
+    def run(self, index: int, hidden: Tensor, arguments: Arguments) -> Tensor:
         """Run one block: [R,T,d] -> [R,T,d]."""
-        out: Any = self.blocks[str(index)](hidden, attention_mask=mask)
+        out: Any = self.blocks[str(index)](hidden, **arguments(index))
         result: Tensor = out[0] if isinstance(out, tuple) else out
         return result
 
-    def mask(self, hidden: Tensor, lengths: Tensor | None) -> Any:
-        """Rebuild the attention mask of [R,T,d] from lengths [R]; None means every row is full."""
+    def surroundings(self, hidden: Tensor, lengths: Tensor | None) -> Arguments:
+        """Rebuild what the blocks need beside [R,T,d] from lengths [R]; None means every row is full."""
         padding = None if lengths is None else valid_tokens(lengths, hidden.shape[1])
-        if self.family.causal:
-            return create_causal_mask(
-                config=self.config, inputs_embeds=hidden, attention_mask=padding, past_key_values=None
-            )
-        return create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=padding)
+        return self.family.surroundings(self.parts, self.config, hidden, padding)
 
     def names(self, cut: int | None = None) -> list[str]:
         """Return the names of the trained tensors; with ``cut``, those that a device cut there really has."""
@@ -118,27 +117,39 @@ class Segment(nn.Module):
 
 
 class DeviceSegment(Segment):
-    """Embedding and blocks before the cut."""
+    """Embedding and blocks before the cut; with labels at home, also what runs after the last block."""
 
-    def __init__(self, backbone: Backbone, cut: int, copies: int = 1, *, frozen_a: bool = False) -> None:
-        """Hold blocks 0..``cut``-1 with ``copies`` rows of adapters."""
+    def __init__(
+        self, backbone: Backbone, cut: int, copies: int = 1, *, frozen_a: bool = False, labels: str = "server"
+    ) -> None:
+        """Hold blocks 0..``cut``-1 with ``copies`` rows of adapters, and the head when labels stay here."""
         family = backbone.family
-        names = [f"{family.base}.{name}" for name in family.front]
-        super().__init__(backbone, names, range(cut), copies, frozen_a)
+        names = [f"{family.base}.{name}" for name in family.front + family.both]
+        at_home = labels == "device"
+        super().__init__(backbone, names + at_home * head_names(backbone), range(cut), copies, frozen_a)
+        self.at_home = at_home
+        self._finish: Finish = backbone.head.finish
 
     def forward(self, inputs: Mapping[str, Tensor], lengths: Tensor | None, cut: int, rows: Rows) -> Tensor:
         """Return the activations at ``cut``, [R,T,d], of a batch laid out as ``rows``."""
         self.layout.rows = rows
         hidden = self.family.embed(self.parts, inputs)
-        mask = self.mask(hidden, lengths) if cut else None
+        if not cut:
+            return hidden
+        arguments = self.surroundings(hidden, lengths)
         for index in range(cut):
-            hidden = self.run(index, hidden, mask)
+            hidden = self.run(index, hidden, arguments)
         return hidden
+
+    def finish(self, hidden: Tensor, lengths: Tensor | None, rows: Rows) -> Tensor:
+        """Return the logits from the activations after the last block, [R,T,d]; only with labels at home."""
+        self.layout.rows = rows
+        return self._finish(self.parts, hidden.to(self.dtype), lengths)
 
     def holds(self, name: str, cut: int) -> bool:
         """Whether a device cut at ``cut`` trains ``name`` itself."""
         block = self.block_of(name)
-        return block is not None and block < cut
+        return self.at_home if block is None else block < cut
 
 
 @dataclass(frozen=True)
@@ -157,18 +168,23 @@ class Arrival:
 
 
 class ServerSegment(Segment):
-    """Blocks from the lowest cut on, final norm and head."""
+    """Blocks from the lowest cut on; norm and head too, unless labels stay on the devices."""
 
-    def __init__(self, backbone: Backbone, cut: int, copies: int = 1, *, frozen_a: bool = False) -> None:
-        """Hold blocks ``cut``..L-1, norm and head with ``copies`` rows of adapters."""
+    def __init__(
+        self, backbone: Backbone, cut: int, copies: int = 1, *, frozen_a: bool = False, labels: str = "server"
+    ) -> None:
+        """Hold blocks ``cut``..L-1, and the head when labels come here, with ``copies`` rows of adapters."""
         family = backbone.family
-        names = [f"{family.base}.{name}" for name in family.back] + list(backbone.head.head)
-        super().__init__(backbone, names, range(cut, backbone.depth), copies, frozen_a)
-        self.finish: Finish = backbone.head.finish
+        names = [f"{family.base}.{name}" for name in family.both]
+        has_head = labels == "server"
+        held = range(cut, backbone.depth)
+        super().__init__(backbone, names + has_head * head_names(backbone), held, copies, frozen_a)
+        self.has_head = has_head
+        self._finish: Finish = backbone.head.finish
         self.depth = backbone.depth
 
     def forward(self, arrivals: Sequence[Arrival], lengths: Tensor | None) -> Tensor:
-        """Return the logits of all rows.
+        """Return the logits of all rows, or, without the head, their activations after the last block.
 
         Args:
             arrivals: in order of their cuts, all padded to the same T.
@@ -176,26 +192,34 @@ class ServerSegment(Segment):
         """
         pending = list(arrivals)
         hidden = pending[0].hidden.new_empty(0)
-        mask: Any = None
+        arguments: Arguments | None = None
         for index in range(pending[0].cut, self.depth + 1):
             if pending and pending[0].cut == index:
                 arrival = pending.pop(0)
                 entering = arrival.hidden.to(self.dtype)
                 hidden = torch.cat([hidden, entering]) if hidden.numel() else entering
                 self.layout.rows = arrival.rows
-                mask = self.mask(hidden, None if lengths is None else lengths[: len(hidden)])
+                arguments = None
             if index < self.depth:
-                hidden = self.run(index, hidden, mask)
-        return self.finish(self.parts, hidden, lengths)
+                if arguments is None:
+                    arguments = self.surroundings(hidden, None if lengths is None else lengths[: len(hidden)])
+                hidden = self.run(index, hidden, arguments)
+        return self._finish(self.parts, hidden, lengths) if self.has_head else hidden
 
     def holds(self, name: str, cut: int) -> bool:
         """Whether the server trains ``name`` for a device cut at ``cut``."""
         block = self.block_of(name)
-        return block is None or block >= cut
+        return self.has_head if block is None else block >= cut
 
 
 def split(
-    backbone: Backbone, model: PeftModel, cuts: Sequence[int], *, shared: bool = False, frozen_a: bool = False
+    backbone: Backbone,
+    model: PeftModel,
+    cuts: Sequence[int],
+    *,
+    shared: bool = False,
+    frozen_a: bool = False,
+    labels: str = "server",
 ) -> tuple[DeviceSegment, ServerSegment]:
     """Cut an adapted model for devices with the given cuts.
 
@@ -205,6 +229,7 @@ def split(
         cuts: blocks kept by each device, one entry a device.
         shared: one server copy for all devices (SFL-V2) instead of one each (SFL-V1).
         frozen_a: keep every A at its common start and train B only.
+        labels: where the head and the loss live: ``server``, or ``device`` (the U-shape).
 
     Raises:
         ModelError: a cut outside 0..L.
@@ -216,14 +241,27 @@ def split(
                 f"cut {cut} is out of range: model {backbone.name!r} has {backbone.depth} blocks, so model.cut must "
                 f"be between 0 (only the embedding on the device) and {backbone.depth} (every block)"
             )
-    device = DeviceSegment(backbone, max(cuts), len(cuts), frozen_a=frozen_a)
-    server = ServerSegment(backbone, min(cuts), 1 if shared else len(cuts), frozen_a=frozen_a)
+    device = DeviceSegment(backbone, max(cuts), len(cuts), frozen_a=frozen_a, labels=labels)
+    server = ServerSegment(backbone, min(cuts), 1 if shared else len(cuts), frozen_a=frozen_a, labels=labels)
     return device, server
+
+
+def head_names(backbone: Backbone) -> list[str]:
+    """Return the full names of what runs after the last block."""
+    family = backbone.family
+    return [f"{family.base}.{name}" for name in family.back] + list(backbone.head.head)
 
 
 def valid_tokens(lengths: Tensor, width: int) -> Tensor:
     """Return the [R,T] 0/1 mask of valid tokens of right-padded rows."""
     return (torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]).long()
+
+
+def _piece(model: nn.Module, name: str) -> nn.Module | None:
+    """Return the named part of a model, or None where this model was built without it."""
+    parent, _, last = name.rpartition(".")
+    piece: nn.Module | None = getattr(model.get_submodule(parent), last)
+    return piece
 
 
 def _shared(model: nn.Module) -> dict[int, Any]:

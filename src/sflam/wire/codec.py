@@ -20,7 +20,7 @@ from sflam.payload import BODY_LIMIT, COUNT_LIMIT, HEADER_BYTES, IDENTITY, MAX_B
 from sflam.quant import grid
 from sflam.quant.quantizer import Packed
 from sflam.quant.settings import SCHEMES
-from sflam.wire.messages import AdapterFrame, GradientFrame, Message, StepFrame
+from sflam.wire.messages import AdapterFrame, GradientFrame, Message, StepFrame, TokenFrame
 
 Array = npt.NDArray[Any]
 Body = bytes | bytearray | memoryview
@@ -36,6 +36,7 @@ PREFIX = (HEADER_BYTES - 8).to_bytes(8, "little")
 KINDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
     "step": (("round", "step", "device", "rows"), {"lengths": ("I32",), "labels": ("I32",)}),
     "gradient": (("round", "step", "device"), {}),
+    "tokens": (("round", "step", "device"), {}),
     "adapter": (("round", "device", "samples"), {"values": ("F32", "F64")}),
 }
 TOKENS = {"scheme", "bits", "tokens", "dim"}
@@ -55,6 +56,8 @@ def encode(message: Message) -> bytes:
             arrays = {"lengths": message.lengths, "labels": message.labels}
         case GradientFrame():
             kind, packed, arrays = "gradient", message.gradient, {}
+        case TokenFrame():
+            kind, packed, arrays = "tokens", message.tokens, {}
         case AdapterFrame():
             kind, arrays = "adapter", {"values": message.values}
     metadata = {"kind": kind} | {key: str(int(getattr(message, key))) for key in KINDS[kind][0]}
@@ -81,7 +84,7 @@ def decode(body: Body) -> Message:
     if kind not in KINDS:
         raise WireError(unknown("message kind", kind[:40], KINDS))
     numbers, vectors = KINDS[kind]
-    tokens = kind == "step" or (kind == "gradient" and "scheme" in metadata)
+    tokens = kind in ("step", "tokens") or (kind == "gradient" and "scheme" in metadata)
     fields = {"kind", *numbers} | ({"loss"} if kind == "gradient" else set()) | (TOKENS if tokens else set())
     if metadata.keys() != fields:
         raise WireError(f"the {kind} message must have the fields {', '.join(sorted(fields))} and no other")
@@ -98,6 +101,9 @@ def decode(body: Body) -> Message:
         )
     if kind == "gradient":
         return GradientFrame(**counts, loss=_loss(metadata), gradient=packed)
+    if kind == "tokens":
+        assert packed is not None
+        return TokenFrame(**counts, tokens=packed)
     if "values" not in arrays:
         raise WireError("an adapter message without the tensor 'values'; send one vector")
     return AdapterFrame(**counts, values=arrays["values"])

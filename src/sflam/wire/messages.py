@@ -98,6 +98,32 @@ class GradientFrame:
 
 
 @dataclass(frozen=True, eq=False)
+class TokenFrame:
+    """Either way, with labels on the device: tokens of a step that a StepFrame has announced, in its order.
+
+    Down come the activations after the server's last block, up goes the gradient the device's loss has for them.
+
+    Attributes:
+        round: round number of the step.
+        step: number of the step within the round.
+        device: index of the device.
+        tokens: activations or gradient.
+
+    Raises:
+        WireError: a number out of range.
+    """
+
+    round: int
+    step: int
+    device: int
+    tokens: Packed
+
+    def __post_init__(self) -> None:
+        _check_counts(round=self.round, step=self.step, device=self.device)
+        _check_packed(self.tokens)
+
+
+@dataclass(frozen=True, eq=False)
 class AdapterFrame:
     """Either way, once a round: the trainable weights of the device half.
 
@@ -123,7 +149,7 @@ class AdapterFrame:
             raise WireError("adapter values hold NaN or inf; they would spoil every device's average")
 
 
-Message = StepFrame | GradientFrame | AdapterFrame
+Message = StepFrame | GradientFrame | TokenFrame | AdapterFrame
 
 
 def _check_counts(**counts: int) -> None:

@@ -1,0 +1,83 @@
+"""Labels at home, the U-shape: head and loss stay on the device, two exchanges a step.
+
+    for every local step, all devices at once:
+       a. device:  forward to the cut, quantize the activations, send them without labels
+       b. server:  dequantize; forward to the last block; quantize what comes out, send it back
+       c. device:  dequantize; head, loss, backward through the head; quantize the gradient, send it
+       d. server:  dequantize; backward; update this device's own copy of the adapters; send the gradient at the cut
+       e. device:  dequantize; backward to the first block; update its adapters and its head
+
+The server never sees a label, a logit or a loss. The rest of the round is that of :mod:`sflam.learn.round`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from sflam.learn.crossing import DOWN, HEAD_DOWN, HEAD_UP, UP, Crossing, Position
+from sflam.learn.device import Devices
+from sflam.learn.examples import Minibatch
+from sflam.learn.fleet import Steps
+from sflam.learn.round import SERVER
+from sflam.learn.trunk import Trunk
+from sflam.seeds import derive
+
+
+def local_steps_at_home(
+    number: int,
+    batches: Mapping[int, Sequence[Callable[[], Minibatch]]],
+    devices: Devices,
+    trunk: Trunk,
+    crossing: Crossing,
+) -> Steps:
+    """Run the local steps of one round; see :func:`sflam.learn.round.local_steps`."""
+    done = Steps(samples=dict.fromkeys(batches, 0))
+    where = next(devices.segment.parameters()).device
+    for step in range(max(map(len, batches.values()), default=0)):
+        now = {d: own[step]() for d, own in batches.items() if step < len(own)}
+        at = {d: Position(number, step, d) for d in now}
+        seeds = {d: derive(crossing.seed, "dropout", number, step, d) for d in now}
+        up: list[bytes] = []
+        down: list[bytes] = []
+
+        hidden = devices.forward(now, seeds)  # a
+        sent = {d: crossing.send_step(at[d], hidden[d], now[d].lengths, None) for d in now}
+        frames = {d: crossing.receive_step(sent[d], devices.cuts[d], where) for d in now}
+        up += sent.values()
+
+        losses: dict[int, float] = {}
+        gradients = {}
+        # A server that updates one device after another answers one before it hears the next.
+        for group in [[d] for d in now] if trunk.one_by_one else [list(now)]:
+            seed = derive(crossing.seed, "dropout", number, step, SERVER)
+            last = trunk.forward([frames[d] for d in group], seed)  # b
+            sent = {d: crossing.send_tokens(at[d], HEAD_DOWN, last[d], now[d].lengths) for d in group}
+            down += sent.values()
+
+            seen = {d: crossing.receive_tokens(sent[d], len(now[d]), now[d].lengths, where) for d in group}
+            own = {d: now[d] for d in group}
+            heads = devices.finish(trunk.task, own, seen, {d: derive(seeds[d], "head") for d in group})  # c
+            sent = {d: crossing.send_tokens(at[d], HEAD_UP, heads[d][1], now[d].lengths) for d in group}
+            up += sent.values()
+
+            wanted = {d: crossing.receive_tokens(sent[d], len(now[d]), now[d].lengths, where) for d in group}
+            for d, gradient in trunk.backward(wanted).items():  # d
+                losses[d] = heads[d][0]
+                done.code_bytes += crossing.code_bytes(last[d], now[d].lengths, HEAD_DOWN)
+                done.code_bytes += crossing.code_bytes(last[d], now[d].lengths, HEAD_UP)
+                if gradient is not None:
+                    body = crossing.send_tokens(at[d], DOWN, gradient, now[d].lengths)
+                    gradients[d] = crossing.receive_tokens(body, len(now[d]), now[d].lengths, where)
+                    done.code_bytes += crossing.code_bytes(gradient, now[d].lengths, DOWN)
+                    down.append(body)
+
+        devices.backward(gradients)  # e
+
+        for d, loss in losses.items():
+            done.losses += loss * len(now[d])
+            done.samples[d] += len(now[d])
+            done.code_bytes += crossing.code_bytes(hidden[d], now[d].lengths, UP)
+        done.device_steps += len(now)
+        done.bytes_up += sum(map(len, up))
+        done.bytes_down += sum(map(len, down))
+    return done

@@ -6,6 +6,7 @@ import difflib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -13,6 +14,7 @@ from peft import PeftModel
 from sflam.config import Job
 from sflam.data.dataset import Dataset, Splits
 from sflam.data.images import PREPROCESSOR, ImageSpec
+from sflam.data.intake import Intake
 from sflam.data.partition import partition
 from sflam.data.sources import load as load_data
 from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
@@ -24,7 +26,8 @@ from sflam.learn.local import LocalFleet
 from sflam.learn.methods import METHODS
 from sflam.model.adapters import State, attach, load_state, state_of
 from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
-from sflam.model.families import IMAGE, SEQUENCE, family_of
+from sflam.model.families import CAUSAL, IMAGE, SEQUENCE, family_of
+from sflam.model.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def assemble(job: Job) -> Assembly:
     device = torch_device(job.learn.device)  # refused before anything is loaded
     if job.learn.canonical:
         torch.set_num_threads(1)
-    splits = load_data(job.data, job.seed)
+    splits = load_data(job.data, job.seed, intake_of(job))
     parts = partition(job.data, splits.train.labels, job.fleet.devices, job.seed)
     backbone = backbone_of(job, splits.train, len(splits.train.classes))
     model = attach(backbone, job.model, seed=job.seed)
@@ -97,7 +100,9 @@ def assemble(job: Job) -> Assembly:
 def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> Backbone:
     """Load the job's model, or the one merged into ``folder``, with a head of ``classes`` outputs for ``dataset``."""
     name = folder or job.model.name
-    task = IMAGE if dataset.kind == "image" else SEQUENCE
+    # By the job, not the dataset: what a classifier predicts may lack labels too.
+    texts = SEQUENCE if job.data.label else CAUSAL
+    task = IMAGE if dataset.kind == "image" else texts
     backbone = open_model(
         name, task=task, classes=classes, dtype=job.model.dtype, seed=job.seed, data=dataset.name
     )
@@ -132,6 +137,12 @@ def open_model(
         raise ModelError(f"{unknown('model', name, BUNDLED)}; give that, a local folder, or a hub name")
     try:
         family = family_of(read_config(name).model_type)
+        if data and task == CAUSAL and CAUSAL not in family.tasks:
+            raise DataError(
+                f"data {data!r} is read without labels (data.label is empty), which is for language models, but model "
+                f"{name!r} ({family.name}) can only do {', '.join(sorted(family.tasks))}; name the labels, or choose a "
+                "decoder as model.name"
+            )
         if data and task not in family.tasks:
             raise DataError(
                 f"data {data!r} is for {task}, but model {name!r} ({family.name}) can only do "
@@ -148,12 +159,43 @@ def open_model(
         ) from error
 
 
-def examples_of(dataset: Dataset, backbone: Backbone, name: str = "") -> Examples:
+def intake_of(job: Job) -> Intake:
+    """Return how the job's model wants raw texts and images; nothing of the model is loaded before it is asked."""
+    name, tokenizer = job.model.name, Tokenizer(job.model.name)
+
+    def encode(texts: list[str], limit: int) -> list[list[int]]:
+        _expect_reader(name, "text")
+        return tokenizer.encode(texts, limit)
+
+    def longest() -> int:
+        _expect_reader(name, "text")
+        return tokenizer.longest()
+
+    def image() -> ImageSpec:
+        return ImageSpec.from_folder(Path(locate(name)), _expect_reader(name, "image").to_dict())
+
+    return Intake(encode=encode, longest=longest, image=image)
+
+
+def _expect_reader(name: str, kind: str) -> Any:
+    """Return the config of a model that reads data of ``kind``; raises DataError for any other."""
+    config = read_config(name)
+    family = family_of(config.model_type)
+    reads = "image" if IMAGE in family.tasks else "text"
+    if reads != kind:
+        raise DataError(
+            f"the data holds {kind}s, but model {name!r} ({family.name}) reads {reads}s; choose other data, or another "
+            "model.name"
+        )
+    return config
+
+
+def examples_of(dataset: Dataset, backbone: Backbone, name: str = "", *, buckets: bool = False) -> Examples:
     """Bind a dataset to a model, with the preprocessing that the folder of the model ``name`` (its own) describes."""
     spec = None
     if dataset.kind == "image":
         spec = ImageSpec.from_folder(Path(locate(name or backbone.name)), backbone.model.config.to_dict())
-    return Examples(dataset, backbone, spec)
+    return Examples(dataset, backbone, spec, buckets=buckets)
 
 
 def save_merged(assembly: Assembly, folder: Path) -> None:

@@ -72,6 +72,7 @@ def test_texts_are_learnt_and_predicted(shelf: Path, tmp_path: Path) -> None:
     )
     result = sflam.train(job, tmp_path / "run", merge=True)
     assert result.classes == ("negative", "positive") and result.accuracy > 0.9
+    assert result.perplexity is None
     found = sflam.predict(tmp_path / "run", shelf / "reviews.csv")
     assert len(found.predicted) == 60 and found.accuracy is not None and found.accuracy > 0.9
     (tmp_path / "new.jsonl").write_text(json.dumps({"text": "a very bad plot"}) + "\n")
@@ -119,3 +120,73 @@ def test_fewer_tokens_than_the_marks_take(shelf: Path, tmp_path: Path) -> None:
     run = sflam.start(job, tmp_path / "run")
     assert run.assembly.splits.train.inputs.shape[1] == 2
     assert any("60 of 60 texts were cut to 2 tokens" in note for note in run.assembly.notes)
+
+
+def test_texts_alone_train_a_language_model(shelf: Path, cli: Cli, tmp_path: Path) -> None:
+    settings = [
+        *SHORT,
+        f"model.name={shelf / 'gpt2-lm'}",
+        f"data.name={shelf / 'reviews.csv'}",
+        "data.label=",
+        "data.buckets=true",
+        "learn.lr=0.01",
+        "learn.local_steps=4",
+    ]
+    said = cli("train", *sets(*settings), "--out", tmp_path / "run", "--merge", "--json")
+    assert said.code == 0, said.err
+    result = json.loads(said.out[-1])
+    assert result["classes"] == [] and result["perplexity"] == pytest.approx(np.exp(result["loss"]))
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["perplexity"] == result["perplexity"]
+    assert 1 < result["perplexity"] < 60 and 0 <= result["accuracy"] <= 1
+    assert any(f"perplexity {result['perplexity']:.4g} after 2 rounds" in line for line in said.err)
+    assert (
+        "note: without labels, data.partition = dirichlet shares texts out by length, in 10 groups"
+        in said.err
+    )
+    card = (tmp_path / "run" / "adapter" / "README.md").read_text()
+    assert "GPT2LMHeadModel.from_pretrained" in card and "num_labels" not in card
+    assert (tmp_path / "run" / "model" / "tokenizer.json").is_file()
+    assert_refused(
+        cli("predict", tmp_path / "run"), "trained a language model, which predicts tokens, not labels"
+    )
+
+
+def test_the_perplexity_is_that_of_plain_transformers(shelf: Path, tmp_path: Path) -> None:
+    import transformers
+
+    run = sflam.start(job_of(shelf, "gpt2-lm", "data.label=", "learn.rounds=1"), tmp_path / "run")
+    for _ in run.rounds():
+        pass
+    result = run.finish(merge=True)
+    model = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "run" / "model").eval()
+    total = count = 0.0
+    test = run.assembly.splits.test
+    assert test.lengths is not None
+    for row, length in zip(test.inputs, test.lengths, strict=True):  # one by one: no padding to get wrong
+        ids = torch.from_numpy(row[:length])[None]
+        with torch.no_grad():
+            total += float(model(input_ids=ids, labels=ids).loss) * (length - 1)
+        count += length - 1
+    assert result.perplexity == pytest.approx(np.exp(total / count), rel=1e-4)
+
+
+def test_texts_alone_need_a_language_model(shelf: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"read without labels .* but model .*bert' \(bert\) can only do sequence"
+    ):
+        sflam.start(job_of(shelf, "bert", "data.label="), tmp_path / "run")
+    (tmp_path / "short.csv").write_text("text\n" + "good\n" * 20)
+    with pytest.raises(DataError, match=r"20 rows of data 'short' hold a single token .*remove such rows"):
+        sflam.start(
+            job_of(shelf, "gpt2-lm", "data.label=", f"data.name={tmp_path / 'short.csv'}"), tmp_path / "run"
+        )
+
+
+@pytest.mark.parametrize("method", ["sflam", "central"])
+def test_buckets_reach_the_steps(shelf: Path, tmp_path: Path, method: str) -> None:
+    settings = ("data.partition=iid", f"learn.method={method}", "learn.rounds=1", "learn.local_steps=0")
+    runs = [
+        sflam.train(job_of(shelf, "bert", *settings, f"data.buckets={on}"), tmp_path / f"{on}")
+        for on in ("true", "false")
+    ]
+    assert runs[0].samples == runs[1].samples == 48 and runs[0].loss != runs[1].loss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sflam.config import Job
 from sflam.data.dataset import Dataset, Splits
 from sflam.data.images import PREPROCESSOR, ImageSpec
 from sflam.data.intake import Intake
-from sflam.data.partition import partition
+from sflam.data.partition import QUANTILES, length_groups, partition
 from sflam.data.sources import load as load_data
 from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
 from sflam.learn.central import Central
@@ -68,11 +69,18 @@ def assemble(job: Job) -> Assembly:
     if job.learn.canonical:
         torch.set_num_threads(1)
     splits = load_data(job.data, job.seed, intake_of(job))
-    parts = partition(job.data, splits.train.labels, job.fleet.devices, job.seed)
+    notes = [*splits.notes]
+    groups = splits.train.labels
+    if not splits.train.classes and splits.train.lengths is not None and job.data.partition != "iid":
+        groups = length_groups(splits.train.lengths)
+        notes.append(
+            f"without labels, data.partition = {job.data.partition} shares texts out by length, in {QUANTILES} groups"
+        )
+    parts = partition(job.data, groups, job.fleet.devices, job.seed)
     backbone = backbone_of(job, splits.train, len(splits.train.classes))
     model = attach(backbone, job.model, seed=job.seed)
     state = state_of(model)
-    examples = examples_of(splits.train, backbone)
+    examples = examples_of(splits.train, backbone, buckets=job.data.buckets)
     fleet: Fleet
     if METHODS[job.learn.method].split:
         fleet = LocalFleet(
@@ -89,7 +97,6 @@ def assemble(job: Job) -> Assembly:
         )
     else:
         fleet = Central(model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed)
-    notes = [*splits.notes]
     if job.model.dtype == "bfloat16" and device.type == "cpu":
         notes.append('bfloat16 is often far slower than float32 on a CPU; model.dtype = "float32" is safe')
     if backbone.fresh:
@@ -206,6 +213,9 @@ def save_merged(assembly: Assembly, folder: Path) -> None:
     pixels = Path(locate(assembly.backbone.name)) / PREPROCESSOR
     if pixels.is_file():  # whoever loads the merged model must feed it the same pixels
         shutil.copyfile(pixels, folder / PREPROCESSOR)
+    if assembly.splits.train.kind == "text":
+        with suppress(DataError), quiet():  # token ids from an .npz need no tokenizer
+            Tokenizer(assembly.backbone.name).loaded.save_pretrained(str(folder))
 
 
 def torch_device(name: str) -> torch.device:

@@ -175,10 +175,22 @@ def test_texts_alone_need_a_language_model(shelf: Path, tmp_path: Path) -> None:
         DataError, match=r"read without labels .* but model .*bert' \(bert\) can only do sequence"
     ):
         sflam.start(job_of(shelf, "bert", "data.label="), tmp_path / "run")
-    (tmp_path / "short.csv").write_text("text\n" + "good\n" * 20)
-    with pytest.raises(DataError, match=r"20 rows of data 'short' hold a single token .*remove such rows"):
+
+
+def test_texts_of_a_single_token_teach_nothing(shelf: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short.csv"
+    settings = ("data.label=", f"data.name={short}")
+    short.write_text("text\n" + "good\n" * 20)
+    with pytest.raises(DataError, match=r"short\.csv: holds no text of two tokens or more"):
+        sflam.start(job_of(shelf, "gpt2-lm", *settings), tmp_path / "run")
+    short.write_text("text\n" + "good\na good film\n" * 20)
+    run = sflam.start(job_of(shelf, "gpt2-lm", *settings), tmp_path / "run")
+    assert len(run.assembly.splits.train) == 16
+    assert "20 texts of short are a single token and were left out" in run.assembly.notes
+    np.savez(tmp_path / "ids.npz", input_ids=np.ones((20, 4), np.int64), lengths=np.arange(20) % 4 + 1)
+    with pytest.raises(DataError, match=r"rows of data 'ids' hold a single token, .*remove such rows"):
         sflam.start(
-            job_of(shelf, "gpt2-lm", "data.label=", f"data.name={tmp_path / 'short.csv'}"), tmp_path / "run"
+            job_of(shelf, "gpt2-lm", "data.label=", f"data.name={tmp_path / 'ids.npz'}"), tmp_path / "other"
         )
 
 

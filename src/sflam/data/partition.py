@@ -113,8 +113,8 @@ def shards(labels: Labels, devices: int, each: int, rng: np.random.Generator, mi
     _check(len(labels), devices, minimum)
     if each < 1 or devices * each > len(labels):
         raise DataError(
-            f"{devices} devices with {each} shards each need {devices * each} shards of {len(labels)} training samples; "
-            f"set data.shards to at least 1 and at most {len(labels) // devices}"
+            f"{devices} devices with {each} shards each need {devices * each} shards of {len(labels)} training "
+            f"samples; set data.shards to at least 1 and at most {len(labels) // devices}"
         )
     shuffled = rng.permutation(len(labels))
     pieces = np.array_split(shuffled[np.argsort(labels[shuffled], kind="stable")], devices * each)

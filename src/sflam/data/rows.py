@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sflam.data.columns import Columns, choose
+from sflam.data.dataset import Dataset
 from sflam.data.decode import SUFFIXES
 from sflam.data.raw import Raw
 from sflam.data.settings import DataSettings
@@ -74,10 +76,19 @@ def without_blank_texts(raw: Raw, notes: list[str]) -> Raw:
     if len(kept) == len(raw.inputs):
         return raw
     notes.append(f"{len(raw.inputs) - len(kept)} blank texts of {raw.name} were left out")
-    ends = np.cumsum(list(raw.sizes.values()))
-    counts = np.bincount(np.searchsorted(ends, kept, side="right"), minlength=len(ends))
-    sizes = {split: int(count) for split, count in zip(raw.sizes, counts, strict=True)}
-    return replace(raw, inputs=[raw.inputs[index] for index in kept], sizes=sizes)
+    return replace(raw, inputs=[raw.inputs[index] for index in kept], sizes=_sizes(raw.sizes, kept))
+
+
+def without_single_tokens(
+    texts: Dataset, sizes: Mapping[str, int], notes: list[str]
+) -> tuple[Dataset, dict[str, int]]:
+    """Return texts of two tokens or more, and split -> its texts: a single one has no next token to learn from."""
+    assert texts.lengths is not None
+    kept = np.flatnonzero(texts.lengths > 1)
+    if len(kept) == len(texts):
+        return texts, dict(sizes)
+    notes.append(f"{len(texts) - len(kept)} texts of {texts.name} are a single token and were left out")
+    return texts.take(kept), _sizes(sizes, kept)
 
 
 def paths_as_images(raw: Raw, folder: Path, notes: list[str]) -> Raw:
@@ -89,6 +100,13 @@ def paths_as_images(raw: Raw, folder: Path, notes: list[str]) -> Raw:
         return raw
     notes.append(f"column {raw.column!r} of {raw.name} names image files")
     return replace(raw, kind="image", inputs=[{"path": str(folder / text)} for text in texts])
+
+
+def _sizes(sizes: Mapping[str, int], kept: Sequence[int] | NDArray[np.int64]) -> dict[str, int]:
+    """Return split -> its samples among those at ``kept``, in order."""
+    ends = np.cumsum(list(sizes.values()))
+    counts = np.bincount(np.searchsorted(ends, kept, side="right"), minlength=len(ends))
+    return {split: int(count) for split, count in zip(sizes, counts, strict=True)}
 
 
 def _splits(tables: Mapping[str, Table], columns: Columns, name: str, notes: list[str]) -> dict[str, Table]:

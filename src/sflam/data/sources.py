@@ -16,7 +16,7 @@ from sflam.data.holdout import stratified
 from sflam.data.intake import Intake
 from sflam.data.local import read_npz
 from sflam.data.raw import Raw, dataset_of
-from sflam.data.rows import of_tables, paths_as_images, without_blank_texts
+from sflam.data.rows import of_tables, paths_as_images, without_blank_texts, without_single_tokens
 from sflam.data.settings import DataSettings
 from sflam.data.tables import READERS, files_of, read_files, read_hub
 from sflam.errors import DataError, unknown
@@ -134,6 +134,11 @@ def _read(
     whole = dataset_of(raw, intake, max_tokens=settings.max_tokens, every=labelled, notes=notes)
     if labelled and len(whole.classes) == 1:
         raise DataError(f"{raw.where}: all labels are {whole.classes[0]!r}; at least two classes are needed")
+    if labelled and raw.labels is None:
+        whole, sizes = without_single_tokens(whole, raw.sizes, notes)
+        if not all(sizes.values()):
+            raise DataError(f"{raw.where}: holds no text of two tokens or more; a language model needs them")
+        return whole, sizes
     return whole, dict(raw.sizes)
 
 

@@ -137,8 +137,8 @@ def _expect_pairs(dataset: Dataset) -> None:
     short = np.flatnonzero(dataset.lengths < 2)
     if len(short):
         raise DataError(
-            f"{len(short)} rows of data {dataset.name!r} hold a single token (the first is row {short[0]}), but a "
-            "language model predicts each token from those before it; remove such rows"
+            f"{len(short)} rows of data {dataset.name!r} hold a single token, but a language model predicts each token "
+            "from those before it; remove such rows"
         )
 
 

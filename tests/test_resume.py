@@ -105,10 +105,15 @@ def dies(arguments: Sequence[object], after: str, seconds: float) -> bool:
     """Run a real command line and kill it some time after it said a line; return whether it was still alive."""
     said = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "cwd": ROOT, "text": True}
     with subprocess.Popen(command(*arguments), **said) as process:  # type: ignore[call-overload]
-        any(line.startswith(after) for line in process.stderr)
+        heard = []
+        for line in process.stderr:
+            heard.append(line)
+            if line.startswith(after):
+                break
         time.sleep(seconds)
         process.kill()
-    return bool(process.returncode == -signal.SIGKILL)
+    assert process.returncode in (0, -signal.SIGKILL), heard
+    return bool(process.returncode)
 
 
 @pytest.mark.slow

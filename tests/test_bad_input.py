@@ -139,6 +139,15 @@ def test_a_read_only_parent(cli: Cli, small: tuple[str, ...], tmp_path: Path) ->
     assert_refused(said, r"run folder .* cannot be written \(Permission denied\); choose another with --out")
 
 
+def test_a_gpu_that_is_not_there(
+    cli: Cli, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = cli("train", *sets(*small, "learn.device=cuda"), "--out", tmp_path / "run")
+    assert_refused(said, 'learn.device is "cuda" but torch finds no CUDA device; use "auto" or "cpu"')
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_default_folder_cannot_be_made(
     cli: Cli, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,31 @@ def test_streams_are_apart(small: tuple[str, ...], tmp_path: Path, setting: str)
         }
 
     assert drawn("changed", setting) == drawn("plain")
+
+
+def test_a_model_from_the_hub_is_fed_its_own_pixels(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's cache is laid out by hand; nothing is fetched."""
+    snapshot = tmp_path / "hub" / "models--someone--vit" / "snapshots" / ("0" * 40)
+    shutil.copytree(room / "vit", snapshot)
+    (snapshot / "preprocessor_config.json").write_text('{"image_mean": [0.25], "image_std": [0.125]}')
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    job = config.load(None, [*SHORT, "model.name=someone/vit", f"data.name={room}/digits.npz"])
+    run = sflam.start(job, tmp_path / "run")
+    fleet: Any = run.assembly.fleet
+    assert (fleet.examples.spec.mean, fleet.examples.spec.std) == ((0.25,), (0.125,))
+    assert not any("preprocessor" in note for note in run.assembly.notes)
+    next(run.rounds())
+    run.finish(merge=True)
+    assert "[0.25]" in (tmp_path / "run" / "model" / "preprocessor_config.json").read_text()
+
+
+def test_pixels_that_are_not_described_are_told(small: tuple[str, ...], tmp_path: Path) -> None:
+    run = sflam.start(config.load(None, small), tmp_path / "run")
+    assert any("has no preprocessor_config.json: pixels get mean" in note for note in run.assembly.notes)
 
 
 def test_runs_started_at_once_get_a_folder_each(

@@ -194,6 +194,21 @@ def test_bytes_and_parameters_are_those_of_the_arithmetic(digits_run: tuple[sfla
     assert result.device_parameters == embedding + frozen + block
 
 
+def test_bytes_of_labels_at_home(tmp_path: Path) -> None:
+    result = sflam.train(
+        config.load(None, [*DIGITS, "learn.rounds=1", "model.labels=device"]), tmp_path / "run"
+    )
+    exchanges, rows, tokens, dim = 3 * 2, 16, 17, 96
+    coarse, fine = (512 + rows * tokens * (dim * bits // 8 + 4) for bits in (4, 8))
+    # Up: activations, and the gradient of what came back; down: the last activations, and the gradient at the cut.
+    # Neither holds a label, and the devices' bodies hold the head too.
+    adapters = 3 * payload.adapter_body_bytes(8 * (4 * (96 + 96) + (96 + 192) + (192 + 96)) + 96 * 10 + 10)
+    assert result.bytes_up == exchanges * 2 * fine + adapters
+    assert result.bytes_down == exchanges * 2 * coarse + adapters
+    card = (tmp_path / "run" / "adapter" / "README.md").read_text()
+    assert "Samples and labels stayed on the devices" in card
+
+
 def weights(folder: Path) -> bytes:
     return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
 
@@ -252,6 +267,7 @@ def test_runs_started_at_once_get_a_folder_each(
         ["fleet.cuts=[0,1,3]", "model.dropout=0.1"],
         ["model.dtype=float64", "learn.local_steps=0", "learn.optimizer=sgd"],
         ["model.dtype=bfloat16"],
+        ["model.labels=device", "fleet.cuts=[0,1,3]"],
     ],
     ids=lambda settings: " ".join(settings),
 )

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sflam.learn.examples import Minibatch, join_lengths, padded_labels, padded_tokens, stack_batches
-from sflam.learn.optimizers import optimizer, optimizer_state, restore_optimizer
+from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
 from sflam.learn.settings import LearnSettings
 from sflam.model.lora import Rows
@@ -35,7 +34,7 @@ class Pass:
     hidden: Tensor
 
 
-class Devices:
+class Devices(Side):
     """The device segments of a fleet in one process, their optimiser, and one step of any of them.
 
     Args:
@@ -45,11 +44,10 @@ class Devices:
     """
 
     def __init__(self, segment: DeviceSegment, cuts: Sequence[int], settings: LearnSettings) -> None:
+        super().__init__(settings, segment.stack.rows)
         self.segment = segment.train()
         self.cuts = tuple(cuts)
-        self.settings = settings
         self.random = draws_dropout(segment)
-        self.optimizer = optimizer(settings, segment.stack.rows)
         self._waiting: list[Pass] = []
         self._finished: list[int] = []
 
@@ -130,19 +128,6 @@ class Devices:
         stack.hand_out(sorted(moved), self.settings.clip)
         self._waiting, self._finished = [], []
         self.optimizer.step()
-
-    def open(self) -> None:
-        """Begin a round."""
-        if self.settings.state == "reset":
-            self.optimizer.state.clear()
-
-    def state(self) -> dict[str, Any]:
-        """Return what must survive a crash between rounds."""
-        return optimizer_state(self.optimizer)
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Put back what :meth:`state` returned."""
-        restore_optimizer(self.optimizer, state)
 
 
 def _width(batch: Minibatch, rows: Tensor) -> int:

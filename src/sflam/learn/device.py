@@ -49,7 +49,6 @@ class Devices(Side):
         self.cuts = tuple(cuts)
         self.random = draws_dropout(segment)
         self._waiting: list[Pass] = []
-        self._finished: list[int] = []
 
     def forward(self, batches: Mapping[int, Minibatch], seeds: Mapping[int, int]) -> dict[int, Tensor]:
         """Return every device's activations at its cut, device -> [B,T,d], detached.
@@ -64,8 +63,9 @@ class Devices(Side):
         for device in sorted(batches):
             key = (self.cuts[device], device) if self.random else (self.cuts[device],)
             groups.setdefault(key, []).append(device)
-        self.segment.stack.clear()
-        self._waiting, self._finished = [], []
+        self._waiting = []
+        # Below cut 0 nothing is trained, but for a head that stays at home.
+        self.segment.stack.begin([d for d in sorted(batches) if self.cuts[d] or self.segment.at_home])
         out: dict[int, Tensor] = {}
         for (cut, *_), members in groups.items():
             one = stack_batches([batches[device] for device in members])
@@ -115,7 +115,6 @@ class Devices(Side):
                 members, losses.tolist(), torch.split(gradient, counts), widths, strict=True
             ):
                 out[device] = loss, own[:, :width]
-        self._finished += devices
         return out
 
     def backward(self, gradients: Mapping[int, Tensor]) -> None:
@@ -124,9 +123,8 @@ class Devices(Side):
         for one in self._waiting:
             parts = [padded_tokens(gradients[device], one.hidden.shape[1]) for device in one.devices]
             stack.backward(one.hidden, torch.cat(parts).to(one.hidden.dtype))
-        moved = {device for one in self._waiting for device in one.devices} | set(self._finished)
-        stack.hand_out(sorted(moved), self.settings.clip)
-        self._waiting, self._finished = [], []
+        stack.hand_out(self.settings.clip)
+        self._waiting = []
         self.optimizer.step()
 
 

@@ -144,10 +144,10 @@ class Trunk(Side):
     def _learn(self, held: _Held, output: Tensor, grad: Tensor | None = None) -> dict[int, Tensor | None]:
         """Run one backward and one optimiser step; return each device's gradient, where one is wanted."""
         stack = self.segment.stack
-        stack.clear()
+        stack.begin(sorted({self.copy_of(frame.device) for frame in held.frames}))
         wanted = [leaf for leaf in held.leaves if leaf.requires_grad]
         found = iter(stack.backward(output, grad, wanted))
-        stack.hand_out(sorted({self.copy_of(frame.device) for frame in held.frames}), self.settings.clip)
+        stack.hand_out(self.settings.clip)
         self.optimizer.step()
         pairs = zip(held.frames, held.leaves, strict=True)
         return {frame.device: next(found) if leaf.requires_grad else None for frame, leaf in pairs}

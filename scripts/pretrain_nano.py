@@ -25,7 +25,7 @@ import torch
 from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
-from rich.progress import Progress, TimeRemainingColumn
+from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional
 from transformers import ViTConfig, ViTForImageClassification
@@ -81,7 +81,7 @@ def draw(character: str, font: ImageFont.FreeTypeFont) -> NDArray[np.uint8] | No
     canvas = Image.new("L", (CANVAS, CANVAS))
     glyph = glyph.resize((width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
     canvas.paste(glyph, ((CANVAS - width) // 2, (CANVAS - height) // 2))
-    return np.asarray(canvas.filter(ImageFilter.GaussianBlur(1.0)))  # soft edges: see count_ink
+    return np.asarray(canvas.filter(ImageFilter.GaussianBlur(1.0)))  # soft edges rank pixels for count_ink
 
 
 def glyphs() -> tuple[Tensor, Tensor, list[str]]:
@@ -167,7 +167,11 @@ def crop(canvas: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def count_ink(bitmap: Tensor, share: Tensor, rng: torch.Generator) -> Tensor:
-    """Return uint8 [B, 8, 8, 1]: the darkest ``share`` [B] of each bitmap is ink, counted in 4 x 4 blocks."""
+    """Return uint8 [B, 8, 8, 1]: the brightest ``share`` [B] of each bitmap is ink, counted in 4 x 4 blocks.
+
+    The soft edges of the drawings rank the pixels from the middle of a stroke outwards, so a larger share is
+    a broader pen, whatever the weight of the font.
+    """
     values = bitmap[:, 0].flatten(1)
     values = values + 0.02 * torch.randn(values.shape, generator=rng)  # frayed edges; breaks ties
     rank = (share.clamp(0.12, 0.5) * values.shape[1]).long()
@@ -178,7 +182,7 @@ def count_ink(bitmap: Tensor, share: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def new_model(classes: int) -> ViTForImageClassification:
-    """Return the nano ViT with random weights: 17 tokens of 96, six blocks, about 460 thousand parameters."""
+    """Return the nano ViT with random weights: 17 tokens of 96, six blocks, 452 thousand parameters and a head."""
     config = ViTConfig(
         image_size=SPEC.size,
         patch_size=4,
@@ -209,7 +213,7 @@ def train(steps: int, batch: int, lr: float, seed: int) -> ViTForImageClassifica
         lambda step: min(1.0, (step + 1) / warmup) * (0.51 + 0.49 * math.cos(math.pi * step / steps)),
     )
     loss_mean, right_mean = 0.0, 0.0
-    with Progress(*Progress.get_default_columns(), TimeRemainingColumn()) as progress:
+    with Progress() as progress:
         task = progress.add_task("pretraining", total=steps)
         for step in range(steps):
             picked = torch.randint(len(images), (batch,), generator=rng)

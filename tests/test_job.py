@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,21 @@ def test_bytes_and_parameters_are_those_of_the_arithmetic(digits_run: tuple[sfla
     assert result.device_parameters == embedding + frozen + block
 
 
+def test_bytes_of_labels_at_home(tmp_path: Path) -> None:
+    result = sflam.train(
+        config.load(None, [*DIGITS, "learn.rounds=1", "model.labels=device"]), tmp_path / "run"
+    )
+    exchanges, rows, tokens, dim = 3 * 2, 16, 17, 96
+    coarse, fine = (512 + rows * tokens * (dim * bits // 8 + 4) for bits in (4, 8))
+    # Up: activations, and the gradient of what came back; down: the last activations, and the gradient at the cut.
+    # Neither holds a label, and the devices' bodies hold the head too.
+    adapters = 3 * payload.adapter_body_bytes(8 * (4 * (96 + 96) + (96 + 192) + (192 + 96)) + 96 * 10 + 10)
+    assert result.bytes_up == exchanges * 2 * fine + adapters
+    assert result.bytes_down == exchanges * 2 * coarse + adapters
+    card = (tmp_path / "run" / "adapter" / "README.md").read_text()
+    assert "Samples and labels stayed on the devices" in card
+
+
 def weights(folder: Path) -> bytes:
     return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
 
@@ -232,6 +248,31 @@ def test_streams_are_apart(small: tuple[str, ...], tmp_path: Path, setting: str)
     assert drawn("changed", setting) == drawn("plain")
 
 
+def test_a_model_from_the_hub_is_fed_its_own_pixels(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub's cache is laid out by hand; nothing is fetched."""
+    snapshot = tmp_path / "hub" / "models--someone--vit" / "snapshots" / ("0" * 40)
+    shutil.copytree(room / "vit", snapshot)
+    (snapshot / "preprocessor_config.json").write_text('{"image_mean": [0.25], "image_std": [0.125]}')
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    job = config.load(None, [*SHORT, "model.name=someone/vit", f"data.name={room}/digits.npz"])
+    run = sflam.start(job, tmp_path / "run")
+    fleet: Any = run.assembly.fleet
+    assert (fleet.examples.spec.mean, fleet.examples.spec.std) == ((0.25,), (0.125,))
+    assert not any("preprocessor" in note for note in run.assembly.notes)
+    next(run.rounds())
+    run.finish(merge=True)
+    assert "[0.25]" in (tmp_path / "run" / "model" / "preprocessor_config.json").read_text()
+
+
+def test_pixels_that_are_not_described_are_told(small: tuple[str, ...], tmp_path: Path) -> None:
+    run = sflam.start(config.load(None, small), tmp_path / "run")
+    assert any("has no preprocessor_config.json: pixels get mean" in note for note in run.assembly.notes)
+
+
 def test_runs_started_at_once_get_a_folder_each(
     small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +293,7 @@ def test_runs_started_at_once_get_a_folder_each(
         ["fleet.cuts=[0,1,3]", "model.dropout=0.1"],
         ["model.dtype=float64", "learn.local_steps=0", "learn.optimizer=sgd"],
         ["model.dtype=bfloat16"],
+        ["model.labels=device", "fleet.cuts=[0,1,3]"],
     ],
     ids=lambda settings: " ".join(settings),
 )

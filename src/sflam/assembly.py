@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from transformers.utils.hub import cached_file
 
 from sflam.config import Job
 from sflam.data.dataset import Dataset, Splits
@@ -99,6 +100,10 @@ def assemble(job: Job) -> Assembly:
         fleet = Central(model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed)
     if job.model.dtype == "bfloat16" and device.type == "cpu":
         notes.append('bfloat16 is often far slower than float32 on a CPU; model.dtype = "float32" is safe')
+    if splits.train.kind == "image" and not pixels_of(backbone.name).is_file():
+        notes.append(
+            f"model {backbone.name!r} has no {PREPROCESSOR}: pixels get mean and deviation 0.5, as for ViT"
+        )
     if backbone.fresh:
         notes.append(f"the head {', '.join(backbone.fresh)} is newly initialised, so it is trained in full")
     return Assembly(job, splits, backbone, model, fleet, state, tuple(notes))
@@ -179,7 +184,8 @@ def intake_of(job: Job) -> Intake:
         return tokenizer.longest()
 
     def image() -> ImageSpec:
-        return ImageSpec.from_folder(Path(locate(name)), _expect_reader(name, "image").to_dict())
+        config = _expect_reader(name, "image").to_dict()
+        return ImageSpec.from_folder(pixels_of(name).parent, config)
 
     return Intake(encode=encode, longest=longest, image=image)
 
@@ -201,8 +207,23 @@ def examples_of(dataset: Dataset, backbone: Backbone, name: str = "", *, buckets
     """Bind a dataset to a model, with the preprocessing that the folder of the model ``name`` (its own) describes."""
     spec = None
     if dataset.kind == "image":
-        spec = ImageSpec.from_folder(Path(locate(name or backbone.name)), backbone.model.config.to_dict())
+        spec = ImageSpec.from_folder(pixels_of(name or backbone.name).parent, backbone.model.config.to_dict())
     return Examples(dataset, backbone, spec, buckets=buckets)
+
+
+def pixels_of(name: str) -> Path:
+    """Return the file that says what pixels a model expects, fetched from the hub if need be; it may not exist."""
+    folder = Path(locate(name))
+    if folder.is_dir():
+        return folder / PREPROCESSOR
+    with quiet():
+        found = cached_file(
+            name,
+            PREPROCESSOR,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    return Path(found) if found else folder / PREPROCESSOR
 
 
 def save_merged(assembly: Assembly, folder: Path) -> None:
@@ -210,7 +231,7 @@ def save_merged(assembly: Assembly, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     with quiet():
         assembly.model.merge_and_unload().save_pretrained(str(folder))
-    pixels = Path(locate(assembly.backbone.name)) / PREPROCESSOR
+    pixels = pixels_of(assembly.backbone.name)
     if pixels.is_file():  # whoever loads the merged model must feed it the same pixels
         shutil.copyfile(pixels, folder / PREPROCESSOR)
     if assembly.splits.train.kind == "text":

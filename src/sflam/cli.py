@@ -115,6 +115,23 @@ def train(
         print(json.dumps(asdict(result)))
 
 
+@app.command(epilog="Example:\n\n  sflam init job.toml && sflam train job.toml")
+def init(
+    path: Annotated[Path, typer.Argument(help="The job file to write.")] = Path("job.toml"),
+) -> None:
+    """Write a job file that says every key, what it means, and its default."""
+    from sflam.template import template
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(template())
+    except FileExistsError:
+        raise ConfigError(f"{path} exists already; give another name, or remove it first") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}); give another path") from error
+    print(f"wrote {path}; run it with: sflam train {path}")
+
+
 @app.command(
     epilog="Example:\n\n  sflam predict runs/digits-nano-vit-sflam-1 --data digits --out predictions.csv"
 )

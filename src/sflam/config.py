@@ -79,10 +79,10 @@ def to_toml(job: Job) -> str:
         value = getattr(job, name)
         if dataclasses.is_dataclass(value):
             keys = [(item.name, getattr(value, item.name)) for item in dataclasses.fields(value)]
-            body = [f"{key} = {_toml(inner)}" for key, inner in keys if inner is not None]
+            body = [f"{key} = {toml_value(inner)}" for key, inner in keys if inner is not None]
             sections.append("\n".join([f"[{name}]", *body]))
         else:
-            lines.append(f"{name} = {_toml(value)}")
+            lines.append(f"{name} = {toml_value(value)}")
     return "\n\n".join(["\n".join(lines), *sections]) + "\n"
 
 
@@ -300,13 +300,14 @@ def _named(hint: Any) -> str:
 
 def _shown(value: Any) -> str:
     try:
-        text = _toml(value)
+        text = toml_value(value)
     except TypeError:
         text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return a setting's value as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -315,5 +316,5 @@ def _toml(value: Any) -> str:
         # JSON's escapes are TOML's, but for the delete character, which TOML wants escaped too.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     raise TypeError(f"no TOML for {type(value).__name__}")

@@ -4,7 +4,8 @@ The payload is the information: ``bits`` per value plus ``SIDE_BITS`` per token 
 The body adds what the wire needs to say which tensors these are: ``HEADER_BYTES``, lengths and labels.
 ``sflam.wire.codec`` writes bodies of exactly these sizes, so a receiver knows a body's size beforehand.
 
-The scheme ``identity`` sends floats as they are: 32 bits a value, or 64 where ``bits`` is 64; no side.
+The scheme ``identity`` sends floats as they are: 32 bits a value, or 64 where ``bits`` is 64; no side. All other
+schemes cost the same.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "calibrate": {"learn", "theory", "cost"},
     "run_folder": {"config"},
     "assembly": {"learn", "data", "model", "quant", "config"},
+    "template": {"config"},
     "result": {"assembly", "run_folder", "learn", "model", "history", "report"},
     "job": {
         "result",

@@ -8,6 +8,7 @@ import torch
 
 from sflam.errors import ModelError
 from sflam.model.adapters import attach, load_state, reopen, save, state_of
+from sflam.model.backbone import wrap
 from sflam.model.settings import ModelSettings
 from sflam.model.split import split
 from tests.tiny import DEPTH, EVERY_KIND, MODELS, batch, largest_difference, tiny, whole_arguments
@@ -84,3 +85,35 @@ def test_bfloat16_keeps_what_is_trained_in_float32(kind):
     for segment in (device, server):
         assert segment.stack.values.dtype == torch.float32
         assert {p.dtype for p in segment.parameters()} == {torch.bfloat16}
+
+
+def test_a_head_that_is_not_new_is_trained_when_asked():
+    backbone = tiny("bert")
+    known = wrap(backbone.model, name="bert")  # a checkpoint that brought its head
+    assert not any("classifier" in name for name in state_of(attach(known, ModelSettings(rank=2))))
+    again = wrap(tiny("bert").model, name="bert")
+    names = state_of(attach(again, ModelSettings(rank=2, trainable="lora+head")))
+    assert {name.removeprefix("base_model.model.") for name in names if "lora" not in name} == {
+        "classifier.weight",
+        "classifier.bias",
+    }
+
+
+def test_a_head_tied_to_the_embedding_is_not_trained_on_the_server():
+    with pytest.raises(ModelError, match="lm_head of model 'gpt2-lm' shares its weight with the embedding"):
+        attach(tiny("gpt2-lm"), ModelSettings(trainable="lora+head"))
+    names = state_of(attach(tiny("qwen3-lm"), ModelSettings(rank=2, trainable="lora+head")))
+    assert any("lm_head" in name for name in names), "an untied one may be"
+
+
+def test_training_goes_on_from_a_saved_adapter(tmp_path):
+    model = attach(tiny("vit"), ModelSettings(rank=2))
+    torch.manual_seed(0)
+    load_state(model, {name: torch.randn_like(t) for name, t in state_of(model).items()})
+    save(model, tmp_path)
+    again = state_of(attach(tiny("vit"), ModelSettings(rank=2, adapter=str(tmp_path))))
+    assert all(torch.equal(tensor, again[name]) for name, tensor in state_of(model).items())
+    with pytest.raises(ModelError, match="does not fit this job at"):
+        attach(tiny("vit"), ModelSettings(rank=3, adapter=str(tmp_path)))
+    with pytest.raises(ModelError, match="holds no adapter that can be read"):
+        attach(tiny("vit"), ModelSettings(adapter=str(tmp_path / "nowhere")))

@@ -39,8 +39,6 @@ def run_split(device, server, one, cut, rows, *, reseed=None):
         torch.manual_seed(reseed)
     logits = server([Arrival(cut, crossing, rows)], one["lengths"])
     losses = group_losses(server_task(server), logits, one["labels"], rows.counts)
-    device.stack.clear()
-    server.stack.clear()
     (gradient,) = server.stack.backward(losses.sum(), inputs=[crossing])
     if hidden.requires_grad:
         device.stack.backward(hidden, gradient)

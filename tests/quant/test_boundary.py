@@ -41,7 +41,7 @@ def backward(out: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return sent, arrived
 
 
-@pytest.mark.parametrize("name", ["uniform", "identity"])
+@pytest.mark.parametrize("name", ["uniform", "rotated", "identity"])
 def test_forward_and_backward_are_encode_then_decode(name: str) -> None:
     x, codec = hidden(), torch_quantizer(name)
     out = boundary(x, codec, 4, 6, 11, 22)

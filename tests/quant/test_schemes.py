@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -27,7 +28,7 @@ def test_every_scheme_has_both_sides_under_its_name() -> None:
 @pytest.mark.parametrize("find", [quantizer, torch_quantizer])
 def test_an_unknown_scheme_names_the_nearest_and_the_known(find: object) -> None:
     with pytest.raises(
-        QuantizerError, match=r"'unifrom', did you mean 'uniform'\? \(known: identity, uniform\)"
+        QuantizerError, match=r"'unifrom', did you mean 'uniform'\? \(known: identity, rotated, uniform\)"
     ):
         find("unifrom")  # type: ignore[operator]
 
@@ -80,7 +81,7 @@ def test_identity_refuses_other_types_and_shapes() -> None:
 
 def test_no_scheme_decodes_anothers_tokens() -> None:
     x = np.ones((2, 3), np.float32)
-    for ours, theirs in (("uniform", "identity"), ("identity", "uniform")):
+    for ours, theirs in itertools.permutations(SCHEMES, 2):
         packed = quantizer(theirs).encode(x, 8, 0)
         with pytest.raises(QuantizerError, match="cannot be decoded"):
             quantizer(ours).decode(packed)

@@ -37,7 +37,8 @@ def adapter(size: int = 7) -> AdapterFrame:
 def tokens(draw: st.DrawFn, count: int) -> Packed:
     dim = draw(st.integers(1, 9))
     if draw(st.booleans()):
-        return packed(count, dim, draw(st.integers(1, 16)))
+        scheme = draw(st.sampled_from(["uniform", "rotated"]))
+        return packed(count, dim, draw(st.integers(1, 16)), scheme)
     return packed(count, dim, 8, "identity", draw(st.sampled_from([np.float32, np.float64])))
 
 

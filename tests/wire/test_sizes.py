@@ -56,6 +56,9 @@ def test_the_payload_is_codes_plus_32_bits_a_token(bits: int) -> None:
     assert payload.payload_bits(10, 7, bits) == 10 * 7 * bits + 10 * 32
     sent = packed(10, 7, bits)
     assert sent.nbytes == payload.payload_bytes(10, 7, bits) == quantizer("uniform").nbytes(10, 7, bits)
+    assert (
+        packed(10, 7, bits, "rotated").nbytes == payload.payload_bytes(10, 7, bits, "rotated") == sent.nbytes
+    )
     assert 0 <= 8 * sent.nbytes - payload.payload_bits(10, 7, bits) < 8  # the last byte's spare bits
 
 
@@ -85,7 +88,7 @@ def test_the_header_holds_the_largest_numbers_within_the_limits() -> None:
     sizes = sorted({10**k for k in range(9)} | {10**k - 1 for k in range(1, 10)})
     for tokens in sizes:
         for dim in sizes:
-            for scheme, bits in (("uniform", 8), ("uniform", 16), ("identity", 32), ("identity", 64)):
+            for scheme, bits in (("uniform", 8), ("rotated", 16), ("identity", 32), ("identity", 64)):
                 metadata = {"kind": "step", "scheme": scheme, "bits": str(bits), "tokens": str(tokens)}
                 metadata |= {"dim": str(dim)} | dict.fromkeys(("round", "step", "device", "rows"), str(most))
                 specs = [*codec.token_specs(scheme, bits, tokens, dim)]

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sflam.learn.crossing import DOWN, HEAD_DOWN, HEAD_UP, UP, Crossing, Position
+from sflam.learn.crossing import DOWN, HEAD_DOWN, HEAD_UP, UP, Crossing
 from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
 from sflam.learn.fleet import Steps
-from sflam.learn.round import SERVER
+from sflam.learn.round import SERVER, each_step
 from sflam.learn.trunk import Trunk
 from sflam.seeds import derive
 
@@ -33,10 +33,7 @@ def local_steps_at_home(
     """Run the local steps of one round; see :func:`sflam.learn.round.local_steps`."""
     done = Steps(samples=dict.fromkeys(batches, 0))
     where = next(devices.segment.parameters()).device
-    for step in range(max(map(len, batches.values()), default=0)):
-        now = {d: own[step]() for d, own in batches.items() if step < len(own)}
-        at = {d: Position(number, step, d) for d in now}
-        seeds = {d: derive(crossing.seed, "dropout", number, step, d) for d in now}
+    for now, at, seeds in each_step(number, batches, crossing.seed):
         up: list[bytes] = []
         down: list[bytes] = []
 
@@ -49,8 +46,7 @@ def local_steps_at_home(
         gradients = {}
         # A server that updates one device after another answers one before it hears the next.
         for group in [[d] for d in now] if trunk.one_by_one else [list(now)]:
-            seed = derive(crossing.seed, "dropout", number, step, SERVER)
-            last = trunk.forward([frames[d] for d in group], seed)  # b
+            last = trunk.forward([frames[d] for d in group], seeds[SERVER])  # b
             sent = {d: crossing.send_tokens(at[d], HEAD_DOWN, last[d], now[d].lengths) for d in group}
             down += sent.values()
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sflam.learn.examples import Minibatch, join_lengths, padded_labels, padded_tokens, stack_batches
-from sflam.learn.optimizers import optimizer, optimizer_state, restore_optimizer
+from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
 from sflam.learn.settings import LearnSettings
 from sflam.model.lora import Rows
@@ -35,7 +34,7 @@ class Pass:
     hidden: Tensor
 
 
-class Devices:
+class Devices(Side):
     """The device segments of a fleet in one process, their optimiser, and one step of any of them.
 
     Args:
@@ -45,13 +44,11 @@ class Devices:
     """
 
     def __init__(self, segment: DeviceSegment, cuts: Sequence[int], settings: LearnSettings) -> None:
+        super().__init__(settings, segment.stack.rows)
         self.segment = segment.train()
         self.cuts = tuple(cuts)
-        self.settings = settings
         self.random = draws_dropout(segment)
-        self.optimizer = optimizer(settings, segment.stack.rows)
         self._waiting: list[Pass] = []
-        self._finished: list[int] = []
 
     def forward(self, batches: Mapping[int, Minibatch], seeds: Mapping[int, int]) -> dict[int, Tensor]:
         """Return every device's activations at its cut, device -> [B,T,d], detached.
@@ -66,8 +63,9 @@ class Devices:
         for device in sorted(batches):
             key = (self.cuts[device], device) if self.random else (self.cuts[device],)
             groups.setdefault(key, []).append(device)
-        self.segment.stack.clear()
-        self._waiting, self._finished = [], []
+        self._waiting = []
+        # Below cut 0 nothing is trained, but for a head that stays at home.
+        self.segment.stack.begin([d for d in sorted(batches) if self.cuts[d] or self.segment.at_home])
         out: dict[int, Tensor] = {}
         for (cut, *_), members in groups.items():
             one = stack_batches([batches[device] for device in members])
@@ -117,7 +115,6 @@ class Devices:
                 members, losses.tolist(), torch.split(gradient, counts), widths, strict=True
             ):
                 out[device] = loss, own[:, :width]
-        self._finished += devices
         return out
 
     def backward(self, gradients: Mapping[int, Tensor]) -> None:
@@ -126,23 +123,9 @@ class Devices:
         for one in self._waiting:
             parts = [padded_tokens(gradients[device], one.hidden.shape[1]) for device in one.devices]
             stack.backward(one.hidden, torch.cat(parts).to(one.hidden.dtype))
-        moved = {device for one in self._waiting for device in one.devices} | set(self._finished)
-        stack.hand_out(sorted(moved), self.settings.clip)
-        self._waiting, self._finished = [], []
+        stack.hand_out(self.settings.clip)
+        self._waiting = []
         self.optimizer.step()
-
-    def open(self) -> None:
-        """Begin a round."""
-        if self.settings.state == "reset":
-            self.optimizer.state.clear()
-
-    def state(self) -> dict[str, Any]:
-        """Return what must survive a crash between rounds."""
-        return optimizer_state(self.optimizer)
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Put back what :meth:`state` returned."""
-        restore_optimizer(self.optimizer, state)
 
 
 def _width(batch: Minibatch, rows: Tensor) -> int:

@@ -39,3 +39,24 @@ def restore_optimizer(one: torch.optim.Optimizer, state: dict[str, Any]) -> None
     one.load_state_dict(
         {"state": {int(row): values for row, values in state.items()}, "param_groups": groups}
     )
+
+
+class Side:
+    """One side of the cut: its settings, and its optimiser from round to round."""
+
+    def __init__(self, settings: LearnSettings, rows: Sequence[Tensor]) -> None:
+        self.settings = settings
+        self.optimizer = optimizer(settings, rows)
+
+    def open(self) -> None:
+        """Begin a round."""
+        if self.settings.state == "reset":
+            self.optimizer.state.clear()
+
+    def state(self) -> dict[str, Any]:
+        """Return what must survive a crash between rounds."""
+        return optimizer_state(self.optimizer)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` returned."""
+        restore_optimizer(self.optimizer, state)

@@ -66,6 +66,19 @@ def train(
         )
 
 
+def each_step(
+    number: int, batches: Mapping[int, Sequence[Callable[[], Minibatch]]], seed: int
+) -> Iterator[tuple[dict[int, Minibatch], dict[int, Position], dict[int, int]]]:
+    """Yield, for every local step, the mini-batch, the position and the dropout seed of each device still at work.
+
+    Devices with fewer mini-batches have finished; the others go on without them. The server's seed is at ``SERVER``.
+    """
+    for step in range(max(map(len, batches.values()), default=0)):
+        now = {d: own[step]() for d, own in batches.items() if step < len(own)}
+        at = {d: Position(number, step, d) for d in now}
+        yield now, at, {d: derive(seed, "dropout", number, step, d) for d in (*now, SERVER)}
+
+
 def local_steps(
     number: int,
     batches: Mapping[int, Sequence[Callable[[], Minibatch]]],
@@ -84,17 +97,12 @@ def local_steps(
     """
     done = Steps(samples=dict.fromkeys(batches, 0))
     where = next(devices.segment.parameters()).device
-    for step in range(max(map(len, batches.values()), default=0)):
-        # Devices with fewer mini-batches have finished; the others go on without them.
-        now = {d: own[step]() for d, own in batches.items() if step < len(own)}
-        at = {d: Position(number, step, d) for d in now}
-        seeds = {d: derive(crossing.seed, "dropout", number, step, d) for d in now}
-
+    for now, at, seeds in each_step(number, batches, crossing.seed):
         hidden = devices.forward(now, seeds)  # a
         up = {d: crossing.send_step(at[d], hidden[d], now[d].lengths, now[d].labels) for d in now}
 
         frames = [crossing.receive_step(up[d], devices.cuts[d], where) for d in now]  # b
-        answers = trunk.step(frames, derive(crossing.seed, "dropout", number, step, SERVER))
+        answers = trunk.step(frames, seeds[SERVER])
 
         down = {a.device: crossing.send_answer(at[a.device], a, now[a.device].lengths) for a in answers}  # c
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sflam.learn.examples import join_lengths, padded_labels, padded_tokens
-from sflam.learn.optimizers import optimizer, optimizer_state, restore_optimizer
+from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
 from sflam.learn.settings import LearnSettings
 from sflam.model.lora import Rows
@@ -70,7 +69,7 @@ class Answer:
     gradient: Tensor | None
 
 
-class Trunk:
+class Trunk(Side):
     """The server segment, its optimiser, and one step over the frames of many devices.
 
     Args:
@@ -83,13 +82,12 @@ class Trunk:
     def __init__(
         self, segment: ServerSegment, task: str, settings: LearnSettings, *, shared: bool = False
     ) -> None:
+        super().__init__(settings, segment.stack.rows)
         self.segment = segment.train()
         self.task = task
-        self.settings = settings
         self.shared = shared
         self.random = draws_dropout(segment)
         self.one_by_one = shared and settings.server_update == "sequential"
-        self.optimizer = optimizer(settings, segment.stack.rows)
         self._held: _Held | None = None
 
     def copy_of(self, device: int) -> int:
@@ -146,10 +144,10 @@ class Trunk:
     def _learn(self, held: _Held, output: Tensor, grad: Tensor | None = None) -> dict[int, Tensor | None]:
         """Run one backward and one optimiser step; return each device's gradient, where one is wanted."""
         stack = self.segment.stack
-        stack.clear()
+        stack.begin(sorted({self.copy_of(frame.device) for frame in held.frames}))
         wanted = [leaf for leaf in held.leaves if leaf.requires_grad]
         found = iter(stack.backward(output, grad, wanted))
-        stack.hand_out(sorted({self.copy_of(frame.device) for frame in held.frames}), self.settings.clip)
+        stack.hand_out(self.settings.clip)
         self.optimizer.step()
         pairs = zip(held.frames, held.leaves, strict=True)
         return {frame.device: next(found) if leaf.requires_grad else None for frame, leaf in pairs}
@@ -177,16 +175,3 @@ class Trunk:
             frames[0].hidden.device,
         )
         return arrivals, leaves, lengths
-
-    def open(self) -> None:
-        """Begin a round."""
-        if self.settings.state == "reset":
-            self.optimizer.state.clear()
-
-    def state(self) -> dict[str, Any]:
-        """Return what must survive a crash between rounds."""
-        return optimizer_state(self.optimizer)
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Put back what :meth:`state` returned."""
-        restore_optimizer(self.optimizer, state)

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -26,22 +28,24 @@ State = dict[str, Tensor]
 
 
 def attach(backbone: Backbone, settings: ModelSettings, *, seed: int = 0) -> PeftModel:
-    """Wrap the whole model with LoRA on the chosen linear layers and train its newly initialised head.
+    """Wrap the whole model with LoRA on the chosen linear layers, and train its head where that is due.
 
     Args:
         backbone: the model; it is modified in place by peft.
-        settings: rank, alpha, dropout and targets.
+        settings: rank, alpha, dropout, targets, whether a head that is not new is trained, and an adapter to go on
+            from.
         seed: seed of the run; A is drawn from its ``init`` stream, B starts at zero.
 
     Raises:
-        ModelError: a target names no linear layer of the blocks.
+        ModelError: a target names no linear layer of the blocks, the head shares its weight with the embedding, or
+            the adapter to go on from does not fit.
     """
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it; an integer is only its habit
         lora_dropout=settings.dropout,
         target_modules=target_pattern(backbone, settings.targets),
-        modules_to_save=list(backbone.fresh) or None,
+        modules_to_save=trained_heads(backbone, settings) or None,
         # Conv1D (GPT-2) keeps its weight transposed; said here, peft need not warn and mend it.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in backbone.model.modules()),
     )
@@ -52,7 +56,47 @@ def attach(backbone: Backbone, settings: ModelSettings, *, seed: int = 0) -> Pef
     model.peft_config["default"].base_model_name_or_path = backbone.name
     if backbone.model.dtype == torch.bfloat16:
         _master_precision(model)
+    if settings.adapter:
+        load_state(model, read_state(Path(settings.adapter).expanduser(), state_of(model)))
     return model
+
+
+def trained_heads(backbone: Backbone, settings: ModelSettings) -> list[str]:
+    """Return the names of the linear layers of the head that are trained in full."""
+    if settings.trainable == "lora":
+        return list(backbone.fresh)
+    heads = [
+        name
+        for name, module in backbone.model.named_modules()
+        if isinstance(module, nn.Linear) and name.split(".")[0] in backbone.head.head
+    ]
+    embedded = backbone.model.get_input_embeddings()
+    shared = getattr(embedded, "weight", None)
+    for name in heads:
+        if shared is not None and backbone.model.get_submodule(name).weight is shared:
+            raise ModelError(
+                f"the head {name} of model {backbone.name!r} shares its weight with the embedding, which stands on the "
+                'device; training it would put one weight on two machines: use model.trainable = "lora"'
+            )
+    return sorted({*heads, *backbone.fresh})
+
+
+def read_state(folder: Path, like: Mapping[str, Tensor]) -> State:
+    """Return the adapter saved in ``folder``; raises ModelError unless it has the names and shapes of ``like``."""
+    try:
+        found = load_file(folder / "adapter_model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"model.adapter: {folder} holds no adapter that can be read ({str(error).splitlines()[0]}); give the "
+            "adapter folder of a finished run"
+        ) from error
+    strange = sorted(found.keys() ^ like.keys()) or [n for n in found if found[n].shape != like[n].shape]
+    if strange:
+        raise ModelError(
+            f"model.adapter: the adapter in {folder} does not fit this job at {strange[0]}; use the model, rank, "
+            "targets and classes it was trained with"
+        )
+    return {name: found[name].to(tensor) for name, tensor in like.items()}
 
 
 def target_pattern(backbone: Backbone, targets: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sflam.errors import ConfigError
 
 LABELS = ("server", "device")
-TRAINABLE = ("lora",)
+TRAINABLE = ("lora", "lora+head")
 DTYPES = ("float32", "float64", "bfloat16")
 
 
@@ -19,7 +19,8 @@ class ModelSettings:
         name: ``nano-vit`` (bundled), a local folder in Hugging Face format, or a hub name.
         cut: blocks kept on the device: 0 keeps only the embedding, L keeps every block.
         labels: where labels, head and loss live: ``server``, or ``device`` (the U-shape; two exchanges a step).
-        trainable: ``lora`` trains adapters, and the head when it is newly initialised.
+        trainable: ``lora`` trains adapters, and the head when it is newly initialised; ``lora+head`` always both.
+        adapter: folder of an adapter to continue from, as a finished run writes it; empty starts anew.
         rank: LoRA rank r.
         alpha: LoRA scaling numerator: updates are multiplied by alpha / rank.
         dropout: LoRA dropout probability.
@@ -31,6 +32,7 @@ class ModelSettings:
     cut: int = 1
     labels: str = "server"
     trainable: str = "lora"
+    adapter: str = ""
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.0

@@ -50,6 +50,7 @@ class AdapterStack:
             start += tensor.numel()
         self.values = torch.zeros(copies, start, dtype=dtype, device=device)
         self.grads = torch.zeros_like(self.values)
+        self.begin(range(copies))
         self.tensors = {
             name: self.values[:, slot.columns].view(copies, *slot.shape).requires_grad_()
             for name, slot in self.slots.items()
@@ -83,9 +84,10 @@ class AdapterStack:
             if name in state:
                 self.values[row, slot.columns] = state[name].reshape(-1).to(self.values)
 
-    def clear(self) -> None:
-        """Forget all gradients, before a step."""
-        self.grads.zero_()
+    def begin(self, active: Sequence[int]) -> None:
+        """Begin a step of the ``active`` rows: forget their gradients; the others are neither read nor written."""
+        self._active = torch.tensor(active, dtype=torch.long, device=self.values.device)
+        self.grads.index_fill_(0, self._active, 0.0)
 
     def backward(
         self, output: Tensor, grad_output: Tensor | None = None, inputs: Sequence[Tensor] = ()
@@ -95,17 +97,21 @@ class AdapterStack:
         found = torch.autograd.grad(output, wanted, grad_output, allow_unused=True)
         for slot, grad in zip(self.slots.values(), found[len(inputs) :], strict=True):
             if grad is not None:
-                self.grads[:, slot.columns] += grad.reshape(self.copies, -1)
+                columns, rows = self.grads[:, slot.columns], grad.reshape(self.copies, -1)
+                if len(self._active) == self.copies:
+                    columns += rows
+                else:
+                    columns.index_add_(0, self._active, rows[self._active])
         return list(found[: len(inputs)])
 
-    def hand_out(self, active: Sequence[int], clip: float = 0.0) -> None:
+    def hand_out(self, clip: float = 0.0) -> None:
         """Give each active row its gradient, clipped to norm ``clip`` (0: not clipped), and the others none."""
-        if clip and active:
-            norms = torch.linalg.vector_norm(self.grads, dim=1, keepdim=True)
-            self.grads.mul_(
-                (clip / (norms + 1e-6)).clamp(max=1.0)
-            )  # per row, as clip_grad_norm_ does for one
+        if clip:
+            own = self.grads[self._active]
+            norms = torch.linalg.vector_norm(own, dim=1, keepdim=True)
+            # Row by row, as clip_grad_norm_ does for one device.
+            self.grads.index_copy_(0, self._active, own * (clip / (norms + 1e-6)).clamp(max=1.0))
         for row in self.rows:
             row.grad = None
-        for index in active:
+        for index in self._active.tolist():
             self.rows[index].grad = self.grads[index]

@@ -35,8 +35,10 @@ class Grid:
     side: Words
 
 
-def fit(low: Floats, high: Floats, bits: int) -> Grid:
+def fit(low: Floats, high: Floats, bits: int, first: int = 0) -> Grid:
     """Return the tightest grid of 2^bits levels around [low, high], both float32 [n].
+
+    Messages count tokens from ``first``.
 
     Raises:
         QuantizerError: NaN or inf, or a range that float32 cannot hold.
@@ -45,7 +47,7 @@ def fit(low: Floats, high: Floats, bits: int) -> Grid:
     if not finite.all():
         token = int(np.argmin(finite))
         raise QuantizerError(
-            f"token {token} ranges from {low[token]} to {high[token]}; only finite values can be quantized: "
+            f"token {first + token} ranges from {low[token]} to {high[token]}; only finite values can be quantized: "
             "lower the learning rate, or clip"
         )
     low, high = low + np.float32(0), high + np.float32(0)  # one pattern for both zeros
@@ -61,7 +63,7 @@ def fit(low: Floats, high: Floats, bits: int) -> Grid:
         )  # up, where it is too small
         step = _widen(step_bits)
     side = np.stack([offset_bits, step_bits], axis=1).astype(np.uint16)
-    return _checked(offset, step, side, levels)
+    return _checked(offset, step, side, levels, first)
 
 
 def restore(side: Words, bits: int) -> Grid:
@@ -85,13 +87,13 @@ def _widen(pattern: npt.NDArray[np.int32]) -> Floats:
     return (pattern << 16).view(np.float32)
 
 
-def _checked(offset: Floats, step: Floats, side: Words, levels: int) -> Grid:
+def _checked(offset: Floats, step: Floats, side: Words, levels: int, first: int = 0) -> Grid:
     width = levels * step.astype(np.float64)
     fits = (np.maximum(offset, 0) + width <= LARGEST) & (offset >= -LARGEST)
     if not fits.all():
         token = int(np.argmin(fits))
         raise QuantizerError(
-            f"token {token} needs {levels} steps of {step[token]:.4g} from {offset[token]:.4g} on; "
+            f"token {first + token} needs {levels} steps of {step[token]:.4g} from {offset[token]:.4g} on; "
             f"float32 ends at {LARGEST:.4g}: scale the values down"
         )
     return Grid(offset[:, None], step[:, None], side)

@@ -39,6 +39,9 @@ class Identity:
         expect_finite(x)
         return x
 
+    def check_side(self, packed: Packed) -> None:
+        """Accept: there is no side information. See ``Quantizer.check_side``."""
+
 
 def expect_finite(x: npt.NDArray[np.floating[Any]]) -> None:
     """Raise QuantizerError at the first token (row) that holds NaN or inf."""

@@ -80,6 +80,13 @@ class Quantizer(Protocol):
             QuantizerError: another scheme's tokens, or an offset or step that no encoder writes.
         """
 
+    def check_side(self, packed: Packed) -> None:
+        """Refuse side information that no encoder writes, at a cost of a few operations a token.
+
+        Raises:
+            QuantizerError: such side information; ``decode`` would refuse it as well.
+        """
+
     def nbytes(self, tokens: int, dim: int, bits: int) -> int:
         """Return the exact bytes of codes and side information, before encoding."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from sflam.errors import QuantizerError, unknown
 from sflam.quant.identity import Identity
 from sflam.quant.quantizer import Quantizer
+from sflam.quant.rotation import Rotated
 from sflam.quant.settings import SCHEMES
 from sflam.quant.uniform import Uniform
 
-QUANTIZERS: dict[str, Quantizer] = {quantizer.name: quantizer for quantizer in (Uniform(), Identity())}
+QUANTIZERS: dict[str, Quantizer] = {each.name: each for each in (Uniform(), Rotated(), Identity())}
 
 assert set(QUANTIZERS) == set(SCHEMES)
 

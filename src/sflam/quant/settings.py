@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sflam.errors import ConfigError, unknown
 from sflam.payload import MAX_BITS, MIN_BITS
 
-SCHEMES = ("uniform", "identity")
+SCHEMES = ("uniform", "rotated", "identity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,8 @@ class QuantSettings:
     """How what crosses the cut is quantized.
 
     Attributes:
-        scheme: ``uniform`` (stochastic, one offset and step per token) or ``identity`` (raw floats).
+        scheme: ``uniform`` (stochastic, one offset and step per token), ``rotated`` (the same after a rotation that
+            spreads outliers) or ``identity`` (raw floats).
         bits_up: bits per activation value, device to server, 1..16; ``identity`` ignores it.
         bits_down: bits per gradient value, server to device, 1..16; ``identity`` ignores it.
     """

@@ -14,7 +14,9 @@ from sflam import payload
 from sflam.errors import QuantizerError, unknown
 from sflam.quant.identity import Identity
 from sflam.quant.quantizer import Packed
+from sflam.quant.rotation import Rotated
 from sflam.quant.settings import SCHEMES
+from sflam.quant.torch_rotation import decode_rotated, encode_rotated, round_trip_rotated
 from sflam.quant.torch_uniform import decode_on_device, encode_on_device, round_trip_on_device
 from sflam.quant.uniform import Uniform
 
@@ -93,7 +95,38 @@ class TorchUniform:
         return round_trip_on_device(x.detach().float(), bits, seed)
 
 
-TORCH_QUANTIZERS: dict[str, TorchQuantizer] = {each.name: each for each in (TorchUniform(), TorchIdentity())}
+class TorchRotated:
+    """Uniform quantization of rotated tokens; see ``rotation``."""
+
+    name = Rotated.name
+
+    def nbytes(self, tokens: int, dim: int, bits: int) -> int:
+        """Return the exact bytes of codes and side information, before encoding."""
+        return payload.payload_bytes(tokens, dim, bits, self.name)
+
+    def encode(self, x: torch.Tensor, bits: int, seed: int) -> Packed:
+        """Encode [n, d]. See ``TorchQuantizer.encode``."""
+        x = x.detach().float()
+        if x.device.type == "cpu":
+            return Rotated().encode(x.numpy(), bits, seed)
+        return encode_rotated(x, bits, seed)
+
+    def decode(self, packed: Packed, device: torch.device = CPU) -> torch.Tensor:
+        """Return float32 [n, d] on ``device``. See ``TorchQuantizer.decode``."""
+        if device.type == "cpu":
+            return torch.from_numpy(Rotated().decode(packed))
+        return decode_rotated(packed, device)
+
+    def round_trip(self, x: torch.Tensor, bits: int, seed: int) -> torch.Tensor:
+        """Return what the other side would decode. See ``TorchQuantizer.round_trip``."""
+        if x.device.type == "cpu":
+            return self.decode(self.encode(x, bits, seed))
+        return round_trip_rotated(x.detach().float(), bits, seed)
+
+
+TORCH_QUANTIZERS: dict[str, TorchQuantizer] = {
+    each.name: each for each in (TorchUniform(), TorchRotated(), TorchIdentity())
+}
 
 assert set(TORCH_QUANTIZERS) == set(SCHEMES)
 

@@ -19,7 +19,7 @@ from sflam.quant.uniform import Uniform, check_shape, fixed_point_unit
 
 def encode_on_device(x: torch.Tensor, bits: int, seed: int) -> Packed:
     """Encode float32 [n, d] on the device of ``x``."""
-    codes, levels = _quantize(x, bits, seed)
+    codes, levels = quantize(x, bits, seed)
     packed = pack(codes.reshape(-1), bits).cpu().numpy()
     return Packed(Uniform.name, bits, x.shape[0], x.shape[1], packed, levels.side)
 
@@ -30,15 +30,16 @@ def decode_on_device(packed: Packed, device: torch.device) -> torch.Tensor:
     levels = grid.restore(packed.side, packed.bits)
     data = torch.from_numpy(np.require(packed.codes, requirements="W")).to(device)
     codes = unpack(data, packed.bits, packed.tokens * packed.dim)
-    return _dequantize(codes.view(-1, packed.dim), levels)
+    return dequantize(codes.view(-1, packed.dim), levels)
 
 
 def round_trip_on_device(x: torch.Tensor, bits: int, seed: int) -> torch.Tensor:
     """Return ``decode_on_device(encode_on_device(x, bits, seed))`` without packing."""
-    return _dequantize(*_quantize(x, bits, seed))
+    return dequantize(*quantize(x, bits, seed))
 
 
-def _quantize(x: torch.Tensor, bits: int, seed: int) -> tuple[torch.Tensor, grid.Grid]:
+def quantize(x: torch.Tensor, bits: int, seed: int) -> tuple[torch.Tensor, grid.Grid]:
+    """Return the codes of float32 [n, d], integers [n, d] on its device, and the tokens' grids."""
     tokens, dim = check_shape(tuple(x.shape), bits)
     extremes = torch.stack([x.amin(dim=1), x.amax(dim=1)]).cpu().numpy()
     levels = grid.fit(extremes[0], extremes[1], bits)
@@ -50,6 +51,7 @@ def _quantize(x: torch.Tensor, bits: int, seed: int) -> tuple[torch.Tensor, grid
     return codes.clamp(max=(1 << bits) - 1), levels  # in case a device's division is not correctly rounded
 
 
-def _dequantize(codes: torch.Tensor, levels: grid.Grid) -> torch.Tensor:
+def dequantize(codes: torch.Tensor, levels: grid.Grid) -> torch.Tensor:
+    """Return float32 [n, d]: the levels that ``codes`` name."""
     offset, step = (torch.from_numpy(part).to(codes.device) for part in (levels.offset, levels.step))
     return codes * step + offset

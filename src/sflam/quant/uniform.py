@@ -18,7 +18,7 @@ from sflam import payload
 from sflam.errors import QuantizerError
 from sflam.quant import grid, noise
 from sflam.quant.packing import LANES, code_lane, pack, unpack
-from sflam.quant.quantizer import Floats, Packed, expect_scheme
+from sflam.quant.quantizer import Bytes, Floats, Packed, expect_scheme
 
 CHUNK = 3 << 14  # values per chunk: all arrays of a chunk together stay below 0.7 MB
 FRACTION = 1 << 16
@@ -35,24 +35,8 @@ class Uniform:
 
     def encode(self, x: Floats, bits: int, seed: int) -> Packed:
         """Encode float32 [n, d]. See ``Quantizer.encode``."""
-        if x.dtype != np.float32:
-            raise QuantizerError(f"got {x.dtype} values; convert them to float32")
-        tokens, dim = check_shape(x.shape, bits)
-        low, high = np.empty((2, tokens), np.float32)
-        for rows in _chunks(tokens, dim):
-            np.min(x[rows], axis=1, out=low[rows])
-            np.max(x[rows], axis=1, out=high[rows])
-        levels = grid.fit(low, high, bits)
-        unit = fixed_point_unit(levels.step)
-        keys, columns = noise.token_keys(seed, tokens), noise.columns(dim)
-        codes = np.empty(payload.codes_bytes(tokens, dim, bits), np.uint8)
-        for rows in _chunks(tokens, dim):
-            fixed = _fixed_point(x[rows], levels.offset[rows], unit[rows])
-            fixed += noise.draws(keys[rows], columns)[:, :dim]  # below 2^(bits + 16): no overflow
-            fixed >>= 16
-            start = rows.start * dim * bits // 8
-            packed = pack(fixed.astype(LANES[code_lane(bits)]).reshape(-1), bits)
-            codes[start : start + packed.size] = packed
+        tokens, dim = check_tokens(x, bits)
+        codes, levels = encode_tokens(x, bits, noise.token_keys(seed, tokens))
         return Packed(self.name, bits, tokens, dim, codes, levels.side)
 
     def decode(self, packed: Packed) -> Floats:
@@ -60,13 +44,48 @@ class Uniform:
         expect_scheme(packed, self.name)
         levels = grid.restore(packed.side, packed.bits)
         out = np.empty((packed.tokens, packed.dim), np.float32)
-        for rows in _chunks(packed.tokens, packed.dim):
+        for rows in chunks(packed.tokens, packed.dim):
             start, stop = (row * packed.dim * packed.bits for row in (rows.start, rows.stop))
             part = packed.codes[start // 8 : -(-stop // 8)]
             codes = unpack(part, packed.bits, (rows.stop - rows.start) * packed.dim)
             np.multiply(codes.reshape(-1, packed.dim), levels.step[rows], out=out[rows])
             out[rows] += levels.offset[rows]
         return out
+
+    def check_side(self, packed: Packed) -> None:
+        """Refuse grids that no encoder writes. See ``Quantizer.check_side``."""
+        grid.restore(packed.side, packed.bits)
+
+
+def encode_tokens(x: Floats, bits: int, keys: noise.Words32, first: int = 0) -> tuple[Bytes, grid.Grid]:
+    """Return the packed codes and the grids of float32 [n, d].
+
+    Args:
+        x: the tokens.
+        bits: bits per value.
+        keys: the tokens' noise, uint32 [n, 1], from ``noise.token_keys``.
+        first: number of the first token, for messages.
+
+    Raises:
+        QuantizerError: NaN, inf, or a range that float32 cannot hold.
+    """
+    tokens, dim = x.shape
+    low, high = np.empty((2, tokens), np.float32)
+    for rows in chunks(tokens, dim):
+        np.min(x[rows], axis=1, out=low[rows])
+        np.max(x[rows], axis=1, out=high[rows])
+    levels = grid.fit(low, high, bits, first)
+    unit = fixed_point_unit(levels.step)
+    columns = noise.columns(dim)
+    codes = np.empty(payload.codes_bytes(tokens, dim, bits), np.uint8)
+    for rows in chunks(tokens, dim):
+        fixed = _fixed_point(x[rows], levels.offset[rows], unit[rows])
+        fixed += noise.draws(keys[rows], columns)[:, :dim]  # below 2^(bits + 16): no overflow
+        fixed >>= 16
+        start = rows.start * dim * bits // 8
+        packed = pack(fixed.astype(LANES[code_lane(bits)]).reshape(-1), bits)
+        codes[start : start + packed.size] = packed
+    return codes, levels
 
 
 def fixed_point_unit(step: Floats) -> Floats:
@@ -83,6 +102,13 @@ def _fixed_point(x: Floats, offset: Floats, unit: Floats) -> npt.NDArray[np.uint
     return y.astype(np.uint32)
 
 
+def check_tokens(x: Floats, bits: int) -> tuple[int, int]:
+    """Return (n, d), or raise QuantizerError for values or a width that cannot be encoded."""
+    if x.dtype != np.float32:
+        raise QuantizerError(f"got {x.dtype} values; convert them to float32")
+    return check_shape(x.shape, bits)
+
+
 def check_shape(shape: tuple[int, ...], bits: int) -> tuple[int, int]:
     """Return (n, d), or raise QuantizerError for a shape or width that cannot be encoded."""
     if not payload.MIN_BITS <= bits <= payload.MAX_BITS:
@@ -92,11 +118,7 @@ def check_shape(shape: tuple[int, ...], bits: int) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
-def _chunk_rows(dim: int) -> int:
-    """Return the rows per chunk: a multiple of 8, so that every chunk starts on a whole byte."""
-    return max(CHUNK // dim // 8, 1) * 8
-
-
-def _chunks(tokens: int, dim: int) -> Iterator[slice]:
-    rows = _chunk_rows(dim)
+def chunks(tokens: int, dim: int, together: int = 1) -> Iterator[slice]:
+    """Return the rows of each chunk, ``together`` chunks in one; each starts on a whole byte of any codes."""
+    rows = max(CHUNK // dim // 8, 1) * 8 * together
     return (slice(start, min(start + rows, tokens)) for start in range(0, tokens, rows))

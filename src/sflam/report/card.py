@@ -16,6 +16,10 @@ SPLIT = (
     "the model was cut between devices and a server. Samples stayed on the devices; activations, labels, "
     "gradients and adapters crossed the network."
 )
+AT_HOME = (
+    "the model was cut twice: first blocks, head and loss on the devices, the rest on a server. Samples and labels "
+    "stayed on the devices; activations, gradients and adapters crossed the network."
+)
 CENTRAL = "the whole model was trained in one place on all the data, as a reference for split training."
 
 
@@ -75,7 +79,7 @@ def facts(job: Job, records: Sequence[RoundRecord], *, task: str, load_base: str
         "load_base": load_base,
         "data": f"{job.data.name}, {fleet.devices} devices ({job.data.partition}{spread})",
         "method": "central" if central else f"{job.learn.method}, {job.learn.aggregation} aggregation",
-        "how": CENTRAL if central else SPLIT,
+        "how": CENTRAL if central else AT_HOME if job.model.labels == "device" else SPLIT,
         "bits": (
             f"{quant.bits_up} up, {quant.bits_down} down ({quant.scheme})" if quantized else "not quantized"
         ),

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from sflam.errors import QuantizerError, WireError, unknown
 from sflam.payload import BODY_LIMIT, COUNT_LIMIT, HEADER_BYTES, IDENTITY, MAX_BITS, MIN_BITS, codes_bytes
-from sflam.quant import grid
 from sflam.quant.quantizer import Packed
+from sflam.quant.schemes import quantizer
 from sflam.quant.settings import SCHEMES
 from sflam.wire.messages import AdapterFrame, GradientFrame, Message, StepFrame, TokenFrame
 
@@ -224,8 +224,8 @@ def _read_tokens(metadata: dict[str, str], arrays: dict[str, Array]) -> Packed:
     bits, tokens, dim = _shape(metadata)
     side = arrays.get("side", np.empty((0, 2), np.uint16))
     try:
-        if scheme != IDENTITY:
-            grid.restore(side, bits)
-        return Packed(scheme, bits, tokens, dim, codes.reshape(-1).view(np.uint8), side)
+        packed = Packed(scheme, bits, tokens, dim, codes.reshape(-1).view(np.uint8), side)
+        quantizer(scheme).check_side(packed)
+        return packed
     except QuantizerError as error:
         raise WireError(str(error)) from None

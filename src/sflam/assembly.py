@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -14,7 +16,8 @@ from transformers.utils.hub import cached_file
 from sflam.config import Job
 from sflam.data.dataset import Dataset, Splits
 from sflam.data.images import PREPROCESSOR, ImageSpec
-from sflam.data.partition import partition
+from sflam.data.intake import Intake
+from sflam.data.partition import QUANTILES, length_groups, partition
 from sflam.data.sources import load as load_data
 from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
 from sflam.learn.central import Central
@@ -25,7 +28,8 @@ from sflam.learn.local import LocalFleet
 from sflam.learn.methods import METHODS
 from sflam.model.adapters import State, attach, load_state, state_of
 from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
-from sflam.model.families import IMAGE, SEQUENCE, family_of
+from sflam.model.families import CAUSAL, IMAGE, SEQUENCE, family_of
+from sflam.model.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,19 @@ def assemble(job: Job) -> Assembly:
     device = torch_device(job.learn.device)  # refused before anything is loaded
     if job.learn.canonical:
         torch.set_num_threads(1)
-    splits = load_data(job.data, job.seed)
-    parts = partition(job.data, splits.train.labels, job.fleet.devices, job.seed)
+    splits = load_data(job.data, job.seed, intake_of(job))
+    notes = [*splits.notes]
+    groups = splits.train.labels
+    if not splits.train.classes and splits.train.lengths is not None and job.data.partition != "iid":
+        groups = length_groups(splits.train.lengths)
+        notes.append(
+            f"without labels, data.partition = {job.data.partition} shares texts out by length, in {QUANTILES} groups"
+        )
+    parts = partition(job.data, groups, job.fleet.devices, job.seed)
     backbone = backbone_of(job, splits.train, len(splits.train.classes))
     model = attach(backbone, job.model, seed=job.seed)
     state = state_of(model)
-    examples = examples_of(splits.train, backbone)
+    examples = examples_of(splits.train, backbone, buckets=job.data.buckets)
     fleet: Fleet
     if METHODS[job.learn.method].split:
         fleet = LocalFleet(
@@ -87,7 +98,6 @@ def assemble(job: Job) -> Assembly:
         )
     else:
         fleet = Central(model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed)
-    notes = [*splits.notes]
     if job.model.dtype == "bfloat16" and device.type == "cpu":
         notes.append('bfloat16 is often far slower than float32 on a CPU; model.dtype = "float32" is safe')
     if splits.train.kind == "image" and not pixels_of(backbone.name).is_file():
@@ -102,7 +112,9 @@ def assemble(job: Job) -> Assembly:
 def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> Backbone:
     """Load the job's model, or the one merged into ``folder``, with a head of ``classes`` outputs for ``dataset``."""
     name = folder or job.model.name
-    task = IMAGE if dataset.kind == "image" else SEQUENCE
+    # By the job, not the dataset: what a classifier predicts may lack labels too.
+    texts = SEQUENCE if job.data.label else CAUSAL
+    task = IMAGE if dataset.kind == "image" else texts
     backbone = open_model(
         name, task=task, classes=classes, dtype=job.model.dtype, seed=job.seed, data=dataset.name
     )
@@ -137,6 +149,12 @@ def open_model(
         raise ModelError(f"{unknown('model', name, BUNDLED)}; give that, a local folder, or a hub name")
     try:
         family = family_of(read_config(name).model_type)
+        if data and task == CAUSAL and CAUSAL not in family.tasks:
+            raise DataError(
+                f"data {data!r} is read without labels (data.label is empty), which is for language models, but model "
+                f"{name!r} ({family.name}) can only do {', '.join(sorted(family.tasks))}; name the labels, or choose a "
+                "decoder as model.name"
+            )
         if data and task not in family.tasks:
             raise DataError(
                 f"data {data!r} is for {task}, but model {name!r} ({family.name}) can only do "
@@ -153,12 +171,44 @@ def open_model(
         ) from error
 
 
-def examples_of(dataset: Dataset, backbone: Backbone, name: str = "") -> Examples:
+def intake_of(job: Job) -> Intake:
+    """Return how the job's model wants raw texts and images; nothing of the model is loaded before it is asked."""
+    name, tokenizer = job.model.name, Tokenizer(job.model.name)
+
+    def encode(texts: list[str], limit: int) -> list[list[int]]:
+        _expect_reader(name, "text")
+        return tokenizer.encode(texts, limit)
+
+    def longest() -> int:
+        _expect_reader(name, "text")
+        return tokenizer.longest()
+
+    def image() -> ImageSpec:
+        config = _expect_reader(name, "image").to_dict()
+        return ImageSpec.from_folder(pixels_of(name).parent, config)
+
+    return Intake(encode=encode, longest=longest, image=image)
+
+
+def _expect_reader(name: str, kind: str) -> Any:
+    """Return the config of a model that reads data of ``kind``; raises DataError for any other."""
+    config = read_config(name)
+    family = family_of(config.model_type)
+    reads = "image" if IMAGE in family.tasks else "text"
+    if reads != kind:
+        raise DataError(
+            f"the data holds {kind}s, but model {name!r} ({family.name}) reads {reads}s; choose other data, or another "
+            "model.name"
+        )
+    return config
+
+
+def examples_of(dataset: Dataset, backbone: Backbone, name: str = "", *, buckets: bool = False) -> Examples:
     """Bind a dataset to a model, with the preprocessing that the folder of the model ``name`` (its own) describes."""
     spec = None
     if dataset.kind == "image":
         spec = ImageSpec.from_folder(pixels_of(name or backbone.name).parent, backbone.model.config.to_dict())
-    return Examples(dataset, backbone, spec)
+    return Examples(dataset, backbone, spec, buckets=buckets)
 
 
 def pixels_of(name: str) -> Path:
@@ -184,6 +234,9 @@ def save_merged(assembly: Assembly, folder: Path) -> None:
     pixels = pixels_of(assembly.backbone.name)
     if pixels.is_file():  # whoever loads the merged model must feed it the same pixels
         shutil.copyfile(pixels, folder / PREPROCESSOR)
+    if assembly.splits.train.kind == "text":
+        with suppress(DataError), quiet():  # token ids from an .npz need no tokenizer
+            Tokenizer(assembly.backbone.name).loaded.save_pretrained(str(folder))
 
 
 def torch_device(name: str) -> torch.device:

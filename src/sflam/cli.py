@@ -38,6 +38,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the
 def main() -> None:
     """Run the command line: exit code 2 for what a user can mend, said in one line each."""
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # that the hub cannot be reached is said once, by us
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with mended():
         app()
 
@@ -108,7 +109,7 @@ def train(
         raise SystemExit(130) from None
     with status("writing the run folder"):
         result = run.finish(merge=merge)
-    (stderr if as_json else stdout).print(rounds_table(run.records))
+    (stderr if as_json else stdout).print(rounds_table(run.records, perplexity=result.perplexity))
     print(f"run folder: {result.run_dir} (curves.png, adapter/, history.jsonl, ...)", file=sys.stderr)
     if as_json:
         print(json.dumps(asdict(result)))
@@ -137,11 +138,12 @@ def init(
 def predict(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     data: Annotated[
-        str | None, typer.Option(help="Named dataset or .npz file; the run's own held-out data by default.")
+        str | None,
+        typer.Option(help="Named dataset, file, folder or hub name; the run's own held-out data by default."),
     ] = None,
-    column: Annotated[str, typer.Option("--input", help="Array of the file that holds the inputs.")] = "",
+    column: Annotated[str, typer.Option("--input", help="Array or column that holds the inputs.")] = "",
     label: Annotated[
-        str, typer.Option(help="Array of the file that holds the labels, if any; 'label' by default.")
+        str, typer.Option(help="Array or column that holds the labels, if any; 'label' by default.")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Write one line per sample to this CSV file.")] = None,
     as_json: Json = False,

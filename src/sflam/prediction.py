@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from sflam.assembly import backbone_of, examples_of
+from sflam.assembly import backbone_of, examples_of, intake_of
 from sflam.data.dataset import Dataset
 from sflam.data.settings import DataSettings
 from sflam.data.sources import load_for_prediction, load_held_out
@@ -98,10 +98,10 @@ def predict(
 
     Args:
         run_dir: the run's folder.
-        data: a named dataset (its held-out part) or a local ``.npz`` file (all of it); None takes what the run
-            itself held out.
-        column: the array of the file that holds the inputs; empty guesses.
-        label: the array of the file that holds the labels, if there is one; empty means ``label``.
+        data: a named dataset (its held-out part), or anything ``data.name`` may say (its test split, or all of it);
+            None takes what the run itself held out.
+        column: the array or column that holds the inputs; empty guesses.
+        label: the array or column that holds the labels, if there is one; empty means ``label``.
 
     Raises:
         SflamError: the run is not finished, or the data cannot be read by its model.
@@ -109,13 +109,18 @@ def predict(
     run = RunFolder(Path(run_dir))
     job = run.read_job()
     classes = tuple(run.read_result()["classes"])
+    if not classes:
+        raise RunError(
+            f"{run.path} trained a language model, which predicts tokens, not labels; load its adapter as {run.adapter}"
+            "/README.md says"
+        )
     if data is not None:
         settings = replace(job.data, name=str(data), input=column, label=label or DataSettings.label)
-        dataset, notes = load_for_prediction(settings, job.seed)
+        dataset, notes = load_for_prediction(settings, job.seed, intake_of(job))
     elif column or label:
         raise ConfigError("--input and --label name arrays of the file given with --data; give that too")
     else:
-        dataset, notes = load_held_out(job.data, job.seed)
+        dataset, notes = load_held_out(job.data, job.seed, intake_of(job))
     labels = _relabelled(dataset, classes)
     merged = run.merged.is_dir() and not run.adapter.is_dir()
     backbone = backbone_of(job, dataset, len(classes), str(run.merged) if merged else "")

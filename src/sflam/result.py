@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from sflam.assembly import Assembly, save_merged
 from sflam.history import RoundRecord
 from sflam.learn.aggregate import A_ENDS
+from sflam.learn.evaluate import perplexity
 from sflam.learn.local import LocalFleet
 from sflam.model.adapters import State, load_state, save
+from sflam.model.families import CAUSAL
 from sflam.report import card, curves
 from sflam.report.totals import totals
 from sflam.run_folder import RunFolder
@@ -19,8 +21,9 @@ class Result:
     """What a finished run says of itself; ``--json`` prints exactly this.
 
     Attributes:
-        accuracy: test accuracy of the final model, in [0, 1].
+        accuracy: test accuracy of the final model, in [0, 1]; of tokens, for a language model.
         loss: its mean test loss.
+        perplexity: exp(loss) for a language model, else None.
         rounds: rounds run.
         samples: training samples used, over all rounds.
         bytes_up: bytes of all bodies devices sent: activations, labels, adapters.
@@ -36,6 +39,7 @@ class Result:
     method: str
     accuracy: float
     loss: float
+    perplexity: float | None
     rounds: int
     samples: int
     bytes_up: int
@@ -72,6 +76,7 @@ def finish(
         method=job.learn.method,
         accuracy=last.accuracy,
         loss=last.test_loss,
+        perplexity=perplexity(last.test_loss) if assembly.backbone.task == CAUSAL else None,
         rounds=len(records),
         samples=sums.samples,
         bytes_up=sum(record.bytes_up + record.adapter_bytes_up for record in records),
@@ -107,7 +112,5 @@ def _loading(assembly: Assembly) -> str:
     name = assembly.job.model.name
     source = f"sflam.model_folder({name!r})" if name == "nano-vit" else repr(name)
     first = "import sflam\n" if name == "nano-vit" else ""
-    return (
-        f"{first}from transformers import {architecture}\n\n"
-        f"base = {architecture}.from_pretrained({source}, num_labels={classes})"
-    )
+    labels = "" if assembly.backbone.task == CAUSAL else f", num_labels={classes}"
+    return f"{first}from transformers import {architecture}\n\nbase = {architecture}.from_pretrained({source}{labels})"

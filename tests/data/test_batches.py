@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sflam.data.batches import batches, epoch_order, round_batches
+from sflam.data.batches import POOL, batches, epoch_order, round_batches
 
 
 @given(
@@ -65,3 +65,43 @@ def test_epoch_order_is_a_permutation_per_position() -> None:
     order = epoch_order(30, 0, 1)
     assert np.array_equal(np.sort(order), np.arange(30))
     assert np.array_equal(order, epoch_order(30, 0, 1)) and not np.array_equal(order, epoch_order(30, 0, 2))
+
+
+@given(
+    count=st.integers(1, 300), size=st.integers(1, 20), epochs=st.integers(1, 3), seed=st.integers(0, 2**32)
+)
+def test_every_pass_in_buckets_sees_every_sample_once(count: int, size: int, epochs: int, seed: int) -> None:
+    lengths = np.random.default_rng(seed).integers(1, 50, 100 + count).astype(np.int32)
+    indices = np.arange(100, 100 + count)
+    drawn, again = (
+        batches(indices, size, np.random.default_rng(seed), epochs=epochs, lengths=lengths) for _ in range(2)
+    )
+    assert all(np.array_equal(one, two) for one, two in zip(drawn, again, strict=True))
+    per_pass = -(-count // size)
+    assert len(drawn) == epochs * per_pass
+    for epoch in range(epochs):
+        one = drawn[epoch * per_pass : (epoch + 1) * per_pass]
+        assert [len(batch) for batch in one[:-1]] == [size] * (per_pass - 1)
+        assert np.array_equal(np.sort(np.concatenate(one)), indices)
+
+
+def test_buckets_hold_similar_lengths_in_random_order() -> None:
+    lengths = np.random.default_rng(0).integers(1, 101, 8 * POOL).astype(np.int32)
+
+    def drawn(grouped: bool) -> list[np.ndarray]:
+        rng = np.random.default_rng(1)
+        return batches(np.arange(len(lengths)), 8, rng, lengths=lengths if grouped else None)
+
+    def padded(found: list[np.ndarray]) -> int:
+        return sum(int(lengths[one].max() * len(one) - lengths[one].sum()) for one in found)
+
+    assert padded(drawn(True)) < 0.15 * padded(drawn(False))
+    longest = [int(lengths[one].max()) for one in drawn(True)]
+    assert longest != sorted(longest) and len(set(longest)) > POOL / 2
+
+
+def test_buckets_mix_differently_on_every_pass() -> None:
+    lengths = np.random.default_rng(0).integers(1, 101, 40 * POOL).astype(np.int32)
+    found = batches(np.arange(len(lengths)), 4, np.random.default_rng(0), epochs=2, lengths=lengths)
+    first, second = ({frozenset(one.tolist()) for one in half} for half in (found[:160], found[160:]))
+    assert len(first & second) < 5

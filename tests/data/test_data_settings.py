@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import sflam
 from sflam.data.settings import DataSettings
 from sflam.errors import ConfigError
 
@@ -18,10 +20,10 @@ def test_defaults_are_the_embedded_run() -> None:
 
 def test_all_problems_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
-        DataSettings(name="", partition="shards", alpha=0.0, minimum=0, test=1.0, label="")
+        DataSettings(name="", partition="shard", alpha=0.0, minimum=0, test=1.0, shards=0, max_tokens=1)
     text = "\n".join(caught.value.problems)
-    assert len(caught.value.problems) == 6
-    for key in ("name", "partition", "alpha", "minimum", "test", "label"):
+    assert len(caught.value.problems) == 7
+    for key in ("name", "partition", "alpha", "minimum", "test", "shards", "max_tokens"):
         assert f"data.{key}" in text
 
 
@@ -32,8 +34,9 @@ def test_alpha_must_be_a_positive_number(alpha: float) -> None:
 
 
 def test_the_room_is_light_until_it_is_used() -> None:
-    rooms = ("settings", "dataset", "sources", "local", "holdout", "partition", "batches", "images")
+    rooms = sorted(path.stem for path in Path(sflam.__file__).with_name("data").glob("[a-z]*.py"))
     code = "".join(f"import sflam.data.{room}\n" for room in rooms)
-    code += "import sys; print([m for m in ('torch', 'transformers', 'sklearn', 'PIL') if m in sys.modules])"
+    heavy = ("torch", "transformers", "sklearn", "PIL", "datasets", "pandas")
+    code += f"import sys; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

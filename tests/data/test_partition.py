@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sflam.data.partition import class_counts, dirichlet, iid, partition
+from sflam.data.partition import class_counts, dirichlet, iid, length_groups, partition, shards
 from sflam.data.settings import DataSettings
 from sflam.data.sources import digits
 from sflam.errors import DataError
@@ -92,7 +92,7 @@ def test_class_counts() -> None:
     assert counts.tolist() == [[1, 1, 0], [0, 1, 1]]
 
 
-@pytest.mark.parametrize("kind", ["iid", "dirichlet"])
+@pytest.mark.parametrize("kind", ["iid", "dirichlet", "shards"])
 def test_the_seed_decides(kind: str) -> None:
     labels, chosen = digits().labels, DataSettings(partition=kind)
     first, again, other = (partition(chosen, labels, 10, seed) for seed in (3, 3, 4))
@@ -100,7 +100,7 @@ def test_the_seed_decides(kind: str) -> None:
     assert not all(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["iid", "dirichlet"])
+@pytest.mark.parametrize("kind", ["iid", "dirichlet", "shards"])
 def test_what_cannot_be_shared_out(kind: str) -> None:
     labels = np.zeros(10, dtype=np.int64)
     chosen = DataSettings(partition=kind, minimum=3)
@@ -116,3 +116,52 @@ def test_what_cannot_be_shared_out(kind: str) -> None:
 def test_alpha_must_be_positive(alpha: float) -> None:
     with pytest.raises(DataError, match="alpha must be positive"):
         dirichlet(np.zeros(10, dtype=np.int64), 2, alpha, np.random.default_rng(0))
+
+
+@settings(deadline=None, max_examples=200)
+@given(case=cases(), each=st.integers(1, 5), seed=st.integers(0, 2**32))
+def test_shards_are_a_partition(case: tuple[Labels, int, int], each: int, seed: int) -> None:
+    labels, devices, minimum = case
+    each = min(each, len(labels) // devices)
+    parts = shards(labels, devices, each, np.random.default_rng(seed), minimum)
+    assert_partition(parts, len(labels), devices, minimum)
+
+
+def test_two_shards_give_a_device_about_two_classes() -> None:
+    labels = np.repeat(np.arange(10), 60)  # thirty samples a shard, so that no shard spans two classes
+    chosen = DataSettings(partition="shards")
+    parts = partition(chosen, labels, 10, seed=0)
+    assert [len(part) for part in parts] == [60] * 10
+    held = (class_counts(labels, parts) > 0).sum(axis=1)
+    assert held.max() == 2 and held.mean() > 1.5
+    again, other = (partition(chosen, labels, 10, seed) for seed in (0, 1))
+    assert all(np.array_equal(one, two) for one, two in zip(parts, again, strict=True))
+    assert not all(np.array_equal(one, two) for one, two in zip(parts, other, strict=True))
+    assert (class_counts(labels, shards(labels, 10, 1, np.random.default_rng(0))) > 0).sum() == 10
+
+
+def test_more_shards_than_samples() -> None:
+    with pytest.raises(
+        DataError, match=r"5 devices with 3 shards each need 15 .* of 10 .*data.shards .* at most 2"
+    ):
+        shards(np.zeros(10, dtype=np.int64), 5, 3, np.random.default_rng(0))
+
+
+@settings(deadline=None)
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=100), alpha=st.floats(0.01, 100.0))
+def test_texts_without_labels_are_shared_out_by_length(lengths: list[int], alpha: float) -> None:
+    groups = length_groups(np.array(lengths, dtype=np.int32))
+    assert groups.dtype == np.int64 and 0 <= groups.min() and groups.max() <= 9
+    order = np.argsort(lengths, kind="stable")
+    assert (np.diff(groups[order]) >= 0).all()  # a longer text is in no lower group
+    devices = max(1, len(lengths) // 4)
+    for kind in ("dirichlet", "shards"):
+        each = min(2, len(lengths) // devices)
+        chosen = DataSettings(partition=kind, alpha=alpha, minimum=each, shards=each)
+        assert_partition(partition(chosen, groups, devices, seed=0), len(lengths), devices, each)
+
+
+def test_distinct_lengths_make_equal_groups() -> None:
+    groups = length_groups(np.random.default_rng(0).permutation(1000).astype(np.int32))
+    assert np.bincount(groups).tolist() == [100] * 10
+    assert length_groups(np.full(7, 3, dtype=np.int32)).tolist() == [0] * 7

@@ -9,6 +9,9 @@ from sflam.seeds import generator
 
 Indices = NDArray[np.int64]
 
+POOL = 16
+"""Mini-batches sorted by length together: enough to save padding, few enough to keep their mix random."""
+
 
 def epoch_order(count: int, seed: int, *position: int) -> Indices:
     """Return a permutation of 0..count - 1 for one pass, from the stream ``batches`` at ``position``."""
@@ -16,7 +19,12 @@ def epoch_order(count: int, seed: int, *position: int) -> Indices:
 
 
 def batches(
-    indices: Indices, size: int, rng: np.random.Generator, steps: int = 0, epochs: int = 1
+    indices: Indices,
+    size: int,
+    rng: np.random.Generator,
+    steps: int = 0,
+    epochs: int = 1,
+    lengths: NDArray[np.int32] | None = None,
 ) -> list[Indices]:
     """Return mini-batches of a device's samples, reshuffled on every pass.
 
@@ -26,6 +34,8 @@ def batches(
         rng: the order of every pass.
         steps: exactly this many mini-batches, over as many passes as that takes; 0 makes ``epochs`` passes.
         epochs: full passes when ``steps`` is 0.
+        lengths: [N] tokens of every sample of the dataset; mini-batches are then of similar length. None where
+            length does not matter.
 
     Returns:
         int64 arrays of at most ``size`` indices. The last batch of a pass holds what is left over: no sample
@@ -39,12 +49,42 @@ def batches(
     drawn: list[Indices] = []
     while len(drawn) < wanted:
         order = rng.permutation(indices)
-        drawn += [order[start : start + size] for start in range(0, len(order), size)]
+        if lengths is None:
+            drawn += [order[start : start + size] for start in range(0, len(order), size)]
+        else:
+            drawn += _buckets(order, size, rng, lengths)
     return drawn[:wanted]
 
 
+def _buckets(
+    order: Indices, size: int, rng: np.random.Generator, lengths: NDArray[np.int32]
+) -> list[Indices]:
+    """Return one pass in mini-batches of similar length, in random order.
+
+    The shuffled samples are sorted by length within pools of ``POOL`` mini-batches, so that who meets whom still
+    changes from pass to pass. What does not fill a mini-batch is the last one, whatever its lengths: taking the
+    longest, or the shortest, would always leave the same samples together.
+    """
+    full = len(order) // size * size
+    found: list[Indices] = []
+    for start in range(0, full, POOL * size):
+        pool = order[start : min(start + POOL * size, full)]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        found += [pool[begin : begin + size] for begin in range(0, len(pool), size)]
+    shuffled = [found[index] for index in rng.permutation(len(found))]
+    return shuffled + ([order[full:]] if full < len(order) else [])
+
+
 def round_batches(
-    indices: Indices, size: int, *, seed: int, round: int, device: int, steps: int = 0, epochs: int = 1
+    indices: Indices,
+    size: int,
+    *,
+    seed: int,
+    round: int,
+    device: int,
+    steps: int = 0,
+    epochs: int = 1,
+    lengths: NDArray[np.int32] | None = None,
 ) -> list[Indices]:
     """Return ``batches`` from the stream ``batches`` at (round, device): the same in every kind of fleet."""
-    return batches(indices, size, generator(seed, "batches", round, device), steps, epochs)
+    return batches(indices, size, generator(seed, "batches", round, device), steps, epochs, lengths)

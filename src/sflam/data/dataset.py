@@ -23,8 +23,8 @@ class Dataset:
         kind: ``image`` or ``text``.
         inputs: images as uint8 [N, H, W, C]; text as int64 token ids [N, T], padded on the right.
         lengths: text only: valid tokens of each row, int32 [N], each in 1..T.
-        labels: int64 [N], each in 0..len(classes) - 1.
-        classes: the name of each label.
+        labels: int64 [N], each in 0..max(len(classes) - 1, 0).
+        classes: the name of each label; none for data without labels, which are then all 0.
     """
 
     name: str
@@ -57,6 +57,12 @@ class Dataset:
             labels=self.labels[indices],
             classes=self.classes,
         )
+
+    def part(self, start: int, end: int) -> Dataset:
+        """Return the samples ``start`` to ``end - 1`` without copying them."""
+        lengths = None if self.lengths is None else self.lengths[start:end]
+        labels = self.labels[start:end]
+        return Dataset(self.name, self.kind, self.inputs[start:end], lengths, labels, self.classes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.data.dataset import Dataset, Kind
+from sflam.data.labels import numbered
 from sflam.errors import DataError, unknown
 
 IMAGE_COLUMNS = ("pixel_values", "image", "images", "pixels")
@@ -33,7 +34,7 @@ def read_npz(
     Args:
         path: the ``.npz`` file.
         column: the array of inputs; empty takes the one whose name is customary for inputs.
-        label: the array of labels: integers from 0, or class names.
+        label: the array of labels: integers from 0, or class names; empty says there are none.
         labelled: whether that array must be there, and numbers name all classes up to the largest. Otherwise the
             classes are those that occur; without the array every label is 0 and there are none.
 
@@ -47,7 +48,7 @@ def read_npz(
     if not column:
         column = _guess(path, arrays, by_input)
         notes.append(f"inputs of {path.name} are taken from its array {column!r} ({by_input} was empty)")
-    known = labelled or label in arrays
+    known = bool(label) and (labelled or label in arrays)
     for key in (column, label) if known else (column,):
         if key not in arrays:
             raise DataError(f"{path}: {unknown('column', key, arrays)}; set {by_input} and {by_label}")
@@ -65,9 +66,13 @@ def read_npz(
         lengths = _lengths(path, arrays.get("lengths"), inputs, notes)
     labels, classes = np.zeros(len(inputs), dtype=np.int64), tuple[str, ...]()
     if known:
-        labels, classes = _labels(path, label, arrays[label], len(inputs), every=labelled)
-    else:
+        labels, classes = numbered(path, label, arrays[label], len(inputs), every=labelled)
+    elif not labelled:
         notes.append(f"{path.name} has no array {label!r}: predictions only, no accuracy")
+    elif kind == "image":
+        raise DataError(
+            f"{path}: data.label is empty, but images need labels; name the array that holds them"
+        )
     dataset = Dataset(
         name=path.stem, kind=kind, inputs=inputs, lengths=lengths, labels=labels, classes=classes
     )
@@ -170,29 +175,3 @@ def _lengths(
             f"{path}: 'lengths' runs from {lengths.min()} to {lengths.max()}; each must be in 1..{width}"
         )
     return lengths.astype(np.int32)
-
-
-def _labels(
-    path: Path, column: str, labels: Array, count: int, *, every: bool
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    if labels.shape != (count,):
-        raise DataError(
-            f"{path}: {column!r} has shape {labels.shape} for {count} inputs; one label per input: ({count},)"
-        )
-    if labels.dtype.kind not in "biuU":
-        raise DataError(
-            f"{path}: {column!r} holds {labels.dtype}; labels are integers from 0, or class names"
-        )
-    if labels.dtype.kind == "U" or not every:
-        occurring = labels if labels.dtype.kind == "U" else labels.astype(np.int64)  # True is class "1"
-        names, codes = np.unique(occurring, return_inverse=True)
-        return codes.astype(np.int64), tuple(str(name) for name in names)
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0:
-        raise DataError(f"{path}: {column!r} holds the label {low}; labels are integers from 0")
-    if high >= count:
-        # Every label up to the largest gets an output of the head, so a stray one would cost gigabytes.
-        raise DataError(
-            f"{path}: {column!r} holds the label {high} in {count} samples; number the classes 0, 1, 2, ..."
-        )
-    return labels.astype(np.int64), tuple(str(label) for label in range(high + 1))

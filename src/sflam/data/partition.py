@@ -15,6 +15,9 @@ from sflam.data.settings import DataSettings
 from sflam.errors import DataError
 from sflam.seeds import generator
 
+QUANTILES = 10
+"""Groups of equal size that texts without labels are divided into by length."""
+
 REDRAWS = 20  # tries for a Dirichlet draw that honours the minimum by itself
 
 Labels = NDArray[np.int64]
@@ -25,8 +28,8 @@ def partition(settings: DataSettings, labels: Labels, devices: int, seed: int) -
     """Return the samples of each device as ``[data]`` says, from the stream ``partition``.
 
     Args:
-        settings: partition, alpha, minimum.
-        labels: int64 [N], the labels of the training part.
+        settings: partition, alpha, shards, minimum.
+        labels: int64 [N], the labels of the training part, or :func:`length_groups` where there are none.
         devices: how many devices K share the samples.
         seed: the seed of the run.
 
@@ -39,6 +42,8 @@ def partition(settings: DataSettings, labels: Labels, devices: int, seed: int) -
     rng = generator(seed, "partition")
     if settings.partition == "iid":
         return iid(labels, devices, rng, settings.minimum)
+    if settings.partition == "shards":
+        return shards(labels, devices, settings.shards, rng, settings.minimum)
     return dirichlet(labels, devices, settings.alpha, rng, settings.minimum)
 
 
@@ -82,8 +87,53 @@ def dirichlet(
             break
     else:
         _repair(owners, sizes, minimum, rng)
-    order = np.argsort(owners, kind="stable")
-    return np.split(order, np.cumsum(sizes)[:-1])
+    return _parts(owners, sizes)
+
+
+def shards(labels: Labels, devices: int, each: int, rng: np.random.Generator, minimum: int = 1) -> list[Part]:
+    """Return a partition where a device holds few classes: ``each`` of K * ``each`` pieces of the sorted samples.
+
+    Samples are sorted by class, in random order within one, and cut into pieces whose sizes differ by at most one.
+    With two pieces a device, most devices hold two classes. Where the rounding leaves a device below ``minimum``,
+    single samples are moved (``_repair``).
+
+    Source: H. B. McMahan, E. Moore, D. Ramage, S. Hampson, B. Aguera y Arcas, "Communication-Efficient Learning
+    of Deep Networks from Decentralized Data", AISTATS 2017, section 3.
+
+    Args:
+        labels: int64 [N].
+        devices: K.
+        each: pieces of a device, at least 1.
+        rng: all randomness.
+        minimum: fewest samples a device may hold.
+
+    Raises:
+        DataError: K * each or K * minimum exceeds N.
+    """
+    _check(len(labels), devices, minimum)
+    if each < 1 or devices * each > len(labels):
+        raise DataError(
+            f"{devices} devices with {each} shards each need {devices * each} shards of {len(labels)} training "
+            f"samples; set data.shards to at least 1 and at most {len(labels) // devices}"
+        )
+    shuffled = rng.permutation(len(labels))
+    pieces = np.array_split(shuffled[np.argsort(labels[shuffled], kind="stable")], devices * each)
+    owners = np.empty(len(labels), dtype=np.int64)
+    for place, piece in enumerate(rng.permutation(devices * each)):
+        owners[pieces[piece]] = place // each
+    sizes = np.bincount(owners, minlength=devices)
+    if sizes.min() < minimum:
+        _repair(owners, sizes, minimum, rng)
+    return _parts(owners, sizes)
+
+
+def length_groups(lengths: NDArray[np.int32]) -> Labels:
+    """Return int64 [N], the ``QUANTILES`` group of each text by its length: what skew means where labels lack.
+
+    Equal lengths share a group, so groups of few distinct lengths are larger, and some may be empty.
+    """
+    edges = np.quantile(lengths, np.arange(1, QUANTILES) / QUANTILES)
+    return np.searchsorted(edges, lengths, side="left").astype(np.int64)
 
 
 def class_counts(labels: Labels, parts: list[Part]) -> NDArray[np.int64]:
@@ -105,6 +155,12 @@ def _check(samples: int, devices: int, minimum: int) -> None:
             f"samples, but there are {samples}; set data.minimum to {samples // devices} or less, "
             f"or use at most {samples // minimum} devices"
         )
+
+
+def _parts(owners: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[Part]:
+    """Return the sorted samples of each device."""
+    order = np.argsort(owners, kind="stable")
+    return np.split(order, np.cumsum(sizes)[:-1])
 
 
 def _draw(

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from sflam.data.dataset import Dataset, Splits
+from sflam.data.folders import image_folder
 from sflam.data.holdout import stratified
+from sflam.data.intake import Intake
 from sflam.data.local import read_npz
+from sflam.data.raw import Raw, dataset_of
+from sflam.data.rows import of_tables, paths_as_images, without_blank_texts, without_single_tokens
 from sflam.data.settings import DataSettings
+from sflam.data.tables import READERS, files_of, read_files, read_hub
 from sflam.errors import DataError, unknown
 from sflam.seeds import generator
 
@@ -40,47 +48,124 @@ def digits() -> Dataset:
 
 DATASETS: dict[str, Callable[[], Dataset]] = {"digits": digits}
 
+FILES = (".npz", *READERS)
+"""Extensions that are read."""
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
+OTHER_FILES = (".txt", ".tsv", ".json", ".arrow", ".zip", ".gz", ".npy", ".xlsx", ".pkl", ".pt")
+"""Extensions that are not read, but mean a file and no hub name."""
+
 
 def is_path(name: str) -> bool:
-    """Say whether ``name`` means a file rather than a named dataset."""
-    return name.endswith(".npz") or "/" in name or "\\" in name
+    """Say whether ``name`` means a file or a folder, there or not, rather than a named dataset or one of the hub."""
+    suffix = Path(name).suffix.lower()
+    return os.path.exists(name) or suffix in (*FILES, *OTHER_FILES) or not HUB_NAME.fullmatch(name)
 
 
-def load_for_prediction(settings: DataSettings, seed: int) -> tuple[Dataset, tuple[str, ...]]:
-    """Return the samples to predict, and notes: all of a file's, labelled or not, or a named dataset's test part.
+def load_for_prediction(
+    settings: DataSettings, seed: int, intake: Intake | None = None
+) -> tuple[Dataset, tuple[str, ...]]:
+    """Return the samples to predict, and notes: a path's test split or all of it, or a named dataset's test part.
 
     Raises:
-        DataError: the name is unknown, or the file cannot be used.
+        DataError: the name is unknown, or the data cannot be used.
     """
-    if is_path(settings.name):
-        path = Path(settings.name).expanduser()
+    if settings.name in DATASETS:
+        return load_held_out(settings, seed, intake)
+    path = Path(settings.name).expanduser()
+    if path.suffix.lower() == ".npz":
         return read_npz(path, settings.input, settings.label, labelled=False)
-    return load_held_out(settings, seed)
+    notes: list[str] = []
+    whole, sizes = _read(settings, intake, notes, labelled=False)
+    if len(sizes) == 2:
+        notes.append(f"{settings.name}: its {list(sizes)[1]} split")
+        whole = whole.part(sizes["train"], len(whole))
+    return whole, tuple(notes)
 
 
-def load_held_out(settings: DataSettings, seed: int) -> tuple[Dataset, tuple[str, ...]]:
+def load_held_out(
+    settings: DataSettings, seed: int, intake: Intake | None = None
+) -> tuple[Dataset, tuple[str, ...]]:
     """Return the test part that :func:`load` gives, and notes.
 
     Raises:
-        DataError: the name is unknown, or the file cannot be used.
+        DataError: the name is unknown, or the data cannot be used.
     """
-    splits = load(settings, seed)
+    splits = load(settings, seed, intake)
     return splits.test, (*splits.notes, f"{settings.name}: the held-out samples of seed {seed}")
 
 
-def load(settings: DataSettings, seed: int) -> Splits:
-    """Return the samples of ``settings.name``, divided into train and test by the stream ``holdout``.
+def load(settings: DataSettings, seed: int, intake: Intake | None = None) -> Splits:
+    """Return the samples of ``settings.name``: its own train and test, or divided by the stream ``holdout``.
+
+    Args:
+        settings: which data.
+        seed: the seed of the run.
+        intake: the model's side, which everything but named datasets and ``.npz`` files needs.
 
     Raises:
-        DataError: the name is unknown, or the file cannot be used.
+        DataError: the name is unknown, or the data cannot be used.
     """
-    notes: tuple[str, ...] = ()
-    if is_path(settings.name):
-        whole, notes = read_npz(Path(settings.name).expanduser(), settings.input, settings.label)
-    elif settings.name in DATASETS:
-        whole = DATASETS[settings.name]()
+    notes: list[str] = []
+    if settings.name in DATASETS:
+        whole, sizes = DATASETS[settings.name](), dict[str, int]()
+    elif Path(settings.name).suffix.lower() == ".npz":
+        whole, said = read_npz(Path(settings.name).expanduser(), settings.input, settings.label)
+        notes, sizes = [*said], {}
     else:
-        hint = unknown("dataset", settings.name, DATASETS)
-        raise DataError(f"{hint}; for a local file give its path, ending in .npz")
+        whole, sizes = _read(settings, intake, notes, labelled=True)
+    if len(sizes) == 2:
+        cut = sizes["train"]
+        return Splits(whole.part(0, cut), whole.part(cut, len(whole)), tuple(notes))
     train, test = stratified(whole.labels, settings.test, generator(seed, "holdout"))
-    return Splits(train=whole.take(train), test=whole.take(test), notes=notes)
+    return Splits(train=whole.take(train), test=whole.take(test), notes=tuple(notes))
+
+
+def _read(
+    settings: DataSettings, intake: Intake | None, notes: list[str], *, labelled: bool
+) -> tuple[Dataset, dict[str, int]]:
+    """Return all samples of a path or a hub dataset, and split -> its samples: train and test, or one for all."""
+    raw = _raw(settings, notes, labelled=labelled)
+    assert intake is not None, "raw samples need a model's side"
+    if raw.labels is None and labelled:
+        if raw.kind == "image":
+            raise DataError(f"{raw.where}: data.label is empty, but images need labels; name their column")
+        raw = without_blank_texts(raw, notes)
+    whole = dataset_of(raw, intake, max_tokens=settings.max_tokens, every=labelled, notes=notes)
+    if labelled and len(whole.classes) == 1:
+        raise DataError(f"{raw.where}: all labels are {whole.classes[0]!r}; at least two classes are needed")
+    if labelled and raw.labels is None:
+        whole, sizes = without_single_tokens(whole, raw.sizes, notes)
+        if not all(sizes.values()):
+            raise DataError(f"{raw.where}: holds no text of two tokens or more; a language model needs them")
+        return whole, sizes
+    return whole, dict(raw.sizes)
+
+
+def _raw(settings: DataSettings, notes: list[str], *, labelled: bool) -> Raw:
+    name, path = settings.name, Path(settings.name).expanduser()
+    if not is_path(name) and not path.exists():
+        if "/" not in name and difflib.get_close_matches(name, DATASETS):
+            hint = unknown("dataset", name, DATASETS)
+            raise DataError(f"{hint}; for a local file give its path, ending in {' or '.join(FILES)}")
+        return of_tables(
+            read_hub(name, settings.config), settings, name, notes, where=name, labelled=labelled
+        )
+    if path.is_dir():
+        files = files_of(path)
+        if not files:
+            return image_folder(path, notes, labelled=labelled)
+    elif not path.exists():
+        raise DataError(
+            f"{path}: no such file; give a named dataset, an existing file or folder, or a hub name"
+        )
+    elif path.suffix.lower() not in READERS:
+        raise DataError(
+            f"{path}: {path.suffix or 'files without an extension'} cannot be read; convert it to one of "
+            f"{', '.join(FILES)}"
+        )
+    else:
+        files = {"": [path]}
+    tables = read_files(files, path)
+    raw = of_tables(tables, settings, path.stem, notes, where=str(path), labelled=labelled)
+    return paths_as_images(raw, path if path.is_dir() else path.parent, notes)

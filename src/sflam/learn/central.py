@@ -75,6 +75,7 @@ class Central:
             generator(self.seed, "batches", round),
             steps=self.learn.local_steps * len(devices),
             epochs=self.learn.local_epochs,
+            lengths=self.examples.buckets,
         )
         self.model.train()
         for step, indices in enumerate(drawn):

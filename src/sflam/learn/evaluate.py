@@ -64,7 +64,9 @@ def evaluate(model: PeftModel, examples: Examples, *, rows: int = ROWS) -> Score
         count += int((labels != IGNORED).sum())
     model.train(training)
     mean = loss / count
-    perplexity = None
-    if examples.task == CAUSAL:
-        perplexity = math.exp(mean) if mean < 700 else math.inf
-    return Score(mean, right / count, perplexity)
+    return Score(mean, right / count, perplexity(mean) if examples.task == CAUSAL else None)
+
+
+def perplexity(loss: float) -> float:
+    """Return exp(loss) of a mean loss per token in nats; infinity where that overflows."""
+    return math.exp(loss) if loss < 700 else math.inf

@@ -48,8 +48,10 @@ class Examples:
         DataError: the backbone cannot read this kind of data, or a token id is outside its vocabulary.
     """
 
-    def __init__(self, dataset: Dataset, backbone: Backbone, spec: ImageSpec | None = None) -> None:
-        """Bind ``dataset`` to ``backbone``; images need the ``spec`` of its pixels."""
+    def __init__(
+        self, dataset: Dataset, backbone: Backbone, spec: ImageSpec | None = None, *, buckets: bool = False
+    ) -> None:
+        """Bind ``dataset`` to ``backbone``; images need the ``spec`` of its pixels, ``buckets`` is of ``[data]``."""
         self.dataset = dataset
         self.task = backbone.task
         self.dtype = torch.float64 if backbone.model.dtype == torch.float64 else torch.float32
@@ -72,6 +74,10 @@ class Examples:
                 f"data {dataset.name!r} holds rows of {dataset.inputs.shape[1]} tokens, but model {backbone.name!r} "
                 f"sees at most {limit}; truncate them"
             )
+        if dataset.kind == "text" and self.task == CAUSAL:
+            _expect_pairs(dataset)
+        self.buckets = dataset.lengths if buckets else None
+        """[N] lengths that mini-batches are grouped by; None where they are not."""
         self.pad = self._padding(backbone) if dataset.kind == "text" else 0
         self._pixels: Tensor | None = None
         if spec and len(dataset) * spec.channels * spec.size**2 <= CACHED_PIXELS:
@@ -123,6 +129,17 @@ class Examples:
 
     def _tensor(self, pixels: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(pixels).to(self.device, self.dtype)
+
+
+def _expect_pairs(dataset: Dataset) -> None:
+    """Raise DataError for a row of one token: it has no next token to predict."""
+    assert dataset.lengths is not None
+    short = np.flatnonzero(dataset.lengths < 2)
+    if len(short):
+        raise DataError(
+            f"{len(short)} rows of data {dataset.name!r} hold a single token, but a language model predicts each token "
+            "from those before it; remove such rows"
+        )
 
 
 def stack_batches(batches: list[Minibatch]) -> Minibatch:

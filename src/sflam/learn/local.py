@@ -120,6 +120,7 @@ class LocalFleet:
                     device=device,
                     steps=self.learn.local_steps,
                     epochs=self.learn.local_epochs,
+                    lengths=self.examples.buckets,
                 )
             ]
             for device in devices

@@ -69,7 +69,10 @@ def facts(job: Job, records: Sequence[RoundRecord], *, task: str, load_base: str
         job.learn.method == "central",
         job.learn.method == "sflam" and quant.scheme != "identity",
     )
-    spread = f", alpha {job.data.alpha:g}" if job.data.partition == "dirichlet" else ""
+    spread = {
+        "dirichlet": f", alpha {job.data.alpha:g}",
+        "shards": f", {job.data.shards} a device",
+    }.get(job.data.partition, "")
     return {
         "base_model": job.model.name,
         "task": task,

@@ -16,10 +16,12 @@ from sflam.units import human_bytes
 FIRST, LAST = 5, 15
 
 
-def rounds_table(records: Sequence[RoundRecord], title: str = "") -> RenderableType:
+def rounds_table(
+    records: Sequence[RoundRecord], title: str = "", *, perplexity: float | None = None
+) -> RenderableType:
     """Return a rich table of the rounds with their totals; long runs show the first and last rounds.
 
-    Rounds are counted from 1 here, as in the progress.
+    Rounds are counted from 1 here, as in the progress. ``perplexity`` is that of a language model.
     """
     sums = totals(records)
     table = Table(
@@ -58,17 +60,19 @@ def rounds_table(records: Sequence[RoundRecord], title: str = "") -> RenderableT
             human_bytes(item.total_bytes - item.bytes_up - item.bytes_down),
             duration(item.seconds),
         )
-    return Group(table, Text(summary(records)))
+    return Group(table, Text(summary(records, perplexity)))
 
 
-def summary(records: Sequence[RoundRecord]) -> str:
-    """Return the run in one sentence: accuracy, bytes, steps, speed."""
+def summary(records: Sequence[RoundRecord], perplexity: float | None = None) -> str:
+    """Return the run in one sentence: accuracy, perplexity of a language model, bytes, steps, speed."""
     sums = totals(records)
     if not sums.rounds:
         return "no rounds yet"
     reached = f"accuracy {percent(sums.accuracy)}"
     if sums.best_round is not None and sums.best_accuracy != sums.accuracy:
         reached += f" (best {percent(sums.best_accuracy)} in round {sums.best_round + 1})"
+    if perplexity is not None:
+        reached += f", perplexity {perplexity:.4g}"
     return (
         f"{reached} after {sums.rounds} round{'s' * (sums.rounds != 1)}, "
         f"{human_bytes(sums.total_bytes)} over the network, {sums.device_steps} device steps "

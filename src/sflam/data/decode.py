@@ -1,0 +1,101 @@
+"""Stored images (bytes, files, Pillow images) as one uint8 array. N images, H x W pixels, C channels, S x S a model's.
+
+Images of one size stay as they are; of different sizes, or larger than the model's, they become S x S in the
+model's own colours at once, which gives the same pixels as resizing later and does not fill the memory.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.data.images import ImageSpec
+from sflam.errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def decoded(
+    stored: Iterable[Any], place: Callable[[int], str], spec: Callable[[], ImageSpec], notes: list[str]
+) -> NDArray[np.uint8]:
+    """Return the images as uint8 [N, H, W, C].
+
+    Args:
+        stored: bytes, paths, Pillow images, or mappings with ``bytes`` and ``path``.
+        place: index -> what to call an image in an error, "row 7 of ..." say; a stored path is named beside it.
+        spec: asked once for the model's size and colours.
+        notes: what was converted is added here.
+
+    Raises:
+        DataError: an image cannot be read, which is named.
+    """
+    from PIL import Image
+
+    wanted = spec()
+    images, sizes = [], set()
+    for index, one in enumerate(stored):
+        image = _opened(one, place(index))
+        sizes.add(image.size)
+        images.append(np.asarray(_square(image, wanted) if _is_large(image, wanted) else image))
+    if len({pixels.shape[:2] for pixels in images}) > 1:
+        images = [np.asarray(_square(Image.fromarray(pixels), wanted)) for pixels in images]
+    if len(sizes) > 1:
+        widths, heights = zip(*sizes, strict=True)
+        notes.append(
+            f"images of {min(widths)} x {min(heights)} to {max(widths)} x {max(heights)} pixels were resized to the "
+            f"model's {wanted.size} x {wanted.size}"
+        )
+    if len({pixels.ndim for pixels in images}) > 1:  # grey beside colour
+        images = [
+            pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2) for pixels in images
+        ]
+    stacked = np.stack(images)
+    return stacked if stacked.ndim == 4 else stacked[..., np.newaxis]
+
+
+def _opened(stored: Any, named: str) -> Any:
+    """Return a Pillow image in mode L or RGB, upright; raises DataError naming the image."""
+    from PIL import Image, ImageOps
+
+    path = ""
+    if isinstance(stored, Mapping):
+        path = str(stored.get("path") or "")
+        stored = stored.get("bytes") or path
+    elif isinstance(stored, str | Path):
+        path = str(stored)
+    named += f" ({path})" if path and path not in named else ""
+    if stored is None or (isinstance(stored, str | bytes) and not stored):
+        raise DataError(f"{named}: holds no image; remove it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF data and the like: the pixels are what counts
+            image: Any = stored
+            if not isinstance(stored, Image.Image):
+                image = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8, not scale them
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
+    except Exception as error:  # a damaged image makes Pillow's many parsers raise whatever they like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{named}: not an image that can be read ({reason}); repair or remove it") from error
+
+
+def _is_large(image: Any, spec: ImageSpec) -> bool:
+    return bool(image.width * image.height > spec.size**2)
+
+
+def _square(image: Any, spec: ImageSpec) -> Any:
+    """Return the image as :func:`sflam.data.images.to_pixels` would make it: colours first, then size."""
+    from PIL import Image
+
+    mode, side = ("L" if spec.channels == 1 else "RGB"), (spec.size, spec.size)
+    image = image if image.mode == mode else image.convert(mode)
+    return image if image.size == side else image.resize(side, Image.Resampling(spec.resample))

@@ -1,0 +1,66 @@
+"""A folder of images, one sub-folder per class, or ``train/`` and ``test/`` of such folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sflam.data.decode import SUFFIXES
+from sflam.data.raw import Raw
+from sflam.data.tables import TESTS
+from sflam.errors import DataError
+
+
+def image_folder(folder: Path, notes: list[str], *, labelled: bool = True) -> Raw:
+    """Return the images of a folder as paths, with the names of their sub-folders as labels.
+
+    Unless they must be ``labelled``, images may also lie in the folder itself; they then have no labels.
+
+    Files and folders whose names begin with a dot are left out, and so is what is no image, which is said.
+
+    Raises:
+        DataError: there are no class folders, or one of them holds no image.
+    """
+    flat = _images(folder)[0]
+    if flat and not labelled:
+        notes.append(f"{folder.name} has no folder per class: predictions only, no accuracy")
+        return Raw(folder.name, str(folder), "image", flat, None, {"": len(flat)}, column="image", label="")
+    found = {path.name: path for path in _folders(folder)}
+    held_out = next((name for name in TESTS if name in found), None)
+    splits = {"": folder}
+    if "train" in found and set(found) <= {"train", *TESTS}:
+        splits = {"train": found["train"]} | ({held_out: found[held_out]} if held_out else {})
+    inputs: list[Path] = []
+    labels: list[str] = []
+    sizes: dict[str, int] = {}
+    strange = 0
+    for split, below in splits.items():
+        start = len(inputs)
+        for one in _folders(below):
+            images, others = _images(one)
+            if not images:
+                raise DataError(
+                    f"{one}: no image in this class folder (known: {', '.join(SUFFIXES)}); put images directly "
+                    "into it, or remove it"
+                )
+            strange += others
+            inputs += images
+            labels += [one.name] * len(images)
+        sizes[split] = len(inputs) - start
+        if not sizes[split]:
+            raise DataError(
+                f"{below}: neither tables (.parquet, .csv, .jsonl) nor images in one sub-folder per class"
+            )
+    if strange:
+        notes.append(f"{strange} files in {folder.name} are no images and were left out")
+    return Raw(folder.name, str(folder), "image", inputs, labels, sizes, column="image", label="folder")
+
+
+def _images(folder: Path) -> tuple[list[Path], int]:
+    """Return the images directly in a folder, and how many other files there are."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    images = [path for path in files if path.suffix.lower() in SUFFIXES]
+    return images, len(files) - len(images)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

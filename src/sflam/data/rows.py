@@ -1,0 +1,133 @@
+"""Tables to samples: which splits serve as train and test, which columns are read, which rows are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.data.columns import Columns, choose
+from sflam.data.dataset import Dataset
+from sflam.data.decode import SUFFIXES
+from sflam.data.raw import Raw
+from sflam.data.settings import DataSettings
+from sflam.data.tables import TESTS, Table
+from sflam.errors import DataError
+
+
+def of_tables(
+    tables: Mapping[str, Table],
+    settings: DataSettings,
+    name: str,
+    notes: list[str],
+    *,
+    where: str,
+    labelled: bool,
+) -> Raw:
+    """Return the samples of the splits to use: train with a held-out one, or the only one there is.
+
+    Args:
+        tables: split -> table.
+        settings: the names of the columns.
+        name: what to call the data in reports.
+        notes: what was guessed is added here.
+        where: what to name in errors.
+        labelled: see :func:`sflam.data.columns.choose`.
+
+    Raises:
+        DataError: the splits or the columns do not fit.
+    """
+    if "train" not in tables and len(tables) > 1:
+        raise DataError(f"{where}: has the splits {', '.join(sorted(tables))}, but none is called train")
+    first = tables.get("train", next(iter(tables.values())))
+    columns = choose(where, first, settings.input, settings.label, labelled=labelled, notes=notes)
+    tables = _splits(tables, columns, name, notes)
+    inputs: list[Any] = []
+    labels: list[Any] = []
+    for split, table in tables.items():
+        if not len(table):
+            raise DataError(f"{where}: {split or 'the table'} holds no samples; at least one is needed")
+        lacking = {columns.input, columns.label} - {None, *table.column_names}
+        if lacking:
+            raise DataError(f"{where}: its split {split} lacks the column {min(map(str, lacking))!r}")
+        # As stored: images are decoded by sflam, which names the one that cannot be.
+        inputs += table.data.column(columns.input).to_pylist()
+        labels += table.data.column(columns.label).to_pylist() if columns.label else []
+    return Raw(
+        name=name,
+        where=where,
+        kind=columns.kind,
+        inputs=inputs,
+        labels=labels if columns.label else None,
+        sizes={split: len(table) for split, table in tables.items()},
+        column=columns.input,
+        label=columns.label or "",
+        names=columns.names,
+    )
+
+
+def without_blank_texts(raw: Raw, notes: list[str]) -> Raw:
+    """Return the samples without blank texts, which a corpus for a language model has between its paragraphs."""
+    kept = [index for index, text in enumerate(raw.inputs) if text and str(text).strip()]
+    if len(kept) == len(raw.inputs):
+        return raw
+    notes.append(f"{len(raw.inputs) - len(kept)} blank texts of {raw.name} were left out")
+    return replace(raw, inputs=[raw.inputs[index] for index in kept], sizes=_sizes(raw.sizes, kept))
+
+
+def without_single_tokens(
+    texts: Dataset, sizes: Mapping[str, int], notes: list[str]
+) -> tuple[Dataset, dict[str, int]]:
+    """Return texts of two tokens or more, and split -> its texts: a single one has no next token to learn from."""
+    assert texts.lengths is not None
+    kept = np.flatnonzero(texts.lengths > 1)
+    if len(kept) == len(texts):
+        return texts, dict(sizes)
+    notes.append(f"{len(texts) - len(kept)} texts of {texts.name} are a single token and were left out")
+    return texts.take(kept), _sizes(sizes, kept)
+
+
+def paths_as_images(raw: Raw, folder: Path, notes: list[str]) -> Raw:
+    """Return the samples with texts that all name image files, beside the table, as those images."""
+    texts = raw.inputs
+    if raw.kind != "text" or not all(
+        isinstance(text, str) and text.lower().endswith(SUFFIXES) for text in texts
+    ):
+        return raw
+    notes.append(f"column {raw.column!r} of {raw.name} names image files")
+    return replace(raw, kind="image", inputs=[{"path": str(folder / text)} for text in texts])
+
+
+def _sizes(sizes: Mapping[str, int], kept: Sequence[int] | NDArray[np.int64]) -> dict[str, int]:
+    """Return split -> its samples among those at ``kept``, in order."""
+    ends = np.cumsum(list(sizes.values()))
+    counts = np.bincount(np.searchsorted(ends, kept, side="right"), minlength=len(ends))
+    return {split: int(count) for split, count in zip(sizes, counts, strict=True)}
+
+
+def _splits(tables: Mapping[str, Table], columns: Columns, name: str, notes: list[str]) -> dict[str, Table]:
+    """Return the training table and, where there is one with labels, a held-out one."""
+    if "train" not in tables:
+        return dict(tables)
+    hidden = [split for split in TESTS if split in tables and _is_hidden(tables[split], columns)]
+    held = next((split for split in TESTS if split in tables and split not in hidden), None)
+    used = {"train": tables["train"]} | ({held: tables[held]} if held else {})
+    if hidden:
+        notes.append(f"the labels of {name} ({hidden[0]}) are hidden: it is not used")
+    if held not in (None, "test"):
+        notes.append(f"the split {held} of {name} serves as its test part")
+    left = sorted(set(tables) - set(used) - set(hidden))
+    if left:
+        notes.append(f"{name} ({', '.join(left)}) is not used")
+    return used
+
+
+def _is_hidden(table: Table, columns: Columns) -> bool:
+    """Say whether all labels are -1, as the hub writes those of a contest."""
+    if not columns.names or columns.label not in table.column_names or not len(table):
+        return False
+    return all(label == -1 for label in table.data.column(columns.label).to_pylist())

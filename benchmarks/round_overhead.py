@@ -38,7 +38,7 @@ APART = ("evaluation", "run folder")
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "forward": [(DeviceSegment, "forward"), (ServerSegment, "forward"), (trunk, "group_losses")],
     "backward": [(AdapterStack, "backward")],
-    "optimizer": [(AdapterStack, "hand_out"), (AdapterStack, "clear")],
+    "optimizer": [(AdapterStack, "begin"), (AdapterStack, "hand_out")],
     "batching": [
         *((local, name) for name in ("round_batches",)),
         (Examples, "take"),

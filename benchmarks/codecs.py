@@ -31,6 +31,7 @@ from sflam import config
 from sflam.assembly import assemble
 from sflam.learn.crossing import Crossing, Position
 from sflam.learn.evaluate import Score
+from sflam.learn.examples import Minibatch
 from sflam.learn.local import LocalFleet
 from sflam.learn.round import train
 from sflam.learn.trunk import Answer
@@ -51,11 +52,12 @@ class Watched(Crossing):
     down: ClassVar[list[torch.Tensor]] = []
 
     def send_step(
-        self, at: Position, hidden: torch.Tensor, lengths: torch.Tensor | None, labels: torch.Tensor | None
+        self, at: Position, hidden: torch.Tensor | None, batch: Minibatch, *, labels: bool = True
     ) -> bytes:
         """Keep the activations [B, T, d]."""
+        assert hidden is not None
         self.up.append(hidden.detach().clone())
-        return super().send_step(at, hidden, lengths, labels)
+        return super().send_step(at, hidden, batch, labels=labels)
 
     def send_answer(self, at: Position, answer: Answer, lengths: torch.Tensor | None) -> bytes:
         """Keep the gradient [B, T, d]."""

@@ -176,14 +176,14 @@ def test_bytes_and_parameters_are_those_of_the_arithmetic(digits_run: tuple[sfla
     rows, tokens, dim = 16, 17, 96  # a batch of 16 x 16 pixels in patches of 4 x 4, and the class token
     exchanges = rounds * devices * steps
     up = (
-        512 + rows * tokens * dim * 8 // 8 + rows * tokens * 4 + rows * 4
+        payload.HEADER_BYTES + rows * tokens * dim * 8 // 8 + rows * tokens * 4 + rows * 4
     )  # header, codes, offset and step, labels
-    down = 512 + rows * tokens * dim * 4 // 8 + rows * tokens * 4
+    down = payload.HEADER_BYTES + rows * tokens * dim * 4 // 8 + rows * tokens * 4
     assert up == payload.step_body_bytes(rows * tokens, dim, 8, rows=rows, labels=rows)
     assert down == payload.gradient_body_bytes(rows * tokens, dim, 4)
     # rank 8 on q, k, v, o (96 to 96) and on the two layers of the MLP (96 to 192 and back)
     block = 8 * (4 * (96 + 96) + (96 + 192) + (192 + 96))
-    adapters = rounds * devices * (512 + 4 * block)
+    adapters = rounds * devices * (payload.HEADER_BYTES + 4 * block)
     assert adapters == rounds * devices * payload.adapter_body_bytes(block)
     assert (result.bytes_up, result.bytes_down) == (exchanges * up + adapters, exchanges * down + adapters)
     codes = rows * tokens * dim * (8 + 4) // 8
@@ -200,7 +200,7 @@ def test_bytes_of_labels_at_home(tmp_path: Path) -> None:
         config.load(None, [*DIGITS, "learn.rounds=1", "model.labels=device"]), tmp_path / "run"
     )
     exchanges, rows, tokens, dim = 3 * 2, 16, 17, 96
-    coarse, fine = (512 + rows * tokens * (dim * bits // 8 + 4) for bits in (4, 8))
+    coarse, fine = (payload.HEADER_BYTES + rows * tokens * (dim * bits // 8 + 4) for bits in (4, 8))
     # Up: activations, and the gradient of what came back; down: the last activations, and the gradient at the cut.
     # Neither holds a label, and the devices' bodies hold the head too.
     adapters = 3 * payload.adapter_body_bytes(8 * (4 * (96 + 96) + (96 + 192) + (192 + 96)) + 96 * 10 + 10)

@@ -40,6 +40,7 @@ class RoundRecord:
         bytes_up: bytes of the steps, devices to server: activations, labels, headers.
         bytes_down: bytes of the steps, server to devices: gradients, losses, headers.
         code_bytes: of both, the packed codes alone, without side information, labels, lengths and headers.
+        saved_bytes: packed codes that did not travel because the server keeps them (``learn.cache``).
         adapter_bytes_up: adapter bytes sent from the devices to the server.
         adapter_bytes_down: adapter bytes sent from the server to the devices.
         residual_bytes: bytes sent to the devices for the exact correction of the frozen weights.
@@ -57,6 +58,7 @@ class RoundRecord:
     bytes_up: int = 0
     bytes_down: int = 0
     code_bytes: int = 0
+    saved_bytes: int = 0
     adapter_bytes_up: int = 0
     adapter_bytes_down: int = 0
     residual_bytes: int = 0

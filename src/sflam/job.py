@@ -84,7 +84,9 @@ class Run:
 
     def _trained(self, left: range) -> Iterator[tuple[RoundRecord, State]]:
         """Run the rounds ``left``; one that ends in NaN or infinity raises RunError instead."""
-        trained = train_rounds(self.assembly.fleet, self.state, self.assembly.score, left)
+        trained = train_rounds(
+            self.assembly.fleet, self.state, self.assembly.score, left, self.job.learn.evaluate_every
+        )
         for number in left:
             try:
                 record, state = next(trained)
@@ -93,6 +95,8 @@ class Run:
                     raise  # a body too large, say
                 raise self._diverged(number, str(error).partition(";")[0]) from error
             # Every adapter has a part in the test loss, so one that is not finite shows in it.
+            if record.test_loss is None and not all(tensor.isfinite().all() for tensor in state.values()):
+                raise self._diverged(number, "its adapters hold NaN or infinity")
             for said, value in (("training loss", record.loss), ("test loss", record.test_loss)):
                 if value is not None and not math.isfinite(value):
                     raise self._diverged(number, f"its {said} is {value}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 MIN_BITS, MAX_BITS = 1, 16
 SIDE_BITS = 32  # per token: offset and step, bfloat16 each
-HEADER_BYTES = 512  # 8-byte length and space-padded JSON; holds the longest header within the limits below
+HEADER_BYTES = 592  # 8-byte length and space-padded JSON; holds the longest header within the limits below
 COUNT_LIMIT = 10**9  # exclusive limit of every number a header states: tokens, rows, round, step, ...
 BODY_LIMIT = 10**10  # exclusive limit of the bytes of one body
 IDENTITY = "identity"
@@ -53,11 +53,12 @@ def step_body_bytes(
     rows: int,
     lengths: bool = False,
     labels: int = 0,
+    samples: bool = False,
     scheme: str = "uniform",
 ) -> int:
-    """Return the exact bytes of a step's body: activations up, one int32 per row where lengths travel,
-    one int32 per label."""
-    return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme) + 4 * (rows * lengths + labels)
+    """Return the exact bytes of a step's body: activations up, one int32 per row where lengths travel, and where
+    sample numbers do, one int32 per label."""
+    return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme) + 4 * (rows * (lengths + samples) + labels)
 
 
 def gradient_body_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:

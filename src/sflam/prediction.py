@@ -127,12 +127,9 @@ def predict(
     model: Any = backbone.model if merged else _adapted(backbone, run)
     examples = examples_of(dataset, backbone, job.model.name)
     model.eval()
-    scores = torch.cat(
-        [
-            logits_of(model, examples.take(np.arange(start, min(start + ROWS, len(examples))))).float().cpu()
-            for start in range(0, len(examples), ROWS)
-        ]
-    )
+    scores = torch.empty(len(examples), len(classes))
+    for indices in examples.in_length_order(ROWS):
+        scores[torch.from_numpy(indices)] = logits_of(model, examples.take(indices)).float().cpu()
     probability, predicted = scores.softmax(-1).max(-1)
     loss = None if labels is None else float(F.cross_entropy(scores, torch.from_numpy(labels)))
     return Predictions(

@@ -73,8 +73,8 @@ def test_the_server_sees_no_labels_no_logits_and_no_head(monkeypatch):
     for name in ("send_step", "send_tokens"):
         honest = getattr(at_home.Crossing, name)
 
-        def spy(*arguments, honest=honest):
-            seen.append(honest(*arguments))
+        def spy(*arguments, honest=honest, **options):
+            seen.append(honest(*arguments, **options))
             return seen[-1]
 
         monkeypatch.setattr(at_home.Crossing, name, spy)

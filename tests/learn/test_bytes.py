@@ -8,6 +8,7 @@ import torch
 
 from sflam import payload
 from sflam.learn.crossing import Crossing, Position
+from sflam.learn.examples import Minibatch
 from sflam.learn.trunk import Answer
 from sflam.model.adapters import state_of
 from sflam.quant.settings import QuantSettings
@@ -75,9 +76,10 @@ def test_padding_cannot_change_what_is_sent():
     hidden = torch.randn(2, 5, 8)
     lengths, labels = torch.tensor([5, 2]), torch.tensor([0, 1])
     at = Position(0, 0, 0)
-    body = crossing.send_step(at, hidden, lengths, labels)
+    batch = Minibatch({}, lengths, labels)
+    body = crossing.send_step(at, hidden, batch)
     hidden[1, 2:] = 1e6
-    assert crossing.send_step(at, hidden, lengths, labels) == body
+    assert crossing.send_step(at, hidden, batch) == body
     frame = crossing.receive_step(body, 1, torch.device("cpu"))
     assert not frame.hidden[1, 2:].any()
     assert frame.lengths.tolist() == [5, 2] and frame.labels.tolist() == [0, 1]
@@ -85,9 +87,9 @@ def test_padding_cannot_change_what_is_sent():
 
 def test_every_exchange_has_its_own_noise():
     crossing = Crossing("uniform", 2, 2, seed=1)
-    hidden, labels = torch.randn(2, 5, 8), torch.tensor([0, 1])
+    hidden, batch = torch.randn(2, 5, 8), Minibatch({}, None, torch.tensor([0, 1]))
     codes = {
-        decode(crossing.send_step(Position(*at), hidden, None, labels)).activations.codes.tobytes()
+        decode(crossing.send_step(Position(*at), hidden, batch)).activations.codes.tobytes()
         for at in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     }
     down = decode(

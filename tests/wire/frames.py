@@ -56,7 +56,11 @@ def messages(draw: st.DrawFn) -> Message:
     if draw(st.booleans()):  # every row full
         lengths[:] = lengths[0]
     full = draw(st.booleans()) and len(set(lengths.tolist())) == 1
-    activations = draw(tokens(int(lengths.sum())))
+    samples, here = None, np.ones(len(lengths), bool)
+    if draw(st.booleans()):
+        samples = np.array(draw(st.permutations(range(9)))[: len(lengths)], np.int32)
+        here[:] = draw(st.lists(st.booleans(), min_size=len(lengths), max_size=len(lengths)))
+    activations = draw(tokens(int(lengths[here].sum())))
     labels = draw(st.none() | st.lists(st.integers(-(2**31), 2**31 - 1), max_size=5))
     return StepFrame(
         *numbers,
@@ -64,6 +68,7 @@ def messages(draw: st.DrawFn) -> Message:
         len(lengths),
         None if full else lengths,
         None if labels is None else np.array(labels, np.int32),
+        samples,
     )
 
 

@@ -26,6 +26,7 @@ def expected_size(message: Message) -> int:
                 rows=message.rows,
                 lengths=lengths is not None,
                 labels=0 if labels is None else len(labels),
+                samples=message.samples is not None,
                 scheme=sent.scheme,
             )
         case GradientFrame(gradient=None):
@@ -92,7 +93,8 @@ def test_the_header_holds_the_largest_numbers_within_the_limits() -> None:
                 metadata = {"kind": "step", "scheme": scheme, "bits": str(bits), "tokens": str(tokens)}
                 metadata |= {"dim": str(dim)} | dict.fromkeys(("round", "step", "device", "rows"), str(most))
                 specs = [*codec.token_specs(scheme, bits, tokens, dim)]
-                specs += [(name, "I32", (most,)) for name in ("lengths", "labels")]
+                rows = most * 8 // 10  # three vectors of more would reach the limit of a body
+                specs += [(name, "I32", (rows,)) for name in ("lengths", "labels", "samples")]
                 try:
                     table = codec.layout(specs)
                 except WireError:

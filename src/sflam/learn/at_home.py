@@ -37,10 +37,10 @@ def local_steps_at_home(
         up: list[bytes] = []
         down: list[bytes] = []
 
-        hidden = devices.forward(now, seeds)  # a
-        sent = {d: crossing.send_step(at[d], hidden[d], now[d].lengths, None) for d in now}
-        frames = {d: crossing.receive_step(sent[d], devices.cuts[d], where) for d in now}
-        up += sent.values()
+        hidden = devices.forward(now, seeds, crossing.unsent(now))  # a
+        announced = {d: crossing.send_step(at[d], hidden.get(d), now[d], labels=False) for d in now}
+        frames = {d: crossing.receive_step(announced[d], devices.cuts[d], where) for d in now}
+        up += announced.values()
 
         losses: dict[int, float] = {}
         gradients = {}
@@ -72,7 +72,9 @@ def local_steps_at_home(
         for d, loss in losses.items():
             done.losses += loss * len(now[d])
             done.samples[d] += len(now[d])
-            done.code_bytes += crossing.code_bytes(hidden[d], now[d].lengths, UP)
+            codes = crossing.codes_in(announced[d])
+            done.code_bytes += codes
+            done.saved_bytes += crossing.code_bytes(frames[d].hidden, now[d].lengths, UP) - codes
         done.device_steps += len(now)
         done.bytes_up += sum(map(len, up))
         done.bytes_down += sum(map(len, down))

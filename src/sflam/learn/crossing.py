@@ -8,17 +8,21 @@ B rows, T tokens, d hidden size, n valid tokens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sflam.errors import WireError
+from sflam.learn.examples import Minibatch
 from sflam.learn.trunk import Answer, Frame
 from sflam.model.loss import IGNORED
 from sflam.model.split import valid_tokens
 from sflam.payload import codes_bytes
+from sflam.quant.quantizer import Packed
 from sflam.quant.torch_schemes import TorchQuantizer, torch_quantizer
 from sflam.seeds import derive
 from sflam.wire.codec import decode, encode
@@ -64,24 +68,49 @@ class Crossing:
         """The quantizer of both directions."""
         return torch_quantizer(self.scheme)
 
-    def send_step(self, at: Position, hidden: Tensor, lengths: Tensor | None, labels: Tensor | None) -> bytes:
-        """Return the body of a device's step: activations [B,T,d], lengths [B], and labels unless they stay home."""
-        valid = _valid(lengths, hidden.shape[1])
+    def unsent(self, batches: Mapping[int, Minibatch]) -> dict[int, Minibatch]:
+        """Return the rows of each device's mini-batch whose activations must be sent, for devices with any."""
+        return dict(batches)
+
+    def send_step(
+        self, at: Position, hidden: Tensor | None, batch: Minibatch, *, labels: bool = True
+    ) -> bytes:
+        """Return the body of a device's step.
+
+        Args:
+            at: where in the run.
+            hidden: [B,T,d], the activations of :meth:`unsent`.
+            batch: the mini-batch.
+            labels: whether its labels go along, or stay at home.
+        """
+        activations, samples = self._outgoing(at, hidden, batch)
         flat = None
-        if labels is not None:
-            flat = labels[valid] if self.per_token and valid is not None else labels.flatten()
+        if labels:
+            flat = batch.labels.flatten()
+            flat = flat[flat != IGNORED] if self.per_token else flat
         message = StepFrame(
             at.round,
             at.step,
             at.device,
-            activations=self.quantizer.encode(
-                _tokens(hidden, valid), self._bits(hidden, UP), self._seed(at, UP)
-            ),
-            rows=len(hidden),
-            lengths=None if lengths is None else lengths.cpu().numpy().astype(np.int32),
+            activations=activations,
+            rows=len(batch),
+            lengths=None if batch.lengths is None else batch.lengths.cpu().numpy().astype(np.int32),
             labels=None if flat is None else flat.cpu().numpy().astype(np.int32),
+            samples=samples,
         )
         return encode(message)
+
+    def _outgoing(
+        self, at: Position, hidden: Tensor | None, batch: Minibatch
+    ) -> tuple[Packed, NDArray[np.int32] | None]:
+        """Return the encoded activations of a step, and the numbers of its samples where the server wants them."""
+        assert hidden is not None
+        tokens = _tokens(hidden, _valid(batch.lengths, hidden.shape[1]))
+        return self.quantizer.encode(tokens, self._bits(hidden, UP), self._seed(at, UP)), None
+
+    def _incoming(self, message: StepFrame) -> Packed:
+        """Return the encoded activations of all rows of a step."""
+        return message.activations
 
     def receive_step(self, body: bytes, cut: int, device: torch.device) -> Frame:
         """Return what a step's body says; the tokens that were not sent are zero."""
@@ -91,7 +120,7 @@ class Crossing:
         lengths = (
             None if message.lengths is None else torch.from_numpy(message.lengths.astype(np.int64)).to(device)
         )
-        tokens = self.quantizer.decode(message.activations, device)
+        tokens = self.quantizer.decode(self._incoming(message), device)
         width = len(tokens) // message.rows if lengths is None else int(lengths.max())
         valid = _valid(lengths, width)
         labels = None
@@ -137,9 +166,15 @@ class Crossing:
         return _rows(tokens, _valid(lengths, width), rows, width, 0.0)
 
     def code_bytes(self, x: Tensor, lengths: Tensor | None, leg: int) -> int:
-        """Return the bytes of the packed codes alone in the body that carries ``x`` [B,T,d]."""
+        """Return the bytes of the packed codes alone of all tokens of ``x`` [B,T,d]."""
         tokens = x.shape[0] * x.shape[1] if lengths is None else int(lengths.sum())
         return codes_bytes(tokens, x.shape[2], self._bits(x, leg), self.scheme)
+
+    def codes_in(self, body: bytes) -> int:
+        """Return the bytes of the packed codes in a step's body."""
+        message = decode(body)
+        assert isinstance(message, StepFrame)
+        return message.activations.codes.nbytes
 
     def _bits(self, x: Tensor, leg: int) -> int:
         if self.scheme == "identity":

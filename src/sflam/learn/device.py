@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sflam.learn.cache import Kept
 from sflam.learn.examples import Minibatch, join_lengths, padded_labels, padded_tokens, stack_batches
 from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
@@ -40,17 +41,23 @@ class Devices(Side):
     Args:
         segment: one copy per device.
         cuts: blocks each device keeps.
-        settings: optimiser and clipping.
+        settings: optimiser, clipping, and what is kept of a frozen half.
     """
 
     def __init__(self, segment: DeviceSegment, cuts: Sequence[int], settings: LearnSettings) -> None:
         super().__init__(settings, segment.stack.rows)
+        self.kept = Kept() if settings.cache == "device" else None
         self.segment = segment.train()
         self.cuts = tuple(cuts)
         self.random = draws_dropout(segment)
         self._waiting: list[Pass] = []
 
-    def forward(self, batches: Mapping[int, Minibatch], seeds: Mapping[int, int]) -> dict[int, Tensor]:
+    def forward(
+        self,
+        batches: Mapping[int, Minibatch],
+        seeds: Mapping[int, int],
+        unsent: Mapping[int, Minibatch] | None = None,
+    ) -> dict[int, Tensor]:
         """Return every device's activations at its cut, device -> [B,T,d], detached.
 
         Devices with the same cut share one pass, except where dropout draws each its own mask.
@@ -58,7 +65,11 @@ class Devices(Side):
         Args:
             batches: device -> its mini-batch.
             seeds: device -> seed of this step's dropout.
+            unsent: where the server keeps activations, the rows of each device that it does not have.
         """
+        if self.settings.cache != "off":
+            self.segment.stack.begin(sorted(batches) if self.segment.at_home else [])
+            return self._frozen(batches if unsent is None else unsent)
         groups: dict[tuple[int, ...], list[int]] = {}
         for device in sorted(batches):
             key = (self.cuts[device], device) if self.random else (self.cuts[device],)
@@ -81,6 +92,27 @@ class Devices(Side):
             for device, rows in zip(members, hidden.detach().split(counts), strict=True):
                 out[device] = rows[:, : _width(batches[device], rows)]
         return out
+
+    def _frozen(self, batches: Mapping[int, Minibatch]) -> dict[int, Tensor]:
+        """Return [B,T,d] at cut 0 of every device's mini-batch, running only rows that no device keeps."""
+        runs = dict(batches)
+        if self.kept:
+            missing = {device: self.kept.missing(device, batch) for device, batch in batches.items()}
+            runs = {device: rows for device, rows in missing.items() if rows is not None}
+        out: dict[int, Tensor] = {}
+        if runs:
+            one = stack_batches(list(runs.values()))
+            counts = [len(batch) for batch in runs.values()]
+            self.segment.eval()  # what is kept is drawn once, so it has no dropout
+            with arithmetic(self.segment), torch.no_grad():
+                hidden = self.segment(one.inputs, one.lengths, 0, Rows.of(list(runs), counts))
+            self.segment.train()
+            out = dict(zip(runs, hidden.split(counts), strict=True))
+        if not self.kept:
+            return {device: rows[:, : _width(batches[device], rows)] for device, rows in out.items()}
+        for device, rows in out.items():
+            self.kept.add(device, runs[device], rows)
+        return {device: self.kept.take(device, batch) for device, batch in batches.items()}
 
     def finish(
         self,

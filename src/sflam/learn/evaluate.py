@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor
 
@@ -28,11 +30,14 @@ class Score:
         loss: mean loss per sample, or per predicted token for a language model.
         accuracy: share of labels (of tokens, for a language model) predicted right, in [0, 1].
         perplexity: exp(loss) for a language model, else None.
+        per_class: share of each class's samples predicted right, NaN for a class without any; empty for a language
+            model.
     """
 
     loss: float
     accuracy: float
     perplexity: float | None = None
+    per_class: tuple[float, ...] = ()
 
 
 @torch.no_grad()
@@ -51,20 +56,35 @@ def evaluate(model: PeftModel, examples: Examples, *, rows: int = ROWS) -> Score
     """Score the whole model, in evaluation mode, on every sample once."""
     training = model.training
     model.eval()
-    loss = right = count = 0.0
-    for start in range(0, len(examples), rows):
-        batch = examples.take(np.arange(start, min(start + rows, len(examples))))
+    loss = 0.0
+    right, count = np.zeros(0), np.zeros(0)  # by class
+    for indices in examples.in_length_order(rows):
+        batch = examples.take(indices)
         logits, labels = logits_of(model, batch).float(), batch.labels
         if examples.task == CAUSAL:
             logits, labels = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
         loss += float(
             torch.nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORED)
         )
-        right += int((logits.argmax(-1) == labels).sum())
-        count += int((labels != IGNORED).sum())
+        hits, counted = logits.argmax(-1) == labels, labels != IGNORED
+        right, count = _add(right, labels[hits & counted]), _add(count, labels[counted])
     model.train(training)
-    mean = loss / count
-    return Score(mean, right / count, perplexity(mean) if examples.task == CAUSAL else None)
+    mean, accuracy = loss / count.sum(), float(right.sum() / count.sum())
+    if examples.task == CAUSAL:
+        return Score(mean, accuracy, perplexity(mean))
+    return Score(mean, accuracy, per_class=tuple(_shares(right, count, len(examples.dataset.classes))))
+
+
+def _add(counts: NDArray[Any], labels: Tensor) -> NDArray[Any]:
+    """Return how often each label occurred so far."""
+    more = np.bincount(labels.cpu().numpy(), minlength=len(counts))
+    more[: len(counts)] += counts.astype(more.dtype)
+    return more
+
+
+def _shares(right: NDArray[Any], count: NDArray[Any], classes: int) -> list[float]:
+    padded = [np.pad(counts, (0, max(0, classes - len(counts)))) for counts in (right, count)]
+    return [float(hits / all_) if all_ else math.nan for hits, all_ in zip(*padded, strict=True)]
 
 
 def perplexity(loss: float) -> float:

@@ -5,6 +5,7 @@ B rows of a mini-batch, T tokens, N samples.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,14 +32,27 @@ class Minibatch:
         inputs: the model's own argument names -> [B, ...].
         lengths: [B] valid tokens of each right-padded row; None when every row is full.
         labels: [B], or [B,T] with ``IGNORED`` on padding for a language model.
+        ids: B numbers, those of the samples in their dataset; empty where nobody asks.
     """
 
     inputs: dict[str, Tensor]
     lengths: Tensor | None
     labels: Tensor
+    ids: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def rows(self, rows: Tensor) -> Minibatch:
+        """Return the mini-batch of some rows [b], padded as it is."""
+        inputs = {name: values[rows.to(values.device)] for name, values in self.inputs.items()}
+        at = rows.to(self.labels.device)
+        lengths = None if self.lengths is None else self.lengths[at]
+        return Minibatch(inputs, lengths, self.labels[at], tuple(self.ids[row] for row in rows.tolist()))
+
+    def counts(self, width: int) -> list[int]:
+        """Return the valid tokens of each row of ``width`` tokens."""
+        return [width] * len(self) if self.lengths is None else self.lengths.tolist()
 
 
 class Examples:
@@ -86,26 +100,33 @@ class Examples:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def in_length_order(self, rows: int) -> Iterator[NDArray[np.int64]]:
+        """Yield all indices, at most ``rows`` at a time, rows of like length together: the least padding."""
+        lengths = self.dataset.lengths
+        order = np.arange(len(self)) if lengths is None else np.argsort(lengths, kind="stable")
+        for start in range(0, len(order), rows):
+            yield order[start : start + rows]
+
     def take(self, indices: NDArray[np.int64]) -> Minibatch:
         """Return the mini-batch of the samples at ``indices`` [B]."""
-        labels = torch.from_numpy(self.dataset.labels[indices]).to(self.device)
+        labels, ids = torch.from_numpy(self.dataset.labels[indices]).to(self.device), tuple(indices.tolist())
         if self._pixels is not None:
-            return Minibatch({"pixel_values": self._pixels[torch.from_numpy(indices)]}, None, labels)
+            return Minibatch({"pixel_values": self._pixels[torch.from_numpy(indices)]}, None, labels, ids)
         if self.spec:
             pixels = self._tensor(to_pixels(self.dataset.inputs[indices], self.spec))
-            return Minibatch({"pixel_values": pixels}, None, labels)
+            return Minibatch({"pixel_values": pixels}, None, labels, ids)
         assert self.dataset.lengths is not None
         lengths = self.dataset.lengths[indices]
         width = int(lengths.max())
         valid = np.arange(width)[None, :] < lengths[:, None]
         rows = np.where(valid, self.dataset.inputs[indices][:, :width], self.pad)
-        ids = torch.from_numpy(rows).to(self.device)
+        tokens = torch.from_numpy(rows).to(self.device)
         full = None if (lengths == width).all() else torch.from_numpy(lengths).long().to(self.device)
         if self.task == CAUSAL:
-            labels = ids.clone()
+            labels = tokens.clone()
             if full is not None:
                 labels[torch.arange(width, device=self.device)[None, :] >= full[:, None]] = IGNORED
-        return Minibatch({"input_ids": ids}, full, labels)
+        return Minibatch({"input_ids": tokens}, full, labels, ids)
 
     def _padding(self, backbone: Backbone) -> int:
         """Return the id that pads rows, setting the model's where it has none.

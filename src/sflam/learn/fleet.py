@@ -24,6 +24,7 @@ class Steps:
         bytes_up: bytes of the bodies devices sent during steps.
         bytes_down: bytes of the bodies they received during steps.
         code_bytes: of both, the packed codes alone.
+        saved_bytes: packed codes that the server already had.
     """
 
     losses: float = 0.0
@@ -32,6 +33,7 @@ class Steps:
     bytes_up: int = 0
     bytes_down: int = 0
     code_bytes: int = 0
+    saved_bytes: int = 0
 
     @property
     def loss(self) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor
 from sflam.data.batches import round_batches
 from sflam.learn.aggregate import B_ENDS, aggregation_error, fedavg, residuals, weights_of
 from sflam.learn.at_home import local_steps_at_home
+from sflam.learn.cache import CachedCrossing, expect_frozen
 from sflam.learn.crossing import Crossing, receive_adapters, send_adapters
 from sflam.learn.device import Devices
 from sflam.learn.examples import Examples
@@ -76,7 +77,9 @@ class LocalFleet:
         )
         self.devices = Devices(device, cuts, learn)
         self.trunk = Trunk(server, backbone.task, learn, shared=method.shared)
-        self.crossing = Crossing(
+        expect_frozen(learn.cache, cuts)
+        crossing = CachedCrossing if learn.cache == "server" else Crossing
+        self.crossing = crossing(
             scheme=quant.scheme if method.quantized else "identity",
             bits_up=quant.bits_up,
             bits_down=quant.bits_down,

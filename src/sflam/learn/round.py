@@ -8,7 +8,7 @@
            c. server:  quantize the gradient at the cut, send it back
            d. device:  dequantize; backward to the first block; update its adapters
         3. adapters of both sides are averaged, weighted by samples
-        4. the whole model is evaluated
+        4. the whole model is evaluated, when it is due
 
 A fleet decides how devices are reached; :func:`local_steps` is step 2 for devices and server in one process.
 """
@@ -33,9 +33,17 @@ SERVER = -1
 
 
 def train(
-    fleet: Fleet, state: State, evaluate: Callable[[State], Score], rounds: range
+    fleet: Fleet, state: State, evaluate: Callable[[State], Score], rounds: range, every: int = 1
 ) -> Iterator[tuple[RoundRecord, State]]:
-    """Run the rounds; after each, yield what happened and the new global adapters."""
+    """Run the rounds; after each, yield what happened and the new global adapters.
+
+    Args:
+        fleet: reaches the devices.
+        state: the global adapters to begin with.
+        evaluate: scores global adapters.
+        rounds: the numbers of the rounds to run.
+        every: evaluate after every so many rounds, and after the last; 0 only after the last.
+    """
     for number in rounds:
         began = time.perf_counter()
         devices = fleet.select(number)
@@ -43,18 +51,20 @@ def train(
         steps = fleet.local_steps(number, devices)  # 2
         average = fleet.average(number, devices, steps)  # 3
         state = average.state
-        score = evaluate(state)  # 4
+        due = number == rounds[-1] or (every and (number + 1) % every == 0)
+        score = evaluate(state) if due else None  # 4
         yield (
             RoundRecord(
                 round=number,
                 loss=steps.loss,
-                test_loss=score.loss,
-                accuracy=score.accuracy,
+                test_loss=score.loss if score else None,
+                accuracy=score.accuracy if score else None,
                 samples=sum(steps.samples.values()),
                 device_steps=steps.device_steps,
                 bytes_up=steps.bytes_up,
                 bytes_down=steps.bytes_down,
                 code_bytes=steps.code_bytes,
+                saved_bytes=steps.saved_bytes,
                 adapter_bytes_up=average.bytes_up,
                 adapter_bytes_down=adapters_down,
                 residual_bytes=average.residual_bytes,
@@ -98,8 +108,8 @@ def local_steps(
     done = Steps(samples=dict.fromkeys(batches, 0))
     where = next(devices.segment.parameters()).device
     for now, at, seeds in each_step(number, batches, crossing.seed):
-        hidden = devices.forward(now, seeds)  # a
-        up = {d: crossing.send_step(at[d], hidden[d], now[d].lengths, now[d].labels) for d in now}
+        hidden = devices.forward(now, seeds, crossing.unsent(now))  # a
+        up = {d: crossing.send_step(at[d], hidden.get(d), now[d]) for d in now}
 
         frames = [crossing.receive_step(up[d], devices.cuts[d], where) for d in now]  # b
         answers = trunk.step(frames, seeds[SERVER])
@@ -112,9 +122,12 @@ def local_steps(
         for a in back:
             done.losses += a.loss * len(now[a.device])
             done.samples[a.device] += len(now[a.device])
-            done.code_bytes += crossing.code_bytes(hidden[a.device], now[a.device].lengths, UP)
             if a.gradient is not None:
                 done.code_bytes += crossing.code_bytes(a.gradient, now[a.device].lengths, DOWN)
+        for d, frame in zip(now, frames, strict=True):
+            codes = crossing.codes_in(up[d])
+            done.code_bytes += codes
+            done.saved_bytes += crossing.code_bytes(frame.hidden, now[d].lengths, UP) - codes
         done.device_steps += len(now)
         done.bytes_up += sum(map(len, up.values()))
         done.bytes_down += sum(map(len, down.values()))

@@ -10,6 +10,7 @@ METHODS = ("sflam", "sfl-v1", "sfl-v2", "central")
 AGGREGATIONS = ("fedavg", "freeze-a", "residual")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 STATES = ("reset", "keep")
+CACHES = ("off", "device", "server")
 SERVER_UPDATES = ("sequential", "batched")
 
 
@@ -66,6 +67,9 @@ class LearnSettings:
         clip: per-device limit on the gradient norm of one side; 0 does not clip.
         state: optimiser state across rounds: ``reset`` (as in FedAvg practice) or ``keep``.
         device: ``cpu``, ``cuda``, or ``auto``.
+        cache: activations of a frozen device half (cut 0) that are kept instead of made again: ``off``, ``device``
+            (saves computing), or ``server`` (saves sending them, too).
+        evaluate_every: test after every so many rounds, and after the last; 0 only after the last.
         canonical: one thread, fixed order: bit-equal results on one type of machine, slower.
     """
 
@@ -83,6 +87,8 @@ class LearnSettings:
     clip: float = 1.0
     state: str = "reset"
     device: str = "auto"
+    cache: str = "off"
+    evaluate_every: int = 1
     canonical: bool = False
 
     def __post_init__(self) -> None:
@@ -93,6 +99,7 @@ class LearnSettings:
             ("aggregation", AGGREGATIONS),
             ("optimizer", OPTIMIZERS),
             ("state", STATES),
+            ("cache", CACHES),
             ("device", ("auto", "cpu", "cuda")),
         ):
             if getattr(self, key) not in allowed:
@@ -100,7 +107,7 @@ class LearnSettings:
         for key in ("rounds", "local_epochs", "batch"):
             if getattr(self, key) < 1:
                 problems.append(f"learn.{key} is {getattr(self, key)}; it must be at least 1")
-        for key in ("local_steps", "weight_decay", "clip"):
+        for key in ("local_steps", "weight_decay", "clip", "evaluate_every"):
             if getattr(self, key) < 0:
                 problems.append(f"learn.{key} is {getattr(self, key)}; it must be 0 or more")
         if not self.lr > 0:

@@ -34,7 +34,10 @@ PREFIX = (HEADER_BYTES - 8).to_bytes(8, "little")
 
 # kind -> numbers in the metadata; vectors, which may be absent, with their possible types
 KINDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
-    "step": (("round", "step", "device", "rows"), {"lengths": ("I32",), "labels": ("I32",)}),
+    "step": (
+        ("round", "step", "device", "rows"),
+        {"lengths": ("I32",), "labels": ("I32",), "samples": ("I32",)},
+    ),
     "gradient": (("round", "step", "device"), {}),
     "tokens": (("round", "step", "device"), {}),
     "adapter": (("round", "device", "samples"), {"values": ("F32", "F64")}),
@@ -53,7 +56,7 @@ def encode(message: Message) -> bytes:
     match message:
         case StepFrame():
             kind, packed = "step", message.activations
-            arrays = {"lengths": message.lengths, "labels": message.labels}
+            arrays = {name: getattr(message, name) for name in KINDS["step"][1]}
         case GradientFrame():
             kind, packed, arrays = "gradient", message.gradient, {}
         case TokenFrame():
@@ -96,9 +99,8 @@ def decode(body: Body) -> Message:
     packed = _read_tokens(metadata, arrays) if tokens else None
     if kind == "step":
         assert packed is not None
-        return StepFrame(
-            **counts, activations=packed, lengths=arrays.get("lengths"), labels=arrays.get("labels")
-        )
+        lengths, labels, samples = (arrays.get(name) for name in ("lengths", "labels", "samples"))
+        return StepFrame(**counts, activations=packed, lengths=lengths, labels=labels, samples=samples)
     if kind == "gradient":
         return GradientFrame(**counts, loss=_loss(metadata), gradient=packed)
     if kind == "tokens":

@@ -31,6 +31,8 @@ class StepFrame:
         lengths: valid tokens per row, int32 [rows], from which the server rebuilds every mask; None where all
             rows are full.
         labels: int32 [any number], one per row or per token; None where labels stay on the device.
+        samples: int32 [rows], the device's own number of each sample, where the server keeps activations; those of
+            the samples it has are left out. None where all activations are there.
 
     Raises:
         WireError: a number out of range, or arrays that do not fit each other.
@@ -43,6 +45,7 @@ class StepFrame:
     rows: int
     lengths: Integers | None
     labels: Integers | None
+    samples: Integers | None = None
 
     def __post_init__(self) -> None:
         _check_counts(round=self.round, step=self.step, device=self.device, rows=self.rows)
@@ -50,8 +53,14 @@ class StepFrame:
         tokens = self.activations.tokens
         if not self.rows:
             raise WireError("rows is 0; a step has at least one row")
+        if self.samples is not None:
+            _check_array("samples", self.samples, np.int32)
+            if len(self.samples) != self.rows or len(np.unique(self.samples)) != self.rows:
+                raise WireError(
+                    f"{len(self.samples)} sample numbers for {self.rows} rows; give one per row, no two alike"
+                )
         if self.lengths is None:
-            if tokens % self.rows:
+            if tokens % self.rows and self.samples is None:
                 raise WireError(
                     f"{tokens} tokens in {self.rows} rows without lengths; unequal rows need lengths"
                 )
@@ -60,7 +69,7 @@ class StepFrame:
             if len(self.lengths) != self.rows:
                 raise WireError(f"{len(self.lengths)} lengths for {self.rows} rows; give one per row")
             least, total = self.lengths.min(initial=0), self.lengths.sum(dtype=np.int64)
-            if least < 0 or total != tokens:
+            if least < 0 or (total < tokens if self.samples is not None else total != tokens):
                 raise WireError(
                     f"lengths from {least} that sum to {total} for {tokens} tokens; "
                     "lengths must be 0 or more and sum to the tokens"

@@ -34,6 +34,7 @@ def record(number: int) -> RoundRecord:
         residual_bytes=8,
         aggregation_error=0.01,
         seconds=1.5,
+        class_accuracy=(0.5, None, 1.0),
         participants=(0, 2, 5),
     )
 

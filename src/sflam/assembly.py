@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import PeftModel
 from transformers.utils.hub import cached_file
 
@@ -43,6 +45,7 @@ class Assembly:
         model: its peft wrapper, which evaluation uses.
         fleet: how the devices are reached.
         state: the global adapters at the start.
+        parts: the training samples of each device, int64 [n_k].
         notes: sentences for the user about what was guessed or decided on the way.
     """
 
@@ -52,6 +55,7 @@ class Assembly:
     model: PeftModel
     fleet: Fleet
     state: State
+    parts: tuple[NDArray[np.int64], ...]
     notes: tuple[str, ...]
 
     def score(self, state: State) -> Score:
@@ -97,6 +101,11 @@ def assemble(job: Job) -> Assembly:
             labels=job.model.labels,
         )
     else:
+        if job.learn.cache != "off":
+            raise ConfigError(
+                f'learn.cache is "{job.learn.cache}", but learn.method = "{job.learn.method}" has no cut; '
+                'set learn.cache = "off"'
+            )
         fleet = Central(model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed)
     if job.model.dtype == "bfloat16" and device.type == "cpu":
         notes.append('bfloat16 is often far slower than float32 on a CPU; model.dtype = "float32" is safe')
@@ -106,7 +115,7 @@ def assemble(job: Job) -> Assembly:
         )
     if backbone.fresh:
         notes.append(f"the head {', '.join(backbone.fresh)} is newly initialised, so it is trained in full")
-    return Assembly(job, splits, backbone, model, fleet, state, tuple(notes))
+    return Assembly(job, splits, backbone, model, fleet, state, tuple(parts), tuple(notes))
 
 
 def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> Backbone:

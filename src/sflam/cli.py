@@ -109,7 +109,9 @@ def train(
         raise SystemExit(130) from None
     with status("writing the run folder"):
         result = run.finish(merge=merge)
-    (stderr if as_json else stdout).print(rounds_table(run.records, perplexity=result.perplexity))
+    (stderr if as_json else stdout).print(
+        rounds_table(run.records, perplexity=result.perplexity, devices=result.device_accuracy)
+    )
     print(f"run folder: {result.run_dir} (curves.png, adapter/, history.jsonl, ...)", file=sys.stderr)
     if as_json:
         print(json.dumps(asdict(result)))

@@ -46,6 +46,8 @@ class RoundRecord:
         residual_bytes: bytes sent to the devices for the exact correction of the frozen weights.
         aggregation_error: norm of mean(BA) - mean(B) mean(A) relative to mean(BA); None when not measured.
         seconds: wall-clock time of the round, in s.
+        class_accuracy: share of each class's test samples classified correctly, None for a class without any; empty
+            when not evaluated, and for language models.
         participants: indices of the devices that took part, ascending.
     """
 
@@ -64,6 +66,7 @@ class RoundRecord:
     residual_bytes: int = 0
     aggregation_error: float | None = None
     seconds: float = 0.0
+    class_accuracy: tuple[float | None, ...] = ()
     participants: tuple[int, ...] = ()
 
     @property
@@ -247,6 +250,8 @@ def _plain(name: str, value: Any) -> Any:
         return None
     if name == "participants":
         return [operator.index(index) for index in value]
+    if name == "class_accuracy":
+        return [None if share is None else float(share) for share in value]
     if name in _FLOATS:
         number = float(value)
         return number if math.isfinite(number) else str(number)
@@ -259,6 +264,9 @@ def _typed(name: str, value: Any) -> Any:
     if name == "participants":
         if isinstance(value, list) and all(type(index) is int for index in value):
             return tuple(value)
+    elif name == "class_accuracy":
+        if isinstance(value, list) and all(share is None or type(share) in (int, float) for share in value):
+            return tuple(None if share is None else float(share) for share in value)
     elif name in _FLOATS:
         if isinstance(value, str) and value in _NOT_FINITE:
             return _NOT_FINITE[value]

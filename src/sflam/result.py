@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+
+import numpy as np
 
 from sflam.assembly import Assembly, save_merged
 from sflam.history import RoundRecord
 from sflam.learn.aggregate import A_ENDS
-from sflam.learn.evaluate import perplexity
+from sflam.learn.evaluate import Score, perplexity
 from sflam.learn.local import LocalFleet
 from sflam.model.adapters import State, load_state, save
 from sflam.model.families import CAUSAL
@@ -30,6 +33,8 @@ class Result:
         bytes_down: bytes of all bodies they received: gradients, adapters, corrections.
         payload_overhead: bytes of the step bodies over those of their packed codes alone, minus one.
         trainable_parameters: numbers trained: adapters of both sides and a new head.
+        bytes_saved: packed codes that did not travel because the server keeps them (``learn.cache``).
+        device_accuracy: per device, the accuracy to expect on data with its mix of classes; empty without classes.
         device_parameters: numbers the largest device half holds, frozen and trained.
         aggregation_error: that of the last round, None where factors are not averaged apart.
         seconds: time in rounds, in s.
@@ -48,6 +53,8 @@ class Result:
     trainable_parameters: int
     device_parameters: int
     aggregation_error: float | None
+    bytes_saved: int
+    device_accuracy: tuple[float, ...]
     seconds: float
     run_dir: str
     classes: tuple[str, ...]
@@ -67,16 +74,22 @@ def finish(
             card.card(card.facts(job, records, task=assembly.backbone.task, load_base=_loading(assembly))),
             encoding="utf-8",
         )
-    curves.draw(records, run.curves, title=run.path.name)
+    devices = device_accuracy(assembly, records[-1].class_accuracy)
+    curves.draw(records, run.curves, title=run.path.name, devices=devices)
     last = records[-1]
-    assert last.accuracy is not None and last.test_loss is not None
+    score = (
+        Score(last.test_loss, last.accuracy)
+        if last.accuracy is not None and last.test_loss is not None
+        else None
+    )
+    score = score or assembly.score(state)  # the round was not the last when it ran
     steps = sum(record.bytes_up + record.bytes_down for record in records)
     codes = sum(record.code_bytes for record in records)
     result = Result(
         method=job.learn.method,
-        accuracy=last.accuracy,
-        loss=last.test_loss,
-        perplexity=perplexity(last.test_loss) if assembly.backbone.task == CAUSAL else None,
+        accuracy=score.accuracy,
+        loss=score.loss,
+        perplexity=perplexity(score.loss) if assembly.backbone.task == CAUSAL else None,
         rounds=len(records),
         samples=sums.samples,
         bytes_up=sum(record.bytes_up + record.adapter_bytes_up for record in records),
@@ -89,6 +102,8 @@ def finish(
         ),
         device_parameters=_device_parameters(assembly),
         aggregation_error=last.aggregation_error,
+        bytes_saved=sum(record.saved_bytes for record in records),
+        device_accuracy=devices,
         seconds=sums.seconds,
         run_dir=str(run.path),
         classes=assembly.splits.train.classes,
@@ -97,6 +112,20 @@ def finish(
         save_merged(assembly, run.merged)
     run.write_result(asdict(result))
     return result
+
+
+def device_accuracy(assembly: Assembly, per_class: Sequence[float | None]) -> tuple[float, ...]:
+    """Return for each device the accuracy to expect on data like its own: that of each class, weighted by its mix.
+
+    Classes of which there is no test sample count for no device. Empty where there are no classes.
+    """
+    known = np.array([share is not None for share in per_class], bool)
+    right = np.array([share or 0.0 for share in per_class])
+    found = []
+    for part in assembly.parts if len(per_class) else ():
+        mix = np.bincount(assembly.splits.train.labels[part], minlength=len(right)) * known
+        found.append(float(mix @ right / mix.sum()) if mix.sum() else float("nan"))
+    return tuple(found)
 
 
 def _device_parameters(assembly: Assembly) -> int:

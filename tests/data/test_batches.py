@@ -105,3 +105,18 @@ def test_buckets_mix_differently_on_every_pass() -> None:
     found = batches(np.arange(len(lengths)), 4, np.random.default_rng(0), epochs=2, lengths=lengths)
     first, second = ({frozenset(one.tolist()) for one in half} for half in (found[:160], found[160:]))
     assert len(first & second) < 5
+
+
+def test_devices_take_mini_batches_of_like_length_together() -> None:
+    """What several devices compute in one pass is of similar length, whatever they hold."""
+    draw = np.random.default_rng(1)
+    lengths = draw.integers(3, 60, 4000).astype(np.int32)
+    parts = np.split(draw.permutation(4000), [900, 1300, 2600, 2700])
+    spread = []
+    for seen in range(8):
+        steps = [
+            round_batches(part, 8, seed=4, round=seen, device=device, steps=3, lengths=lengths)
+            for device, part in enumerate(parts)
+        ]
+        spread += [np.ptp([np.mean(lengths[batch]) for batch in step]) for step in zip(*steps, strict=True)]
+    assert np.median(spread) < 10  # of random mini-batches of 8: about 15

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from sflam.learn.evaluate import Score, evaluate
+from sflam.learn.examples import Examples
+from sflam.learn.round import train
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import state_of
 from sflam.model.settings import ModelSettings
@@ -74,3 +78,26 @@ def test_one_device_with_dropout_equals_the_whole_model_reseeded_at_the_cut(kind
 def test_device_halves_with_dropout_equal_the_plain_loop():
     """Every device draws its own masks; with cut L no dropout is left on the server but the head's (none here)."""
     compare("vit", [6, 5, 3], cuts=[3, 3, 3], dropout=0.3)
+
+
+@pytest.mark.parametrize(("every", "due"), [(1, [0, 1, 2, 3, 4]), (2, [1, 3, 4]), (0, [4]), (9, [4])])
+def test_the_model_is_evaluated_when_it_is_due(every, due):
+    backbone, model, examples = adapted("vit")
+    fleet = local_fleet(backbone, model, examples, parts_of([4]), learn=replace(LEARN, local_steps=1))
+    asked = iter(range(5))
+    rounds = train(fleet, state_of(model), lambda _: Score(0.1 * next(asked), 0.5), range(5), every)
+    records = [record for record, _ in rounds]
+    assert [record.round for record in records if record.accuracy is not None] == due
+    assert [record.round for record in records if record.test_loss is not None] == due
+
+
+def test_evaluation_counts_every_class_and_does_not_depend_on_the_order():
+    backbone, model, examples = adapted("bert")
+    whole, by_few = evaluate(model, examples), evaluate(model, examples, rows=7)
+    assert whole.accuracy == by_few.accuracy and whole.per_class == by_few.per_class
+    assert whole.loss == pytest.approx(by_few.loss, rel=1e-6)
+    labels = examples.dataset.labels
+    mix = np.bincount(labels, minlength=len(whole.per_class)) / len(labels)
+    assert mix @ np.array(whole.per_class) == pytest.approx(whole.accuracy)
+    absent = Examples(replace(examples.dataset, classes=(*examples.dataset.classes, "new")), backbone)
+    assert evaluate(model, absent).per_class[-1] is None

@@ -25,6 +25,7 @@ def batches(
     steps: int = 0,
     epochs: int = 1,
     lengths: NDArray[np.int32] | None = None,
+    common: np.random.Generator | None = None,
 ) -> list[Indices]:
     """Return mini-batches of a device's samples, reshuffled on every pass.
 
@@ -36,6 +37,7 @@ def batches(
         epochs: full passes when ``steps`` is 0.
         lengths: [N] tokens of every sample of the dataset; mini-batches are then of similar length. None where
             length does not matter.
+        common: draws which lengths come when, where several devices are to agree on it; ``rng`` by default.
 
     Returns:
         int64 arrays of at most ``size`` indices. The last batch of a pass holds what is left over: no sample
@@ -52,14 +54,14 @@ def batches(
         if lengths is None:
             drawn += [order[start : start + size] for start in range(0, len(order), size)]
         else:
-            drawn += _buckets(order, size, rng, lengths)
+            drawn += _buckets(order, size, lengths, common or rng)
     return drawn[:wanted]
 
 
 def _buckets(
-    order: Indices, size: int, rng: np.random.Generator, lengths: NDArray[np.int32]
+    order: Indices, size: int, lengths: NDArray[np.int32], turns: np.random.Generator
 ) -> list[Indices]:
-    """Return one pass in mini-batches of similar length, in random order.
+    """Return one pass in mini-batches of similar length; which length comes when is drawn from ``turns``.
 
     The shuffled samples are sorted by length within pools of ``POOL`` mini-batches, so that who meets whom still
     changes from pass to pass. What does not fill a mini-batch is the last one, whatever its lengths: taking the
@@ -70,9 +72,12 @@ def _buckets(
     for start in range(0, full, POOL * size):
         pool = order[start : min(start + POOL * size, full)]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
-        found += [pool[begin : begin + size] for begin in range(0, len(pool), size)]
-    shuffled = [found[index] for index in rng.permutation(len(found))]
-    return shuffled + ([order[full:]] if full < len(order) else [])
+        mine = [pool[begin : begin + size] for begin in range(0, len(pool), size)]
+        # Turns are drawn for a full pool whatever this one holds, so that devices with fewer samples keep step:
+        # mini-batch i of n has the place of the longest-but-so-many of POOL.
+        places = turns.permutation(POOL)
+        found += [mine[i] for i in sorted(range(len(mine)), key=lambda i: places[i * POOL // len(mine)])]
+    return found + ([order[full:]] if full < len(order) else [])
 
 
 def round_batches(
@@ -86,5 +91,10 @@ def round_batches(
     epochs: int = 1,
     lengths: NDArray[np.int32] | None = None,
 ) -> list[Indices]:
-    """Return ``batches`` from the stream ``batches`` at (round, device): the same in every kind of fleet."""
-    return batches(indices, size, generator(seed, "batches", round, device), steps, epochs, lengths)
+    """Return ``batches`` from the stream ``batches`` at (round, device): the same in every kind of fleet.
+
+    Mini-batches of similar length take turns from the stream ``buckets`` at (round): what devices compute in one
+    pass is then of similar length, too, and little is padded.
+    """
+    rng, common = generator(seed, "batches", round, device), generator(seed, "buckets", round)
+    return batches(indices, size, rng, steps, epochs, lengths, common)

@@ -30,14 +30,14 @@ class Score:
         loss: mean loss per sample, or per predicted token for a language model.
         accuracy: share of labels (of tokens, for a language model) predicted right, in [0, 1].
         perplexity: exp(loss) for a language model, else None.
-        per_class: share of each class's samples predicted right, NaN for a class without any; empty for a language
+        per_class: share of each class's samples predicted right, None for a class without any; empty for a language
             model.
     """
 
     loss: float
     accuracy: float
     perplexity: float | None = None
-    per_class: tuple[float, ...] = ()
+    per_class: tuple[float | None, ...] = ()
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def evaluate(model: PeftModel, examples: Examples, *, rows: int = ROWS) -> Score
         hits, counted = logits.argmax(-1) == labels, labels != IGNORED
         right, count = _add(right, labels[hits & counted]), _add(count, labels[counted])
     model.train(training)
-    mean, accuracy = loss / count.sum(), float(right.sum() / count.sum())
+    mean, accuracy = loss / float(count.sum()), float(right.sum() / count.sum())
     if examples.task == CAUSAL:
         return Score(mean, accuracy, perplexity(mean))
     return Score(mean, accuracy, per_class=tuple(_shares(right, count, len(examples.dataset.classes))))
@@ -82,9 +82,9 @@ def _add(counts: NDArray[Any], labels: Tensor) -> NDArray[Any]:
     return more
 
 
-def _shares(right: NDArray[Any], count: NDArray[Any], classes: int) -> list[float]:
+def _shares(right: NDArray[Any], count: NDArray[Any], classes: int) -> list[float | None]:
     padded = [np.pad(counts, (0, max(0, classes - len(counts)))) for counts in (right, count)]
-    return [float(hits / all_) if all_ else math.nan for hits, all_ in zip(*padded, strict=True)]
+    return [float(hits / all_) if all_ else None for hits, all_ in zip(*padded, strict=True)]
 
 
 def perplexity(loss: float) -> float:

@@ -70,6 +70,7 @@ def train(
                 residual_bytes=average.residual_bytes,
                 aggregation_error=average.error,
                 seconds=time.perf_counter() - began,
+                class_accuracy=score.per_class if score else (),
                 participants=devices,
             ),
             state,

@@ -22,19 +22,26 @@ BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 _PREFIXES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 
-def draw(records: Sequence[RoundRecord], path: Path, *, title: str = "") -> None:
+def draw(
+    records: Sequence[RoundRecord], path: Path, *, title: str = "", devices: Sequence[float] = ()
+) -> None:
     """Write the picture to ``path`` (PNG); rounds that were not evaluated leave no point.
+
+    ``devices`` are accuracies in [0, 1], one per device, of the last round; they get a panel of their own.
 
     Raises RunError when there is nothing to draw or the file cannot be written.
     """
     if not records:
         raise RunError(f"no rounds to draw in {path}; run at least one round")
     # A Figure without pyplot draws with Agg: no window system, no global state.
-    figure = Figure(figsize=(12, 3.8), layout=ConstrainedLayoutEngine(w_pad=0.12))
-    accuracy, loss, traffic = figure.subplots(1, 3)
+    panels = 4 if devices else 3
+    figure = Figure(figsize=(4 * panels, 3.8), layout=ConstrainedLayoutEngine(w_pad=0.12))
+    accuracy, loss, traffic, *more = figure.subplots(1, panels)
     _draw_accuracy(accuracy, records)
     _draw_loss(loss, records)
     _draw_traffic(traffic, records)
+    for axes in more:
+        _draw_devices(axes, devices)
     if title:
         figure.suptitle(title, fontsize=12)
     picture = io.BytesIO()
@@ -84,6 +91,16 @@ def _draw_traffic(axes: Axes, records: Sequence[RoundRecord]) -> None:
     _scale_percent(axes)
 
 
+def _draw_devices(axes: Axes, devices: Sequence[float]) -> None:
+    """Show how evenly the model serves the devices, from the worst to the best."""
+    ordered = sorted(100 * share for share in devices if is_measured(share))
+    _style(axes, "Accuracy on each device's classes", "devices, worst first", "test accuracy (%)")
+    _curve(axes, list(enumerate(ordered, 1)), GREEN, "o", "", "devices")
+    axes.set_xlim(0.4, max(len(ordered), 1) + 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    _scale_percent(axes)
+
+
 def _curve(
     axes: Axes, points: Sequence[tuple[float, float]], colour: str, marker: str, line: str, label: str
 ) -> None:
@@ -98,7 +115,7 @@ def _curve(
         linestyle=line,
         linewidth=1.8,
         # More markers than this would hide the line.
-        marker=marker if len(finite) <= 40 else None,
+        marker=marker if len(finite) <= 40 or not line else None,
         markersize=4.5,
         label=label,
     )

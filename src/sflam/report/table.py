@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -17,11 +19,16 @@ FIRST, LAST = 5, 15
 
 
 def rounds_table(
-    records: Sequence[RoundRecord], title: str = "", *, perplexity: float | None = None
+    records: Sequence[RoundRecord],
+    title: str = "",
+    *,
+    perplexity: float | None = None,
+    devices: Sequence[float] = (),
 ) -> RenderableType:
     """Return a rich table of the rounds with their totals; long runs show the first and last rounds.
 
-    Rounds are counted from 1 here, as in the progress. ``perplexity`` is that of a language model.
+    Rounds are counted from 1 here, as in the progress. ``perplexity`` is that of a language model;
+    ``devices`` are accuracies in [0, 1], one per device.
     """
     sums = totals(records)
     table = Table(
@@ -60,7 +67,21 @@ def rounds_table(
             human_bytes(item.total_bytes - item.bytes_up - item.bytes_down),
             duration(item.seconds),
         )
-    return Group(table, Text(summary(records, perplexity)))
+    lines = [summary(records, perplexity), *spread(devices)]
+    return Group(table, Text("\n".join(lines)))
+
+
+def spread(devices: Sequence[float]) -> list[str]:
+    """Return a line on how evenly the devices are served; none for fewer than two."""
+    known = sorted((share, device) for device, share in enumerate(devices) if math.isfinite(share))
+    if len(known) < 2:
+        return []
+    middle = statistics.median(share for share, _ in known)
+    (least, worst), (most, best) = known[0], known[-1]
+    return [
+        f"on each device's own mix of classes: {percent(least)} (device {worst}) to {percent(most)} (device {best}), "
+        f"median {percent(middle)}"
+    ]
 
 
 def summary(records: Sequence[RoundRecord], perplexity: float | None = None) -> str:
@@ -73,8 +94,10 @@ def summary(records: Sequence[RoundRecord], perplexity: float | None = None) -> 
         reached += f" (best {percent(sums.best_accuracy)} in round {sums.best_round + 1})"
     if perplexity is not None:
         reached += f", perplexity {perplexity:.4g}"
+    saved = sum(record.saved_bytes for record in records)
+    kept = f", {human_bytes(saved)} more were kept" if saved else ""
     return (
         f"{reached} after {sums.rounds} round{'s' * (sums.rounds != 1)}, "
-        f"{human_bytes(sums.total_bytes)} over the network, {sums.device_steps} device steps "
+        f"{human_bytes(sums.total_bytes)} over the network{kept}, {sums.device_steps} device steps "
         f"({sums.steps_per_second:.4g}/s), {sums.samples} samples"
     )

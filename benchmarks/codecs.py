@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import zlib
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,9 +66,12 @@ class Watched(Crossing):
         return super().send_answer(at, answer, lengths)
 
 
-def crossed(cut: int, rounds: int, seed: int) -> tuple[Floats, Floats]:
-    """Return the activations and gradients [n, d] of one round of the default job, after ``rounds`` rounds."""
-    overrides = [f"model.cut={cut}", f"seed={seed}", "learn.device=cpu", "quant.scheme=identity"]
+def crossed(cut: int, rounds: int, seed: int, more: Sequence[str]) -> tuple[Floats, Floats]:
+    """Return the activations and gradients [n, d] of one round of the default job, after ``rounds`` rounds.
+
+    ``more`` are settings of another job: its model and data, say.
+    """
+    overrides = [f"model.cut={cut}", f"seed={seed}", "learn.device=cpu", "quant.scheme=identity", *more]
     assembly = assemble(config.load(None, overrides))
     fleet, state = assembly.fleet, assembly.state
     assert isinstance(fleet, LocalFleet)
@@ -186,12 +189,13 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--cut", type=int, default=1, help="blocks on the device")
     options.add_argument("--rounds", type=int, default=2, help="rounds trained before the cut is looked at")
+    options.add_argument("--set", action="append", default=[], dest="overrides", metavar="SECTION.KEY=VALUE")
     options.add_argument("--tokens", type=int, default=1000, help="random tokens")
     options.add_argument("--seeds", type=int, default=10, help="roundings per error")
     args = options.parse_args()
     set_up(args)
     draw = np.random.default_rng(args.seed)
-    activations, gradients = crossed(args.cut, args.rounds, args.seed)
+    activations, gradients = crossed(args.cut, args.rounds, args.seed, args.overrides)
     gaussian = draw.standard_normal((args.tokens, 768), np.float32)
     columns = gaussian.copy()
     columns[:, draw.choice(768, 6, replace=False)] *= 20

@@ -28,8 +28,10 @@ from sflam.learn.local import LocalFleet
 from sflam.learn.methods import METHODS
 from sflam.model.adapters import State, attach, load_state, state_of
 from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
-from sflam.model.families import CAUSAL, IMAGE, SEQUENCE, family_of
+from sflam.model.families import CAUSAL, IMAGE, SEQUENCE
+from sflam.model.structure import family_of
 from sflam.model.tokenizer import Tokenizer
+from sflam.model.verify import expect_equal
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,12 @@ def assemble(job: Job) -> Assembly:
     examples = examples_of(splits.train, backbone, buckets=job.data.buckets)
     fleet: Fleet
     if METHODS[job.learn.method].split:
+        if backbone.family.gates:
+            found = expect_equal(backbone, model, job.fleet.cuts or [job.model.cut])
+            notes.append(
+                f"model class {type(backbone.model).__name__} is in no known family; it was split by its structure at "
+                f"{backbone.family.path}; checked against the unsplit model (largest difference {found:.0e})"
+            )
         fleet = LocalFleet(
             backbone,
             model,

@@ -17,7 +17,7 @@ from sflam.learn.optimizers import optimizer, optimizer_state, restore_optimizer
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.adapters import State, load_state, state_of
-from sflam.model.split import valid_tokens
+from sflam.model.probe import valid_tokens
 from sflam.seeds import derive, generator
 
 

@@ -121,8 +121,7 @@ def target_pattern(backbone: Backbone, targets: tuple[str, ...]) -> str:
                 unknown("model.targets entry", target, {end.rpartition(".")[2] for end in ends} | set(ends))
             )
         chosen += found
-    family = backbone.family
-    path = re.escape(f"{family.base}.{family.blocks}")
+    path = re.escape(backbone.family.path)
     return rf"{path}\.\d+\.(?:{'|'.join(re.escape(end) for end in sorted(set(chosen)) or ends)})"
 
 

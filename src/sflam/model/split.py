@@ -24,7 +24,9 @@ from sflam.errors import ModelError
 from sflam.model.adapters import PREFIX
 from sflam.model.backbone import Backbone
 from sflam.model.families import Family, Finish, blocks_of
+from sflam.model.gates import WHOLE, Absent
 from sflam.model.lora import Layout, Rows, StackedLinear, StackedLoRA
+from sflam.model.probe import valid_tokens
 from sflam.model.stack import AdapterStack
 from sflam.model.surroundings import Arguments
 
@@ -40,8 +42,15 @@ class Segment(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, names: Iterable[str], held: range, copies: int, frozen_a: bool
+        self,
+        backbone: Backbone,
+        names: Iterable[str],
+        held: range,
+        copies: int,
+        frozen_a: bool,
+        absent: Iterable[str] = (),
     ) -> None:
+        """Hold the parts ``names`` and the blocks ``held``; a gated copy holds every part but those ``absent``."""
         super().__init__()
         family, config = backbone.family, backbone.model.config
         self.family: Family = family
@@ -51,26 +60,25 @@ class Segment(nn.Module):
         self.layout = Layout()
         self.parts = nn.Module()
         self.blocks = nn.ModuleDict()
-        found = {name: _piece(backbone.model, name) for name in names}
-        pieces = {
-            name: piece for name, piece in found.items() if piece is not None
-        }  # some parts are optional
-        path = f"{family.base}.{family.blocks}"
-        pieces |= {f"{path}.{index}": blocks_of(backbone.model, family)[index] for index in held}
-        memo = _shared(backbone.model)
-        shells = {name: copy.deepcopy(piece, memo) for name, piece in pieces.items()}
+        path, blocks = family.path, blocks_of(backbone.model, family)
+        shells = {} if family.gates else _copies(backbone.model, names)
+        shells |= _copies(backbone.model, [f"{path}.{index}" for index in held])
+        if family.gates:
+            stands = {id(block): gate for block, gate in family.gates(blocks).items()}
+            stands |= {id(backbone.model.get_submodule(name)): Absent() for name in absent}
+            shells[""] = copy.deepcopy(backbone.model, _shared(backbone.model) | stands)
         initial: dict[str, Tensor] = {}
         for name, shell in shells.items():
-            initial |= _trained(f"{PREFIX}{name}", shell, frozen_a)
+            initial |= _trained(f"{PREFIX}{name}".rstrip("."), shell, frozen_a)
         # What is trained stays float32 where frozen weights are kept in less.
         dtype = torch.promote_types(backbone.model.dtype, torch.float32)
         self.stack = AdapterStack(initial, copies, dtype, backbone.model.device)
         for name, shell in shells.items():
-            shell = self._stacked(f"{PREFIX}{name}", shell)
+            shell = self._stacked(f"{PREFIX}{name}".rstrip("."), shell)
             if name.startswith(f"{path}."):
                 self.blocks[name.rpartition(".")[2]] = shell
             else:
-                self.parts.add_module(name.rpartition(".")[2], shell)
+                self.parts.add_module(name.rpartition(".")[2] or WHOLE, shell)
 
     def _stacked(self, name: str, module: nn.Module) -> nn.Module:
         """Return ``module`` with every adapted layer replaced by its stacked form."""
@@ -112,7 +120,7 @@ class Segment(nn.Module):
 
     def block_of(self, name: str) -> int | None:
         """Return the index of the block a trained tensor belongs to, or None outside the blocks."""
-        path = f"{PREFIX}{self.family.base}.{self.family.blocks}."
+        path = f"{PREFIX}{self.family.path}."
         return int(name[len(path) :].partition(".")[0]) if name.startswith(path) else None
 
 
@@ -124,9 +132,11 @@ class DeviceSegment(Segment):
     ) -> None:
         """Hold blocks 0..``cut``-1 with ``copies`` rows of adapters, and the head when labels stay here."""
         family = backbone.family
-        names = [f"{family.base}.{name}" for name in family.front + family.both]
+        names = [family.full(name) for name in family.front + family.both]
         at_home = labels == "device"
-        super().__init__(backbone, names + at_home * head_names(backbone), range(cut), copies, frozen_a)
+        head = head_names(backbone)
+        absent = [] if at_home else head
+        super().__init__(backbone, names + at_home * head, range(cut), copies, frozen_a, absent)
         self.at_home = at_home
         self._finish: Finish = backbone.head.finish
 
@@ -175,10 +185,12 @@ class ServerSegment(Segment):
     ) -> None:
         """Hold blocks ``cut``..L-1, and the head when labels come here, with ``copies`` rows of adapters."""
         family = backbone.family
-        names = [f"{family.base}.{name}" for name in family.both]
+        names = [family.full(name) for name in family.both]
         has_head = labels == "server"
         held = range(cut, backbone.depth)
-        super().__init__(backbone, names + has_head * head_names(backbone), held, copies, frozen_a)
+        head = head_names(backbone)
+        absent = [] if has_head else head
+        super().__init__(backbone, names + has_head * head, held, copies, frozen_a, absent)
         self.has_head = has_head
         self._finish: Finish = backbone.head.finish
         self.depth = backbone.depth
@@ -249,12 +261,14 @@ def split(
 def head_names(backbone: Backbone) -> list[str]:
     """Return the full names of what runs after the last block."""
     family = backbone.family
-    return [f"{family.base}.{name}" for name in family.back] + list(backbone.head.head)
+    return [family.full(name) for name in family.back] + list(backbone.head.head)
 
 
-def valid_tokens(lengths: Tensor, width: int) -> Tensor:
-    """Return the [R,T] 0/1 mask of valid tokens of right-padded rows."""
-    return (torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]).long()
+def _copies(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    """Return copies of the named parts that share the model's tensors; parts it was built without are left out."""
+    found = {name: _piece(model, name) for name in names}
+    memo = _shared(model)
+    return {name: copy.deepcopy(piece, memo) for name, piece in found.items() if piece is not None}
 
 
 def _piece(model: nn.Module, name: str) -> nn.Module | None:

@@ -136,7 +136,7 @@ STRANGERS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
     "opt-lm": ("OPTForCausalLM", "OPTConfig", OPT, ()),
     "neox-lm": ("GPTNeoXForCausalLM", "GPTNeoXConfig", DECODER, ()),
     "phi": ("PhiForSequenceClassification", "PhiConfig", DECODER, ("score",)),
-    "gemma2-lm": ("Gemma2ForCausalLM", "Gemma2Config", DECODER | {"sliding_window": 4}, ()),
+    "gemma2-lm": ("Gemma2ForCausalLM", "Gemma2Config", DECODER, ()),
     "gemma3-lm": ("Gemma3ForCausalLM", "Gemma3TextConfig", DECODER | {"sliding_window": 4}, ()),
     "modernbert": (
         "ModernBertForSequenceClassification",

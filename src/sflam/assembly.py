@@ -69,6 +69,11 @@ def assemble(job: Job) -> Assembly:
         SflamError: whatever cannot be loaded, cut, shared or run; nothing has been written then.
     """
     device = torch_device(job.learn.device)  # refused before anything is loaded
+    if job.model.trainable == "full" and job.learn.aggregation != "fedavg":
+        raise ConfigError(
+            f"learn.aggregation is {job.learn.aggregation!r}, which is about the factors of adapters, but "
+            'model.trainable = "full" trains none; use learn.aggregation = "fedavg"'
+        )
     if job.learn.canonical:
         torch.set_num_threads(1)
     splits = load_data(job.data, job.seed, intake_of(job))

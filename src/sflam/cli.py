@@ -110,7 +110,8 @@ def train(
     with status("writing the run folder"):
         result = run.finish(merge=merge)
     (stderr if as_json else stdout).print(rounds_table(run.records, perplexity=result.perplexity))
-    print(f"run folder: {result.run_dir} (curves.png, adapter/, history.jsonl, ...)", file=sys.stderr)
+    kept = run.folder.adapter.name if run.folder.adapter.is_dir() else run.folder.merged.name
+    print(f"run folder: {result.run_dir} (curves.png, {kept}/, history.jsonl, ...)", file=sys.stderr)
     if as_json:
         print(json.dumps(asdict(result)))
 

@@ -60,7 +60,8 @@ def finish(
     job, sums = assembly.job, totals(records)
     load_state(assembly.model, state)
     exact = job.learn.aggregation == "residual" and isinstance(assembly.fleet, LocalFleet)
-    if not exact:  # a corrected base is not the one an adapter alone would be loaded on
+    whole = job.model.trainable == "full"
+    if not (exact or whole):  # a corrected base is not the one an adapter alone would be loaded on
         run.adapter.mkdir(exist_ok=True)
         save(assembly.model, run.adapter)
         (run.adapter / "README.md").write_text(
@@ -93,7 +94,7 @@ def finish(
         run_dir=str(run.path),
         classes=assembly.splits.train.classes,
     )
-    if merge or exact:
+    if merge or exact or whole:
         save_merged(assembly, run.merged)
     run.write_result(asdict(result))
     return result
@@ -102,8 +103,7 @@ def finish(
 def _device_parameters(assembly: Assembly) -> int:
     if not isinstance(assembly.fleet, LocalFleet):
         return sum(parameter.numel() for parameter in assembly.model.parameters())
-    segment = assembly.fleet.devices.segment
-    return sum(parameter.numel() for parameter in segment.parameters()) + segment.stack.size()
+    return assembly.fleet.devices.segment.numbers()
 
 
 def _loading(assembly: Assembly) -> str:

@@ -19,7 +19,7 @@ from sflam.model.settings import ModelSettings
 from sflam.model.split import Arrival, split
 from sflam.model.structure import family_of
 from sflam.model.verify import expect_equal, tolerance, verify
-from tests.learn.builders import LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
+from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
 from tests.learn.plain_loop import PlainLoop
 from tests.learn.test_whole_training import UNCLIPPED, plain_training
 from tests.model.test_split import gradients, perturb_adapters, run_whole
@@ -95,7 +95,7 @@ def test_devices_with_different_cuts_equal_a_plain_loop(kind):
         cuts=cuts,
         settings=fleet.settings,
         learn=LEARN,
-        quant=config.load().quant.__class__(scheme="identity"),
+        quant=IDENTITY,
         seed=3,
     )
     for number in range(2):

@@ -146,7 +146,7 @@ class LocalFleet:
             )
         weights = weights_of([steps.samples[device] for device in devices])
         state = fedavg(states, weights) | self._untrained
-        if self.learn.aggregation == "freeze-a":
+        if self.learn.aggregation == "freeze-a" or not self._layers:  # no factors are averaged apart
             return Average(state, None, sent)
         error = aggregation_error(states, weights)
         residual = 0

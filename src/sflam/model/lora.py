@@ -40,6 +40,17 @@ class Rows:
                 merged.append([copy, count])
         return cls(tuple(copy for copy, _ in merged), tuple(count for _, count in merged))
 
+    def last(self, count: int) -> Rows:
+        """Return the layout of the last ``count`` rows alone."""
+        copies: list[int] = []
+        counts: list[int] = []
+        for copy, own in zip(reversed(self.copies), reversed(self.counts), strict=True):
+            if count:
+                copies.insert(0, copy)
+                counts.insert(0, min(own, count))
+                count -= counts[0]
+        return Rows(tuple(copies), tuple(counts))
+
     @cached_property
     def even(self) -> bool:
         """Whether all groups have the same number of rows."""

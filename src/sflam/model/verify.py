@@ -23,6 +23,7 @@ from sflam.errors import ModelError
 from sflam.model.adapters import attach, load_state, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL, blocks_of
+from sflam.model.full import FullModel
 from sflam.model.gates import split_arguments
 from sflam.model.lora import Rows
 from sflam.model.loss import group_losses
@@ -151,18 +152,21 @@ def differences(
     ``counts`` are the rows of each of K devices side by side, each with adapters of its own.
     """
     draw = torch.Generator().manual_seed(seed)
+    keep = (
+        1.0 if isinstance(model, FullModel) else 0.0
+    )  # a network of noise alone would drown its own gradients
     states = [
-        {name: torch.randn(t.shape, generator=draw).to(t) * 0.05 for name, t in state_of(model).items()}
+        {n: t * keep + torch.randn(t.shape, generator=draw).to(t) * 0.05 for n, t in state_of(model).items()}
         for _ in counts
     ]
     model.eval()
     inputs, lengths, labels = make_inputs(backbone.model, backbone.task, draw)
     rows = Rows(tuple(range(len(counts))), counts)
-    whole = []
+    unsplit = []
     for state, at in zip(states, _slices(counts), strict=True):
         load_state(model, state)
         own = {name: tensor[at] for name, tensor in inputs.items()}
-        whole.append(_whole(backbone, model, own, None if lengths is None else lengths[at], labels[at]))
+        unsplit.append(_whole(backbone, model, own, None if lengths is None else lengths[at], labels[at]))
     for cut in cuts:
         device, server = split(backbone, model, [cut] * len(counts))
         for row, state in enumerate(states):
@@ -181,15 +185,18 @@ def differences(
         if lengths is not None:
             valid = valid_tokens(lengths, hidden.shape[1]).bool()
         found = []
-        for row, (at, (loss, boundaries, gradients)) in enumerate(zip(_slices(counts), whole, strict=True)):
+        for row, (at, (loss, boundaries, gradients)) in enumerate(zip(_slices(counts), unsplit, strict=True)):
             trained = device.stack.gradient(row) | server.stack.gradient(row)
-            assert trained.keys() == gradients.keys()
+            assert trained.keys() <= gradients.keys()
             scale = max(float(gradient.abs().max()) for gradient in gradients.values())
             one = Difference(
                 cut,
                 relative(losses[row].detach().double(), loss.double()),
                 relative(crossing.detach()[at][valid[at]], boundaries[cut][valid[at]]),
-                max(relative(trained[name], gradients[name], scale * EXACT_ZERO) for name in gradients),
+                max(
+                    relative(trained.get(name, torch.zeros_like(whole)), whole, scale * EXACT_ZERO)
+                    for name, whole in gradients.items()
+                ),
             )
             found.append(one)
         yield max(found, key=lambda one: one.largest)
@@ -248,7 +255,7 @@ def _whole(
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
-    found = torch.autograd.grad(loss, list(trained.values()))
+    found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True, materialize_grads=True)
     return loss.detach(), boundaries, dict(zip(trained, found, strict=True))
 
 

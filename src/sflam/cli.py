@@ -110,6 +110,11 @@ def train(
     with status("writing the run folder"):
         result = run.finish(merge=merge)
     (stderr if as_json else stdout).print(rounds_table(run.records, perplexity=result.perplexity))
+    if run.job.learn.keep == "best":
+        print(
+            f"kept the model of round {result.kept_round}: accuracy {result.accuracy:.1%}, test loss {result.loss:.4f}",
+            file=sys.stderr,
+        )
     kept = run.folder.adapter.name if run.folder.adapter.is_dir() else run.folder.merged.name
     print(f"run folder: {result.run_dir} (curves.png, {kept}/, history.jsonl, ...)", file=sys.stderr)
     if as_json:

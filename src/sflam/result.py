@@ -8,8 +8,9 @@ from sflam.assembly import Assembly, save_merged
 from sflam.history import RoundRecord
 from sflam.learn.aggregate import A_ENDS
 from sflam.learn.evaluate import perplexity
+from sflam.learn.keep import Kept
 from sflam.learn.local import LocalFleet
-from sflam.model.adapters import State, load_state, save
+from sflam.model.adapters import load_state, save
 from sflam.model.families import CAUSAL
 from sflam.report import card, curves
 from sflam.report.totals import totals
@@ -21,10 +22,11 @@ class Result:
     """What a finished run says of itself; ``--json`` prints exactly this.
 
     Attributes:
-        accuracy: test accuracy of the final model, in [0, 1]; of tokens, for a language model.
+        accuracy: test accuracy of the kept model, in [0, 1]; of tokens, for a language model.
         loss: its mean test loss.
         perplexity: exp(loss) for a language model, else None.
         rounds: rounds run.
+        kept_round: the round, counted from 1, whose model was written; see ``learn.keep``.
         samples: training samples used, over all rounds.
         bytes_up: bytes of all bodies devices sent: activations, labels, adapters.
         bytes_down: bytes of all bodies they received: gradients, adapters, corrections.
@@ -41,6 +43,7 @@ class Result:
     loss: float
     perplexity: float | None
     rounds: int
+    kept_round: int
     samples: int
     bytes_up: int
     bytes_down: int
@@ -53,10 +56,9 @@ class Result:
     classes: tuple[str, ...]
 
 
-def finish(
-    assembly: Assembly, run: RunFolder, state: State, records: list[RoundRecord], merge: bool
-) -> Result:
+def finish(assembly: Assembly, run: RunFolder, kept: Kept, records: list[RoundRecord], merge: bool) -> Result:
     """Write adapter, card, picture and, last, the result of a run whose rounds are done; raises OSError."""
+    state, last = kept.state, kept.record
     job, sums = assembly.job, totals(records)
     load_state(assembly.model, state)
     exact = job.learn.aggregation == "residual" and isinstance(assembly.fleet, LocalFleet)
@@ -65,11 +67,18 @@ def finish(
         run.adapter.mkdir(exist_ok=True)
         save(assembly.model, run.adapter)
         (run.adapter / "README.md").write_text(
-            card.card(card.facts(job, records, task=assembly.backbone.task, load_base=_loading(assembly))),
+            card.card(
+                card.facts(
+                    job,
+                    records,
+                    task=assembly.backbone.task,
+                    load_base=_loading(assembly),
+                    accuracy=last.accuracy,
+                )
+            ),
             encoding="utf-8",
         )
     curves.draw(records, run.curves, title=run.path.name)
-    last = records[-1]
     assert last.accuracy is not None and last.test_loss is not None
     steps = sum(record.bytes_up + record.bytes_down for record in records)
     codes = sum(record.code_bytes for record in records)
@@ -79,6 +88,7 @@ def finish(
         loss=last.test_loss,
         perplexity=perplexity(last.test_loss) if assembly.backbone.task == CAUSAL else None,
         rounds=len(records),
+        kept_round=last.round + 1,
         samples=sums.samples,
         bytes_up=sum(record.bytes_up + record.adapter_bytes_up for record in records),
         bytes_down=sum(r.bytes_down + r.adapter_bytes_down + r.residual_bytes for r in records),
@@ -89,7 +99,7 @@ def finish(
             if not (name.endswith(A_ENDS) and job.learn.aggregation == "freeze-a")
         ),
         device_parameters=_device_parameters(assembly),
-        aggregation_error=last.aggregation_error,
+        aggregation_error=records[-1].aggregation_error,
         seconds=sums.seconds,
         run_dir=str(run.path),
         classes=assembly.splits.train.classes,

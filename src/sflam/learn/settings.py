@@ -10,6 +10,7 @@ METHODS = ("sflam", "sfl-v1", "sfl-v2", "central")
 AGGREGATIONS = ("fedavg", "freeze-a", "residual")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 STATES = ("reset", "keep")
+KEEPS = ("last", "best")
 SERVER_UPDATES = ("sequential", "batched")
 
 
@@ -65,6 +66,8 @@ class LearnSettings:
         momentum: momentum of ``sgd``.
         clip: per-device limit on the gradient norm of one side; 0 does not clip.
         state: optimiser state across rounds: ``reset`` (as in FedAvg practice) or ``keep``.
+        keep: which round's model is written: the ``last``, or the ``best`` by held-out accuracy (a language model's by
+            held-out loss).
         device: ``cpu``, ``cuda``, or ``auto``.
         canonical: one thread, fixed order: bit-equal results on one type of machine, slower.
     """
@@ -82,6 +85,7 @@ class LearnSettings:
     momentum: float = 0.0
     clip: float = 1.0
     state: str = "reset"
+    keep: str = "last"
     device: str = "auto"
     canonical: bool = False
 
@@ -93,6 +97,7 @@ class LearnSettings:
             ("aggregation", AGGREGATIONS),
             ("optimizer", OPTIMIZERS),
             ("state", STATES),
+            ("keep", KEEPS),
             ("device", ("auto", "cpu", "cuda")),
         ):
             if getattr(self, key) not in allowed:
@@ -103,6 +108,11 @@ class LearnSettings:
         for key in ("local_steps", "weight_decay", "clip"):
             if getattr(self, key) < 0:
                 problems.append(f"learn.{key} is {getattr(self, key)}; it must be 0 or more")
+        if self.keep == "best" and self.aggregation == "residual":
+            problems.append(
+                'learn.keep = "best" cannot go back to frozen weights that learn.aggregation = "residual" changes '
+                'every round; use learn.keep = "last", or another aggregation'
+            )
         if not self.lr > 0:
             problems.append(f"learn.lr is {self.lr}; it must be positive")
         if not 0 <= self.momentum < 1:

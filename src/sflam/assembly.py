@@ -28,7 +28,7 @@ from sflam.learn.local import LocalFleet
 from sflam.learn.methods import METHODS
 from sflam.model.adapters import State, attach, load_state, state_of
 from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
-from sflam.model.families import CAUSAL, IMAGE, SEQUENCE
+from sflam.model.families import CAUSAL, IMAGE, SEQUENCE, blocks_of
 from sflam.model.structure import family_of
 from sflam.model.tokenizer import Tokenizer
 from sflam.model.verify import expect_equal
@@ -110,7 +110,10 @@ def assemble(job: Job) -> Assembly:
             labels=job.model.labels,
         )
     else:
-        fleet = Central(model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed)
+        blocks = blocks_of(backbone.model, backbone.family)
+        fleet = Central(
+            model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed, blocks=blocks
+        )
     if job.model.dtype == "bfloat16" and device.type == "cpu":
         notes.append('bfloat16 is often far slower than float32 on a CPU; model.dtype = "float32" is safe')
     if splits.train.kind == "image" and not pixels_of(backbone.name).is_file():

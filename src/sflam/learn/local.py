@@ -74,6 +74,7 @@ class LocalFleet:
             frozen_a=learn.aggregation == "freeze-a",
             labels=labels,
         )
+        device.checkpointing = server.checkpointing = learn.checkpointing
         self.devices = Devices(device, cuts, learn)
         self.trunk = Trunk(server, backbone.task, learn, shared=method.shared)
         self.crossing = Crossing(

@@ -16,6 +16,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sflam.model.adapters import PREFIX
 from sflam.model.backbone import Backbone
@@ -36,7 +37,10 @@ class Segment(nn.Module):
         layout: the rows of the batch in flight.
         parts: the modules outside the blocks, by their last name (``embeddings``, ``classifier`` ...).
         blocks: the blocks held, by absolute index.
+        checkpointing: whether a block's inside is computed again in the backward, instead of being kept for it.
     """
+
+    checkpointing = False
 
     def __init__(
         self,
@@ -112,7 +116,22 @@ class Segment(nn.Module):
         return module
 
     def run(self, index: int, hidden: Tensor, arguments: Arguments) -> Tensor:
-        """Run one block: [R,T,d] -> [R,T,d]."""
+        """Run one block: [R,T,d] -> [R,T,d]; with ``checkpointing`` only its input is kept for the backward."""
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return self._block(index, hidden, arguments)
+        rows, installed = self.layout.rows, self.places.installed if self.places else 0
+
+        def again(entering: Tensor) -> Tensor:
+            # By the time of the backward the segment may have been made ready for another batch.
+            self.layout.rows = rows
+            if self.places:
+                self.places.install(installed)
+            return self._block(index, entering, arguments)
+
+        out: Tensor = checkpoint(again, hidden, use_reentrant=False)
+        return out
+
+    def _block(self, index: int, hidden: Tensor, arguments: Arguments) -> Tensor:
         out: Any = self.blocks[str(index)](hidden, **arguments(index))
         result: Tensor = out[0] if isinstance(out, tuple) else out
         return result

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 from transformers.utils.hub import cached_file
@@ -23,6 +24,7 @@ from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
 from sflam.learn.central import Central
 from sflam.learn.evaluate import Score, evaluate
 from sflam.learn.examples import Examples
+from sflam.learn.fit import Fit, fit
 from sflam.learn.fleet import Fleet
 from sflam.learn.local import LocalFleet
 from sflam.learn.methods import METHODS
@@ -44,6 +46,7 @@ class Assembly:
         backbone: the model, adapted by ``model``.
         model: its peft wrapper, which evaluation uses.
         fleet: how the devices are reached.
+        fit: the memory it will need.
         state: the global adapters at the start.
         notes: sentences for the user about what was guessed or decided on the way.
     """
@@ -53,6 +56,7 @@ class Assembly:
     backbone: Backbone
     model: PeftModel
     fleet: Fleet
+    fit: Fit
     state: State
     notes: tuple[str, ...]
 
@@ -122,7 +126,16 @@ def assemble(job: Job) -> Assembly:
         )
     if backbone.fresh:
         notes.append(f"the head {', '.join(backbone.fresh)} is newly initialised, so it is trained in full")
-    return Assembly(job, splits, backbone, model, fleet, state, tuple(notes))
+    lengths = splits.train.lengths
+    needed = fit(
+        fleet,
+        backbone,
+        examples.take(np.arange(1)).inputs,
+        0 if lengths is None else int(lengths.max()),
+        job.learn,
+    )
+    notes += needed.notes()
+    return Assembly(job, splits, backbone, model, fleet, needed, state, tuple(notes))
 
 
 def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> Backbone:

@@ -33,6 +33,9 @@ class Result:
         payload_overhead: bytes of the step bodies over those of their packed codes alone, minus one.
         trainable_parameters: numbers trained: adapters of both sides and a new head.
         device_parameters: numbers the largest device half holds, frozen and trained.
+        device_memory: estimated bytes of the device that keeps most blocks: weights, training, activations; None for
+            ``central``.
+        server_memory: estimated bytes of the server.
         aggregation_error: that of the last round, None where factors are not averaged apart.
         seconds: time in rounds, in s.
         run_dir: the run's folder.
@@ -50,6 +53,8 @@ class Result:
     payload_overhead: float
     trainable_parameters: int
     device_parameters: int
+    device_memory: int | None
+    server_memory: int
     aggregation_error: float | None
     seconds: float
     run_dir: str
@@ -99,6 +104,8 @@ def finish(assembly: Assembly, run: RunFolder, kept: Kept, records: list[RoundRe
             if not (name.endswith(A_ENDS) and job.learn.aggregation == "freeze-a")
         ),
         device_parameters=_device_parameters(assembly),
+        device_memory=None if assembly.fit.device is None else assembly.fit.device.total,
+        server_memory=assembly.fit.server.total,
         aggregation_error=records[-1].aggregation_error,
         seconds=sums.seconds,
         run_dir=str(run.path),

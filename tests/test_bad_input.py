@@ -89,8 +89,8 @@ MODELS: dict[str, tuple[Edit, str]] = {
     ),
     "wrong type": (replaced("config.json", '"hidden_size": 32', '"hidden_size": "x"'), "hidden_size.*again"),
     "unsupported": (
-        written("config.json", '{"model_type": "t5"}'),
-        r"family 't5' \(known: .*bert, .*vit\)",
+        written("config.json", '{"model_type": "sam"}'),
+        r"'sam' is in no known family.*use a model of a known family: .*bert, .*vit",
     ),
     "unheard of": (written("config.json", '{"model_type": "vitt5"}'), "cannot be loaded.*vitt5"),
     "no JSON": (written("config.json", "{"), "cannot be loaded.*not a valid JSON"),

@@ -90,7 +90,8 @@ def test_a_real_run_says_its_result_on_stdout_and_nothing_else(tmp_path: Path) -
     assert "bits_up = 4" in (tmp_path / result["run_dir"] / "config.toml").read_text()
     said = done.stderr.splitlines()
     assert said[0] == "note: the head classifier is newly initialised, so it is trained in full"
-    assert said[1].startswith("round 1/1: loss ")
+    assert said[1].startswith("note: memory, estimated: ")
+    assert said[2].startswith("round 1/1: loss ")
     assert said[-1].startswith("run folder: runs/digits-nano-vit-sflam-1")
     assert not [text for text in said if "Warning" in text or "Traceback" in text]
 

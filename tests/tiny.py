@@ -112,6 +112,72 @@ MODELS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
     "gemma-lm": ("GemmaForCausalLM", "GemmaConfig", DECODER, ()),
 }
 
+OPT = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": 4,
+    "ffn_dim": 48,
+    "word_embed_proj_dim": WIDTH,
+    "max_position_embeddings": 32,
+    "pad_token_id": 0,
+}
+
+# In no known family: split by what they look like.
+STRANGERS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
+    "electra": (
+        "ElectraForSequenceClassification",
+        "ElectraConfig",
+        ENCODER | {"embedding_size": 16},
+        ("classifier.dense", "classifier.out_proj"),
+    ),
+    "msn": ("ViTMSNForImageClassification", "ViTMSNConfig", IMAGE, ("classifier",)),
+    "opt": ("OPTForSequenceClassification", "OPTConfig", OPT, ("score",)),
+    "opt-lm": ("OPTForCausalLM", "OPTConfig", OPT, ()),
+    "neox-lm": ("GPTNeoXForCausalLM", "GPTNeoXConfig", DECODER, ()),
+    "phi": ("PhiForSequenceClassification", "PhiConfig", DECODER, ("score",)),
+    "gemma2-lm": ("Gemma2ForCausalLM", "Gemma2Config", DECODER, ()),
+    "gemma3-lm": ("Gemma3ForCausalLM", "Gemma3TextConfig", DECODER | {"sliding_window": 4}, ()),
+    "modernbert": (
+        "ModernBertForSequenceClassification",
+        "ModernBertConfig",
+        ENCODER | {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
+        ("classifier",),
+    ),
+}
+
+# Like blocks in a list, and yet no cut between them is the whole model.
+INSEPARABLE: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
+    "albert": (
+        "AlbertForSequenceClassification",
+        "AlbertConfig",
+        ENCODER | {"embedding_size": 16},
+        ("classifier",),
+    ),
+    "deberta": (
+        "DebertaV2ForSequenceClassification",
+        "DebertaV2Config",
+        ENCODER | {"conv_kernel_size": 3},
+        ("classifier",),
+    ),
+    "swin": (
+        "SwinForImageClassification",
+        "SwinConfig",
+        {
+            "image_size": 16,
+            "patch_size": 2,
+            "num_channels": 1,
+            "embed_dim": 8,
+            "depths": [2, 2],
+            "num_heads": [2, 2],
+            "window_size": 4,
+        },
+        ("classifier",),
+    ),
+    "bart": ("BartForSequenceClassification", "BartConfig", {"vocab_size": VOCABULARY, "d_model": WIDTH}, ()),
+    "opt-drop": ("OPTForSequenceClassification", "OPTConfig", OPT | {"layerdrop": 0.5}, ("score",)),
+}
+
 KINDS = ("vit", "bert", "gpt2", "gpt2-lm")
 """One of each shape of problem: enough where the family does not matter."""
 
@@ -123,10 +189,10 @@ assert {kind.partition("-")[0] for kind in MODELS} == set(FAMILIES), "every fami
 def tiny(kind: str, *, dropout: float = 0.0, dtype: torch.dtype = torch.float64, seed: int = 0) -> Backbone:
     """Return a random three-block model of the kind; biases that start at zero are made real."""
     torch.manual_seed(seed)
-    architecture, configuration, options, fresh = MODELS[kind]
+    architecture, configuration, options, fresh = (MODELS | STRANGERS | INSEPARABLE)[kind]
     config = getattr(transformers, configuration)(**options, num_labels=CLASSES)
     for name, value in config.to_dict().items():
-        if isinstance(value, float) and "drop" in name:
+        if isinstance(value, float) and "drop" in name and name != "layerdrop":
             setattr(config, name, dropout)
     model = getattr(transformers, architecture)(config)
     with torch.no_grad():
@@ -138,7 +204,7 @@ def tiny(kind: str, *, dropout: float = 0.0, dtype: torch.dtype = torch.float64,
 
 def is_image(kind: str) -> bool:
     """Whether the kind reads images."""
-    return MODELS[kind][2] is IMAGE or "image_size" in MODELS[kind][2]
+    return "image_size" in (MODELS | STRANGERS)[kind][2]
 
 
 def is_lm(kind: str) -> bool:

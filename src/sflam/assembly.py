@@ -25,13 +25,16 @@ from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
 from sflam.learn.central import Central
 from sflam.learn.evaluate import Score, evaluate
 from sflam.learn.examples import Examples
+from sflam.learn.fit import Fit, fit
 from sflam.learn.fleet import Fleet
 from sflam.learn.local import LocalFleet
 from sflam.learn.methods import METHODS
 from sflam.model.adapters import State, attach, load_state, state_of
 from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
-from sflam.model.families import CAUSAL, IMAGE, SEQUENCE, family_of
+from sflam.model.families import CAUSAL, IMAGE, SEQUENCE, blocks_of
+from sflam.model.structure import family_of
 from sflam.model.tokenizer import Tokenizer
+from sflam.model.verify import expect_equal
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Assembly:
         backbone: the model, adapted by ``model``.
         model: its peft wrapper, which evaluation uses.
         fleet: how the devices are reached.
+        fit: the memory it will need.
         state: the global adapters at the start.
         parts: the training samples of each device, int64 [n_k].
         notes: sentences for the user about what was guessed or decided on the way.
@@ -54,6 +58,7 @@ class Assembly:
     backbone: Backbone
     model: PeftModel
     fleet: Fleet
+    fit: Fit
     state: State
     parts: tuple[NDArray[np.int64], ...]
     notes: tuple[str, ...]
@@ -71,6 +76,11 @@ def assemble(job: Job) -> Assembly:
         SflamError: whatever cannot be loaded, cut, shared or run; nothing has been written then.
     """
     device = torch_device(job.learn.device)  # refused before anything is loaded
+    if job.model.trainable == "full" and job.learn.aggregation != "fedavg":
+        raise ConfigError(
+            f"learn.aggregation is {job.learn.aggregation!r}, which is about the factors of adapters, but "
+            'model.trainable = "full" trains none; use learn.aggregation = "fedavg"'
+        )
     if job.learn.canonical:
         torch.set_num_threads(1)
     splits = load_data(job.data, job.seed, intake_of(job))
@@ -88,6 +98,12 @@ def assemble(job: Job) -> Assembly:
     examples = examples_of(splits.train, backbone, buckets=job.data.buckets)
     fleet: Fleet
     if METHODS[job.learn.method].split:
+        if backbone.family.gates:
+            found = expect_equal(backbone, model, job.fleet.cuts or [job.model.cut])
+            notes.append(
+                f"model class {type(backbone.model).__name__} is in no known family; it was split by its structure at "
+                f"{backbone.family.path}; checked against the unsplit model (largest difference {found:.0e})"
+            )
         fleet = LocalFleet(
             backbone,
             model,
@@ -106,7 +122,10 @@ def assemble(job: Job) -> Assembly:
                 f'learn.cache is "{job.learn.cache}", but learn.method = "{job.learn.method}" has no cut; '
                 'set learn.cache = "off"'
             )
-        fleet = Central(model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed)
+        blocks = blocks_of(backbone.model, backbone.family)
+        fleet = Central(
+            model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed, blocks=blocks
+        )
     if job.model.dtype == "bfloat16" and device.type == "cpu":
         notes.append('bfloat16 is often far slower than float32 on a CPU; model.dtype = "float32" is safe')
     if splits.train.kind == "image" and not pixels_of(backbone.name).is_file():
@@ -115,7 +134,16 @@ def assemble(job: Job) -> Assembly:
         )
     if backbone.fresh:
         notes.append(f"the head {', '.join(backbone.fresh)} is newly initialised, so it is trained in full")
-    return Assembly(job, splits, backbone, model, fleet, state, tuple(parts), tuple(notes))
+    lengths = splits.train.lengths
+    needed = fit(
+        fleet,
+        backbone,
+        examples.take(np.arange(1)).inputs,
+        0 if lengths is None else int(lengths.max()),
+        job.learn,
+    )
+    notes += needed.notes()
+    return Assembly(job, splits, backbone, model, fleet, needed, state, tuple(parts), tuple(notes))
 
 
 def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> Backbone:

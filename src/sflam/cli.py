@@ -112,7 +112,13 @@ def train(
     (stderr if as_json else stdout).print(
         rounds_table(run.records, perplexity=result.perplexity, devices=result.device_accuracy)
     )
-    print(f"run folder: {result.run_dir} (curves.png, adapter/, history.jsonl, ...)", file=sys.stderr)
+    if run.job.learn.keep == "best":
+        print(
+            f"kept the model of round {result.kept_round}: accuracy {result.accuracy:.1%}, test loss {result.loss:.4f}",
+            file=sys.stderr,
+        )
+    kept = run.folder.adapter.name if run.folder.adapter.is_dir() else run.folder.merged.name
+    print(f"run folder: {result.run_dir} (curves.png, {kept}/, history.jsonl, ...)", file=sys.stderr)
     if as_json:
         print(json.dumps(asdict(result)))
 

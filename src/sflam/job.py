@@ -18,6 +18,7 @@ from sflam.errors import QuantizerError, RunError, WireError
 from sflam.history import History, RoundRecord
 from sflam.learn import checkpoint
 from sflam.learn.fleet import Fleet
+from sflam.learn.keep import Kept, best_of, restored
 from sflam.learn.local import LocalFleet
 from sflam.learn.round import train as train_rounds
 from sflam.model.adapters import State
@@ -36,13 +37,19 @@ class Run:
         assembly: its pieces.
         folder: where it is written.
         records: the rounds done so far.
+        best: the best of them, with ``learn.keep = "best"``.
     """
 
     def __init__(
-        self, assembly: Assembly, folder: RunFolder, state: State, records: list[RoundRecord]
+        self,
+        assembly: Assembly,
+        folder: RunFolder,
+        state: State,
+        records: list[RoundRecord],
+        best: Kept | None = None,
     ) -> None:
         self.assembly, self.folder = assembly, folder
-        self.state, self.records = state, records
+        self.state, self.records, self.best = state, records, best
 
     @property
     def job(self) -> Job:
@@ -61,7 +68,9 @@ class Run:
             for record, state in self._trained(left):
                 # The history first: a crash between the two repeats the round, and the rewind forgets its line.
                 log.append(record)
-                _checkpoint(self.folder, record.round + 1, state, fleet)
+                if self.job.learn.keep == "best":
+                    self.best = best_of(self.best, record, state, self.assembly.backbone.task)
+                _checkpoint(self.folder, record.round + 1, state, fleet, self.best)
                 self.state = state
                 self.records.append(record)
                 events.add(record)
@@ -75,7 +84,8 @@ class Run:
         """
         try:
             self.folder.forget_result()
-            return finish(self.assembly, self.folder, self.state, self.records, merge)
+            kept = self.best or Kept(self.records[-1], self.state)
+            return finish(self.assembly, self.folder, kept, self.records, merge)
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"run folder {self.folder.path} cannot be written ({error}); make room, then finish the run with "
@@ -152,8 +162,8 @@ def resume(folder: str | Path) -> Run:
             "damaged, start a new run"
         )
     assembly = assemble(job)
-    state = _restored(assembly, run, saved)
-    return Run(assembly, run, state, history.rewind(run.history, rounds))
+    state, best = _restored(assembly, run, saved, records[:rounds])
+    return Run(assembly, run, state, history.rewind(run.history, rounds), best)
 
 
 def train(job: Job, folder: str | Path | None = None, *, merge: bool = False) -> Result:
@@ -183,8 +193,9 @@ def _begin(assembly: Assembly, run: RunFolder) -> Run:
     return Run(assembly, run, assembly.state, [])
 
 
-def _checkpoint(run: RunFolder, rounds: int, state: State, fleet: Fleet) -> None:
-    checkpoint.save(run.checkpoints, {"round": rounds, "adapters": state, "fleet": fleet.state()})
+def _checkpoint(run: RunFolder, rounds: int, state: State, fleet: Fleet, best: Kept | None = None) -> None:
+    kept = {"best": best.stored()} if best else {}
+    checkpoint.save(run.checkpoints, {"round": rounds, "adapters": state, "fleet": fleet.state()} | kept)
 
 
 def _expect_same(run: RunFolder, header: Mapping[str, Any], job: Job) -> None:
@@ -198,14 +209,23 @@ def _expect_same(run: RunFolder, header: Mapping[str, Any], job: Job) -> None:
         )
 
 
-def _restored(assembly: Assembly, run: RunFolder, saved: Mapping[Any, Any]) -> State:
-    """Put the fleet back as ``saved`` says and return its adapters; raises RunError when it is of another run."""
+def _restored(
+    assembly: Assembly, run: RunFolder, saved: Mapping[Any, Any], records: list[RoundRecord]
+) -> tuple[State, Kept | None]:
+    """Put the fleet back as ``saved`` says; return its adapters and the best so far, where that is kept.
+
+    Raises:
+        RunError: it is of another run.
+    """
     try:
         found = {name: tensor.shape for name, tensor in saved["adapters"].items()}
         if found != {name: tensor.shape for name, tensor in assembly.state.items()}:
             raise ValueError("its adapters have other names or shapes")
         assembly.fleet.restore(saved["fleet"])
-        return {name: saved["adapters"][name].to(tensor) for name, tensor in assembly.state.items()}
+        best = None
+        if assembly.job.learn.keep == "best" and records:
+            best = restored(saved["best"], records, assembly.state)
+        return {name: saved["adapters"][name].to(tensor) for name, tensor in assembly.state.items()}, best
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _misfit(run, str(error)) from error
 

@@ -11,8 +11,9 @@ from sflam.assembly import Assembly, save_merged
 from sflam.history import RoundRecord
 from sflam.learn.aggregate import A_ENDS
 from sflam.learn.evaluate import Score, perplexity
+from sflam.learn.keep import Kept
 from sflam.learn.local import LocalFleet
-from sflam.model.adapters import State, load_state, save
+from sflam.model.adapters import load_state, save
 from sflam.model.families import CAUSAL
 from sflam.report import card, curves
 from sflam.report.totals import totals
@@ -24,10 +25,11 @@ class Result:
     """What a finished run says of itself; ``--json`` prints exactly this.
 
     Attributes:
-        accuracy: test accuracy of the final model, in [0, 1]; of tokens, for a language model.
+        accuracy: test accuracy of the kept model, in [0, 1]; of tokens, for a language model.
         loss: its mean test loss.
         perplexity: exp(loss) for a language model, else None.
         rounds: rounds run.
+        kept_round: the round, counted from 1, whose model was written; see ``learn.keep``.
         samples: training samples used, over all rounds.
         bytes_up: bytes of all bodies devices sent: activations, labels, adapters.
         bytes_down: bytes of all bodies they received: gradients, adapters, corrections.
@@ -36,6 +38,9 @@ class Result:
         bytes_saved: packed codes that did not travel because the server keeps them (``learn.cache``).
         device_accuracy: per device, the accuracy to expect on data with its mix of classes; empty without classes.
         device_parameters: numbers the largest device half holds, frozen and trained.
+        device_memory: estimated bytes of the device that keeps most blocks: weights, training, activations; None for
+            ``central``.
+        server_memory: estimated bytes of the server.
         aggregation_error: that of the last round, None where factors are not averaged apart.
         seconds: time in rounds, in s.
         run_dir: the run's folder.
@@ -46,12 +51,15 @@ class Result:
     loss: float
     perplexity: float | None
     rounds: int
+    kept_round: int
     samples: int
     bytes_up: int
     bytes_down: int
     payload_overhead: float
     trainable_parameters: int
     device_parameters: int
+    device_memory: int | None
+    server_memory: int
     aggregation_error: float | None
     bytes_saved: int
     device_accuracy: tuple[float, ...]
@@ -60,29 +68,34 @@ class Result:
     classes: tuple[str, ...]
 
 
-def finish(
-    assembly: Assembly, run: RunFolder, state: State, records: list[RoundRecord], merge: bool
-) -> Result:
+def finish(assembly: Assembly, run: RunFolder, kept: Kept, records: list[RoundRecord], merge: bool) -> Result:
     """Write adapter, card, picture and, last, the result of a run whose rounds are done; raises OSError."""
+    state, last = kept.state, kept.record
     job, sums = assembly.job, totals(records)
     load_state(assembly.model, state)
     exact = job.learn.aggregation == "residual" and isinstance(assembly.fleet, LocalFleet)
-    if not exact:  # a corrected base is not the one an adapter alone would be loaded on
+    whole = job.model.trainable == "full"
+    if not (exact or whole):  # a corrected base is not the one an adapter alone would be loaded on
         run.adapter.mkdir(exist_ok=True)
         save(assembly.model, run.adapter)
         (run.adapter / "README.md").write_text(
-            card.card(card.facts(job, records, task=assembly.backbone.task, load_base=_loading(assembly))),
+            card.card(
+                card.facts(
+                    job,
+                    records,
+                    task=assembly.backbone.task,
+                    load_base=_loading(assembly),
+                    accuracy=last.accuracy,
+                )
+            ),
             encoding="utf-8",
         )
-    devices = device_accuracy(assembly, records[-1].class_accuracy)
+    devices = device_accuracy(assembly, last.class_accuracy)
     curves.draw(records, run.curves, title=run.path.name, devices=devices)
-    last = records[-1]
-    score = (
-        Score(last.test_loss, last.accuracy)
-        if last.accuracy is not None and last.test_loss is not None
-        else None
-    )
-    score = score or assembly.score(state)  # the round was not the last when it ran
+    score = None
+    if last.accuracy is not None and last.test_loss is not None:
+        score = Score(last.test_loss, last.accuracy)
+    score = score or assembly.score(kept.state)  # the round was not the last when it ran
     steps = sum(record.bytes_up + record.bytes_down for record in records)
     codes = sum(record.code_bytes for record in records)
     result = Result(
@@ -91,6 +104,7 @@ def finish(
         loss=score.loss,
         perplexity=perplexity(score.loss) if assembly.backbone.task == CAUSAL else None,
         rounds=len(records),
+        kept_round=last.round + 1,
         samples=sums.samples,
         bytes_up=sum(record.bytes_up + record.adapter_bytes_up for record in records),
         bytes_down=sum(r.bytes_down + r.adapter_bytes_down + r.residual_bytes for r in records),
@@ -101,14 +115,16 @@ def finish(
             if not (name.endswith(A_ENDS) and job.learn.aggregation == "freeze-a")
         ),
         device_parameters=_device_parameters(assembly),
-        aggregation_error=last.aggregation_error,
+        device_memory=None if assembly.fit.device is None else assembly.fit.device.total,
+        server_memory=assembly.fit.server.total,
+        aggregation_error=records[-1].aggregation_error,
         bytes_saved=sum(record.saved_bytes for record in records),
         device_accuracy=devices,
         seconds=sums.seconds,
         run_dir=str(run.path),
         classes=assembly.splits.train.classes,
     )
-    if merge or exact:
+    if merge or exact or whole:
         save_merged(assembly, run.merged)
     run.write_result(asdict(result))
     return result
@@ -131,8 +147,7 @@ def device_accuracy(assembly: Assembly, per_class: Sequence[float | None]) -> tu
 def _device_parameters(assembly: Assembly) -> int:
     if not isinstance(assembly.fleet, LocalFleet):
         return sum(parameter.numel() for parameter in assembly.model.parameters())
-    segment = assembly.fleet.devices.segment
-    return sum(parameter.numel() for parameter in segment.parameters()) + segment.stack.size()
+    return assembly.fleet.devices.segment.numbers()
 
 
 def _loading(assembly: Assembly) -> str:

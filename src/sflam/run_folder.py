@@ -5,8 +5,8 @@ history.jsonl  a header (configuration, seed, versions), then one line a round
 events/        TensorBoard events
 curves.png     accuracy and loss against rounds and bytes
 checkpoints/   the newest two states, enough to resume
-adapter/       the trained adapter with its model card, for plain PeftModel.from_pretrained
-model/         the merged model, with --merge or residual aggregation
+adapter/       the trained adapter with its model card, for plain PeftModel.from_pretrained; not with trainable = "full"
+model/         the merged model, with --merge, residual aggregation or trainable = "full"
 result.json    what --json prints
 """
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sflam.errors import ModelError
-from sflam.model import split as splitting
+from sflam.model import segment as splitting
 from sflam.model.verify import tolerance, verify
 from tests.tiny import DEPTH, EVERY_KIND, KINDS, tiny
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
+from torch.utils.checkpoint import checkpoint
 
 from sflam.data.batches import batches
 from sflam.learn.examples import Examples
@@ -17,7 +19,7 @@ from sflam.learn.optimizers import optimizer, optimizer_state, restore_optimizer
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.adapters import State, load_state, state_of
-from sflam.model.split import valid_tokens
+from sflam.model.probe import valid_tokens
 from sflam.seeds import derive, generator
 
 
@@ -31,6 +33,7 @@ class Central:
         settings: how many devices a round would have had.
         learn: how a round is run.
         seed: seed of the run.
+        blocks: the model's blocks, which checkpointing computes again in the backward.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Central:
         settings: FleetSettings,
         learn: LearnSettings,
         seed: int,
+        blocks: Iterable[Any] = (),
     ) -> None:
         self.model, self.examples, self.parts = model, examples, parts
         self.settings, self.learn, self.seed = settings, learn, seed
@@ -51,6 +55,9 @@ class Central:
                 if ".lora_A." in name:
                     parameter.requires_grad_(False)
             self.trained = [p for p in model.parameters() if p.requires_grad]
+        if learn.checkpointing:
+            for block in blocks:
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         self.random = draws_dropout(model)
         self.optimizer = optimizer(learn, self.trained)
 

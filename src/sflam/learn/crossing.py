@@ -20,7 +20,7 @@ from sflam.errors import WireError
 from sflam.learn.examples import Minibatch
 from sflam.learn.trunk import Answer, Frame
 from sflam.model.loss import IGNORED
-from sflam.model.split import valid_tokens
+from sflam.model.probe import valid_tokens
 from sflam.payload import codes_bytes
 from sflam.quant.quantizer import Packed
 from sflam.quant.torch_schemes import TorchQuantizer, torch_quantizer

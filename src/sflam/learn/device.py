@@ -75,8 +75,8 @@ class Devices(Side):
             key = (self.cuts[device], device) if self.random else (self.cuts[device],)
             groups.setdefault(key, []).append(device)
         self._waiting = []
-        # Below cut 0 nothing is trained, but for a head that stays at home.
-        self.segment.stack.begin([d for d in sorted(batches) if self.cuts[d] or self.segment.at_home])
+        trains = {d: self.segment.answers(self.cuts[d]) for d in sorted(batches)}
+        self.segment.stack.begin([d for d in trains if trains[d] or self.segment.at_home])
         out: dict[int, Tensor] = {}
         for (cut, *_), members in groups.items():
             one = stack_batches([batches[device] for device in members])
@@ -84,10 +84,10 @@ class Devices(Side):
             with (
                 arithmetic(self.segment),
                 reseeded(seeds[members[0]] if self.random else None),
-                torch.set_grad_enabled(cut > 0),  # a frozen embedding keeps no graph
+                torch.set_grad_enabled(trains[members[0]]),  # a frozen embedding keeps no graph
             ):
                 hidden = self.segment(one.inputs, one.lengths, cut, Rows.of(members, counts))
-            if cut:
+            if trains[members[0]]:
                 self._waiting.append(Pass(tuple(members), hidden))
             for device, rows in zip(members, hidden.detach().split(counts), strict=True):
                 out[device] = rows[:, : _width(batches[device], rows)]

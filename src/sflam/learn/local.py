@@ -75,9 +75,10 @@ class LocalFleet:
             frozen_a=learn.aggregation == "freeze-a",
             labels=labels,
         )
+        device.checkpointing = server.checkpointing = learn.checkpointing
         self.devices = Devices(device, cuts, learn)
         self.trunk = Trunk(server, backbone.task, learn, shared=method.shared)
-        expect_frozen(learn.cache, cuts)
+        expect_frozen(learn.cache, cuts, frozen=not device.answers(0))
         crossing = CachedCrossing if learn.cache == "server" else Crossing
         self.crossing = crossing(
             scheme=quant.scheme if method.quantized else "identity",
@@ -149,7 +150,7 @@ class LocalFleet:
             )
         weights = weights_of([steps.samples[device] for device in devices])
         state = fedavg(states, weights) | self._untrained
-        if self.learn.aggregation == "freeze-a":
+        if self.learn.aggregation == "freeze-a" or not self._layers:  # no factors are averaged apart
             return Average(state, None, sent)
         error = aggregation_error(states, weights)
         residual = 0

@@ -11,6 +11,7 @@ AGGREGATIONS = ("fedavg", "freeze-a", "residual")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 STATES = ("reset", "keep")
 CACHES = ("off", "device", "server")
+KEEPS = ("last", "best")
 SERVER_UPDATES = ("sequential", "batched")
 
 
@@ -66,6 +67,10 @@ class LearnSettings:
         momentum: momentum of ``sgd``.
         clip: per-device limit on the gradient norm of one side; 0 does not clip.
         state: optimiser state across rounds: ``reset`` (as in FedAvg practice) or ``keep``.
+        keep: which round's model is written: the ``last``, or the ``best`` by held-out accuracy (a language model's by
+            held-out loss).
+        checkpointing: keep only each block's input for the backward and compute its inside again: the same gradients,
+            far less memory for activations, about a third more computing.
         device: ``cpu``, ``cuda``, or ``auto``.
         cache: activations of a frozen device half (cut 0) that are kept instead of made again: ``off``, ``device``
             (saves computing), or ``server`` (saves sending them, too).
@@ -86,6 +91,8 @@ class LearnSettings:
     momentum: float = 0.0
     clip: float = 1.0
     state: str = "reset"
+    keep: str = "last"
+    checkpointing: bool = False
     device: str = "auto"
     cache: str = "off"
     evaluate_every: int = 1
@@ -100,6 +107,7 @@ class LearnSettings:
             ("optimizer", OPTIMIZERS),
             ("state", STATES),
             ("cache", CACHES),
+            ("keep", KEEPS),
             ("device", ("auto", "cpu", "cuda")),
         ):
             if getattr(self, key) not in allowed:
@@ -110,6 +118,11 @@ class LearnSettings:
         for key in ("local_steps", "weight_decay", "clip", "evaluate_every"):
             if getattr(self, key) < 0:
                 problems.append(f"learn.{key} is {getattr(self, key)}; it must be 0 or more")
+        if self.keep == "best" and self.aggregation == "residual":
+            problems.append(
+                'learn.keep = "best" cannot go back to frozen weights that learn.aggregation = "residual" changes '
+                'every round; use learn.keep = "last", or another aggregation'
+            )
         if not self.lr > 0:
             problems.append(f"learn.lr is {self.lr}; it must be positive")
         if not 0 <= self.momentum < 1:

@@ -156,9 +156,11 @@ class Trunk(Side):
         self, frames: Sequence[Frame], width: int
     ) -> tuple[list[Arrival], list[Tensor], Tensor | None]:
         """Group frames by cut; return the arrivals, the leaf of each frame, and the lengths of all rows."""
-        # Nothing is trained below cut 0, so no gradient is wanted there.
         dtype = self.segment.stack.values.dtype
-        leaves = [frame.hidden.detach().to(dtype).requires_grad_(frame.cut > 0) for frame in frames]
+        leaves = [
+            frame.hidden.detach().to(dtype).requires_grad_(self.segment.answers(frame.cut))
+            for frame in frames
+        ]
         arrivals: list[Arrival] = []
         seen: list[Frame] = []
         for cut, members in groupby(zip(frames, leaves, strict=True), key=lambda pair: pair[0].cut):

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from sflam.errors import ModelError, unknown
 from sflam.model.backbone import Backbone
 from sflam.model.families import blocks_of
+from sflam.model.full import FullModel
 from sflam.model.settings import ModelSettings
 from sflam.seeds import derive
 
@@ -30,6 +31,8 @@ State = dict[str, Tensor]
 def attach(backbone: Backbone, settings: ModelSettings, *, seed: int = 0) -> PeftModel:
     """Wrap the whole model with LoRA on the chosen linear layers, and train its head where that is due.
 
+    With ``trainable = "full"`` nothing is attached: every weight is trained.
+
     Args:
         backbone: the model; it is modified in place by peft.
         settings: rank, alpha, dropout, targets, whether a head that is not new is trained, and an adapter to go on
@@ -40,6 +43,8 @@ def attach(backbone: Backbone, settings: ModelSettings, *, seed: int = 0) -> Pef
         ModelError: a target names no linear layer of the blocks, the head shares its weight with the embedding, or
             the adapter to go on from does not fit.
     """
+    if settings.trainable == "full":
+        return cast(PeftModel, FullModel(backbone.model))
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it; an integer is only its habit
@@ -121,8 +126,7 @@ def target_pattern(backbone: Backbone, targets: tuple[str, ...]) -> str:
                 unknown("model.targets entry", target, {end.rpartition(".")[2] for end in ends} | set(ends))
             )
         chosen += found
-    family = backbone.family
-    path = re.escape(f"{family.base}.{family.blocks}")
+    path = re.escape(backbone.family.path)
     return rf"{path}\.\d+\.(?:{'|'.join(re.escape(end) for end in sorted(set(chosen)) or ends)})"
 
 
@@ -157,7 +161,9 @@ def reopen(backbone: Backbone, folder: Path) -> PeftModel:
         raise ModelError(f"the adapter in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
-def _trained(model: PeftModel) -> State:
+def _trained(model: PeftModel | FullModel) -> State:
+    if isinstance(model, FullModel):
+        return model.trained()
     # Left to itself, peft asks the hub whether the vocabulary has grown.
     state: State = get_peft_model_state_dict(model, save_embedding_layers=False)
     return state

@@ -15,7 +15,8 @@ import transformers
 from torch import nn
 
 from sflam.errors import ModelError
-from sflam.model.families import CAUSAL, Family, Task, blocks_of, family_of
+from sflam.model.families import CAUSAL, Family, Task, blocks_of
+from sflam.model.structure import completed, family_of
 from sflam.seeds import derive
 
 BUNDLED = {"nano-vit": "nano_vit"}
@@ -87,7 +88,7 @@ def load(
         seed: seed of the whole run.
 
     Raises:
-        ModelError: unknown family, unreadable files, or a task the family does not have.
+        ModelError: a model that cannot be split, unreadable files, or a task the family does not have.
     """
     config = read_config(name)
     family = family_of(config.model_type)
@@ -112,7 +113,8 @@ def load(
             raise ModelError(f"the weights of model {name!r} cannot be read: {_first_line(error)}") from error
     model.config.problem_type = None if task == CAUSAL else "single_label_classification"
     missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    return Backbone(model, family, task, name, _fresh_linears(model, name, missing))
+    fresh = _fresh_linears(model, name, missing)
+    return Backbone(model, completed(family, model, task), task, name, fresh)
 
 
 def wrap(model: Any, *, name: str = "", fresh: tuple[str, ...] = ()) -> Backbone:
@@ -120,7 +122,7 @@ def wrap(model: Any, *, name: str = "", fresh: tuple[str, ...] = ()) -> Backbone
     family = family_of(model.config.model_type)
     for task, head in family.tasks.items():
         if head.architecture == type(model).__name__:
-            return Backbone(model, family, task, name or type(model).__name__, fresh)
+            return Backbone(model, completed(family, model, task), task, name or type(model).__name__, fresh)
     known = ", ".join(head.architecture for head in family.tasks.values())
     raise ModelError(
         f"model class {type(model).__name__} is not supported; the {family.name} family has {known}"

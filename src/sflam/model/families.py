@@ -15,7 +15,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sflam.errors import ModelError, unknown
 from sflam.model import heads
 from sflam.model.surroundings import Surroundings, bidirectional, causal, rotary, with_resolution
 
@@ -25,6 +24,7 @@ CAUSAL = "causal-lm"
 
 Embed = Callable[[Any, Mapping[str, Tensor]], Tensor]
 Finish = Callable[[Any, Tensor, Tensor | None], Tensor]
+Gates = Callable[[nn.ModuleList], Mapping[nn.Module, nn.Module]]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Family:
         both: names, inside the backbone, of frozen parts both sides need to build the blocks' surroundings.
         surroundings: what a block is given beside its input, rebuilt from lengths on either side.
         causal: whether a token sees only its past.
+        gates: set where the model was cut by its structure (:mod:`sflam.model.structure`), not by this table:
+            returns what stands in for each block in a copy of the whole model, block -> gate.
     """
 
     name: str
@@ -68,6 +70,16 @@ class Family:
     both: tuple[str, ...] = ()
     surroundings: Surroundings = bidirectional
     causal: bool = False
+    gates: Gates | None = None
+
+    @property
+    def path(self) -> str:
+        """Full name of the ModuleList of blocks."""
+        return self.full(self.blocks)
+
+    def full(self, part: str) -> str:
+        """Return the full name of a part of the backbone."""
+        return f"{self.base}.{part}" if self.base else part
 
 
 def _image_tower(name: str, architecture: str, **changes: Any) -> Family:
@@ -167,15 +179,8 @@ FAMILIES: dict[str, Family] = {
 """Keyed by the ``model_type`` of a model's config.json."""
 
 
-def family_of(model_type: str) -> Family:
-    """Return the family of a ``model_type``; raises ModelError naming the known ones."""
-    if model_type not in FAMILIES:
-        raise ModelError(unknown("model family", model_type, FAMILIES))
-    return FAMILIES[model_type]
-
-
 def blocks_of(model: nn.Module, family: Family) -> nn.ModuleList:
     """Return the blocks of a whole model, in order."""
-    blocks = model.get_submodule(f"{family.base}.{family.blocks}")
+    blocks = model.get_submodule(family.path)
     assert isinstance(blocks, nn.ModuleList)
     return blocks

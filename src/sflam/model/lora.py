@@ -40,6 +40,17 @@ class Rows:
                 merged.append([copy, count])
         return cls(tuple(copy for copy, _ in merged), tuple(count for _, count in merged))
 
+    def last(self, count: int) -> Rows:
+        """Return the layout of the last ``count`` rows alone."""
+        copies: list[int] = []
+        counts: list[int] = []
+        for copy, own in zip(reversed(self.copies), reversed(self.counts), strict=True):
+            if count:
+                copies.insert(0, copy)
+                counts.insert(0, min(own, count))
+                count -= counts[0]
+        return Rows(tuple(copies), tuple(counts))
+
     @cached_property
     def even(self) -> bool:
         """Whether all groups have the same number of rows."""
@@ -65,16 +76,17 @@ class Rows:
         groups, width = len(self.counts), x.shape[-1]
         if self.even:
             return x.reshape(groups, -1, width)
+        x = x.reshape(sum(self.counts), -1, width)  # some models lay rows and tokens end to end
         padded = x.new_zeros(groups * max(self.counts), *x.shape[1:])
         padded = padded.index_copy(0, self.positions.to(x.device), x)
         return padded.reshape(groups, -1, width)
 
     def scatter(self, y: Tensor, like: Sequence[int]) -> Tensor:
-        """[G, N, o] -> [R, ..., o]: the inverse of :meth:`gather`; ``like`` is the leading shape (R, ...)."""
+        """[G, N, o] -> [R, ..., o]: the inverse of :meth:`gather`; ``like`` is the leading shape, (R, ...) or (RT,)."""
         if self.even:
             return y.reshape(*like, y.shape[-1])
-        padded = y.reshape(len(self.counts) * max(self.counts), *like[1:], y.shape[-1])
-        return padded.index_select(0, self.positions.to(y.device))
+        padded = y.reshape(len(self.counts) * max(self.counts), -1, y.shape[-1])
+        return padded.index_select(0, self.positions.to(y.device)).reshape(*like, y.shape[-1])
 
 
 class Layout:

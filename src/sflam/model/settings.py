@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sflam.errors import ConfigError
 
 LABELS = ("server", "device")
-TRAINABLE = ("lora", "lora+head")
+TRAINABLE = ("lora", "lora+head", "full")
 DTYPES = ("float32", "float64", "bfloat16")
 
 
@@ -19,7 +19,8 @@ class ModelSettings:
         name: ``nano-vit`` (bundled), a local folder in Hugging Face format, or a hub name.
         cut: blocks kept on the device: 0 keeps only the embedding, L keeps every block.
         labels: where labels, head and loss live: ``server``, or ``device`` (the U-shape; two exchanges a step).
-        trainable: ``lora`` trains adapters, and the head when it is newly initialised; ``lora+head`` always both.
+        trainable: ``lora`` trains adapters, and the head when it is newly initialised; ``lora+head`` always both;
+            ``full`` every weight of both halves, without adapters (each device holds its own: for small models).
         adapter: folder of an adapter to continue from, as a finished run writes it; empty starts anew.
         rank: LoRA rank r.
         alpha: LoRA scaling numerator: updates are multiplied by alpha / rank.
@@ -49,6 +50,15 @@ class ModelSettings:
             problems.append(f"model.labels is {self.labels!r}; choose one of {', '.join(LABELS)}")
         if self.trainable not in TRAINABLE:
             problems.append(f"model.trainable is {self.trainable!r}; choose one of {', '.join(TRAINABLE)}")
+        if self.trainable == "full" and self.adapter:
+            problems.append(
+                'model.adapter goes on from an adapter, but model.trainable = "full" trains none; give the merged '
+                "folder of a run as model.name"
+            )
+        if self.trainable == "full" and self.dtype == "bfloat16":
+            problems.append(
+                'model.trainable = "full" would lose small updates in model.dtype = "bfloat16"; use "float32"'
+            )
         if self.rank < 1:
             problems.append(f"model.rank is {self.rank}; it must be at least 1")
         if not self.alpha > 0:

@@ -9,130 +9,56 @@ Shapes: R rows (samples of several devices), T tokens, d hidden size.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
-from peft.utils import ModulesToSaveWrapper
-from torch import Tensor, nn
+from torch import Tensor
 
 from sflam.errors import ModelError
 from sflam.model.adapters import PREFIX
 from sflam.model.backbone import Backbone
-from sflam.model.families import Family, Finish, blocks_of
-from sflam.model.lora import Layout, Rows, StackedLinear, StackedLoRA
-from sflam.model.stack import AdapterStack
+from sflam.model.families import Finish
+from sflam.model.full import FullModel
+from sflam.model.lora import Rows
+from sflam.model.segment import Segment
 from sflam.model.surroundings import Arguments
-
-
-class Segment(nn.Module):
-    """Some named modules of a whole model, with stacked adapters.
-
-    Attributes:
-        stack: the trained numbers, one row per copy.
-        layout: the rows of the batch in flight.
-        parts: the modules outside the blocks, by their last name (``embeddings``, ``classifier`` ...).
-        blocks: the blocks held, by absolute index.
-    """
-
-    def __init__(
-        self, backbone: Backbone, names: Iterable[str], held: range, copies: int, frozen_a: bool
-    ) -> None:
-        super().__init__()
-        family, config = backbone.family, backbone.model.config
-        self.family: Family = family
-        self.config = config
-        self.dtype: torch.dtype = backbone.model.dtype
-        self.held = held
-        self.layout = Layout()
-        self.parts = nn.Module()
-        self.blocks = nn.ModuleDict()
-        found = {name: _piece(backbone.model, name) for name in names}
-        pieces = {
-            name: piece for name, piece in found.items() if piece is not None
-        }  # some parts are optional
-        path = f"{family.base}.{family.blocks}"
-        pieces |= {f"{path}.{index}": blocks_of(backbone.model, family)[index] for index in held}
-        memo = _shared(backbone.model)
-        shells = {name: copy.deepcopy(piece, memo) for name, piece in pieces.items()}
-        initial: dict[str, Tensor] = {}
-        for name, shell in shells.items():
-            initial |= _trained(f"{PREFIX}{name}", shell, frozen_a)
-        # What is trained stays float32 where frozen weights are kept in less.
-        dtype = torch.promote_types(backbone.model.dtype, torch.float32)
-        self.stack = AdapterStack(initial, copies, dtype, backbone.model.device)
-        for name, shell in shells.items():
-            shell = self._stacked(f"{PREFIX}{name}", shell)
-            if name.startswith(f"{path}."):
-                self.blocks[name.rpartition(".")[2]] = shell
-            else:
-                self.parts.add_module(name.rpartition(".")[2], shell)
-
-    def _stacked(self, name: str, module: nn.Module) -> nn.Module:
-        """Return ``module`` with every adapted layer replaced by its stacked form."""
-        tensors = self.stack.tensors
-        if isinstance(module, LoraLayer):
-            frozen = nn.Parameter(module.lora_A["default"].weight.detach().unsqueeze(0), requires_grad=False)  # type: ignore[operator]
-            return StackedLoRA(
-                module.get_base_layer(),
-                tensors.get(f"{name}.lora_A.weight", frozen),
-                tensors[f"{name}.lora_B.weight"],
-                module.scaling["default"],
-                getattr(module.lora_dropout["default"], "p", 0.0),
-                self.layout,
-            )
-        if isinstance(module, ModulesToSaveWrapper):
-            return StackedLinear(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), self.layout)
-        for child, inner in list(module.named_children()):
-            setattr(module, child, self._stacked(f"{name}.{child}", inner))
-        return module
-
-    def run(self, index: int, hidden: Tensor, arguments: Arguments) -> Tensor:
-        """Run one block: [R,T,d] -> [R,T,d]."""
-        out: Any = self.blocks[str(index)](hidden, **arguments(index))
-        result: Tensor = out[0] if isinstance(out, tuple) else out
-        return result
-
-    def surroundings(self, hidden: Tensor, lengths: Tensor | None) -> Arguments:
-        """Rebuild what the blocks need beside [R,T,d] from lengths [R]; None means every row is full."""
-        padding = None if lengths is None else valid_tokens(lengths, hidden.shape[1])
-        return self.family.surroundings(self.parts, self.config, hidden, padding)
-
-    def names(self, cut: int | None = None) -> list[str]:
-        """Return the names of the trained tensors; with ``cut``, those that a device cut there really has."""
-        return list(self.stack.slots) if cut is None else [n for n in self.stack.slots if self.holds(n, cut)]
-
-    def holds(self, name: str, cut: int) -> bool:
-        """Whether this side holds the trained tensor ``name`` for a device cut at ``cut``."""
-        raise NotImplementedError
-
-    def block_of(self, name: str) -> int | None:
-        """Return the index of the block a trained tensor belongs to, or None outside the blocks."""
-        path = f"{PREFIX}{self.family.base}.{self.family.blocks}."
-        return int(name[len(path) :].partition(".")[0]) if name.startswith(path) else None
 
 
 class DeviceSegment(Segment):
     """Embedding and blocks before the cut; with labels at home, also what runs after the last block."""
 
     def __init__(
-        self, backbone: Backbone, cut: int, copies: int = 1, *, frozen_a: bool = False, labels: str = "server"
+        self,
+        backbone: Backbone,
+        cut: int,
+        copies: int = 1,
+        *,
+        frozen_a: bool = False,
+        labels: str = "server",
+        full: bool = False,
     ) -> None:
         """Hold blocks 0..``cut``-1 with ``copies`` rows of adapters, and the head when labels stay here."""
         family = backbone.family
-        names = [f"{family.base}.{name}" for name in family.front + family.both]
+        names = [family.full(name) for name in family.front + family.both]
         at_home = labels == "device"
-        super().__init__(backbone, names + at_home * head_names(backbone), range(cut), copies, frozen_a)
+        head = head_names(backbone)
+        absent = [] if at_home else head
+        super().__init__(backbone, names + at_home * head, range(cut), copies, frozen_a, absent, full)
         self.at_home = at_home
         self._finish: Finish = backbone.head.finish
 
     def forward(self, inputs: Mapping[str, Tensor], lengths: Tensor | None, cut: int, rows: Rows) -> Tensor:
         """Return the activations at ``cut``, [R,T,d], of a batch laid out as ``rows``."""
-        self.layout.rows = rows
+        out = [
+            self._through({name: t[at] for name, t in inputs.items()}, _rows(lengths, at), cut)
+            for at in self.passes(rows)
+        ]
+        return torch.cat(out) if len(out) > 1 else out[0]
+
+    def _through(self, inputs: Mapping[str, Tensor], lengths: Tensor | None, cut: int) -> Tensor:
         hidden = self.family.embed(self.parts, inputs)
         if not cut:
             return hidden
@@ -143,13 +69,13 @@ class DeviceSegment(Segment):
 
     def finish(self, hidden: Tensor, lengths: Tensor | None, rows: Rows) -> Tensor:
         """Return the logits from the activations after the last block, [R,T,d]; only with labels at home."""
-        self.layout.rows = rows
-        return self._finish(self.parts, hidden.to(self.dtype), lengths)
+        hidden = hidden.to(self.dtype)
+        out = [self._finish(self.parts, hidden[at], _rows(lengths, at)) for at in self.passes(rows)]
+        return torch.cat(out) if len(out) > 1 else out[0]
 
-    def holds(self, name: str, cut: int) -> bool:
-        """Whether a device cut at ``cut`` trains ``name`` itself."""
-        block = self.block_of(name)
-        return self.at_home if block is None else block < cut
+    def holds_block(self, block: int, cut: int) -> bool:
+        """Whether ``block`` is one of a device cut at ``cut``."""
+        return block < cut
 
 
 @dataclass(frozen=True)
@@ -171,14 +97,23 @@ class ServerSegment(Segment):
     """Blocks from the lowest cut on; norm and head too, unless labels stay on the devices."""
 
     def __init__(
-        self, backbone: Backbone, cut: int, copies: int = 1, *, frozen_a: bool = False, labels: str = "server"
+        self,
+        backbone: Backbone,
+        cut: int,
+        copies: int = 1,
+        *,
+        frozen_a: bool = False,
+        labels: str = "server",
+        full: bool = False,
     ) -> None:
         """Hold blocks ``cut``..L-1, and the head when labels come here, with ``copies`` rows of adapters."""
         family = backbone.family
-        names = [f"{family.base}.{name}" for name in family.both]
+        names = [family.full(name) for name in family.both]
         has_head = labels == "server"
         held = range(cut, backbone.depth)
-        super().__init__(backbone, names + has_head * head_names(backbone), held, copies, frozen_a)
+        head = head_names(backbone)
+        absent = [] if has_head else head
+        super().__init__(backbone, names + has_head * head, held, copies, frozen_a, absent, full)
         self.has_head = has_head
         self._finish: Finish = backbone.head.finish
         self.depth = backbone.depth
@@ -190,6 +125,17 @@ class ServerSegment(Segment):
             arrivals: in order of their cuts, all padded to the same T.
             lengths: [R] valid tokens of every row in the order of arrival; None when all are full.
         """
+        if self.places is None:
+            return self._through(arrivals, lengths)
+        out, start = [], 0
+        for arrival in arrivals:
+            for at in self.passes(arrival.rows.last(len(arrival.hidden))):
+                own = None if lengths is None else lengths[start:][at]
+                out.append(self._through([replace(arrival, hidden=arrival.hidden[at])], own))
+            start += len(arrival.hidden)
+        return torch.cat(out)
+
+    def _through(self, arrivals: Sequence[Arrival], lengths: Tensor | None) -> Tensor:
         pending = list(arrivals)
         hidden = pending[0].hidden.new_empty(0)
         arguments: Arguments | None = None
@@ -206,10 +152,9 @@ class ServerSegment(Segment):
                 hidden = self.run(index, hidden, arguments)
         return self._finish(self.parts, hidden, lengths) if self.has_head else hidden
 
-    def holds(self, name: str, cut: int) -> bool:
-        """Whether the server trains ``name`` for a device cut at ``cut``."""
-        block = self.block_of(name)
-        return self.has_head if block is None else block >= cut
+    def holds_block(self, block: int, cut: int) -> bool:
+        """Whether the server runs ``block`` for a device cut at ``cut``."""
+        return block >= cut
 
 
 def split(
@@ -232,7 +177,7 @@ def split(
         labels: where the head and the loss live: ``server``, or ``device`` (the U-shape).
 
     Raises:
-        ModelError: a cut outside 0..L.
+        ModelError: a cut outside 0..L, or a trained weight that both sides use.
     """
     assert model.get_base_model() is backbone.model
     for cut in cuts:
@@ -241,46 +186,28 @@ def split(
                 f"cut {cut} is out of range: model {backbone.name!r} has {backbone.depth} blocks, so model.cut must "
                 f"be between 0 (only the embedding on the device) and {backbone.depth} (every block)"
             )
-    device = DeviceSegment(backbone, max(cuts), len(cuts), frozen_a=frozen_a, labels=labels)
-    server = ServerSegment(backbone, min(cuts), 1 if shared else len(cuts), frozen_a=frozen_a, labels=labels)
+    options: dict[str, Any] = {
+        "frozen_a": frozen_a,
+        "labels": labels,
+        "full": isinstance(model, FullModel),
+    }
+    device = DeviceSegment(backbone, max(cuts), len(cuts), **options)
+    server = ServerSegment(backbone, min(cuts), 1 if shared else len(cuts), **options)
+    for name in device.stack.slots.keys() & server.stack.slots.keys():
+        if device.block_of(name) is None:
+            raise ModelError(
+                f"the weight {name.removeprefix(PREFIX)} of model {backbone.name!r} is used on both sides of the cut; "
+                'training it would put one weight on two machines: use model.trainable = "lora"'
+                + (', or model.labels = "device"' if labels == "server" else "")
+            )
     return device, server
 
 
 def head_names(backbone: Backbone) -> list[str]:
     """Return the full names of what runs after the last block."""
     family = backbone.family
-    return [f"{family.base}.{name}" for name in family.back] + list(backbone.head.head)
+    return [family.full(name) for name in family.back] + list(backbone.head.head)
 
 
-def valid_tokens(lengths: Tensor, width: int) -> Tensor:
-    """Return the [R,T] 0/1 mask of valid tokens of right-padded rows."""
-    return (torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]).long()
-
-
-def _piece(model: nn.Module, name: str) -> nn.Module | None:
-    """Return the named part of a model, or None where this model was built without it."""
-    parent, _, last = name.rpartition(".")
-    piece: nn.Module | None = getattr(model.get_submodule(parent), last)
-    return piece
-
-
-def _shared(model: nn.Module) -> dict[int, Any]:
-    """Return a deepcopy memo that copies modules but keeps their tensors and config common."""
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    memo[id(model.config)] = model.config
-    return memo
-
-
-def _trained(name: str, module: nn.Module, frozen_a: bool) -> dict[str, Tensor]:
-    """Return the trained tensors below ``module`` by peft's names."""
-    found: dict[str, Tensor] = {}
-    for inner, layer in module.named_modules(prefix=name):
-        if isinstance(layer, LoraLayer):
-            factors: dict[str, Any] = {"lora_A": layer.lora_A["default"], "lora_B": layer.lora_B["default"]}
-            if frozen_a:
-                del factors["lora_A"]
-            found |= {f"{inner}.{key}.weight": factor.weight.detach() for key, factor in factors.items()}
-        elif isinstance(layer, ModulesToSaveWrapper):
-            saved: Any = layer.modules_to_save["default"]
-            found |= {f"{inner}.{key}": tensor.detach() for key, tensor in saved.named_parameters()}
-    return found
+def _rows(lengths: Tensor | None, at: slice) -> Tensor | None:
+    return None if lengths is None else lengths[at]

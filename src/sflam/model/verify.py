@@ -8,24 +8,33 @@ B rows, T tokens, d hidden size.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 
+from sflam.errors import ModelError
 from sflam.model.adapters import attach, load_state, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL, blocks_of
+from sflam.model.full import FullModel
+from sflam.model.gates import split_arguments
 from sflam.model.lora import Rows
-from sflam.model.loss import IGNORED, group_losses
+from sflam.model.loss import group_losses
+from sflam.model.probe import ROWS, make_inputs, valid_tokens
 from sflam.model.settings import ModelSettings
-from sflam.model.split import Arrival, split, valid_tokens
+from sflam.model.split import Arrival, split
+from sflam.model.structure import ADVICE
 
-ROWS, TOKENS = 3, 12
+DOUBLED = 10**9
+"""Models of up to so many numbers are compared in float64, which takes twice their memory for a moment."""
+
 EXACT_ZERO = 1e-12
 """Relative to the largest gradient of all: below it a gradient is zero in theory, and compared absolutely."""
 
@@ -77,63 +86,146 @@ def verify(
         ModelError: a cut outside 0..L.
     """
     model = attach(backbone, settings or ModelSettings(), seed=seed)
+    yield from differences(backbone, model, cuts, perturb=perturb, seed=seed)
+
+
+def expect_equal(backbone: Backbone, model: PeftModel, cuts: Iterable[int]) -> float:
+    """Return the largest difference at ``cuts``, of two devices side by side; the model is left as it was.
+
+    It is looked for in float64, unless the model is large. A model that does not pass so, because its class computes
+    parts of itself in float32, must be equal in its own precision.
+
+    Raises:
+        ModelError: the split model is not the whole one, or cannot be run; says where it differs and what to do.
+    """
+    small = sum(parameter.numel() for parameter in model.parameters()) <= DOUBLED
+    refusal: ModelError | None = None
+    for double in (True, False) if small else (False,):
+        try:
+            return _largest(backbone, model, sorted(set(cuts)), double)
+        except ModelError as error:
+            refusal = error
+    assert refusal is not None
+    raise refusal
+
+
+def _largest(backbone: Backbone, model: PeftModel, cuts: Iterable[int], double: bool) -> float:
+    """Return the largest difference at ``cuts``; see :func:`expect_equal`."""
+    before, training = state_of(model), model.training
+    name = type(backbone.model).__name__
+    try:
+        with in_double(model) if double else nullcontext():
+            found = list(differences(backbone, model, cuts, counts=(1, ROWS - 1)))
+            limit = tolerance(backbone)
+    except ModelError:
+        raise
+    except Exception as error:  # a stranger's forward raises whatever it likes
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(
+            f"model class {name} is in no known family and cannot be run split by its structure ({reason}); {ADVICE}"
+        ) from error
+    finally:
+        load_state(model, before)
+        model.train(training)
+    worst = max(found, key=lambda one: one.largest)
+    if not worst.largest <= limit:  # NaN is no equality either
+        parts = {"loss": worst.loss, "activations": worst.activations, "gradients": worst.gradients}
+        said = ", ".join(f"{part} by {value:.1e}" for part, value in parts.items() if not value <= limit)
+        raise ModelError(
+            f"model class {name} is in no known family, and split by its structure at cut {worst.cut} it is not the "
+            f"same model: it differs in {said} (at most {limit:.0e} is allowed); {ADVICE}"
+        )
+    return worst.largest
+
+
+def differences(
+    backbone: Backbone,
+    model: PeftModel,
+    cuts: Iterable[int],
+    *,
+    counts: tuple[int, ...] = (ROWS,),
+    perturb: float = 0.0,
+    seed: int = 0,
+) -> Iterator[Difference]:
+    """Yield split against whole for each cut of an adapted model, whose adapters get random values.
+
+    ``counts`` are the rows of each of K devices side by side, each with adapters of its own.
+    """
     draw = torch.Generator().manual_seed(seed)
-    load_state(
-        model,
-        {name: torch.randn(t.shape, generator=draw).to(t) * 0.05 for name, t in state_of(model).items()},
-    )
+    keep = (
+        1.0 if isinstance(model, FullModel) else 0.0
+    )  # a network of noise alone would drown its own gradients
+    states = [
+        {n: t * keep + torch.randn(t.shape, generator=draw).to(t) * 0.05 for n, t in state_of(model).items()}
+        for _ in counts
+    ]
     model.eval()
-    inputs, lengths, labels = make_inputs(backbone, draw)
-    loss, boundaries, gradients = _whole(backbone, model, inputs, lengths, labels)
-    scale = max(float(gradient.abs().max()) for gradient in gradients.values())
+    inputs, lengths, labels = make_inputs(backbone.model, backbone.task, draw)
+    rows = Rows(tuple(range(len(counts))), counts)
+    unsplit = []
+    for state, at in zip(states, _slices(counts), strict=True):
+        load_state(model, state)
+        own = {name: tensor[at] for name, tensor in inputs.items()}
+        unsplit.append(_whole(backbone, model, own, None if lengths is None else lengths[at], labels[at]))
     for cut in cuts:
-        device, server = split(backbone, model, [cut])
+        device, server = split(backbone, model, [cut] * len(counts))
+        for row, state in enumerate(states):
+            device.stack.write(row, state)
+            server.stack.write(row, state)
         device.eval(), server.eval()
-        rows = Rows((0,), (ROWS,))
         hidden = device(inputs, lengths, cut, rows)
         crossing = hidden.detach().clone()
         crossing[0, 0, 0] += perturb
         crossing.requires_grad_()
-        own = group_losses(backbone.task, server([Arrival(cut, crossing, rows)], lengths), labels, (ROWS,))
-        (back,) = server.stack.backward(own.sum(), inputs=[crossing])
+        losses = group_losses(backbone.task, server([Arrival(cut, crossing, rows)], lengths), labels, counts)
+        (back,) = server.stack.backward(losses.sum(), inputs=[crossing])
         if hidden.requires_grad:
             device.stack.backward(hidden, back)
-        found = device.stack.gradient(0) | server.stack.gradient(0)
-        assert found.keys() == gradients.keys()
-        valid = slice(None) if lengths is None else valid_tokens(lengths, hidden.shape[1]).bool()
-        yield Difference(
-            cut,
-            relative(own[0].detach().double(), loss.double()),
-            relative(crossing.detach()[valid], boundaries[cut][valid]),
-            max(relative(found[name], gradients[name], scale * EXACT_ZERO) for name in gradients),
-        )
+        valid = torch.ones(hidden.shape[:2], device=hidden.device).bool()
+        if lengths is not None:
+            valid = valid_tokens(lengths, hidden.shape[1]).bool()
+        found = []
+        for row, (at, (loss, boundaries, gradients)) in enumerate(zip(_slices(counts), unsplit, strict=True)):
+            trained = device.stack.gradient(row) | server.stack.gradient(row)
+            assert trained.keys() <= gradients.keys()
+            scale = max(float(gradient.abs().max()) for gradient in gradients.values())
+            one = Difference(
+                cut,
+                relative(losses[row].detach().double(), loss.double()),
+                relative(crossing.detach()[at][valid[at]], boundaries[cut][valid[at]]),
+                max(
+                    relative(trained.get(name, torch.zeros_like(whole)), whole, scale * EXACT_ZERO)
+                    for name, whole in gradients.items()
+                ),
+            )
+            found.append(one)
+        yield max(found, key=lambda one: one.largest)
+
+
+def _slices(counts: tuple[int, ...]) -> list[slice]:
+    """Return the rows of each device."""
+    ends = list(accumulate(counts))
+    return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+
+
+@contextmanager
+def in_double(model: PeftModel) -> Iterator[None]:
+    """Compute in float64 inside; every tensor gets its own precision, and the same values, back."""
+    tensors = [t for t in [*model.parameters(), *model.buffers()] if t.is_floating_point()]
+    kept = [tensor.dtype for tensor in tensors]
+    for tensor in tensors:
+        tensor.data = tensor.data.double()
+    try:
+        yield
+    finally:
+        for tensor, dtype in zip(tensors, kept, strict=True):
+            tensor.data = tensor.data.to(dtype)
 
 
 def relative(a: Tensor, b: Tensor, zero: float = 0.0) -> float:
     """Return max|a-b| / max|b|, or max|a-b| itself where max|b| is at most ``zero``."""
     difference, scale = float((a - b).abs().max()), float(b.abs().max())
     return difference / scale if scale > zero else difference
-
-
-def make_inputs(backbone: Backbone, draw: torch.Generator) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
-    """Return random inputs, lengths [B] (ragged for text, None for images) and labels for a model's config."""
-    config, model = backbone.model.config, backbone.model
-    labels = torch.randint(0, max(2, config.num_labels), (ROWS,), generator=draw).to(model.device)
-    if model.main_input_name == "pixel_values":
-        shape = (ROWS, config.num_channels, config.image_size, config.image_size)
-        pixels = torch.randn(shape, generator=draw, dtype=torch.float64)
-        return {"pixel_values": pixels.to(model.device, model.dtype)}, None, labels
-    width = min(TOKENS, getattr(config, "max_position_embeddings", TOKENS))
-    pad = config.pad_token_id if config.pad_token_id is not None else 0
-    config.pad_token_id = pad
-    ids = torch.randint(0, config.vocab_size - 1, (ROWS, width), generator=draw)
-    ids[ids >= pad] += 1  # a pad inside a row would shorten it for classes that look for pads
-    lengths = torch.tensor([width - (width // 3) * row for row in range(ROWS)]).clamp(min=1)
-    padding = ~valid_tokens(lengths, width).bool()
-    ids[padding] = pad
-    if backbone.task == CAUSAL:
-        labels = ids.masked_fill(padding, IGNORED).to(model.device)
-    return {"input_ids": ids.to(model.device)}, lengths.to(model.device), labels
 
 
 def _whole(
@@ -143,8 +235,9 @@ def _whole(
     blocks = blocks_of(backbone.model, backbone.family)
     boundaries: list[Tensor] = []
 
-    def enter(_: Any, arguments: tuple[Tensor, ...]) -> None:
-        boundaries.append(arguments[0].detach())
+    def enter(block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden, _ = split_arguments(inspect.signature(block.forward), args, kwargs)
+        boundaries.append(hidden.detach())
 
     def leave(_: Any, __: Any, output: Any) -> None:
         boundaries.append((output[0] if isinstance(output, tuple) else output).detach())
@@ -154,7 +247,7 @@ def _whole(
         arguments["attention_mask"] = valid_tokens(lengths, inputs["input_ids"].shape[1])
     with ExitStack() as hooks:
         for block in blocks:
-            hooks.callback(_removal(block.register_forward_pre_hook(enter)))
+            hooks.callback(_removal(block.register_forward_pre_hook(enter, with_kwargs=True)))
         hooks.callback(_removal(blocks[-1].register_forward_hook(leave)))
         loss = model(**arguments).loss
     trained = {
@@ -162,7 +255,7 @@ def _whole(
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
-    found = torch.autograd.grad(loss, list(trained.values()))
+    found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True, materialize_grads=True)
     return loss.detach(), boundaries, dict(zip(trained, found, strict=True))
 
 

@@ -61,9 +61,20 @@ class CardFacts(TypedDict):
     version: str
 
 
-def facts(job: Job, records: Sequence[RoundRecord], *, task: str, load_base: str) -> CardFacts:
-    """Return the card's facts for a finished run; see ``CardFacts`` for ``task`` and ``load_base``."""
+def facts(
+    job: Job,
+    records: Sequence[RoundRecord],
+    *,
+    task: str,
+    load_base: str,
+    accuracy: float | None = None,
+) -> CardFacts:
+    """Return the card's facts for a finished run; see ``CardFacts`` for ``task`` and ``load_base``.
+
+    ``accuracy`` is that of the model that was kept; None takes the last one measured.
+    """
     sums = totals(records)
+    reached = sums.accuracy if accuracy is None else accuracy
     quant, fleet = job.quant, job.fleet
     central, quantized = (
         job.learn.method == "central",
@@ -86,7 +97,7 @@ def facts(job: Job, records: Sequence[RoundRecord], *, task: str, load_base: str
         "cut": _cut(job),
         "rank": job.model.rank,
         "rounds": sums.rounds,
-        "accuracy": percent(sums.accuracy) if sums.accuracy is not None else "not measured",
+        "accuracy": "not measured" if reached is None else percent(reached),
         "traffic": (
             f"{human_bytes(sums.total_bytes)} (activations {human_bytes(sums.bytes_up)}, "
             f"gradients {human_bytes(sums.bytes_down)}, adapters {human_bytes(sums.adapter_bytes)})"

@@ -1,0 +1,226 @@
+"""One side of a cut model: some of its own modules, with the trained numbers of many devices.
+
+A segment's frozen tensors are shared with the whole model, its trained ones live in an :class:`AdapterStack` with
+one row per device. A model split by its structure comes as a copy of the whole, with gates for blocks.
+
+Shapes: R rows (samples of several devices), T tokens, d hidden size.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from sflam.model.adapters import PREFIX
+from sflam.model.backbone import Backbone
+from sflam.model.families import Family, blocks_of
+from sflam.model.full import Places, WeightStack
+from sflam.model.gates import WHOLE, Absent
+from sflam.model.lora import Layout, Rows, StackedLinear, StackedLoRA
+from sflam.model.probe import valid_tokens
+from sflam.model.stack import AdapterStack
+from sflam.model.surroundings import Arguments
+
+
+class Segment(nn.Module):
+    """Some named modules of a whole model, with stacked adapters.
+
+    Attributes:
+        stack: the trained numbers, one row per copy.
+        layout: the rows of the batch in flight.
+        parts: the modules outside the blocks, by their last name (``embeddings``, ``classifier`` ...).
+        blocks: the blocks held, by absolute index.
+        checkpointing: whether a block's inside is computed again in the backward, instead of being kept for it.
+    """
+
+    checkpointing = False
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        names: Iterable[str],
+        held: range,
+        copies: int,
+        frozen_a: bool,
+        absent: Iterable[str] = (),
+        full: bool = False,
+    ) -> None:
+        """Hold the parts ``names`` and the blocks ``held``; a gated copy holds every part but those ``absent``.
+
+        With ``full`` every weight of them is trained, without adapters.
+        """
+        super().__init__()
+        family, config = backbone.family, backbone.model.config
+        self.family: Family = family
+        self.config = config
+        self.dtype: torch.dtype = backbone.model.dtype
+        self.held = held
+        self.layout = Layout()
+        self.parts = nn.Module()
+        self.blocks = nn.ModuleDict()
+        path, blocks = family.path, blocks_of(backbone.model, family)
+        named = [*names, *(f"{path}.{index}" for index in held)]
+        shells = _copies(backbone.model, named if not family.gates else named[len(named) - len(held) :])
+        if family.gates:
+            stands = {id(block): gate for block, gate in family.gates(blocks).items()}
+            stands |= {id(backbone.model.get_submodule(name)): Absent() for name in absent}
+            shells[""] = copy.deepcopy(backbone.model, _shared(backbone.model) | stands)
+        # What is trained stays float32 where frozen weights are kept in less.
+        dtype = torch.promote_types(backbone.model.dtype, torch.float32)
+        initial: dict[str, Tensor] = {}
+        self.places: Places | None = None
+        if full:
+            weights = {f"{PREFIX}{n}": p.detach() for n, p in _weights(backbone.model, named).items()}
+            stack = WeightStack(weights, copies, dtype, backbone.model.device)
+            self.stack: AdapterStack = stack
+            self.places = Places(stack)
+            ids = {id(p): f"{PREFIX}{name}" for name, p in backbone.model.named_parameters()}
+            for shell in shells.values():
+                self.places.add(shell, ids)
+            self.places.install(0)
+        else:
+            for name, shell in shells.items():
+                initial |= _trained(f"{PREFIX}{name}".rstrip("."), shell, frozen_a)
+            self.stack = AdapterStack(initial, copies, dtype, backbone.model.device)
+        for name, shell in shells.items():
+            shell = shell if full else self._stacked(f"{PREFIX}{name}".rstrip("."), shell)
+            if name.startswith(f"{path}."):
+                self.blocks[name.rpartition(".")[2]] = shell
+            else:
+                self.parts.add_module(name.rpartition(".")[2] or WHOLE, shell)
+
+    def _stacked(self, name: str, module: nn.Module) -> nn.Module:
+        """Return ``module`` with every adapted layer replaced by its stacked form."""
+        tensors = self.stack.tensors
+        if isinstance(module, LoraLayer):
+            frozen = nn.Parameter(module.lora_A["default"].weight.detach().unsqueeze(0), requires_grad=False)  # type: ignore[operator]
+            return StackedLoRA(
+                module.get_base_layer(),
+                tensors.get(f"{name}.lora_A.weight", frozen),
+                tensors[f"{name}.lora_B.weight"],
+                module.scaling["default"],
+                getattr(module.lora_dropout["default"], "p", 0.0),
+                self.layout,
+            )
+        if isinstance(module, ModulesToSaveWrapper):
+            return StackedLinear(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), self.layout)
+        for child, inner in list(module.named_children()):
+            setattr(module, child, self._stacked(f"{name}.{child}", inner))
+        return module
+
+    def run(self, index: int, hidden: Tensor, arguments: Arguments) -> Tensor:
+        """Run one block: [R,T,d] -> [R,T,d]; with ``checkpointing`` only its input is kept for the backward."""
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return self._block(index, hidden, arguments)
+        rows, installed = self.layout.rows, self.places.installed if self.places else 0
+
+        def again(entering: Tensor) -> Tensor:
+            # By the time of the backward the segment may have been made ready for another batch.
+            self.layout.rows = rows
+            if self.places:
+                self.places.install(installed)
+            return self._block(index, entering, arguments)
+
+        out: Tensor = checkpoint(again, hidden, use_reentrant=False)
+        return out
+
+    def _block(self, index: int, hidden: Tensor, arguments: Arguments) -> Tensor:
+        out: Any = self.blocks[str(index)](hidden, **arguments(index))
+        result: Tensor = out[0] if isinstance(out, tuple) else out
+        return result
+
+    def surroundings(self, hidden: Tensor, lengths: Tensor | None) -> Arguments:
+        """Rebuild what the blocks need beside [R,T,d] from lengths [R]; None means every row is full."""
+        padding = None if lengths is None else valid_tokens(lengths, hidden.shape[1])
+        return self.family.surroundings(self.parts, self.config, hidden, padding)
+
+    def names(self, cut: int | None = None) -> list[str]:
+        """Return the names of the trained tensors; with ``cut``, those that a device cut there really has."""
+        return list(self.stack.slots) if cut is None else [n for n in self.stack.slots if self.holds(n, cut)]
+
+    def holds(self, name: str, cut: int) -> bool:
+        """Whether this side holds the trained tensor ``name`` for a device cut at ``cut``."""
+        block = self.block_of(name)
+        return name in self.stack.slots if block is None else self.holds_block(block, cut)
+
+    def holds_block(self, block: int, cut: int) -> bool:
+        """Whether this side runs ``block`` for a device cut at ``cut``."""
+        raise NotImplementedError
+
+    def answers(self, cut: int) -> bool:
+        """Whether a device cut at ``cut`` trains anything before the cut, and so wants a gradient."""
+        return cut > 0 or self.places is not None
+
+    def numbers(self) -> int:
+        """Return how many numbers one copy of this side holds, frozen and trained."""
+        held = sum(parameter.numel() for parameter in self.parameters())
+        return held if self.places else held + self.stack.size()
+
+    def passes(self, rows: Rows) -> Iterator[slice]:
+        """Make ready for a batch laid out as ``rows`` and yield the rows each pass takes.
+
+        With adapters one pass takes all; with weights of their own devices come one after the other.
+        """
+        if self.places is None:
+            self.layout.rows = rows
+            yield slice(None)
+            return
+        start = 0
+        for row, count in zip(rows.copies, rows.counts, strict=True):
+            self.places.install(row)
+            yield slice(start, start + count)
+            start += count
+
+    def block_of(self, name: str) -> int | None:
+        """Return the index of the block a trained tensor belongs to, or None outside the blocks."""
+        path = f"{PREFIX}{self.family.path}."
+        return int(name[len(path) :].partition(".")[0]) if name.startswith(path) else None
+
+
+def _copies(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    """Return copies of the named parts that share the model's tensors; parts it was built without are left out."""
+    found = {name: _piece(model, name) for name in names}
+    memo = _shared(model)
+    return {name: copy.deepcopy(piece, memo) for name, piece in found.items() if piece is not None}
+
+
+def _weights(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """Return the weights below the named parts, each once, by its first name in the whole model."""
+    held = {id(p) for name in names if (piece := _piece(model, name)) is not None for p in piece.parameters()}
+    return {name: p for name, p in model.named_parameters() if id(p) in held}
+
+
+def _piece(model: nn.Module, name: str) -> nn.Module | None:
+    """Return the named part of a model, or None where this model was built without it."""
+    parent, _, last = name.rpartition(".")
+    piece: nn.Module | None = getattr(model.get_submodule(parent), last)
+    return piece
+
+
+def _shared(model: nn.Module) -> dict[int, Any]:
+    """Return a deepcopy memo that copies modules but keeps their tensors and config common."""
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    memo[id(model.config)] = model.config
+    return memo
+
+
+def _trained(name: str, module: nn.Module, frozen_a: bool) -> dict[str, Tensor]:
+    """Return the trained tensors below ``module`` by peft's names."""
+    found: dict[str, Tensor] = {}
+    for inner, layer in module.named_modules(prefix=name):
+        if isinstance(layer, LoraLayer):
+            factors: dict[str, Any] = {"lora_A": layer.lora_A["default"], "lora_B": layer.lora_B["default"]}
+            if frozen_a:
+                del factors["lora_A"]
+            found |= {f"{inner}.{key}.weight": factor.weight.detach() for key, factor in factors.items()}
+        elif isinstance(layer, ModulesToSaveWrapper):
+            saved: Any = layer.modules_to_save["default"]
+            found |= {f"{inner}.{key}": tensor.detach() for key, tensor in saved.named_parameters()}
+    return found

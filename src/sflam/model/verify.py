@@ -206,9 +206,12 @@ def _stranger(backbone: Backbone) -> Iterator[None]:
     except Exception as error:
         if backbone.family.gates is None:
             raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason, name = (
+            " ".join(str(error).split())[:200] or type(error).__name__,
+            type(backbone.model).__name__,
+        )
         raise ModelError(
-            f"model class {type(backbone.model).__name__} is in no known family and cannot be run split by its structure "
+            f"model class {name} is in no known family and cannot be run split by its structure "
             f"({reason}); {ADVICE}"
         ) from error
 

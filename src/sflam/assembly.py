@@ -32,6 +32,7 @@ from sflam.learn.methods import METHODS
 from sflam.model.adapters import State, attach, load_state, state_of
 from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
 from sflam.model.families import CAUSAL, IMAGE, SEQUENCE, blocks_of
+from sflam.model.quantized import TrunkBits
 from sflam.model.structure import family_of
 from sflam.model.tokenizer import Tokenizer
 from sflam.model.verify import expect_equal
@@ -80,6 +81,11 @@ def assemble(job: Job) -> Assembly:
         raise ConfigError(
             f"learn.aggregation is {job.learn.aggregation!r}, which is about the factors of adapters, but "
             'model.trainable = "full" trains none; use learn.aggregation = "fedavg"'
+        )
+    if job.model.trunk_bits and job.learn.aggregation == "residual":
+        raise ConfigError(
+            'learn.aggregation = "residual" corrects frozen weights, which '
+            f"model.trunk_bits = {job.model.trunk_bits} would round away; use another, or model.trunk_bits = 0"
         )
     if job.learn.canonical:
         torch.set_num_threads(1)
@@ -152,10 +158,19 @@ def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> B
     # By the job, not the dataset: what a classifier predicts may lack labels too.
     texts = SEQUENCE if job.data.label else CAUSAL
     task = IMAGE if dataset.kind == "image" else texts
+    device, cut = torch_device(job.learn.device), max(job.fleet.cuts or [job.model.cut])
+    trunk = TrunkBits(job.model.trunk_bits, cut, device) if job.model.trunk_bits else None
     backbone = open_model(
-        name, task=task, classes=classes, dtype=job.model.dtype, seed=job.seed, data=dataset.name
+        name,
+        task=task,
+        classes=classes,
+        dtype=job.model.dtype,
+        seed=job.seed,
+        data=dataset.name,
+        trunk=trunk,
     )
-    backbone.model.to(torch_device(job.learn.device))
+    if trunk is None:
+        backbone.model.to(device)
     return backbone
 
 
@@ -167,6 +182,7 @@ def open_model(
     dtype: str = "float32",
     seed: int = 0,
     data: str = "",
+    trunk: TrunkBits | None = None,
 ) -> Backbone:
     """Load a model as :func:`sflam.model.backbone.load` does.
 
@@ -197,7 +213,7 @@ def open_model(
                 f"data {data!r} is for {task}, but model {name!r} ({family.name}) can only do "
                 f"{', '.join(sorted(family.tasks))}; choose other data, or another model.name"
             )
-        return load(name, task=task, classes=classes, dtype=dtype, seed=seed)
+        return load(name, task=task, classes=classes, dtype=dtype, seed=seed, trunk=trunk)
     except SflamError:
         raise
     except Exception as error:  # a damaged folder makes transformers and its parsers raise whatever they like

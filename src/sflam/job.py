@@ -82,6 +82,12 @@ class Run:
         Raises:
             RunError: the folder cannot be written any more; the run can be resumed, which finishes it.
         """
+        if merge and self.job.model.trunk_bits:
+            raise RunError(
+                f"merging would round what was trained to model.trunk_bits = {self.job.model.trunk_bits}; finish "
+                f"the run without merging (sflam train --resume {self.folder.path}) and merge its adapter into the "
+                "unquantized model with peft"
+            )
         try:
             self.folder.forget_result()
             kept = self.best or Kept(self.records[-1], self.state)

@@ -19,6 +19,7 @@ from sflam.model.settings import ModelSettings
 from sflam.model.split import Arrival, split
 from sflam.model.structure import family_of
 from sflam.model.verify import expect_equal, tolerance, verify
+from tests.conftest import assert_refused
 from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
 from tests.learn.plain_loop import PlainLoop
 from tests.learn.test_whole_training import UNCLIPPED, plain_training
@@ -202,6 +203,17 @@ def test_a_block_that_mixes_devices_is_refused(monkeypatch):
     model = attach(backbone, ModelSettings(rank=2))
     with pytest.raises(ModelError, match=r"it is not the same model|cannot be run split"):
         expect_equal(backbone, model, [0])
+
+
+def test_verify_shows_it_and_refuses_in_one_line_what_cannot_be_run(cli, tmp_path, monkeypatch):
+    tiny("msn", dtype=torch.float32).model.save_pretrained(tmp_path)
+    assert cli("verify", tmp_path).code == 0
+    from sflam.model import gates
+
+    monkeypatch.setattr(gates.Gate, "forward", lambda *_, **__: None)
+    assert_refused(
+        cli("verify", tmp_path), r"model class ViTMSN\w+ is in no known family and cannot be run split"
+    )
 
 
 def test_a_masked_language_model_is_no_causal_one():

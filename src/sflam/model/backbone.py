@@ -16,6 +16,7 @@ from torch import nn
 
 from sflam.errors import ModelError
 from sflam.model.families import CAUSAL, Family, Task, blocks_of
+from sflam.model.quantized import TrunkBits
 from sflam.model.structure import completed, family_of
 from sflam.seeds import derive
 
@@ -76,7 +77,13 @@ def read_config(name: str) -> Any:
 
 
 def load(
-    name: str, *, task: str | None = None, classes: int = 0, dtype: str = "float32", seed: int = 0
+    name: str,
+    *,
+    task: str | None = None,
+    classes: int = 0,
+    dtype: str = "float32",
+    seed: int = 0,
+    trunk: TrunkBits | None = None,
 ) -> Backbone:
     """Load a model for a task; a head the checkpoint lacks is initialised from ``seed``.
 
@@ -86,6 +93,7 @@ def load(
         classes: number of labels of a classification head; 0 keeps the checkpoint's.
         dtype: ``float32``, ``float64`` or ``bfloat16``.
         seed: seed of the whole run.
+        trunk: how the server's frozen weights are kept, if not as they are.
 
     Raises:
         ModelError: a model that cannot be split, unreadable files, or a task the family does not have.
@@ -98,6 +106,8 @@ def load(
             f"model {name!r} ({family.name}) cannot do {task}; it can do {', '.join(sorted(family.tasks))}"
         )
     options: dict[str, Any] = {"num_labels": classes} if classes and task != CAUSAL else {}
+    if trunk:
+        options |= trunk.options(family, task, TORCH_DTYPES[dtype])
     reference = getattr(transformers, family.tasks[task].architecture)
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))
@@ -109,8 +119,12 @@ def load(
                 output_loading_info=True,
                 **options,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            if trunk:
+                raise trunk.refusal(error) from error
             raise ModelError(f"the weights of model {name!r} cannot be read: {_first_line(error)}") from error
+    if trunk:
+        trunk.settled(model)
     model.config.problem_type = None if task == CAUSAL else "single_label_classification"
     missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     fresh = _fresh_linears(model, name, missing)

@@ -28,6 +28,8 @@ from sflam.model.probe import valid_tokens
 from sflam.model.stack import AdapterStack
 from sflam.model.surroundings import Arguments
 
+QUANTIZED = {"state", "quant_state"}
+
 
 class Segment(nn.Module):
     """Some named modules of a whole model, with stacked adapters.
@@ -208,6 +210,9 @@ def _shared(model: nn.Module) -> dict[int, Any]:
     """Return a deepcopy memo that copies modules but keeps their tensors and config common."""
     memo: dict[int, Any] = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     memo[id(model.config)] = model.config
+    for module in model.modules():  # where quantized layers keep what belongs to their weights
+        for name in QUANTIZED & vars(module).keys():
+            memo[id(getattr(module, name))] = getattr(module, name)
     return memo
 
 

@@ -8,6 +8,7 @@ from sflam.errors import ConfigError
 
 LABELS = ("server", "device")
 TRAINABLE = ("lora", "lora+head", "full")
+TRUNK_BITS = (0, 4, 8)
 DTYPES = ("float32", "float64", "bfloat16")
 
 
@@ -26,6 +27,8 @@ class ModelSettings:
         alpha: LoRA scaling numerator: updates are multiplied by alpha / rank.
         dropout: LoRA dropout probability.
         targets: last names of the linear layers to adapt; empty adapts every linear layer of the blocks.
+        trunk_bits: keep the linear layers of the server's frozen blocks in 8 or 4 bits, through the bitsandbytes
+            library; 0 does not.
         dtype: arithmetic of both halves; ``bfloat16`` keeps adapters in float32 and autocasts the rest.
     """
 
@@ -38,6 +41,7 @@ class ModelSettings:
     alpha: float = 16.0
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
+    trunk_bits: int = 0
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -58,6 +62,13 @@ class ModelSettings:
         if self.trainable == "full" and self.dtype == "bfloat16":
             problems.append(
                 'model.trainable = "full" would lose small updates in model.dtype = "bfloat16"; use "float32"'
+            )
+        if self.trunk_bits not in TRUNK_BITS:
+            problems.append(f"model.trunk_bits is {self.trunk_bits}; choose 0 (not quantized), 8 or 4")
+        elif self.trunk_bits and (self.trainable == "full" or self.dtype == "float64"):
+            problems.append(
+                f"model.trunk_bits is {self.trunk_bits}, but weights are only quantized where they are frozen and not "
+                'kept in float64; use model.trainable = "lora" and another model.dtype, or model.trunk_bits = 0'
             )
         if self.rank < 1:
             problems.append(f"model.rank is {self.rank}; it must be at least 1")

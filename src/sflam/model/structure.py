@@ -186,7 +186,7 @@ class _Trial:
 
     def _watch(self, hooks: ExitStack, name: str, module: nn.Module) -> None:
         is_block = name.rpartition(".")[0] == self.path
-        signature = inspect.signature(module.forward)
+        signature = inspect.signature(module.forward) if is_block else inspect.Signature()
         spans: list[int] = []
 
         def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

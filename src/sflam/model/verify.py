@@ -83,10 +83,11 @@ def verify(
         seed: seed of inputs and adapters.
 
     Raises:
-        ModelError: a cut outside 0..L.
+        ModelError: a cut outside 0..L, or a model split by its structure that cannot be run so.
     """
     model = attach(backbone, settings or ModelSettings(), seed=seed)
-    yield from differences(backbone, model, cuts, perturb=perturb, seed=seed)
+    with _stranger(backbone):
+        yield from differences(backbone, model, cuts, perturb=perturb, seed=seed)
 
 
 def expect_equal(backbone: Backbone, model: PeftModel, cuts: Iterable[int]) -> float:
@@ -114,16 +115,9 @@ def _largest(backbone: Backbone, model: PeftModel, cuts: Iterable[int], double: 
     before, training = state_of(model), model.training
     name = type(backbone.model).__name__
     try:
-        with in_double(model) if double else nullcontext():
+        with _stranger(backbone), in_double(model) if double else nullcontext():
             found = list(differences(backbone, model, cuts, counts=(1, ROWS - 1)))
             limit = tolerance(backbone)
-    except ModelError:
-        raise
-    except Exception as error:  # a stranger's forward raises whatever it likes
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(
-            f"model class {name} is in no known family and cannot be run split by its structure ({reason}); {ADVICE}"
-        ) from error
     finally:
         load_state(model, before)
         model.train(training)
@@ -200,6 +194,26 @@ def differences(
             )
             found.append(one)
         yield max(found, key=lambda one: one.largest)
+
+
+@contextmanager
+def _stranger(backbone: Backbone) -> Iterator[None]:
+    """Turn whatever the passes of a model split by its structure raise into a ModelError."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        if backbone.family.gates is None:
+            raise
+        reason, name = (
+            " ".join(str(error).split())[:200] or type(error).__name__,
+            type(backbone.model).__name__,
+        )
+        raise ModelError(
+            f"model class {name} is in no known family and cannot be run split by its structure "
+            f"({reason}); {ADVICE}"
+        ) from error
 
 
 def _slices(counts: tuple[int, ...]) -> list[slice]:

@@ -73,7 +73,7 @@ def test_four_hundred_random_problems_are_certified() -> None:
         assert_certified(optimal.solve(random_problem(seed)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(SEEDS)
 def test_caps_and_deadlines_are_held_and_certified(seed: int) -> None:
     free = random_problem(seed, most=12)

@@ -36,7 +36,12 @@ INNER = 30  # convex approximations of one power step at most
 
 
 def solve(
-    problem: Problem, method: str = "bcd", *, start: Shares | None = None, subchannels: int = 0
+    problem: Problem,
+    method: str = "bcd",
+    *,
+    start: Shares | None = None,
+    subchannels: int = 0,
+    inner: int = INNER,
 ) -> Plan:
     """Return the plan that block coordinate descent reaches.
 

@@ -312,6 +312,8 @@ class Problem:
     ) -> Plan:
         """Return shares as a plan with the referee's score. ``lower_bound`` includes T0."""
         score = self.score(shares)
+        if score.objective < lower_bound <= score.objective * (1 + TOLERANCE):
+            lower_bound = score.objective  # equal up to rounding
         broken = tuple(f"{name} is exceeded by {100 * by:.3g} %" for name, by in score.violations.items())
         close = lower_bound > 0 and score.objective <= lower_bound * (1 + OPTIMAL_GAP)
         status = Status.INFEASIBLE if broken else Status.OPTIMAL if close else Status.FEASIBLE

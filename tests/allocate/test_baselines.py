@@ -8,7 +8,8 @@ from hypothesis import given, settings
 
 from sflam.allocate import baselines, bcd, optimal
 from sflam.allocate.given import best_round, objective
-from sflam.allocate.problem import Problem, Shares
+from sflam.allocate.problem import Problem
+from sflam.allocate.shares import Shares
 from tests.allocate.builders import SEEDS, random_problem, reference
 
 

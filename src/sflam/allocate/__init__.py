@@ -1,0 +1,1 @@
+"""Who gets which bits, bandwidth, power, clock and cut."""

@@ -1,0 +1,1 @@
+"""Seconds, joules and bytes of a plan."""

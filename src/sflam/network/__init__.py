@@ -1,0 +1,1 @@
+"""Where devices and servers are, and how well they hear each other."""

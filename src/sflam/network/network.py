@@ -1,0 +1,69 @@
+"""Devices and servers of a network as a structure of arrays: what a scenario, a file or a trace makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Network:
+    """K devices around M servers. SI units; gains are linear power ratios, fading and path loss included.
+
+    Attributes:
+        gain: [M, K] channel power gain of every device at every server.
+        max_power: [K] W.
+        max_clock: [K] Hz.
+        flops_per_cycle: [K] FLOP per clock cycle, all cores together.
+        kappa: [K] W s^3: a computing device draws ``kappa f^3``.
+        static_power: [K] W drawn while computing, whatever the clock.
+        memory: [K] bytes that training may use; inf for no limit.
+        energy_weight: [K] w_k of the objective.
+        noise: N0 W/Hz, the SNR gap included.
+        bandwidth: [M] Hz.
+        server_clock: [M] Hz.
+        server_flops_per_cycle: [M].
+        server_kappa: [M] W s^3.
+        names: [K] what to call the devices.
+        positions: [K, 2] m, or None where unknown.
+        server_positions: [M, 2] m, or None where unknown.
+    """
+
+    gain: Floats
+    max_power: Floats
+    max_clock: Floats
+    flops_per_cycle: Floats
+    kappa: Floats
+    static_power: Floats
+    memory: Floats
+    energy_weight: Floats
+    noise: float
+    bandwidth: Floats
+    server_clock: Floats
+    server_flops_per_cycle: Floats
+    server_kappa: Floats
+    names: tuple[str, ...] = ()
+    positions: Floats | None = None
+    server_positions: Floats | None = None
+
+    def __post_init__(self) -> None:
+        servers, devices = self.gain.shape
+        per_device = (
+            self.max_power,
+            self.max_clock,
+            self.flops_per_cycle,
+            self.kappa,
+            self.static_power,
+            self.memory,
+            self.energy_weight,
+        )
+        assert all(array.shape == (devices,) for array in per_device)
+        per_server = (self.bandwidth, self.server_clock, self.server_flops_per_cycle, self.server_kappa)
+        assert all(array.shape == (servers,) for array in per_server)
+
+    def __len__(self) -> int:
+        return int(self.gain.shape[1])

@@ -1,0 +1,167 @@
+"""What each device is given: the second of the two values that the data and the control path share."""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+ALL_LOCAL = -1
+"""``DevicePlan.server`` of a user that trains everything itself."""
+
+
+class Status(enum.StrEnum):
+    """How much a plan promises."""
+
+    OPTIMAL = "optimal"  # the certified gap is within the solver's tolerance
+    FEASIBLE = "feasible"  # all limits hold; see the gap for how far from the bound it may be
+    INFEASIBLE = "infeasible"  # no plan can hold the limits; ``advice`` says by how much and what to change
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicePlan:
+    """What one device is told, and what that is predicted to cost it in a round. SI units.
+
+    Attributes:
+        cut: blocks on the device.
+        bits: bits of an activation value on the way up.
+        bits_down: bits of a gradient value on the way down.
+        bandwidth: Hz.
+        power: transmit power, W.
+        clock: Hz.
+        server: index of its server; ``ALL_LOCAL`` for none.
+        server_clock: clock share at its server, Hz; 0 where servers do not share clocks.
+        subchannels: how many, or 0 where bandwidth is continuous.
+        compute_s: seconds of computing on the device.
+        transmit_s: seconds of transmitting up.
+        compute_j: joules of computing on the device.
+        transmit_j: joules of transmitting up.
+    """
+
+    cut: int
+    bits: int
+    bandwidth: float
+    power: float
+    clock: float
+    compute_s: float
+    transmit_s: float
+    compute_j: float
+    transmit_j: float
+    bits_down: int = 0
+    server: int = 0
+    server_clock: float = 0.0
+    subchannels: int = 0
+
+
+class DevicePlans(Sequence[DevicePlan]):
+    """The plans of K devices as a structure of arrays: ``plans.power`` is [K], ``plans[3]`` is one device's plan.
+
+    Columns have the names of ``DevicePlan``'s fields; a single number stands for every device.
+    """
+
+    def __init__(self, count: int, **columns: ArrayLike) -> None:
+        names = {field.name for field in fields(DevicePlan)}
+        assert set(columns) <= names, set(columns) - names
+        self._columns: dict[str, NDArray[Any]] = {}
+        for each in fields(DevicePlan):
+            value = columns.get(each.name, each.default)
+            assert value is not MISSING, each.name
+            kind = np.int64 if each.type == "int" else np.float64
+            self._columns[each.name] = np.broadcast_to(np.asarray(value, kind), (count,))
+        self._count = count
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        columns = self.__dict__.get("_columns", {})
+        if name not in columns:
+            raise AttributeError(name)
+        column: NDArray[Any] = columns[name]
+        return column
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> DevicePlan: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[DevicePlan]: ...
+
+    def __getitem__(self, index: int | slice) -> DevicePlan | Sequence[DevicePlan]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(self._count)))
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        return DevicePlan(**{name: column[index].item() for name, column in self._columns.items()})
+
+
+NO_DEVICES = DevicePlans(
+    0,
+    **dict.fromkeys(("cut", "bits", "bandwidth", "power", "clock"), 0),
+    **dict.fromkeys(("compute_s", "transmit_s", "compute_j", "transmit_j"), 0.0),
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """A decision for every device, what it costs, and how far it can be from the best.
+
+    Attributes:
+        method: the allocator's name.
+        devices: one per device, in order; empty when infeasible.
+        latency: seconds of a round, T.
+        energy: joules of a round, all devices, as the objective counts them unweighted.
+        objective: what was minimised; inf when infeasible.
+        lower_bound: no plan has a smaller objective; -inf where the method has none.
+        status: what the plan promises.
+        advice: sentences for the user: what is infeasible and by how much, what was rounded.
+        history: the objective after each iteration; one value for direct methods.
+        solve_s: seconds the solver took.
+    """
+
+    method: str
+    devices: DevicePlans
+    latency: float
+    energy: float
+    objective: float
+    lower_bound: float
+    status: Status
+    advice: tuple[str, ...] = ()
+    history: tuple[float, ...] = ()
+    solve_s: float = 0.0
+
+    @property
+    def gap(self) -> float:
+        """Relative distance of the objective from its lower bound; inf without one."""
+        if not (self.lower_bound > 0 and math.isfinite(self.objective)):
+            return float("inf")
+        return max(0.0, self.objective / self.lower_bound - 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain numbers, strings and lists, for JSON; a number that is not finite becomes None."""
+        head = {
+            "method": self.method,
+            "objective": _plain(self.objective),
+            "lower_bound": _plain(self.lower_bound),
+            "gap": _plain(self.gap),
+            "latency_s": _plain(self.latency),
+            "energy_j": _plain(self.energy),
+            "status": self.status.value,
+            "solve_s": self.solve_s,
+            "advice": list(self.advice),
+            "history": [_plain(value) for value in self.history],
+        }
+        return head | {"devices": [asdict(device) for device in self.devices]}
+
+    def to_json(self) -> str:
+        """Return ``to_dict`` as one line of JSON."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

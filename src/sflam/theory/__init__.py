@@ -1,0 +1,1 @@
+"""Convergence and stability bounds: measured quantities are inputs."""

@@ -70,7 +70,7 @@ TORCHLESS = [
     *(f"{room}.py" for room in sorted(BASE | {"history", "config", "run_folder"})),
     *(f"{room}/*" for room in ("wire", "network", "cost", "allocate", "theory", "device", "report")),
     "*/settings.py",
-    "model/measure.py",
+    *(f"model/{name}.py" for name in ("measure", "architecture", "known")),
     "quant/*",
 ]
 TORCH_IN_QUANT = ["quant/torch_*.py", "quant/boundary.py"]

@@ -6,7 +6,8 @@
     ├── DataError              a dataset, column, file or partition cannot be used
     ├── QuantizerError         a tensor cannot be encoded, or packed bytes cannot be decoded
     ├── WireError              a body is malformed, too large, or not what was agreed
-    └── RunError               a run folder cannot be written, read or resumed
+    ├── RunError               a run folder cannot be written, read or resumed
+    └── AllocationError        a network, workload or limit no plan can be made for
 
 Every message names the value, the limit and the fix. Each class is also a ``ValueError``: these are
 things a user can cause. Broken invariants of our own are ``assert``.
@@ -48,6 +49,10 @@ class WireError(SflamError):
 
 class RunError(SflamError):
     """A run folder cannot be written, read or resumed."""
+
+
+class AllocationError(SflamError):
+    """A network, workload or limit for which no plan can be made, or asked for by an unknown method."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

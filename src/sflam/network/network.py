@@ -66,4 +66,4 @@ class Network:
         assert all(array.shape == (servers,) for array in per_server)
 
     def __len__(self) -> int:
-        return self.gain.shape[1]
+        return int(self.gain.shape[1])

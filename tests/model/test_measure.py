@@ -126,7 +126,9 @@ def test_vit_base_reference_costs():
     backward = np.array(costs.device_backward) / 16e9
     assert forward == pytest.approx(2.908 + 0.0097, abs=1e-3)
     assert backward[:3] == pytest.approx([0, 2.285, 2.285 + 3.047], abs=1e-3)
-    assert [costs.up_bits(bits) / 1e6 for bits in (4, 8, 16)] == pytest.approx([9.784, 19.467, 38.833], abs=1e-3)
+    assert [costs.up_bits(bits) / 1e6 for bits in (4, 8, 16)] == pytest.approx(
+        [9.784, 19.467, 38.833], abs=1e-3
+    )
     assert costs.down_bits(0, 8) == 0 and costs.down_bits(1, 8) == costs.up_bits(8)
     megabytes = np.array(costs.device_memory)[[0, 1, 4, 12]] / 1e6
     assert megabytes == pytest.approx([22, 178, 645, 1890], rel=0.02)
@@ -186,9 +188,7 @@ def test_memory_is_what_a_step_keeps(kind, attention, tmp_path):
     at_the_cut = 2 * hidden.numel() * 4
     activations = sum(size for size, _ in held.values()) + at_the_cut
     training = {"tokens": tokens} if not is_image(kind) else {}
-    shape = Training(
-        batch=ROWS, rank=RANK, fused_attention=attention == "sdpa", classes=CLASSES, **training
-    )
+    shape = Training(batch=ROWS, rank=RANK, fused_attention=attention == "sdpa", classes=CLASSES, **training)
     costs = measure(folder_of(backbone, tmp_path), shape)
     frozen = sum(tensor.numel() for tensor in device.parameters() if not tensor.requires_grad)
     expected = costs.device_memory[cut] - 4 * frozen - 16 * costs.adapter_values[cut]
@@ -208,7 +208,9 @@ def test_bits_are_those_of_real_bodies(kind, tmp_path):
     hidden = np.random.default_rng(0).normal(size=(tokens, costs.hidden)).astype(np.float32)
     for bits in (3, 8):
         packed = quantizer("uniform").encode(hidden, bits, 0)
-        up = StepFrame(round=0, step=0, device=0, rows=costs.batch, activations=packed, lengths=None, labels=None)
+        up = StepFrame(
+            round=0, step=0, device=0, rows=costs.batch, activations=packed, lengths=None, labels=None
+        )
         down = GradientFrame(round=0, step=0, device=0, loss=0.0, gradient=packed)
         assert 8 * (len(encode(up)) - HEADER_BYTES) == costs.up_bits(bits)
         assert 8 * (len(encode(down)) - HEADER_BYTES) == costs.down_bits(1, bits)
@@ -241,6 +243,8 @@ def test_wrong_wishes_are_one_sentence():
         measure("bert-base-uncased", Training(tokens=600))
     with pytest.raises(ModelError, match="cannot do causal-lm"):
         measure("nano-vit", Training(task="causal-lm"))
-    assert measure("gpt2", Training(task="classification")).server_forward[12] < 1e7 < (
-        measure("gpt2").server_forward[12]
+    assert (
+        measure("gpt2", Training(task="classification")).server_forward[12]
+        < 1e7
+        < (measure("gpt2").server_forward[12])
     )

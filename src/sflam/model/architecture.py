@@ -124,7 +124,9 @@ class _Fields:
         return 4 if str(self.config.get(key, default)) == "gelu_new" else 1
 
 
-def read(config: Mapping[str, Any], *, classes: int = 10, task: str = "", where: str = "config.json") -> Architecture:
+def read(
+    config: Mapping[str, Any], *, classes: int = 10, task: str = "", where: str = "config.json"
+) -> Architecture:
     """Return the architecture of a config.json.
 
     Args:
@@ -156,7 +158,9 @@ def _image(fields: _Fields, family: str, classes: int, language: bool) -> Archit
         inner = fields.count("intermediate_size", 3072)
     swiglu = family == "dinov2" and fields.flag("use_swiglu_ffn")
     side = fields.count("image_size", 224) // fields.count("patch_size", 14 if family == "dinov2" else 16)
-    inside = fields.count("num_channels", 3) * fields.count("patch_size", 14 if family == "dinov2" else 16) ** 2
+    inside = (
+        fields.count("num_channels", 3) * fields.count("patch_size", 14 if family == "dinov2" else 16) ** 2
+    )
     extra = 2 if family == "deit" else 1
     tokens = side * side + extra
     biased = fields.flag("qkv_bias", True)
@@ -167,7 +171,9 @@ def _image(fields: _Fields, family: str, classes: int, language: bool) -> Archit
     scales += 2 * hidden if family == "beit" and fields.number("layer_scale_init_value", 0.1) > 0 else 0
     attention_biases = (2 if family == "beit" else 3) * hidden * biased + hidden
     weights = sum(one.weights for one in (*maps, *mlp_in, mlp_out))
-    positions = 0 if family == "beit" and not fields.flag("use_absolute_position_embeddings") else tokens * hidden
+    positions = (
+        0 if family == "beit" and not fields.flag("use_absolute_position_embeddings") else tokens * hidden
+    )
     masks = hidden if family == "dinov2" and fields.flag("use_mask_token", True) else 0
     return Architecture(
         family=family,
@@ -199,7 +205,9 @@ def _encoder(fields: _Fields, family: str, classes: int, language: bool) -> Arch
     if distil:
         maps = _maps("attention", ("q_lin", "k_lin", "v_lin"), "out_lin", hidden, hidden, hidden)
     else:
-        maps = _maps("attention", ("self.query", "self.key", "self.value"), "output.dense", hidden, hidden, hidden)
+        maps = _maps(
+            "attention", ("self.query", "self.key", "self.value"), "output.dense", hidden, hidden, hidden
+        )
     positions = fields.count("max_position_embeddings", 512)
     types = 0 if distil else fields.count("type_vocab_size", 1 if family == "roberta" else 2)
     vocabulary = fields.count("vocab_size", 50265 if family == "roberta" else 30522)

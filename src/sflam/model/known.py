@@ -18,7 +18,9 @@ def _image(family: str, hidden: int, blocks: int, heads: int, **more: Any) -> di
     } | more
 
 
-def _encoder(family: str, hidden: int, blocks: int, heads: int, vocabulary: int, **more: Any) -> dict[str, Any]:
+def _encoder(
+    family: str, hidden: int, blocks: int, heads: int, vocabulary: int, **more: Any
+) -> dict[str, Any]:
     return {
         "model_type": family,
         "hidden_size": hidden,

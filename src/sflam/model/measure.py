@@ -35,7 +35,8 @@ class Training:
         batch: samples in a mini-batch, m_b.
         tokens: tokens of a sample; 0 takes the image's, or 128 for a text.
         rank: LoRA rank r.
-        targets: last names (``q_proj``) or dotted ends of the adapted layers; empty adapts every linear layer of the blocks, as training does.
+        targets: last names (``q_proj``) or dotted ends of the adapted layers; empty adapts every linear layer of
+            the blocks, as training does.
         classes: labels of a classification head.
         task: ``causal-lm`` or ``classification``; empty takes what the config names.
         trained_head: whether a classifier that no checkpoint holds is trained in full.
@@ -93,7 +94,9 @@ def read_config(model: str) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read ({error}); give a model's folder") from error
+        raise ModelError(
+            f"{folder / 'config.json'} cannot be read ({error}); give a model's folder"
+        ) from error
     if not isinstance(config, dict):
         raise ModelError(f"{folder / 'config.json'} is no JSON object; give a model's folder")
     return config
@@ -111,7 +114,9 @@ def workload_of(
     adapted = adapted_layers(shape, training.targets, name)
     blocks, batch = shape.blocks, training.batch
     forward = block_forward(shape, tokens, training.rank, adapted)
-    lowest, above = (block_backward(shape, tokens, training.rank, adapted, flows=flows) for flows in (False, True))
+    lowest, above = (
+        block_backward(shape, tokens, training.rank, adapted, flows=flows) for flows in (False, True)
+    )
     embed = shape.embed_flops * (tokens - shape.extra_tokens)
     head_forward, head_backward = head_flops(shape, tokens, trained=training.trained_head)
     values = training.rank * sum(one.inputs + one.outputs for one in adapted)
@@ -220,7 +225,12 @@ def device_memory(
     kept += shape.width + shape.heads if training.fused_attention else shape.heads * tokens
     kept += inner * (shape.activation_copies + 2 * gated)
     kept += training.rank * len(adapted)
-    inputs = {"projections": shape.projections, "output": (shape.output,), "in": shape.mlp_in, "out": (shape.mlp_out,)}
+    inputs = {
+        "projections": shape.projections,
+        "output": (shape.output,),
+        "in": shape.mlp_in,
+        "out": (shape.mlp_out,),
+    }
     for maps in inputs.values():
         # Maps that share their input keep it once; the fused attention keeps its output already.
         if set(maps) & set(adapted) and not (training.fused_attention and maps == (shape.output,)):
@@ -235,7 +245,9 @@ def _tokens(shape: Architecture, training: Training, name: str) -> int:
     if tokens > limit and not shape.tokens:
         raise ModelError(f"model {name!r} has {limit} positions, asked for {tokens} tokens; ask for fewer")
     if tokens <= shape.extra_tokens:
-        raise ModelError(f"model {name!r}: {tokens} tokens leave no patch beside {shape.extra_tokens} extra ones")
+        raise ModelError(
+            f"model {name!r}: {tokens} tokens leave no patch beside {shape.extra_tokens} extra ones"
+        )
     return tokens
 
 

@@ -70,6 +70,10 @@ def rate(bandwidth: Floats, power: Floats, gain: Floats, noise: float) -> Floats
 
 
 def gain_of_rate(bits: Floats, bandwidth: float, power: Floats, noise: float) -> Floats:
-    """Return the gain at which a link over ``bandwidth`` at ``power`` carries ``bits`` bit/s: (1.11) inverted."""
-    gain: Floats = np.expm1(np.asarray(bits) * np.log(2.0) / bandwidth) * noise * bandwidth / power
+    """Return the gain at which a link over ``bandwidth`` at ``power`` carries ``bits`` bit/s: (1.11) inverted.
+
+    It is infinite for a rate that no channel carries over this band.
+    """
+    with np.errstate(over="ignore"):
+        gain: Floats = np.expm1(np.asarray(bits) * np.log(2.0) / bandwidth) * noise * bandwidth / power
     return gain

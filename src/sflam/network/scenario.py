@@ -7,6 +7,7 @@ of (settings, seed, round); positions, shadowing and machines do not change over
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,11 +42,23 @@ def build(settings: NetworkSettings, seed: int, round_number: int = 0) -> Networ
         gain = measured.at(round_number)[order]
         if measured.kind == "rate":
             gain = channel.gain_of_rate(gain, still.bandwidth[0], still.max_power, noise)
-        return replace(still, gain=gain[None, :])
+        return _heard(replace(still, gain=gain[None, :]))
     draw = generator(seed, "fading", round_number)
     faded = channel.fading(draw, still.gain.shape, settings.fading, rician_db=settings.rician_db)
     measured_gain = np.array([one.is_measured for one in _machines(settings)])
-    return replace(still, gain=np.where(measured_gain, still.gain, still.gain * faded))
+    return _heard(replace(still, gain=np.where(measured_gain, still.gain, still.gain * faded)))
+
+
+def _heard(network: Network) -> Network:
+    """Return the network; raises ConfigError where a gain is zero or infinite."""
+    good = (np.isfinite(network.gain) & (network.gain > 0)).all(axis=0)
+    if not good.all():
+        index = int(np.argmin(good))
+        raise ConfigError(
+            f"device {network.names[index]!r} has a channel gain of {network.gain[:, index].tolist()}; it must be "
+            "positive and finite: check its distance, gain or rate, and the path loss"
+        )
+    return network
 
 
 def _reference(settings: NetworkSettings, seed: int, round_number: int) -> Network:
@@ -122,59 +135,28 @@ def _still(settings: NetworkSettings, seed: int) -> Network:
     gain = gain * channel.shadowing(generator(seed, "shadowing"), gain.shape, spread_db=settings.shadowing_db)
     low, high = settings.clock_ghz
     clocks = generator(seed, "clocks").uniform(low * GIGA, high * GIGA, len(machines))
-    server_kinds = [profile(one.profile, SERVERS | DEVICES) if one.profile else None for one in servers]
-    noise = dbm_to_watt(settings.noise_dbm_hz) * db_to_ratio(settings.snr_gap_db)
+    kinds = [(one.entry, one.profile) for one in machines]
+    stations = [(one, profile(one.profile, SERVERS | DEVICES) if one.profile else None) for one in servers]
+    memory = _column(kinds, "memory_gb", GIGA, "memory", settings.memory_gb * GIGA)
+    useful = "useful_flops_per_cycle"
     network = Network(
         gain=gain,
         max_power=np.array(
             [dbm_to_watt(_or(one.entry.max_power_dbm, settings.max_power_dbm)) for one in machines]
         ),
-        max_clock=np.array(
-            [
-                _first(one.entry.clock_ghz, GIGA, one.profile and one.profile.clock, clock)
-                for one, clock in zip(machines, clocks, strict=True)
-            ]
-        ),
-        flops_per_cycle=_column(
-            machines, "flops_per_cycle", "useful_flops_per_cycle", settings.flops_per_cycle
-        ),
-        kappa=_column(machines, "kappa", "kappa", settings.kappa),
-        static_power=_column(machines, "static_power_w", "idle", settings.static_power_w),
-        memory=np.array(
-            [
-                _first(
-                    one.entry.memory_gb, GIGA, one.profile and one.profile.memory, settings.memory_gb * GIGA
-                )
-                or math.inf
-                for one in machines
-            ]
-        ),
+        max_clock=_column(kinds, "clock_ghz", GIGA, "clock", clocks),
+        flops_per_cycle=_column(kinds, "flops_per_cycle", 1, useful, settings.flops_per_cycle),
+        kappa=_column(kinds, "kappa", 1, "kappa", settings.kappa),
+        static_power=_column(kinds, "static_power_w", 1, "idle", settings.static_power_w),
+        memory=np.where(memory > 0, memory, math.inf),
         energy_weight=np.array([one.entry.weight for one in machines]),
-        noise=noise,
+        noise=dbm_to_watt(settings.noise_dbm_hz) * db_to_ratio(settings.snr_gap_db),
         bandwidth=np.array([_or(one.bandwidth_mhz, settings.bandwidth_mhz) * 1e6 for one in servers]),
-        server_clock=np.array(
-            [
-                _first(one.clock_ghz, GIGA, kind and kind.clock, settings.server_clock_ghz * GIGA)
-                for one, kind in zip(servers, server_kinds, strict=True)
-            ]
+        server_clock=_column(stations, "clock_ghz", GIGA, "clock", settings.server_clock_ghz * GIGA),
+        server_flops_per_cycle=_column(
+            stations, "flops_per_cycle", 1, useful, settings.server_flops_per_cycle
         ),
-        server_flops_per_cycle=np.array(
-            [
-                _first(
-                    one.flops_per_cycle,
-                    1,
-                    kind and kind.useful_flops_per_cycle,
-                    settings.server_flops_per_cycle,
-                )
-                for one, kind in zip(servers, server_kinds, strict=True)
-            ]
-        ),
-        server_kappa=np.array(
-            [
-                _first(one.kappa, 1, kind and kind.kappa, settings.server_kappa)
-                for one, kind in zip(servers, server_kinds, strict=True)
-            ]
-        ),
+        server_kappa=_column(stations, "kappa", 1, "kappa", settings.server_kappa),
         names=tuple(one.name for one in machines),
         positions=device_places,
         server_positions=server_places,
@@ -191,12 +173,6 @@ def _measured(network: Network, machines: list[_Machine]) -> Floats:
         elif one.rate:
             power, band = network.max_power[index], float(network.bandwidth[0])
             gain[:, index] = channel.gain_of_rate(np.asarray(one.rate), band, power, network.noise)
-    if not np.all(np.isfinite(gain) & (gain > 0)):
-        index = int(np.argmin((np.isfinite(gain) & (gain > 0)).all(axis=0)))
-        raise ConfigError(
-            f"device {machines[index].name!r} has a channel gain of {gain[:, index].tolist()}; gains must be positive "
-            "and finite: check its gain_db or rate_mbps"
-        )
     return gain
 
 
@@ -236,7 +212,7 @@ def _named_by(settings: NetworkSettings, measured: trace.Trace) -> NetworkSettin
     if sorted(names) != sorted(measured.names):
         strange = sorted(set(names) ^ set(measured.names))[0]
         raise ConfigError(
-            f"trace {settings.trace} has {len(measured.names)} devices and the network {len(names)}; {strange!r} is not "
+            f"trace {settings.trace} has {len(measured.names)} devices, the network {len(names)}; {strange!r} is not "
             "in both: give them the same names"
         )
     return settings
@@ -246,15 +222,19 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _first(said: float | None, unit: float, of_profile: float | None, default: float) -> float:
-    """Return what the entry says, else its profile, else the default."""
-    return said * unit if said is not None else float(default) if of_profile is None else float(of_profile)
-
-
-def _column(machines: list[_Machine], key: str, attribute: str, default: float) -> Floats:
-    return np.array(
-        [
-            _first(getattr(one.entry, key), 1, one.profile and getattr(one.profile, attribute), default)
-            for one in machines
-        ]
-    )
+def _column(
+    entries: Sequence[tuple[DeviceEntry | ServerEntry, Profile | None]],
+    key: str,
+    unit: float,
+    attribute: str,
+    default: float | Floats,
+) -> Floats:
+    """Return for each what its entry says, else its profile, else the default."""
+    column = np.broadcast_to(np.asarray(default, dtype=np.float64), (len(entries),)).copy()
+    for index, (entry, kind) in enumerate(entries):
+        said = getattr(entry, key)
+        if said is not None:
+            column[index] = said * unit
+        elif kind is not None:
+            column[index] = getattr(kind, attribute)
+    return column

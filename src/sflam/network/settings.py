@@ -65,6 +65,8 @@ class DeviceEntry:
         ]
         if len(places) > 1:
             problems.append(f"network.device has {' and '.join(places)}; say one of them")
+        if self.gain_db is not None and not -250 <= self.gain_db <= 0:
+            problems.append(f"network.device.gain_db is {self.gain_db}; it must be between -250 and 0")
         if self.max_power_dbm is not None:
             problems += _power("network.device.max_power_dbm", self.max_power_dbm)
         if problems:

@@ -67,7 +67,8 @@ def read(path: str | Path) -> Trace:
         raise ConfigError(f"trace {path} has no rows; give a row per device and time")
     times, values = (_numbers(path, name, columns[name]) for name in ("time", kinds[0]))
     if kinds[0] == "gain_db":
-        values = 10.0 ** (values / 10.0)
+        with np.errstate(over="ignore", under="ignore"):  # told below
+            values = 10.0 ** (values / 10.0)
     wrong = np.flatnonzero(~((values > 0) & (values < math.inf)))
     if len(wrong):
         raise ConfigError(
@@ -88,7 +89,7 @@ def _table(path: Path, names: tuple[str, ...], devices: list[str], times: Floats
         gap = int(np.argmax(steps))
         if steps[gap] > 1.001 * steps.min():
             raise ConfigError(
-                f"trace {path} has a gap: nothing between time {rounds[gap]:g} and {rounds[gap + 1]:g}, elsewhere a row "
+                f"trace {path} has a gap: nothing between time {rounds[gap]:g} and {rounds[gap + 1]:g}, else a row "
                 f"every {steps.min():g}; fill it or cut the trace there"
             )
     place = {name: index for index, name in enumerate(names)}

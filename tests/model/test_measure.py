@@ -248,3 +248,14 @@ def test_wrong_wishes_are_one_sentence():
         < 1e7
         < (measure("gpt2").server_forward[12])
     )
+
+
+def test_the_reference_workload_by_sizes_alone_is_the_same():
+    from sflam.network.reference import ref_a_workload
+
+    plain = ref_a_workload()
+    training = Training(batch=16, targets=("q_proj", "v_proj"), classes=1000)
+    read_off = measure("google/vit-base-patch16-224", training)
+    for name in ("device_forward", "device_backward", "server_forward", "server_backward", "device_memory"):
+        assert getattr(read_off, name) == pytest.approx(getattr(plain, name)), name
+    assert read_off.adapter_values == plain.adapter_values

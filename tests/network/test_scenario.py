@@ -177,7 +177,7 @@ def test_all_problems_come_together():
 
 
 def test_a_fixed_scenario_says_what_it_fixes():
-    with pytest.raises(ConfigError, match="network.kappa is set, but scenario refA fixes it"):
+    with pytest.raises(ConfigError, match=r"network\.kappa is set, but scenario refA fixes it"):
         settings("scenario=refA", "kappa=1e-27")
     with pytest.raises(ConfigError, match="choose 'cell'"):
         build(settings("scenario=refA", "fading=rician"), 0)
@@ -195,5 +195,5 @@ def test_a_gain_beyond_all_numbers_is_refused():
         build(settings("device=[{rate_mbps = 1e6}]"), 0)
     with pytest.raises(ConfigError, match=r"gain of \[0.0\]"):
         build(settings("path_loss_db=1e5"), 0)
-    with pytest.raises(ConfigError, match="gain_db is -9999.0; it must be between -250 and 0"):
+    with pytest.raises(ConfigError, match=r"gain_db is -9999\.0; it must be between -250 and 0"):
         settings("device=[{gain_db = -9999}]")

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 ALL_LOCAL = -1
 """``DevicePlan.server`` of a user that trains everything itself."""
@@ -52,7 +59,55 @@ class DevicePlan:
     subchannels: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+class DevicePlans(Sequence[DevicePlan]):
+    """The plans of K devices as a structure of arrays: ``plans.power`` is [K], ``plans[3]`` is one device's plan.
+
+    Columns have the names of ``DevicePlan``'s fields; a single number stands for every device.
+    """
+
+    def __init__(self, count: int, **columns: ArrayLike) -> None:
+        names = {field.name for field in fields(DevicePlan)}
+        assert set(columns) <= names, set(columns) - names
+        self._columns: dict[str, NDArray[Any]] = {}
+        for each in fields(DevicePlan):
+            value = columns.get(each.name, each.default)
+            assert value is not MISSING, each.name
+            kind = np.int64 if each.type == "int" else np.float64
+            self._columns[each.name] = np.broadcast_to(np.asarray(value, kind), (count,))
+        self._count = count
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        columns = self.__dict__.get("_columns", {})
+        if name not in columns:
+            raise AttributeError(name)
+        column: NDArray[Any] = columns[name]
+        return column
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> DevicePlan: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[DevicePlan]: ...
+
+    def __getitem__(self, index: int | slice) -> DevicePlan | Sequence[DevicePlan]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(self._count)))
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        return DevicePlan(**{name: column[index].item() for name, column in self._columns.items()})
+
+
+NO_DEVICES = DevicePlans(
+    0,
+    **dict.fromkeys(("cut", "bits", "bandwidth", "power", "clock"), 0),
+    **dict.fromkeys(("compute_s", "transmit_s", "compute_j", "transmit_j"), 0.0),
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """A decision for every device, what it costs, and how far it can be from the best.
 
@@ -61,7 +116,7 @@ class Plan:
         devices: one per device, in order; empty when infeasible.
         latency: seconds of a round, T.
         energy: joules of a round, all devices, as the objective counts them unweighted.
-        objective: what was minimised.
+        objective: what was minimised; inf when infeasible.
         lower_bound: no plan has a smaller objective; -inf where the method has none.
         status: what the plan promises.
         advice: sentences for the user: what is infeasible and by how much, what was rounded.
@@ -70,19 +125,43 @@ class Plan:
     """
 
     method: str
-    devices: tuple[DevicePlan, ...]
+    devices: DevicePlans
     latency: float
     energy: float
     objective: float
     lower_bound: float
     status: Status
     advice: tuple[str, ...] = ()
-    history: tuple[float, ...] = field(default=())
+    history: tuple[float, ...] = ()
     solve_s: float = 0.0
 
     @property
     def gap(self) -> float:
         """Relative distance of the objective from its lower bound; inf without one."""
-        if self.lower_bound <= 0 or self.objective != self.objective:
+        if not (self.lower_bound > 0 and math.isfinite(self.objective)):
             return float("inf")
         return max(0.0, self.objective / self.lower_bound - 1.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain numbers, strings and lists, for JSON; a number that is not finite becomes None."""
+        head = {
+            "method": self.method,
+            "objective": _plain(self.objective),
+            "lower_bound": _plain(self.lower_bound),
+            "gap": _plain(self.gap),
+            "latency_s": _plain(self.latency),
+            "energy_j": _plain(self.energy),
+            "status": self.status.value,
+            "solve_s": self.solve_s,
+            "advice": list(self.advice),
+            "history": [_plain(value) for value in self.history],
+        }
+        return head | {"devices": [asdict(device) for device in self.devices]}
+
+    def to_json(self) -> str:
+        """Return ``to_dict`` as one line of JSON."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

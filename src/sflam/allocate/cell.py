@@ -1,0 +1,110 @@
+"""One cell as arrays: what the solvers of problem A (2.1) see, whatever it was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.allocate.curves import inverse_growth
+from sflam.network.network import Floats
+
+Index = NDArray[np.bool_] | NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell:
+    """K devices that share one band. SI units; a whole round, local steps included.
+
+    Attributes:
+        latency_weight: lam, 1/s.
+        weight: [K] W_k, 1/J; 0 counts no energy of that device.
+        payload: [K] nats up, a_k.
+        noise: [K] N0 / g_k, J: energy of a nat at infinite bandwidth.
+        max_power: [K] W.
+        cycles: [K] clock cycles whose speed is chosen, C_k; 0 with a fixed clock.
+        max_clock: [K] Hz; any positive number with a fixed clock.
+        kappa: [K] W s^3.
+        static_power: [K] W while computing.
+        delay: [K] s that the plan does not change, c_k.
+        radio_cap: [K] J of transmission a round; inf for none.
+        energy_cap: [K] J of transmission and computing together; inf for none.
+        bandwidth: Hz to share, B.
+        deadline: s for T, the constant part taken off; inf for none.
+    """
+
+    latency_weight: float
+    weight: Floats
+    payload: Floats
+    noise: Floats
+    max_power: Floats
+    cycles: Floats
+    max_clock: Floats
+    kappa: Floats
+    static_power: Floats
+    delay: Floats
+    radio_cap: Floats
+    energy_cap: Floats
+    bandwidth: float
+    deadline: float
+
+    def __len__(self) -> int:
+        return len(self.payload)
+
+    @cached_property
+    def least_compute(self) -> Floats:
+        """[K] s at full speed, C / f_max."""
+        return self.cycles / self.max_clock
+
+    @cached_property
+    def busy(self) -> Floats:
+        """[K] s that no plan can use for transmission: fixed delays and computing at full speed."""
+        return self.delay + self.least_compute
+
+    @cached_property
+    def snr_bandwidth(self) -> Floats:
+        """[K] Hz at which full power meets as much noise: p_max / G; nat/s at infinite bandwidth."""
+        return self.max_power / self.noise
+
+    @cached_property
+    def max_efficiency(self) -> Floats:
+        """[K] nat/s/Hz at which one upload uses the radio's energy cap (2.7); inf without a cap, 0 if impossible."""
+        capped = np.isfinite(self.radio_cap)
+        x = np.full(len(self), np.inf)
+        x[capped] = inverse_growth(self.radio_cap[capped] / (self.noise[capped] * self.payload[capped]))
+        return x
+
+    def compute_energy(self, compute: Floats) -> Floats:
+        """Return [K] J of computing for ``compute`` [K] s: kappa C^3 / tau^2 + P0 tau."""
+        tau = np.where(self.cycles > 0, compute, 1.0)
+        energy = self.kappa * self.cycles**3 / (tau * tau) + self.static_power * compute
+        return np.where(self.cycles > 0, energy, 0.0)
+
+    def slowing_gain(self, compute: Floats) -> Floats:
+        """Return [K] W: energy saved per second of slower computing, 2 kappa C^3 / tau^3 - P0; 0 with nothing to do."""
+        tau = np.where(self.cycles > 0, compute, 1.0)
+        gain = 2 * self.kappa * (self.cycles / tau) ** 3 - self.static_power
+        return np.where(self.cycles > 0, gain, 0.0)
+
+    def take(self, index: Index) -> Self:
+        """Return the cell of the devices at ``index`` (mask or numbers); bandwidth and prices stay."""
+        arrays = {name: getattr(self, name)[index] for name in ARRAYS}
+        return replace(self, **arrays)
+
+
+ARRAYS = (
+    "weight",
+    "payload",
+    "noise",
+    "max_power",
+    "cycles",
+    "max_clock",
+    "kappa",
+    "static_power",
+    "delay",
+    "radio_cap",
+    "energy_cap",
+)

@@ -1,0 +1,116 @@
+"""Roots of decreasing functions: one number by bracketed secant, arrays by bisection that Newton speeds up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from sflam.network.network import Floats
+
+
+def decreasing_root(
+    function: Callable[[float], float],
+    start: float,
+    *,
+    slope: float = -1.0,
+    low: float = -np.inf,
+    high: float = np.inf,
+    tolerance: float = 1e-13,
+    budget: int = 200,
+) -> float:
+    """Return x in [low, high] where a decreasing function crosses 0, the end nearest to it where it does not.
+
+    Secant steps walk until the sign changes, then Illinois closes in. Of two equally good points the one where the
+    function is not positive is returned.
+
+    Args:
+        function: decreasing, continuous where it crosses.
+        start: first point.
+        slope: a guess of the slope, for the first step.
+        low: least x.
+        high: largest x.
+        tolerance: |function| that is good enough.
+        budget: evaluations at most.
+    """
+    x = min(max(start, low), high)
+    f = function(x)
+    left: tuple[float, float] | None = None  # function > 0
+    right: tuple[float, float] | None = None  # function <= 0
+    side = 0
+    for _ in range(budget):
+        if abs(f) <= tolerance or f != f:
+            break
+        if f > 0:
+            if left is not None and right is not None and side > 0:
+                right = (right[0], right[1] / 2)  # Illinois: the same end twice
+            if left is not None and right is None:
+                slope = _steeper((f - left[1]) / (x - left[0]) if x != left[0] else slope, slope)
+            left, side = (x, f), 1
+        else:
+            if left is not None and right is not None and side < 0:
+                left = (left[0], left[1] / 2)
+            if right is not None and left is None:
+                slope = _steeper((f - right[1]) / (x - right[0]) if x != right[0] else slope, slope)
+            right, side = (x, f), -1
+        if left is None or right is None:
+            if (f > 0 and x >= high) or (f < 0 and x <= low):
+                break
+            step = np.clip(-1.1 * f / slope, -20.0, 20.0) + np.copysign(1e-15 + 1e-14 * abs(x), f)
+            x = min(max(x + step, low), high)
+        else:
+            width = right[0] - left[0]
+            if width <= 4e-16 * max(abs(left[0]), abs(right[0]), 1e-3):
+                x = right[0]
+                break
+            x = (left[0] * right[1] - right[0] * left[1]) / (right[1] - left[1])
+            if not left[0] < x < right[0]:
+                x = left[0] + width / 2
+        f = function(x)
+    return x
+
+
+def _steeper(measured: float, guess: float) -> float:
+    """Return the measured slope where it can be trusted, kept away from zero."""
+    return min(measured, guess / 50) if measured < 0 else guess
+
+
+def bisect(
+    function: Callable[[Floats], Floats],
+    low: Floats,
+    high: Floats,
+    *,
+    rounds: int = 100,
+    tolerance: float = 1e-13,
+) -> Floats:
+    """Return x [n] in [low, high] where a decreasing function [n] -> [n] crosses 0; an end where it does not.
+
+    Illinois' secant, element by element; a bracket that did not halve in three rounds is bisected.
+    """
+    low, high = low.copy(), high.copy()
+    f_low, f_high = function(low), function(high)
+    x = np.where(f_low <= 0, low, high)
+    todo = (f_low > 0) & (f_high < 0)
+    last = np.zeros(low.shape, np.int8)
+    width = high - low
+    for turn in range(rounds):
+        if not todo.any():
+            break
+        with np.errstate(divide="ignore", invalid="ignore"):
+            secant = (low * f_high - high * f_low) / (f_high - f_low)
+        middle = 0.5 * (low + high)
+        inside = (secant > low) & (secant < high)
+        if turn % 3 == 2:
+            inside &= high - low <= 0.5 * width
+            width = high - low
+        tried = np.where(inside, secant, middle)
+        x = np.where(todo, tried, x)
+        f = function(x)
+        up = f > 0
+        f_high = np.where(todo & up & (last > 0), f_high / 2, f_high)
+        f_low = np.where(todo & ~up & (last < 0), f_low / 2, f_low)
+        low, f_low = np.where(todo & up, x, low), np.where(todo & up, f, f_low)
+        high, f_high = np.where(todo & ~up, x, high), np.where(todo & ~up, f, f_high)
+        last = np.where(up, 1, -1).astype(np.int8)
+        todo &= (np.abs(f) > tolerance) & (high - low > 4e-16 * np.maximum(np.abs(low), np.abs(high)))
+    return x

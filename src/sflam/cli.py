@@ -218,6 +218,34 @@ def verify(
         raise SystemExit(1)
 
 
+@app.command(epilog="Example:\n\n  sflam profile --out mine.toml --power-w 6 --idle-w 3 --rate-mbps 40")
+def profile(
+    out: Annotated[Path, typer.Option(help="The profile file to write.")] = Path("device.toml"),
+    seconds: Annotated[float, typer.Option(help="How long to multiply matrices.")] = 1.0,
+    clock_ghz: Annotated[
+        float | None, typer.Option(help="Highest clock; the system's word by default.")
+    ] = None,
+    power_w: Annotated[
+        float | None, typer.Option(help="Drawn at full load above idle, from a meter.")
+    ] = None,
+    idle_w: Annotated[float | None, typer.Option(help="Drawn when idle, from a meter.")] = None,
+    rate_mbps: Annotated[float | None, typer.Option(help="Measured rate of the uplink, Mbit/s.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure this machine and write the profile that a network file names it by."""
+    from sflam.machine import write_profile
+
+    scaled = {"clock": (clock_ghz, 1e9), "power": (power_w, 1), "idle": (idle_w, 1), "rate": (rate_mbps, 1e6)}
+    said = {name: value * unit for name, (value, unit) in scaled.items() if value is not None}
+    found = write_profile(out, seconds=seconds, **said)
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    screen = stderr if as_json else stdout
+    screen.print(f'{found.summary}; use it in a network file: profiles = {{"{out}" = 1}}', markup=False)
+    if as_json:
+        print(json.dumps(found.numbers | {"out": str(out)}))
+
+
 def status(text: str) -> AbstractContextManager[object]:
     """Show that something is going on, where somebody can see it."""
     return stderr.status(text) if stderr.is_terminal else nullcontext()

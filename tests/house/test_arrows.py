@@ -32,6 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "cost": {"network"},
     "allocate": {"cost", "network"},
     "theory": set(),
+    "machine": {"network"},
     # run
     "simulate": {"learn", "cost", "network", "history"},
     "calibrate": {"learn", "theory", "cost"},
@@ -67,7 +68,7 @@ EVERYTHING = {"cli", "", "__main__"}
 
 TORCH = {"torch", "transformers", "peft", "accelerate", "torchvision", "torchao"}
 TORCHLESS = [
-    *(f"{room}.py" for room in sorted(BASE | {"history", "config", "run_folder"})),
+    *(f"{room}.py" for room in sorted(BASE | {"history", "config", "run_folder", "machine", "planning"})),
     *(f"{room}/*" for room in ("wire", "network", "cost", "allocate", "theory", "device", "report")),
     "*/settings.py",
     *(f"model/{name}.py" for name in ("measure", "architecture", "known")),

@@ -123,3 +123,12 @@ def _checked(name: str, values: object) -> Profile:
     if problems:
         raise ConfigError(problems)
     return Profile(**built)  # type: ignore[arg-type]  # cores is the whole one
+
+
+def to_toml(one: Profile, *, remarks: tuple[str, ...] = ()) -> str:
+    """Return the file that ``profile`` reads back to an equal profile."""
+    lines = [*(f"# {remark}" for remark in remarks), "[profile]"]
+    for key, (attribute, factor, _, _) in KEYS.items():
+        value = getattr(one, attribute)
+        lines.append(f"{key} = {value if key == 'cores' else float(value) / factor!r}")
+    return "\n".join(lines) + "\n"

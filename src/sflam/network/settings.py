@@ -9,7 +9,7 @@ from sflam.errors import ConfigError, unknown
 
 SCENARIOS = ("cell", "square", "refA")
 FADINGS = ("rayleigh", "rician", "none")
-REFERENCE_KEYS = {"scenario", "devices", "radius_m", "bandwidth_mhz", "fading"}
+REFERENCE_KEYS = {"scenario", "devices", "radius_m", "bandwidth_mhz", "fading", "downlink_mbps"}
 """What the reference cell leaves open; the rest of it is fixed."""
 
 
@@ -135,6 +135,7 @@ class NetworkSettings:
         server_clock_ghz: clock of a server.
         server_flops_per_cycle: of a server, all cores together.
         server_kappa: of a server, W s^3; 0 leaves its energy out.
+        downlink_mbps: rate of the way down to each device; 0 leaves its time out.
         trace: a CSV or parquet file of measured gains or rates, a row per device and round; empty draws fading.
     """
 
@@ -165,13 +166,16 @@ class NetworkSettings:
     server_clock_ghz: float = 1.0
     server_flops_per_cycle: float = 1e5
     server_kappa: float = 0.0
+    downlink_mbps: float = 0.0
     trace: str = ""
 
     def __post_init__(self) -> None:
         positive = ("radius_m", "side_m", "min_distance_m", "bandwidth_mhz", "flops_per_cycle")
         problems = _positive(self, "network", (*positive, "server_clock_ghz", "server_flops_per_cycle"))
         not_negative = ("snr_gap_db", "path_loss_slope_db", "shadowing_db", "kappa", "static_power_w")
-        problems += _not_negative(self, "network", (*not_negative, "memory_gb", "server_kappa"))
+        problems += _not_negative(
+            self, "network", (*not_negative, "memory_gb", "server_kappa", "downlink_mbps")
+        )
         problems += _power("network.max_power_dbm", self.max_power_dbm)
         if not -250 <= self.noise_dbm_hz <= -50:
             problems.append(

@@ -1,0 +1,121 @@
+"""A plan in the terminal: a row per device, the totals beneath, how far from the best; and methods side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sflam.plan import ALL_LOCAL, Plan, Status
+from sflam.report.totals import duration
+from sflam.units import human_si
+
+FIRST, LAST = 20, 10
+
+
+def plan_table(plan: Plan, names: Sequence[str] = (), title: str = "") -> RenderableType:
+    """Return a rich table of what every device is given; many devices show the first and the last.
+
+    Args:
+        plan: any plan; an infeasible one has no rows, only its advice.
+        names: of the devices, in order; numbers where empty.
+        title: above the table.
+    """
+    text = Text(summary(plan))
+    if not len(plan.devices):
+        return text
+    columns = plan.devices
+    cells = len(set(columns.server.tolist())) > 1
+    shared = bool((columns.server_clock > 0).any())
+    headers = [
+        "device",
+        *["server"] * cells,
+        "cut",
+        "bits",
+        "bandwidth",
+        "power",
+        "clock",
+        "compute",
+        "transmit",
+    ]
+    headers += [*["server clock"] * shared, "energy"]
+    table = Table(
+        title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
+    for header in headers:
+        table.add_column(header, justify="left" if header == "device" else "right", no_wrap=True)
+    count = len(columns)
+    for index in range(count):
+        if count > FIRST + LAST + 1 and FIRST <= index < count - LAST:
+            if index == FIRST:
+                table.add_row(*["..."] * len(headers))
+            continue
+        one = columns[index]
+        local = one.server == ALL_LOCAL
+        subchannels = f" ({one.subchannels})" if one.subchannels else ""
+        table.add_row(
+            names[index] if names else str(index),
+            *["local" if local else str(one.server)] * cells,
+            str(one.cut),
+            "-" if local else str(one.bits),
+            "-" if local else human_si(one.bandwidth, "Hz") + subchannels,
+            "-" if local else human_si(one.power, "W"),
+            human_si(one.clock, "Hz"),
+            human_si(one.compute_s, "s"),
+            "-" if local else human_si(one.transmit_s, "s"),
+            *[human_si(one.server_clock, "Hz")] * shared,
+            human_si(one.compute_j + one.transmit_j, "J"),
+        )
+    return Group(table, text)
+
+
+def summary(plan: Plan) -> str:
+    """Return the plan in a few lines: totals, the certified gap, advice."""
+    if not len(plan.devices):
+        return "\n".join([f"{plan.method}: no plan holds the limits", *plan.advice])
+    bands = plan.devices.bandwidth.sum()
+    lines = [
+        f"{plan.method}: round {human_si(plan.latency, 's', 4)}, energy {human_si(plan.energy, 'J', 4)}, "
+        f"objective {plan.objective:.6g}, {len(plan.devices)} devices over {human_si(float(bands), 'Hz')}",
+        f"{_promise(plan)}; solved in {human_si(plan.solve_s, 's')}",
+    ]
+    return "\n".join([*lines, *plan.advice])
+
+
+def _promise(plan: Plan) -> str:
+    if plan.status is Status.INFEASIBLE:
+        return "infeasible: a limit is broken"
+    if math.isfinite(plan.gap):
+        word = "optimal" if plan.status is Status.OPTIMAL else "feasible"
+        return f"{word}: no plan is below {plan.lower_bound:.6g}, certified gap {100 * plan.gap:.2g} %"
+    return "feasible: this method has no bound of its own"
+
+
+def methods_table(plans: Sequence[Plan], names: Sequence[str] = ()) -> RenderableType:
+    """Return a table of several methods on one problem, with the ratio of each objective to the best bound."""
+    best = best_bound(plans)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for header in ("method", "objective", "to the optimum", "round", "energy", "status", "solved in"):
+        table.add_column(header, justify="left" if header in ("method", "status") else "right", no_wrap=True)
+    for plan in sorted(plans, key=lambda one: one.objective):
+        found = math.isfinite(plan.objective)
+        table.add_row(
+            plan.method,
+            f"{plan.objective:.6g}" if found else "-",
+            f"{plan.objective / best:.4f}" if found and best > 0 else "-",
+            duration(plan.latency) if found else "-",
+            human_si(plan.energy, "J") if found else "-",
+            plan.status.value,
+            human_si(plan.solve_s, "s"),
+        )
+    return table
+
+
+def best_bound(plans: Sequence[Plan]) -> float:
+    """Return the optimum as the plans know it: the lowest objective of a plan that holds all limits."""
+    held = [plan.objective for plan in plans if plan.status is not Status.INFEASIBLE]
+    return min(held, default=math.nan)

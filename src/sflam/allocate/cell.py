@@ -60,6 +60,13 @@ class Cell:
         return self.cycles / self.max_clock
 
     @cached_property
+    def idle_compute(self) -> Floats:
+        """[K] s beyond which slower computing saves nothing: (2 kappa C^3 / P0)^(1/3); inf without static power."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slowest = self.cycles * np.cbrt(2 * self.kappa / self.static_power)
+        return np.where(self.static_power > 0, np.maximum(slowest, self.least_compute), np.inf)
+
+    @cached_property
     def busy(self) -> Floats:
         """[K] s that no plan can use for transmission: fixed delays and computing at full speed."""
         return self.delay + self.least_compute

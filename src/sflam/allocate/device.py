@@ -93,11 +93,11 @@ def _cap(cell: Cell, answer: Response, price: float) -> None:
 
 def power_time_price(cell: Cell, x: Floats, price: float) -> Floats:
     """Return zeta [n] on the curve of full power: mu (-b'(x)) / t'(x) - W p_max (2.6)."""
-    value: Floats = _power_balance(cell, x, price) - cell.weight * cell.max_power
+    value: Floats = power_balance(cell, x, price) - cell.weight * cell.max_power
     return value
 
 
-def _power_balance(cell: Cell, x: Floats, price: float) -> Floats:
+def power_balance(cell: Cell, x: Floats, price: float) -> Floats:
     """Return mu (-b') / t' with b = Gam / (e^x - 1), t = a growth(x) / Gam."""
     snr, grown = cell.snr_bandwidth, growth(x)
     with np.errstate(divide="ignore", over="ignore"):
@@ -187,7 +187,7 @@ def _slow_capped(cell: Cell, span: Floats, price: float) -> tuple[Floats, Floats
 
     def balance(u: Floats) -> Floats:
         saved = power.max_power + power.slowing_gain(span_ - time_at(u))
-        ratio: Floats = np.log(_power_balance(power, np.exp(u), price)) - np.log(
+        ratio: Floats = np.log(power_balance(power, np.exp(u), price)) - np.log(
             np.maximum(power.weight * saved, TINY)
         )
         return ratio

@@ -9,20 +9,23 @@ optimum, and (2.9) bounds its distance from it without another solver.
 from __future__ import annotations
 
 import time as clock
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from sflam.allocate.capped import respond_within
 from sflam.allocate.cell import Cell
-from sflam.allocate.curves import inverse_growth
+from sflam.allocate.curves import TINY, inverse_growth
 from sflam.allocate.device import Response
+from sflam.allocate.given import shares
 from sflam.allocate.limits import Impossible
 from sflam.allocate.problem import Problem, Shares
 from sflam.allocate.roots import decreasing_root
 from sflam.network.network import Floats
 from sflam.plan import Plan
 
+Respond = Callable[[Cell, float, float, Response | None], Response]
 CORNER = 1e-9  # relative distance from T_min at which prices are taken where the optimum is T_min itself
 FIRST_STRETCH = 0.5  # T / T_min - 1 where the search starts
 
@@ -56,13 +59,7 @@ class Solution:
     def shares(self, cell: Cell) -> Shares:
         """Return bandwidth, power p = G b (e^x - 1) and clock C / tau; full speed where no clock is chosen."""
         answer = self.answer
-        computing = cell.cycles > 0
-        speed = cell.cycles / np.where(computing, answer.compute, 1.0)
-        return Shares(
-            bandwidth=answer.bandwidth,
-            power=np.minimum(cell.noise * answer.bandwidth * np.expm1(answer.efficiency), cell.max_power),
-            clock=np.where(computing, np.minimum(speed, cell.max_clock), cell.max_clock),
-        )
+        return shares(cell, answer.bandwidth, answer.transmit, answer.compute)
 
 
 def solve(problem: Problem, method: str = "optimal") -> Plan:
@@ -89,20 +86,23 @@ class Market:
         cell: the devices.
         price: a guess of the price of bandwidth, 1/Hz.
         time: a guess of the round time, s.
+        respond: how devices answer.
     """
 
-    def __init__(self, cell: Cell, price: float = 0.0, time: float = 0.0) -> None:
+    def __init__(
+        self, cell: Cell, price: float = 0.0, time: float = 0.0, respond: Respond = respond_within
+    ) -> None:
         self.cell = cell
+        self.respond = respond
         self.price = price
         self.time = time
         self.near: Response | None = None
         self.evaluations = 0
-        self._trend: tuple[float, float] | None = None  # ln T and ln mu of the last root
 
     def ask(self, time: float, price: float) -> Response:
         """Return the devices' answers."""
         self.evaluations += 1
-        self.near = respond_within(self.cell, time, price, self.near)
+        self.near = self.respond(self.cell, time, price, self.near)
         return self.near
 
     def clear(self, time: float, tolerance: float = 1e-13) -> Response:
@@ -188,7 +188,7 @@ class Market:
         def worth(stretch: float) -> float:
             answer = self.clear(shortest * (1 + float(np.exp(stretch))))
             value = answer.time_price.sum()
-            return float(np.log(value / lam)) if lam > 0 else np.inf
+            return float(np.log(max(value / lam, TINY))) if lam > 0 else np.inf
 
         if lam == 0:
             stretch = longest
@@ -204,13 +204,8 @@ class Market:
 
     def _at_corner(self, shortest: float, corner: float) -> Solution:
         """Return T = T_min with least bandwidths, with prices from just beside it (section 2.2, corner)."""
-        beside = self.clear(corner)
-        chosen = beside
-        if corner > self.cell.deadline or self.cell.latency_weight * (corner - shortest) > 0:
-            chosen = self.ask(shortest, self.price)
-            chosen.bandwidth = self.least_bandwidth(shortest)
-            chosen.transmit = shortest - self.cell.busy
-            chosen.compute = self.cell.least_compute
+        self.clear(corner)
+        chosen = respond_within(self.cell, shortest, 1.0, least=True)
         bound = self._bound(self.ask(shortest, self.price), shortest, shortest, np.inf)
         return self._solution(shortest, chosen, shortest, bound)
 

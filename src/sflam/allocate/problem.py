@@ -181,19 +181,27 @@ class Problem:
         network, every = self.network, len(self)
         self._check_memory()
         noise = network.noise / network.gain[self.server]
-        radio, joint = (self.each(name).astype(float) for name in ("radio_cap", "energy_cap"))
-        caps = np.minimum(self.each("compute_cap"), joint - noise * self.payload)
+        least = noise * self.payload  # J that a payload costs even over unlimited bandwidth
+        radio, caps, joint = (
+            self.each(name).astype(float) for name in ("radio_cap", "compute_cap", "energy_cap")
+        )
+        if self.choose_clocks:
+            caps = np.minimum(caps, joint - least)
         clock = fastest_clock(self.cycles, network.max_clock, network.kappa, network.static_power, caps)
-        least = noise * self.payload
-        if (poor := radio <= least).any():
-            raise Impossible(
-                f"radio_cap of {devices(network, poor)} is below the {least[poor][0]:.3g} J that its payload costs "
-                "even over unlimited bandwidth; send fewer bits or raise the cap"
-            )
         if (poor := clock <= 0).any():
             raise Impossible(
                 f"the energy caps of {devices(network, poor)} are too small to compute at any clock; "
                 "cut earlier or raise the cap"
+            )
+        if not self.choose_clocks:
+            radio = np.minimum(
+                radio, joint - self.cycles * (network.kappa * clock**2 + network.static_power / clock)
+            )
+        if (poor := radio <= least).any():
+            raise Impossible(
+                f"the energy caps of {devices(network, poor)} leave {max(0.0, radio[poor][0]):.3g} J for "
+                f"transmission, which costs {least[poor][0]:.3g} J even over unlimited bandwidth; "
+                "send fewer bits or raise the cap"
             )
         cell = Cell(
             latency_weight=float(self.latency_weight),
@@ -213,14 +221,7 @@ class Problem:
         )
         if self.choose_clocks:
             return cell
-        left = joint - cell.compute_energy(cell.least_compute)
-        return replace(
-            cell,
-            delay=cell.busy,
-            cycles=np.zeros(every),
-            radio_cap=np.minimum(radio, left),
-            energy_cap=np.full(every, np.inf),
-        )
+        return replace(cell, delay=cell.busy, cycles=np.zeros(every), energy_cap=np.full(every, np.inf))
 
     def _check_memory(self) -> None:
         need = np.asarray(self.workload.device_memory)[self.each("cut")]

@@ -10,15 +10,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from sflam.durable import replace_file
 from sflam.errors import RunError
 from sflam.plan import Plan, Status
 
 # Okabe and Ito's palette, as in the curves of a run.
-BLUE, VERMILLION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "0.75"
+BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+COLOURS = (VERMILLION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "0.3")
 MARKERS = "svD^<>PX*hp"
+FAR = 4.0
+"""A plan beyond this many times the front's largest time or energy is not drawn."""
 MOST_NAMES = 24
 """More devices than this are numbered instead of named."""
 MOST_BARS = 80
@@ -35,7 +38,7 @@ def draw_allocation(plan: Plan, path: Path, *, names: Sequence[str] = (), title:
         raise RunError(f"no devices to draw in {path}; the plan is {plan.status.value}")
     devices = plan.devices
     figure = Figure(figsize=(12, 6.4), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
-    (left, right), (under, time) = figure.subplots(2, 2)
+    (left, right), (under, time) = figure.subplots(2, 2, sharex="col" if len(devices) <= MOST_BARS else False)
     _each(
         left,
         devices.bandwidth / 1e6,
@@ -47,10 +50,11 @@ def draw_allocation(plan: Plan, path: Path, *, names: Sequence[str] = (), title:
     cuts = sorted(set(devices.cut.tolist()))
     said = f"cut after block {cuts[0]}" if len(cuts) == 1 else f"cuts {cuts[0]} to {cuts[-1]}"
     _each(under, devices.bits.astype(float), GREEN, f"Bits per activation value, {said}", "bit")
-    under.set_ylim(0, max(16.5, float(devices.bits.max()) + 0.5))
+    under.set_ylim(0, 17)
+    under.set_yticks(range(0, 17, 4))
     _times(time, plan)
     for axes in (left, right, under, time):
-        _name_devices(axes, names, len(devices))
+        _name_devices(axes, names, len(devices), lowest=axes in (under, time))
     if title:
         figure.suptitle(title, fontsize=12)
     _save(figure, path)
@@ -75,37 +79,35 @@ def draw_front(
     figure = Figure(figsize=(7.6, 5.0), layout=ConstrainedLayoutEngine())
     axes = figure.subplots()
     front = sorted(points)
+    seconds, joules = zip(*front, strict=True)
     axes.plot(
-        *zip(*front, strict=True),
-        color=BLUE,
-        marker="o",
-        markersize=3.5,
-        linewidth=1.8,
-        label="the best possible",
+        seconds, joules, color=BLUE, marker="o", markersize=3.5, linewidth=1.8, label="the best possible"
     )
-    shown = [one for one in plans if one.status is not Status.INFEASIBLE]
-    colours = (VERMILLION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "0.3")
-    for index, plan in enumerate(shown):
+    held = [one for one in plans if one.status is not Status.INFEASIBLE]
+    # One bad method would squeeze the front into a corner: far ones are named in the legend only.
+    reach = FAR * max(seconds)
+    for index, plan in enumerate(held):
+        near = plan.latency <= reach and plan.energy <= FAR * max(joules)
         axes.plot(
-            [plan.latency],
-            [plan.energy],
+            [plan.latency] if near else [],
+            [plan.energy] if near else [],
             marker=MARKERS[index % len(MARKERS)],
-            markersize=9,
+            markersize=8,
             linestyle="none",
-            color=colours[index % len(colours)],
-            label=plan.method,
+            color=COLOURS[index % len(COLOURS)],
+            label=plan.method + ("" if near else f" (far off: {plan.latency:.3g} s, {plan.energy:.3g} J)"),
         )
-    energies = [*joules] + [one.energy for one in shown]
-    if min(energies) > 0 and max(energies) > 8 * min(energies):
+    if min(joules) > 0 and max(joules) > 8 * min(joules):
         axes.set_yscale("log")
-    times = [*seconds] + [one.latency for one in shown]
-    if min(times) > 0 and max(times) > 8 * max(seconds):
-        axes.set_xscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
     _style(
         axes, title or "Energy against time of a round", "time of a round (s)", "energy of all devices (J)"
     )
-    axes.grid(True, which="both", color="0.92", linewidth=0.7)
-    axes.legend(frameon=False, loc="upper right")
+    axes.grid(True, color="0.9", linewidth=0.8)
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False, loc="best")
     _save(figure, path)
 
 
@@ -142,9 +144,12 @@ def _times(axes: Axes, plan: Plan) -> None:
     axes.legend(frameon=False, loc="upper right", ncols=2)
 
 
-def _name_devices(axes: Axes, names: Sequence[str], count: int) -> None:
+def _name_devices(axes: Axes, names: Sequence[str], count: int, *, lowest: bool) -> None:
     axes.set_xlim(-0.6, count - 0.4)
     if count > MOST_BARS:
+        return
+    if not lowest:  # the panels below share the axis
+        axes.set_xlabel("")
         return
     if names and count <= MOST_NAMES and any(not name.startswith("device-") for name in names):
         axes.set_xticks(range(count), names, rotation=60, ha="right", fontsize=8)

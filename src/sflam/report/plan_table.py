@@ -88,11 +88,11 @@ def summary(plan: Plan) -> str:
 
 def _promise(plan: Plan) -> str:
     if plan.status is Status.INFEASIBLE:
-        return "infeasible: a limit is broken"
+        return "infeasible"
     if math.isfinite(plan.gap):
-        word = "optimal" if plan.status is Status.OPTIMAL else "feasible"
+        word = "the optimum" if plan.status is Status.OPTIMAL else "holds all limits"
         return f"{word}: no plan is below {plan.lower_bound:.6g}, certified gap {100 * plan.gap:.2g} %"
-    return "feasible: this method has no bound of its own"
+    return "holds all limits; this method has no bound of its own"
 
 
 def methods_table(plans: Sequence[Plan], names: Sequence[str] = ()) -> RenderableType:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sflam.allocate.settings import PlanSettings
 from sflam.data.settings import DataSettings
 from sflam.errors import ConfigError, unknown
 from sflam.learn.settings import FleetSettings, LearnSettings
@@ -42,6 +43,7 @@ class Job:
         quant: how what crosses the cut is quantized.
         learn: how a round is run.
         network: who is there, what they have, how well they are heard: for planning.
+        plan: how resources are allocated.
     """
 
     seed: int = 0
@@ -51,6 +53,7 @@ class Job:
     quant: QuantSettings = field(default_factory=QuantSettings)
     learn: LearnSettings = field(default_factory=LearnSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    plan: PlanSettings = field(default_factory=PlanSettings)
 
     def __post_init__(self) -> None:
         if self.seed < 0:

@@ -33,6 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "allocate": {"cost", "network"},
     "theory": set(),
     "machine": {"network"},
+    "planning": {"allocate", "cost", "network", "model", "config", "report"},
     # run
     "simulate": {"learn", "cost", "network", "history"},
     "calibrate": {"learn", "theory", "cost"},

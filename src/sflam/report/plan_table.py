@@ -79,27 +79,28 @@ def summary(plan: Plan) -> str:
         return "\n".join([f"{plan.method}: no plan holds the limits", *plan.advice])
     bands = plan.devices.bandwidth.sum()
     lines = [
-        f"{plan.method}: round {human_si(plan.latency, 's', 4)}, energy {human_si(plan.energy, 'J', 4)}, "
-        f"objective {plan.objective:.6g}, {len(plan.devices)} devices over {human_si(float(bands), 'Hz')}",
+        f"{plan.method}: {len(plan.devices)} devices over {human_si(float(bands), 'Hz')}, "
+        f"a round {human_si(plan.latency, 's', 4)}, energy {human_si(plan.energy, 'J', 4)}",
         f"{_promise(plan)}; solved in {human_si(plan.solve_s, 's')}",
     ]
     return "\n".join([*lines, *plan.advice])
 
 
 def _promise(plan: Plan) -> str:
+    found = f"objective {plan.objective:.6g}"
     if plan.status is Status.INFEASIBLE:
-        return "infeasible"
+        return f"{found}, infeasible"
     if math.isfinite(plan.gap):
         word = "the optimum" if plan.status is Status.OPTIMAL else "holds all limits"
-        return f"{word}: no plan is below {plan.lower_bound:.6g}, certified gap {100 * plan.gap:.2g} %"
-    return "holds all limits; this method has no bound of its own"
+        return f"{found}, {word}: certified gap {100 * plan.gap:.2g} %"
+    return f"{found}, holds all limits; this method has no bound of its own"
 
 
-def methods_table(plans: Sequence[Plan], names: Sequence[str] = ()) -> RenderableType:
-    """Return a table of several methods on one problem, with the ratio of each objective to the best bound."""
-    best = best_bound(plans)
+def methods_table(plans: Sequence[Plan]) -> RenderableType:
+    """Return a table of several methods on one problem, with the ratio of each objective to the best one."""
+    best = min((one.objective for one in plans if one.status is not Status.INFEASIBLE), default=math.nan)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for header in ("method", "objective", "to the optimum", "round", "energy", "status", "solved in"):
+    for header in ("method", "objective", "ratio", "round", "energy", "status", "solved in"):
         table.add_column(header, justify="left" if header in ("method", "status") else "right", no_wrap=True)
     for plan in sorted(plans, key=lambda one: one.objective):
         found = math.isfinite(plan.objective)
@@ -115,7 +116,11 @@ def methods_table(plans: Sequence[Plan], names: Sequence[str] = ()) -> Renderabl
     return table
 
 
-def best_bound(plans: Sequence[Plan]) -> float:
-    """Return the optimum as the plans know it: the lowest objective of a plan that holds all limits."""
-    held = [plan.objective for plan in plans if plan.status is not Status.INFEASIBLE]
-    return min(held, default=math.nan)
+def front_table(points: Sequence[tuple[float, float]]) -> RenderableType:
+    """Return a table of the front: the least energy for every time of a round."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for header in ("round", "least energy"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for seconds, joules in sorted(points):
+        table.add_row(human_si(seconds, "s", 4), human_si(joules, "J", 4))
+    return table

@@ -3,7 +3,8 @@
     min  lam (T0 + H T) + sum_k W_k H (E_tx + E_cmp)    over bandwidth, power and clock of every device
     s.t. c_k + tau_k + t_k <= T, bandwidths share B, powers, clocks, deadline and energies hold their limits
 
-with H local steps a round and W_k = (1 - lam) w_k. A method is whatever returns ``Shares``; ``Problem.plan`` recomputes
+with H local steps a round and W_k = (1 - lam) w_k, times 1 + sum_k chi_k v(q_k), the rounds that quantization costs
+(2.16), where devices' sensitivities chi are given. A method is whatever returns ``Shares``; ``Problem.plan`` recomputes
 time, energy and violations from them with the physics alone, so that no method marks its own work.
 """
 
@@ -92,7 +93,8 @@ class Problem:
         radio_cap: J of transmission a round; inf for none.
         compute_cap: J of computing a round; inf for none.
         energy_cap: J of both a round; inf for none.
-        sensitivity: chi_k (2.12), how much a device's quantization noise slows learning; for choosing bits.
+        sensitivity: chi_k (2.12), how much a device's quantization noise slows learning; 0 does not count rounds.
+        bit_choices: widths that a method which chooses bits may give, of those the workload has.
         server: which server's band is shared.
 
     Raises:
@@ -115,6 +117,7 @@ class Problem:
     compute_cap: ArrayLike = np.inf
     energy_cap: ArrayLike = np.inf
     sensitivity: ArrayLike = 0.0
+    bit_choices: tuple[int, ...] = tuple(range(2, MAX_BITS + 1))
     server: int = 0
 
     def __post_init__(self) -> None:
@@ -147,6 +150,10 @@ class Problem:
         for name in ("base_s", "base_j"):
             if not 0 <= getattr(self, name) < np.inf:
                 found.append(f"{name} is {getattr(self, name)}; it must be 0 or more and finite")
+        if not self.widths:
+            found.append(
+                f"bit_choices {self.bit_choices} holds none of the workload's {self.workload.bit_choices}"
+            )
         return found
 
     def each(self, name: str) -> NDArray[Any]:
@@ -167,8 +174,8 @@ class Problem:
     @cached_property
     def payload(self) -> Floats:
         """[K] nats of a round on the way up (1.8)."""
-        sizes = np.array([self.workload.up_bits(bits) for bits in range(MAX_BITS + 1)], float)
-        nats: Floats = self.local_steps * sizes[self.each("bits")] * np.log(2)
+        sizes = np.array([self.payload_at(bits) for bits in range(MAX_BITS + 1)])
+        nats: Floats = sizes[self.each("bits")]
         return nats
 
     @cached_property
@@ -231,9 +238,27 @@ class Problem:
             )
 
     def total(self, objective: float) -> float:
-        """Return an objective of the cell with what the plan does not change: T0 and the server's energy."""
-        lam = self.latency_weight
-        return objective + lam * self.base_s + (1 - lam) * self.base_j
+        """Return the whole objective from the cell's: with what the plan does not change, times the rounds."""
+        return self.rounds * (objective + self.constant)
+
+    @property
+    def constant(self) -> float:
+        """The objective's part that the plan does not change: lam T0 + (1 - lam) J0."""
+        return self.latency_weight * self.base_s + (1 - self.latency_weight) * self.base_j
+
+    @property
+    def rounds(self) -> float:
+        """Rounds to learn at these bits over rounds without quantization, 1 + sum chi v(q) (2.15)."""
+        return 1.0 + float(self.each("sensitivity") @ quantization_noise(self.each("bits")))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The bit widths to choose from, ascending."""
+        return tuple(sorted(set(self.bit_choices) & set(self.workload.bit_choices)))
+
+    def payload_at(self, bits: int) -> float:
+        """Return the nats of a round on the way up at a width (1.8)."""
+        return float(self.local_steps * self.workload.up_bits(bits) * np.log(2))
 
     def score(self, shares: Shares) -> Score:
         """Return what shares cost and which limits they break. The rate is Shannon's (1.11)."""
@@ -265,7 +290,7 @@ class Problem:
                 "not a positive number": 0.0 if ((b > 0) & (p > 0) & (f > 0)).all() else np.inf,
             }
         return Score(
-            objective=lam * latency + (1 - lam) * weighted,
+            objective=self.rounds * (lam * latency + (1 - lam) * weighted),
             latency=latency,
             energy=float(counted.sum() + self.base_j),
             compute=compute,
@@ -341,3 +366,9 @@ PER_DEVICE = (
     "energy_cap",
     "sensitivity",
 )
+
+
+def quantization_noise(bits: ArrayLike) -> Floats:
+    """Return v(q) = (2^q - 1)^-2: the noise of a quantizer of q bits, relative to the squared range."""
+    value: Floats = (2.0 ** np.asarray(bits, float) - 1) ** -2.0
+    return value

@@ -1,0 +1,230 @@
+"""Bits for every device, weighing rounds against their cost (2.16): Algorithm Q.
+
+    min over q   (1 + sum_k chi_k v(q_k)) J*(q)
+
+Where prices are known, each device chooses alone: the width with the least D_k(q) + eta chi_k v(q), where D_k is what
+its bandwidth, energy and time cost at prices (T, mu), and eta = J / (1 + nu) what quantization noise costs (2.17). The
+choice changes the prices; it is repeated until it stays, from the best common width. Small fleets are polished: each
+device tries one bit more and one less, exactly.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.allocate.bits_bound import bound
+from sflam.allocate.capped import respond_within
+from sflam.allocate.cell import Cell
+from sflam.allocate.curves import growth
+from sflam.allocate.device import Response
+from sflam.allocate.limits import Impossible
+from sflam.allocate.optimal import Market, Solution
+from sflam.allocate.problem import Problem, quantization_noise
+from sflam.network.network import Floats
+from sflam.plan import Plan
+
+Bits = NDArray[np.int64]
+POLISHED = 60  # devices up to which one bit more and less is tried exactly
+CERTIFIED = 2000  # devices up to which the bound is computed unless asked for
+SAMPLE = 1000  # devices that find the common width of a larger fleet
+ROUNDS = 30
+
+
+class Search:
+    """Exact solutions at given bits, each started from the last one's prices."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.cell = problem.cell
+        self.solves = 0
+        self._last: Solution | None = None
+
+    def solve(self, bits: Bits) -> tuple[float, Solution | None]:
+        """Return the total (2.16) at these bits and its solution; inf and None where no plan holds the limits."""
+        problem = self.problem.change(bits=bits)
+        last = self._last
+        try:
+            cell = problem.cell
+            market = Market(cell, last.price, last.time) if last else Market(cell)
+            solution = market.solve()
+        except Impossible:
+            return np.inf, None
+        self.solves += 1
+        self._last = solution
+        return problem.total(solution.objective), solution
+
+
+def solve(problem: Problem, method: str = "bits", *, certify: bool | None = None) -> Plan:
+    """Return the plan with bits chosen by Algorithm Q.
+
+    Args:
+        problem: its ``bits`` are not used.
+        method: the plan's name.
+        certify: whether to compute the lower bound (2.18); by default for up to ``CERTIFIED`` devices.
+    """
+    began = clock.perf_counter()
+    problem = problem.change(bits=problem.widths[0])
+    try:
+        common, history = best_common(_sample(problem))
+        search = Search(problem)
+    except Impossible as impossible:
+        return problem.no_plan(method, *impossible.advice, solve_s=clock.perf_counter() - began)
+    bits, best, solution, seen = _descend(problem, search, common)
+    if solution is None:
+        failed = "no common width holds the limits"
+        return problem.no_plan(method, failed, solve_s=clock.perf_counter() - began)
+    if len(problem) <= POLISHED:
+        bits, best, solution = _polish(problem, search, bits, best, solution)
+    lower = -np.inf
+    if certify or (certify is None and len(problem) <= CERTIFIED):
+        lower = bound(problem, cost_table, best, solution)
+    chosen = problem.change(bits=bits)
+    advice = () if lower > -np.inf else ("the bits are not certified: only resources are optimal for them",)
+    return chosen.plan(
+        method,
+        solution.shares(chosen.cell),
+        lower_bound=lower,
+        advice=advice,
+        history=(*history, *seen, best),
+        solve_s=clock.perf_counter() - began,
+    )
+
+
+def best_common(problem: Problem) -> tuple[int, tuple[float, ...]]:
+    """Return the best width that all devices share, and the total at every width that holds the limits.
+
+    Raises:
+        Impossible: none does.
+    """
+    search = Search(problem)
+    totals = {q: search.solve(np.full(len(problem), q))[0] for q in problem.widths}
+    best = min(totals, key=lambda q: totals[q])
+    if not np.isfinite(totals[best]):
+        Market(problem.cell).solve()  # says why
+    return best, tuple(sorted((total for total in totals.values() if np.isfinite(total)), reverse=True))
+
+
+def _sample(problem: Problem) -> Problem:
+    """Return a problem of a few devices that stand for all: theirs is the same share of the band, more of the rest."""
+    count = len(problem)
+    if count <= 2 * SAMPLE:
+        return problem
+    index = np.arange(0, count, -(-count // SAMPLE))
+    scale = count / len(index)
+    network = problem.network
+    taken = {
+        name: getattr(network, name)[index]
+        for name in ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "memory")
+    }
+    part = replace(
+        network,
+        gain=network.gain[:, index],
+        energy_weight=network.energy_weight[index] * scale,
+        bandwidth=network.bandwidth / scale,
+        names=(),
+        positions=None,
+        **taken,
+    )
+    each = {
+        name: problem.each(name)[index]
+        for name in ("cut", "bits", "delay", "radio_cap", "compute_cap", "energy_cap")
+    }
+    return problem.change(network=part, sensitivity=problem.each("sensitivity")[index] * scale, **each)
+
+
+def _descend(
+    problem: Problem, search: Search, common: int
+) -> tuple[Bits, float, Solution | None, tuple[float, ...]]:
+    """Repeat prices -> bits -> prices from a common width, and return the best seen."""
+    widths = np.array(problem.widths)
+    noise = quantization_noise(widths)[:, None] * problem.each("sensitivity")
+    bits = np.full(len(problem), common)
+    best: tuple[Bits, float, Solution | None] = (bits, np.inf, None)
+    seen: set[bytes] = set()
+    totals = []
+    for _ in range(ROUNDS):
+        seen.add(bits.tobytes())
+        total, solution = search.solve(bits)
+        if solution is None:
+            break
+        totals.append(total)
+        if total < best[1]:
+            best = bits, total, solution
+        elif len(totals) > 3:
+            break
+        current = problem.change(bits=bits)
+        price = (solution.objective + problem.constant) / current.rounds
+        costs, _ = cost_table(current, solution.time, solution.price, widths, solution.answer)
+        bits = widths[np.argmin(costs + price * noise, axis=0)]
+        if bits.tobytes() in seen:
+            break
+    return *best, tuple(totals)
+
+
+def _polish(
+    problem: Problem, search: Search, bits: Bits, best: float, solution: Solution
+) -> tuple[Bits, float, Solution]:
+    """Try one bit more and one less at each device until nothing improves."""
+    improved = True
+    while improved:
+        improved = False
+        for k in range(len(bits)):
+            for change in (-1, 1):
+                if bits[k] + change not in problem.widths:
+                    continue
+                tried = bits.copy()
+                tried[k] += change
+                total, found = search.solve(tried)
+                if found is not None and total < best * (1 - 1e-12):
+                    bits, best, solution, improved = tried, total, found, True
+    return bits, best, solution
+
+
+def cost_table(
+    problem: Problem, time: float, price: float, widths: Bits, known: Response | None = None
+) -> tuple[Floats, Floats]:
+    """Return D_k(T, mu, q) and zeta_k, both [Q, K]; inf and 0 where T is too short for that width.
+
+    ``known`` are the answers at (T, mu) and the problem's own bits: where no cap binds, full speed pays and neither
+    changes with the width, cost is linear in the payload (2.17), and nothing need be solved.
+    """
+    cell = problem.cell
+    costs = np.full((len(widths), len(cell)), np.inf)
+    slopes = np.zeros_like(costs)
+    for row, width in enumerate(widths):
+        payload = np.full(len(cell), problem.payload_at(int(width)))
+        left = np.ones(len(cell), bool)
+        if known is not None:
+            grown = growth(known.efficiency)
+            ratio = payload / cell.payload
+            zeta = known.time_price * ratio
+            linear = known.free & (payload * grown <= cell.snr_bandwidth * known.transmit)
+            linear &= np.isinf(cell.max_efficiency) & np.isinf(cell.energy_cap)
+            linear &= zeta >= cell.weight * cell.slowing_gain(cell.least_compute)
+            value = cell.weight * cell.noise * payload * grown + price * known.bandwidth * ratio
+            value += cell.weight * cell.compute_energy(cell.least_compute)
+            costs[row], slopes[row] = np.where(linear, value, np.inf), np.where(linear, zeta, 0.0)
+            left = ~linear
+        left &= time - cell.busy > payload / cell.snr_bandwidth * (1 + 1e-12)
+        index = np.flatnonzero(left)
+        if index.size:
+            part = replace(cell.take(index), payload=payload[index])
+            fits = np.flatnonzero(part.max_efficiency > 0)
+            index, part = index[fits], part.take(fits)
+            costs[row, index], slopes[row, index] = _cost(part, time, price)
+    return costs, slopes
+
+
+def _cost(cell: Cell, time: float, price: float) -> tuple[Floats, Floats]:
+    answer = respond_within(cell, time, price)
+    energy = answer.energy(cell) + cell.compute_energy(answer.compute)
+    cost: Floats = cell.weight * energy + price * answer.bandwidth
+    if answer.extra is not None:
+        cost = cost + np.where(
+            answer.extra > 0, answer.extra * (energy - np.minimum(cell.energy_cap, 1e300)), 0.0
+        )
+    return cost, answer.time_price

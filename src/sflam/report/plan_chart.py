@@ -102,11 +102,8 @@ def draw_front(
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
-    _style(
-        axes, title or "Energy against time of a round", "time of a round (s)", "energy of all devices (J)"
-    )
+    _style(axes, title or "Energy against time of a round", "time of a round (s)", "energy of a round (J)")
     axes.grid(True, color="0.9", linewidth=0.8)
-    axes.set_xlim(left=0)
     axes.legend(frameon=False, loc="best")
     _save(figure, path)
 
@@ -125,7 +122,9 @@ def _each(axes: Axes, values: np.ndarray, colour: str, title: str, unit: str) ->
 def _times(axes: Axes, plan: Plan) -> None:
     """Stack computing and transmitting; the rest of the round is waiting for the server and the slowest."""
     compute, transmit = plan.devices.compute_s, plan.devices.transmit_s
-    _style(axes, f"Time, a round takes {plan.latency:.4g} s", "device", "s")
+    rest = plan.latency - float((compute + transmit).max())
+    said = f", {rest:.3g} s of it at the server" if rest > 0.005 * plan.latency else ""
+    _style(axes, f"Time, a round takes {plan.latency:.4g} s{said}", "device", "s")
     order = np.arange(len(compute))
     if len(compute) <= MOST_BARS:
         axes.bar(order, compute, color=BLUE, width=0.75, label="compute")

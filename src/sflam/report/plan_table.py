@@ -31,18 +31,8 @@ def plan_table(plan: Plan, names: Sequence[str] = (), title: str = "") -> Render
     columns = plan.devices
     cells = len(set(columns.server.tolist())) > 1
     shared = bool((columns.server_clock > 0).any())
-    headers = [
-        "device",
-        *["server"] * cells,
-        "cut",
-        "bits",
-        "bandwidth",
-        "power",
-        "clock",
-        "compute",
-        "transmit",
-    ]
-    headers += [*["server clock"] * shared, "energy"]
+    headers = ["device", *["server"] * cells, "cut", "bits", "MHz", "mW", "GHz", *["server GHz"] * shared]
+    headers += ["compute s", "send s", "J"]
     table = Table(
         title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
@@ -62,25 +52,33 @@ def plan_table(plan: Plan, names: Sequence[str] = (), title: str = "") -> Render
             *["local" if local else str(one.server)] * cells,
             str(one.cut),
             "-" if local else str(one.bits),
-            "-" if local else human_si(one.bandwidth, "Hz") + subchannels,
-            "-" if local else human_si(one.power, "W"),
-            human_si(one.clock, "Hz"),
-            human_si(one.compute_s, "s"),
-            "-" if local else human_si(one.transmit_s, "s"),
-            *[human_si(one.server_clock, "Hz")] * shared,
-            human_si(one.compute_j + one.transmit_j, "J"),
+            "-" if local else _short(one.bandwidth / 1e6) + subchannels,
+            "-" if local else _short(one.power * 1e3),
+            _short(one.clock / 1e9),
+            *[_short(one.server_clock / 1e9)] * shared,
+            _short(one.compute_s),
+            "-" if local else _short(one.transmit_s),
+            _short(one.compute_j + one.transmit_j),
         )
     return Group(table, text)
+
+
+def _short(value: float) -> str:
+    """Return three digits, without an exponent where that stays short."""
+    return f"{value:.3g}" if not 0 < abs(value) < 1e-4 else f"{value:.1e}"
 
 
 def summary(plan: Plan) -> str:
     """Return the plan in a few lines: totals, the certified gap, advice."""
     if not len(plan.devices):
         return "\n".join([f"{plan.method}: no plan holds the limits", *plan.advice])
+    used = float((plan.devices.compute_j + plan.devices.transmit_j).sum())
+    apart = plan.energy - used
+    server = f" (server {human_si(apart, 'J')})" if apart > 1e-6 * used else ""
     bands = plan.devices.bandwidth.sum()
     lines = [
         f"{plan.method}: {len(plan.devices)} devices over {human_si(float(bands), 'Hz')}, "
-        f"a round {human_si(plan.latency, 's', 4)}, energy {human_si(plan.energy, 'J', 4)}",
+        f"a round {human_si(plan.latency, 's', 4)}, energy {human_si(plan.energy, 'J', 4)}{server}",
         f"{_promise(plan)}; solved in {human_si(plan.solve_s, 's')}",
     ]
     return "\n".join([*lines, *plan.advice])

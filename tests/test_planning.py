@@ -1,0 +1,170 @@
+"""``sflam plan``: from a network file to a plan, and every bad input told in one line with exit code 2."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sflam import config
+from sflam.planning import decide, problem_of, workload_of
+from tests.conftest import Cli, assert_refused
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "network.toml"
+REF = ("--scenario", "refA")
+
+
+def planned(cli: Cli, *arguments: object) -> dict[str, Any]:
+    said = cli("plan", *arguments, "--json")
+    assert said.code == 0, said.err
+    (line,) = said.out
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def test_the_reference_cell_gives_the_published_optimum(cli: Cli) -> None:
+    found = planned(cli, *REF)
+    assert found["objective"] == pytest.approx(1.809162276, rel=1e-8)
+    assert (found["latency_s"], found["energy_j"]) == pytest.approx((2.8041, 0.8142), abs=5e-5)
+    assert found["status"] == "optimal" and 0 <= found["gap"] < 1e-9 and found["solve_s"] < 10
+    assert found["lower_bound"] <= found["objective"] and found["method"] == "optimal"
+    assert len(found["devices"]) == 20 and found["devices"][3]["name"] == "device-3"
+    assert sum(one["bandwidth"] for one in found["devices"]) <= 20e6 * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "objective"),
+    [
+        (("--devices", 50, "--seed", 3), 4.380501332),
+        (("--seed", 2, "--latency-weight", 0.9), 2.049813111),
+        (("--seed", 1, "--latency-weight", 0.1), 0.602748892),
+        (("--optimize", ""), 1.708605234),
+    ],
+)
+def test_options_are_settings(cli: Cli, options: tuple[object, ...], objective: float) -> None:
+    assert planned(cli, *REF, *options)["objective"] == pytest.approx(objective, rel=1e-8)
+
+
+def test_the_example_is_planned_and_written(cli: Cli, tmp_path: Path) -> None:
+    found = planned(cli, EXAMPLE, "--compare", "--pareto", 4, "--out", tmp_path / "plan")
+    assert found["status"] == "optimal" and found["model"] == "google/vit-base-patch16-224"
+    names = [one["name"] for one in found["devices"]]
+    assert names[:2] == ["lab", "gateway"] and len(names) == 17
+    ratios = {one["method"]: one["ratio"] for one in found["compare"]}
+    assert ratios.pop("optimal") == 1.0 and all(ratio >= 1 - 1e-9 for ratio in ratios.values())
+    front = [(one["latency_s"], one["energy_j"]) for one in found["pareto"]]
+    assert len(front) == 4
+    written = {path.name for path in (tmp_path / "plan").iterdir()}
+    assert written == {"plan.json", "plan.csv", "allocation.png", "pareto.png"}
+    assert json.loads((tmp_path / "plan" / "plan.json").read_text()) == found
+    with (tmp_path / "plan" / "plan.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == names
+    assert [float(row["power"]) for row in rows] == [one["power"] for one in found["devices"]]
+
+
+def test_the_table_is_the_result_without_json(cli: Cli) -> None:
+    said = cli("plan", *REF, "--compare", "--pareto", 3)
+    text = "\n".join(said.out)
+    assert said.code == 0 and said.err == []
+    assert "vit-b16 on 20 devices" in text and "certified gap" in text and "least energy" in text
+    assert "…" not in text
+
+
+def test_the_server_s_turn_and_the_way_down_are_counted() -> None:
+    near = problem_of(config.load(EXAMPLE))
+    assert near.base_s == pytest.approx(17 * 16 * 11 * (2.918e9 + 3.047e9) / (2560 * 1.59e9), rel=1e-3)
+    assert near.base_j == pytest.approx(60 * near.base_s, rel=1e-6)
+    bits = near.workload.down_bits(1, 8)
+    assert near.each("delay") == pytest.approx([bits / 100e6] * 17)
+    alone = problem_of(config.load(None, ["network.scenario=refA"]))
+    assert alone.base_s == 0 and not alone.each("delay").any()
+
+
+def test_the_best_cut_is_found_and_memory_rules_cuts_out(cli: Cli) -> None:
+    settings = ("--optimize", "clock,cut", "--set", "network.server_flops_per_cycle=10")
+    found = planned(cli, *settings, "--devices", 3)
+    assert {one["cut"] for one in found["devices"]} == {5}  # as deep as it goes: the server is hardly there
+    costs = workload_of(config.load(None)).device_memory
+    room = f"network.memory_gb={(costs[2] + 1) / 1e9}"
+    assert {one["cut"] for one in planned(cli, *settings, "--devices", 3, "--set", room)["devices"]} == {2}
+
+
+def test_a_trace_is_planned_round_by_round(cli: Cli, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("device,time,gain_db\na,0,-90\nb,0,-100\na,1,-100\nb,1,-90\n")
+    first, second = (planned(cli, "--trace", trace, "--round", number) for number in (0, 1))
+    assert [one["name"] for one in first["devices"]] == ["a", "b"]
+    assert first["devices"][1]["power"] > first["devices"][0]["power"]
+    assert second["devices"][1]["power"] < second["devices"][0]["power"]
+
+
+def test_no_plan_is_exit_code_one_and_says_what_to_change(cli: Cli) -> None:
+    said = cli("plan", *REF, "--set", "plan.deadline_s=0.5")
+    assert said.code == 1 and "no plan holds the limits" in said.out[0]
+    said = cli("plan", *REF, "--set", "plan.deadline_s=0.5", "--json")
+    found = json.loads(said.out[-1])
+    assert said.code == 1 and found["status"] == "infeasible" and found["devices"] == []
+
+
+def test_labels_at_home_are_refused(cli: Cli) -> None:
+    assert_refused(cli("plan", "--set", "model.labels=device"), "one exchange a step")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--devices", 0), r"network\.devices is 0; it must be at least 1"),
+        (("--method", "optimol"), "did you mean 'optimal'"),
+        (("--scenario", "refB2"), "unknown scenario"),
+        (("--latency-weight", 3), r"plan\.latency_weight is 3"),
+        (("--latency-weight", "nan"), "latency_weight is nan"),
+        (("--optimize", "bit"), "did you mean 'bits'"),
+        (("--subchannels", -1), "subchannels is -1"),
+        (("--pareto", -1), "--pareto is -1"),
+        (("--set", "network.bandwidth_mhz=-20"), "must be positive"),
+        (("--set", "network.bandwidth=20"), "did you mean 'bandwidth_mhz'"),
+        (("--set", "network.max_power_dbm=200"), "between -60 and 60"),
+        (("--set", "model.name=bert-base-uncase"), "did you mean 'bert-base-uncased'"),
+        (("--set", "model.cut=7"), "cut"),
+        (("--set", "network.path_loss_db=1e9"), "channel gain"),
+        (("--trace", "nowhere.csv"), "No such file"),
+        (("nowhere.toml",), "No such file"),
+        (("--set", "network.servers=2", "--scenario", "square"), "servers"),
+        (("--out", "/dev/null/x"), "cannot be written"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(
+    cli: Cli, arguments: tuple[object, ...], sentence: str
+) -> None:
+    said = cli("plan", *arguments)
+    if arguments[0] == "--out":
+        assert said.code == 2 and said.err[-1].startswith("sflam: ") and sentence in said.err[-1]
+    else:
+        assert_refused(said, sentence)
+
+
+def test_planning_loads_neither_torch_nor_matplotlib() -> None:
+    code = """
+import sys
+from sflam.cli import main
+sys.argv = ["sflam", "plan", "--scenario", "refA", "--json"]
+try:
+    main()
+except SystemExit:
+    pass
+heavy = {"torch", "transformers", "peft", "matplotlib", "pandas", "sklearn"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_same_from_python() -> None:
+    job = config.load(None, ["network.scenario=refA"])
+    assert decide(job).plan.objective == pytest.approx(1.809162276, rel=1e-8)

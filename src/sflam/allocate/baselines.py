@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
+from sflam.allocate import optimal
+from sflam.allocate.bits import best_common
 from sflam.allocate.cell import Cell
 from sflam.allocate.given import best_round, shares
 from sflam.allocate.limits import Impossible
@@ -59,3 +62,14 @@ def _direct(problem: Problem, method: str, decide: Callable[[Cell], Shares]) -> 
     except Impossible as impossible:
         return problem.no_plan(method, *impossible.advice, solve_s=clock.perf_counter() - began)
     return problem.plan(method, decided, solve_s=clock.perf_counter() - began)
+
+
+def fixed_bits(problem: Problem, width: int | None = None) -> Plan:
+    """Return the optimal plan at one width for all devices, the best one by default."""
+    began = clock.perf_counter()
+    try:
+        chosen = best_common(problem.change(bits=problem.widths[0]))[0] if width is None else width
+    except Impossible as impossible:
+        return problem.no_plan("fixed-bits", *impossible.advice, solve_s=clock.perf_counter() - began)
+    plan = optimal.solve(problem.change(bits=chosen), "fixed-bits")
+    return replace(plan, solve_s=clock.perf_counter() - began)

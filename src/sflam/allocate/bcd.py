@@ -26,6 +26,7 @@ from sflam.allocate.limits import Impossible
 from sflam.allocate.optimal import Market
 from sflam.allocate.problem import Problem, Shares
 from sflam.allocate.roots import bisect, decreasing_root
+from sflam.errors import AllocationError
 from sflam.network.network import Floats
 from sflam.plan import Plan
 
@@ -50,6 +51,8 @@ def solve(
         cell = problem.cell
     except Impossible as impossible:
         return problem.no_plan(method, *impossible.advice, solve_s=clock.perf_counter() - began)
+    if 0 < subchannels < len(problem):
+        raise AllocationError(f"{subchannels} subchannels for {len(problem)} devices; every device needs one")
     block = Blocks(cell, start, subchannels)
     history = [block.objective]
     for _ in range(ROUNDS):
@@ -72,6 +75,11 @@ def solve(
     )
 
 
+def solve_matching(problem: Problem, count: int) -> Plan:
+    """Return ``solve`` over ``count`` equal subchannels."""
+    return solve(problem, "bcd-matching", subchannels=count)
+
+
 class Blocks:
     """The variables of the descent, and its steps. Every step keeps limits and never raises the objective."""
 
@@ -82,8 +90,6 @@ class Blocks:
         if start is not None:
             self.bandwidth = start.bandwidth.astype(float)
         elif subchannels:
-            if subchannels < count:
-                raise Impossible(f"{subchannels} subchannels for {count} devices; each needs one")
             share = np.full(count, subchannels // count)
             share[: subchannels % count] += 1
             self.bandwidth = share * self.unit

@@ -32,6 +32,7 @@ POLISHED = 60  # devices up to which one bit more and less is tried exactly
 CERTIFIED = 2000  # devices up to which the bound is computed unless asked for
 SAMPLE = 1000  # devices that find the common width of a larger fleet
 ROUNDS = 30
+SETTLED = 1e-7  # relative fall of the total that ends the descent
 
 
 class Search:
@@ -41,12 +42,12 @@ class Search:
         self.problem = problem
         self.cell = problem.cell
         self.solves = 0
-        self._last: Solution | None = None
+        self.last: Solution | None = None
 
     def solve(self, bits: Bits) -> tuple[float, Solution | None]:
         """Return the total (2.16) at these bits and its solution; inf and None where no plan holds the limits."""
         problem = self.problem.change(bits=bits)
-        last = self._last
+        last = self.last
         try:
             cell = problem.cell
             market = Market(cell, last.price, last.time) if last else Market(cell)
@@ -54,7 +55,7 @@ class Search:
         except Impossible:
             return np.inf, None
         self.solves += 1
-        self._last = solution
+        self.last = solution
         return problem.total(solution.objective), solution
 
 
@@ -69,11 +70,16 @@ def solve(problem: Problem, method: str = "bits", *, certify: bool | None = None
     began = clock.perf_counter()
     problem = problem.change(bits=problem.widths[0])
     try:
-        common, history = best_common(_sample(problem))
+        sample = _sample(problem)
+        common, history = best_common(sample)
         search = Search(problem)
     except Impossible as impossible:
         return problem.no_plan(method, *impossible.advice, solve_s=clock.perf_counter() - began)
-    bits, best, solution, seen = _descend(problem, search, common)
+    start = np.full(len(sample), common)
+    bits, best, solution, seen = _descend(sample, Search(sample), start)
+    if sample is not problem and solution is not None:
+        bits = _choose(problem, *_prices(sample.change(bits=bits), solution))
+        bits, best, solution, seen = _descend(problem, search, bits, solution)
     if solution is None:
         failed = "no common width holds the limits"
         return problem.no_plan(method, failed, solve_s=clock.perf_counter() - began)
@@ -137,32 +143,43 @@ def _sample(problem: Problem) -> Problem:
 
 
 def _descend(
-    problem: Problem, search: Search, common: int
+    problem: Problem, search: Search, bits: Bits, near: Solution | None = None
 ) -> tuple[Bits, float, Solution | None, tuple[float, ...]]:
-    """Repeat prices -> bits -> prices from a common width, and return the best seen."""
-    widths = np.array(problem.widths)
-    noise = quantization_noise(widths)[:, None] * problem.each("sensitivity")
-    bits = np.full(len(problem), common)
+    """Repeat prices -> bits -> prices, and return the best seen. ``near`` has prices to start from."""
     best: tuple[Bits, float, Solution | None] = (bits, np.inf, None)
+    search.last = near
     seen: set[bytes] = set()
-    totals = []
+    totals: list[float] = []
     for _ in range(ROUNDS):
         seen.add(bits.tobytes())
         total, solution = search.solve(bits)
         if solution is None:
             break
         totals.append(total)
+        settled = total > best[1] * (1 - SETTLED) and len(totals) > 2
         if total < best[1]:
             best = bits, total, solution
-        elif len(totals) > 3:
+        if settled:
             break
         current = problem.change(bits=bits)
-        price = (solution.objective + problem.constant) / current.rounds
-        costs, _ = cost_table(current, solution.time, solution.price, widths, solution.answer)
-        bits = widths[np.argmin(costs + price * noise, axis=0)]
+        bits = _choose(current, *_prices(current, solution), solution.answer)
         if bits.tobytes() in seen:
             break
     return *best, tuple(totals)
+
+
+def _prices(problem: Problem, solution: Solution) -> tuple[float, float, float]:
+    """Return round time, price of bandwidth, and price of noise eta = J / (1 + nu)."""
+    return solution.time, solution.price, (solution.objective + problem.constant) / problem.rounds
+
+
+def _choose(problem: Problem, time: float, price: float, eta: float, known: Response | None = None) -> Bits:
+    """Return each device's best width at prices (2.17)."""
+    widths = np.array(problem.widths)
+    noise = quantization_noise(widths)[:, None] * problem.each("sensitivity")
+    costs, _ = cost_table(problem, time, price, widths, known)
+    chosen: Bits = widths[np.argmin(costs + eta * noise, axis=0)]
+    return chosen
 
 
 def _polish(

@@ -267,6 +267,8 @@ def plan(
         found = planning.decide(
             job, compare=compare, points=pareto, round_number=round_number, draw=out is not None
         )
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
     screen = stderr if as_json else stdout
     screen.print(plan_table.plan_table(found.plan, found.names, found.title))
     if found.others:

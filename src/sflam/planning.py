@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sflam.allocate.methods import METHODS, allocate, pareto
+from sflam.allocate.cuts import choose_cut, server_clock
+from sflam.allocate.methods import allocate
+from sflam.allocate.pareto import front
 from sflam.allocate.problem import Problem
+from sflam.allocate.settings import BY_SUBCHANNEL
 from sflam.config import Job
 from sflam.cost.latency import server_turn
 from sflam.durable import replace_file
 from sflam.errors import ConfigError, RunError
 from sflam.model.measure import Training, measure
 from sflam.model.settings import ModelSettings
-from sflam.network.network import Network
 from sflam.network.reference import ref_a_workload
 from sflam.network.scenario import build
 from sflam.plan import Plan
@@ -27,6 +31,8 @@ from sflam.workload import Workload
 
 DRAWN = 25
 """Points of the front in a picture nobody asked a number for."""
+MANY = 5000
+"""Devices from which a picture has fewer points."""
 SLOTS = {"adamw": 2, "adam": 2, "sgd": 0}
 """Numbers an optimiser keeps per trained weight, without momentum."""
 
@@ -41,6 +47,7 @@ class Planned:
         front: (seconds, joules) of the best trade-offs, where they were asked for.
         names: of the devices.
         model: what is trained.
+        notes: what a user should know about the question itself.
     """
 
     plan: Plan
@@ -48,6 +55,7 @@ class Planned:
     front: tuple[tuple[float, float], ...] = ()
     names: tuple[str, ...] = ()
     model: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -130,51 +138,49 @@ def workload_of(job: Job) -> Workload:
     return measure(job.model.name, training, scheme=job.quant.scheme)
 
 
-def problem_of(job: Job, round_number: int = 0) -> Problem:
+def problem_of(job: Job, round_number: int = 0, *, server: bool = True) -> Problem:
     """Return the problem a job states: its network in a round, its model, and what a plan is to weigh.
 
-    The server serves all devices one after another: its turn is T0; the way down is each device's delay.
+    The way down is each device's delay. The server serves all devices one after another: its turn is T0, its energy J0.
+
+    Args:
+        job: its ``[network]``, ``[plan]``, ``[model]``, ``[quant]`` and batch.
+        round_number: whose fading or trace.
+        server: whether the server's turn is counted; the reference cell's takes no time.
 
     Raises:
         ConfigError: settings, profiles or traces that cannot be used.
         ModelError: a model that cannot be measured.
         AllocationError: numbers no problem can have.
     """
-    network, workload = build(job.network, job.seed, round_number), workload_of(job)
+    network, workload, wish = build(job.network, job.seed, round_number), workload_of(job), job.plan
     if len(network.bandwidth) > 1:
-        raise ConfigError(f"a plan for {len(network.bandwidth)} servers; plan one server at a time")
-    cut = job.fleet.cuts or job.model.cut
-    steps = job.learn.local_steps or 1
-    return Problem(
+        raise ConfigError(f"the network has {len(network.bandwidth)} servers; plan one server at a time")
+    problem = Problem(
         network=network,
         workload=workload,
-        cut=cut,
+        cut=job.fleet.cuts or job.model.cut,
         bits=job.quant.bits_up,
         bits_down=job.quant.bits_down,
-        latency_weight=job.plan.latency_weight,
-        deadline=job.plan.deadline_s or np.inf,
-        local_steps=steps,
-        choose_clocks="clock" in job.plan.optimize,
-        **_server(job, network, workload, steps),
+        latency_weight=wish.latency_weight,
+        deadline=wish.deadline or np.inf,
+        choose_clocks="clock" in wish.optimize,
+        local_steps=wish.local_steps,
+        radio_cap=wish.radio_cap or np.inf,
+        compute_cap=wish.compute_cap or np.inf,
+        energy_cap=wish.energy_cap or np.inf,
+        sensitivity=wish.sensitivity,
+        bit_choices=tuple(range(wish.bits_least, wish.bits_most + 1)),
     )
-
-
-def _server(job: Job, network: Network, workload: Workload, steps: int) -> dict[str, Any]:
-    """Return what the server and the way down add to a round whatever the plan."""
-    cut = np.broadcast_to(np.asarray(job.fleet.cuts or job.model.cut), (len(network),))
-    if not (np.all(cut >= 0) and np.all(cut <= workload.blocks)):
-        return {}  # the problem itself says what is wrong
-    added: dict[str, Any] = {}
     if job.network.downlink_mbps:
-        down = np.array([workload.down_bits(int(one), job.quant.bits_down) for one in cut], float)
-        added["delay"] = down / (job.network.downlink_mbps * 1e6)
-    if job.network.scenario != "refA":  # its server takes no time
-        turn = steps * float(server_turn(network, workload, cut=cut)[0])
-        added |= {
-            "base_s": turn,
-            "base_j": float(network.server_kappa[0] * network.server_clock[0] ** 3) * turn,
-        }
-    return added
+        down = [workload.down_bits(int(cut), job.quant.bits_down) for cut in problem.each("cut")]
+        problem = problem.change(delay=np.array(down) / (job.network.downlink_mbps * 1e6))
+    if not server or job.network.scenario == "refA":
+        return problem
+    clock = server_clock(problem)
+    turn = float(server_turn(network, workload, cut=problem.each("cut"))[0]) * wish.local_steps
+    turn *= float(network.server_clock[0]) / clock
+    return problem.change(base_s=turn, base_j=float(network.server_kappa[0]) * clock**3 * turn)
 
 
 def decide(
@@ -184,42 +190,82 @@ def decide(
 
     Args:
         job: its ``[network]``, ``[plan]``, ``[model]`` and ``[quant]``.
-        compare: also plan with every other method.
-        points: of the front between time and energy; 0 for none, but some where ``draw`` wants a picture.
+        compare: also plan with every other method that decides the same.
+        points: of the front between time and energy, at least two; 0 for none, but some where ``draw`` wants a picture.
         round_number: whose fading or trace.
         draw: whether pictures will be drawn.
 
     Raises:
         ConfigError, ModelError, AllocationError: what no plan can be made for, and why.
     """
-    if points < 0 or round_number < 0:
-        raise ConfigError(f"--pareto is {points} and --round {round_number}; both must be 0 or more")
+    if points < 0 or points == 1 or round_number < 0:
+        raise ConfigError(
+            f"--pareto is {points} and --round {round_number}; give 2 points or more, a round from 0 on"
+        )
+    method = method_of(job)
+    plan = plan_with(job, method, round_number)
+    cuts = np.unique(plan.devices.cut).tolist()
+    if "cut" in job.plan.optimize and len(cuts) == 1:  # the others and the front are at the chosen cut
+        job = replace(job, model=replace(job.model, cut=cuts[0]), fleet=replace(job.fleet, cuts=()))
     problem = problem_of(job, round_number)
-    if "cut" in job.plan.optimize:
-        job, problem, plan = _best_cut(job, problem, round_number)
-    else:
-        plan = _solve(job, problem, job.plan.method)
-    names = [name for name in METHODS if name != job.plan.method] if compare else []
-    others = tuple(_solve(job, problem, name) for name in names)
-    points = points or (DRAWN * draw)
-    front = tuple(pareto(problem, points)) if points and len(plan.devices) else ()
+    names = [name for name in rivals(job) if name != method] if compare else []
+    others = tuple(plan_with(job, name, round_number) for name in names)
+    points = points or DRAWN * draw
+    points = min(points, 9) if len(problem) > MANY and draw else points
+    found = front(problem, points) if points and len(plan.devices) else ()
     return Planned(
-        plan=plan, others=others, front=front, names=problem.network.names, model=problem.workload.name
+        plan=plan,
+        others=others,
+        front=tuple((one.latency, one.energy) for one in found),
+        names=problem.network.names,
+        model=problem.workload.name,
+        notes=tuple(_notes(job)),
     )
 
 
-def _solve(job: Job, problem: Problem, method: str) -> Plan:
-    return allocate(problem, method)
+def method_of(job: Job) -> str:
+    """Return the method that decides all that ``[plan]`` asks for: by subchannel or by bits where it is to."""
+    method = job.plan.method
+    if job.plan.subchannels:
+        method = {"optimal": "subchannels", "bcd": "bcd-matching"}.get(method, method)
+    if "bits" in job.plan.optimize and method == "optimal":
+        method = "bits"
+    return method
 
 
-def _best_cut(job: Job, problem: Problem, round_number: int) -> tuple[Job, Problem, Plan]:
-    """Return the job, problem and plan of the common cut with the lowest objective; memory rules some out."""
-    best: tuple[Job, Problem, Plan] | None = None
-    for cut in range(problem.workload.blocks):  # with every block on the device no activations would be sent
-        tried = replace(job, model=replace(job.model, cut=cut), fleet=replace(job.fleet, cuts=()))
-        stated = problem_of(tried, round_number)
-        plan = _solve(tried, stated, job.plan.method)
-        if best is None or plan.objective < best[2].objective:
-            best = tried, stated, plan
-    assert best is not None
-    return best
+def rivals(job: Job) -> list[str]:
+    """Return the methods that decide the same as the one asked for, so that their objectives compare."""
+    names = ["optimal", "bcd", "equal-bandwidth", "equal", "random"]
+    if job.plan.subchannels:
+        names += list(BY_SUBCHANNEL)
+    if "bits" in job.plan.optimize:
+        names += ["bits", "fixed-bits"]
+    if importlib.util.find_spec("cvxpy") and job.plan.method == "oracle":
+        names.append("oracle")
+    return names
+
+
+def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
+    """Return the plan of one method, over all cuts where the cut is to be chosen."""
+    options: dict[str, Any] = {}
+    if method in BY_SUBCHANNEL:
+        options["count"] = job.plan.subchannels
+    if method == "random":
+        options["seed"] = job.seed
+    if "cut" not in job.plan.optimize and method != "cut":
+        return allocate(problem_of(job, round_number), method, **options)
+    inner = "optimal" if method == "cut" else method
+    problem = problem_of(job, round_number, server=False)
+    # With every block on the device, activations would still cross to the head: that is no cut worth a look.
+    blocks = range(problem.workload.blocks)
+    plan, _ = choose_cut(problem, blocks, lambda at_cut: allocate(at_cut, inner, **options))
+    return plan
+
+
+def _notes(job: Job) -> Iterator[str]:
+    """Yield what a user should know about the question itself."""
+    if "bits" in job.plan.optimize and not job.plan.sensitivity:
+        yield (
+            "plan.sensitivity is 0, so quantization noise costs nothing and the fewest bits win; give the chi measured "
+            "for your model"
+        )

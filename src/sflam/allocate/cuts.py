@@ -7,6 +7,7 @@ blocks for one device after another at its whole rate.
 from __future__ import annotations
 
 import time as clock
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from sflam.allocate import optimal
 from sflam.allocate.limits import devices
 from sflam.allocate.problem import Problem
 from sflam.plan import Plan, Status
+
+Solver = Callable[[Problem], Plan]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +52,8 @@ def server_clock(problem: Problem) -> float:
     return min(top, float(np.cbrt(lam / price)))
 
 
-def look(problem: Problem, cut: int) -> Cut:
-    """Return the best plan at a cut, with the server's turn added to T0 and J0."""
+def look(problem: Problem, cut: int, solve_at: Solver = optimal.solve) -> Cut:
+    """Return the plan of ``solve_at`` at a cut, with the server's turn added to T0 and J0."""
     network, work = problem.network, problem.workload
     fits = np.asarray(work.device_memory) <= network.memory[:, None]  # [K, Y + 1]
     deepest = work.blocks - np.argmax(fits[:, ::-1], axis=1)
@@ -61,23 +64,26 @@ def look(problem: Problem, cut: int) -> Cut:
     seconds = cycles / speed if cycles else 0.0
     joules = float(network.server_kappa[problem.server]) * speed**2 * cycles
     here = problem.change(cut=given, base_s=problem.base_s + seconds, base_j=problem.base_j + joules)
-    plan = optimal.solve(here, "cut")
+    plan = replace(solve_at(here), method="cut")
     if (lowered := given < cut).any() and plan.status is not Status.INFEASIBLE:
         note = f"{devices(network, lowered)} got an earlier cut than {cut}, for lack of memory"
         plan = replace(plan, advice=(*plan.advice, note))
     return Cut(cut=cut, plan=plan, server_clock=speed, server_s=seconds, server_j=joules)
 
 
-def choose_cut(problem: Problem, cuts: tuple[int, ...] | None = None) -> tuple[Plan, tuple[Cut, ...]]:
+def choose_cut(
+    problem: Problem, cuts: Iterable[int] | None = None, solve_at: Solver = optimal.solve
+) -> tuple[Plan, tuple[Cut, ...]]:
     """Return the best plan over cuts, and every cut looked at.
 
     Args:
         problem: its cut is not used; its T0 and J0 are without the server's turn.
         cuts: the cuts to look at; all of them by default.
+        solve_at: how the problem at a cut is solved.
     """
     began = clock.perf_counter()
     every = range(problem.workload.blocks + 1) if cuts is None else cuts
-    looked = [look(problem, cut) for cut in every]
+    looked = [look(problem, cut, solve_at) for cut in every]
     best = min(looked, key=lambda each: each.plan.objective)
     spent = clock.perf_counter() - began
     if best.plan.status is Status.INFEASIBLE:
@@ -86,6 +92,6 @@ def choose_cut(problem: Problem, cuts: tuple[int, ...] | None = None) -> tuple[P
     return replace(best.plan, solve_s=spent), tuple(looked)
 
 
-def solve(problem: Problem, cuts: tuple[int, ...] | None = None) -> Plan:
+def solve(problem: Problem, cuts: Iterable[int] | None = None, solve_at: Solver = optimal.solve) -> Plan:
     """Return the best plan over cuts. See ``choose_cut``."""
-    return choose_cut(problem, cuts)[0]
+    return choose_cut(problem, cuts, solve_at)[0]

@@ -11,12 +11,13 @@ G a (e^x - 1) / x by Gauss-Legendre quadrature of its integral. Quantities are s
 from __future__ import annotations
 
 import time as clock
+import warnings
 from typing import Any
 
 import numpy as np
 
 from sflam.allocate.cell import Cell
-from sflam.allocate.given import shares
+from sflam.allocate.given import shares, shortest_round
 from sflam.allocate.limits import Impossible
 from sflam.allocate.problem import Problem
 from sflam.errors import AllocationError
@@ -24,6 +25,13 @@ from sflam.network.network import Floats
 from sflam.plan import Plan
 
 NODES = 12
+ATTEMPTS = (
+    (1e-9, 1.0),
+    (1e-8, 1.0),
+    (1e-8, 10.0),
+    (1e-7, 0.1),
+    (1e-6, 1.0),
+)  # tolerance, size of the objective
 
 
 def solve(problem: Problem) -> Plan:
@@ -52,11 +60,13 @@ def minimise(cell: Cell) -> tuple[Floats, Floats, Floats] | None:
     if np.isfinite(cell.energy_cap).any():
         raise AllocationError("the oracle knows no cap on a device's whole energy; use method optimal")
     count, share = len(cell), cell.bandwidth / len(cell)
-    scale = float((cell.busy + cell.payload / np.minimum(share, cell.snr_bandwidth)).max())  # seconds
+    scale = shortest_round(cell, np.full(count, share))  # seconds
     b, t, x = (cp.Variable(count, pos=True) for _ in range(3))  # in share, scale, nat/s/Hz
     time = cp.Variable(pos=True)
     speeds = cell.cycles > 0
-    tau: Any = cp.Variable(count, pos=True) if speeds.any() else np.zeros(count)
+    speed = cp.Variable(count)  # ln of the share of full speed, at least
+    slow: Any = cp.Variable(count, pos=True) if speeds.any() else np.zeros(count)  # times full speed's time
+    tau = cp.multiply(cell.least_compute / scale, slow) if speeds.any() else np.zeros(count)
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     nodes, weights = (nodes + 1) / 2, weights / 2
     energy: Any = 0
@@ -65,9 +75,10 @@ def minimise(cell: Cell) -> tuple[Floats, Floats, Floats] | None:
         counted = np.flatnonzero(lead > 0)
         energy = energy + cp.sum(cp.exp(node * x[counted] + np.log(weight * lead[counted])))
     if speeds.any():
-        load = cell.weight * cell.kappa * cell.cycles**3 / scale**2
-        energy = energy + cp.sum(cp.multiply(load, cp.power(tau, -2)))
-        energy = energy + (cell.weight * cell.static_power * scale) @ tau
+        load = cell.weight * cell.kappa * cell.cycles * cell.max_clock**2
+        some = np.flatnonzero(load > 0)
+        energy = energy + cp.sum(cp.exp(2 * speed[some] + np.log(load[some])))
+        energy = energy + (cell.weight * cell.static_power * cell.least_compute) @ slow
     limits = [
         cp.log(x) + cp.log(b) + cp.log(t) >= np.log(cell.payload / (share * scale)),
         cell.delay / scale + tau + t <= time,
@@ -77,19 +88,31 @@ def minimise(cell: Cell) -> tuple[Floats, Floats, Floats] | None:
         <= -cp.multiply(cell.payload / (share * scale), cp.inv_pos(t)),
     ]
     if speeds.any():
-        limits.append(tau >= cell.least_compute / scale)
+        limits += [slow >= 1, cp.log(slow) + speed >= 0]
     if np.isfinite(cell.max_efficiency).any():
         limits.append(x <= np.minimum(cell.max_efficiency, 1e3))
     if np.isfinite(cell.deadline):
         limits.append(time <= cell.deadline / scale)
-    task = cp.Problem(cp.Minimize(cell.latency_weight * scale * time + energy), limits)
-    try:
-        task.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
-    except cp.error.SolverError as error:
-        raise AllocationError(f"the oracle failed: {error}") from error
-    if task.status not in ("optimal", "optimal_inaccurate"):
+    whole = cell.latency_weight * scale * time + energy
+    status = None
+    for tolerance, size in ATTEMPTS:
+        task = cp.Problem(cp.Minimize(whole * (size / (cell.latency_weight * scale or 1.0))), limits)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # inaccurate solutions are scored like all others
+                task.solve(
+                    solver=cp.CLARABEL, tol_gap_abs=tolerance, tol_gap_rel=tolerance, tol_feas=tolerance
+                )
+        except cp.error.SolverError:
+            continue
+        status = task.status
+        if status in ("optimal", "infeasible"):
+            break
+    if status is None:
+        raise AllocationError("the oracle failed: Clarabel found no solution at any tolerance")
+    if status not in ("optimal", "optimal_inaccurate"):
         return None
-    compute = tau.value * scale if speeds.any() else np.zeros(count)
+    compute = slow.value * cell.least_compute if speeds.any() else np.zeros(count)
     transmit = float(time.value) * scale - cell.delay - compute  # all of the round that computing leaves
     return b.value * share, transmit, compute
 

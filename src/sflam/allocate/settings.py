@@ -1,32 +1,101 @@
-"""``[plan]``: what a plan is to weigh, choose and keep. Torch-free."""
+"""``[plan]``: what is decided, by which method, and within which limits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from sflam.errors import ConfigError
+from sflam.payload import MAX_BITS, MIN_BITS
+
+METHODS = (
+    "optimal",
+    "bits",
+    "cut",
+    "subchannels",
+    "bcd",
+    "bcd-matching",
+    "fixed-bits",
+    "equal",
+    "equal-bandwidth",
+    "random",
+    "oracle",
+)
+BY_SUBCHANNEL = ("subchannels", "bcd-matching")
+OPTIMIZE = ("clock", "bits", "cut")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """How resources are allocated.
+    """How devices are given bandwidth, power, clocks, bits and a cut.
 
     Attributes:
-        method: the allocator's name.
-        latency_weight: weight lam of the round's time, 0 to 1; energy weighs the rest.
-        optimize: what is chosen beside bandwidth and power: ``clock``, ``bits``, ``cut``.
-        deadline_s: longest round; 0 for none.
-        local_steps: mini-batches of every device between aggregations.
-        subchannels: equal pieces the band comes in; 0 for continuous bandwidth.
+        method: ``optimal`` (exact, with a certified bound), ``bcd`` (the paper's), ``subchannels``, ``bcd-matching``,
+            ``bits``, ``cut``, ``oracle``, or a baseline: ``equal``, ``equal-bandwidth``, ``random``, ``fixed-bits``.
+        optimize: what is decided beside bandwidth and power: ``clock``, ``bits``, ``cut``. Without ``clock``, devices
+            run at full speed and computing energy is not counted.
+        latency_weight: lam, from 0 to 1: the objective is lam seconds + (1 - lam) joules. 0 needs a deadline.
+        deadline: seconds that a round may take; 0 for no limit.
+        cut: blocks on the device, where the cut is not chosen.
+        bits: bits of an activation value, where bits are not chosen.
+        bits_down: bits of a gradient value on the way back.
+        bits_least: smallest width to choose.
+        bits_most: largest width to choose.
+        sensitivity: chi, how much the noise of one device's quantizer slows learning; 0 chooses the fewest bits.
+        local_steps: mini-batches of a round.
+        subchannels: equal parts of the band, for methods that hand them out; 0 for continuous bandwidth.
+        radio_cap: joules a device may transmit with in a round; 0 for no limit.
+        compute_cap: joules a device may compute with in a round; 0 for no limit.
+        energy_cap: joules a device may use in a round in all; 0 for no limit.
     """
 
     method: str = "optimal"
-    latency_weight: float = 0.5
     optimize: tuple[str, ...] = ("clock",)
-    deadline_s: float = 0.0
+    latency_weight: float = 0.5
+    deadline: float = 0.0
+    cut: int = 1
+    bits: int = 8
+    bits_down: int = 8
+    bits_least: int = 2
+    bits_most: int = 16
+    sensitivity: float = 0.0
     local_steps: int = 1
     subchannels: int = 0
+    radio_cap: float = 0.0
+    compute_cap: float = 0.0
+    energy_cap: float = 0.0
 
     def __post_init__(self) -> None:
+        problems = []
+        if self.method not in METHODS:
+            problems.append(f"plan.method is {self.method!r}; choose one of {', '.join(METHODS)}")
+        problems += [
+            f"plan.optimize holds {each!r}; choose from {', '.join(OPTIMIZE)}"
+            for each in self.optimize
+            if each not in OPTIMIZE
+        ]
         if not 0 <= self.latency_weight <= 1:
-            raise ConfigError(f"plan.latency_weight is {self.latency_weight}; it must be between 0 and 1")
+            problems.append(f"plan.latency_weight is {self.latency_weight}; it must be between 0 and 1")
+        for key in (
+            "deadline",
+            "sensitivity",
+            "subchannels",
+            "radio_cap",
+            "compute_cap",
+            "energy_cap",
+            "cut",
+        ):
+            if not 0 <= getattr(self, key) < float("inf"):
+                problems.append(f"plan.{key} is {getattr(self, key)}; it must be 0 or more and finite")
+        if self.latency_weight == 0 and self.deadline == 0:
+            problems.append("plan.latency_weight is 0 without a plan.deadline; give either")
+        for key in ("bits", "bits_down", "bits_least", "bits_most"):
+            if not MIN_BITS <= getattr(self, key) <= MAX_BITS:
+                problems.append(f"plan.{key} is {getattr(self, key)}; it must be {MIN_BITS} to {MAX_BITS}")
+        if self.bits_least > self.bits_most:
+            problems.append(f"plan.bits_least is {self.bits_least}, above plan.bits_most = {self.bits_most}")
+        if self.local_steps < 1:
+            problems.append(f"plan.local_steps is {self.local_steps}; it must be at least 1")
+        if self.method in BY_SUBCHANNEL and self.subchannels < 1:
+            problems.append(f"plan.method {self.method} needs plan.subchannels, at least one per device")
+        if problems:
+            raise ConfigError(problems)

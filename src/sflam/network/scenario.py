@@ -156,7 +156,7 @@ def _still(settings: NetworkSettings, seed: int) -> Network:
         server_flops_per_cycle=_column(
             stations, "flops_per_cycle", 1, useful, settings.server_flops_per_cycle
         ),
-        server_kappa=_column(stations, "kappa", 1, "kappa", settings.server_kappa),
+        server_kappa=np.array([_or(one.kappa, settings.server_kappa) for one in servers]),
         names=tuple(one.name for one in machines),
         positions=device_places,
         server_positions=server_places,

@@ -83,7 +83,7 @@ class ServerEntry:
         bandwidth_mhz: of its band.
         clock_ghz: to share among its devices.
         flops_per_cycle: of all cores together.
-        kappa: W s^3 of kappa f^3.
+        kappa: W s^3 of kappa f^3; a profile does not set it.
     """
 
     profile: str = ""
@@ -134,7 +134,7 @@ class NetworkSettings:
         memory_gb: of a device; 0 for no limit.
         server_clock_ghz: clock of a server.
         server_flops_per_cycle: of a server, all cores together.
-        server_kappa: of a server, W s^3; 0 leaves its energy out.
+        server_kappa: of a server, W s^3; 0 leaves its energy to the mains, whatever its profile.
         downlink_mbps: rate of the way down to each device; 0 leaves its time out.
         trace: a CSV or parquet file of measured gains or rates, a row per device and round; empty draws fading.
     """

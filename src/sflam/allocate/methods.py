@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from sflam.allocate import baselines, bcd, bits, cuts, optimal, oracle, subchannels
 from sflam.allocate.problem import Problem
+from sflam.allocate.settings import BY_SUBCHANNEL, PlanSettings
 from sflam.errors import AllocationError, unknown
+from sflam.network.network import Network
 from sflam.plan import Plan
+from sflam.workload import Workload
 
 METHODS: dict[str, Callable[..., Plan]] = {
     "optimal": optimal.solve,  # bandwidth, power, clocks: the global optimum, certified
@@ -39,3 +44,32 @@ def allocate(problem: Problem, method: str = "optimal", **options: Any) -> Plan:
     if method not in METHODS:
         raise AllocationError(unknown("method", method, METHODS))
     return METHODS[method](problem, **options)
+
+
+def plan(network: Network, workload: Workload, settings: PlanSettings) -> Plan:
+    """Return the plan that ``[plan]`` asks for.
+
+    Raises:
+        AllocationError: numbers with which no network can be; see ``Problem``.
+    """
+    problem = Problem(
+        network=network,
+        workload=workload,
+        cut=settings.cut,
+        bits=settings.bits,
+        bits_down=settings.bits_down,
+        latency_weight=settings.latency_weight,
+        deadline=settings.deadline or np.inf,
+        choose_clocks="clock" in settings.optimize,
+        local_steps=settings.local_steps,
+        radio_cap=settings.radio_cap or np.inf,
+        compute_cap=settings.compute_cap or np.inf,
+        energy_cap=settings.energy_cap or np.inf,
+        sensitivity=settings.sensitivity,
+        bit_choices=tuple(range(settings.bits_least, settings.bits_most + 1)),
+    )
+    options: dict[str, Any] = {"count": settings.subchannels} if settings.method in BY_SUBCHANNEL else {}
+    method = "bits" if settings.method == "optimal" and "bits" in settings.optimize else settings.method
+    if "cut" in settings.optimize:
+        return cuts.solve(problem, solve_at=lambda at_cut: allocate(at_cut, method, **options))
+    return allocate(problem, method, **options)

@@ -206,24 +206,26 @@ class Market:
         """Return T = T_min with least bandwidths, with prices from just beside it (section 2.2, corner)."""
         self.clear(corner)
         chosen = respond_within(self.cell, shortest, 1.0, least=True)
-        bound = self._bound(self.ask(shortest, self.price), shortest, shortest, np.inf)
-        return self._solution(shortest, chosen, shortest, bound)
+        if not (self.cell.weight > 0).any():  # answers are the same at any price: take the one that balances
+            self.price *= self.cell.latency_weight / float(self.ask(shortest, self.price).time_price.sum())
+        return self._solution(shortest, chosen, shortest, self.ask(shortest, self.price))
 
     def _solution(
-        self, time: float, answer: Response, shortest: float, bound: float | None = None
+        self, time: float, answer: Response, shortest: float, priced: Response | None = None
     ) -> Solution:
-        """Return the answers as a solution: bandwidth that is left is given to all, in proportion."""
+        """Return the answers as a solution: bandwidth that is left is given to all, in proportion.
+
+        ``priced`` are the answers at the market's price, where that is not what ``answer`` is.
+        """
         cell = self.cell
         asked = answer.bandwidth
         scale = cell.bandwidth / asked.sum()
         x = cell.payload / (asked * scale * answer.transmit)
-        if bound is None:
-            bound = -np.inf
         energy = cell.noise * cell.payload * np.expm1(x) / x
         compute_energy = cell.compute_energy(answer.compute)
         objective = cell.latency_weight * time + float(cell.weight @ (energy + compute_energy))
         upper = min(cell.deadline, objective / cell.latency_weight if cell.latency_weight > 0 else np.inf)
-        bound = max(bound, self._bound(answer, time, shortest, upper))
+        bound = self._bound(priced or answer, time, shortest, upper)
         given = Response(
             answer.first,
             x,

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sflam import config
@@ -58,7 +59,7 @@ def test_the_example_is_planned_and_written(cli: Cli, tmp_path: Path) -> None:
     ratios = {one["method"]: one["ratio"] for one in found["compare"]}
     assert ratios.pop("optimal") == 1.0 and all(ratio >= 1 - 1e-9 for ratio in ratios.values())
     front = [(one["latency_s"], one["energy_j"]) for one in found["pareto"]]
-    assert len(front) == 4
+    assert len(front) == 4 and front == sorted(front) and front[0][1] > front[-1][1]
     written = {path.name for path in (tmp_path / "plan").iterdir()}
     assert written == {"plan.json", "plan.csv", "allocation.png", "pareto.png"}
     assert json.loads((tmp_path / "plan" / "plan.json").read_text()) == found
@@ -196,6 +197,21 @@ print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("weight", [0.05, 0.5, 0.95])
+def test_the_optimum_lies_on_the_front_and_nothing_below_it(weight: float) -> None:
+    job = config.load(EXAMPLE, [f"plan.latency_weight={weight}"])
+    found = decide(job, compare=True, points=30)
+    assert found.plan.method == "optimal" and len(found.front) == 30
+    times, energies = zip(*found.front, strict=True)
+    slopes = np.diff(energies) / np.diff(times)
+    assert np.all(np.diff(slopes) > -1e-6) and np.all(slopes <= 0)
+    for one, energy in zip((found.plan, *found.others), found.weighted, strict=True):
+        if times[0] < one.latency < times[-1]:
+            # Chords of a convex front lie above it: a plan on it may lie below its chord, by very little here.
+            assert energy >= np.interp(one.latency, times, energies) * (1 - 2e-3), one.method
+    assert np.interp(found.plan.latency, times, energies) == pytest.approx(found.weighted[0], rel=2e-3)
 
 
 def test_the_same_from_python() -> None:

@@ -26,7 +26,7 @@ from sflam.model.measure import Training, measure
 from sflam.model.settings import ModelSettings
 from sflam.network.reference import ref_a_workload
 from sflam.network.scenario import build
-from sflam.plan import Plan
+from sflam.plan import Plan, Status
 from sflam.workload import Workload
 
 DRAWN = 25
@@ -44,7 +44,8 @@ class Planned:
     Attributes:
         plan: the plan asked for.
         others: the other methods' plans, where they were asked for.
-        front: (seconds, joules) of the best trade-offs, where they were asked for.
+        front: (seconds, weighted joules) of the best trade-offs, where they were asked for.
+        weighted: energy of the plan and the others as the objective weighs it, J.
         names: of the devices.
         model: what is trained.
         notes: what a user should know about the question itself.
@@ -53,6 +54,7 @@ class Planned:
     plan: Plan
     others: tuple[Plan, ...] = ()
     front: tuple[tuple[float, float], ...] = ()
+    weighted: tuple[float, ...] = ()
     names: tuple[str, ...] = ()
     model: str = ""
     notes: tuple[str, ...] = ()
@@ -100,7 +102,13 @@ class Planned:
             draw_allocation(self.plan, folder / "allocation.png", names=self.names, title=self.title)
             written.append("allocation.png")
         if self.front:
-            draw_front(self.front, folder / "pareto.png", plans=(self.plan, *self.others), title=self.title)
+            plans = (self.plan, *self.others)
+            marks = [
+                (one.method, one.latency, joules)
+                for one, joules in zip(plans, self.weighted, strict=True)
+                if one.status is not Status.INFEASIBLE
+            ]
+            draw_front(self.front, folder / "pareto.png", marks=marks, title=self.title)
             written.append("pareto.png")
         return written
 
@@ -212,15 +220,36 @@ def decide(
     others = tuple(plan_with(job, name, round_number) for name in names)
     points = points or DRAWN * draw
     points = min(points, 9) if len(problem) > MANY and draw else points
-    found = front(problem, points) if points and len(plan.devices) else ()
     return Planned(
         plan=plan,
         others=others,
-        front=tuple((one.latency, one.energy) for one in found),
+        front=trade(problem, plan.latency, points) if points and len(plan.devices) else (),
+        weighted=tuple(weighted_energy(problem, one) for one in (plan, *others)),
         names=problem.network.names,
         model=problem.workload.name,
         notes=tuple(_notes(job)),
     )
+
+
+def trade(problem: Problem, near: float, points: int) -> tuple[tuple[float, float], ...]:
+    """Return the front between time (s) and weighted energy (J), from the shortest round to well beyond ``near`` s.
+
+    Points lie quadratically denser towards the shortest round, where the front bends most.
+    """
+    first = front(problem, 2, longest=near)[0]
+    shortest = first.latency
+    reach = max(5 * (near - shortest), 0.5 * (shortest - problem.base_s))
+    times = [shortest + reach * (index / (points - 1)) ** 2 for index in range(1, points)]
+    found = [first, *(front(problem, 2, longest=time)[1] for time in times)]
+    return tuple((one.latency, one.energy) for one in found)
+
+
+def weighted_energy(problem: Problem, plan: Plan) -> float:
+    """Return a plan's energy in J as the objective weighs it: what the front of ``trade`` is about."""
+    if not len(plan.devices):
+        return plan.energy
+    spent = plan.devices.transmit_j + (plan.devices.compute_j if problem.choose_clocks else 0.0)
+    return float(problem.network.energy_weight @ spent) + problem.base_j
 
 
 def method_of(job: Job) -> str:

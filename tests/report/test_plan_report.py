@@ -127,7 +127,7 @@ def test_an_allocation_is_drawn(tmp_path: Path, count: int) -> None:
 
 def test_a_front_is_drawn_with_plans_near_and_far(tmp_path: Path) -> None:
     path = tmp_path / "pareto.png"
-    draw_front([(1.0, 10.0), (2.0, 1.0), (9.0, 0.1)], path, plans=[made(4), made(4000), NONE])
+    draw_front([(1.0, 10.0), (2.0, 1.0), (9.0, 0.1)], path, marks=[("near", 2.0, 3.0), ("far", 900.0, 1.0)])
     assert path.stat().st_size > 10_000
 
 

@@ -14,13 +14,13 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from sflam.durable import replace_file
 from sflam.errors import RunError
-from sflam.plan import Plan, Status
+from sflam.plan import Plan
 
 # Okabe and Ito's palette, as in the curves of a run.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 COLOURS = (VERMILLION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "0.3")
 MARKERS = "svD^<>PX*hp"
-FAR = 4.0
+FAR = 2.0
 """A plan beyond this many times the front's largest time or energy is not drawn."""
 MOST_NAMES = 24
 """More devices than this are numbered instead of named."""
@@ -61,14 +61,18 @@ def draw_allocation(plan: Plan, path: Path, *, names: Sequence[str] = (), title:
 
 
 def draw_front(
-    points: Sequence[tuple[float, float]], path: Path, *, plans: Sequence[Plan] = (), title: str = ""
+    points: Sequence[tuple[float, float]],
+    path: Path,
+    *,
+    marks: Sequence[tuple[str, float, float]] = (),
+    title: str = "",
 ) -> None:
     """Write a PNG of the front: the least energy (J) for every time of a round (s), and where plans lie.
 
     Args:
         points: (seconds, joules), the front.
         path: of the PNG.
-        plans: marked by their method; those without a plan are left out.
+        marks: (name, seconds, joules) of single plans.
         title: above the picture.
 
     Raises:
@@ -83,26 +87,29 @@ def draw_front(
     axes.plot(
         seconds, joules, color=BLUE, marker="o", markersize=3.5, linewidth=1.8, label="the best possible"
     )
-    held = [one for one in plans if one.status is not Status.INFEASIBLE]
     # One bad method would squeeze the front into a corner: far ones are named in the legend only.
-    reach = FAR * max(seconds)
-    for index, plan in enumerate(held):
-        near = plan.latency <= reach and plan.energy <= FAR * max(joules)
+    for index, (name, time, energy) in enumerate(marks):
+        near = time <= FAR * max(seconds) and energy <= FAR * max(joules)
         axes.plot(
-            [plan.latency] if near else [],
-            [plan.energy] if near else [],
+            [time] if near else [],
+            [energy] if near else [],
             marker=MARKERS[index % len(MARKERS)],
             markersize=8,
             linestyle="none",
             color=COLOURS[index % len(COLOURS)],
-            label=plan.method + ("" if near else f" (far off: {plan.latency:.3g} s, {plan.energy:.3g} J)"),
+            label=name + ("" if near else f" (far off: {time:.3g} s, {energy:.3g} J)"),
         )
     if min(joules) > 0 and max(joules) > 8 * min(joules):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
-    _style(axes, title or "Energy against time of a round", "time of a round (s)", "energy of a round (J)")
+    _style(
+        axes,
+        title or "Energy against time of a round",
+        "time of a round (s)",
+        "energy of a round, as weighted (J)",
+    )
     axes.grid(True, color="0.9", linewidth=0.8)
     axes.legend(frameon=False, loc="best")
     _save(figure, path)

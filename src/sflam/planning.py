@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sflam.allocate.cuts import choose_cut, server_clock
-from sflam.allocate.methods import allocate
+from sflam.allocate.methods import allocate, method_of, state
 from sflam.allocate.pareto import front
 from sflam.allocate.problem import Problem
 from sflam.allocate.settings import BY_SUBCHANNEL
@@ -164,21 +164,13 @@ def problem_of(job: Job, round_number: int = 0, *, server: bool = True) -> Probl
     network, workload, wish = build(job.network, job.seed, round_number), workload_of(job), job.plan
     if len(network.bandwidth) > 1:
         raise ConfigError(f"the network has {len(network.bandwidth)} servers; plan one server at a time")
-    problem = Problem(
-        network=network,
-        workload=workload,
+    problem = state(
+        network,
+        workload,
+        wish,
         cut=job.fleet.cuts or job.model.cut,
         bits=job.quant.bits_up,
         bits_down=job.quant.bits_down,
-        latency_weight=wish.latency_weight,
-        deadline=wish.deadline or np.inf,
-        choose_clocks="clock" in wish.optimize,
-        local_steps=wish.local_steps,
-        radio_cap=wish.radio_cap or np.inf,
-        compute_cap=wish.compute_cap or np.inf,
-        energy_cap=wish.energy_cap or np.inf,
-        sensitivity=wish.sensitivity,
-        bit_choices=tuple(range(wish.bits_least, wish.bits_most + 1)),
     )
     if job.network.downlink_mbps:
         down = [workload.down_bits(int(cut), job.quant.bits_down) for cut in problem.each("cut")]
@@ -210,7 +202,7 @@ def decide(
         raise ConfigError(
             f"--pareto is {points} and --round {round_number}; give 2 points or more, a round from 0 on"
         )
-    method = method_of(job)
+    method = method_of(job.plan)
     plan = plan_with(job, method, round_number)
     cuts = np.unique(plan.devices.cut).tolist()
     if "cut" in job.plan.optimize and len(cuts) == 1:  # the others and the front are at the chosen cut
@@ -250,16 +242,6 @@ def weighted_energy(problem: Problem, plan: Plan) -> float:
         return plan.energy
     spent = plan.devices.transmit_j + (plan.devices.compute_j if problem.choose_clocks else 0.0)
     return float(problem.network.energy_weight @ spent) + problem.base_j
-
-
-def method_of(job: Job) -> str:
-    """Return the method that decides all that ``[plan]`` asks for: by subchannel or by bits where it is to."""
-    method = job.plan.method
-    if job.plan.subchannels:
-        method = {"optimal": "subchannels", "bcd": "bcd-matching"}.get(method, method)
-    if "bits" in job.plan.optimize and method == "optimal":
-        method = "bits"
-    return method
 
 
 def rivals(job: Job) -> list[str]:

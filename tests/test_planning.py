@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -212,6 +213,14 @@ def test_the_optimum_lies_on_the_front_and_nothing_below_it(weight: float) -> No
             # Chords of a convex front lie above it: a plan on it may lie below its chord, by very little here.
             assert energy >= np.interp(one.latency, times, energies) * (1 - 1e-2), one.method
     assert np.interp(found.plan.latency, times, energies) == pytest.approx(found.weighted[0], rel=1e-2)
+
+
+def test_the_readme_s_network_file_is_planned(tmp_path: Path) -> None:
+    text = (EXAMPLE.parents[1] / "README.md").read_text(encoding="utf-8")
+    (block,) = [part for part in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "[network]" in part]
+    (tmp_path / "network.toml").write_text(block)
+    found = decide(config.load(tmp_path / "network.toml"))
+    assert found.plan.gap < 1e-9 and found.names[0] == "lab" and len(found.names) == 16
 
 
 def test_the_same_from_python() -> None:

@@ -33,7 +33,9 @@ def ratios(problem: Problem) -> np.ndarray:
     ],
 )
 def test_the_table_of_baselines(weight: float, table: list[float]) -> None:
-    mean = np.mean([ratios(reference(20, seed, fixed=True, latency_weight=weight)) for seed in range(3)], axis=0)
+    mean = np.mean(
+        [ratios(reference(20, seed, fixed=True, latency_weight=weight)) for seed in range(3)], axis=0
+    )
     np.testing.assert_allclose(mean, table, rtol=3e-3)
     if weight == 0.5:
         assert mean[0] >= 2.5 and mean[2] >= 1.10

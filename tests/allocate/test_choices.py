@@ -71,14 +71,18 @@ TABLE = {
 def test_the_table_of_trades() -> None:
     plans = [optimal.solve(reference(latency_weight=weight)) for weight in TABLE]
     for plan, (latency, energy) in zip(plans, TABLE.values(), strict=True):
-        assert plan.latency == pytest.approx(latency, abs=6e-4) and plan.energy == pytest.approx(energy, rel=5e-4)
+        assert plan.latency == pytest.approx(latency, abs=6e-4) and plan.energy == pytest.approx(
+            energy, rel=5e-4
+        )
     assert (np.diff([plan.latency for plan in plans]) < 0).all()
     assert (np.diff([plan.energy for plan in plans]) > 0).all()
 
 
 def test_the_front_is_convex_and_falls_with_its_slope() -> None:
     points = pareto.front(reference(), 9, longest=4.3)
-    latency, energy, slope = (np.array([getattr(p, name) for p in points]) for name in ("latency", "energy", "slope"))
+    latency, energy, slope = (
+        np.array([getattr(p, name) for p in points]) for name in ("latency", "energy", "slope")
+    )
     fall = np.diff(energy) / np.diff(latency)
     assert (fall < 0).all() and (np.diff(fall) > 0).all()
     assert (-slope[:-1] < fall).all() and (fall < -slope[1:]).all()
@@ -126,7 +130,9 @@ def test_queues_grow_with_patience_and_hold_the_budget() -> None:
             plan = controller.step(each)
             assert plan.advice == () and plan.gap < 1e-9
             spent = plan.devices.transmit_j
-            np.testing.assert_allclose(controller.queues, np.maximum(before + spent - budgets, 0), rtol=1e-9, atol=1e-15)
+            np.testing.assert_allclose(
+                controller.queues, np.maximum(before + spent - budgets, 0), rtol=1e-9, atol=1e-15
+            )
         found.append(controller.queues.mean())
         # (4.1) summed: what is spent beyond budget is in the queue
         assert (controller.spent - 60 * budgets <= controller.queues * (1 + 1e-9)).all()

@@ -174,7 +174,9 @@ def test_a_grid_of_three_devices_holds_nothing_better() -> None:
     for time in np.linspace(0.3, 4, 400):
         t = (time - cell.busy)[:, None]
         with np.errstate(over="ignore"):
-            power = (cell.noise[:, None] * split) * np.expm1(cell.payload[:, None] / (split * np.maximum(t, 1e-9)))
+            power = (cell.noise[:, None] * split) * np.expm1(
+                cell.payload[:, None] / (split * np.maximum(t, 1e-9))
+            )
         fine = (t > 0).all() & (power <= cell.max_power[:, None]).all(axis=0)
         if fine.any():
             energy = (cell.weight[:, None] * power * t).sum(axis=0)
@@ -227,7 +229,9 @@ def test_identical_devices_get_identical_shares() -> None:
     network = reference(1).network
     arrays = ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "memory", "energy_weight")
     many = replace(
-        network, gain=np.repeat(network.gain, 7, axis=1), **{name: np.repeat(getattr(network, name), 7) for name in arrays}
+        network,
+        gain=np.repeat(network.gain, 7, axis=1),
+        **{name: np.repeat(getattr(network, name), 7) for name in arrays},
     )
     plan = optimal.solve(reference().change(network=many))
     assert_certified(plan)

@@ -24,7 +24,9 @@ def test_three_devices_equal_exhaustive_search(fixed: bool, value: float) -> Non
             time, times = best_round(problem.cell, np.array(counts) * unit)
             best = min(best, objective(problem.cell, time, times.energy))
     plan = subchannels.solve(problem, 8)
-    assert plan.objective == pytest.approx(best, rel=1e-9) and plan.objective == pytest.approx(value, abs=1e-6)
+    assert plan.objective == pytest.approx(best, rel=1e-9) and plan.objective == pytest.approx(
+        value, abs=1e-6
+    )
     assert plan.devices.subchannels.sum() == 8 and plan.lower_bound <= best
 
 
@@ -67,7 +69,9 @@ def test_four_devices_are_matched_as_by_exhaustive_search() -> None:
     gains = problem.network.gain.T * np.maximum(np.random.default_rng(3).exponential(1, (4, 5)), 1e-3)
     best = np.inf
     for order in itertools.permutations(range(5), 4):
-        cell = problem.change(network=replace(problem.network, gain=gains[np.arange(4), list(order)][None, :])).cell
+        cell = problem.change(
+            network=replace(problem.network, gain=gains[np.arange(4), list(order)][None, :])
+        ).cell
         time, times = best_round(cell, np.full(4, 20e6 / 5))
         best = min(best, objective(cell, time, times.energy))
     plan, _ = subchannels.match(problem, gains)

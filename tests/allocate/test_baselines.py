@@ -41,7 +41,7 @@ def test_the_table_of_baselines(weight: float, table: list[float]) -> None:
         assert mean[0] >= 2.5 and mean[2] >= 1.10
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(SEEDS)
 def test_the_descent_never_rises_and_holds_its_limits(seed: int) -> None:
     problem = random_problem(seed, most=8)

@@ -73,7 +73,7 @@ def test_four_hundred_random_problems_are_certified() -> None:
         assert_certified(optimal.solve(random_problem(seed)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(SEEDS)
 def test_caps_and_deadlines_are_held_and_certified(seed: int) -> None:
     free = random_problem(seed, most=12)
@@ -285,5 +285,5 @@ def test_impossible_caps_are_said() -> None:
 
 
 def test_a_market_without_time_is_impossible() -> None:
-    with pytest.raises(Impossible, match="falls .* s short"):
+    with pytest.raises(Impossible, match="s short; raise it"):
         Market(replace(reference(3).cell, deadline=0.01)).solve()

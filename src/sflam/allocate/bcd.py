@@ -31,12 +31,17 @@ from sflam.network.network import Floats
 from sflam.plan import Plan
 
 STOP = 1e-9  # relative fall of the objective below which it has converged
-ROUNDS = 200
-INNER = 30  # of the power step
+ROUNDS = 50
+INNER = 30  # convex approximations of one power step at most
 
 
 def solve(
-    problem: Problem, method: str = "bcd", *, start: Shares | None = None, subchannels: int = 0
+    problem: Problem,
+    method: str = "bcd",
+    *,
+    start: Shares | None = None,
+    subchannels: int = 0,
+    inner: int = INNER,
 ) -> Plan:
     """Return the plan that block coordinate descent reaches.
 
@@ -45,6 +50,8 @@ def solve(
         method: the plan's name.
         start: where to start; equal bandwidth, full power and full speed by default.
         subchannels: how many equal subchannels the band has; 0 for continuous bandwidth.
+        inner: convex approximations of one power step at most. Steps left unfinished (5, say) stall less: devices
+            that could still save do not finish together yet, and bandwidth can move.
     """
     began = clock.perf_counter()
     try:
@@ -56,7 +63,7 @@ def solve(
     block = Blocks(cell, start, subchannels)
     history = [block.objective]
     for _ in range(ROUNDS):
-        block.power_step()
+        block.power_step(inner)
         if subchannels:
             block.matching_step()
         else:
@@ -124,9 +131,9 @@ class Blocks:
         energy = self.power * self.transmit + self.cell.compute_energy(self.compute)
         return objective(self.cell, self.time, energy)
 
-    def power_step(self) -> None:
+    def power_step(self, inner: int = INNER) -> None:
         """Powers, times and clocks at given bandwidths: convex approximations (2.10) until they settle."""
-        for _ in range(INNER):
+        for _ in range(inner):
             before = self.objective
             transmit, compute = self.transmit, self.compute
             self._approximate()

@@ -126,6 +126,21 @@ def test_bits_without_a_sensitivity_are_remarked(cli: Cli) -> None:
     assert said.code == 0 and said.err[0].startswith("note: plan.sensitivity is 0")
 
 
+def test_texts_have_the_tokens_that_are_asked_for(cli: Cli) -> None:
+    short, long = (
+        planned(cli, "--devices", 2, "--set", "model.name=gpt2", "--set", f"plan.tokens={tokens}")
+        for tokens in (64, 512)
+    )
+    assert short["latency_s"] < long["latency_s"] / 7
+    said = cli("plan", "--set", "model.name=gpt2", "--set", "plan.tokens=5000")
+    assert_refused(said, "1024 positions, asked for 5000")
+    assert (
+        cli("plan", *REF, "--set", "quant.scheme=identity")
+        .err[0]
+        .startswith("note: quant.scheme is identity")
+    )
+
+
 def test_a_trace_is_planned_round_by_round(cli: Cli, tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("device,time,gain_db\na,0,-90\nb,0,-100\na,1,-100\nb,1,-90\n")

@@ -26,6 +26,7 @@ from sflam.model.measure import Training, measure
 from sflam.model.settings import ModelSettings
 from sflam.network.reference import ref_a_workload
 from sflam.network.scenario import build
+from sflam.payload import IDENTITY
 from sflam.plan import Plan, Status
 from sflam.workload import Workload
 
@@ -138,6 +139,7 @@ def workload_of(job: Job) -> Workload:
     momentum = job.learn.optimizer == "sgd" and job.learn.momentum > 0
     training = Training(
         batch=job.learn.batch,
+        tokens=job.plan.tokens,
         rank=job.model.rank,
         targets=job.model.targets,
         dtype=job.model.dtype,
@@ -275,6 +277,8 @@ def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
 
 def _notes(job: Job) -> Iterator[str]:
     """Yield what a user should know about the question itself."""
+    if job.quant.scheme == IDENTITY:
+        yield "quant.scheme is identity: 32 bits are sent for every value, whatever the bits say"
     if "bits" in job.plan.optimize and not job.plan.sensitivity:
         yield (
             "plan.sensitivity is 0, so quantization noise costs nothing and the fewest bits win; give the chi measured "

@@ -18,7 +18,7 @@ from sflam.model.lora import Rows
 from sflam.model.measure import Training, measure, read_config, total_weights
 from sflam.model.settings import ModelSettings
 from sflam.model.split import Arrival, split
-from tests.tiny import CLASSES, DEPTH, EVERY_KIND, batch, is_image, tiny
+from tests.tiny import CLASSES, DEPTH, EVERY_KIND, MODELS, batch, is_image, tiny
 
 ROWS, TOKENS, RANK = 3, 9, 2
 QUERY_VALUE = {"bert": "query value", "roberta": "query value", "distilbert": "q_lin v_lin", "gpt2": "c_attn"}
@@ -106,6 +106,17 @@ def test_weights_layers_and_adapters_are_the_model_s(kind, tmp_path):
     trained = sum(tensor.numel() for name, tensor in model.named_parameters() if "lora_" in name)
     assert costs.adapter_values[DEPTH] == trained and costs.blocks == DEPTH
     assert costs.tokens == (16 + shape.extra_tokens if is_image(kind) else TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("dinov2", {"use_swiglu_ffn": True}), ("beit", {"use_relative_position_bias": True})],
+)
+def test_options_of_a_family_are_read(kind, options, tmp_path, monkeypatch):
+    architecture, configuration, plain, fresh = MODELS[kind]
+    monkeypatch.setitem(MODELS, kind, (architecture, configuration, plain | options, fresh))
+    test_weights_layers_and_adapters_are_the_model_s(kind, tmp_path)
+    test_flops_are_those_torch_counts(kind, "all", tmp_path)
 
 
 def test_every_family_is_read():

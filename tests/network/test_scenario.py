@@ -170,6 +170,13 @@ def test_a_wrong_setting_is_refused_with_its_fix(override, sentence):
     assert len(caught.value.problems) == 1
 
 
+def test_devices_are_counted_once():
+    with pytest.raises(ConfigError, match=r"network\.devices is 50, but tables or profiles list them"):
+        settings("devices=50", "profiles={phone = 3}")
+    with pytest.raises(ConfigError, match=r"network\.servers is 3, but tables"):
+        settings("servers=3", "server=[{}]", "scenario=square")
+
+
 def test_all_problems_come_together():
     with pytest.raises(ConfigError) as caught:
         NetworkSettings(devices=0, servers=0, bandwidth_mhz=-1, fading="x")

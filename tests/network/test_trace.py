@@ -96,5 +96,8 @@ def test_a_missing_file_and_other_devices_are_told(tmp_path):
     path = write(tmp_path, GOOD)
     with pytest.raises(ConfigError, match="2 devices, the network 1; 'a' is not"):
         network_of(path, "device=[{name = 'b'}]")
+    assert len(network_of(path, "devices=2")) == 2
+    with pytest.raises(ConfigError, match=r"network\.devices is 3, but trace .* has 2"):
+        network_of(path, "devices=3")
     with pytest.raises(ConfigError, match="measured at one"):
         network_of(path, "scenario=square", "servers=2")

@@ -41,6 +41,7 @@ class PlanSettings:
         bits_most: largest width to choose.
         sensitivity: chi, how much the noise of one device's quantizer slows learning; 0 chooses the fewest bits.
         local_steps: mini-batches of a round.
+        tokens: tokens of a text sample; 0 takes 128, and an image's own.
         subchannels: equal parts of the band, for methods that hand them out; 0 for continuous bandwidth.
         radio_cap: joules a device may transmit with in a round; 0 for no limit.
         compute_cap: joules a device may compute with in a round; 0 for no limit.
@@ -55,6 +56,7 @@ class PlanSettings:
     bits_most: int = 16
     sensitivity: float = 0.0
     local_steps: int = 1
+    tokens: int = 0
     subchannels: int = 0
     radio_cap: float = 0.0
     compute_cap: float = 0.0
@@ -78,6 +80,7 @@ class PlanSettings:
             "radio_cap",
             "compute_cap",
             "energy_cap",
+            "tokens",
         ):
             if not 0 <= getattr(self, key) < float("inf"):
                 problems.append(f"plan.{key} is {getattr(self, key)}; it must be 0 or more and finite")

@@ -165,10 +165,13 @@ def _image(fields: _Fields, family: str, classes: int, language: bool) -> Archit
     tokens = side * side + extra
     biased = fields.flag("qkv_bias", True)
     maps = _maps("attention", ("q_proj", "k_proj", "v_proj"), "o_proj", hidden, hidden, hidden)
-    mlp_in = (Linear("mlp.weights_in", hidden, 2 * inner),) if swiglu else (Linear("mlp.fc1", hidden, inner),)
-    mlp_out = Linear("mlp.weights_out" if swiglu else "mlp.fc2", inner, hidden)
+    names = ("mlp.gate_proj", "mlp.up_proj") if swiglu else ("mlp.fc1",)
+    mlp_in = tuple(Linear(name, hidden, inner) for name in names)
+    mlp_out = Linear("mlp.down_proj" if swiglu else "mlp.fc2", inner, hidden)
     scales = 2 * hidden if family == "dinov2" else 0
     scales += 2 * hidden if family == "beit" and fields.number("layer_scale_init_value", 0.1) > 0 else 0
+    if family == "beit" and fields.flag("use_relative_position_bias"):
+        scales += ((2 * side - 1) ** 2 + 3) * heads  # a table of position biases in every block
     attention_biases = (2 if family == "beit" else 3) * hidden * biased + hidden
     weights = sum(one.weights for one in (*maps, *mlp_in, mlp_out))
     positions = (
@@ -185,7 +188,7 @@ def _image(fields: _Fields, family: str, classes: int, language: bool) -> Archit
         output=maps[3],
         mlp_in=mlp_in,
         mlp_out=mlp_out,
-        activation_copies=2 if swiglu else fields.copies("hidden_act", "gelu"),
+        activation_copies=fields.copies("hidden_act", "gelu"),
         block_weights=weights + attention_biases + sum(one.outputs for one in mlp_in) + 5 * hidden + scales,
         embed_weights=inside * hidden + hidden + positions + extra * hidden + masks,
         embed_flops=2 * inside * hidden,

@@ -17,7 +17,7 @@ from sflam.network import channel, trace
 from sflam.network.network import Floats, Network
 from sflam.network.profiles import DEVICES, GIGA, SERVERS, Profile, profile
 from sflam.network.reference import ref_a
-from sflam.network.settings import DeviceEntry, NetworkSettings, ServerEntry
+from sflam.network.settings import COUNTS, DeviceEntry, NetworkSettings, ServerEntry
 from sflam.seeds import generator
 from sflam.units import db_to_ratio, dbm_to_watt
 
@@ -206,8 +206,13 @@ def _places(
 def _named_by(settings: NetworkSettings, measured: trace.Trace) -> NetworkSettings:
     """Return the settings with the trace's devices: by name where tables name them, else that many."""
     if not settings.device and not settings.profiles:
+        if settings.devices not in (COUNTS["devices"], len(measured.names)):
+            raise ConfigError(
+                f"network.devices is {settings.devices}, but trace {settings.trace} has {len(measured.names)}; "
+                "leave it out"
+            )
         tables = tuple(DeviceEntry(name=name) for name in measured.names)
-        return replace(settings, device=tables)
+        return replace(settings, device=tables, devices=COUNTS["devices"])
     names = [one.name for one in _machines(settings)]
     if sorted(names) != sorted(measured.names):
         strange = sorted(set(names) ^ set(measured.names))[0]

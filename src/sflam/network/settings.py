@@ -9,6 +9,7 @@ from sflam.errors import ConfigError, unknown
 
 SCENARIOS = ("cell", "square", "refA")
 FADINGS = ("rayleigh", "rician", "none")
+COUNTS = {"devices": 20, "servers": 1}
 REFERENCE_KEYS = {"scenario", "devices", "radius_m", "bandwidth_mhz", "fading", "downlink_mbps"}
 """What the reference cell leaves open; the rest of it is fixed."""
 
@@ -140,8 +141,8 @@ class NetworkSettings:
     """
 
     scenario: str = "cell"
-    devices: int = 20
-    servers: int = 1
+    devices: int = COUNTS["devices"]
+    servers: int = COUNTS["servers"]
     profiles: dict[str, int] = field(default_factory=dict)
     server_profile: str = ""
     device: tuple[DeviceEntry, ...] = ()
@@ -202,6 +203,11 @@ class NetworkSettings:
             problems.append(
                 f"network.min_distance_m is {self.min_distance_m}; it must be below radius_m = {self.radius_m}"
             )
+        for key, tables in (("devices", self.device or self.profiles), ("servers", self.server)):
+            if tables and getattr(self, key) != COUNTS[key]:
+                problems.append(
+                    f"network.{key} is {getattr(self, key)}, but tables or profiles list them; leave one of the two out"
+                )
         if self.scenario == "cell" and max(self.servers, len(self.server)) > 1:
             problems.append("network.scenario is 'cell' with several servers; choose 'square'")
         if self.scenario == "refA":

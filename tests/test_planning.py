@@ -158,6 +158,17 @@ def test_no_plan_is_exit_code_one_and_says_what_to_change(cli: Cli) -> None:
     assert said.code == 1 and found["status"] == "infeasible" and found["devices"] == []
 
 
+def test_a_broken_trace_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    for rows, sentence in (
+        ("a,0,-90\nb,0,-90\na,1,-90\n", "has a gap: device 'b' has no row at time 1"),
+        ("a,0,nan\n", "gain_db is 'nan'; it must be a finite number"),
+        ("a,0,-90,1\n", "row 1 has 4 values"),
+    ):
+        trace.write_text("device,time,gain_db\n" + rows)
+        assert_refused(cli("plan", "--trace", trace), sentence)
+
+
 def test_labels_at_home_are_refused(cli: Cli) -> None:
     assert_refused(cli("plan", "--set", "model.labels=device"), "one exchange a step")
 

@@ -116,26 +116,26 @@ class NetworkSettings:
         server_profile: kind of the servers; empty takes the ``server_`` keys.
         device: tables of single devices, ``[[network.device]]``.
         server: tables of single servers, ``[[network.server]]``.
-        radius_m: of the cell.
-        side_m: of the square.
+        radius_m: radius of the cell.
+        side_m: side of the square.
         min_distance_m: nobody is nearer to a server.
-        bandwidth_mhz: of every server's band, shared by its devices.
+        bandwidth_mhz: band of every server, shared by its devices.
         max_power_dbm: highest transmit power of a device.
         noise_dbm_hz: noise density N0.
-        snr_gap_db: what a real code loses against Shannon's rate.
-        path_loss_db: at 1 km.
-        path_loss_slope_db: more per tenfold distance.
+        snr_gap_db: signal-to-noise ratio that a real code needs beyond Shannon's.
+        path_loss_db: path loss at 1 km.
+        path_loss_slope_db: path loss that every tenfold distance adds.
         shadowing_db: standard deviation of the shadowing; the same in every round.
         fading: ``rayleigh``, ``rician`` or ``none``; drawn anew every round.
         rician_db: power of the steady path over the scattered ones.
         clock_ghz: lowest and highest of the devices' highest clocks, drawn evenly.
-        flops_per_cycle: of a device, all cores together.
-        kappa: of a device, W s^3: it draws kappa f^3 while computing.
-        static_power_w: a device draws this besides, whatever its clock.
-        memory_gb: of a device; 0 for no limit.
+        flops_per_cycle: FLOP per clock cycle of a device, all cores together.
+        kappa: W s^3: a device draws kappa f^3 while computing.
+        static_power_w: power a computing device draws besides, whatever its clock.
+        memory_gb: memory of a device that training may use; 0 for no limit.
         server_clock_ghz: clock of a server.
-        server_flops_per_cycle: of a server, all cores together.
-        server_kappa: of a server, W s^3; 0 leaves its energy to the mains, whatever its profile.
+        server_flops_per_cycle: FLOP per clock cycle of a server, all cores together.
+        server_kappa: W s^3 of a server's kappa f^3; 0 leaves its energy to the mains, whatever its profile.
         downlink_mbps: rate of the way down to each device; 0 leaves its time out.
         trace: a CSV or parquet file of measured gains or rates, a row per device and round; empty draws fading.
     """

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from sflam import config
+from sflam.cost.energy import energy
+from sflam.cost.latency import stages
 from sflam.planning import decide, problem_of, workload_of
 from tests.conftest import Cli, assert_refused
 
@@ -234,10 +236,10 @@ def test_the_optimum_lies_on_the_front_and_nothing_below_it(weight: float) -> No
     times, energies = zip(*found.front, strict=True)
     slopes = np.diff(energies) / np.diff(times)
     assert np.all(np.diff(slopes) > -1e-6) and np.all(slopes <= 0)
-    for one, energy in zip((found.plan, *found.others), found.weighted, strict=True):
+    for one, joules in zip((found.plan, *found.others), found.weighted, strict=True):
         if times[0] < one.latency < times[-1]:
             # Chords of a convex front lie above it: a plan on it may lie below its chord, by very little here.
-            assert energy >= np.interp(one.latency, times, energies) * (1 - 1e-2), one.method
+            assert joules >= np.interp(one.latency, times, energies) * (1 - 1e-2), one.method
     assert np.interp(found.plan.latency, times, energies) == pytest.approx(found.weighted[0], rel=1e-2)
 
 
@@ -247,6 +249,31 @@ def test_the_readme_s_network_file_is_planned(tmp_path: Path) -> None:
     (tmp_path / "network.toml").write_text(block)
     found = decide(config.load(tmp_path / "network.toml"))
     assert found.plan.gap < 1e-9 and found.names[0] == "lab" and len(found.names) == 16
+
+
+def test_the_cost_model_agrees_with_the_referee() -> None:
+    """Stages and energies computed on their own, from what every device is told, add up to the plan's."""
+    job = config.load(EXAMPLE)
+    plan, problem = decide(job).plan, problem_of(job)
+    network, told = problem.network, plan.devices
+    times = stages(
+        network,
+        problem.workload,
+        cut=told.cut,
+        bits=told.bits,
+        bandwidth=told.bandwidth,
+        power=told.power,
+        clock=told.clock,
+        bits_down=told.bits_down,
+        down_rate=100e6,
+    )
+    assert times.compute == pytest.approx(told.compute_s) and times.up == pytest.approx(told.transmit_s)
+    own = times.compute + times.up + times.down
+    assert problem.base_s + own.max() == pytest.approx(plan.latency)
+    spent = energy(network, times, power=told.power, clock=told.clock)
+    assert spent.transmit == pytest.approx(told.transmit_j)
+    assert spent.compute + spent.static == pytest.approx(told.compute_j)
+    assert spent.device.sum() == pytest.approx(plan.energy)
 
 
 def test_the_same_from_python() -> None:

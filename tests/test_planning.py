@@ -240,7 +240,7 @@ def test_the_optimum_lies_on_the_front_and_nothing_below_it(weight: float) -> No
         if times[0] < one.latency < times[-1]:
             # Chords of a convex front lie above it: a plan on it may lie below its chord, by very little here.
             assert joules >= np.interp(one.latency, times, energies) * (1 - 1e-2), one.method
-    assert np.interp(found.plan.latency, times, energies) == pytest.approx(found.weighted[0], rel=1e-2)
+    assert np.interp(found.plan.latency, times, energies) == pytest.approx(found.weighted[0], rel=1e-6)
 
 
 def test_the_readme_s_network_file_is_planned(tmp_path: Path) -> None:

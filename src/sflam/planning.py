@@ -228,12 +228,14 @@ def decide(
 def trade(problem: Problem, near: float, points: int) -> tuple[tuple[float, float], ...]:
     """Return the front between time (s) and weighted energy (J), from the shortest round to well beyond ``near`` s.
 
-    Points lie quadratically denser towards the shortest round, where the front bends most.
+    Points lie quadratically denser towards the shortest round, where the front bends most; one lies at ``near``.
     """
     first = front(problem, 2, longest=near)[0]
     shortest = first.latency
     reach = max(5 * (near - shortest), 0.5 * (shortest - problem.base_s))
     times = [shortest + reach * (index / (points - 1)) ** 2 for index in range(1, points)]
+    if near > shortest * (1 + 1e-5):
+        times[min(range(len(times)), key=lambda index: abs(times[index] - near))] = near
     found = [first, *(front(problem, 2, longest=time)[1] for time in times)]
     return tuple((one.latency, one.energy) for one in found)
 

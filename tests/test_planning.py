@@ -112,6 +112,12 @@ def test_the_best_cut_of_the_reference_cell(cli: Cli) -> None:
     assert {one["cut"] for one in found["devices"]} == {0}
 
 
+def test_nothing_comes_down_to_a_frozen_embedding() -> None:
+    slow = ["network.downlink_mbps=0.1", "network.devices=3", 'plan.optimize=["clock", "cut"]']
+    plan = decide(config.load(None, slow)).plan
+    assert plan.devices.cut.tolist() == [0, 0, 0] and plan.latency < 1 < 16 * 17 * (96 * 8 + 32) / 0.1e6
+
+
 def test_bits_and_subchannels_are_chosen_and_compared(cli: Cli) -> None:
     sensitive = ("--set", "plan.sensitivity=1", "--devices", 4)
     found = planned(cli, *REF, *sensitive, "--optimize", "clock,bits", "--compare")
@@ -228,11 +234,18 @@ print(sorted(heavy & set(sys.modules)))
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("weight", [0.05, 0.9])
-def test_the_optimum_lies_on_the_front_and_nothing_below_it(weight: float) -> None:
-    job = config.load(EXAMPLE, [f"plan.latency_weight={weight}"])
-    found = decide(job, compare=True, points=16)
-    assert found.plan.method == "optimal" and len(found.front) == 16
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["plan.latency_weight=0.05"],
+        ["plan.latency_weight=0.9"],
+        ['plan.optimize=["clock", "bits", "cut"]', "plan.sensitivity=0.1"],
+    ],
+)
+def test_the_optimum_lies_on_the_front_and_nothing_below_it(settings: list[str]) -> None:
+    job = config.load(EXAMPLE, settings)
+    found = decide(job, compare="plan.sensitivity=0.1" not in settings, points=16)
+    assert found.plan.gap < 1e-3 and len(found.front) == 16
     times, energies = zip(*found.front, strict=True)
     slopes = np.diff(energies) / np.diff(times)
     assert np.all(np.diff(slopes) > -1e-6) and np.all(slopes <= 0)

@@ -7,11 +7,12 @@ import importlib.util
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sflam.allocate.cuts import choose_cut, server_clock
 from sflam.allocate.methods import allocate, method_of, state
@@ -148,7 +149,14 @@ def workload_of(job: Job) -> Workload:
     return measure(job.model.name, training, scheme=job.quant.scheme)
 
 
-def problem_of(job: Job, round_number: int = 0, *, server: bool = True) -> Problem:
+def problem_of(
+    job: Job,
+    round_number: int = 0,
+    *,
+    cut: ArrayLike | None = None,
+    bits: ArrayLike | None = None,
+    server: bool | None = None,
+) -> Problem:
     """Return the problem a job states: its network in a round, its model, and what a plan is to weigh.
 
     The way down is each device's delay. The server serves all devices one after another: its turn is T0, its energy J0.
@@ -156,7 +164,9 @@ def problem_of(job: Job, round_number: int = 0, *, server: bool = True) -> Probl
     Args:
         job: its ``[network]``, ``[plan]``, ``[model]``, ``[quant]`` and batch.
         round_number: whose fading or trace.
-        server: whether the server's turn is counted; the reference cell's takes no time.
+        cut: blocks on the device, instead of the job's.
+        bits: bits of an activation value, instead of the job's.
+        server: whether the server's turn is counted; None counts it but in the reference cell.
 
     Raises:
         ConfigError: settings, profiles or traces that cannot be used.
@@ -170,19 +180,25 @@ def problem_of(job: Job, round_number: int = 0, *, server: bool = True) -> Probl
         network,
         workload,
         wish,
-        cut=job.fleet.cuts or job.model.cut,
-        bits=job.quant.bits_up,
+        cut=(job.fleet.cuts or job.model.cut) if cut is None else cut,
+        bits=job.quant.bits_up if bits is None else bits,
         bits_down=job.quant.bits_down,
     )
-    if job.network.downlink_mbps:
-        down = [workload.down_bits(int(cut), job.quant.bits_down) for cut in problem.each("cut")]
-        problem = problem.change(delay=np.array(down) / (job.network.downlink_mbps * 1e6))
-    if not server or job.network.scenario == "refA":
+    problem = _with_way_down(job, problem)
+    if server is False or (server is None and job.network.scenario == "refA"):
         return problem
     clock = server_clock(problem)
     turn = float(server_turn(network, workload, cut=problem.each("cut"))[0]) * wish.local_steps
     turn *= float(network.server_clock[0]) / clock
     return problem.change(base_s=turn, base_j=float(network.server_kappa[0]) * clock**3 * turn)
+
+
+def _with_way_down(job: Job, problem: Problem) -> Problem:
+    """Return the problem with the time that gradients need to come down, where it is counted."""
+    if not job.network.downlink_mbps:
+        return problem
+    bits = [problem.workload.down_bits(int(cut), problem.bits_down) for cut in problem.each("cut")]
+    return problem.change(delay=np.array(bits) / (job.network.downlink_mbps * 1e6))
 
 
 def decide(
@@ -206,10 +222,11 @@ def decide(
         )
     method = method_of(job.plan)
     plan = plan_with(job, method, round_number)
-    cuts = np.unique(plan.devices.cut).tolist()
-    if "cut" in job.plan.optimize and len(cuts) == 1:  # the others and the front are at the chosen cut
-        job = replace(job, model=replace(job.model, cut=cuts[0]), fleet=replace(job.fleet, cuts=()))
     problem = problem_of(job, round_number)
+    if len(plan.devices):  # the front is at the plan's own cuts and bits
+        told = plan.devices
+        turn = True if chooses_cut(job, method) else None
+        problem = problem_of(job, round_number, cut=told.cut, bits=told.bits, server=turn)
     names = [name for name in rivals(job) if name != method] if compare else []
     others = tuple(plan_with(job, name, round_number) for name in names)
     points = points or DRAWN * draw
@@ -245,7 +262,12 @@ def weighted_energy(problem: Problem, plan: Plan) -> float:
     if not len(plan.devices):
         return plan.energy
     spent = plan.devices.transmit_j + (plan.devices.compute_j if problem.choose_clocks else 0.0)
-    return float(problem.network.energy_weight @ spent) + problem.base_j
+    return plan.energy + float((problem.network.energy_weight - 1) @ spent)
+
+
+def chooses_cut(job: Job, method: str) -> bool:
+    """Return whether a method looks at all cuts."""
+    return "cut" in job.plan.optimize or method == "cut"
 
 
 def rivals(job: Job) -> list[str]:
@@ -267,13 +289,13 @@ def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
         options["count"] = job.plan.subchannels
     if method == "random":
         options["seed"] = job.seed
-    if "cut" not in job.plan.optimize and method != "cut":
+    if not chooses_cut(job, method):
         return allocate(problem_of(job, round_number), method, **options)
     inner = "optimal" if method == "cut" else method
     problem = problem_of(job, round_number, server=False)
     # With every block on the device, activations would still cross to the head: that is no cut worth a look.
     blocks = range(problem.workload.blocks)
-    plan, _ = choose_cut(problem, blocks, lambda at_cut: allocate(at_cut, inner, **options))
+    plan, _ = choose_cut(problem, blocks, lambda here: allocate(_with_way_down(job, here), inner, **options))
     return plan
 
 

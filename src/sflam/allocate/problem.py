@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sflam.allocate.cell import Cell
 from sflam.allocate.limits import Impossible, devices, fastest_clock, wrong_network
+from sflam.allocate.shares import Score, Shares
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
 from sflam.payload import MAX_BITS, MIN_BITS
@@ -28,48 +29,6 @@ from sflam.workload import Workload
 
 TOLERANCE = 1e-9  # relative violation that passes for rounding
 OPTIMAL_GAP = 1e-6  # certified gap up to which a plan is called optimal
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Shares:
-    """What a method decides, [K] each.
-
-    Attributes:
-        bandwidth: Hz.
-        power: W.
-        clock: Hz.
-        subchannels: [K] how many, or None where bandwidth is continuous.
-    """
-
-    bandwidth: Floats
-    power: Floats
-    clock: Floats
-    subchannels: Floats | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """The referee's word on shares, SI; arrays [K], a whole round.
-
-    Attributes:
-        objective: what (2.1) minimises, T0 included.
-        latency: s.
-        energy: J, unweighted: transmission, and computing where clocks are chosen.
-        compute: s.
-        transmit: s.
-        compute_energy: J.
-        transmit_energy: J.
-        violations: name of a broken limit -> by how much, relative.
-    """
-
-    objective: float
-    latency: float
-    energy: float
-    compute: Floats
-    transmit: Floats
-    compute_energy: Floats
-    transmit_energy: Floats
-    violations: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -312,6 +271,8 @@ class Problem:
     ) -> Plan:
         """Return shares as a plan with the referee's score. ``lower_bound`` includes T0."""
         score = self.score(shares)
+        if score.objective < lower_bound <= score.objective * (1 + TOLERANCE):
+            lower_bound = score.objective  # equal up to rounding
         broken = tuple(f"{name} is exceeded by {100 * by:.3g} %" for name, by in score.violations.items())
         close = lower_bound > 0 and score.objective <= lower_bound * (1 + OPTIMAL_GAP)
         status = Status.INFEASIBLE if broken else Status.OPTIMAL if close else Status.FEASIBLE

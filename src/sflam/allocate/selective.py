@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from sflam.allocate.cell import Cell
 from sflam.allocate.limits import Impossible
 from sflam.allocate.optimal import Market
-from sflam.allocate.problem import Problem, Shares
+from sflam.allocate.problem import Problem
+from sflam.allocate.shares import Shares
 from sflam.errors import AllocationError
 from sflam.network.network import Floats
 from sflam.plan import Plan

@@ -21,7 +21,7 @@ def real(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 HELP = {
-    "": ["train", "predict", "verify"],
+    "": ["train", "predict", "verify", "plan", "profile"],
     "train": [
         "Examples:",
         "sflam train job.toml --set learn.rounds=50",
@@ -29,6 +29,8 @@ HELP = {
         "--json",
     ],
     "predict": ["Example:", "sflam predict runs/digits-nano-vit-sflam-1 --data digits --out", "--label"],
+    "plan": ["Examples:", "sflam plan network.toml --out plans/office", "--latency-weight", "Exit code 1"],
+    "profile": ["Example:", "sflam profile --out mine.toml --power-w 6", "--rate-mbps"],
     "verify": ["Examples:", "sflam verify nano-vit", "--cut 2 --dtype float32", "Exit code 1"],
 }
 

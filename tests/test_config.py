@@ -116,9 +116,9 @@ def test_set_reaches_the_top_level() -> None:
         ("learn=3", "learn is 3, but it is a section; write its settings under [learn]"),
         ("learn.rounds", "is not an assignment; write section.key=value"),
         ("learn..rounds=1", "is not an assignment; write section.key=value"),
-        ("learn.rounds.x=1", "learn.rounds is {'x': 1}; it must be a whole number"),
+        ("learn.rounds.x=1", 'learn.rounds is {"x" = 1}; it must be a whole number'),
         ("seed=-1", "seed is -1; it must be 0 or more"),
-        ("seed={a = 1}", "seed is {'a': 1}; it must be a whole number"),
+        ("seed={a = 1}", 'seed is {"a" = 1}; it must be a whole number'),
     ],
 )
 def test_a_wrong_setting_is_refused_with_its_fix(override: str, sentence: str) -> None:

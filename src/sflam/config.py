@@ -1,5 +1,7 @@
 """One job: every section's settings, read from TOML and ``--set``, checked together.
 
+A network file is a job file of which ``sflam plan`` reads ``[network]``, ``[plan]``, ``[model]`` and ``[quant]``.
+
 Precedence: ``--set section.key=value`` over the file over the defaults in the dataclasses. Each section is
 the settings dataclass of its room; nothing here knows a single key, so a new setting needs no change here.
 """
@@ -20,10 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sflam.allocate.settings import PlanSettings
 from sflam.data.settings import DataSettings
 from sflam.errors import ConfigError, unknown
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.settings import ModelSettings
+from sflam.network.settings import NetworkSettings
 from sflam.quant.settings import QuantSettings
 
 
@@ -38,6 +42,8 @@ class Job:
         fleet: which devices exist and take part.
         quant: how what crosses the cut is quantized.
         learn: how a round is run.
+        network: who is there, what they have, how well they are heard: for planning.
+        plan: how resources are allocated.
     """
 
     seed: int = 0
@@ -46,6 +52,8 @@ class Job:
     fleet: FleetSettings = field(default_factory=FleetSettings)
     quant: QuantSettings = field(default_factory=QuantSettings)
     learn: LearnSettings = field(default_factory=LearnSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    plan: PlanSettings = field(default_factory=PlanSettings)
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -207,7 +215,11 @@ def _section(
     problems: list[str] = []
     for key, value in values.items():
         if key in hints:
-            typed, wrong = _typed(f"{name}.{key}", hints[key], value)
+            table = _table_of(hints[key])
+            if table is not None:
+                typed, wrong = _tables(f"{name}.{key}", table, value, sections)
+            else:
+                typed, wrong = _typed(f"{name}.{key}", hints[key], value)
             if wrong:
                 problems += wrong
                 suspects.add(key)
@@ -226,6 +238,24 @@ def _section(
             if not any(re.search(rf"\b{re.escape(key)}\b", text) for key in suspects)
         ]
         return None, problems + said
+
+
+def _table_of(hint: Any) -> type | None:
+    """Return the dataclass of a setting that is a list of tables, or None."""
+    inner = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else None
+    return inner if isinstance(inner, type) and dataclasses.is_dataclass(inner) else None
+
+
+def _tables(name: str, kind: type, value: Any, sections: Mapping[str, type]) -> tuple[Any, list[str]]:
+    """Return a list of tables, ``[[section.key]]``, as a tuple of settings, and every problem of them all."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        return None, [f"{name} is {_shown(value)}; write each as a table under [[{name}]]"]
+    built, problems = [], []
+    for number, item in enumerate(value, start=1):
+        settings, wrong = _section(name, kind, item, sections)
+        built.append(settings)
+        problems += [f"{name} {number}: {problem}" for problem in wrong]
+    return tuple(built), problems
 
 
 def _belongs(key: str, sections: Mapping[str, type], here: str = "") -> str | None:
@@ -264,6 +294,9 @@ def _convert(hint: Any, value: Any) -> Any:
     elif typing.get_origin(hint) is tuple:
         if isinstance(value, list | tuple):
             return tuple(_convert(typing.get_args(hint)[0], item) for item in value)
+    elif typing.get_origin(hint) is dict:
+        if isinstance(value, dict):
+            return {key: _convert(typing.get_args(hint)[1], item) for key, item in value.items()}
     elif hint is float:
         if type(value) in (int, float) and _is_finite(value):
             return float(value)
@@ -290,6 +323,8 @@ def _named(hint: Any) -> str:
         return " or ".join(_named(choice) for choice in typing.get_args(hint) if choice is not types.NoneType)
     if typing.get_origin(hint) is tuple:
         return f"a list, each item {_named(typing.get_args(hint)[0])}"
+    if typing.get_origin(hint) is dict:
+        return f"a table, each value {_named(typing.get_args(hint)[1])}"
     return {
         int: "a whole number",
         float: "a finite number",
@@ -317,4 +352,10 @@ def toml_value(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        said = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+        return toml_value({key: inner for key, inner in said.items() if inner is not None})
+    if isinstance(value, dict):
+        inside = ", ".join(f"{toml_value(key)} = {toml_value(inner)}" for key, inner in value.items())
+        return "{" + inside + "}"
     raise TypeError(f"no TOML for {type(value).__name__}")

@@ -165,12 +165,11 @@ def test_settings_tell_all_problems_together() -> None:
             optimize=("power",),
             latency_weight=2,
             deadline=-1,
-            bits=0,
             bits_least=9,
             bits_most=3,
             local_steps=0,
         )
-    assert len(told.value.problems) == 7
+    assert len(told.value.problems) == 6
     with pytest.raises(ConfigError, match="without a plan"):
         PlanSettings(latency_weight=0)
     with pytest.raises(ConfigError, match="needs plan"):

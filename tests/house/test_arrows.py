@@ -32,6 +32,8 @@ ARROWS: dict[str, set[str]] = {
     "cost": {"network"},
     "allocate": {"cost", "network"},
     "theory": set(),
+    "machine": {"network"},
+    "planning": {"allocate", "cost", "network", "model", "config", "report"},
     # run
     "simulate": {"learn", "cost", "network", "history"},
     "calibrate": {"learn", "theory", "cost"},
@@ -67,10 +69,10 @@ EVERYTHING = {"cli", "", "__main__"}
 
 TORCH = {"torch", "transformers", "peft", "accelerate", "torchvision", "torchao"}
 TORCHLESS = [
-    *(f"{room}.py" for room in sorted(BASE | {"history", "config", "run_folder"})),
+    *(f"{room}.py" for room in sorted(BASE | {"history", "config", "run_folder", "machine", "planning"})),
     *(f"{room}/*" for room in ("wire", "network", "cost", "allocate", "theory", "device", "report")),
     "*/settings.py",
-    "model/measure.py",
+    *(f"model/{name}.py" for name in ("measure", "architecture", "known")),
     "quant/*",
 ]
 TORCH_IN_QUANT = ["quant/torch_*.py", "quant/boundary.py"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sflam.allocate import baselines, bcd, bits, cuts, optimal, oracle, subchannels
 from sflam.allocate.problem import Problem
@@ -46,18 +47,34 @@ def allocate(problem: Problem, method: str = "optimal", **options: Any) -> Plan:
     return METHODS[method](problem, **options)
 
 
-def plan(network: Network, workload: Workload, settings: PlanSettings) -> Plan:
-    """Return the plan that ``[plan]`` asks for.
+def state(
+    network: Network,
+    workload: Workload,
+    settings: PlanSettings,
+    *,
+    cut: ArrayLike = 1,
+    bits: ArrayLike = 8,
+    bits_down: int = 8,
+) -> Problem:
+    """Return the problem that ``[plan]`` asks about.
+
+    Args:
+        network: devices and servers.
+        workload: what fine-tuning costs at each cut.
+        settings: what is weighed, decided and limited.
+        cut: blocks on the device, where the cut is not chosen.
+        bits: bits of an activation value, where bits are not chosen.
+        bits_down: bits of a gradient value on the way back.
 
     Raises:
         AllocationError: numbers with which no network can be; see ``Problem``.
     """
-    problem = Problem(
+    return Problem(
         network=network,
         workload=workload,
-        cut=settings.cut,
-        bits=settings.bits,
-        bits_down=settings.bits_down,
+        cut=cut,
+        bits=bits,
+        bits_down=bits_down,
         latency_weight=settings.latency_weight,
         deadline=settings.deadline or np.inf,
         choose_clocks="clock" in settings.optimize,
@@ -68,8 +85,25 @@ def plan(network: Network, workload: Workload, settings: PlanSettings) -> Plan:
         sensitivity=settings.sensitivity,
         bit_choices=tuple(range(settings.bits_least, settings.bits_most + 1)),
     )
-    options: dict[str, Any] = {"count": settings.subchannels} if settings.method in BY_SUBCHANNEL else {}
-    method = "bits" if settings.method == "optimal" and "bits" in settings.optimize else settings.method
+
+
+def method_of(settings: PlanSettings) -> str:
+    """Return the method that decides all that is asked for: by subchannel, or with bits, where it is to."""
+    method = settings.method
+    if settings.subchannels:
+        method = {"optimal": "subchannels", "bcd": "bcd-matching"}.get(method, method)
+    return "bits" if method == "optimal" and "bits" in settings.optimize else method
+
+
+def plan(network: Network, workload: Workload, settings: PlanSettings) -> Plan:
+    """Return the plan that ``[plan]`` asks for, from cut 1 and 8 bits where these are not chosen.
+
+    Raises:
+        AllocationError: numbers with which no network can be; see ``Problem``.
+    """
+    method = method_of(settings)
+    options: dict[str, Any] = {"count": settings.subchannels} if method in BY_SUBCHANNEL else {}
+    problem = state(network, workload, settings)
     if "cut" in settings.optimize:
         return cuts.solve(problem, solve_at=lambda at_cut: allocate(at_cut, method, **options))
     return allocate(problem, method, **options)

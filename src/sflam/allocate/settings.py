@@ -28,6 +28,8 @@ OPTIMIZE = ("clock", "bits", "cut")
 class PlanSettings:
     """How devices are given bandwidth, power, clocks, bits and a cut.
 
+    Where cut or bits are not decided, they are those of ``[model]``, ``[fleet]`` and ``[quant]``.
+
     Attributes:
         method: ``optimal`` (exact, with a certified bound), ``bcd`` (the paper's), ``subchannels``, ``bcd-matching``,
             ``bits``, ``cut``, ``oracle``, or a baseline: ``equal``, ``equal-bandwidth``, ``random``, ``fixed-bits``.
@@ -35,13 +37,11 @@ class PlanSettings:
             run at full speed and computing energy is not counted.
         latency_weight: lam, from 0 to 1: the objective is lam seconds + (1 - lam) joules. 0 needs a deadline.
         deadline: seconds that a round may take; 0 for no limit.
-        cut: blocks on the device, where the cut is not chosen.
-        bits: bits of an activation value, where bits are not chosen.
-        bits_down: bits of a gradient value on the way back.
         bits_least: smallest width to choose.
         bits_most: largest width to choose.
         sensitivity: chi, how much the noise of one device's quantizer slows learning; 0 chooses the fewest bits.
         local_steps: mini-batches of a round.
+        tokens: tokens of a text sample; 0 takes 128, and an image's own.
         subchannels: equal parts of the band, for methods that hand them out; 0 for continuous bandwidth.
         radio_cap: joules a device may transmit with in a round; 0 for no limit.
         compute_cap: joules a device may compute with in a round; 0 for no limit.
@@ -52,13 +52,11 @@ class PlanSettings:
     optimize: tuple[str, ...] = ("clock",)
     latency_weight: float = 0.5
     deadline: float = 0.0
-    cut: int = 1
-    bits: int = 8
-    bits_down: int = 8
     bits_least: int = 2
     bits_most: int = 16
     sensitivity: float = 0.0
     local_steps: int = 1
+    tokens: int = 0
     subchannels: int = 0
     radio_cap: float = 0.0
     compute_cap: float = 0.0
@@ -82,13 +80,13 @@ class PlanSettings:
             "radio_cap",
             "compute_cap",
             "energy_cap",
-            "cut",
+            "tokens",
         ):
             if not 0 <= getattr(self, key) < float("inf"):
                 problems.append(f"plan.{key} is {getattr(self, key)}; it must be 0 or more and finite")
         if self.latency_weight == 0 and self.deadline == 0:
             problems.append("plan.latency_weight is 0 without a plan.deadline; give either")
-        for key in ("bits", "bits_down", "bits_least", "bits_most"):
+        for key in ("bits_least", "bits_most"):
             if not MIN_BITS <= getattr(self, key) <= MAX_BITS:
                 problems.append(f"plan.{key} is {getattr(self, key)}; it must be {MIN_BITS} to {MAX_BITS}")
         if self.bits_least > self.bits_most:

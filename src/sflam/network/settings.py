@@ -1,0 +1,249 @@
+"""``[network]``: who is there, what they have, how well they are heard. Units as people write them. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from sflam.errors import ConfigError, unknown
+
+SCENARIOS = ("cell", "square", "refA")
+FADINGS = ("rayleigh", "rician", "none")
+COUNTS = {"devices": 20, "servers": 1}
+REFERENCE_KEYS = {"scenario", "devices", "radius_m", "bandwidth_mhz", "fading", "downlink_mbps"}
+"""What the reference cell leaves open; the rest of it is fixed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceEntry:
+    """One ``[[network.device]]``; what is left out comes from its profile, then from ``[network]``.
+
+    Attributes:
+        name: what to call it; made from the profile where empty.
+        count: how many alike.
+        profile: a name of ``sflam.network.profiles`` or a file that ``sflam profile`` wrote.
+        distance_m: from the first server; drawn where neither this nor a position nor a gain is said.
+        position_m: x and y.
+        gain_db: measured channel gain at every server; then neither path loss, shadowing nor fading is added.
+        rate_mbps: measured rate at full power over the whole band of the first server, instead of a gain.
+        max_power_dbm: highest transmit power.
+        clock_ghz: highest clock.
+        flops_per_cycle: of all cores together.
+        kappa: W s^3 of kappa f^3.
+        static_power_w: drawn while computing, whatever the clock.
+        memory_gb: what training may use; 0 for no limit.
+        weight: of its energy in the objective.
+    """
+
+    name: str = ""
+    count: int = 1
+    profile: str = ""
+    distance_m: float | None = None
+    position_m: tuple[float, ...] | None = None
+    gain_db: float | None = None
+    rate_mbps: float | None = None
+    max_power_dbm: float | None = None
+    clock_ghz: float | None = None
+    flops_per_cycle: float | None = None
+    kappa: float | None = None
+    static_power_w: float | None = None
+    memory_gb: float | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        problems = _positive(
+            self, "network.device", ("distance_m", "rate_mbps", "clock_ghz", "flops_per_cycle")
+        )
+        problems += _not_negative(self, "network.device", ("kappa", "static_power_w", "memory_gb", "weight"))
+        if self.count < 1:
+            problems.append(f"network.device.count is {self.count}; it must be at least 1")
+        if self.position_m is not None and len(self.position_m) != 2:
+            problems.append(f"network.device.position_m has {len(self.position_m)} numbers; give x and y")
+        places = [
+            key
+            for key in ("distance_m", "position_m", "gain_db", "rate_mbps")
+            if getattr(self, key) is not None
+        ]
+        if len(places) > 1:
+            problems.append(f"network.device has {' and '.join(places)}; say one of them")
+        if self.gain_db is not None and not -250 <= self.gain_db <= 0:
+            problems.append(f"network.device.gain_db is {self.gain_db}; it must be between -250 and 0")
+        if self.max_power_dbm is not None:
+            problems += _power("network.device.max_power_dbm", self.max_power_dbm)
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerEntry:
+    """One ``[[network.server]]``; what is left out comes from its profile, then from ``[network]``.
+
+    Attributes:
+        profile: a name of ``sflam.network.profiles`` or a file that ``sflam profile`` wrote.
+        position_m: x and y; the first of a cell stands at the origin.
+        bandwidth_mhz: of its band.
+        clock_ghz: to share among its devices.
+        flops_per_cycle: of all cores together.
+        kappa: W s^3 of kappa f^3; a profile does not set it.
+    """
+
+    profile: str = ""
+    position_m: tuple[float, ...] | None = None
+    bandwidth_mhz: float | None = None
+    clock_ghz: float | None = None
+    flops_per_cycle: float | None = None
+    kappa: float | None = None
+
+    def __post_init__(self) -> None:
+        problems = _positive(self, "network.server", ("bandwidth_mhz", "clock_ghz", "flops_per_cycle"))
+        problems += _not_negative(self, "network.server", ("kappa",))
+        if self.position_m is not None and len(self.position_m) != 2:
+            problems.append(f"network.server.position_m has {len(self.position_m)} numbers; give x and y")
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The radio network of the devices and servers.
+
+    Attributes:
+        scenario: ``cell`` (a disc around one server), ``square`` (devices and servers anywhere in it), or ``refA``
+            (the reference cell, with its own order of draws).
+        devices: how many, where neither ``profiles`` nor ``[[network.device]]`` lists them.
+        servers: how many, where no ``[[network.server]]`` lists them.
+        profiles: kinds of devices and how many of each, ``{"raspberry-pi-5" = 10, "phone" = 5}``.
+        server_profile: kind of the servers; empty takes the ``server_`` keys.
+        device: tables of single devices, ``[[network.device]]``.
+        server: tables of single servers, ``[[network.server]]``.
+        radius_m: radius of the cell.
+        side_m: side of the square.
+        min_distance_m: nobody is nearer to a server.
+        bandwidth_mhz: band of every server, shared by its devices.
+        max_power_dbm: highest transmit power of a device.
+        noise_dbm_hz: noise density N0.
+        snr_gap_db: signal-to-noise ratio that a real code needs beyond Shannon's.
+        path_loss_db: path loss at 1 km.
+        path_loss_slope_db: path loss that every tenfold distance adds.
+        shadowing_db: standard deviation of the shadowing; the same in every round.
+        fading: ``rayleigh``, ``rician`` or ``none``; drawn anew every round.
+        rician_db: power of the steady path over the scattered ones.
+        clock_ghz: lowest and highest of the devices' highest clocks, drawn evenly.
+        flops_per_cycle: FLOP per clock cycle of a device, all cores together.
+        kappa: W s^3: a device draws kappa f^3 while computing.
+        static_power_w: power a computing device draws besides, whatever its clock.
+        memory_gb: memory of a device that training may use; 0 for no limit.
+        server_clock_ghz: clock of a server.
+        server_flops_per_cycle: FLOP per clock cycle of a server, all cores together.
+        server_kappa: W s^3 of a server's kappa f^3; 0 leaves its energy to the mains, whatever its profile.
+        downlink_mbps: rate of the way down to each device; 0 leaves its time out.
+        trace: a CSV or parquet file of measured gains or rates, a row per device and round; empty draws fading.
+    """
+
+    scenario: str = "cell"
+    devices: int = COUNTS["devices"]
+    servers: int = COUNTS["servers"]
+    profiles: dict[str, int] = field(default_factory=dict)
+    server_profile: str = ""
+    device: tuple[DeviceEntry, ...] = ()
+    server: tuple[ServerEntry, ...] = ()
+    radius_m: float = 250.0
+    side_m: float = 500.0
+    min_distance_m: float = 10.0
+    bandwidth_mhz: float = 20.0
+    max_power_dbm: float = 23.0
+    noise_dbm_hz: float = -174.0
+    snr_gap_db: float = 0.0
+    path_loss_db: float = 128.1
+    path_loss_slope_db: float = 37.6
+    shadowing_db: float = 0.0
+    fading: str = "rayleigh"
+    rician_db: float = 6.0
+    clock_ghz: tuple[float, ...] = (0.5, 1.5)
+    flops_per_cycle: float = 512.0
+    kappa: float = 1e-28
+    static_power_w: float = 0.0
+    memory_gb: float = 0.0
+    server_clock_ghz: float = 1.0
+    server_flops_per_cycle: float = 1e5
+    server_kappa: float = 0.0
+    downlink_mbps: float = 0.0
+    trace: str = ""
+
+    def __post_init__(self) -> None:
+        positive = ("radius_m", "side_m", "min_distance_m", "bandwidth_mhz", "flops_per_cycle")
+        problems = _positive(self, "network", (*positive, "server_clock_ghz", "server_flops_per_cycle"))
+        not_negative = ("snr_gap_db", "path_loss_slope_db", "shadowing_db", "kappa", "static_power_w")
+        problems += _not_negative(
+            self, "network", (*not_negative, "memory_gb", "server_kappa", "downlink_mbps")
+        )
+        problems += _power("network.max_power_dbm", self.max_power_dbm)
+        if not -250 <= self.noise_dbm_hz <= -50:
+            problems.append(
+                f"network.noise_dbm_hz is {self.noise_dbm_hz}; it must be between -250 and -50 (dBm/Hz)"
+            )
+        if self.scenario not in SCENARIOS:
+            problems.append(f"network.scenario: {unknown('scenario', self.scenario, SCENARIOS)}")
+        if self.fading not in FADINGS:
+            problems.append(f"network.fading: {unknown('fading', self.fading, FADINGS)}")
+        for key in ("devices", "servers"):
+            if getattr(self, key) < 1:
+                problems.append(f"network.{key} is {getattr(self, key)}; it must be at least 1")
+        problems += [
+            f"network.profiles: {count} of {name!r}; it must be at least 1"
+            for name, count in self.profiles.items()
+            if count < 1
+        ]
+        low_high = self.clock_ghz
+        if len(low_high) != 2 or not 0 < low_high[0] <= low_high[1]:
+            problems.append(
+                f"network.clock_ghz is {list(low_high)}; give the lowest and the highest, above 0"
+            )
+        if self.min_distance_m >= self.radius_m:
+            problems.append(
+                f"network.min_distance_m is {self.min_distance_m}; it must be below radius_m = {self.radius_m}"
+            )
+        for key, tables in (("devices", self.device or self.profiles), ("servers", self.server)):
+            if tables and getattr(self, key) != COUNTS[key]:
+                problems.append(
+                    f"network.{key} is {getattr(self, key)}, but tables or profiles list them; leave one of the two out"
+                )
+        if self.scenario == "cell" and max(self.servers, len(self.server)) > 1:
+            problems.append("network.scenario is 'cell' with several servers; choose 'square'")
+        if self.scenario == "refA":
+            problems += self._fixed()
+        if problems:
+            raise ConfigError(problems)
+
+    def _fixed(self) -> list[str]:
+        """Return a problem per setting that the reference cell does not leave open."""
+        plain = {item.name: item.default for item in fields(self)} | {"profiles": {}}
+        return [
+            f"network.{key} is set, but scenario refA fixes it; choose 'cell' or leave {key} out"
+            for key, default in plain.items()
+            if key not in REFERENCE_KEYS and getattr(self, key) != default
+        ]
+
+
+def _positive(entry: Any, place: str, keys: tuple[str, ...]) -> list[str]:
+    values = {key: getattr(entry, key) for key in keys}
+    return [
+        f"{place}.{key} is {value}; it must be positive"
+        for key, value in values.items()
+        if value is not None and not value > 0
+    ]
+
+
+def _not_negative(entry: Any, place: str, keys: tuple[str, ...]) -> list[str]:
+    values = {key: getattr(entry, key) for key in keys}
+    return [
+        f"{place}.{key} is {value}; it must be 0 or more"
+        for key, value in values.items()
+        if value is not None and not value >= 0
+    ]
+
+
+def _power(name: str, value: float) -> list[str]:
+    if -60 <= value <= 60:
+        return []
+    return [f"{name} is {value}; it must be between -60 and 60 (dBm: 20 is 0.1 W)"]

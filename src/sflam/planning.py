@@ -1,0 +1,310 @@
+"""From a network file to a plan: build the network, measure the model, state the problem, ask the allocator."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sflam.allocate.cuts import choose_cut, server_clock
+from sflam.allocate.methods import allocate, method_of, state
+from sflam.allocate.pareto import front
+from sflam.allocate.problem import Problem
+from sflam.allocate.settings import BY_SUBCHANNEL
+from sflam.config import Job
+from sflam.cost.latency import server_turn
+from sflam.durable import replace_file
+from sflam.errors import ConfigError, RunError
+from sflam.model.measure import Training, measure
+from sflam.model.settings import ModelSettings
+from sflam.network.reference import ref_a_workload
+from sflam.network.scenario import build
+from sflam.payload import IDENTITY
+from sflam.plan import Plan, Status
+from sflam.workload import Workload
+
+DRAWN = 25
+"""Points of the front in a picture nobody asked a number for."""
+MANY = 5000
+"""Devices from which a picture has fewer points."""
+SLOTS = {"adamw": 2, "adam": 2, "sgd": 0}
+"""Numbers an optimiser keeps per trained weight, without momentum."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Planned:
+    """What ``sflam plan`` found.
+
+    Attributes:
+        plan: the plan asked for.
+        others: the other methods' plans, where they were asked for.
+        front: (seconds, weighted joules) of the best trade-offs, where they were asked for.
+        weighted: energy of the plan and the others as the objective weighs it, J.
+        names: of the devices.
+        model: what is trained.
+        notes: what a user should know about the question itself.
+    """
+
+    plan: Plan
+    others: tuple[Plan, ...] = ()
+    front: tuple[tuple[float, float], ...] = ()
+    weighted: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+    model: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What was planned, for people."""
+        return f"{self.model} on {len(self.names)} devices"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one object for JSON: the plan, and what else was asked for."""
+        found = self.plan.to_dict()
+        for device, name in zip(found["devices"], self.names, strict=False):
+            device["name"] = name
+        found["model"] = self.model
+        if self.others:
+            best = min(one.objective for one in (self.plan, *self.others))
+            found["compare"] = [
+                {key: value for key, value in one.to_dict().items() if key not in ("devices", "history")}
+                | {"ratio": one.objective / best if np.isfinite(one.objective) else None}
+                for one in (self.plan, *self.others)
+            ]
+        if self.front:
+            found["pareto"] = [{"latency_s": seconds, "energy_j": joules} for seconds, joules in self.front]
+        return found
+
+    def write(self, folder: Path) -> list[str]:
+        """Write plan.json, plan.csv and, where there is a plan, allocation.png and pareto.png; return their names.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        from sflam.report.plan_chart import draw_allocation, draw_front
+
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            replace_file(folder / "plan.json", (json.dumps(self.to_dict(), indent=1) + "\n").encode())
+            replace_file(folder / "plan.csv", self.to_csv().encode())
+        except OSError as error:
+            raise RunError(
+                f"{folder} cannot be written ({error.strerror}); choose another with --out"
+            ) from error
+        written = ["plan.json", "plan.csv"]
+        if len(self.plan.devices):
+            draw_allocation(self.plan, folder / "allocation.png", names=self.names, title=self.title)
+            written.append("allocation.png")
+        if self.front:
+            plans = (self.plan, *self.others)
+            marks = [
+                (one.method, one.latency, joules)
+                for one, joules in zip(plans, self.weighted, strict=True)
+                if one.status is not Status.INFEASIBLE
+            ]
+            draw_front(self.front, folder / "pareto.png", marks=marks, title=self.title)
+            written.append("pareto.png")
+        return written
+
+    def to_csv(self) -> str:
+        """Return a header and a line per device, SI units."""
+        rows = [
+            {"name": name} | asdict(one) for name, one in zip(self.names, self.plan.devices, strict=False)
+        ]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]) if rows else ["name"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+
+def workload_of(job: Job) -> Workload:
+    """Return what a job's model costs; the reference cell trains ViT-B/16 unless ``[model]`` says otherwise.
+
+    Raises:
+        ConfigError: labels that stay on the device.
+        ModelError: an unknown model, or targets it has not.
+    """
+    if job.model.labels == "device":
+        raise ConfigError('model.labels is "device": a plan counts one exchange a step; plan with "server"')
+    if job.network.scenario == "refA" and job.model.name == ModelSettings().name:
+        return ref_a_workload()
+    momentum = job.learn.optimizer == "sgd" and job.learn.momentum > 0
+    training = Training(
+        batch=job.learn.batch,
+        tokens=job.plan.tokens,
+        rank=job.model.rank,
+        targets=job.model.targets,
+        dtype=job.model.dtype,
+        optimizer_slots=SLOTS[job.learn.optimizer] + momentum,
+    )
+    return measure(job.model.name, training, scheme=job.quant.scheme)
+
+
+def problem_of(
+    job: Job,
+    round_number: int = 0,
+    *,
+    cut: ArrayLike | None = None,
+    bits: ArrayLike | None = None,
+    server: bool | None = None,
+) -> Problem:
+    """Return the problem a job states: its network in a round, its model, and what a plan is to weigh.
+
+    The way down is each device's delay. The server serves all devices one after another: its turn is T0, its energy J0.
+
+    Args:
+        job: its ``[network]``, ``[plan]``, ``[model]``, ``[quant]`` and batch.
+        round_number: whose fading or trace.
+        cut: blocks on the device, instead of the job's.
+        bits: bits of an activation value, instead of the job's.
+        server: whether the server's turn is counted; None counts it but in the reference cell.
+
+    Raises:
+        ConfigError: settings, profiles or traces that cannot be used.
+        ModelError: a model that cannot be measured.
+        AllocationError: numbers no problem can have.
+    """
+    network, workload, wish = build(job.network, job.seed, round_number), workload_of(job), job.plan
+    if len(network.bandwidth) > 1:
+        raise ConfigError(f"the network has {len(network.bandwidth)} servers; plan one server at a time")
+    problem = state(
+        network,
+        workload,
+        wish,
+        cut=(job.fleet.cuts or job.model.cut) if cut is None else cut,
+        bits=job.quant.bits_up if bits is None else bits,
+        bits_down=job.quant.bits_down,
+    )
+    problem = _with_way_down(job, problem)
+    if server is False or (server is None and job.network.scenario == "refA"):
+        return problem
+    clock = server_clock(problem)
+    turn = float(server_turn(network, workload, cut=problem.each("cut"))[0]) * wish.local_steps
+    turn *= float(network.server_clock[0]) / clock
+    return problem.change(base_s=turn, base_j=float(network.server_kappa[0]) * clock**3 * turn)
+
+
+def _with_way_down(job: Job, problem: Problem) -> Problem:
+    """Return the problem with the time that gradients need to come down, where it is counted."""
+    if not job.network.downlink_mbps:
+        return problem
+    bits = [problem.workload.down_bits(int(cut), problem.bits_down) for cut in problem.each("cut")]
+    return problem.change(delay=np.array(bits) / (job.network.downlink_mbps * 1e6))
+
+
+def decide(
+    job: Job, *, compare: bool = False, points: int = 0, round_number: int = 0, draw: bool = False
+) -> Planned:
+    """Return the plan a job asks for.
+
+    Args:
+        job: its ``[network]``, ``[plan]``, ``[model]`` and ``[quant]``.
+        compare: also plan with every other method that decides the same.
+        points: of the front between time and energy, at least two; 0 for none, but some where ``draw`` wants a picture.
+        round_number: whose fading or trace.
+        draw: whether pictures will be drawn.
+
+    Raises:
+        ConfigError, ModelError, AllocationError: what no plan can be made for, and why.
+    """
+    if points < 0 or points == 1 or round_number < 0:
+        raise ConfigError(
+            f"--pareto is {points} and --round {round_number}; give 2 points or more, a round from 0 on"
+        )
+    method = method_of(job.plan)
+    plan = plan_with(job, method, round_number)
+    problem = problem_of(job, round_number)
+    if len(plan.devices):  # the front is at the plan's own cuts and bits
+        told = plan.devices
+        turn = True if chooses_cut(job, method) else None
+        problem = problem_of(job, round_number, cut=told.cut, bits=told.bits, server=turn)
+    names = [name for name in rivals(job) if name != method] if compare else []
+    others = tuple(plan_with(job, name, round_number) for name in names)
+    points = points or DRAWN * draw
+    points = min(points, 9) if len(problem) > MANY and draw else points
+    return Planned(
+        plan=plan,
+        others=others,
+        front=trade(problem, plan.latency, points) if points and len(plan.devices) else (),
+        weighted=tuple(weighted_energy(problem, one) for one in (plan, *others)),
+        names=problem.network.names,
+        model=problem.workload.name,
+        notes=tuple(_notes(job)),
+    )
+
+
+def trade(problem: Problem, near: float, points: int) -> tuple[tuple[float, float], ...]:
+    """Return the front between time (s) and weighted energy (J), from the shortest round to well beyond ``near`` s.
+
+    Points lie quadratically denser towards the shortest round, where the front bends most; one lies at ``near``.
+    """
+    first = front(problem, 2, longest=near)[0]
+    shortest = first.latency
+    reach = max(5 * (near - shortest), 0.5 * (shortest - problem.base_s))
+    times = [shortest + reach * (index / (points - 1)) ** 2 for index in range(1, points)]
+    if near > shortest * (1 + 1e-5):
+        times[min(range(len(times)), key=lambda index: abs(times[index] - near))] = near
+    found = [first, *(front(problem, 2, longest=time)[1] for time in times)]
+    return tuple((one.latency, one.energy) for one in found)
+
+
+def weighted_energy(problem: Problem, plan: Plan) -> float:
+    """Return a plan's energy in J as the objective weighs it: what the front of ``trade`` is about."""
+    if not len(plan.devices):
+        return plan.energy
+    spent = plan.devices.transmit_j + (plan.devices.compute_j if problem.choose_clocks else 0.0)
+    return plan.energy + float((problem.network.energy_weight - 1) @ spent)
+
+
+def chooses_cut(job: Job, method: str) -> bool:
+    """Return whether a method looks at all cuts."""
+    return "cut" in job.plan.optimize or method == "cut"
+
+
+def rivals(job: Job) -> list[str]:
+    """Return the methods that decide the same as the one asked for, so that their objectives compare."""
+    names = ["optimal", "bcd", "equal-bandwidth", "equal", "random"]
+    if job.plan.subchannels:
+        names += list(BY_SUBCHANNEL)
+    if "bits" in job.plan.optimize:
+        names += ["bits", "fixed-bits"]
+    if importlib.util.find_spec("cvxpy") and job.plan.method == "oracle":
+        names.append("oracle")
+    return names
+
+
+def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
+    """Return the plan of one method, over all cuts where the cut is to be chosen."""
+    options: dict[str, Any] = {}
+    if method in BY_SUBCHANNEL:
+        options["count"] = job.plan.subchannels
+    if method == "random":
+        options["seed"] = job.seed
+    if not chooses_cut(job, method):
+        return allocate(problem_of(job, round_number), method, **options)
+    inner = "optimal" if method == "cut" else method
+    problem = problem_of(job, round_number, server=False)
+    # With every block on the device, activations would still cross to the head: that is no cut worth a look.
+    blocks = range(problem.workload.blocks)
+    plan, _ = choose_cut(problem, blocks, lambda here: allocate(_with_way_down(job, here), inner, **options))
+    return plan
+
+
+def _notes(job: Job) -> Iterator[str]:
+    """Yield what a user should know about the question itself."""
+    if job.quant.scheme == IDENTITY:
+        yield "quant.scheme is identity: 32 bits are sent for every value, whatever the bits say"
+    if "bits" in job.plan.optimize and not job.plan.sensitivity:
+        yield (
+            "plan.sensitivity is 0, so quantization noise costs nothing and the fewest bits win; give the chi measured "
+            "for your model"
+        )

@@ -1,0 +1,124 @@
+"""A plan in the terminal: a row per device, the totals beneath, how far from the best; and methods side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sflam.plan import ALL_LOCAL, Plan, Status
+from sflam.report.totals import duration
+from sflam.units import human_si
+
+FIRST, LAST = 20, 10
+
+
+def plan_table(plan: Plan, names: Sequence[str] = (), title: str = "") -> RenderableType:
+    """Return a rich table of what every device is given; many devices show the first and the last.
+
+    Args:
+        plan: any plan; an infeasible one has no rows, only its advice.
+        names: of the devices, in order; numbers where empty.
+        title: above the table.
+    """
+    text = Text(summary(plan))
+    if not len(plan.devices):
+        return text
+    columns = plan.devices
+    cells = len(set(columns.server.tolist())) > 1
+    shared = bool((columns.server_clock > 0).any())
+    headers = ["device", *["server"] * cells, "cut", "bits", "MHz", "mW", "GHz", *["server GHz"] * shared]
+    headers += ["compute s", "send s", "J"]
+    table = Table(
+        title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
+    for header in headers:
+        table.add_column(header, justify="left" if header == "device" else "right", no_wrap=True)
+    count = len(columns)
+    for index in range(count):
+        if count > FIRST + LAST + 1 and FIRST <= index < count - LAST:
+            if index == FIRST:
+                table.add_row(*["..."] * len(headers))
+            continue
+        one = columns[index]
+        local = one.server == ALL_LOCAL
+        subchannels = f" ({one.subchannels})" if one.subchannels else ""
+        table.add_row(
+            names[index] if names else str(index),
+            *["local" if local else str(one.server)] * cells,
+            str(one.cut),
+            "-" if local else str(one.bits),
+            "-" if local else _short(one.bandwidth / 1e6) + subchannels,
+            "-" if local else _short(one.power * 1e3),
+            _short(one.clock / 1e9),
+            *[_short(one.server_clock / 1e9)] * shared,
+            _short(one.compute_s),
+            "-" if local else _short(one.transmit_s),
+            _short(one.compute_j + one.transmit_j),
+        )
+    return Group(table, text)
+
+
+def _short(value: float) -> str:
+    """Return three digits, without an exponent where that stays short."""
+    return f"{value:.3g}" if not 0 < abs(value) < 1e-4 else f"{value:.1e}"
+
+
+def summary(plan: Plan) -> str:
+    """Return the plan in a few lines: totals, the certified gap, advice."""
+    if not len(plan.devices):
+        return "\n".join([f"{plan.method}: no plan holds the limits", *plan.advice])
+    used = float((plan.devices.compute_j + plan.devices.transmit_j).sum())
+    apart = plan.energy - used
+    server = f" (server {human_si(apart, 'J')})" if apart > 1e-6 * used else ""
+    bands = plan.devices.bandwidth.sum()
+    lines = [
+        f"{plan.method}: {len(plan.devices)} devices over {human_si(float(bands), 'Hz')}, "
+        f"a round {human_si(plan.latency, 's', 4)}, energy {human_si(plan.energy, 'J', 4)}{server}",
+        f"{_promise(plan)}; solved in {human_si(plan.solve_s, 's')}",
+    ]
+    return "\n".join([*lines, *plan.advice])
+
+
+def _promise(plan: Plan) -> str:
+    found = f"objective {plan.objective:.6g}"
+    if plan.status is Status.INFEASIBLE:
+        return f"{found}, infeasible"
+    if math.isfinite(plan.gap):
+        word = "the optimum" if plan.status is Status.OPTIMAL else "holds all limits"
+        return f"{found}, {word}: certified gap {100 * plan.gap:.2g} %"
+    return f"{found}, holds all limits; this method has no bound of its own"
+
+
+def methods_table(plans: Sequence[Plan]) -> RenderableType:
+    """Return a table of several methods on one problem, with the ratio of each objective to the best one."""
+    best = min((one.objective for one in plans if one.status is not Status.INFEASIBLE), default=math.nan)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for header in ("method", "objective", "ratio", "round", "energy", "status", "solved in"):
+        table.add_column(header, justify="left" if header in ("method", "status") else "right", no_wrap=True)
+    for plan in sorted(plans, key=lambda one: one.objective):
+        found = math.isfinite(plan.objective)
+        table.add_row(
+            plan.method,
+            f"{plan.objective:.6g}" if found else "-",
+            f"{plan.objective / best:.4f}" if found and best > 0 else "-",
+            duration(plan.latency) if found else "-",
+            human_si(plan.energy, "J") if found else "-",
+            plan.status.value,
+            human_si(plan.solve_s, "s"),
+        )
+    return table
+
+
+def front_table(points: Sequence[tuple[float, float]]) -> RenderableType:
+    """Return a table of the front: the least energy for every time of a round."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for header in ("round", "least energy"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for seconds, joules in sorted(points):
+        table.add_row(human_si(seconds, "s", 4), human_si(joules, "J", 4))
+    return table

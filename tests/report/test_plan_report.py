@@ -1,0 +1,140 @@
+"""A plan for people: the table says every device, the totals and the gap; the pictures are written whole."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from sflam.errors import RunError
+from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, Status
+from sflam.report.plan_chart import draw_allocation, draw_front
+from sflam.report.plan_table import FIRST, LAST, front_table, methods_table, plan_table, summary
+from sflam.units import human_si
+
+
+def made(count: int, *, objective: float = 1.5, bound: float = 1.5, **columns: object) -> Plan:
+    """Return a plan whose devices differ."""
+    each = np.arange(1, count + 1, dtype=float)
+    said = {"cut": 1, "bits": 8, "bandwidth": each * 1e6, "power": each / 1e3, "clock": 1e9}
+    said |= {"compute_s": 0.5, "transmit_s": each / 10, "compute_j": 0.25, "transmit_j": 0.25}
+    return Plan(
+        method="optimal",
+        devices=DevicePlans(count, **(said | columns)),  # type: ignore[arg-type]
+        latency=0.5 + count / 10,
+        energy=count / 2,
+        objective=objective,
+        lower_bound=bound,
+        status=Status.OPTIMAL if objective <= bound * (1 + 1e-9) else Status.FEASIBLE,
+        solve_s=0.01,
+    )
+
+
+NONE = Plan(
+    method="optimal",
+    devices=NO_DEVICES,
+    latency=np.inf,
+    energy=np.inf,
+    objective=np.inf,
+    lower_bound=np.inf,
+    status=Status.INFEASIBLE,
+    advice=("the deadline is 3 s below the shortest round; allow 4 s",),
+)
+
+
+def lines(renderable: object, width: int = 80) -> list[str]:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(renderable)
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+def test_every_device_is_a_row_and_fits_a_terminal() -> None:
+    shown = lines(plan_table(made(3), ["pi", "phone", "a-rather-long-name-of-one"]))
+    text = "\n".join(shown)
+    assert "…" not in text
+    (row,) = [line.split() for line in shown if line.lstrip().startswith("phone")]
+    assert row == ["phone", "1", "8", "2", "2", "1", "0.5", "0.2", "0.5"]
+    assert "3 devices over 6 MHz, a round 800 ms, energy 1.5 J" in text
+    assert "objective 1.5, the optimum: certified gap 0 %; solved in 10 ms" in text
+
+
+@pytest.mark.parametrize("count", [1, FIRST + LAST + 1, FIRST + LAST + 2, 5000])
+def test_many_devices_show_the_first_and_the_last(count: int) -> None:
+    rows = [
+        line.split()[0]
+        for line in lines(plan_table(made(count)))
+        if line.split() and line.split()[0].isdigit()
+    ]
+    shown = count if count <= FIRST + LAST + 1 else FIRST + LAST
+    assert len(rows) == shown and rows[-1] == str(count - 1)
+
+
+def test_servers_local_users_and_subchannels_have_their_columns() -> None:
+    plan = made(2, server=[3, ALL_LOCAL], server_clock=[2e9, 0.0], subchannels=[4, 0])
+    first, second = (
+        line.split() for line in lines(plan_table(plan)) if line.lstrip().startswith(("0 ", "1 "))
+    )
+    assert first[:6] == ["0", "3", "1", "8", "1", "(4)"] and first[8] == "2"
+    assert second[:5] == ["1", "local", "1", "-", "-"]
+
+
+def test_a_plan_that_is_none_says_why() -> None:
+    assert summary(NONE) == "optimal: no plan holds the limits\n" + NONE.advice[0]
+    assert lines(plan_table(NONE)) == summary(NONE).splitlines()
+
+
+def test_a_gap_or_no_bound_is_said() -> None:
+    assert "holds all limits: certified gap 50 %" in summary(made(1, objective=1.5, bound=1.0))
+    assert "has no bound of its own" in summary(made(1, bound=-np.inf))
+
+
+def test_methods_are_compared_with_the_best() -> None:
+    shown = lines(methods_table([made(1, objective=3.0, bound=-np.inf), made(1), NONE]))
+    ratios = [line.split()[2] for line in shown if line.lstrip().startswith("optimal")]
+    assert ratios == ["1.0000", "2.0000", "-"]
+    assert [line.split() for line in lines(front_table([(2.0, 1.0), (1.0, 3e-3)]))[3:5]] == [
+        ["1", "s", "3", "mJ"],
+        ["2", "s", "1", "J"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.5e6, "1.5 MHz"),
+        (999.96, "1 kHz"),
+        (0.0, "0 Hz"),
+        (3e-11, "0.03 nHz"),
+        (2e13, "20000 GHz"),
+        (-5e-3, "-5 mHz"),
+    ],
+)
+def test_quantities_are_short(value: float, text: str) -> None:
+    assert human_si(value, "Hz") == text
+
+
+@pytest.mark.parametrize("count", [1, 20, 500])
+def test_an_allocation_is_drawn(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "allocation.png"
+    draw_allocation(made(count), path, names=[f"pi-{index}" for index in range(count)], title="ViT on boards")
+    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n") and path.stat().st_size > 10_000
+    assert list(tmp_path.iterdir()) == [path] and "matplotlib.pyplot" not in sys.modules
+
+
+def test_a_front_is_drawn_with_plans_near_and_far(tmp_path: Path) -> None:
+    path = tmp_path / "pareto.png"
+    draw_front([(1.0, 10.0), (2.0, 1.0), (9.0, 0.1)], path, marks=[("near", 2.0, 3.0), ("far", 900.0, 1.0)])
+    assert path.stat().st_size > 10_000
+
+
+def test_nothing_to_draw_and_nowhere_to_write_are_told(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no devices to draw"):
+        draw_allocation(NONE, tmp_path / "a.png")
+    with pytest.raises(RunError, match="no points to draw"):
+        draw_front([], tmp_path / "a.png")
+    with pytest.raises(RunError, match="cannot be written"):
+        draw_front([(1.0, 1.0)], tmp_path / "none" / "a.png")

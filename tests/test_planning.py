@@ -132,6 +132,10 @@ def test_bits_and_subchannels_are_chosen_and_compared(cli: Cli) -> None:
 def test_bits_without_a_sensitivity_are_remarked(cli: Cli) -> None:
     said = cli("plan", *REF, "--devices", 2, "--optimize", "bits")
     assert said.code == 0 and said.err[0].startswith("note: plan.sensitivity is 0")
+    said = cli("plan", *REF, "--devices", 2, "--optimize", "bits", "--subchannels", 4)
+    assert said.code == 0 and said.err == [
+        "note: method subchannels does not choose bits; they stay as they are, 8 up"
+    ]
 
 
 def test_texts_have_the_tokens_that_are_asked_for(cli: Cli) -> None:

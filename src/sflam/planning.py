@@ -31,6 +31,7 @@ from sflam.payload import IDENTITY
 from sflam.plan import Plan, Status
 from sflam.workload import Workload
 
+CHOOSE_BITS = ("bits", "fixed-bits")
 DRAWN = 25
 """Points of the front in a picture nobody asked a number for."""
 MANY = 5000
@@ -303,7 +304,10 @@ def _notes(job: Job) -> Iterator[str]:
     """Yield what a user should know about the question itself."""
     if job.quant.scheme == IDENTITY:
         yield "quant.scheme is identity: 32 bits are sent for every value, whatever the bits say"
-    if "bits" in job.plan.optimize and not job.plan.sensitivity:
+    method = method_of(job.plan)
+    if "bits" in job.plan.optimize and method not in CHOOSE_BITS:
+        yield f"method {method} does not choose bits; they stay as they are, {job.quant.bits_up} up"
+    elif ("bits" in job.plan.optimize or method == "bits") and not job.plan.sensitivity:
         yield (
             "plan.sensitivity is 0, so quantization noise costs nothing and the fewest bits win; give the chi measured "
             "for your model"

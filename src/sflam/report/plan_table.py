@@ -91,7 +91,7 @@ def _promise(plan: Plan) -> str:
     if math.isfinite(plan.gap):
         word = "the optimum" if plan.status is Status.OPTIMAL else "holds all limits"
         return f"{found}, {word}: certified gap {100 * plan.gap:.2g} %"
-    return f"{found}, holds all limits; this method has no bound of its own"
+    return f"{found}, holds all limits, no bound of its own"
 
 
 def methods_table(plans: Sequence[Plan]) -> RenderableType:

@@ -247,7 +247,5 @@ def _not_finite(fleet: Fleet) -> list[int]:
     """Return the devices whose adapters, or the server's own copy of them, hold NaN or infinity."""
     if not isinstance(fleet, LocalFleet):
         return []
-    halves = [fleet.devices.segment.stack.values]  # [K, P]
-    if not fleet.trunk.shared:
-        halves.append(fleet.trunk.segment.stack.values)
-    return sorted({int(row) for values in halves for row in (~values.isfinite().all(1)).nonzero()})
+    rows = [*enumerate(fleet.devices.segment.stack.values), *fleet.servers.rows()]
+    return sorted({device for device, values in rows if not values.isfinite().all()})

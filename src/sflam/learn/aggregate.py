@@ -32,6 +32,21 @@ def fedavg(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> 
     return {name: _mean([state[name] for state in states], weights) for name in states[0]}
 
 
+def average_of_servers(
+    groups: Sequence[tuple[Sequence[Mapping[str, Tensor]], Sequence[float], float]],
+) -> State:
+    """Return the hierarchical average: of every group by its weights, then of the groups by what they count.
+
+    Args:
+        groups: (states, weights that sum to one, samples) of each group. One group is its plain :func:`fedavg`.
+    """
+    means = [fedavg(states, weights) for states, weights, _ in groups]
+    if len(means) == 1:
+        return means[0]
+    total = sum(samples for _, _, samples in groups)
+    return fedavg(means, [samples / total for _, _, samples in groups])
+
+
 def residuals(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> State:
     """Return mean(BA) - mean(B) mean(A), module name -> float64 [o, i], not yet scaled by alpha / r."""
     return {name: exact - product for name, exact, product in _products(states, weights)}

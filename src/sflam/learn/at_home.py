@@ -19,7 +19,7 @@ from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
 from sflam.learn.fleet import Steps
 from sflam.learn.round import SERVER, each_step
-from sflam.learn.trunk import Trunk
+from sflam.learn.trunk import Server
 from sflam.seeds import derive
 
 
@@ -27,7 +27,7 @@ def local_steps_at_home(
     number: int,
     batches: Mapping[int, Sequence[Callable[[], Minibatch]]],
     devices: Devices,
-    trunk: Trunk,
+    trunk: Server,
     crossing: Crossing,
 ) -> Steps:
     """Run the local steps of one round; see :func:`sflam.learn.round.local_steps`."""

@@ -26,6 +26,7 @@ from sflam.learn.central import Central
 from sflam.learn.fleet import Fleet
 from sflam.learn.local import LocalFleet
 from sflam.learn.settings import LearnSettings
+from sflam.learn.trunk import Trunk
 from sflam.model.adapters import state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL, blocks_of
@@ -129,31 +130,39 @@ def fit(
         blocks = [step.block(block) for block in blocks_of(backbone.model, backbone.family)]
         own = Memory(frozen, step.training(trained), step.kept(blocks, learn.batch) + step.head(learn.batch))
         return Fit(None, own, own, free)
-    device, server = fleet.devices.segment, fleet.trunk.segment
-    cuts = fleet.devices.cuts
+    device, cuts = fleet.devices.segment, fleet.devices.cuts
     active = sorted(cuts, reverse=True)[: fleet.settings.selected or len(cuts)]
     ahead = [step.block(device.blocks[str(index)]) for index in device.held]
-    behind = {index: step.block(server.blocks[str(index)]) for index in server.held}
     at_home = step.head(learn.batch) if device.at_home else 0
     largest = Memory(
         _weights(device),
         step.training(device.stack.size(device.names(max(cuts)))),
         step.kept(ahead, learn.batch) + at_home,
     )
-    per_device = [
-        step.kept([behind[index] for index in range(cut, backbone.depth)], learn.batch)
-        + (0 if device.at_home else step.head(learn.batch))
-        for cut in sorted(active)
-    ]
-    served = max(per_device) if fleet.trunk.one_by_one else sum(per_device)
-    serving = Memory(_weights(server), step.training(server.stack.values.numel()), served)
+    served: dict[int, list[int]] = {}
+    for cut, server in zip(cuts, fleet.servers.server_of, strict=True):
+        served.setdefault(server, []).append(cut)
+    serving = [_serving(fleet.servers.trunks[server], own, step, fleet) for server, own in served.items()]
     ours = sum(step.kept(ahead[:cut], learn.batch) for cut in active) + at_home * len(active)
     everything = Memory(
         _bytes(backbone.model.parameters()),
-        serving.trained + step.training(device.stack.values.numel()),
-        served + ours,
+        sum(one.trained for one in serving) + step.training(device.stack.values.numel()),
+        sum(one.activations for one in serving) + ours,
     )
-    return Fit(largest, serving, everything, free)
+    return Fit(largest, max(serving, key=lambda one: one.total), everything, free)
+
+
+def _serving(trunk: Trunk, cuts: Sequence[int], step: _Step, fleet: LocalFleet) -> Memory:
+    """Return what one server needs for the devices with these cuts, as many of them as a round may draw."""
+    segment, depth = trunk.segment, step.backbone.depth
+    behind = {index: step.block(segment.blocks[str(index)]) for index in segment.held}
+    head = step.head(step.learn.batch) if segment.has_head else 0
+    active = sorted(cuts)[: fleet.settings.selected or len(cuts)]
+    per_device = [
+        step.kept([behind[index] for index in range(cut, depth)], step.learn.batch) + head for cut in active
+    ]
+    served = max(per_device) if trunk.one_by_one else sum(per_device)
+    return Memory(_weights(segment), step.training(segment.stack.values.numel()), served)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from sflam.data.batches import round_batches
-from sflam.learn.aggregate import B_ENDS, aggregation_error, fedavg, residuals, weights_of
+from sflam.learn.aggregate import B_ENDS, aggregation_error, residuals, weights_of
 from sflam.learn.at_home import local_steps_at_home
 from sflam.learn.cache import CachedCrossing, expect_frozen
 from sflam.learn.crossing import Crossing, receive_adapters, send_adapters
@@ -21,12 +21,14 @@ from sflam.learn.examples import Examples
 from sflam.learn.fleet import Average, Steps, select_devices
 from sflam.learn.methods import METHODS
 from sflam.learn.round import local_steps
+from sflam.learn.servers import Servers, joined, steps_alone
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.trunk import Trunk
 from sflam.model.adapters import PREFIX, State, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
-from sflam.model.split import split
+from sflam.model.split import split_among
+from sflam.plan import ALL_LOCAL
 from sflam.quant.settings import QuantSettings
 
 
@@ -66,18 +68,27 @@ class LocalFleet:
         method = METHODS[learn.method]
         self.settings, self.learn, self.seed, self.labels = settings, learn, seed, labels
         self.examples, self.parts = examples, parts
-        cuts = settings.cuts or (cut,) * settings.devices
-        device, server = split(
+        server_of = settings.servers or (0,) * settings.devices
+        wanted = settings.cuts or (cut,) * settings.devices
+        cuts = tuple(0 if s == ALL_LOCAL else c for s, c in zip(server_of, wanted, strict=True))
+        device, segments = split_among(
             backbone,
             model,
             cuts,
+            server_of,
             shared=method.shared,
             frozen_a=learn.aggregation == "freeze-a",
             labels=labels,
         )
-        device.checkpointing = server.checkpointing = learn.checkpointing
+        trunks = {}
+        for server, segment in segments.items():
+            own = [index for index, name in enumerate(server_of) if name == server]
+            shared = method.shared and server != ALL_LOCAL
+            trunks[server] = Trunk(segment, backbone.task, learn, shared=shared, devices=own)
+            segment.checkpointing = learn.checkpointing
+        device.checkpointing = learn.checkpointing
         self.devices = Devices(device, cuts, learn)
-        self.trunk = Trunk(server, backbone.task, learn, shared=method.shared)
+        self.servers = Servers(trunks, server_of)
         expect_frozen(learn.cache, cuts, frozen=not device.answers(0))
         crossing = CachedCrossing if learn.cache == "server" else Crossing
         self.crossing = crossing(
@@ -88,9 +99,8 @@ class LocalFleet:
             per_token=backbone.task == CAUSAL,
         )
         self._layers = adapted_layers(model)
-        self._untrained = {
-            n: t for n, t in state_of(model).items() if n not in server.names() + device.names()
-        }
+        trained = {name for segment in (device, *segments.values()) for name in segment.names()}
+        self._untrained = {n: t for n, t in state_of(model).items() if n not in trained}
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round."""
@@ -99,7 +109,7 @@ class LocalFleet:
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start both halves of the devices from the global adapters; return the bytes sent to devices."""
         self.devices.open()
-        self.trunk.open()
+        self.servers.open(devices, state)
         stack, sent = self.devices.segment.stack, 0
         for device in devices:
             names = self.devices.segment.names(self.devices.cuts[device])
@@ -107,8 +117,13 @@ class LocalFleet:
                 body = send_adapters(round, device, 0, flatten(state, names))
                 stack.write(device, unflatten(receive_adapters(body, flatten(state, names)), state, names))
                 sent += len(body)
-        for copy in sorted({self.trunk.copy_of(device) for device in devices}):
-            self.trunk.segment.stack.write(copy, state)
+        for device in self.servers.alone(devices):
+            home = self.servers.trunk_of(device)
+            names = home.segment.names(0)
+            body = send_adapters(round, device, 0, flatten(state, names))
+            received = unflatten(receive_adapters(body, flatten(state, names)), state, names)
+            home.segment.stack.write(home.copy_of(device), received)
+            sent += len(body)
         return sent
 
     def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
@@ -129,8 +144,13 @@ class LocalFleet:
             ]
             for device in devices
         }
-        steps = local_steps_at_home if self.labels == "device" else local_steps
-        return steps(round, batches, self.devices, self.trunk, self.crossing)
+        alone = {device: batches.pop(device) for device in self.servers.alone(devices)}
+        run = local_steps_at_home if self.labels == "device" else local_steps
+        steps = run(round, batches, self.devices, self.servers, self.crossing)
+        if alone:
+            home = self.servers.trunks[ALL_LOCAL]
+            steps = joined(steps, steps_alone(round, alone, self.devices, home, self.seed))
+        return steps
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the sample-weighted average; a block counts on whichever side each device trained it."""
@@ -143,13 +163,18 @@ class LocalFleet:
                 body = send_adapters(round, device, steps.samples[device], flatten(own, names))
                 own = unflatten(receive_adapters(body, flatten(own, names)), own, names)
                 sent += len(body)
-            served = self.trunk.segment.stack.read(self.trunk.copy_of(device))
-            states.append(
-                {name: own[name] for name in names}
-                | {name: served[name] for name in self.trunk.segment.names(cut)}
-            )
-        weights = weights_of([steps.samples[device] for device in devices])
-        state = fedavg(states, weights) | self._untrained
+            served = self.servers.read(device, cut)
+            if self.servers.server_of[device] == ALL_LOCAL:
+                body = send_adapters(round, device, steps.samples[device], flatten(served, list(served)))
+                served = unflatten(
+                    receive_adapters(body, flatten(served, list(served))), served, list(served)
+                )
+                sent += len(body)
+                names = []
+            states.append({name: own[name] for name in names} | served)
+        samples = [steps.samples[device] for device in devices]
+        weights = weights_of(samples)
+        state = self.servers.average(devices, states, samples) | self._untrained
         if self.learn.aggregation == "freeze-a" or not self._layers:  # no factors are averaged apart
             return Average(state, None, sent)
         error = aggregation_error(states, weights)
@@ -181,7 +206,7 @@ class LocalFleet:
         if self.learn.aggregation == "residual":
             kept["frozen"] = {name: layer.get_base_layer().weight for name, layer in self._layers.items()}
         if self.learn.state == "keep":
-            kept |= {"devices": self.devices.state(), "trunk": self.trunk.state()}
+            kept |= {"devices": self.devices.state(), "servers": self.servers.state()}
         return kept
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -190,7 +215,7 @@ class LocalFleet:
             self._layers[name].get_base_layer().weight.data.copy_(weight)
         if self.learn.state == "keep":
             self.devices.restore(state["devices"])
-            self.trunk.restore(state["trunk"])
+            self.servers.restore(state["servers"])
 
 
 def adapted_layers(model: PeftModel) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sflam.learn.device import Devices
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Minibatch
 from sflam.learn.fleet import Fleet, Steps
-from sflam.learn.trunk import Trunk
+from sflam.learn.trunk import Server
 from sflam.model.adapters import State
 from sflam.seeds import derive
 
@@ -94,7 +94,7 @@ def local_steps(
     number: int,
     batches: Mapping[int, Sequence[Callable[[], Minibatch]]],
     devices: Devices,
-    trunk: Trunk,
+    trunk: Server,
     crossing: Crossing,
 ) -> Steps:
     """Run the local steps of one round, devices and server in one process.

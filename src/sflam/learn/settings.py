@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sflam.errors import ConfigError
+from sflam.plan import ALL_LOCAL
 
 METHODS = ("sflam", "sfl-v1", "sfl-v2", "central")
 AGGREGATIONS = ("fedavg", "freeze-a", "residual")
@@ -23,11 +24,14 @@ class FleetSettings:
         devices: number of devices K.
         selected: devices drawn per round without replacement; 0 takes all of them.
         cuts: one cut per device, overriding ``model.cut``; empty gives every device ``model.cut``.
+        servers: which server serves each device, 0, 1, ...; -1 lets a device train the whole model itself, with no
+            server, whatever its cut. Empty gives all devices one server.
     """
 
     devices: int = 10
     selected: int = 0
     cuts: tuple[int, ...] = ()
+    servers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         problems = []
@@ -43,6 +47,15 @@ class FleetSettings:
             )
         if any(cut < 0 for cut in self.cuts):
             problems.append(f"fleet.cuts holds {min(self.cuts)}; every cut must be 0 or more")
+        if self.servers and len(self.servers) != self.devices:
+            problems.append(
+                f"fleet.servers lists {len(self.servers)} servers for {self.devices} devices; give one per device, or "
+                "none"
+            )
+        if any(server < ALL_LOCAL for server in self.servers):
+            problems.append(
+                f"fleet.servers holds {min(self.servers)}; a server is 0 or more, {ALL_LOCAL} for a device without one"
+            )
         if problems:
             raise ConfigError(problems)
 

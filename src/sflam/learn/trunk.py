@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -69,6 +70,22 @@ class Answer:
     gradient: Tensor | None
 
 
+class Server(Protocol):
+    """What answers the devices' frames: one trunk, or those of several servers."""
+
+    task: str
+    one_by_one: bool
+
+    def step(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
+        """See :meth:`Trunk.step`."""
+
+    def forward(self, frames: Sequence[Frame], seed: int) -> dict[int, Tensor]:
+        """See :meth:`Trunk.forward`."""
+
+    def backward(self, gradients: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
+        """See :meth:`Trunk.backward`."""
+
+
 class Trunk(Side):
     """The server segment, its optimiser, and one step over the frames of many devices.
 
@@ -77,22 +94,32 @@ class Trunk(Side):
         task: what the loss is, a key of ``Family.tasks``.
         settings: optimiser, clipping, and the order of SFL-V2's updates.
         shared: whether the single copy serves every device.
+        devices: the devices it serves, in the order of their copies; None for 0, 1, ...
     """
 
     def __init__(
-        self, segment: ServerSegment, task: str, settings: LearnSettings, *, shared: bool = False
+        self,
+        segment: ServerSegment,
+        task: str,
+        settings: LearnSettings,
+        *,
+        shared: bool = False,
+        devices: Sequence[int] | None = None,
     ) -> None:
         super().__init__(settings, segment.stack.rows)
         self.segment = segment.train()
         self.task = task
         self.shared = shared
+        self._copies = None if devices is None else {device: copy for copy, device in enumerate(devices)}
         self.random = draws_dropout(segment)
         self.one_by_one = shared and settings.server_update == "sequential"
         self._held: _Held | None = None
 
     def copy_of(self, device: int) -> int:
         """Return the row of the stack that serves ``device``."""
-        return 0 if self.shared else device
+        if self.shared:
+            return 0
+        return device if self._copies is None else self._copies[device]
 
     def step(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
         """Train on one frame per device and answer each, in the order given.

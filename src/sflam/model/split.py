@@ -25,6 +25,7 @@ from sflam.model.full import FullModel
 from sflam.model.lora import Rows
 from sflam.model.segment import Segment
 from sflam.model.surroundings import Arguments
+from sflam.plan import ALL_LOCAL
 
 
 class DeviceSegment(Segment):
@@ -166,7 +167,7 @@ def split(
     frozen_a: bool = False,
     labels: str = "server",
 ) -> tuple[DeviceSegment, ServerSegment]:
-    """Cut an adapted model for devices with the given cuts.
+    """Cut an adapted model for devices with the given cuts and one server.
 
     Args:
         backbone: what was adapted.
@@ -179,6 +180,30 @@ def split(
     Raises:
         ModelError: a cut outside 0..L, or a trained weight that both sides use.
     """
+    device, servers = split_among(
+        backbone, model, cuts, [0] * len(cuts), shared=shared, frozen_a=frozen_a, labels=labels
+    )
+    return device, servers[0]
+
+
+def split_among(
+    backbone: Backbone,
+    model: PeftModel,
+    cuts: Sequence[int],
+    server_of: Sequence[int],
+    *,
+    shared: bool = False,
+    frozen_a: bool = False,
+    labels: str = "server",
+) -> tuple[DeviceSegment, dict[int, ServerSegment]]:
+    """Cut an adapted model for several servers: return the devices' side, and server -> its side.
+
+    Args:
+        server_of: the server of each device; ``ALL_LOCAL`` for devices that run everything themselves, whose side, from
+            the first block to the head, is under that key. Their cuts are 0.
+
+    The others are those of :func:`split`, as are the errors.
+    """
     assert model.get_base_model() is backbone.model
     for cut in cuts:
         if not 0 <= cut <= backbone.depth:
@@ -186,21 +211,31 @@ def split(
                 f"cut {cut} is out of range: model {backbone.name!r} has {backbone.depth} blocks, so model.cut must "
                 f"be between 0 (only the embedding on the device) and {backbone.depth} (every block)"
             )
-    options: dict[str, Any] = {
-        "frozen_a": frozen_a,
-        "labels": labels,
-        "full": isinstance(model, FullModel),
-    }
-    device = DeviceSegment(backbone, max(cuts), len(cuts), **options)
-    server = ServerSegment(backbone, min(cuts), 1 if shared else len(cuts), **options)
-    for name in device.stack.slots.keys() & server.stack.slots.keys():
-        if device.block_of(name) is None:
-            raise ModelError(
-                f"the weight {name.removeprefix(PREFIX)} of model {backbone.name!r} is used on both sides of the cut; "
-                'training it would put one weight on two machines: use model.trainable = "lora"'
-                + (', or model.labels = "device"' if labels == "server" else "")
-            )
-    return device, server
+    full = isinstance(model, FullModel)
+    if full and ALL_LOCAL in server_of:
+        raise ModelError(
+            'model.trainable = "full" trains the embedding too, which devices that train alone share here; use '
+            'model.trainable = "lora", or give every device a server'
+        )
+    options: dict[str, Any] = {"frozen_a": frozen_a, "full": full}
+    device = DeviceSegment(backbone, max(cuts), len(cuts), labels=labels, **options)
+    servers: dict[int, ServerSegment] = {}
+    for server in sorted(set(server_of)):
+        own = [cut for cut, name in zip(cuts, server_of, strict=True) if name == server]
+        if server == ALL_LOCAL:
+            assert not any(own), own
+            servers[server] = ServerSegment(backbone, 0, len(own), labels="server", **options)
+            continue
+        segment = ServerSegment(backbone, min(own), 1 if shared else len(own), labels=labels, **options)
+        servers[server] = segment
+        for name in device.stack.slots.keys() & segment.stack.slots.keys():
+            if device.block_of(name) is None:
+                raise ModelError(
+                    f"the weight {name.removeprefix(PREFIX)} of model {backbone.name!r} is used on both sides of the "
+                    'cut; training it would put one weight on two machines: use model.trainable = "lora"'
+                    + (', or model.labels = "device"' if labels == "server" else "")
+                )
+    return device, servers
 
 
 def head_names(backbone: Backbone) -> list[str]:

@@ -99,7 +99,7 @@ def rounds(overrides: list[str], count: int) -> tuple[list[dict[str, float]], in
     with tempfile.TemporaryDirectory() as folder:
         wanted = [*overrides, f"learn.rounds={count + 1}"]
         run = job.start(config.load(None, wanted), Path(folder) / "run")
-        for each in (run.assembly.fleet.devices, run.assembly.fleet.trunk):  # type: ignore[attr-defined]
+        for each in (run.assembly.fleet.devices, run.assembly.fleet.servers.trunks[0]):  # type: ignore[attr-defined]
             each.optimizer.step = clock.timed("optimizer", each.optimizer.step)
         clock.switch()
         for _ in run.rounds():

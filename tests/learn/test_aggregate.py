@@ -68,7 +68,7 @@ def whole_weights_of_each_device(fleet, model, devices):
     for device in devices:
         own = copy.deepcopy(model)
         held = fleet.devices.segment.stack.read(device)
-        served = fleet.trunk.segment.stack.read(device)
+        served = fleet.servers.trunks[0].segment.stack.read(device)
         names = fleet.devices.segment.names(fleet.devices.cuts[device])
         state = state_of(own) | served | {name: held[name] for name in names}
         load_state(own, state)

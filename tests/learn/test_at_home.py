@@ -86,8 +86,8 @@ def test_the_server_sees_no_labels_no_logits_and_no_head(monkeypatch):
     assert sorted({type(message) for message in messages}, key=str) == [StepFrame, TokenFrame]
     assert all(message.labels is None for message in messages if isinstance(message, StepFrame))
     assert {(m.activations if isinstance(m, StepFrame) else m.tokens).dim for m in messages} == {WIDTH}
-    assert not any("classifier" in name for name, _ in fleet.trunk.segment.named_modules())
-    assert not any("classifier" in name for name in fleet.trunk.segment.stack.slots)
+    assert not any("classifier" in name for name, _ in fleet.servers.trunks[0].segment.named_modules())
+    assert not any("classifier" in name for name in fleet.servers.trunks[0].segment.stack.slots)
 
 
 def test_bytes_are_those_of_two_exchanges():

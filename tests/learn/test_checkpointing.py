@@ -33,7 +33,11 @@ def test_training_with_it_is_training_without_it(kind, labels):
         fleet = local_fleet(
             backbone, model, examples, parts_of([9, 14, 6]), cuts=(2, 0, 3), learn=learn, labels=labels
         )
-        assert fleet.devices.segment.checkpointing == fleet.trunk.segment.checkpointing == learn.checkpointing
+        assert (
+            fleet.devices.segment.checkpointing
+            == fleet.servers.trunks[0].segment.checkpointing
+            == learn.checkpointing
+        )
         trained.append(run(fleet, state_of(model), 2)[1])
     assert_equal_states(*trained, 1e-12)
 

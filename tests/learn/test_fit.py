@@ -49,7 +49,7 @@ def test_activations_are_estimated_within_the_stated_factor(kind, trainable, che
     if trainable == "full" and kind in FULL_OF_TIES:
         pytest.skip("a tied weight would stand on both sides")
     backbone, fleet, found, inputs = estimated(kind, trainable)
-    device, server = fleet.devices.segment, fleet.trunk.segment
+    device, server = fleet.devices.segment, fleet.servers.trunks[0].segment
     weights = [
         *backbone.model.parameters(),
         *backbone.model.buffers(),
@@ -93,7 +93,7 @@ def test_optimisers_keep_what_they_keep(change, copies):
     learn = replace(LEARN, **change)
     fleet = local_fleet(backbone, model, examples, parts_of([8, 8]), learn=learn)
     found = fit(fleet, backbone, examples.take(parts_of([1])[0]).inputs, 0, learn)
-    assert found.server.trained == copies * 4 * fleet.trunk.segment.stack.values.numel()
+    assert found.server.trained == copies * 4 * fleet.servers.trunks[0].segment.stack.values.numel()
 
 
 def test_a_sequential_server_holds_one_device_at_a_time_and_selected_devices_count():

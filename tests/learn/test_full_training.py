@@ -98,7 +98,7 @@ def test_a_shared_server_serves_devices_in_turn_with_one_copy():
     backbone, model, examples = full("vit")
     learn = replace(PLAIN, method="sfl-v2", server_update="batched")
     fleet = local_fleet(backbone, model, examples, parts_of([8, 12]), cuts=(1, 2), learn=learn)
-    assert fleet.trunk.segment.stack.copies == 1
+    assert fleet.servers.trunks[0].segment.stack.copies == 1
     before = state_of(model)
     _, state = run(fleet, before, 1)
     name = "base_model.model.vit.layers.2.mlp.fc1.weight"

@@ -113,9 +113,7 @@ def plain_peft(model, examples, indices, learn, rounds):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_device_without_a_server_is_plain_peft(kind, labels):
     """Whatever the quantizer and the labels' place: nothing of it crosses a network."""
-    fleet, state, _, examples = fleet_of(
-        kind, [ALL_LOCAL], sizes=[11], cuts=[3], quant=FOUR, labels=labels
-    )
+    fleet, state, _, examples = fleet_of(kind, [ALL_LOCAL], sizes=[11], cuts=[3], quant=FOUR, labels=labels)
     _, found = run(fleet, state, 2)
     fresh = adapted(kind)
     expected = plain_peft(fresh[1], examples, parts_of([11])[0], LEARN, 2)

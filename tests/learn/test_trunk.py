@@ -114,9 +114,11 @@ def test_state_across_rounds_is_reset_or_kept():
         backbone, model, examples = adapted("vit")
         fleet = local_fleet(backbone, model, examples, parts_of([4, 4]), learn=replace(LEARN, state=state))
         run(fleet, state_of(model), 1)
-        assert len(fleet.devices.optimizer.state) == len(fleet.trunk.optimizer.state) == 2
+        assert len(fleet.devices.optimizer.state) == len(fleet.servers.trunks[0].optimizer.state) == 2
         fleet.download(1, [0, 1], state_of(model))
-        assert bool(fleet.devices.optimizer.state) is bool(fleet.trunk.optimizer.state) is survives
+        assert (
+            bool(fleet.devices.optimizer.state) is bool(fleet.servers.trunks[0].optimizer.state) is survives
+        )
 
 
 def test_sequential_sfl_v2_is_one_step_after_the_other():
@@ -157,7 +159,7 @@ def test_sfl_v2_trains_one_server_copy_and_averages_the_devices(update):
     fleet = local_fleet(backbone, model, examples, parts_of([8, 4]), cut=2, learn=learn)
     start = state_of(model)
     _, state = run(fleet, start, 1)
-    served = fleet.trunk.segment.stack.read(0)
+    served = fleet.servers.trunks[0].segment.stack.read(0)
     assert_equal_states({name: state[name] for name in served}, served)
     halves = [fleet.devices.segment.stack.read(k) for k in range(2)]
     mean = {name: (halves[0][name] * 8 + halves[1][name] * 4) / 12 for name in halves[0]}

@@ -277,7 +277,7 @@ def rivals(job: Job) -> list[str]:
     if job.plan.subchannels:
         names += list(BY_SUBCHANNEL)
     if "bits" in job.plan.optimize:
-        names += ["bits", "fixed-bits"]
+        names += ["bits", "bcd-bits", "fixed-bits"]
     if importlib.util.find_spec("cvxpy") and job.plan.method == "oracle":
         names.append("oracle")
     return names

@@ -4,7 +4,7 @@
         power      at given bandwidths, by successive convex approximation of p t (2.10); clocks with it
         bandwidth  at given powers and clocks, a convex problem
         matching   (with subchannels, instead) move one subchannel between two devices while the cost falls
-        bits       one bit less wherever the objective falls (where devices' sensitivities are known)
+        bits       one bit less wherever the objective falls (:mod:`sflam.allocate.bcd_bits`)
 
 Every step is a minimisation at the others' values, so the objective never rises. It stops short of the optimum: with
 bandwidths given, all devices finish together, and with powers given none can spare bandwidth without delaying the

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sflam.allocate import baselines, bcd, bits, cuts, optimal, oracle, subchannels
+from sflam.allocate import baselines, bcd, bcd_bits, bits, cuts, optimal, oracle, subchannels
 from sflam.allocate.problem import Problem
 from sflam.allocate.settings import BY_SUBCHANNEL, PlanSettings
 from sflam.errors import AllocationError, unknown
@@ -23,6 +23,7 @@ METHODS: dict[str, Callable[..., Plan]] = {
     "subchannels": subchannels.solve,  # bandwidth in equal subchannels; needs count=
     "bcd": bcd.solve,  # the paper's block coordinate descent
     "bcd-matching": bcd.solve_matching,  # the same over subchannels; needs count=
+    "bcd-bits": bcd_bits.solve,  # the same with its quantization step
     "fixed-bits": baselines.fixed_bits,  # the best common width, optimal otherwise
     "equal": baselines.equal,  # equal bandwidth, full power, full speed
     "equal-bandwidth": baselines.equal_bandwidth,  # with the best powers and clocks
@@ -92,7 +93,9 @@ def method_of(settings: PlanSettings) -> str:
     method = settings.method
     if settings.subchannels:
         method = {"optimal": "subchannels", "bcd": "bcd-matching"}.get(method, method)
-    return "bits" if method == "optimal" and "bits" in settings.optimize else method
+    if "bits" in settings.optimize:
+        method = {"optimal": "bits", "bcd": "bcd-bits"}.get(method, method)
+    return method
 
 
 def plan(network: Network, workload: Workload, settings: PlanSettings) -> Plan:

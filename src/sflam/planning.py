@@ -31,7 +31,7 @@ from sflam.payload import IDENTITY
 from sflam.plan import Plan, Status
 from sflam.workload import Workload
 
-CHOOSE_BITS = ("bits", "fixed-bits")
+CHOOSE_BITS = ("bits", "bcd-bits", "fixed-bits")
 DRAWN = 25
 """Points of the front in a picture nobody asked a number for."""
 MANY = 5000

@@ -33,7 +33,8 @@ class PlanSettings:
 
     Attributes:
         method: ``optimal`` (exact, with a certified bound), ``bcd`` (the paper's), ``subchannels``, ``bcd-matching``,
-            ``bcd-bits``, ``bits``, ``cut``, ``oracle``, or a baseline: ``equal``, ``equal-bandwidth``, ``random``, ``fixed-bits``.
+            ``bcd-bits``, ``bits``, ``cut``, ``oracle``, or a baseline: ``equal``, ``equal-bandwidth``, ``random``,
+            ``fixed-bits``.
         optimize: what is decided beside bandwidth and power: ``clock``, ``bits``, ``cut``. Without ``clock``, devices
             run at full speed and computing energy is not counted.
         latency_weight: lam, from 0 to 1: the objective is lam seconds + (1 - lam) joules. 0 needs a deadline.

@@ -143,7 +143,7 @@ def share_clocks(
         price = np.where(tight, np.exp(_bracketed(excess, np.log(np.maximum(guess, LEAST_PRICE)))), 0.0)
     f = clocks(price)
     used = groups.total(f)
-    f = f * np.where(used > whole, whole / np.maximum(used, 1e-300), 1.0)[groups.group]
+    f = f * (whole / np.maximum(used, whole))[groups.group]
     return Clocks(price, f, cycles * (lam / f + weight * f * f))
 
 

@@ -19,6 +19,7 @@ from sflam.allocate.curves import LARGEST, growth, psi
 from sflam.network.network import Floats
 
 ROUNDS = 60  # of Newton; from the bounds below a dozen suffice
+TINY = 1e-12
 CLOSE = 1e-9  # step in ln x after which the next one would be below rounding
 
 
@@ -106,9 +107,9 @@ def server_clock(ratio: Floats, weight: Floats, time_weight: float, top: Floats)
     """
     with np.errstate(divide="ignore"):
         alone = np.minimum(np.cbrt(time_weight / (2 * weight)), top * 1e3)  # without a price
-    # u = alone / f solves (1 - rest) + ... exactly: u^3 - c u - d = 0, convex beyond its root
+    # u = alone / f solves u^3 = c u + d; Newton falls to its root. Below TINY, d does not matter: u is then above 1000
     c = ratio * alone**2 / time_weight
-    d = 2 * weight * alone**3 / time_weight
+    d = np.maximum(2 * weight * alone**3 / time_weight, TINY)
     u = np.cbrt(d) + np.sqrt(c)
     for _ in range(ROUNDS):
         step = (u * u * u - c * u - d) / (3 * u * u - c)

@@ -6,6 +6,7 @@ server's band or clock, and servers, subsets of users or tried moves are all gro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,6 @@ from sflam.plan import ALL_LOCAL
 
 LEAST_PRICE = 1e-280
 """A resource that is not used up has no price; logarithms want one."""
-DECADES = 60.0
-"""Prices are looked for within this many powers of e around a guess."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +44,12 @@ class Groups:
         """Return sums over the members of each group, [count]."""
         added = values if self.weight is None else values * self.weight
         return np.bincount(self.group, added, minlength=self.count)
+
+    def equal(self, whole: Floats) -> Floats:
+        """Return each member's equal share of what its group has, [n]."""
+        size = self.total(np.ones(len(self.user)))
+        share: Floats = (whole / np.where(size > 0, size, 1.0))[self.group]
+        return share
 
     @property
     def home(self) -> Integers:
@@ -82,7 +87,7 @@ def share_bands(problem: EdgeProblem, groups: Groups, guess: Floats | None = Non
     if not len(groups.user):
         return Bands(np.zeros(groups.count), *(np.zeros(0),) * 3)
     if guess is None:
-        equal = (band / np.maximum(groups.total(np.ones(len(groups.user))), 1e-300))[groups.group]
+        equal = groups.equal(band)
         x = efficiency(links, equal)
         worth = links.time_weight * links.times(equal, x) / equal
         guess = _middle(groups, worth)
@@ -90,14 +95,14 @@ def share_bands(problem: EdgeProblem, groups: Groups, guess: Floats | None = Non
 
     def excess(log_price: Floats) -> Floats:
         bandwidth, near[0] = links.respond(np.exp(log_price)[groups.group], near[0])
-        with np.errstate(divide="ignore"):
-            used: Floats = np.log(groups.total(bandwidth) / band)
-        return np.where(used == -np.inf, 0.0, used)
+        used = groups.total(bandwidth)
+        return np.where(used > 0, np.log(np.where(used > 0, used, 1.0) / band), 0.0)
 
-    log_price = _bracketed(excess, np.log(guess))
+    log_price = bracketed(excess, np.log(guess))
     price = np.exp(log_price)
     bandwidth, _ = links.respond(price[groups.group], near[0])
-    bandwidth = bandwidth * (band / np.maximum(groups.total(bandwidth), 1e-300))[groups.group]
+    used = groups.total(bandwidth)
+    bandwidth = bandwidth * np.where(used > 0, band / np.where(used > 0, used, 1.0), 1.0)[groups.group]
     x = efficiency(links, bandwidth)
     return Bands(price, bandwidth, x, links.cost(bandwidth, x))
 
@@ -133,14 +138,15 @@ def share_clocks(
     price = np.zeros(groups.count)
     if tight.any():
         if guess is None:
-            equal = (whole / np.maximum(groups.total(np.ones(len(groups.user))), 1e-300))[groups.group]
-            guess = _middle(groups, np.maximum(cycles * (lam / equal**2 - 2 * weight * equal), 1e-3 * cycles * lam / equal**2))
+            equal = groups.equal(whole)
+            worth = cycles * lam / equal**2
+            guess = _middle(groups, np.maximum(worth - 2 * cycles * weight * equal, 1e-3 * worth))
 
         def excess(log_price: Floats) -> Floats:
             used: Floats = np.log(np.maximum(groups.total(clocks(np.exp(log_price))), 1e-300) / whole)
             return np.where(tight, used, 0.0)
 
-        price = np.where(tight, np.exp(_bracketed(excess, np.log(np.maximum(guess, LEAST_PRICE)))), 0.0)
+        price = np.where(tight, np.exp(bracketed(excess, np.log(np.maximum(guess, LEAST_PRICE)))), 0.0)
     f = clocks(price)
     used = groups.total(f)
     f = f * (whole / np.maximum(used, whole))[groups.group]
@@ -164,7 +170,7 @@ class Settled:
     clock_price: Floats
 
 
-def settle(problem: EdgeProblem, server: Integers, split: Integers, near: Settled | None = None) -> Settled:
+def settle(problem: EdgeProblem, server: Integers, split: Integers) -> Settled:
     """Return the optimal shares for servers [N] (``ALL_LOCAL`` where the split is Y) and splits [N]."""
     count = len(problem)
     users = np.flatnonzero(server != ALL_LOCAL)
@@ -209,9 +215,8 @@ def _middle(groups: Groups, values: Floats) -> Floats:
     return mean
 
 
-def _bracketed(excess: object, guess: Floats) -> Floats:
+def bracketed(excess: Callable[[Floats], Floats], guess: Floats) -> Floats:
     """Return where a decreasing function of [n] crosses 0: a bracket grown around a guess, then closed."""
-    assert callable(excess)
     width = np.full(guess.shape, 0.5)
     low, high = guess - width, guess + width
     for _ in range(40):

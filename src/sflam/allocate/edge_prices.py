@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sflam.allocate.curves import LARGEST, growth, psi
+from sflam.allocate.curves import LARGEST, growth, inverse_psi, psi
 from sflam.network.network import Floats
 
 ROUNDS = 60  # of Newton; from the bounds below a dozen suffice
@@ -89,8 +89,6 @@ class Links:
 
 def efficiency(links: Links, bandwidth: Floats) -> Floats:
     """Return the best x at given bandwidths: w_t = W G b psi(x), or full power where that takes more."""
-    from sflam.allocate.curves import inverse_psi
-
     with np.errstate(divide="ignore"):
         x = inverse_psi(links.time_weight / (links.weight * links.noise * bandwidth))
     return np.minimum(x, np.log1p(links.max_power / (links.noise * bandwidth)))

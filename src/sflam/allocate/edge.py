@@ -12,7 +12,7 @@ the physics alone.
 
 Four differences from the problem as printed in arXiv 2409.20247, and how to get the printed form:
 
-    the delay t_n of sending counts     never otherwise: p t falls for ever as p -> 0, so that no plan attains the optimum
+    the delay t_n of sending counts     always: without, p t falls for ever as p -> 0, and no plan attains the optimum
     AS is finite where all is tuned     ``eigenvalue=0``: AS(Y) is infinite, so that alpha = Y is never chosen
     splits are enumerated               method ``fractional`` relaxes and rounds them
     base weights are frozen             ``full_training=True`` of ``layer_flops``: three forwards
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sflam.allocate.edge_limits import wrong_edge
-from sflam.allocate.edge_shares import Costs, EdgeScore, EdgeShares, Loads
+from sflam.allocate.edge_shares import Costs, EdgeScore, EdgeShares, Loads, add_up
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
 from sflam.plan import ALL_LOCAL, DevicePlans, Plan, Status
@@ -141,7 +141,7 @@ class EdgeProblem:
 
     @cached_property
     def instability(self) -> Floats:
-        """[N, Y + 1] AS_n(alpha) <= 2 rho^2 / (n (Lambda_min + 2 c (1 - alpha / Y))) (5.2); inf where all of it is 0."""
+        """[N, Y + 1] AS_n(alpha) <= 2 rho^2 / (n (Lambda_min + 2 c (1 - alpha / Y))) (5.2), inf where that is 0."""
         tuned = np.arange(self.layers + 1) / self.layers
         convexity = self.eigenvalue + 2 * self.penalty * (1 - tuned)
         with np.errstate(divide="ignore"):
@@ -202,7 +202,8 @@ class EdgeProblem:
         }
         costs = Costs(
             delay=self.time_weight * float((compute + send + serve).sum()),
-            energy=float(self.energy_price @ (compute_j + send_j)) + self.energy_weight * float(serve_j.sum()),
+            energy=float(self.energy_price @ (compute_j + send_j))
+            + self.energy_weight * float(serve_j.sum()),
             instability=self.stability_weight * float(shaky.sum()) if self.stability_weight else 0.0,
         )
         return EdgeScore(
@@ -233,11 +234,10 @@ class EdgeProblem:
         return self._loads(np.where(away, told.server, 0), away, told.bandwidth, told.server_clock)
 
     def _loads(self, home: Integers, away: NDArray[np.bool_], bandwidth: Floats, clock: Floats) -> Loads:
-        def add(values: Floats | None) -> Floats:
-            weights = None if values is None else values[away]
-            return np.bincount(home[away], weights, minlength=self.servers)
+        def add(values: Floats) -> Floats:
+            return add_up(home[away], values[away], self.servers)
 
-        return Loads(users=add(None), bandwidth=add(bandwidth), clock=add(clock))
+        return Loads(users=add(np.ones(len(self))), bandwidth=add(bandwidth), clock=add(clock))
 
     def plan(
         self,

@@ -18,12 +18,12 @@ from sflam.plan import ALL_LOCAL, Plan
 
 
 def nearest(problem: EdgeProblem) -> Plan:
-    """Return everybody at the server that hears it best, fading included; splits and shares as good as prices make them."""
+    """Return everybody at the server that hears it best, fading included; the best shares, splits at their prices."""
     return _best_splits(problem, "nearest", problem.network.gain.argmax(axis=0))
 
 
 def random(problem: EdgeProblem, seed: int = 0) -> Plan:
-    """Return everybody at a random server in reach; splits and shares as good as prices make them."""
+    """Return everybody at a random server in reach; the best shares, splits at their prices."""
     draw = np.random.default_rng(seed)
     chance = draw.random(problem.reachable.shape)
     return _best_splits(problem, "random", np.where(problem.reachable, chance, -1.0).argmax(axis=0))
@@ -38,7 +38,9 @@ def all_local(problem: EdgeProblem) -> Plan:
     began = clock.perf_counter()
     if not np.isfinite(problem.local[:, problem.layers]).all():
         user = int(np.argmin(np.isfinite(problem.local[:, problem.layers])))
-        raise AllocationError(f"all-local: user {user} may not train all {problem.layers} layers; use another method")
+        raise AllocationError(
+            f"all-local: user {user} may not train all {problem.layers} layers; use another method"
+        )
     found = settle(problem, np.full(len(problem), ALL_LOCAL), np.full(len(problem), problem.layers))
     return problem.plan("all-local", found.shares, solve_s=clock.perf_counter() - began)
 

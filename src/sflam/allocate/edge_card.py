@@ -20,6 +20,7 @@ from sflam.allocate.edge_baselines import equal_shares
 from sflam.allocate.edge_fractional import nearest_allowed
 from sflam.allocate.edge_market import links_of
 from sflam.allocate.edge_shares import EdgeShares, Integers
+from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL, Plan
 
 ROUNDS = 20
@@ -54,10 +55,14 @@ def solve(problem: EdgeProblem) -> Plan:
     return problem.plan("card", best, solve_s=clock.perf_counter() - began)
 
 
-def _clock(problem: EdgeProblem, server: Integers, top: np.ndarray) -> np.ndarray:
+def _clock(problem: EdgeProblem, server: Integers, top: Floats) -> Floats:
+    """Return the closed form (2.6), Hz, at most ``top``."""
     with np.errstate(divide="ignore"):
-        free = np.cbrt(problem.time_weight / (2 * problem.energy_weight * problem.network.server_kappa[server]))
-    return np.minimum(free, top)
+        free = np.cbrt(
+            problem.time_weight / (2 * problem.energy_weight * problem.network.server_kappa[server])
+        )
+    best: Floats = np.minimum(free, top)
+    return best
 
 
 def _shares(problem: EdgeProblem, nearest: Integers, split: Integers) -> EdgeShares:

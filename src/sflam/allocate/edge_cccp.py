@@ -18,10 +18,11 @@ from sflam.allocate.edge_shares import Integers
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL
 
+LEAST_STEP = 0.02
 WHOLE = 1e-3
 """Weights this near to 0 or 1 are whole."""
-TURNS, STEPS, DOUBLINGS = 8, 12, 12
-CLOSE = 1e-5
+TURNS, STEPS, DOUBLINGS = 4, 8, 12
+CLOSE = 1e-4
 """Relative fall that ends Frank-Wolfe steps, and turns at one rho."""
 
 
@@ -41,8 +42,8 @@ class Options:
 
 
 def options_of(problem: EdgeProblem, split: Integers | None = None) -> Options:
-    """Return every server in reach at a given split [N], or at every allowed one, and all-local where that is allowed."""
-    users, layers = len(problem), problem.layers
+    """Return every server in reach at a given split [N], or at every allowed one; and all-local where allowed."""
+    layers = problem.layers
     allowed = problem.allowed.copy()
     if split is not None:
         allowed &= np.arange(layers + 1) == split[:, None]
@@ -65,7 +66,9 @@ class Relaxed:
         self.own = problem.local[options.user, options.split]
         self.away = np.flatnonzero(options.server != ALL_LOCAL)
         self.user, self.home = options.user[self.away], options.server[self.away]
-        self.cycles = (problem.layers - options.split[self.away]) * problem.server_cycles[self.home, self.user]
+        self.cycles = (problem.layers - options.split[self.away]) * problem.server_cycles[
+            self.home, self.user
+        ]
         self._near: tuple[Floats, Floats] | None = None
 
     def value(self, x: Floats) -> tuple[float, Floats]:
@@ -110,7 +113,7 @@ def associate(problem: EdgeProblem, options: Options) -> tuple[Integers, Integer
 
 
 def _descend(relaxed: Relaxed, x: Floats, slope: Floats) -> tuple[Floats, float]:
-    """Return x and V(x) after Frank-Wolfe steps on V(x) + slope x, each halved until it gains a third of its promise."""
+    """Return x and V(x) after Frank-Wolfe steps on V(x) + slope x, halved until they gain a third of their promise."""
     user, users = relaxed.options.user, len(relaxed.problem)
     value, gradient = relaxed.value(x)
     for _ in range(STEPS):
@@ -125,7 +128,7 @@ def _descend(relaxed: Relaxed, x: Floats, slope: Floats) -> tuple[Floats, float]
             tried = x + length * (corner - x)
             next_value, next_gradient = relaxed.value(tried)
             gain = value + slope @ x - next_value - slope @ tried
-            if gain >= length * promise / 3 or length < 1e-3:
+            if gain >= length * promise / 3 or length < LEAST_STEP:
                 break
             length /= 2
         if gain <= 0:

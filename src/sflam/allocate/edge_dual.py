@@ -19,7 +19,7 @@ from sflam.allocate.edge import EdgeProblem
 from sflam.allocate.edge_market import Settled, links_of, settle
 from sflam.allocate.edge_prices import Links, server_clock
 from sflam.allocate.edge_search import improve
-from sflam.allocate.edge_shares import Integers
+from sflam.allocate.edge_shares import Integers, add_up
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL, Plan
 
@@ -95,7 +95,11 @@ class Prices:
         if not len(self.splits):
             nobody = np.zeros(problem.servers)
             return Choice(
-                np.full(len(users), ALL_LOCAL), np.full(len(users), problem.layers), float(alone.sum()), nobody, nobody
+                np.full(len(users), ALL_LOCAL),
+                np.full(len(users), problem.layers),
+                float(alone.sum()),
+                nobody,
+                nobody,
             )
         link, band = self.links(band_price)
         serve, share = self.serving(clock_price)
@@ -105,14 +109,18 @@ class Prices:
         split, server = np.divmod(best, problem.servers)
         away = least < alone
         network = problem.network
-        bound = np.minimum(least, alone).sum() - band_price @ network.bandwidth - clock_price @ network.server_clock
+        bound = (
+            np.minimum(least, alone).sum()
+            - band_price @ network.bandwidth
+            - clock_price @ network.server_clock
+        )
         home, sent = server[away], users[away]
         return Choice(
             server=np.where(away, server, ALL_LOCAL),
             split=np.where(away, self.splits[split], problem.layers),
             bound=float(bound),
-            bands=np.bincount(home, band[home, sent], minlength=problem.servers),
-            clocks=np.bincount(home, share[split[away], home, sent], minlength=problem.servers),
+            bands=add_up(home, band[home, sent], problem.servers),
+            clocks=add_up(home, share[split[away], home, sent], problem.servers),
         )
 
 
@@ -129,7 +137,8 @@ def ascend(
     network = problem.network
     prices = Prices(problem)
     mu, nu = (np.log(each) for each in (start or first_prices(problem)))
-    best, kept, found = -np.inf, [], (np.exp(mu), np.exp(nu))
+    kept: list[Choice] = []
+    best, found = -np.inf, (np.exp(mu), np.exp(nu))
     for turn in range(rounds):
         choice = prices.choose(np.exp(mu), np.exp(nu))
         if choice.bound > best:
@@ -165,7 +174,7 @@ def solve(problem: EdgeProblem, rounds: int = ROUNDS, budget: int = 600) -> Plan
         budget: moves of one user that are evaluated exactly.
     """
     began = clock.perf_counter()
-    bound, kept, prices = ascend(problem, rounds)
+    bound, kept, _ = ascend(problem, rounds)
     best: Settled | None = None
     seen = set()
     for choice in kept:

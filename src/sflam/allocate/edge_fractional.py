@@ -1,4 +1,4 @@
-"""The method of arXiv 2409.20247, rebuilt: fractional programming, relaxed splits, association by CCCP (section 3.3)."""
+"""The method of arXiv 2409.20247, rebuilt: fractional programming, relaxed splits, CCCP association (section 3.3)."""
 
 from __future__ import annotations
 
@@ -83,17 +83,26 @@ def relax(problem: EdgeProblem, server: Integers, split: Integers) -> Floats:
     for _ in range(INNER):
         left = np.maximum(layers - alpha, 1e-6)
         shared = share_clocks(problem, groups, left * problem.server_cycles[home, users])
-        each = problem.server_cycles[home, users] * (problem.time_weight / shared.clock + weight * shared.clock**2)
+        each = problem.server_cycles[home, users] * (
+            problem.time_weight / shared.clock + weight * shared.clock**2
+        )
         z = each / (2 * left)
 
         def fall(a: Floats, z: Floats = z) -> Floats:
             convexity = problem.eigenvalue + 2 * problem.penalty * (1 - a / layers)
-            shaky = 4 * problem.lipschitz**2 * problem.penalty / (layers * samples * np.maximum(convexity, 1e-12) ** 2)
+            shaky = (
+                4
+                * problem.lipschitz**2
+                * problem.penalty
+                / (layers * samples * np.maximum(convexity, 1e-12) ** 2)
+            )
             value: Floats = 2 * z * (layers - a) - layer - problem.stability_weight * shaky
             return value
 
         before = alpha
-        alpha = bisect(fall, np.full(len(users), float(problem.least_split)), np.full(len(users), float(most)))
+        alpha = bisect(
+            fall, np.full(len(users), float(problem.least_split)), np.full(len(users), float(most))
+        )
         if np.abs(alpha - before).max() < 1e-4:
             break
     relaxed = split.astype(float)

@@ -21,12 +21,14 @@ def wrong_edge(problem: EdgeProblem) -> list[str]:
 def _wrong_network(problem: EdgeProblem) -> list[str]:
     network = problem.network
     if not len(network) or not problem.servers:
-        return [f"the network has {len(network)} users and {problem.servers} servers; give at least one of each"]
+        return [
+            f"the network has {len(network)} users and {problem.servers} servers; give at least one of each"
+        ]
     found = wrong_devices(network)
-    bad = ~((network.gain >= 0) & np.isfinite(network.gain)).all(axis=0)
+    bad = np.asarray(~((network.gain >= 0) & np.isfinite(network.gain)).all(axis=0))
     if bad.any():
         found.append(f"gain of {devices(network, bad)} is not a number of 0 or more at every server")
-    elif (deaf := ~(network.gain > 0).any(axis=0)).any():
+    elif (deaf := np.asarray(~(network.gain > 0).any(axis=0))).any():
         found.append(
             f"{devices(network, deaf)} can be reached by no server (every gain is 0); move a server or leave it out"
         )
@@ -81,7 +83,7 @@ def _wrong_splits(problem: EdgeProblem) -> list[str]:
             f"splits {problem.least_split} to {most} of a model with {problem.layers} layers; splits are 1 to "
             f"{problem.layers}, the smallest first"
         ]
-    full = ~problem.allowed.any(axis=1)
+    full = np.asarray(~problem.allowed.any(axis=1))
     if full.any() and problem.memory is not None:
         index = int(np.argmax(full))
         need = human_bytes(float(problem.memory[index, problem.least_split]))
@@ -91,5 +93,7 @@ def _wrong_splits(problem: EdgeProblem) -> list[str]:
             f"its limit is {have}; allow fewer layers or give it more memory"
         ]
     if problem.eigenvalue == 0 and problem.stability_weight and problem.least_split == problem.layers:
-        return ["eigenvalue is 0 and every split is the whole model, whose bound is then infinite; allow fewer layers"]
+        return [
+            "eigenvalue is 0 and every split is the whole model, whose bound is then infinite; allow fewer layers"
+        ]
     return []

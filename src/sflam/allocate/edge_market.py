@@ -13,7 +13,7 @@ import numpy as np
 
 from sflam.allocate.edge import EdgeProblem
 from sflam.allocate.edge_prices import Links, efficiency, server_clock
-from sflam.allocate.edge_shares import EdgeShares, Integers
+from sflam.allocate.edge_shares import EdgeShares, Integers, add_up
 from sflam.allocate.roots import bisect
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL
@@ -43,7 +43,7 @@ class Groups:
     def total(self, values: Floats) -> Floats:
         """Return sums over the members of each group, [count]."""
         added = values if self.weight is None else values * self.weight
-        return np.bincount(self.group, added, minlength=self.count)
+        return add_up(self.group, added, self.count)
 
     def equal(self, whole: Floats) -> Floats:
         """Return each member's equal share of what its group has, [n]."""
@@ -116,9 +116,7 @@ class Clocks:
     cost: Floats
 
 
-def share_clocks(
-    problem: EdgeProblem, groups: Groups, cycles: Floats, guess: Floats | None = None
-) -> Clocks:
+def share_clocks(problem: EdgeProblem, groups: Groups, cycles: Floats, guess: Floats | None = None) -> Clocks:
     """Return the least sum of w_t L / f + w_e kappa f^2 L in every group whose members share their server's clock.
 
     ``cycles`` is L [n], positive.

@@ -73,7 +73,9 @@ class Links:
         with np.errstate(divide="ignore"):
             y = np.sqrt(self.time_weight * price / self.payload) / (self.weight * self.noise)
         free = y < 1e250
-        x = _root(_free, np.log(np.where(free, y, 1.0)), np.minimum(np.cbrt(4 * y * y), 2 + np.log1p(y)), near)
+        x = _root(
+            _free, np.log(np.where(free, y, 1.0)), np.minimum(np.cbrt(4 * y * y), 2 + np.log1p(y)), near
+        )
         with np.errstate(over="ignore", divide="ignore"):
             b = np.sqrt(self.time_weight * self.payload / (price * x))
             hot = ~free | (b * np.expm1(x) > snr)
@@ -114,7 +116,8 @@ def server_clock(ratio: Floats, weight: Floats, time_weight: float, top: Floats)
         u = u - step
         if np.all(np.abs(step) <= 1e-9 * u):
             break
-    return np.minimum(alone / u, top)
+    best: Floats = np.minimum(alone / u, top)
+    return best
 
 
 Curve = Callable[[Floats], tuple[Floats, Floats]]

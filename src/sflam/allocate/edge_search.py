@@ -8,7 +8,7 @@ import numpy as np
 
 from sflam.allocate.edge import EdgeProblem
 from sflam.allocate.edge_market import Groups, Settled, settle, share_bands, share_clocks
-from sflam.allocate.edge_shares import Integers
+from sflam.allocate.edge_shares import Integers, add_up
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL
 
@@ -79,7 +79,9 @@ def respond(
         away = server != ALL_LOCAL
         at_home = cost_at(problem, best, prices)[:, np.where(away, server, 0), users]  # [S, N]
         choice = at_home.argmin(axis=0)
-        alone = problem.local[:, problem.layers] <= at_home[choice, users] if move else np.zeros(len(users), bool)
+        alone = (
+            problem.local[:, problem.layers] <= at_home[choice, users] if move else np.zeros(len(users), bool)
+        )
         alone |= ~away
         split = np.where(alone, problem.layers, prices.splits[choice])
         tried = settle(problem, np.where(alone, ALL_LOCAL, server), split)
@@ -92,7 +94,9 @@ def respond(
 
 def cost_at(problem: EdgeProblem, now: Settled, prices: Table) -> Floats:
     """Return [S, M, N] costs at a plan's prices; an idle server's price is almost nothing."""
-    mu = np.where(now.band_price > 0, now.band_price, 1e-3 * now.band_price[now.band_price > 0].min(initial=1e-8))
+    mu = np.where(
+        now.band_price > 0, now.band_price, 1e-3 * now.band_price[now.band_price > 0].min(initial=1e-8)
+    )
     return prices.table(mu, now.clock_price)
 
 
@@ -113,7 +117,12 @@ def ranked(problem: EdgeProblem, now: Settled, prices: Table) -> tuple[Integers,
         cost[place, np.maximum(server, 0), users],
     )
     every = np.concatenate([least, problem.local[None, :, problem.layers]])  # [M + 1, N]
-    to = np.concatenate([np.broadcast_to(np.arange(problem.servers)[:, None], least.shape), np.full((1, len(users)), ALL_LOCAL)])
+    to = np.concatenate(
+        [
+            np.broadcast_to(np.arange(problem.servers)[:, None], least.shape),
+            np.full((1, len(users)), ALL_LOCAL),
+        ]
+    )
     layers = np.concatenate([prices.splits[split], np.full((1, len(users)), problem.layers)])
     gain = here - every
     gain[(to == server) & (layers == chosen)] = -np.inf
@@ -144,7 +153,7 @@ def try_moves(
     bands = share_bands(problem, groups, guess_mu)
     cycles = (problem.layers - layers[at, user]) * problem.server_cycles[home, user]
     clocks = share_clocks(problem, groups, cycles, guess_nu)
-    new = np.bincount(at, bands.cost + clocks.cost, minlength=n)
+    new = add_up(at, bands.cost + clocks.cost, n)
     new += problem.local[every, layers].sum(axis=1)
     return new + _untouched(problem, now, touched)
 
@@ -161,7 +170,7 @@ def server_costs(problem: EdgeProblem, now: Settled) -> Floats:
     away = now.shares.server != ALL_LOCAL
     cost = problem.time_weight * (score.transmit + score.serve)
     cost = cost + problem.energy_price * score.transmit_energy + problem.energy_weight * score.server_energy
-    return np.bincount(now.shares.server[away], cost[away], minlength=problem.servers)
+    return add_up(now.shares.server[away], cost[away], problem.servers)
 
 
 def _positive(prices: Floats) -> Floats:

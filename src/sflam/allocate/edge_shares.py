@@ -12,6 +12,11 @@ from sflam.network.network import Floats
 Integers = NDArray[np.int64]
 
 
+def add_up(index: Integers, values: Floats, count: int) -> Floats:
+    """Return the sums [count] of the values [n] that have each index."""
+    return np.bincount(index, values, minlength=count).astype(np.float64)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EdgeShares:
     """What a method decides, [N] each.

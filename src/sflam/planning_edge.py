@@ -106,13 +106,12 @@ class EdgePlanned(Planned):
         """Write the pictures into an existing folder; return their names."""
         from sflam.report.edge_map import draw_map
 
-        written = super().draw(folder)
         network = self.problem.network
-        if network.positions is not None and network.server_positions is not None:
-            places = network.positions, network.server_positions
-            draw_map(self.plan, *places, folder / "map.png", layers=self.problem.layers, title=self.title)
-            written.append("map.png")
-        return written
+        if network.positions is None or network.server_positions is None:
+            return []
+        places = network.positions, network.server_positions
+        draw_map(self.plan, *places, folder / "map.png", layers=self.problem.layers, title=self.title)
+        return ["map.png"]
 
 
 def problem_of(job: Job, workload: Workload | None, round_number: int = 0) -> EdgeProblem:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sflam.allocate.curves import LARGEST, growth, inverse_psi, psi
+from sflam.allocate.curves import growth, inverse_psi, psi
 from sflam.network.network import Floats
 
 ROUNDS = 60  # of Newton; from the bounds below a dozen suffice
 TINY = 1e-12
+LARGEST = 300.0  # of x; no power cap lets a link come near
 CLOSE = 1e-9  # step in ln x after which the next one would be below rounding
 
 
@@ -72,10 +73,9 @@ class Links:
         snr = self.max_power / self.noise
         with np.errstate(divide="ignore"):
             y = np.sqrt(self.time_weight * price / self.payload) / (self.weight * self.noise)
-        free = y < 1e250
-        x = _root(
-            _free, np.log(np.where(free, y, 1.0)), np.minimum(np.cbrt(4 * y * y), 2 + np.log1p(y)), near
-        )
+        free = y < 1e100
+        y = np.where(free, y, 1.0)
+        x = _root(_free, np.log(y), np.minimum(np.cbrt(4 * y * y), 2 + np.log1p(y)), near)
         with np.errstate(over="ignore", divide="ignore"):
             b = np.sqrt(self.time_weight * self.payload / (price * x))
             hot = ~free | (b * np.expm1(x) > snr)

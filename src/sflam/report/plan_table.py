@@ -41,9 +41,9 @@ def plan_table(
         "MHz",
         "mW",
         "GHz",
-        *["server GHz"] * shared,
+        *["edge GHz" if several else "server GHz"] * shared,
     ]
-    headers += ["compute s", "send s", "J"]
+    headers += ["own s" if several else "compute s", "send s", "J"]
     table = Table(
         title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )

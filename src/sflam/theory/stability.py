@@ -27,7 +27,7 @@ def soft_bound(
     eigenvalue: ArrayLike = 0.0,
     penalty: float = 0.5,
 ) -> Floats:
-    """Return 2 rho^2 / (n (Lambda_min + 2 c (1 - p))), in units of the loss (5.2); inf unless its denominator is positive.
+    """Return 2 rho^2 / (n (Lambda_min + 2 c (1 - p))), in units of the loss (5.2); inf where that divides by 0.
 
     Tuning a fraction p of the weights is modelled as a penalty c (1 - p) |theta - theta_0|^2. c = 1 is Fu et al.'s;
     Lambda_min = 0 and c = 1/2, the defaults, are arXiv 2409.20247's with p = alpha / Y.
@@ -51,7 +51,7 @@ def hard_bound(
     eigenvalue: ArrayLike = 0.0,
     decay: float = 0.0,
 ) -> Floats:
-    """Return 2 p rho^2 / (n (Lambda_min + gamma)), in units of the loss (5.3); inf unless its denominator is positive.
+    """Return 2 p rho^2 / (n (Lambda_min + gamma)), in units of the loss (5.3); inf where that divides by 0.
 
     Only a random fraction p of the weights is trained, with weight decay (gamma / 2) |theta|^2. It is linear in p where
     rho_M^2 = p rho^2 and the Hessian's least eigenvalue on the trained block is the whole one's.

@@ -1,4 +1,4 @@
-"""Improving an association by exact evaluation: splits at exact prices, then single moves. The objective only falls."""
+"""Improving an association by exact evaluation: splits at exact prices, moves, swaps. The objective only falls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from sflam.plan import ALL_LOCAL
 
 AT_ONCE = 16
 """Moves that are evaluated together."""
+SWAPS = 64
+"""Exchanges of two users that are looked at."""
 LEAST_GAIN = 1e-12
+Moves = tuple[Integers, Integers, Integers]
+"""Users, their new servers and splits, [n, k] each: n moves of k users."""
 
 
 class Table(Protocol):
@@ -27,50 +31,54 @@ class Table(Protocol):
 
 
 def improve(
-    problem: EdgeProblem, best: Settled, *, prices: Table, budget: int, move: bool = True
+    problem: EdgeProblem, best: Settled, *, prices: Table, budget: int
 ) -> tuple[Settled, tuple[float, ...]]:
-    """Return a plan at which neither splits at its prices nor a single move gains, and the objectives on the way.
+    """Return a plan at which splits at its prices, single moves and likely swaps gain nothing; and the objectives.
 
     Args:
         problem: any.
         best: where to start.
         prices: costs at prices.
-        budget: moves to evaluate exactly.
-        move: whether users may change servers; without, only splits.
+        budget: moves to evaluate exactly; with 0 only splits change.
     """
     history = [best.objective]
-    best = respond(problem, best, prices, history, move=move)
-    if not move or not len(prices.splits):
+    best = respond(problem, best, prices, history)
+    if not len(prices.splits):
         return best, tuple(history)
-    spent = 0
-    while spent < budget:
-        moves = ranked(problem, best, prices)
-        improved = None
-        for first in range(0, min(len(moves[0]), budget - spent), AT_ONCE):
-            users, servers, splits = (each[first : first + AT_ONCE] for each in moves)
-            spent += len(users)
-            values = try_moves(problem, best, users, servers, splits)
-            winner = int(values.argmin())
-            if values[winner] < best.objective * (1 - LEAST_GAIN):
-                improved = users[winner], servers[winner], splits[winner]
+    while budget > 0:
+        found = None
+        for moves in (ranked(problem, best, prices), swaps(problem, best, prices)):
+            found, spent = first_gain(problem, best, moves, budget)
+            budget -= spent
+            if found is not None or budget <= 0:
                 break
-        if improved is None:
+        if found is None:
             break
-        server, split = best.shares.server.copy(), best.shares.split.copy()
-        server[improved[0]], split[improved[0]] = improved[1:]
-        tried = settle(problem, server, split)
-        if tried.objective >= best.objective * (1 - LEAST_GAIN):
-            break
-        best = tried
+        best = found
         history.append(best.objective)
-        best = respond(problem, best, prices, history, move=True)
+        best = respond(problem, best, prices, history)
     return best, tuple(history)
 
 
-def respond(
-    problem: EdgeProblem, best: Settled, prices: Table, history: list[float], *, move: bool
-) -> Settled:
-    """Give every user its best split at exact prices, at its own server, again while that gains."""
+def first_gain(problem: EdgeProblem, best: Settled, moves: Moves, budget: int) -> tuple[Settled | None, int]:
+    """Return the best of the first batch of moves that holds a gain, None without any, and how many were tried."""
+    spent = 0
+    while spent < min(len(moves[0]), budget):
+        users, servers, splits = (each[spent : spent + AT_ONCE] for each in moves)
+        spent += len(users)
+        values = try_moves(problem, best, users, servers, splits)
+        winner = int(values.argmin())
+        if values[winner] < best.objective * (1 - LEAST_GAIN):
+            server, split = best.shares.server.copy(), best.shares.split.copy()
+            server[users[winner]], split[users[winner]] = servers[winner], splits[winner]
+            tried = settle(problem, server, split)
+            if tried.objective < best.objective * (1 - LEAST_GAIN):
+                return tried, spent
+    return None, spent
+
+
+def respond(problem: EdgeProblem, best: Settled, prices: Table, history: list[float]) -> Settled:
+    """Give every user its best split at exact prices, at its own server or none, again while that gains."""
     users = np.arange(len(problem))
     for _ in range(20):
         if not len(prices.splits):
@@ -79,10 +87,7 @@ def respond(
         away = server != ALL_LOCAL
         at_home = cost_at(problem, best, prices)[:, np.where(away, server, 0), users]  # [S, N]
         choice = at_home.argmin(axis=0)
-        alone = (
-            problem.local[:, problem.layers] <= at_home[choice, users] if move else np.zeros(len(users), bool)
-        )
-        alone |= ~away
+        alone = ~away | (problem.local[:, problem.layers] <= at_home[choice, users])
         split = np.where(alone, problem.layers, prices.splits[choice])
         tried = settle(problem, np.where(alone, ALL_LOCAL, server), split)
         if tried.objective >= best.objective * (1 - LEAST_GAIN):
@@ -100,52 +105,59 @@ def cost_at(problem: EdgeProblem, now: Settled, prices: Table) -> Floats:
     return prices.table(mu, now.clock_price)
 
 
-def ranked(problem: EdgeProblem, now: Settled, prices: Table) -> tuple[Integers, Integers, Integers]:
-    """Return (user, server, split) of single moves by their gain at prices, the best first.
+def ranked(problem: EdgeProblem, now: Settled, prices: Table) -> Moves:
+    """Return single moves by their gain at prices, the best first: one per user and server, at its best split there."""
+    here, there, to, layers = _places(problem, now, prices)
+    gain = np.where(np.isfinite(there), here - there, -np.inf)
+    gain[(to[:, None] == now.shares.server) & (layers == now.shares.split)] = -np.inf
+    order = np.argsort(-gain, axis=None, kind="stable")
+    row, user = np.divmod(order[np.isfinite(gain.ravel()[order])], gain.shape[1])
+    return user[:, None], to[row][:, None], layers[row, user][:, None]
 
-    One move per user and server, at the split that is best there; all-local is a server too.
-    """
+
+def swaps(problem: EdgeProblem, now: Settled, prices: Table) -> Moves:
+    """Return exchanges of two users' places by their gain at prices, the best first, ``SWAPS`` at most."""
+    here, there, to, layers = _places(problem, now, prices)
+    server = now.shares.server
+    row = np.where(server == ALL_LOCAL, problem.servers, server)
+    gain = here[:, None] - there[row].T  # [N, N]: user n at the place of user k
+    gain = gain + gain.T
+    gain[(server[:, None] == server) | ~np.isfinite(gain)] = -np.inf
+    one, other = np.triu_indices(len(server), 1)
+    order = np.argsort(-gain[one, other], kind="stable")[:SWAPS]
+    order = order[np.isfinite(gain[one, other][order])]
+    pair = np.stack([one[order], other[order]], axis=1)
+    target = row[pair[:, ::-1]]
+    return pair, to[target], layers[target, pair]
+
+
+def _places(problem: EdgeProblem, now: Settled, prices: Table) -> tuple[Floats, Floats, Integers, Integers]:
+    """Return costs at prices, [N] where users are and [M + 1, N] at every place, none last; places; best splits."""
     users = np.arange(len(problem))
     cost = cost_at(problem, now, prices)
     split = cost.argmin(axis=0)  # [M, N]
-    least = np.take_along_axis(cost, split[None], axis=0)[0]
-    server, chosen = now.shares.server, now.shares.split
-    place = np.searchsorted(prices.splits, np.minimum(chosen, prices.splits[-1]))
-    here = np.where(
-        server == ALL_LOCAL,
-        problem.local[:, problem.layers],
-        cost[place, np.maximum(server, 0), users],
-    )
-    every = np.concatenate([least, problem.local[None, :, problem.layers]])  # [M + 1, N]
-    to = np.concatenate(
-        [
-            np.broadcast_to(np.arange(problem.servers)[:, None], least.shape),
-            np.full((1, len(users)), ALL_LOCAL),
-        ]
-    )
+    server, alone = now.shares.server, problem.local[:, problem.layers]
+    place = np.searchsorted(prices.splits, np.minimum(now.shares.split, prices.splits[-1]))
+    here = np.where(server == ALL_LOCAL, alone, cost[place, np.maximum(server, 0), users])
+    there = np.concatenate([np.take_along_axis(cost, split[None], axis=0)[0], alone[None]])
     layers = np.concatenate([prices.splits[split], np.full((1, len(users)), problem.layers)])
-    gain = here - every
-    gain[(to == server) & (layers == chosen)] = -np.inf
-    gain = np.where(np.isfinite(every), gain, -np.inf)
-    order = np.argsort(-gain, axis=None, kind="stable")
-    order = order[np.isfinite(gain.ravel()[order])]
-    user = np.broadcast_to(users, gain.shape).ravel()[order]
-    return user, to.ravel()[order], layers.ravel()[order]
+    return here, there, np.append(np.arange(problem.servers), ALL_LOCAL), layers
 
 
 def try_moves(
     problem: EdgeProblem, now: Settled, users: Integers, servers: Integers, splits: Integers
 ) -> Floats:
-    """Return [n] the objectives after each of n single moves, exactly: the two servers it touches are shared anew."""
+    """Return [n] the objectives after each of n moves of k users [n, k], exactly: touched servers are shared anew."""
     server, split, every = now.shares.server, now.shares.split, np.arange(len(problem))
     n = len(users)
     after = np.repeat(server[None], n, axis=0)
     layers = np.repeat(split[None], n, axis=0)
-    after[np.arange(n), users], layers[np.arange(n), users] = servers, splits
+    turn = np.arange(n)[:, None]
+    after[turn, users], layers[turn, users] = servers, splits
     touched = np.zeros((n, problem.servers), bool)
     for each in (server[users], servers):
-        touched[np.flatnonzero(each >= 0), each[each >= 0]] = True
-    kept = (after >= 0) & touched[np.arange(n)[:, None], np.maximum(after, 0)]
+        touched[np.nonzero(each >= 0)[0], each[each >= 0]] = True
+    kept = (after >= 0) & touched[turn, np.maximum(after, 0)]
     at, user = np.nonzero(kept)
     home = after[at, user]
     groups = Groups(user, home, at * problem.servers + home, n * problem.servers)

@@ -6,7 +6,7 @@ Two tables over the reference square (servers of 1024 FLOP per cycle, 12 layers,
     small    4 users, 2 servers, 6 layers, servers of 512 and 4096 FLOP per cycle, six seeds: each method's objective
              over the best of all choices, the worst of the twelve cases
 
-CPU seconds of one thread. ``fractional`` runs up to ``--fractional`` users: it takes minutes beyond.
+CPU seconds of one thread. ``fractional`` runs up to ``--fractional`` users: it takes ten seconds for 40.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def first_prices(problem: EdgeProblem) -> tuple[Floats, Floats]:
     return np.full(problem.servers, mu), np.full(problem.servers, problem.time_weight * nu)
 
 
-def solve(problem: EdgeProblem, rounds: int = ROUNDS, budget: int = 600) -> Plan:
+def solve(problem: EdgeProblem, rounds: int = ROUNDS, budget: int = 1500) -> Plan:
     """Return the best plan found, with the bound (3.7) that no plan beats.
 
     Args:

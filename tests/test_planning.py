@@ -208,7 +208,6 @@ def test_labels_at_home_are_refused(cli: Cli) -> None:
         (("--set", "network.path_loss_db=1e9"), "channel gain"),
         (("--trace", "nowhere.csv"), "No such file"),
         (("nowhere.toml",), "No such file"),
-        (("--set", "network.servers=2", "--scenario", "square"), "servers"),
         (("--out", "/dev/null/x"), "cannot be written"),
     ],
 )

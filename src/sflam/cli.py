@@ -231,15 +231,18 @@ def verify(
 @app.command(
     epilog="Examples:\n\n  sflam plan network.toml --out plans/office\n\n"
     "  sflam plan --scenario refA --devices 50 --latency-weight 0.9 --compare\n\n"
-    "  sflam plan network.toml --optimize bits,clock,cut --json"
+    "  sflam plan network.toml --optimize bits,clock,cut --json\n\n"
+    "  sflam plan --scenario refB --users 40 --servers 5 --compare --out plans/edge"
 )
 def plan(
     file: Annotated[
         Path | None, typer.Argument(help="A TOML network file; the defaults without one.")
     ] = None,
     overrides: Set = None,
-    scenario: Annotated[str | None, typer.Option(help="cell, square or refA.")] = None,
-    devices: Annotated[int | None, typer.Option(help="How many devices.")] = None,
+    scenario: Annotated[str | None, typer.Option(help="cell, square, refA or refB.")] = None,
+    devices: Annotated[int | None, typer.Option("--devices", "--users", help="How many devices.")] = None,
+    servers: Annotated[int | None, typer.Option(help="How many servers.")] = None,
+    server_flops_per_cycle: Annotated[float | None, typer.Option(help="Of every server.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every draw.")] = None,
     latency_weight: Annotated[
         float | None, typer.Option(help="Weight of time, 0..1; energy the rest.")
@@ -261,6 +264,8 @@ def plan(
     said = {
         "network.scenario": scenario,
         "network.devices": devices,
+        "network.servers": servers,
+        "network.server_flops_per_cycle": server_flops_per_cycle,
         "network.trace": trace,
         "seed": seed,
         "plan.latency_weight": latency_weight,
@@ -280,7 +285,9 @@ def plan(
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
     screen = stderr if as_json else stdout
-    screen.print(plan_table.plan_table(found.plan, found.names, found.title))
+    screen.print(plan_table.plan_table(found.plan, found.names, found.title, several=found.several))
+    for extra in found.extras:
+        screen.print(extra)
     if found.others:
         screen.print(plan_table.methods_table([found.plan, *found.others]))
     if pareto and not as_json:

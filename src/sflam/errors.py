@@ -58,6 +58,7 @@ class AllocationError(SflamError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the sentence for a name that is not known, with the nearest known one when there is one."""
     names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1)
+    nearest = [each for each in names if each.lower() == name.lower()]
+    nearest = nearest or difflib.get_close_matches(name, names, n=1)
     hint = f", did you mean {nearest[0]!r}?" if nearest else ""
     return f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})"

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import io
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sflam import planning_edge
 from sflam.allocate.cuts import choose_cut, server_clock
 from sflam.allocate.methods import allocate, method_of, state
 from sflam.allocate.pareto import front
@@ -21,14 +17,14 @@ from sflam.allocate.problem import Problem
 from sflam.allocate.settings import BY_SUBCHANNEL
 from sflam.config import Job
 from sflam.cost.latency import server_turn
-from sflam.durable import replace_file
-from sflam.errors import ConfigError, RunError
+from sflam.errors import ConfigError
 from sflam.model.measure import Training, measure
 from sflam.model.settings import ModelSettings
 from sflam.network.reference import ref_a_workload
 from sflam.network.scenario import build
 from sflam.payload import IDENTITY
-from sflam.plan import Plan, Status
+from sflam.plan import Plan
+from sflam.planned import Planned
 from sflam.workload import Workload
 
 CHOOSE_BITS = ("bits", "bcd-bits", "fixed-bits")
@@ -38,93 +34,6 @@ MANY = 5000
 """Devices from which a picture has fewer points."""
 SLOTS = {"adamw": 2, "adam": 2, "sgd": 0}
 """Numbers an optimiser keeps per trained weight, without momentum."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Planned:
-    """What ``sflam plan`` found.
-
-    Attributes:
-        plan: the plan asked for.
-        others: the other methods' plans, where they were asked for.
-        front: (seconds, weighted joules) of the best trade-offs, where they were asked for.
-        weighted: energy of the plan and the others as the objective weighs it, J.
-        names: of the devices.
-        model: what is trained.
-        notes: what a user should know about the question itself.
-    """
-
-    plan: Plan
-    others: tuple[Plan, ...] = ()
-    front: tuple[tuple[float, float], ...] = ()
-    weighted: tuple[float, ...] = ()
-    names: tuple[str, ...] = ()
-    model: str = ""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """What was planned, for people."""
-        return f"{self.model} on {len(self.names)} devices"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return one object for JSON: the plan, and what else was asked for."""
-        found = self.plan.to_dict()
-        for device, name in zip(found["devices"], self.names, strict=False):
-            device["name"] = name
-        found["model"] = self.model
-        if self.others:
-            best = min(one.objective for one in (self.plan, *self.others))
-            found["compare"] = [
-                {key: value for key, value in one.to_dict().items() if key not in ("devices", "history")}
-                | {"ratio": one.objective / best if np.isfinite(one.objective) else None}
-                for one in (self.plan, *self.others)
-            ]
-        if self.front:
-            found["pareto"] = [{"latency_s": seconds, "energy_j": joules} for seconds, joules in self.front]
-        return found
-
-    def write(self, folder: Path) -> list[str]:
-        """Write plan.json, plan.csv and, where there is a plan, allocation.png and pareto.png; return their names.
-
-        Raises:
-            RunError: the folder cannot be written.
-        """
-        from sflam.report.plan_chart import draw_allocation, draw_front
-
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            replace_file(folder / "plan.json", (json.dumps(self.to_dict(), indent=1) + "\n").encode())
-            replace_file(folder / "plan.csv", self.to_csv().encode())
-        except OSError as error:
-            raise RunError(
-                f"{folder} cannot be written ({error.strerror}); choose another with --out"
-            ) from error
-        written = ["plan.json", "plan.csv"]
-        if len(self.plan.devices):
-            draw_allocation(self.plan, folder / "allocation.png", names=self.names, title=self.title)
-            written.append("allocation.png")
-        if self.front:
-            plans = (self.plan, *self.others)
-            marks = [
-                (one.method, one.latency, joules)
-                for one, joules in zip(plans, self.weighted, strict=True)
-                if one.status is not Status.INFEASIBLE
-            ]
-            draw_front(self.front, folder / "pareto.png", marks=marks, title=self.title)
-            written.append("pareto.png")
-        return written
-
-    def to_csv(self) -> str:
-        """Return a header and a line per device, SI units."""
-        rows = [
-            {"name": name} | asdict(one) for name, one in zip(self.names, self.plan.devices, strict=False)
-        ]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]) if rows else ["name"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
 
 
 def workload_of(job: Job) -> Workload:
@@ -205,7 +114,7 @@ def _with_way_down(job: Job, problem: Problem) -> Problem:
 def decide(
     job: Job, *, compare: bool = False, points: int = 0, round_number: int = 0, draw: bool = False
 ) -> Planned:
-    """Return the plan a job asks for.
+    """Return the plan a job asks for; for several servers see ``planning_edge``.
 
     Args:
         job: its ``[network]``, ``[plan]``, ``[model]`` and ``[quant]``.
@@ -221,6 +130,9 @@ def decide(
         raise ConfigError(
             f"--pareto is {points} and --round {round_number}; give 2 points or more, a round from 0 on"
         )
+    if planning_edge.wanted(job):
+        measured = None if job.network.scenario == "refB" else workload_of(job)
+        return planning_edge.decide(job, measured, compare=compare, points=points, round_number=round_number)
     method = method_of(job.plan)
     plan = plan_with(job, method, round_number)
     problem = problem_of(job, round_number)

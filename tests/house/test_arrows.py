@@ -33,7 +33,9 @@ ARROWS: dict[str, set[str]] = {
     "allocate": {"cost", "network"},
     "theory": set(),
     "machine": {"network"},
-    "planning": {"allocate", "cost", "network", "model", "config", "report"},
+    "planned": {"report"},
+    "planning_edge": {"planned", "allocate", "network", "config", "report"},
+    "planning": {"planning_edge", "planned", "allocate", "cost", "network", "model", "config", "report"},
     # run
     "simulate": {"learn", "cost", "network", "history"},
     "calibrate": {"learn", "theory", "cost"},
@@ -68,8 +70,9 @@ CONFIG_MAY = ["sflam.*.settings"]
 EVERYTHING = {"cli", "", "__main__"}
 
 TORCH = {"torch", "transformers", "peft", "accelerate", "torchvision", "torchao"}
+PLANNING = {"planned", "planning", "planning_edge"}
 TORCHLESS = [
-    *(f"{room}.py" for room in sorted(BASE | {"history", "config", "run_folder", "machine", "planning"})),
+    *(f"{room}.py" for room in sorted(BASE | {"history", "config", "run_folder", "machine", *PLANNING})),
     *(f"{room}/*" for room in ("wire", "network", "cost", "allocate", "theory", "device", "report")),
     "*/settings.py",
     *(f"model/{name}.py" for name in ("measure", "architecture", "known")),

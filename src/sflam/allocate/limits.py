@@ -26,30 +26,33 @@ def wrong_network(network: Network, server: int) -> list[str]:
     if not 0 <= server < len(network.bandwidth):
         return [f"server {server} of {len(network.bandwidth)}; count from 0"]
     found = []
-    positive = {
-        "gain": network.gain[server],
-        "max_power": network.max_power,
-        "max_clock": network.max_clock,
-        "flops_per_cycle": network.flops_per_cycle,
-    }
-    for name, values in positive.items():
-        wrong = ~((values > 0) & np.isfinite(values))
-        if wrong.any():
+    gain = network.gain[server]
+    if (wrong := ~((gain > 0) & np.isfinite(gain))).any():
+        found.append(f"gain of {devices(network, wrong)} is {gain[wrong][0]}; it must be positive and finite")
+    found += wrong_devices(network)
+    for name, value in (("bandwidth", float(network.bandwidth[server])), ("noise", float(network.noise))):
+        if not (value > 0 and np.isfinite(value)):
+            found.append(f"{name} is {value}; it must be positive and finite")
+    return found
+
+
+def wrong_devices(network: Network) -> list[str]:
+    """Return sentences for devices' numbers, gains apart, with which no network can be."""
+    found = []
+    for name in ("max_power", "max_clock", "flops_per_cycle"):
+        values = getattr(network, name)
+        if (wrong := ~((values > 0) & np.isfinite(values))).any():
             found.append(
                 f"{name} of {devices(network, wrong)} is {values[wrong][0]}; it must be positive and finite"
             )
     for name in ("kappa", "static_power", "energy_weight"):
         values = getattr(network, name)
-        wrong = ~((values >= 0) & np.isfinite(values))
-        if wrong.any():
+        if (wrong := ~((values >= 0) & np.isfinite(values))).any():
             found.append(
                 f"{name} of {devices(network, wrong)} is {values[wrong][0]}; it must be 0 or more and finite"
             )
     if np.isnan(network.memory).any():
         found.append(f"memory of {devices(network, np.isnan(network.memory))} is not a number")
-    for name, value in (("bandwidth", float(network.bandwidth[server])), ("noise", float(network.noise))):
-        if not (value > 0 and np.isfinite(value)):
-            found.append(f"{name} is {value}; it must be positive and finite")
     return found
 
 

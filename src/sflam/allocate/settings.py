@@ -21,6 +21,20 @@ METHODS = (
     "random",
     "oracle",
 )
+EDGE_METHODS = (
+    "dual",
+    "fractional",
+    "hungarian",
+    "nearest",
+    "random",
+    "all-local",
+    "all-edge",
+    "equal",
+    "card",
+    "exhaustive",
+    "slsqp",
+)
+"""For several servers."""
 BY_SUBCHANNEL = ("subchannels", "bcd-matching")
 OPTIMIZE = ("clock", "bits", "cut")
 
@@ -34,7 +48,9 @@ class PlanSettings:
     Attributes:
         method: ``optimal`` (exact, with a certified bound), ``bcd`` (the paper's), ``subchannels``, ``bcd-matching``,
             ``bcd-bits``, ``bits``, ``cut``, ``oracle``, or a baseline: ``equal``, ``equal-bandwidth``, ``random``,
-            ``fixed-bits``.
+            ``fixed-bits``. Among several servers ``optimal`` is ``dual`` (certified); also ``fractional`` (the paper's),
+            ``hungarian``, ``card``, ``exhaustive``, ``slsqp``, ``nearest``, ``random``, ``all-local``, ``all-edge``,
+            ``equal``.
         optimize: what is decided beside bandwidth and power: ``clock``, ``bits``, ``cut``. Without ``clock``, devices
             run at full speed and computing energy is not counted.
         latency_weight: lam, from 0 to 1: the objective is lam seconds + (1 - lam) joules. 0 needs a deadline.
@@ -48,6 +64,11 @@ class PlanSettings:
         radio_cap: joules a device may transmit with in a round; 0 for no limit.
         compute_cap: joules a device may compute with in a round; 0 for no limit.
         energy_cap: joules a device may use in a round in all; 0 for no limit.
+        stability_weight: w_s, weight of every user's instability, among several servers.
+        eigenvalue: Lambda_min of the users' empirical risk, in the bound on instability.
+        samples: of a user's data, in that bound; the reference square has its own.
+        split_least: fewest layers on a user, among several servers.
+        split_most: most layers on a user; 0 for all, which is training without a server.
     """
 
     method: str = "optimal"
@@ -63,11 +84,17 @@ class PlanSettings:
     radio_cap: float = 0.0
     compute_cap: float = 0.0
     energy_cap: float = 0.0
+    stability_weight: float = 200.0
+    eigenvalue: float = 0.1
+    samples: int = 1000
+    split_least: int = 1
+    split_most: int = 0
 
     def __post_init__(self) -> None:
         problems = []
-        if self.method not in METHODS:
-            problems.append(f"plan.method is {self.method!r}; choose one of {', '.join(METHODS)}")
+        known = dict.fromkeys((*METHODS, *EDGE_METHODS))
+        if self.method not in known:
+            problems.append(f"plan.method is {self.method!r}; choose one of {', '.join(known)}")
         problems += [
             f"plan.optimize holds {each!r}; choose from {', '.join(OPTIMIZE)}"
             for each in self.optimize
@@ -83,6 +110,9 @@ class PlanSettings:
             "compute_cap",
             "energy_cap",
             "tokens",
+            "stability_weight",
+            "eigenvalue",
+            "split_most",
         ):
             if not 0 <= getattr(self, key) < float("inf"):
                 problems.append(f"plan.{key} is {getattr(self, key)}; it must be 0 or more and finite")
@@ -93,8 +123,11 @@ class PlanSettings:
                 problems.append(f"plan.{key} is {getattr(self, key)}; it must be {MIN_BITS} to {MAX_BITS}")
         if self.bits_least > self.bits_most:
             problems.append(f"plan.bits_least is {self.bits_least}, above plan.bits_most = {self.bits_most}")
-        if self.local_steps < 1:
-            problems.append(f"plan.local_steps is {self.local_steps}; it must be at least 1")
+        problems += [
+            f"plan.{key} is {getattr(self, key)}; it must be at least 1"
+            for key in ("local_steps", "samples", "split_least")
+            if getattr(self, key) < 1
+        ]
         if self.method in BY_SUBCHANNEL and self.subchannels < 1:
             problems.append(f"plan.method {self.method} needs plan.subchannels, at least one per device")
         if problems:

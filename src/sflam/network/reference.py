@@ -1,8 +1,11 @@
-"""The reference cell: devices around a base station that fine-tune a ViT-B/16, the same on every machine."""
+"""The reference networks, the same on every machine: a cell that fine-tunes a ViT-B/16, and a square with servers."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from sflam.network.network import Floats, Network
 from sflam.units import dbm_to_watt
@@ -14,6 +17,12 @@ LEAST_FADING = 1e-3
 MAX_POWER_DBM = 23.0
 FLOPS_PER_CYCLE = 512.0
 KAPPA = 1e-28
+SIDE_M = 500.0
+SERVER_CLOCK = 1.5e9
+SERVER_KAPPA = 1.5e-26
+SERVER_FLOPS_PER_CYCLE = 1024.0
+TOKENS = (64, 128, 256)
+LEAST_SAMPLES, MOST_SAMPLES = 200, 1999
 
 
 def path_gain(distance: Floats) -> Floats:
@@ -81,4 +90,96 @@ def ref_a_workload(batch: int = 16, *, outputs: int = 1000) -> Workload:
         embed_weights=742_656,
         rank=8,
         sites=("q", "v"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Edge:
+    """Users among several servers, each with data and a length of texts of its own.
+
+    Attributes:
+        network: users and servers.
+        tokens: [N] tokens of a user's samples.
+        samples: [N] samples a user holds.
+        workloads: [N] what a mini-batch costs a user; users of one length share one.
+    """
+
+    network: Network
+    tokens: NDArray[np.int64]
+    samples: NDArray[np.int64]
+    workloads: tuple[Workload, ...]
+
+
+def ref_b(
+    users: int = 20,
+    servers: int = 4,
+    seed: int = 0,
+    server_flops_per_cycle: float = SERVER_FLOPS_PER_CYCLE,
+    *,
+    layers: int = 12,
+    bandwidth: float = 20e6,
+    full_training: bool = False,
+) -> Edge:
+    """Return the reference square: 500 m, users and servers anywhere in it, Rayleigh fading, texts of three lengths.
+
+    Draws, in this order, from ``default_rng(seed)``: users' positions, servers' positions, fading [N, M], tokens,
+    samples, clocks.
+
+    Args:
+        users: N.
+        servers: M.
+        seed: of the draws.
+        server_flops_per_cycle: FLOP per clock cycle of a server of 1.5 GHz.
+        layers: Y.
+        bandwidth: of every server, Hz.
+        full_training: without adapters, so that three forwards are one training step of the whole layer.
+    """
+    draw = np.random.default_rng(seed)
+    places = draw.uniform(0.0, SIDE_M, (users, 2))
+    server_places = draw.uniform(0.0, SIDE_M, (servers, 2))
+    faded = np.maximum(draw.exponential(1.0, (users, servers)), LEAST_FADING)
+    tokens = draw.choice(TOKENS, users)
+    samples = draw.integers(LEAST_SAMPLES, MOST_SAMPLES + 1, users)
+    clock = draw.uniform(0.5e9, 1.5e9, users)
+    distance = np.linalg.norm(places[:, None, :] - server_places[None, :, :], axis=-1)
+    each, station = np.ones(users), np.ones(servers)
+    network = Network(
+        gain=(path_gain(distance) * faded).T,
+        max_power=each * dbm_to_watt(MAX_POWER_DBM),
+        max_clock=clock,
+        flops_per_cycle=each * FLOPS_PER_CYCLE,
+        kappa=each * KAPPA,
+        static_power=0.0 * each,
+        memory=np.inf * each,
+        energy_weight=each,
+        noise=dbm_to_watt(NOISE_DBM),
+        bandwidth=station * bandwidth,
+        server_clock=station * SERVER_CLOCK,
+        server_flops_per_cycle=station * server_flops_per_cycle,
+        server_kappa=station * SERVER_KAPPA,
+        names=tuple(f"user-{index}" for index in range(users)),
+        positions=places,
+        server_positions=server_places,
+    )
+    kinds = {length: ref_b_workload(length, layers, full_training=full_training) for length in TOKENS}
+    return Edge(
+        network=network,
+        tokens=tokens,
+        samples=samples,
+        workloads=tuple(kinds[length] for length in tokens.tolist()),
+    )
+
+
+def ref_b_workload(tokens: int, layers: int = 12, *, full_training: bool = False) -> Workload:
+    """Return a transformer of width 768 with LoRA of rank 8 on queries and values, batches of 8; or without LoRA."""
+    return transformer_workload(
+        f"transformer-{layers}x768",
+        hidden=768,
+        tokens=tokens,
+        blocks=layers,
+        mlp=3072,
+        heads=12,
+        batch=8,
+        rank=8,
+        sites=() if full_training else ("q", "v"),
     )

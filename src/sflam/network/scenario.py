@@ -16,8 +16,8 @@ from sflam.errors import ConfigError
 from sflam.network import channel, trace
 from sflam.network.network import Floats, Network
 from sflam.network.profiles import DEVICES, GIGA, SERVERS, Profile, profile
-from sflam.network.reference import ref_a
-from sflam.network.settings import COUNTS, DeviceEntry, NetworkSettings, ServerEntry
+from sflam.network.reference import SERVER_FLOPS_PER_CYCLE, Edge, ref_a, ref_b
+from sflam.network.settings import COUNTS, UNSAID_FLOPS_PER_CYCLE, DeviceEntry, NetworkSettings, ServerEntry
 from sflam.seeds import generator
 from sflam.units import db_to_ratio, dbm_to_watt
 
@@ -30,6 +30,8 @@ def build(settings: NetworkSettings, seed: int, round_number: int = 0) -> Networ
     """
     if settings.scenario == "refA":
         return _reference(settings, seed, round_number)
+    if settings.scenario == "refB":
+        return reference_square(settings, seed, round_number).network
     if settings.trace:
         measured = trace.read(settings.trace)
         settings = _named_by(settings, measured)
@@ -80,6 +82,25 @@ def _reference(settings: NetworkSettings, seed: int, round_number: int) -> Netwo
     first = np.maximum(draw.exponential(1.0, settings.devices), channel.LEAST_FADING)
     again = channel.fading(generator(seed, "fading", round_number), network.gain.shape, "rayleigh")
     return replace(network, names=names, gain=network.gain / first * again)
+
+
+def reference_square(settings: NetworkSettings, seed: int, round_number: int = 0) -> Edge:
+    """Return the reference square of a round, with its users' data; later rounds redraw the fading alone."""
+    users, servers = settings.devices, settings.servers
+    edge = ref_b(
+        users,
+        servers,
+        seed,
+        settings.server_flops_per_cycle or SERVER_FLOPS_PER_CYCLE,
+        bandwidth=settings.bandwidth_mhz * 1e6,
+    )
+    if round_number == 0:
+        return edge
+    draw = np.random.default_rng(seed)
+    draw.uniform(size=(users + servers, 2))
+    first = np.maximum(draw.exponential(1.0, (users, servers)), channel.LEAST_FADING).T
+    again = channel.fading(generator(seed, "fading", round_number), first.shape, "rayleigh")
+    return replace(edge, network=replace(edge.network, gain=edge.network.gain / first * again))
 
 
 @dataclass(frozen=True)
@@ -154,7 +175,11 @@ def _still(settings: NetworkSettings, seed: int) -> Network:
         bandwidth=np.array([_or(one.bandwidth_mhz, settings.bandwidth_mhz) * 1e6 for one in servers]),
         server_clock=_column(stations, "clock_ghz", GIGA, "clock", settings.server_clock_ghz * GIGA),
         server_flops_per_cycle=_column(
-            stations, "flops_per_cycle", 1, useful, settings.server_flops_per_cycle
+            stations,
+            "flops_per_cycle",
+            1,
+            useful,
+            settings.server_flops_per_cycle or UNSAID_FLOPS_PER_CYCLE,
         ),
         server_kappa=np.array([_or(one.kappa, settings.server_kappa) for one in servers]),
         names=tuple(one.name for one in machines),

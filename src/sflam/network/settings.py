@@ -7,11 +7,16 @@ from typing import Any
 
 from sflam.errors import ConfigError, unknown
 
-SCENARIOS = ("cell", "square", "refA")
+SCENARIOS = ("cell", "square", "refA", "refB")
 FADINGS = ("rayleigh", "rician", "none")
 COUNTS = {"devices": 20, "servers": 1}
-REFERENCE_KEYS = {"scenario", "devices", "radius_m", "bandwidth_mhz", "fading", "downlink_mbps"}
-"""What the reference cell leaves open; the rest of it is fixed."""
+REFERENCE_KEYS = {
+    "refA": {"scenario", "devices", "radius_m", "bandwidth_mhz", "fading", "downlink_mbps"},
+    "refB": {"scenario", "devices", "servers", "bandwidth_mhz", "server_flops_per_cycle"},
+}
+"""What the reference networks leave open; the rest of them is fixed."""
+UNSAID_FLOPS_PER_CYCLE = 1e5
+"""Where nothing is said, and the scenario has no number of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +114,7 @@ class NetworkSettings:
 
     Attributes:
         scenario: ``cell`` (a disc around one server), ``square`` (devices and servers anywhere in it), or ``refA``
-            (the reference cell, with its own order of draws).
+            or ``refB`` (the reference cell and the reference square, with their own orders of draws).
         devices: how many, where neither ``profiles`` nor ``[[network.device]]`` lists them.
         servers: how many, where no ``[[network.server]]`` lists them.
         profiles: kinds of devices and how many of each, ``{"raspberry-pi-5" = 10, "phone" = 5}``.
@@ -134,7 +139,7 @@ class NetworkSettings:
         static_power_w: power a computing device draws besides, whatever its clock.
         memory_gb: memory of a device that training may use; 0 for no limit.
         server_clock_ghz: clock of a server.
-        server_flops_per_cycle: FLOP per clock cycle of a server, all cores together.
+        server_flops_per_cycle: FLOP per clock cycle of a server, all cores together; 0 takes 1e5, in refB 1024.
         server_kappa: W s^3 of a server's kappa f^3; 0 leaves its energy to the mains, whatever its profile.
         downlink_mbps: rate of the way down to each device; 0 leaves its time out.
         trace: a CSV or parquet file of measured gains or rates, a row per device and round; empty draws fading.
@@ -165,17 +170,19 @@ class NetworkSettings:
     static_power_w: float = 0.0
     memory_gb: float = 0.0
     server_clock_ghz: float = 1.0
-    server_flops_per_cycle: float = 1e5
+    server_flops_per_cycle: float = 0.0
     server_kappa: float = 0.0
     downlink_mbps: float = 0.0
     trace: str = ""
 
     def __post_init__(self) -> None:
         positive = ("radius_m", "side_m", "min_distance_m", "bandwidth_mhz", "flops_per_cycle")
-        problems = _positive(self, "network", (*positive, "server_clock_ghz", "server_flops_per_cycle"))
+        problems = _positive(self, "network", (*positive, "server_clock_ghz"))
         not_negative = ("snr_gap_db", "path_loss_slope_db", "shadowing_db", "kappa", "static_power_w")
         problems += _not_negative(
-            self, "network", (*not_negative, "memory_gb", "server_kappa", "downlink_mbps")
+            self,
+            "network",
+            (*not_negative, "memory_gb", "server_kappa", "server_flops_per_cycle", "downlink_mbps"),
         )
         problems += _power("network.max_power_dbm", self.max_power_dbm)
         if not -250 <= self.noise_dbm_hz <= -50:
@@ -210,18 +217,18 @@ class NetworkSettings:
                 )
         if self.scenario == "cell" and max(self.servers, len(self.server)) > 1:
             problems.append("network.scenario is 'cell' with several servers; choose 'square'")
-        if self.scenario == "refA":
+        if self.scenario in REFERENCE_KEYS:
             problems += self._fixed()
         if problems:
             raise ConfigError(problems)
 
     def _fixed(self) -> list[str]:
-        """Return a problem per setting that the reference cell does not leave open."""
+        """Return a problem per setting that the reference network does not leave open."""
         plain = {item.name: item.default for item in fields(self)} | {"profiles": {}}
         return [
-            f"network.{key} is set, but scenario refA fixes it; choose 'cell' or leave {key} out"
+            f"network.{key} is set, but scenario {self.scenario} fixes it; choose 'cell' or leave {key} out"
             for key, default in plain.items()
-            if key not in REFERENCE_KEYS and getattr(self, key) != default
+            if key not in REFERENCE_KEYS[self.scenario] and getattr(self, key) != default
         ]
 
 

@@ -57,7 +57,7 @@ def draw_allocation(plan: Plan, path: Path, *, names: Sequence[str] = (), title:
         _name_devices(axes, names, len(devices), lowest=axes in (under, time))
     if title:
         figure.suptitle(title, fontsize=12)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_front(
@@ -112,7 +112,7 @@ def draw_front(
     )
     axes.grid(True, color="0.9", linewidth=0.8)
     axes.legend(frameon=False, loc="best")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _each(axes: Axes, values: np.ndarray, colour: str, title: str, unit: str) -> None:
@@ -173,7 +173,8 @@ def _style(axes: Axes, title: str, across: str, upward: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG; raises RunError."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     try:

@@ -17,22 +17,33 @@ from sflam.units import human_si
 FIRST, LAST = 20, 10
 
 
-def plan_table(plan: Plan, names: Sequence[str] = (), title: str = "") -> RenderableType:
+def plan_table(
+    plan: Plan, names: Sequence[str] = (), title: str = "", *, several: bool = False
+) -> RenderableType:
     """Return a rich table of what every device is given; many devices show the first and the last.
 
     Args:
         plan: any plan; an infeasible one has no rows, only its advice.
         names: of the devices, in order; numbers where empty.
         title: above the table.
+        several: whether there are several servers to be at; else shown where devices differ.
     """
     text = Text(summary(plan))
     if not len(plan.devices):
         return text
     columns = plan.devices
-    cells = len(set(columns.server.tolist())) > 1
+    cells = several or len(set(columns.server.tolist())) > 1
     shared = bool((columns.server_clock > 0).any())
-    headers = ["device", *["server"] * cells, "cut", "bits", "MHz", "mW", "GHz", *["server GHz"] * shared]
-    headers += ["compute s", "send s", "J"]
+    headers = [
+        "device",
+        *["server"] * cells,
+        *(["layers"] if several else ["cut", "bits"]),
+        "MHz",
+        "mW",
+        "GHz",
+        *["edge GHz" if several else "server GHz"] * shared,
+    ]
+    headers += ["own s" if several else "compute s", "send s", "J"]
     table = Table(
         title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
@@ -51,11 +62,11 @@ def plan_table(plan: Plan, names: Sequence[str] = (), title: str = "") -> Render
             names[index] if names else str(index),
             *["local" if local else str(one.server)] * cells,
             str(one.cut),
-            "-" if local else str(one.bits),
+            *["-" if local else str(one.bits)] * (not several),
             "-" if local else _short(one.bandwidth / 1e6) + subchannels,
             "-" if local else _short(one.power * 1e3),
             _short(one.clock / 1e9),
-            *[_short(one.server_clock / 1e9)] * shared,
+            *["-" if local else _short(one.server_clock / 1e9)] * shared,
             _short(one.compute_s),
             "-" if local else _short(one.transmit_s),
             _short(one.compute_j + one.transmit_j),

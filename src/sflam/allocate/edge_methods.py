@@ -1,0 +1,49 @@
+"""The methods of problem B by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sflam.allocate import (
+    edge_baselines,
+    edge_card,
+    edge_dual,
+    edge_exhaustive,
+    edge_fractional,
+    edge_hungarian,
+    edge_slsqp,
+)
+from sflam.allocate.edge import EdgeProblem
+from sflam.errors import AllocationError, unknown
+from sflam.plan import Plan
+
+EDGE_METHODS: dict[str, Callable[..., Plan]] = {
+    "dual": edge_dual.solve,  # dual prices, recovery, local search: a certified gap
+    "fractional": edge_fractional.solve,  # the paper's; takes splits="rounded" or "enumerated"
+    "hungarian": edge_hungarian.solve,  # optimal assignment at prices
+    "nearest": edge_baselines.nearest,  # the strongest server, the best splits and shares
+    "random": edge_baselines.random,  # a random server, the best splits and shares; takes seed=
+    "all-local": edge_baselines.all_local,  # nothing is sent
+    "all-edge": edge_baselines.all_edge,  # as few layers as may be on users, the best shares
+    "equal": edge_baselines.equal,  # equal shares, full power, half of the layers; takes split=
+    "card": edge_card.solve,  # everybody's own best cut, the server's clock in closed form
+    "exhaustive": edge_exhaustive.solve,  # every choice, for small cases
+    "slsqp": edge_slsqp.solve,  # a general solver for the shares at dual's choice, for checking; up to 40 users
+}
+
+
+def associate(problem: EdgeProblem, method: str = "dual", **options: Any) -> Plan:
+    """Return the plan that a method finds.
+
+    Args:
+        problem: what to plan.
+        method: a name in ``EDGE_METHODS``.
+        options: of that method.
+
+    Raises:
+        AllocationError: an unknown method, or a problem that it refuses.
+    """
+    if method not in EDGE_METHODS:
+        raise AllocationError(unknown("method", method, EDGE_METHODS))
+    return EDGE_METHODS[method](problem, **options)

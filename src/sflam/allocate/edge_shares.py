@@ -1,0 +1,102 @@
+"""What a method of problem B decides, and what the referee says of it. N users, M servers, SI units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.network.network import Floats
+
+Integers = NDArray[np.int64]
+
+
+def add_up(index: Integers, values: Floats, count: int) -> Floats:
+    """Return the sums [count] of the values [n] that have each index."""
+    return np.bincount(index, values, minlength=count).astype(np.float64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EdgeShares:
+    """What a method decides, [N] each.
+
+    Attributes:
+        server: index, or ``ALL_LOCAL``.
+        split: layers on the user, alpha; Y exactly where the server is ``ALL_LOCAL``.
+        bandwidth: Hz; 0 where nothing is sent.
+        power: W; 0 where nothing is sent.
+        clock: the user's, Hz.
+        server_clock: share of the server's clock, Hz; 0 where nothing is sent.
+    """
+
+    server: Integers
+    split: Integers
+    bandwidth: Floats
+    power: Floats
+    clock: Floats
+    server_clock: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """The three parts of (3.1), as weighted there; no unit.
+
+    Attributes:
+        delay: w_t times all users' seconds.
+        energy: w_e times all joules.
+        instability: w_s times all users' AS.
+    """
+
+    delay: float
+    energy: float
+    instability: float
+
+    @property
+    def total(self) -> float:
+        """The objective."""
+        return self.delay + self.energy + self.instability
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Loads:
+    """What a plan asks of every server, [M] each.
+
+    Attributes:
+        users: how many it serves.
+        bandwidth: Hz.
+        clock: Hz.
+    """
+
+    users: Floats
+    bandwidth: Floats
+    clock: Floats
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EdgeScore:
+    """The referee's word on shares; arrays [N].
+
+    Attributes:
+        objective: (3.1).
+        costs: its parts.
+        compute: s on the user.
+        transmit: s.
+        serve: s on the server.
+        compute_energy: J on the user.
+        transmit_energy: J.
+        server_energy: J.
+        instability: AS_n, unweighted.
+        violations: name of a broken limit -> by how much, relative.
+    """
+
+    objective: float
+    costs: Costs
+    compute: Floats
+    transmit: Floats
+    serve: Floats
+    compute_energy: Floats
+    transmit_energy: Floats
+    server_energy: Floats
+    instability: Floats
+    violations: dict[str, float]

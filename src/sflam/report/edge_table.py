@@ -1,0 +1,39 @@
+"""What a plan for several servers costs and asks of each, in the terminal."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+Floats = NDArray[np.float64]
+
+
+def costs_table(delay: float, energy: float, instability: float) -> RenderableType:
+    """Return a line with the three parts of the objective and their shares."""
+    total = delay + energy + instability
+    parts = {"delay": delay, "energy": energy, "instability": instability}
+    said = ", ".join(f"{name} {value:.4g} ({100 * value / total:.0f} %)" for name, value in parts.items())
+    return Text(f"of which {said}")
+
+
+def loads_table(
+    users: Floats, bandwidth: Floats, bands: Floats, clock: Floats, clocks: Floats
+) -> RenderableType:
+    """Return a table of every server's users, and of what they use of its band (Hz) and clock (Hz); [M] each."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for header in ("server", "users", "MHz", "of", "GHz", "of"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for index in range(len(users)):
+        table.add_row(
+            str(index),
+            f"{users[index]:.0f}",
+            f"{bandwidth[index] / 1e6:.4g}",
+            f"{bands[index] / 1e6:.4g}",
+            f"{clock[index] / 1e9:.4g}",
+            f"{clocks[index] / 1e9:.4g}",
+        )
+    return table

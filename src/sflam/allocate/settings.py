@@ -48,7 +48,7 @@ class PlanSettings:
     Attributes:
         method: ``optimal`` (exact, with a certified bound), ``bcd`` (the paper's), ``subchannels``, ``bcd-matching``,
             ``bcd-bits``, ``bits``, ``cut``, ``oracle``, or a baseline: ``equal``, ``equal-bandwidth``, ``random``,
-            ``fixed-bits``. Among several servers ``optimal`` is ``dual`` (certified); also ``fractional`` (the paper's),
+            ``fixed-bits``. Among several servers ``optimal`` is ``dual`` (certified); also ``fractional`` (paper),
             ``hungarian``, ``card``, ``exhaustive``, ``slsqp``, ``nearest``, ``random``, ``all-local``, ``all-edge``,
             ``equal``.
         optimize: what is decided beside bandwidth and power: ``clock``, ``bits``, ``cut``. Without ``clock``, devices

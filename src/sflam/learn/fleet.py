@@ -10,6 +10,8 @@ import numpy as np
 
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import State
+from sflam.payload import payload_bits
+from sflam.quant.quantizer import Packed
 from sflam.seeds import generator
 
 
@@ -25,6 +27,8 @@ class Steps:
         bytes_down: bytes of the bodies they received during steps.
         code_bytes: of both, the packed codes alone.
         saved_bytes: packed codes that the server already had.
+        payload_up: device -> bits of codes and side information it sent, without headers, labels and lengths.
+        payload_down: device -> the same of what it received.
     """
 
     losses: float = 0.0
@@ -34,6 +38,20 @@ class Steps:
     bytes_down: int = 0
     code_bytes: int = 0
     saved_bytes: int = 0
+    payload_up: dict[int, int] = field(default_factory=dict)
+    payload_down: dict[int, int] = field(default_factory=dict)
+
+    def count(self, device: int, body: bytes, tokens: Packed | None, *, up: bool) -> None:
+        """Count a body that a device sent (``up``) or received, and the tokens packed in it."""
+        if up:
+            self.bytes_up += len(body)
+        else:
+            self.bytes_down += len(body)
+        if tokens is not None:
+            self.code_bytes += tokens.codes.nbytes
+            payload = self.payload_up if up else self.payload_down
+            bits = payload_bits(tokens.tokens, tokens.dim, tokens.bits, tokens.scheme)
+            payload[device] = payload.get(device, 0) + bits
 
     @property
     def loss(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,6 +52,12 @@ class Steps:
             payload = self.payload_up if up else self.payload_down
             bits = payload_bits(tokens.tokens, tokens.dim, tokens.bits, tokens.scheme)
             payload[device] = payload.get(device, 0) + bits
+
+    def add(self, other: Steps) -> None:
+        """Count the steps of other devices too."""
+        for item in fields(self):
+            mine, theirs = getattr(self, item.name), getattr(other, item.name)
+            setattr(self, item.name, mine | theirs if isinstance(mine, dict) else mine + theirs)
 
     @property
     def loss(self) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sflam.errors import ConfigError
 
-METHODS = ("sflam", "sfl-v1", "sfl-v2", "central")
+METHODS = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "fedavg", "local", "central")
 AGGREGATIONS = ("fedavg", "freeze-a", "residual")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 STATES = ("reset", "keep")
@@ -52,7 +52,9 @@ class LearnSettings:
     """How a round is run.
 
     Attributes:
-        method: ``sflam`` (SFL-V1 with a quantized cut), ``sfl-v1``, ``sfl-v2``, ``central``.
+        method: ``sflam`` (SFL-V1 with a quantized cut), or what it is compared with: ``sfl-v1``, ``sfl-v2``, ``sl``
+            (devices one after another), ``fedlora`` (whole models on devices), ``fedavg`` (the same, every weight
+            trained), ``local`` (every device for itself), ``central``.
         server_update: for ``sfl-v2``: ``sequential`` steps the shared trunk device after device (classical),
             ``batched`` takes one step on the summed gradients.
         aggregation: ``fedavg`` averages A and B apart; ``freeze-a`` trains B only (exact); ``residual`` adds

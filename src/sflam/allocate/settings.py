@@ -21,6 +21,7 @@ METHODS = (
     "oracle",
 )
 BY_SUBCHANNEL = ("subchannels", "bcd-matching")
+LATE = ("stop", "drop")
 OPTIMIZE = ("clock", "bits", "cut")
 
 
@@ -46,6 +47,10 @@ class PlanSettings:
         radio_cap: joules a device may transmit with in a round; 0 for no limit.
         compute_cap: joules a device may compute with in a round; 0 for no limit.
         energy_cap: joules a device may use in a round in all; 0 for no limit.
+        every: simulated runs are planned anew every so many rounds; 0 plans once.
+        late: in a simulated run, devices that cannot keep the limits make it ``stop``, or are left out: ``drop``.
+        budget: joules a device may use a round on average, over a simulated run; 0 for no budget.
+        patience: with a budget, what a second is worth in joules beyond it, J/s: less keeps budgets more closely.
     """
 
     method: str = "optimal"
@@ -61,6 +66,10 @@ class PlanSettings:
     radio_cap: float = 0.0
     compute_cap: float = 0.0
     energy_cap: float = 0.0
+    every: int = 1
+    late: str = "stop"
+    budget: float = 0.0
+    patience: float = 0.1
 
     def __post_init__(self) -> None:
         problems = []
@@ -81,6 +90,8 @@ class PlanSettings:
             "compute_cap",
             "energy_cap",
             "tokens",
+            "every",
+            "budget",
         ):
             if not 0 <= getattr(self, key) < float("inf"):
                 problems.append(f"plan.{key} is {getattr(self, key)}; it must be 0 or more and finite")
@@ -89,6 +100,14 @@ class PlanSettings:
         for key in ("bits_least", "bits_most"):
             if not MIN_BITS <= getattr(self, key) <= MAX_BITS:
                 problems.append(f"plan.{key} is {getattr(self, key)}; it must be {MIN_BITS} to {MAX_BITS}")
+        if self.late not in LATE:
+            problems.append(f"plan.late is {self.late!r}; choose one of {', '.join(LATE)}")
+        if not 0 < self.patience < float("inf"):
+            problems.append(f"plan.patience is {self.patience}; it must be positive and finite")
+        if self.budget and (self.method != "optimal" or "bits" in self.optimize or self.every != 1):
+            problems.append(
+                "plan.budget is kept by plan.method optimal, with plan.every = 1 and bits not chosen; change these"
+            )
         if self.bits_least > self.bits_most:
             problems.append(f"plan.bits_least is {self.bits_least}, above plan.bits_most = {self.bits_most}")
         if self.local_steps < 1:

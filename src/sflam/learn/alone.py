@@ -72,8 +72,9 @@ class Alone(Whole):
             )
             for step, indices in enumerate(drawn):
                 one = self.examples.take(indices)
-                done.losses += self.step(one, derive(self.seed, "dropout", round, step, device))
-                done.samples[device] += len(one)
+                done.learned(
+                    device, self.step(one, derive(self.seed, "dropout", round, step, device)), len(one)
+                )
             done.device_steps += len(drawn)
             self.own[device] = state_of(self.model)
             if self.learn.state == "keep":

@@ -68,8 +68,7 @@ def local_steps_at_home(
         devices.backward(gradients)  # e
 
         for d, loss in losses.items():
-            done.losses += loss * len(now[d])
-            done.samples[d] += len(now[d])
+            done.learned(d, loss, len(now[d]))
             done.saved_bytes += crossing.saved_bytes(d, frames[d].hidden, now[d].lengths, sent_first[d])
         done.device_steps += len(now)
     return done

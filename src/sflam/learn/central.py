@@ -43,8 +43,7 @@ class Central(Whole):
         self.model.train()
         for step, indices in enumerate(drawn):
             one = self.examples.take(indices)
-            done.losses += self.step(one, derive(self.seed, "dropout", round, step))
-            done.samples[devices[0]] += len(one)
+            done.learned(devices[0], self.step(one, derive(self.seed, "dropout", round, step)), len(one))
         done.device_steps = len(drawn)
         return done
 

@@ -27,6 +27,7 @@ class Steps:
         bytes_down: bytes of the bodies they received during steps.
         code_bytes: of both, the packed codes alone.
         saved_bytes: packed codes that the server already had.
+        device_losses: device -> sum of loss x rows of its own.
         payload_up: device -> bits of codes and side information it sent, without headers, labels and lengths.
         payload_down: device -> the same of what it received.
     """
@@ -38,8 +39,15 @@ class Steps:
     bytes_down: int = 0
     code_bytes: int = 0
     saved_bytes: int = 0
+    device_losses: dict[int, float] = field(default_factory=dict)
     payload_up: dict[int, int] = field(default_factory=dict)
     payload_down: dict[int, int] = field(default_factory=dict)
+
+    def learned(self, device: int, loss: float, rows: int) -> None:
+        """Count a mini-batch of a device: its mean loss and its rows."""
+        self.losses += loss * rows
+        self.samples[device] += rows
+        self.device_losses[device] = self.device_losses.get(device, 0.0) + loss * rows
 
     def count(self, device: int, body: bytes, tokens: Packed | None, *, up: bool) -> None:
         """Count a body that a device sent (``up``) or received, and the tokens packed in it."""

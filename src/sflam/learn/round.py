@@ -121,8 +121,7 @@ def local_steps(
         devices.backward({a.device: a.gradient for a in back if a.gradient is not None})
 
         for a in back:
-            done.losses += a.loss * len(now[a.device])
-            done.samples[a.device] += len(now[a.device])
+            done.learned(a.device, a.loss, len(now[a.device]))
         for d, frame in zip(now, frames, strict=True):
             sent = crossing.packed_in(up[d])
             done.count(d, up[d], sent, up=True)

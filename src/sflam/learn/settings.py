@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sflam.errors import ConfigError
 
 METHODS = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "fedavg", "local", "central")
+POLICIES = ("uniform", "channel", "energy", "loss")
 AGGREGATIONS = ("fedavg", "freeze-a", "residual")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 STATES = ("reset", "keep")
@@ -22,11 +23,14 @@ class FleetSettings:
     Attributes:
         devices: number of devices K.
         selected: devices drawn per round without replacement; 0 takes all of them.
+        policy: which devices a simulated round takes: ``uniform``, or those with the best ``channel``, the most
+            ``energy`` left (without batteries, the cheapest round), or the largest ``loss``.
         cuts: one cut per device, overriding ``model.cut``; empty gives every device ``model.cut``.
     """
 
     devices: int = 10
     selected: int = 0
+    policy: str = "uniform"
     cuts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -41,6 +45,8 @@ class FleetSettings:
             problems.append(
                 f"fleet.cuts lists {len(self.cuts)} cuts for {self.devices} devices; give one per device, or none"
             )
+        if self.policy not in POLICIES:
+            problems.append(f"fleet.policy is {self.policy!r}; choose one of {', '.join(POLICIES)}")
         if any(cut < 0 for cut in self.cuts):
             problems.append(f"fleet.cuts holds {min(self.cuts)}; every cut must be 0 or more")
         if problems:

@@ -64,7 +64,7 @@ class Whole:
         return select_devices(self.settings, self.seed, round)
 
     def step(self, one: Minibatch, seed: int) -> float:
-        """Take one optimiser step; return the loss times the rows. ``seed`` is that of the dropout."""
+        """Take one optimiser step; return the mean loss. ``seed`` is that of the dropout."""
         arguments = dict(one.inputs, labels=one.labels)
         if one.lengths is not None:
             arguments["attention_mask"] = valid_tokens(one.lengths, one.inputs["input_ids"].shape[1])
@@ -75,4 +75,4 @@ class Whole:
         if self.learn.clip:
             torch.nn.utils.clip_grad_norm_(self.trained, self.learn.clip)
         self.optimizer.step()
-        return float(loss.detach()) * len(one)
+        return float(loss.detach())

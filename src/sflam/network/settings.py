@@ -10,7 +10,10 @@ from sflam.errors import ConfigError, unknown
 SCENARIOS = ("cell", "square", "refA")
 FADINGS = ("rayleigh", "rician", "none")
 COUNTS = {"devices": 20, "servers": 1}
-REFERENCE_KEYS = {"scenario", "devices", "radius_m", "bandwidth_mhz", "fading", "downlink_mbps"}
+REFERENCE_KEYS = {"scenario", "devices", "radius_m", "bandwidth_mhz", "fading", "downlink_mbps"} | {
+    "simulate",
+    "battery_j",
+}
 """What the reference cell leaves open; the rest of it is fixed."""
 
 
@@ -137,6 +140,8 @@ class NetworkSettings:
         server_flops_per_cycle: FLOP per clock cycle of a server, all cores together.
         server_kappa: W s^3 of a server's kappa f^3; 0 leaves its energy to the mains, whatever its profile.
         downlink_mbps: rate of the way down to each device; 0 leaves its time out.
+        simulate: train on a virtual clock over this network, as ``sflam simulate`` does.
+        battery_j: energy of every device for the whole simulated run; 0 for the mains.
         trace: a CSV or parquet file of measured gains or rates, a row per device and round; empty draws fading.
     """
 
@@ -168,6 +173,8 @@ class NetworkSettings:
     server_flops_per_cycle: float = 1e5
     server_kappa: float = 0.0
     downlink_mbps: float = 0.0
+    simulate: bool = False
+    battery_j: float = 0.0
     trace: str = ""
 
     def __post_init__(self) -> None:
@@ -175,7 +182,7 @@ class NetworkSettings:
         problems = _positive(self, "network", (*positive, "server_clock_ghz", "server_flops_per_cycle"))
         not_negative = ("snr_gap_db", "path_loss_slope_db", "shadowing_db", "kappa", "static_power_w")
         problems += _not_negative(
-            self, "network", (*not_negative, "memory_gb", "server_kappa", "downlink_mbps")
+            self, "network", (*not_negative, "memory_gb", "server_kappa", "downlink_mbps", "battery_j")
         )
         problems += _power("network.max_power_dbm", self.max_power_dbm)
         if not -250 <= self.noise_dbm_hz <= -50:

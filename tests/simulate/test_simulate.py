@@ -71,7 +71,9 @@ def test_charged_bits_are_codes_and_side_bits_and_the_plans_own(small, tmp_path)
         bodies = record.device_steps * payload.HEADER_BYTES
         assert sum(charge.payload_up) == 8 * (record.bytes_up - bodies - 4 * record.samples)
         assert sum(charge.payload_down) == 8 * (record.bytes_down - bodies)
-        tokens = [bits // (32 * width + 32) for bits, width in zip(charge.payload_up, charge.bits_up, strict=True)]
+        tokens = [
+            bits // (32 * width + 32) for bits, width in zip(charge.payload_up, charge.bits_up, strict=True)
+        ]
         assert sum(tokens) == 17 * record.samples  # every image's tokens, at its own device's width
     assert len(widths) > 1
 

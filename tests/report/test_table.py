@@ -11,7 +11,7 @@ from tests.report.charges import charge
 
 from sflam.history import RoundRecord
 from sflam.report.table import FIRST, LAST, rounds_table, summary
-from sflam.report.totals import decimal, duration, joules, percent, totals
+from sflam.report.totals import decimal, duration, percent, totals
 
 
 def records(count: int) -> list[RoundRecord]:
@@ -65,13 +65,6 @@ def test_a_simulated_run_shows_its_clock_and_energy() -> None:
     assert (
         "virtual" not in "".join(rendered(rounds_table(records(4)))) and totals(records(4)).virtual_s is None
     )
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.00123, "1.23 mJ"), (45.6, "45.6 J"), (7890, "7.89 kJ"), (0, "0 uJ")]
-)
-def test_energies_for_people(value: float, text: str) -> None:
-    assert joules(value) == text
 
 
 def test_totals_of_nothing() -> None:

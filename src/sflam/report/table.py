@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sflam.history import RoundRecord
-from sflam.report.totals import Totals, decimal, duration, joules, percent, totals
-from sflam.units import human_bytes
+from sflam.report.totals import Totals, decimal, duration, percent, totals
+from sflam.units import human_bytes, human_si
 
 FIRST, LAST = 5, 15
 Column = tuple[str, str, Callable[[RoundRecord], str]]
@@ -88,8 +88,12 @@ def _simulated(sums: Totals) -> list[Column]:
             duration(sums.virtual_s),
             lambda item: duration(item.charge.seconds) if item.charge else "-",
         ),
-        ("energy", joules(sums.energy_j), lambda item: joules(item.charge.energy) if item.charge else "-"),
+        ("energy", human_si(sums.energy_j, "J"), _energy),
     ]
+
+
+def _energy(item: RoundRecord) -> str:
+    return human_si(item.charge.energy, "J") if item.charge else "-"
 
 
 def spread(devices: Sequence[float]) -> list[str]:
@@ -119,7 +123,8 @@ def summary(records: Sequence[RoundRecord], perplexity: float | None = None) -> 
     kept = f", {human_bytes(saved)} more were kept" if saved else ""
     virtual = ""
     if sums.virtual_s is not None and sums.energy_j is not None:
-        virtual = f", {duration(sums.virtual_s)} and {joules(sums.energy_j)} by the model of the network"
+        energy = human_si(sums.energy_j, "J")
+        virtual = f", {duration(sums.virtual_s)} and {energy} by the model of the network"
     return (
         f"{reached} after {sums.rounds} round{'s' * (sums.rounds != 1)}, "
         f"{human_bytes(sums.total_bytes)} over the network{kept}, {sums.device_steps} device steps "

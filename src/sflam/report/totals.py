@@ -91,14 +91,6 @@ def decimal(value: float | None) -> str:
     return f"{value:.4f}" if abs(value) < 1000 or not math.isfinite(value) else f"{value:.3e}"
 
 
-def joules(value: float) -> str:
-    """Return an energy for people: ``'1.23 mJ'``, ``'45.6 J'``, ``'7.89 kJ'``."""
-    for scale, unit in ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ")):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{1e6 * value:.3g} uJ"
-
-
 def duration(seconds: float) -> str:
     """Return a time for people: ``'0.42 s'``, ``'1 min 15 s'``, ``'1 h 02 min'``."""
     if seconds < 59.95:

@@ -118,9 +118,10 @@ class Planner:
     def _alone(self, network: Network, device: int, battery: Floats | None) -> bool:
         problem = self.problem(network, [device], battery)
         try:
-            least = Market(problem.cell).least_bandwidth(problem.cell.deadline)
+            cell = problem.cell
         except Impossible:
             return False
-        if not np.isfinite(problem.cell.deadline):
+        if not np.isfinite(cell.deadline):
             return True
-        return bool(np.isfinite(least[0]) and 0 < least[0] <= problem.cell.bandwidth)
+        least = float(Market(cell).least_bandwidth(cell.deadline)[0])
+        return 0 < least <= cell.bandwidth

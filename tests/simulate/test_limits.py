@@ -53,6 +53,20 @@ def test_dropping_leaves_out_as_few_as_can_be(small, tmp_path):
         assert len(turn.devices) == most == 5 - len(dropped)
 
 
+def test_a_relay_goes_on_without_a_device_that_cannot_finish(small, tmp_path):
+    free = ran(small, tmp_path / "free", *FIVE, "plan.latency_weight=1", "learn.method=sl")
+    order = free.fleet.inner.order(0, range(5))
+    ends = [free.records[0].charge.finish[device] for device in order]
+    turns = np.diff([0.0, *ends])  # adapters travel between turns, so these are upper bounds
+    deadline = 0.7 * float(turns.max())
+    run = ran(
+        small, tmp_path / "run", *FIVE, f"plan.deadline={deadline}", "plan.late=drop", "learn.method=sl"
+    )
+    for record in run.records:
+        assert sorted([*record.participants, *record.charge.dropped]) == list(range(5))
+    assert run.records[0].charge.dropped and run.records[0].participants
+
+
 def test_a_deadline_nobody_may_miss_stops_the_run(small, tmp_path):
     run = started(small, tmp_path / "run", *FIVE, "plan.deadline=1e-9")
     with pytest.raises(AllocationError, match=r'round 1: no plan holds the limits: .*plan.late = "drop"'):

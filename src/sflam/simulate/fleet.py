@@ -19,6 +19,7 @@ import numpy as np
 
 from sflam.charge import Charge
 from sflam.config import Job
+from sflam.errors import AllocationError
 from sflam.history import RoundRecord
 from sflam.learn.evaluate import Score
 from sflam.learn.fleet import Average, Fleet, Steps
@@ -32,6 +33,7 @@ from sflam.network.network import Floats, Network
 from sflam.network.scenario import build
 from sflam.simulate.clock import Bill, bill
 from sflam.simulate.keeping import kept_turn, turn_kept
+from sflam.simulate.ledger import charged
 from sflam.simulate.planner import Planner, Turn
 from sflam.simulate.policies import POLICIES, Known
 
@@ -117,7 +119,11 @@ class Simulated:
             [(one,) for one in self.inner.order(round, chosen)] if isinstance(self.inner, Relay) else [chosen]
         )
         asked = [self.planner.ask(round, self.network, group, self.battery) for group in groups]
-        self.turns = [turn for turn, _ in asked]
+        self.turns = [turn for turn, _ in asked if turn is not None]
+        if not self.turns:
+            raise AllocationError(
+                f"round {round + 1}: no device can take part; relax plan.deadline or the limits on energy"
+            )
         self.dropped = tuple(sorted(device for _, dropped in asked for device in dropped))
         self.planned = round
 
@@ -135,67 +141,42 @@ class Simulated:
         )
 
     def _charge(self, devices: Sequence[int], steps: Steps) -> None:
-        once = self.planner.once
-        down_rate = self.job.network.downlink_mbps * 1e6 or np.inf
-        bills: list[tuple[Turn, Bill]] = []
-        for turn in self.turns:
-            problem = self.planner.problem(self.network, turn.devices)
-            work, cuts = problem.workload, problem.each("cut")
-            both = [
-                np.array([float(book.get(device, 0)) for device in turn.devices])
-                if not once
-                else np.full(len(turn.devices), float(work.up_bits(32)))
-                for book in (steps.payload_up, steps.payload_down)
-            ]
-            adapters = np.array([0.0 if once else float(work.adapter_bits(int(cut))) for cut in cuts])
-            paid = bill(problem, turn.plan, up=both[0], down=both[1], adapters=adapters, down_rate=down_rate)
-            bills.append((turn, paid))
-        self._book(devices, steps, bills)
-
-    def _book(self, devices: Sequence[int], steps: Steps, bills: Sequence[tuple[Turn, Bill]]) -> None:
-        finish, own, told = {}, {}, {}
-        began = 0.0
-        for turn, paid in bills:
-            for place, device in enumerate(turn.devices):
-                finish[device] = began + float(paid.finish[place])
-                own[device] = float(paid.device_j[place])
-                told[device] = turn.plan.devices[place]
-            began += paid.seconds + (float(paid.adapters.max()) if len(bills) > 1 else 0.0)
-        handing = max(float(paid.adapters.max()) for _, paid in bills)
-        seconds = began if len(bills) > 1 else began + handing
-        self.clock += seconds
-        spent = np.array([own[device] for device in devices])
+        bills = [self._bill(turn, steps) for turn in self.turns]
+        mine = [device for turn in self.turns for device in turn.devices]
         if self.battery is not None:
-            self.battery[list(devices)] = np.maximum(self.battery[list(devices)] - spent, 0.0)
+            spent = np.concatenate([paid.device_j for paid in bills])
+            self.battery[mine] = np.maximum(self.battery[mine] - spent, 0.0)
         if self.job.plan.budget:
-            counted = np.concatenate([paid.counted for _, paid in bills])
-            self.planner.spend([device for turn, _ in bills for device in turn.devices], counted)
-        once = self.planner.once
-        plans, every = [turn.plan for turn, _ in bills], [paid for _, paid in bills]
-        self.charge = Charge(
-            seconds=seconds,
-            clock=self.clock,
-            finish=tuple(finish[device] for device in devices),
-            compute_j=float(sum(paid.compute_j.sum() for paid in every)),
-            transmit_j=float(sum(paid.transmit_j.sum() for paid in every)),
-            adapter_j=float(sum(paid.adapter_j.sum() for paid in every)),
-            server_j=float(sum(paid.server_j for paid in every)),
-            device_j=tuple(own[device] for device in devices),
-            battery_j=() if self.battery is None else tuple(self.battery.tolist()),
-            cuts=tuple(told[device].cut for device in devices),
-            bits_up=tuple(0 if once else told[device].bits for device in devices),
-            bits_down=tuple(0 if once else told[device].bits_down for device in devices),
-            payload_up=tuple(steps.payload_up.get(device, 0) for device in devices),
-            payload_down=tuple(steps.payload_down.get(device, 0) for device in devices),
+            self.planner.spend(mine, np.concatenate([paid.counted for paid in bills]))
+        self.charge = charged(
+            list(zip(self.turns, bills, strict=True)),
+            devices,
+            steps,
+            began=self.clock,
+            battery=self.battery,
             dropped=self.dropped,
             planned=self.planned,
-            method=plans[0].method,
-            predicted_s=float(sum(plan.latency for plan in plans)),
-            charged_s=float(sum(paid.seconds for paid in every)),
-            predicted_j=float(sum(plan.energy for plan in plans)),
-            charged_j=float(sum(paid.charged_j for paid in every)),
-            objective=float(sum(plan.objective for plan in plans)),
-            gap=_gap(plans),
+            cut=not self.planner.once,
+        )
+        self.clock = self.charge.clock
+
+    def _bill(self, turn: Turn, steps: Steps) -> Bill:
+        problem = self.planner.problem(self.network, turn.devices)
+        work, count = problem.workload, len(turn.devices)
+        if self.planner.once:  # adapters are all that travels
+            up = down = np.full(count, float(work.up_bits(0)))
+        else:
+            up, down = (
+                np.array([float(book.get(device, 0)) for device in turn.devices])
+                for book in (steps.payload_up, steps.payload_down)
+            )
+        return bill(
+            problem,
+            turn.plan,
+            up=up,
+            down=down,
+            adapters=np.array([float(work.adapter_bits(int(cut))) for cut in problem.each("cut")]),
+            down_rate=self.job.network.downlink_mbps * 1e6 or np.inf,
         )
 
 
@@ -205,12 +186,6 @@ def simulated_rounds(
     """Run the rounds as :func:`sflam.learn.round.train` does; every record carries its charge."""
     for record, trained in train(fleet, state, evaluate, rounds, every):
         yield replace(record, charge=fleet.charge), trained
-
-
-def _gap(plans: Sequence[Any]) -> float | None:
-    """Return the certified gap of the plans together; None without a bound."""
-    bound = sum(plan.lower_bound for plan in plans)
-    return max(0.0, float(sum(plan.objective for plan in plans) / bound - 1)) if 0 < bound < np.inf else None
 
 
 def _dearest(planner: Planner, network: Network, devices: Sequence[int]) -> Floats:

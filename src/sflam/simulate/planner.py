@@ -65,11 +65,11 @@ class Planner:
 
     def ask(
         self, number: int, network: Network, devices: Sequence[int], battery: Floats | None = None
-    ) -> tuple[Turn, tuple[int, ...]]:
-        """Return the plan of those devices that can keep the limits, and the others, which are dropped.
+    ) -> tuple[Turn | None, tuple[int, ...]]:
+        """Return the plan of those devices that can keep the limits, if any, and the others, which are dropped.
 
         Raises:
-            AllocationError: no plan holds the limits, and none may be dropped, or none is left.
+            AllocationError: no plan holds the limits, and none may be dropped.
         """
         left = tuple(devices)
         dropped: list[int] = []
@@ -86,10 +86,7 @@ class Planner:
             gone = self._worst(network, left, battery)
             dropped += gone
             left = tuple(device for device in left if device not in gone)
-        raise AllocationError(
-            f"round {number + 1}: no device can take part: {'; '.join(plan.advice) if devices else 'none is able'}; "
-            "relax plan.deadline or the energy limits"
-        )
+        return None, tuple(sorted(dropped))
 
     def spend(self, devices: Sequence[int], joules: Floats) -> None:
         """Count [n] J that devices used in a round towards their budgets (4.1)."""

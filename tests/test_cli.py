@@ -28,6 +28,8 @@ HELP = {
         "sflam train --resume runs/",
         "--json",
     ],
+    "compare": ["Examples:", "sflam compare job.toml --seeds 3", "Runs that are finished are not repeated"],
+    "simulate": ["Examples:", "sflam simulate job.toml --set plan.method=equal", "virtual clock", "--resume"],
     "predict": ["Example:", "sflam predict runs/digits-nano-vit-sflam-1 --data digits --out", "--label"],
     "plan": ["Examples:", "sflam plan network.toml --out plans/office", "--latency-weight", "Exit code 1"],
     "profile": ["Example:", "sflam profile --out mine.toml --power-w 6", "--rate-mbps"],

@@ -22,6 +22,7 @@ from sflam.data.intake import Intake
 from sflam.data.partition import QUANTILES, length_groups, partition
 from sflam.data.sources import load as load_data
 from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
+from sflam.learn.alone import Alone
 from sflam.learn.central import Central
 from sflam.learn.evaluate import Score, evaluate
 from sflam.learn.examples import Examples
@@ -29,6 +30,7 @@ from sflam.learn.fit import Fit, fit
 from sflam.learn.fleet import Fleet
 from sflam.learn.local import LocalFleet
 from sflam.learn.methods import METHODS
+from sflam.learn.relay import Relay
 from sflam.model.adapters import State, attach, load_state, state_of
 from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
 from sflam.model.families import CAUSAL, IMAGE, SEQUENCE, blocks_of
@@ -66,8 +68,15 @@ class Assembly:
 
     def score(self, state: State) -> Score:
         """Return how well the whole model does on the test samples with ``state``."""
-        load_state(self.model, state)
-        return evaluate(self.model, examples_of(self.splits.test, self.backbone))
+        examples = examples_of(self.splits.test, self.backbone)
+
+        def one(adapters: State) -> Score:
+            load_state(self.model, adapters)
+            return evaluate(self.model, examples)
+
+        if isinstance(self.fleet, Alone) and not self.fleet.averaged:
+            return self.fleet.score(one)  # devices that never meet have a model each
+        return one(state)
 
 
 def assemble(job: Job) -> Assembly:
@@ -82,6 +91,7 @@ def assemble(job: Job) -> Assembly:
             f"learn.aggregation is {job.learn.aggregation!r}, which is about the factors of adapters, but "
             'model.trainable = "full" trains none; use learn.aggregation = "fedavg"'
         )
+    _expect_whole(job)
     if job.model.trunk_bits and job.learn.aggregation == "residual":
         raise ConfigError(
             'learn.aggregation = "residual" corrects frozen weights, which '
@@ -103,14 +113,15 @@ def assemble(job: Job) -> Assembly:
     state = state_of(model)
     examples = examples_of(splits.train, backbone, buckets=job.data.buckets)
     fleet: Fleet
-    if METHODS[job.learn.method].split:
+    method = METHODS[job.learn.method]
+    if method.split:
         if backbone.family.gates:
             found = expect_equal(backbone, model, job.fleet.cuts or [job.model.cut])
             notes.append(
                 f"model class {type(backbone.model).__name__} is in no known family; it was split by its structure at "
                 f"{backbone.family.path}; checked against the unsplit model (largest difference {found:.0e})"
             )
-        fleet = LocalFleet(
+        fleet = (Relay if method.relay else LocalFleet)(
             backbone,
             model,
             examples,
@@ -129,7 +140,7 @@ def assemble(job: Job) -> Assembly:
                 'set learn.cache = "off"'
             )
         blocks = blocks_of(backbone.model, backbone.family)
-        fleet = Central(
+        fleet = (Alone if method.at_home else Central)(
             model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed, blocks=blocks
         )
     if job.model.dtype == "bfloat16" and device.type == "cpu":
@@ -150,6 +161,28 @@ def assemble(job: Job) -> Assembly:
     )
     notes += needed.notes()
     return Assembly(job, splits, backbone, model, fleet, needed, state, tuple(parts), tuple(notes))
+
+
+def _expect_whole(job: Job) -> None:
+    """Raise ConfigError where devices are to train whole models in a way they cannot."""
+    name, full = job.learn.method, job.model.trainable == "full"
+    if not METHODS[name].at_home:
+        return
+    if (name == "fedavg") != full:
+        wanted = "full" if name == "fedavg" else "lora"
+        raise ConfigError(
+            f'learn.method = "{name}" is for model.trainable = "{wanted}", which is now "{job.model.trainable}"; set '
+            f'it, or use learn.method = "{"fedavg" if full else "fedlora"}"'
+        )
+    if job.learn.aggregation == "residual":
+        raise ConfigError(
+            f'learn.aggregation = "residual" needs a model that is cut, but learn.method = "{name}" cuts none; use '
+            '"fedavg" or "freeze-a"'
+        )
+    if name == "local" and job.learn.keep == "best":
+        raise ConfigError(
+            'learn.method = "local" has a model per device, and no best one; set learn.keep = "last"'
+        )
 
 
 def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> Backbone:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -89,9 +89,45 @@ def train(
 
     Without arguments: the bundled nano ViT on handwritten digits, ten devices, Dirichlet 0.5, 8 bits each way.
     """
+    _train(job, overrides or [], out, resume, merge, as_json)
+
+
+@app.command(
+    epilog="Examples:\n\n  sflam simulate job.toml --set plan.method=equal\n\n"
+    "  sflam simulate --set learn.rounds=20 --set network.bandwidth_mhz=5 --set plan.optimize='[\"bits\"]'\n\n"
+    "  sflam simulate --resume runs/digits-nano-vit-sflam-1"
+)
+def simulate(
+    job: Annotated[
+        Path | None, typer.Argument(help="A TOML job file; the bundled default without one.")
+    ] = None,
+    overrides: Set = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write; runs/... by default.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder to go on with after a crash.")] = None,
+    merge: Annotated[bool, typer.Option(help="Also write the merged model.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune as train does, over a simulated radio network, on a virtual clock.
+
+    Every round draws the channel anew, plans bandwidth, power, clocks and, if asked, bits, trains with exactly these
+    bits, and charges seconds and joules. It is train with network.simulate = true.
+    """
+    _train(job, overrides or [], out, resume, merge, as_json, ["network.simulate=true"])
+
+
+def _train(
+    job: Path | None,
+    overrides: list[str],
+    out: Path | None,
+    resume: Path | None,
+    merge: bool,
+    as_json: bool,
+    first: Sequence[str] = (),
+) -> None:
+    """Run a job and tell how it went; ``first`` are overrides of the command itself."""
     if resume and (job or overrides or out):
         raise ConfigError("--resume goes on with a run as it was; leave out the job file, --set and --out")
-    wanted = config.load(job, overrides or [])  # a typo is told before seconds of imports
+    wanted = config.load(job, [*first, *overrides])  # a typo is told before seconds of imports
     with status("loading model and data"):
         from sflam import job as jobs
         from sflam.report.progress import Progress
@@ -121,6 +157,44 @@ def train(
     print(f"run folder: {result.run_dir} (curves.png, {kept}/, history.jsonl, ...)", file=sys.stderr)
     if as_json:
         print(json.dumps(asdict(result)))
+
+
+@app.command(
+    epilog="Examples:\n\n  sflam compare job.toml --seeds 3\n\n"
+    "  sflam compare job.toml --methods sflam,sfl-v1,fedlora --set network.radius_m=800 --json"
+)
+def compare(
+    job: Annotated[
+        Path | None, typer.Argument(help="A TOML job file; the bundled default without one.")
+    ] = None,
+    overrides: Set = None,
+    methods: Annotated[str | None, typer.Option(help="Which, apart by commas; docs/simulating.md.")] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each method, from the job's seed on.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the runs, the table and the picture.")] = Path(
+        "runs/compare"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Train methods side by side: same samples, seeds and simulated network; accuracy, time, energy, bytes.
+
+    Runs that are finished are not repeated, and one that was stopped goes on. Without a network to simulate, add
+    --set network.simulate=false.
+    """
+    wanted = config.load(job, ["network.simulate=true", *(overrides or [])])
+    with status("loading"):
+        from sflam import compare as comparing
+        from sflam.report.comparison import comparison_table, draw_comparison
+
+    names = methods.split(",") if methods is not None else list(comparing.DEFAULT)
+    found = comparing.compare(
+        wanted, out, names, seeds, told=lambda name, how: print(f"{name}: {how}", file=sys.stderr)
+    )
+    rows = {one.method: one.to_dict() for one in found}
+    draw_comparison({one.method: one.records for one in found}, out / "comparison.png")
+    (stderr if as_json else stdout).print(comparison_table(rows))
+    print(f"picture: {out / 'comparison.png'}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"methods": rows, "seeds": seeds}))
 
 
 @app.command(epilog="Example:\n\n  sflam init job.toml && sflam train job.toml")

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from sflam.charge import Charge, charge_from_dict, charge_to_dict
 from sflam.durable import replace_file, write_all
 from sflam.errors import RunError
 
@@ -49,6 +50,7 @@ class RoundRecord:
         class_accuracy: share of each class's test samples classified correctly, None for a class without any; empty
             when not evaluated, and for language models.
         participants: indices of the devices that took part, ascending.
+        charge: what the round cost on the virtual clock; None where no network is simulated, and then not written.
     """
 
     round: int
@@ -68,6 +70,7 @@ class RoundRecord:
     seconds: float = 0.0
     class_accuracy: tuple[float | None, ...] = ()
     participants: tuple[int, ...] = ()
+    charge: Charge | None = None
 
     @property
     def total_bytes(self) -> int:
@@ -82,13 +85,16 @@ _OPTIONAL = {"test_loss", "accuracy", "aggregation_error"}
 
 def record_to_dict(record: RoundRecord) -> dict[str, Any]:
     """Return the record as plain JSON values; NumPy numbers become Python's, NaN and infinities strings."""
-    return {field.name: _plain(field.name, getattr(record, field.name)) for field in fields(record)}
+    said = {field.name: getattr(record, field.name) for field in fields(record)}
+    charge = said.pop("charge")
+    plain = {name: _plain(name, value) for name, value in said.items()}
+    return plain if charge is None else plain | {"charge": charge_to_dict(charge)}
 
 
 def record_from_dict(values: Mapping[str, Any]) -> RoundRecord:
     """Return the record that ``record_to_dict`` wrote; raises ValueError naming a missing or wrong key."""
     names = {field.name for field in fields(RoundRecord)}
-    if missing := names - values.keys():
+    if missing := names - values.keys() - {"charge"}:
         raise ValueError(f"misses {', '.join(sorted(missing))}")
     if extra := values.keys() - names:
         raise ValueError(f"holds unknown {', '.join(sorted(extra))}")
@@ -261,6 +267,8 @@ def _plain(name: str, value: Any) -> Any:
 def _typed(name: str, value: Any) -> Any:
     if value is None and name in _OPTIONAL:
         return None
+    if name == "charge":
+        return charge_from_dict(value)
     if name == "participants":
         if isinstance(value, list) and all(type(index) is int for index in value):
             return tuple(value)

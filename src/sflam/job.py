@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from sflam import history
 from sflam.assembly import Assembly, assemble
 from sflam.config import Job, changes
-from sflam.errors import QuantizerError, RunError, WireError
+from sflam.errors import ConfigError, QuantizerError, RunError, WireError
 from sflam.history import History, RoundRecord
 from sflam.learn import checkpoint
 from sflam.learn.fleet import Fleet
@@ -25,6 +25,8 @@ from sflam.model.adapters import State
 from sflam.report.events import Events
 from sflam.result import Result, finish
 from sflam.run_folder import RunFolder, default_folder
+from sflam.simulate.fleet import Simulated, simulated_rounds
+from sflam.simulate.setup import simulated
 
 CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "model.name"}
 """What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
@@ -38,6 +40,7 @@ class Run:
         folder: where it is written.
         records: the rounds done so far.
         best: the best of them, with ``learn.keep = "best"``.
+        fleet: trains; that of the assembly, on a virtual clock where a network is simulated.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class Run:
         state: State,
         records: list[RoundRecord],
         best: Kept | None = None,
+        fleet: Fleet | None = None,
     ) -> None:
         self.assembly, self.folder = assembly, folder
+        self.fleet = fleet or assembly.fleet
         self.state, self.records, self.best = state, records, best
 
     @property
@@ -63,14 +68,13 @@ class Run:
             RunError: a round diverged (it is not kept), or the folder cannot be written any more.
         """
         left = range(len(self.records), self.job.learn.rounds)
-        fleet = self.assembly.fleet
         with History(self.folder.history) as log, Events(self.folder.path, done=self.records) as events:
             for record, state in self._trained(left):
                 # The history first: a crash between the two repeats the round, and the rewind forgets its line.
                 log.append(record)
                 if self.job.learn.keep == "best":
                     self.best = best_of(self.best, record, state, self.assembly.backbone.task)
-                _checkpoint(self.folder, record.round + 1, state, fleet, self.best)
+                _checkpoint(self.folder, record.round + 1, state, self.fleet, self.best)
                 self.state = state
                 self.records.append(record)
                 events.add(record)
@@ -100,9 +104,11 @@ class Run:
 
     def _trained(self, left: range) -> Iterator[tuple[RoundRecord, State]]:
         """Run the rounds ``left``; one that ends in NaN or infinity raises RunError instead."""
-        trained = train_rounds(
-            self.assembly.fleet, self.state, self.assembly.score, left, self.job.learn.evaluate_every
-        )
+        how = self.state, self.assembly.score, left, self.job.learn.evaluate_every
+        if isinstance(self.fleet, Simulated):
+            trained = simulated_rounds(self.fleet, *how)
+        else:
+            trained = train_rounds(self.fleet, *how)
         for number in left:
             try:
                 record, state = next(trained)
@@ -139,9 +145,10 @@ def start(job: Job, folder: str | Path | None = None) -> Run:
     if folder is not None:
         RunFolder(Path(folder)).expect_free()  # before minutes of loading
     assembly = assemble(job)
+    fleet = _fleet(assembly)  # before anything is written
     run = RunFolder(default_folder(job) if folder is None else Path(folder))
     run.create(job)
-    return _begin(assembly, run)
+    return _begin(assembly, fleet, run)
 
 
 def resume(folder: str | Path) -> Run:
@@ -168,8 +175,9 @@ def resume(folder: str | Path) -> Run:
             "damaged, start a new run"
         )
     assembly = assemble(job)
-    state, best = _restored(assembly, run, saved, records[:rounds])
-    return Run(assembly, run, state, history.rewind(run.history, rounds), best)
+    fleet = _fleet(assembly)
+    state, best = _restored(assembly, fleet, run, saved, records[:rounds])
+    return Run(assembly, run, state, history.rewind(run.history, rounds), best, fleet)
 
 
 def train(job: Job, folder: str | Path | None = None, *, merge: bool = False) -> Result:
@@ -189,14 +197,28 @@ def _begin_again(run: RunFolder, job: Job, done: int) -> Run:
         )
     assembly = assemble(job)
     run.history.unlink(missing_ok=True)
-    return _begin(assembly, run)
+    return _begin(assembly, _fleet(assembly), run)
 
 
-def _begin(assembly: Assembly, run: RunFolder) -> Run:
+def _fleet(assembly: Assembly) -> Fleet:
+    """Return what trains: the assembly's fleet, or that fleet over a simulated network."""
+    job = assembly.job
+    if not job.network.simulate:
+        if job.fleet.policy != "uniform":
+            raise ConfigError(
+                f'fleet.policy = "{job.fleet.policy}" chooses devices by what a network shows; run it with sflam '
+                'simulate, or use "uniform"'
+            )
+        return assembly.fleet
+    numbers = sum(tensor.numel() for tensor in assembly.state.values())
+    return simulated(job, assembly.fleet, assembly.parts, assembly.splits.train, numbers)
+
+
+def _begin(assembly: Assembly, fleet: Fleet, run: RunFolder) -> Run:
     with History(run.history) as log:
         log.start(asdict(assembly.job), assembly.job.seed)
-    _checkpoint(run, 0, assembly.state, assembly.fleet)
-    return Run(assembly, run, assembly.state, [])
+    _checkpoint(run, 0, assembly.state, fleet)
+    return Run(assembly, run, assembly.state, [], fleet=fleet)
 
 
 def _checkpoint(run: RunFolder, rounds: int, state: State, fleet: Fleet, best: Kept | None = None) -> None:
@@ -216,7 +238,7 @@ def _expect_same(run: RunFolder, header: Mapping[str, Any], job: Job) -> None:
 
 
 def _restored(
-    assembly: Assembly, run: RunFolder, saved: Mapping[Any, Any], records: list[RoundRecord]
+    assembly: Assembly, fleet: Fleet, run: RunFolder, saved: Mapping[Any, Any], records: list[RoundRecord]
 ) -> tuple[State, Kept | None]:
     """Put the fleet back as ``saved`` says; return its adapters and the best so far, where that is kept.
 
@@ -227,7 +249,7 @@ def _restored(
         found = {name: tensor.shape for name, tensor in saved["adapters"].items()}
         if found != {name: tensor.shape for name, tensor in assembly.state.items()}:
             raise ValueError("its adapters have other names or shapes")
-        assembly.fleet.restore(saved["fleet"])
+        fleet.restore(saved["fleet"])
         best = None
         if assembly.job.learn.keep == "best" and records:
             best = restored(saved["best"], records, assembly.state)

@@ -20,6 +20,7 @@ from sflam.cost.latency import server_turn
 from sflam.errors import ConfigError
 from sflam.model.measure import Training, measure
 from sflam.model.settings import ModelSettings
+from sflam.network.network import Network
 from sflam.network.reference import ref_a_workload
 from sflam.network.scenario import build
 from sflam.payload import IDENTITY
@@ -47,10 +48,19 @@ def workload_of(job: Job) -> Workload:
         raise ConfigError('model.labels is "device": a plan counts one exchange a step; plan with "server"')
     if job.network.scenario == "refA" and job.model.name == ModelSettings().name:
         return ref_a_workload()
+    return measured(job)
+
+
+def measured(job: Job, tokens: int = 0) -> Workload:
+    """Return what a job's own model costs, also in the reference cell; texts have ``tokens`` unless the plan says.
+
+    Raises:
+        ModelError: an unknown model, or targets it has not.
+    """
     momentum = job.learn.optimizer == "sgd" and job.learn.momentum > 0
     training = Training(
         batch=job.learn.batch,
-        tokens=job.plan.tokens,
+        tokens=job.plan.tokens or tokens,
         rank=job.model.rank,
         targets=job.model.targets,
         dtype=job.model.dtype,
@@ -66,6 +76,9 @@ def problem_of(
     cut: ArrayLike | None = None,
     bits: ArrayLike | None = None,
     server: bool | None = None,
+    network: Network | None = None,
+    workload: Workload | None = None,
+    steps: ArrayLike | None = None,
 ) -> Problem:
     """Return the problem a job states: its network in a round, its model, and what a plan is to weigh.
 
@@ -77,13 +90,17 @@ def problem_of(
         cut: blocks on the device, instead of the job's.
         bits: bits of an activation value, instead of the job's.
         server: whether the server's turn is counted; None counts it but in the reference cell.
+        network: who is there, instead of the job's devices in that round.
+        workload: what a mini-batch costs, instead of the job's model.
+        steps: mini-batches of a round, instead of the job's.
 
     Raises:
         ConfigError: settings, profiles or traces that cannot be used.
         ModelError: a model that cannot be measured.
         AllocationError: numbers no problem can have.
     """
-    network, workload, wish = build(job.network, job.seed, round_number), workload_of(job), job.plan
+    network = build(job.network, job.seed, round_number) if network is None else network
+    workload, wish = workload_of(job) if workload is None else workload, job.plan
     if len(network.bandwidth) > 1:
         raise ConfigError(f"the network has {len(network.bandwidth)} servers; plan one server at a time")
     problem = state(
@@ -94,11 +111,12 @@ def problem_of(
         bits=job.quant.bits_up if bits is None else bits,
         bits_down=job.quant.bits_down,
     )
+    problem = problem if steps is None else problem.change(local_steps=steps)
     problem = _with_way_down(job, problem)
     if server is False or (server is None and job.network.scenario == "refA"):
         return problem
     clock = server_clock(problem)
-    turn = float(server_turn(network, workload, cut=problem.each("cut"))[0]) * wish.local_steps
+    turn = float(server_turn(network, workload, cut=problem.each("cut"), steps=problem.local_steps)[0])
     turn *= float(network.server_clock[0]) / clock
     return problem.change(base_s=turn, base_j=float(network.server_kappa[0]) * clock**3 * turn)
 
@@ -197,11 +215,7 @@ def rivals(job: Job) -> list[str]:
 
 def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
     """Return the plan of one method, over all cuts where the cut is to be chosen."""
-    options: dict[str, Any] = {}
-    if method in BY_SUBCHANNEL:
-        options["count"] = job.plan.subchannels
-    if method == "random":
-        options["seed"] = job.seed
+    options = options_of(job, method)
     if not chooses_cut(job, method):
         return allocate(problem_of(job, round_number), method, **options)
     inner = "optimal" if method == "cut" else method
@@ -210,6 +224,13 @@ def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
     blocks = range(problem.workload.blocks)
     plan, _ = choose_cut(problem, blocks, lambda here: allocate(_with_way_down(job, here), inner, **options))
     return plan
+
+
+def options_of(job: Job, method: str) -> dict[str, Any]:
+    """Return what a method is told beside the problem."""
+    if method in BY_SUBCHANNEL:
+        return {"count": job.plan.subchannels}
+    return {"seed": job.seed} if method == "random" else {}
 
 
 def _notes(job: Job) -> Iterator[str]:

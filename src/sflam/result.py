@@ -43,6 +43,8 @@ class Result:
         server_memory: estimated bytes of the server.
         aggregation_error: that of the last round, None where factors are not averaged apart.
         seconds: time in rounds, in s.
+        virtual_s: time of the rounds on the virtual clock, in s; None where no network was simulated.
+        energy_j: joules of every kind by the model of the network; None where none was simulated.
         run_dir: the run's folder.
     """
 
@@ -64,6 +66,8 @@ class Result:
     bytes_saved: int
     device_accuracy: tuple[float, ...]
     seconds: float
+    virtual_s: float | None
+    energy_j: float | None
     run_dir: str
     classes: tuple[str, ...]
 
@@ -121,6 +125,8 @@ def finish(assembly: Assembly, run: RunFolder, kept: Kept, records: list[RoundRe
         bytes_saved=sum(record.saved_bytes for record in records),
         device_accuracy=devices,
         seconds=sums.seconds,
+        virtual_s=sums.virtual_s,
+        energy_j=sums.energy_j,
         run_dir=str(run.path),
         classes=assembly.splits.train.classes,
     )

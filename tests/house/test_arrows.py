@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = "sflam"
 
-BASE = {"durable", "errors", "payload", "plan", "seeds", "units", "workload"}
+BASE = {"charge", "durable", "errors", "payload", "plan", "seeds", "units", "workload"}
 # room -> the rooms it may import beside itself and the base
 ARROWS: dict[str, set[str]] = {
     **{room: set() for room in BASE},
@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "planning_edge": {"planned", "allocate", "network", "config", "report"},
     "planning": {"planning_edge", "planned", "allocate", "cost", "network", "model", "config", "report"},
     # run
-    "simulate": {"learn", "cost", "network", "history"},
+    "simulate": {"learn", "data", "model", "network", "allocate", "planning", "history", "config"},
     "calibrate": {"learn", "theory", "cost"},
     "run_folder": {"config"},
     "assembly": {"learn", "data", "model", "quant", "config"},

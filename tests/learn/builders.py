@@ -11,6 +11,8 @@ from sflam.data.images import ImageSpec
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Examples
 from sflam.learn.local import LocalFleet
+from sflam.learn.methods import METHODS
+from sflam.learn.relay import Relay
 from sflam.learn.round import train
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.adapters import attach, load_state, state_of
@@ -60,7 +62,8 @@ def adapted(kind, *, dropout=0.0, model_settings=None, dtype=None):
 def local_fleet(backbone, model, examples, parts, *, cuts=(), selected=0, **options):
     """Return a fleet of one device per part; ``options`` override cut, learn, quant, seed and labels."""
     chosen = {"cut": 1, "learn": LEARN, "quant": IDENTITY, "seed": 3} | options
-    return LocalFleet(
+    kind = Relay if METHODS[chosen["learn"].method].relay else LocalFleet
+    return kind(
         backbone,
         model,
         examples,

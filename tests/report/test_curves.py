@@ -73,3 +73,17 @@ def test_nothing_to_draw_and_nowhere_to_write_are_clear(tmp_path: Path) -> None:
         curves.draw([], tmp_path / "curves.png")
     with pytest.raises(RunError, match="cannot be written"):
         curves.draw(records(2), tmp_path / "absent" / "curves.png")
+
+
+def test_a_simulated_run_has_panels_for_its_clock_and_its_energy(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from tests.report.charges import charge
+
+    plain = records(5)
+    charged = [replace(item, charge=charge(item.round)) for item in plain]
+    curves.draw(plain, tmp_path / "plain.png")
+    curves.draw(charged, tmp_path / "charged.png", devices=[0.5, 1.0])
+    sizes = [(tmp_path / f"{name}.png").read_bytes()[16:24] for name in ("plain", "charged")]
+    heights = [int.from_bytes(size[4:], "big") for size in sizes]
+    assert heights[1] == 2 * heights[0]

@@ -6,9 +6,11 @@ import math
 import struct
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.report.charges import charge
 
 from sflam.errors import RunError
 from sflam.history import RoundRecord
@@ -41,6 +43,8 @@ def test_each_round_is_one_step_with_its_scalars(tmp_path: Path) -> None:
     assert seen[3]["loss/train"] == 0.5 and seen[3]["accuracy/test"] == 0.75
     assert seen[3]["speed/device_steps_per_second"] == 4.0
     assert "loss/test" not in seen[3] and "aggregation/error" not in seen[3]
+    assert not any(tag.startswith("virtual") for tag in seen[3])
+    assert events.scalars(replace(record, charge=charge(3)))["virtual/clock"] == 8.0
     assert math.isnan(seen[4]["loss/train"]) and "accuracy/test" not in seen[4]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console, RenderableType
+from tests.report.charges import charge
 
 from sflam.history import RoundRecord
 from sflam.report.table import FIRST, LAST, rounds_table, summary
@@ -44,6 +46,25 @@ def test_totals_are_the_sums() -> None:
     assert (sums.bytes_up, sums.bytes_down, sums.adapter_bytes) == (4000, 8000, 300)
     assert sums.total_bytes == 12_300 and sums.steps_per_second == 8.0
     assert (sums.accuracy, sums.best_accuracy, sums.best_round) == (0.52, 0.52, 2)
+
+
+def charged(count: int) -> list[RoundRecord]:
+    return [replace(item, charge=charge(item.round)) for item in records(count)]
+
+
+def test_a_simulated_run_shows_its_clock_and_energy() -> None:
+    sums = totals(charged(4))
+    assert (sums.virtual_s, sums.energy_j) == (8.0, pytest.approx(4 * 0.8))
+    lines = rendered(rounds_table(charged(4)))
+    header = next(line for line in lines if "round" in line)
+    assert header.split() == "round loss accuracy devices up down virtual time energy".split()
+    assert max(map(len, lines)) <= 80
+    total = next(line for line in lines if "total" in line)
+    assert "8.00 s" in total and "3.2 J" in total
+    assert "8.00 s and 3.2 J by the model of the network" in " ".join(summary(charged(4)).split())
+    assert (
+        "virtual" not in "".join(rendered(rounds_table(records(4)))) and totals(records(4)).virtual_s is None
+    )
 
 
 def test_totals_of_nothing() -> None:

@@ -213,7 +213,7 @@ def cost_table(
     costs = np.full((len(widths), len(cell)), np.inf)
     slopes = np.zeros_like(costs)
     for row, width in enumerate(widths):
-        payload = np.full(len(cell), problem.payload_at(int(width)))
+        payload = problem.payload_at(int(width))
         left = np.ones(len(cell), bool)
         if known is not None:
             grown = growth(known.efficiency)

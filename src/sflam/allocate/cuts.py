@@ -59,7 +59,7 @@ def look(problem: Problem, cut: int, solve_at: Solver = optimal.solve) -> Cut:
     deepest = work.blocks - np.argmax(fits[:, ::-1], axis=1)
     given = np.where(fits.any(axis=1), np.minimum(cut, deepest), cut)
     speed = server_clock(problem)
-    flops = np.add(work.server_forward, work.server_backward)[given].sum() * problem.local_steps
+    flops = np.add(work.server_forward, work.server_backward)[given] @ problem.each("local_steps")
     cycles = float(flops) / float(network.server_flops_per_cycle[problem.server])
     seconds = cycles / speed if cycles else 0.0
     joules = float(network.server_kappa[problem.server]) * speed**2 * cycles

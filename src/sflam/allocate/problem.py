@@ -45,7 +45,7 @@ class Problem:
         deadline: s of a round; inf for none.
         choose_clocks: whether clocks are decided; without, devices run at full speed and computing energy is not
             counted in the objective.
-        local_steps: mini-batches per round, H.
+        local_steps: mini-batches per round, H; a fraction is a smaller one.
         base_s: T0, s a round that the plan does not change.
         base_j: J a round that the plan does not change, the server's for instance; weighs 1 - lam.
         delay: c_k, s a step that the plan does not change: the server's turn, the way down.
@@ -68,7 +68,7 @@ class Problem:
     latency_weight: float = 0.5
     deadline: float = np.inf
     choose_clocks: bool = True
-    local_steps: int = 1
+    local_steps: ArrayLike = 1
     base_s: float = 0.0
     base_j: float = 0.0
     delay: ArrayLike = 0.0
@@ -104,7 +104,7 @@ class Problem:
         elif self.latency_weight == 0 and not np.isfinite(self.deadline):
             found.append("latency_weight is 0 without a deadline, so that no round is too long; give either")
         for name in ("deadline", "local_steps"):
-            if not getattr(self, name) > 0:
+            if not (np.asarray(getattr(self, name)) > 0).all():
                 found.append(f"{name} is {getattr(self, name)}; it must be positive")
         for name in ("base_s", "base_j"):
             if not 0 <= getattr(self, name) < np.inf:
@@ -127,14 +127,14 @@ class Problem:
     def cycles(self) -> Floats:
         """[K] clock cycles of a round on the device: forward and backward of H mini-batches."""
         both = np.add(self.workload.device_forward, self.workload.device_backward)
-        work: Floats = self.local_steps * both[self.each("cut")] / self.network.flops_per_cycle
+        work: Floats = self.each("local_steps") * both[self.each("cut")] / self.network.flops_per_cycle
         return work
 
     @cached_property
     def payload(self) -> Floats:
         """[K] nats of a round on the way up (1.8)."""
         sizes = np.array([self.payload_at(bits) for bits in range(MAX_BITS + 1)])
-        nats: Floats = sizes[self.each("bits")]
+        nats: Floats = sizes[self.each("bits"), np.arange(len(self))]
         return nats
 
     @cached_property
@@ -179,7 +179,7 @@ class Problem:
             max_clock=clock,
             kappa=network.kappa,
             static_power=network.static_power,
-            delay=self.local_steps * self.each("delay").astype(float),
+            delay=self.each("local_steps") * self.each("delay").astype(float),
             radio_cap=radio,
             energy_cap=joint,
             bandwidth=float(network.bandwidth[self.server]),
@@ -215,9 +215,10 @@ class Problem:
         """The bit widths to choose from, ascending."""
         return tuple(sorted(set(self.bit_choices) & set(self.workload.bit_choices)))
 
-    def payload_at(self, bits: int) -> float:
-        """Return the nats of a round on the way up at a width (1.8)."""
-        return float(self.local_steps * self.workload.up_bits(bits) * np.log(2))
+    def payload_at(self, bits: int) -> Floats:
+        """Return the nats [K] of a round on the way up at a width (1.8)."""
+        nats: Floats = self.each("local_steps") * self.workload.up_bits(bits) * np.log(2)
+        return nats
 
     def score(self, shares: Shares) -> Score:
         """Return what shares cost and which limits they break. The rate is Shannon's (1.11)."""
@@ -229,7 +230,7 @@ class Problem:
             compute = self.cycles / f
             transmit_energy = p * transmit
             compute_energy = self.cycles * (network.kappa * f**2 + network.static_power / f)
-        finish = self.local_steps * self.each("delay") + compute + transmit
+        finish = self.each("local_steps") * self.each("delay") + compute + transmit
         latency = float(self.base_s + finish.max())
         counted = transmit_energy + (compute_energy if self.choose_clocks else 0.0)
         weighted = float(network.energy_weight @ counted) + self.base_j
@@ -319,6 +320,7 @@ class Problem:
 
 
 PER_DEVICE = (
+    "local_steps",
     "cut",
     "bits",
     "delay",

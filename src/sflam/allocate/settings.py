@@ -36,6 +36,7 @@ EDGE_METHODS = (
 )
 """For several servers."""
 BY_SUBCHANNEL = ("subchannels", "bcd-matching")
+LATE = ("stop", "drop")
 OPTIMIZE = ("clock", "bits", "cut")
 
 
@@ -69,6 +70,10 @@ class PlanSettings:
         samples: of a user's data, in that bound; the reference square has its own.
         split_least: fewest layers on a user, among several servers.
         split_most: most layers on a user; 0 for all, which is training without a server.
+        every: simulated runs are planned anew every so many rounds; 0 plans once.
+        late: in a simulated run, devices that cannot keep the limits make it ``stop``, or are left out: ``drop``.
+        budget: joules a device may use a round on average, over a simulated run; 0 for no budget.
+        patience: with a budget, what a second is worth in joules beyond it, J/s: less keeps budgets more closely.
     """
 
     method: str = "optimal"
@@ -89,6 +94,10 @@ class PlanSettings:
     samples: int = 1000
     split_least: int = 1
     split_most: int = 0
+    every: int = 1
+    late: str = "stop"
+    budget: float = 0.0
+    patience: float = 0.1
 
     def __post_init__(self) -> None:
         problems = []
@@ -113,6 +122,8 @@ class PlanSettings:
             "stability_weight",
             "eigenvalue",
             "split_most",
+            "every",
+            "budget",
         ):
             if not 0 <= getattr(self, key) < float("inf"):
                 problems.append(f"plan.{key} is {getattr(self, key)}; it must be 0 or more and finite")
@@ -121,6 +132,14 @@ class PlanSettings:
         for key in ("bits_least", "bits_most"):
             if not MIN_BITS <= getattr(self, key) <= MAX_BITS:
                 problems.append(f"plan.{key} is {getattr(self, key)}; it must be {MIN_BITS} to {MAX_BITS}")
+        if self.late not in LATE:
+            problems.append(f"plan.late is {self.late!r}; choose one of {', '.join(LATE)}")
+        if not 0 < self.patience < float("inf"):
+            problems.append(f"plan.patience is {self.patience}; it must be positive and finite")
+        if self.budget and (self.method != "optimal" or "bits" in self.optimize or self.every != 1):
+            problems.append(
+                "plan.budget is kept by plan.method optimal, with plan.every = 1 and bits not chosen; change these"
+            )
         if self.bits_least > self.bits_most:
             problems.append(f"plan.bits_least is {self.bits_least}, above plan.bits_most = {self.bits_most}")
         problems += [

@@ -118,11 +118,13 @@ def pipelined(times: Stages, *, micro_batches: int, steps: int = 1) -> float:
     return float(steps * step.max() + times.aggregation.max())
 
 
-def server_turn(network: Network, workload: Workload, *, cut: ArrayLike, server: ArrayLike = 0) -> Floats:
-    """Return the s each server needs for one mini-batch of every one of its devices, at its full clock; [M]."""
+def server_turn(
+    network: Network, workload: Workload, *, cut: ArrayLike, server: ArrayLike = 0, steps: ArrayLike = 1
+) -> Floats:
+    """Return the s each server needs for ``steps`` mini-batches of each of its devices, at its full clock; [M]."""
     every = len(network)
     cuts, home = _whole(cut, every), _whole(server, every)
-    work = np.add(workload.server_forward, workload.server_backward)[cuts]
+    work = np.add(workload.server_forward, workload.server_backward)[cuts] * np.asarray(steps, float)
     flops = np.bincount(home, weights=work, minlength=len(network.server_clock))
     turn: Floats = flops / (network.server_clock * network.server_flops_per_cycle)
     return turn

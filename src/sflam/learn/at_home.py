@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sflam.learn.crossing import DOWN, HEAD_DOWN, HEAD_UP, UP, Crossing
+from sflam.learn.crossing import DOWN, HEAD_DOWN, HEAD_UP, Crossing
 from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
 from sflam.learn.fleet import Steps
@@ -34,13 +34,12 @@ def local_steps_at_home(
     done = Steps(samples=dict.fromkeys(batches, 0))
     where = next(devices.segment.parameters()).device
     for now, at, seeds in each_step(number, batches, crossing.seed):
-        up: list[bytes] = []
-        down: list[bytes] = []
-
         hidden = devices.forward(now, seeds, crossing.unsent(now))  # a
         announced = {d: crossing.send_step(at[d], hidden.get(d), now[d], labels=False) for d in now}
         frames = {d: crossing.receive_step(announced[d], devices.cuts[d], where) for d in now}
-        up += announced.values()
+        sent_first = {d: crossing.packed_in(announced[d]) for d in now}
+        for d in now:
+            done.count(d, announced[d], sent_first[d], up=True)
 
         losses: dict[int, float] = {}
         gradients = {}
@@ -48,34 +47,28 @@ def local_steps_at_home(
         for group in [[d] for d in now] if trunk.one_by_one else [list(now)]:
             last = trunk.forward([frames[d] for d in group], seeds[SERVER])  # b
             sent = {d: crossing.send_tokens(at[d], HEAD_DOWN, last[d], now[d].lengths) for d in group}
-            down += sent.values()
+            for d in group:
+                done.count(d, sent[d], crossing.packed_in(sent[d]), up=False)
 
             seen = {d: crossing.receive_tokens(sent[d], len(now[d]), now[d].lengths, where) for d in group}
             own = {d: now[d] for d in group}
             heads = devices.finish(trunk.task, own, seen, {d: derive(seeds[d], "head") for d in group})  # c
             sent = {d: crossing.send_tokens(at[d], HEAD_UP, heads[d][1], now[d].lengths) for d in group}
-            up += sent.values()
+            for d in group:
+                done.count(d, sent[d], crossing.packed_in(sent[d]), up=True)
 
             wanted = {d: crossing.receive_tokens(sent[d], len(now[d]), now[d].lengths, where) for d in group}
             for d, gradient in trunk.backward(wanted).items():  # d
                 losses[d] = heads[d][0]
-                done.code_bytes += crossing.code_bytes(last[d], now[d].lengths, HEAD_DOWN)
-                done.code_bytes += crossing.code_bytes(last[d], now[d].lengths, HEAD_UP)
                 if gradient is not None:
                     body = crossing.send_tokens(at[d], DOWN, gradient, now[d].lengths)
                     gradients[d] = crossing.receive_tokens(body, len(now[d]), now[d].lengths, where)
-                    done.code_bytes += crossing.code_bytes(gradient, now[d].lengths, DOWN)
-                    down.append(body)
+                    done.count(d, body, crossing.packed_in(body), up=False)
 
         devices.backward(gradients)  # e
 
         for d, loss in losses.items():
-            done.losses += loss * len(now[d])
-            done.samples[d] += len(now[d])
-            codes = crossing.codes_in(announced[d])
-            done.code_bytes += codes
-            done.saved_bytes += crossing.code_bytes(frames[d].hidden, now[d].lengths, UP) - codes
+            done.learned(d, loss, len(now[d]))
+            done.saved_bytes += crossing.saved_bytes(d, frames[d].hidden, now[d].lengths, sent_first[d])
         done.device_steps += len(now)
-        done.bytes_up += sum(map(len, up))
-        done.bytes_down += sum(map(len, down))
     return done

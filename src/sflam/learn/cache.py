@@ -88,7 +88,7 @@ class CachedCrossing(Crossing):
             assert hidden is not None
             for sample, length, row in zip(fresh.ids, fresh.counts(hidden.shape[1]), hidden, strict=True):
                 noise = derive(self.seed, "quantizer", at.device, sample)
-                parts.append(self.quantizer.encode(row[:length], self._bits(row, UP), noise))
+                parts.append(self.quantizer.encode(row[:length], self._bits(row, UP, at.device), noise))
             self.sent.setdefault(at.device, set()).update(fresh.ids)
         else:  # none of them: an empty message of the shape agreed
             one = self.kept[at.device, batch.ids[0]]

@@ -2,68 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from peft import PeftModel
-from torch.utils.checkpoint import checkpoint
 
 from sflam.data.batches import batches
-from sflam.learn.examples import Examples
-from sflam.learn.fleet import Average, Steps, select_devices
-from sflam.learn.optimizers import optimizer, optimizer_state, restore_optimizer
-from sflam.learn.precision import arithmetic, draws_dropout, reseeded
-from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.learn.fleet import Average, Steps
+from sflam.learn.optimizers import optimizer_state, restore_optimizer
+from sflam.learn.whole import Whole
 from sflam.model.adapters import State, load_state, state_of
-from sflam.model.probe import valid_tokens
 from sflam.seeds import derive, generator
 
 
-class Central:
+class Central(Whole):
     """Plain peft training of the unmodified model behind the same seam as a fleet; nothing crosses a network.
 
-    Args:
-        model: the adapted whole model; it is trained in place.
-        examples: the training samples.
-        parts: the samples each device would have had; a round pools those of its devices.
-        settings: how many devices a round would have had.
-        learn: how a round is run.
-        seed: seed of the run.
-        blocks: the model's blocks, which checkpointing computes again in the backward.
+    A round pools the samples of the devices that would have taken part.
     """
-
-    def __init__(
-        self,
-        model: PeftModel,
-        examples: Examples,
-        parts: Sequence[NDArray[Any]],
-        *,
-        settings: FleetSettings,
-        learn: LearnSettings,
-        seed: int,
-        blocks: Iterable[Any] = (),
-    ) -> None:
-        self.model, self.examples, self.parts = model, examples, parts
-        self.settings, self.learn, self.seed = settings, learn, seed
-        self.trained = [p for p in model.parameters() if p.requires_grad]
-        if learn.aggregation == "freeze-a":
-            for name, parameter in model.named_parameters():
-                if ".lora_A." in name:
-                    parameter.requires_grad_(False)
-            self.trained = [p for p in model.parameters() if p.requires_grad]
-        if learn.checkpointing:
-            for block in blocks:
-                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-        self.random = draws_dropout(model)
-        self.optimizer = optimizer(learn, self.trained)
-
-    def select(self, round: int) -> tuple[int, ...]:
-        """Return the devices whose samples this round pools."""
-        return select_devices(self.settings, self.seed, round)
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Begin a round from ``state``; nothing is sent."""
@@ -87,19 +43,7 @@ class Central:
         self.model.train()
         for step, indices in enumerate(drawn):
             one = self.examples.take(indices)
-            arguments = dict(one.inputs, labels=one.labels)
-            if one.lengths is not None:
-                arguments["attention_mask"] = valid_tokens(one.lengths, one.inputs["input_ids"].shape[1])
-            seed = derive(self.seed, "dropout", round, step) if self.random else None
-            with arithmetic(self.model), reseeded(seed):
-                loss = self.model(**arguments).loss
-            self.optimizer.zero_grad()
-            loss.backward()
-            if self.learn.clip:
-                torch.nn.utils.clip_grad_norm_(self.trained, self.learn.clip)
-            self.optimizer.step()
-            done.losses += float(loss.detach()) * len(one)
-            done.samples[devices[0]] += len(one)
+            done.learned(devices[0], self.step(one, derive(self.seed, "dropout", round, step)), len(one))
         done.device_steps = len(drawn)
         return done
 

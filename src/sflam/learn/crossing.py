@@ -9,7 +9,8 @@ B rows, T tokens, d hidden size, n valid tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -55,6 +56,7 @@ class Crossing:
         bits_down: bits per gradient entry; ignored by ``identity``.
         seed: seed of the run; rounding noise is drawn from its ``quantizer`` stream.
         per_token: labels belong to tokens (language models), not to rows.
+        bits: device -> its own bits up and down, instead of those above.
     """
 
     scheme: str
@@ -62,6 +64,11 @@ class Crossing:
     bits_down: int
     seed: int
     per_token: bool = False
+    bits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+    def with_bits(self, bits: Mapping[int, tuple[int, int]]) -> Self:
+        """Return the crossing with each device's own bits up and down; devices not named keep the common ones."""
+        return replace(self, bits=dict(bits))
 
     @property
     def quantizer(self) -> TorchQuantizer:
@@ -106,7 +113,7 @@ class Crossing:
         """Return the encoded activations of a step, and the numbers of its samples where the server wants them."""
         assert hidden is not None
         tokens = _tokens(hidden, _valid(batch.lengths, hidden.shape[1]))
-        return self.quantizer.encode(tokens, self._bits(hidden, UP), self._seed(at, UP)), None
+        return self.quantizer.encode(tokens, self._bits(hidden, UP, at.device), self._seed(at, UP)), None
 
     def _incoming(self, message: StepFrame) -> Packed:
         """Return the encoded activations of all rows of a step."""
@@ -136,7 +143,9 @@ class Crossing:
         if answer.gradient is not None:
             valid = _valid(lengths, answer.gradient.shape[1])
             tokens = _tokens(answer.gradient, valid)
-            gradient = self.quantizer.encode(tokens, self._bits(tokens, DOWN), self._seed(at, DOWN))
+            gradient = self.quantizer.encode(
+                tokens, self._bits(tokens, DOWN, at.device), self._seed(at, DOWN)
+            )
         return encode(GradientFrame(at.round, at.step, at.device, loss=answer.loss, gradient=gradient))
 
     def receive_answer(self, body: bytes, rows: int, lengths: Tensor | None, device: torch.device) -> Answer:
@@ -153,7 +162,7 @@ class Crossing:
     def send_tokens(self, at: Position, leg: int, x: Tensor, lengths: Tensor | None) -> bytes:
         """Return the body of [B,T,d] tokens of a step already announced."""
         tokens = _tokens(x, _valid(lengths, x.shape[1]))
-        packed = self.quantizer.encode(tokens, self._bits(tokens, leg), self._seed(at, leg))
+        packed = self.quantizer.encode(tokens, self._bits(tokens, leg, at.device), self._seed(at, leg))
         return encode(TokenFrame(at.round, at.step, at.device, packed))
 
     def receive_tokens(self, body: bytes, rows: int, lengths: Tensor | None, device: torch.device) -> Tensor:
@@ -165,21 +174,25 @@ class Crossing:
         width = len(tokens) // rows if lengths is None else int(lengths.max())
         return _rows(tokens, _valid(lengths, width), rows, width, 0.0)
 
-    def code_bytes(self, x: Tensor, lengths: Tensor | None, leg: int) -> int:
-        """Return the bytes of the packed codes alone of all tokens of ``x`` [B,T,d]."""
+    def saved_bytes(self, device: int, x: Tensor, lengths: Tensor | None, sent: Packed | None) -> int:
+        """Return the bytes of packed codes by which ``sent`` is less than all tokens of a device's ``x`` [B,T,d]."""
         tokens = x.shape[0] * x.shape[1] if lengths is None else int(lengths.sum())
-        return codes_bytes(tokens, x.shape[2], self._bits(x, leg), self.scheme)
+        whole = codes_bytes(tokens, x.shape[2], self._bits(x, UP, device), self.scheme)
+        return whole - (sent.codes.nbytes if sent else 0)
 
-    def codes_in(self, body: bytes) -> int:
-        """Return the bytes of the packed codes in a step's body."""
+    def packed_in(self, body: bytes) -> Packed | None:
+        """Return what a body carries, still packed; None where it carries no tokens."""
         message = decode(body)
-        assert isinstance(message, StepFrame)
-        return message.activations.codes.nbytes
+        assert isinstance(message, StepFrame | GradientFrame | TokenFrame)
+        if isinstance(message, StepFrame):
+            return message.activations
+        return message.gradient if isinstance(message, GradientFrame) else message.tokens
 
-    def _bits(self, x: Tensor, leg: int) -> int:
+    def _bits(self, x: Tensor, leg: int, device: int) -> int:
         if self.scheme == "identity":
             return RAW_BITS.get(x.dtype, 32)
-        return self.bits_up if leg in UPWARD else self.bits_down
+        up, down = self.bits.get(device, (self.bits_up, self.bits_down))
+        return up if leg in UPWARD else down
 
     def _seed(self, at: Position, leg: int) -> int:
         return derive(self.seed, "quantizer", at.round, at.step, at.device, leg)

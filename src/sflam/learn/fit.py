@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from sflam.learn.alone import Alone
 from sflam.learn.central import Central
 from sflam.learn.fleet import Fleet
 from sflam.learn.local import LocalFleet
@@ -125,11 +126,14 @@ def fit(
     frozen = _bytes(p for p in backbone.model.parameters() if not p.requires_grad)
     free = free_bytes(backbone.model.device)
     if not isinstance(fleet, LocalFleet):
-        assert isinstance(fleet, Central)
+        assert isinstance(fleet, Central | Alone)
         trained = sum(tensor.numel() for tensor in state_of(fleet.model).values())
         blocks = [step.block(block) for block in blocks_of(backbone.model, backbone.family)]
         own = Memory(frozen, step.training(trained), step.kept(blocks, learn.batch) + step.head(learn.batch))
-        return Fit(None, own, own, free)
+        if isinstance(fleet, Central):
+            return Fit(None, own, own, free)
+        copies = len(fleet.parts) * trained * max(4, step.size)
+        return Fit(own, Memory(0, 0, 0), replace(own, trained=own.trained + copies), free)
     device, cuts = fleet.devices.segment, fleet.devices.cuts
     active = sorted(cuts, reverse=True)[: fleet.settings.selected or len(cuts)]
     ahead = [step.block(device.blocks[str(index)]) for index in device.held]

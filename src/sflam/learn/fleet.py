@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
 
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import State
+from sflam.payload import payload_bits
+from sflam.quant.quantizer import Packed
 from sflam.seeds import generator
 
 
@@ -25,6 +27,9 @@ class Steps:
         bytes_down: bytes of the bodies they received during steps.
         code_bytes: of both, the packed codes alone.
         saved_bytes: packed codes that the server already had.
+        device_losses: device -> sum of loss x rows of its own.
+        payload_up: device -> bits of codes and side information it sent, without headers, labels and lengths.
+        payload_down: device -> the same of what it received.
     """
 
     losses: float = 0.0
@@ -34,6 +39,33 @@ class Steps:
     bytes_down: int = 0
     code_bytes: int = 0
     saved_bytes: int = 0
+    device_losses: dict[int, float] = field(default_factory=dict)
+    payload_up: dict[int, int] = field(default_factory=dict)
+    payload_down: dict[int, int] = field(default_factory=dict)
+
+    def learned(self, device: int, loss: float, rows: int) -> None:
+        """Count a mini-batch of a device: its mean loss and its rows."""
+        self.losses += loss * rows
+        self.samples[device] += rows
+        self.device_losses[device] = self.device_losses.get(device, 0.0) + loss * rows
+
+    def count(self, device: int, body: bytes, tokens: Packed | None, *, up: bool) -> None:
+        """Count a body that a device sent (``up``) or received, and the tokens packed in it."""
+        if up:
+            self.bytes_up += len(body)
+        else:
+            self.bytes_down += len(body)
+        if tokens is not None:
+            self.code_bytes += tokens.codes.nbytes
+            payload = self.payload_up if up else self.payload_down
+            bits = payload_bits(tokens.tokens, tokens.dim, tokens.bits, tokens.scheme)
+            payload[device] = payload.get(device, 0) + bits
+
+    def add(self, other: Steps) -> None:
+        """Count the steps of other devices too."""
+        for item in fields(self):
+            mine, theirs = getattr(self, item.name), getattr(other, item.name)
+            setattr(self, item.name, mine | theirs if isinstance(mine, dict) else mine + theirs)
 
     @property
     def loss(self) -> float:

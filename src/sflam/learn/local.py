@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -105,6 +105,10 @@ class LocalFleet:
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round."""
         return select_devices(self.settings, self.seed, round)
+
+    def assign(self, bits: Mapping[int, tuple[int, int]]) -> None:
+        """Give devices their own bits up and down from now on; cuts stay as they are."""
+        self.crossing = self.crossing.with_bits(bits)
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start both halves of the devices from the global adapters; return the bytes sent to devices."""

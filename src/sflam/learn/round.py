@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from sflam.history import RoundRecord
-from sflam.learn.crossing import DOWN, UP, Crossing, Position
+from sflam.learn.crossing import Crossing, Position
 from sflam.learn.device import Devices
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Minibatch
@@ -121,15 +121,11 @@ def local_steps(
         devices.backward({a.device: a.gradient for a in back if a.gradient is not None})
 
         for a in back:
-            done.losses += a.loss * len(now[a.device])
-            done.samples[a.device] += len(now[a.device])
-            if a.gradient is not None:
-                done.code_bytes += crossing.code_bytes(a.gradient, now[a.device].lengths, DOWN)
+            done.learned(a.device, a.loss, len(now[a.device]))
         for d, frame in zip(now, frames, strict=True):
-            codes = crossing.codes_in(up[d])
-            done.code_bytes += codes
-            done.saved_bytes += crossing.code_bytes(frame.hidden, now[d].lengths, UP) - codes
+            sent = crossing.packed_in(up[d])
+            done.count(d, up[d], sent, up=True)
+            done.count(d, down[d], crossing.packed_in(down[d]), up=False)
+            done.saved_bytes += crossing.saved_bytes(d, frame.hidden, now[d].lengths, sent)
         done.device_steps += len(now)
-        done.bytes_up += sum(map(len, up.values()))
-        done.bytes_down += sum(map(len, down.values()))
     return done

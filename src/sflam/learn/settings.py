@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sflam.errors import ConfigError
 from sflam.plan import ALL_LOCAL
 
-METHODS = ("sflam", "sfl-v1", "sfl-v2", "central")
+METHODS = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "fedavg", "local", "central")
+POLICIES = ("uniform", "channel", "energy", "loss")
 AGGREGATIONS = ("fedavg", "freeze-a", "residual")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 STATES = ("reset", "keep")
@@ -23,6 +24,8 @@ class FleetSettings:
     Attributes:
         devices: number of devices K.
         selected: devices drawn per round without replacement; 0 takes all of them.
+        policy: which devices a simulated round takes: ``uniform``, or those with the best ``channel``, the most
+            ``energy`` left (without batteries, the cheapest round), or the largest ``loss``.
         cuts: one cut per device, overriding ``model.cut``; empty gives every device ``model.cut``.
         servers: which server serves each device, 0, 1, ...; -1 lets a device train the whole model itself, with no
             server, whatever its cut. Empty gives all devices one server.
@@ -30,6 +33,7 @@ class FleetSettings:
 
     devices: int = 10
     selected: int = 0
+    policy: str = "uniform"
     cuts: tuple[int, ...] = ()
     servers: tuple[int, ...] = ()
 
@@ -45,6 +49,8 @@ class FleetSettings:
             problems.append(
                 f"fleet.cuts lists {len(self.cuts)} cuts for {self.devices} devices; give one per device, or none"
             )
+        if self.policy not in POLICIES:
+            problems.append(f"fleet.policy is {self.policy!r}; choose one of {', '.join(POLICIES)}")
         if any(cut < 0 for cut in self.cuts):
             problems.append(f"fleet.cuts holds {min(self.cuts)}; every cut must be 0 or more")
         if self.servers and len(self.servers) != self.devices:
@@ -65,7 +71,9 @@ class LearnSettings:
     """How a round is run.
 
     Attributes:
-        method: ``sflam`` (SFL-V1 with a quantized cut), ``sfl-v1``, ``sfl-v2``, ``central``.
+        method: ``sflam`` (SFL-V1 with a quantized cut), or what it is compared with: ``sfl-v1``, ``sfl-v2``, ``sl``
+            (devices one after another), ``fedlora`` (whole models on devices), ``fedavg`` (the same, every weight
+            trained), ``local`` (every device for itself), ``central``.
         server_update: for ``sfl-v2``: ``sequential`` steps the shared trunk device after device (classical),
             ``batched`` takes one step on the summed gradients.
         aggregation: ``fedavg`` averages A and B apart; ``freeze-a`` trains B only (exact); ``residual`` adds

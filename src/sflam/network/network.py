@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+PER_DEVICE = (
+    "max_power",
+    "max_clock",
+    "flops_per_cycle",
+    "kappa",
+    "static_power",
+    "memory",
+    "energy_weight",
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,18 +62,21 @@ class Network:
 
     def __post_init__(self) -> None:
         servers, devices = self.gain.shape
-        per_device = (
-            self.max_power,
-            self.max_clock,
-            self.flops_per_cycle,
-            self.kappa,
-            self.static_power,
-            self.memory,
-            self.energy_weight,
-        )
-        assert all(array.shape == (devices,) for array in per_device)
+        assert all(getattr(self, name).shape == (devices,) for name in PER_DEVICE)
         per_server = (self.bandwidth, self.server_clock, self.server_flops_per_cycle, self.server_kappa)
         assert all(array.shape == (servers,) for array in per_server)
+
+    def only(self, devices: Sequence[int]) -> Network:
+        """Return the network of some of its devices, in the order given."""
+        index = np.asarray(devices, np.int64)
+        each = {name: getattr(self, name)[index] for name in PER_DEVICE}
+        return replace(
+            self,
+            **each,
+            gain=self.gain[:, index],
+            names=tuple(self.names[device] for device in devices) if self.names else (),
+            positions=None if self.positions is None else self.positions[index],
+        )
 
     def __len__(self) -> int:
         return int(self.gain.shape[1])

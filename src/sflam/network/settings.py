@@ -11,7 +11,16 @@ SCENARIOS = ("cell", "square", "refA", "refB")
 FADINGS = ("rayleigh", "rician", "none")
 COUNTS = {"devices": 20, "servers": 1}
 REFERENCE_KEYS = {
-    "refA": {"scenario", "devices", "radius_m", "bandwidth_mhz", "fading", "downlink_mbps"},
+    "refA": {
+        "scenario",
+        "devices",
+        "radius_m",
+        "bandwidth_mhz",
+        "fading",
+        "downlink_mbps",
+        "simulate",
+        "battery_j",
+    },
     "refB": {"scenario", "devices", "servers", "bandwidth_mhz", "server_flops_per_cycle"},
 }
 """What the reference networks leave open; the rest of them is fixed."""
@@ -142,6 +151,8 @@ class NetworkSettings:
         server_flops_per_cycle: FLOP per clock cycle of a server, all cores together; 0 takes 1e5, in refB 1024.
         server_kappa: W s^3 of a server's kappa f^3; 0 leaves its energy to the mains, whatever its profile.
         downlink_mbps: rate of the way down to each device; 0 leaves its time out.
+        simulate: train on a virtual clock over this network, as ``sflam simulate`` does.
+        battery_j: energy of every device for the whole simulated run; 0 for the mains.
         trace: a CSV or parquet file of measured gains or rates, a row per device and round; empty draws fading.
     """
 
@@ -173,6 +184,8 @@ class NetworkSettings:
     server_flops_per_cycle: float = 0.0
     server_kappa: float = 0.0
     downlink_mbps: float = 0.0
+    simulate: bool = False
+    battery_j: float = 0.0
     trace: str = ""
 
     def __post_init__(self) -> None:
@@ -182,7 +195,14 @@ class NetworkSettings:
         problems += _not_negative(
             self,
             "network",
-            (*not_negative, "memory_gb", "server_kappa", "server_flops_per_cycle", "downlink_mbps"),
+            (
+                *not_negative,
+                "memory_gb",
+                "server_kappa",
+                "server_flops_per_cycle",
+                "downlink_mbps",
+                "battery_j",
+            ),
         )
         problems += _power("network.max_power_dbm", self.max_power_dbm)
         if not -250 <= self.noise_dbm_hz <= -50:

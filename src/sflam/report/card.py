@@ -20,7 +20,19 @@ AT_HOME = (
     "the model was cut twice: first blocks, head and loss on the devices, the rest on a server. Samples and labels "
     "stayed on the devices; activations, gradients and adapters crossed the network."
 )
+RELAY = SPLIT + " Devices trained one after another and handed their half on."
+WHOLE = (
+    "every device trained the whole model on its own samples, which stayed there; what was trained crossed the network "
+    "and was averaged. The model was not cut."
+)
+ALONE = (
+    "every device trained the whole model for itself and nothing crossed the network. This is the model of the device "
+    "with most samples; the accuracy is the mean over all devices' own models. The model was not cut."
+)
 CENTRAL = "the whole model was trained in one place on all the data, as a reference for split training."
+
+
+UNCUT = {"fedlora": WHOLE, "fedavg": WHOLE, "local": ALONE, "central": CENTRAL}
 
 
 class CardFacts(TypedDict):
@@ -76,9 +88,9 @@ def facts(
     sums = totals(records)
     reached = sums.accuracy if accuracy is None else accuracy
     quant, fleet = job.quant, job.fleet
-    central, quantized = (
-        job.learn.method == "central",
-        job.learn.method == "sflam" and quant.scheme != "identity",
+    quantized = job.learn.method == "sflam" and quant.scheme != "identity"
+    averaging = (
+        "" if job.learn.method in ("sl", "local", "central") else f", {job.learn.aggregation} aggregation"
     )
     spread = {
         "dirichlet": f", alpha {job.data.alpha:g}",
@@ -89,8 +101,8 @@ def facts(
         "task": task,
         "load_base": load_base,
         "data": f"{job.data.name}, {fleet.devices} devices ({job.data.partition}{spread})",
-        "method": "central" if central else f"{job.learn.method}, {job.learn.aggregation} aggregation",
-        "how": CENTRAL if central else AT_HOME if job.model.labels == "device" else SPLIT,
+        "method": job.learn.method + averaging,
+        "how": _how(job),
         "bits": (
             f"{quant.bits_up} up, {quant.bits_down} down ({quant.scheme})" if quantized else "not quantized"
         ),
@@ -153,8 +165,13 @@ model = PeftModel.from_pretrained(base, "path/to/this/folder")
 """
 
 
+def _how(job: Job) -> str:
+    said = UNCUT | {"sl": RELAY}
+    return said.get(job.learn.method, AT_HOME if job.model.labels == "device" else SPLIT)
+
+
 def _cut(job: Job) -> str:
-    if job.learn.method == "central":
+    if job.learn.method in UNCUT:
         return "all: the model was not cut"
     return "per device: " + ", ".join(map(str, job.fleet.cuts)) if job.fleet.cuts else str(job.model.cut)
 

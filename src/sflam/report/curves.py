@@ -1,10 +1,13 @@
-"""The curves of a run as one picture: accuracy and loss against round, accuracy against bytes sent."""
+"""The curves of a run as one picture: accuracy and loss against round, accuracy against bytes sent.
+
+Where a network was simulated, accuracy against the virtual clock and against energy as well.
+"""
 
 from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -20,6 +23,8 @@ from sflam.report.totals import is_measured
 # Okabe and Ito's palette: told apart under every common colour blindness; dashes and markers say it twice.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 _PREFIXES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+_TIMES = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
+_ENERGIES = ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"))
 
 
 def draw(
@@ -34,14 +39,20 @@ def draw(
     if not records:
         raise RunError(f"no rounds to draw in {path}; run at least one round")
     # A Figure without pyplot draws with Agg: no window system, no global state.
-    panels = 4 if devices else 3
-    figure = Figure(figsize=(4 * panels, 3.8), layout=ConstrainedLayoutEngine(w_pad=0.12))
-    accuracy, loss, traffic, *more = figure.subplots(1, panels)
-    _draw_accuracy(accuracy, records)
-    _draw_loss(loss, records)
-    _draw_traffic(traffic, records)
-    for axes in more:
-        _draw_devices(axes, devices)
+    panels: list[Callable[[Axes], None]] = [
+        lambda axes: _draw_accuracy(axes, records),
+        lambda axes: _draw_loss(axes, records),
+        lambda axes: _draw_traffic(axes, records),
+    ]
+    if all(item.charge for item in records):
+        panels += [lambda axes: _draw_clock(axes, records), lambda axes: _draw_energy(axes, records)]
+    if devices:
+        panels.append(lambda axes: _draw_devices(axes, devices))
+    rows = 1 if len(panels) <= 4 else 2
+    across = -(-len(panels) // rows)
+    figure = Figure(figsize=(4 * across, 3.8 * rows), layout=ConstrainedLayoutEngine(w_pad=0.12))
+    for place, panel in enumerate(panels, start=1):
+        panel(figure.add_subplot(rows, across, place))
     if title:
         figure.suptitle(title, fontsize=12)
     picture = io.BytesIO()
@@ -80,14 +91,38 @@ def _draw_loss(axes: Axes, records: Sequence[RoundRecord]) -> None:
 def _draw_traffic(axes: Axes, records: Sequence[RoundRecord]) -> None:
     sent = list(itertools.accumulate(item.total_bytes for item in records))
     scale, prefix = next((pair for pair in _PREFIXES if sent[-1] >= pair[0]), _PREFIXES[-1])
+    _against(axes, records, sent, scale, "Accuracy by traffic", f"sent so far, both ways ({prefix})")
+
+
+def _draw_clock(axes: Axes, records: Sequence[RoundRecord]) -> None:
+    clock = [item.charge.clock for item in records if item.charge]
+    scale, unit = next((pair for pair in _TIMES if clock[-1] >= 2 * pair[0]), _TIMES[-1])
+    _against(axes, records, clock, scale, "Accuracy by virtual time", f"virtual time so far ({unit})")
+
+
+def _draw_energy(axes: Axes, records: Sequence[RoundRecord]) -> None:
+    spent = list(itertools.accumulate(item.charge.energy for item in records if item.charge))
+    scale, unit = next((pair for pair in _ENERGIES if spent[-1] >= pair[0]), _ENERGIES[-1])
+    _against(axes, records, spent, scale, "Accuracy by energy", f"spent so far ({unit})")
+
+
+def _against(
+    axes: Axes,
+    records: Sequence[RoundRecord],
+    cost: Sequence[float],
+    scale: float,
+    title: str,
+    across: str,
+) -> None:
+    """Draw accuracy against what the run has cost after each round."""
     points = [
-        (count / scale, 100 * item.accuracy)
-        for count, item in zip(sent, records, strict=True)
+        (value / scale, 100 * item.accuracy)
+        for value, item in zip(cost, records, strict=True)
         if item.accuracy is not None
     ]
-    _style(axes, "Accuracy by traffic", f"sent so far, both ways ({prefix})", "test accuracy (%)")
+    _style(axes, title, across, "test accuracy (%)")
     _curve(axes, points, BLUE, "o", "-", "test accuracy")
-    axes.set_xlim(0, max(sent[-1] / scale, 1) * 1.04)
+    axes.set_xlim(0, 1.04 * cost[-1] / scale or 1)
     _scale_percent(axes)
 
 

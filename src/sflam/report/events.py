@@ -102,4 +102,11 @@ def scalars(record: RoundRecord) -> dict[str, float]:
         "speed/seconds": record.seconds,
         "speed/device_steps_per_second": record.device_steps / record.seconds if record.seconds > 0 else None,
     }
+    if record.charge is not None:
+        values |= {
+            "virtual/clock": record.charge.clock,
+            "virtual/round": record.charge.seconds,
+            "virtual/energy": record.charge.energy,
+            "virtual/gap": record.charge.gap,
+        }
     return {tag: float(value) for tag, value in values.items() if value is not None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from sflam.history import RoundRecord
-from sflam.report.totals import decimal, duration, percent, totals
-from sflam.units import human_bytes
+from sflam.report.totals import Totals, decimal, duration, percent, totals
+from sflam.units import human_bytes, human_si
 
 FIRST, LAST = 5, 15
+Column = tuple[str, str, Callable[[RoundRecord], str]]
 
 
 def rounds_table(
@@ -31,6 +32,7 @@ def rounds_table(
     ``devices`` are accuracies in [0, 1], one per device.
     """
     sums = totals(records)
+    columns = _simulated(sums) if sums.virtual_s is not None else _measured(sums)
     table = Table(
         title=title or None,
         title_justify="left",
@@ -39,16 +41,7 @@ def rounds_table(
         pad_edge=False,
         collapse_padding=True,  # eight columns fit a terminal of eighty
     )
-    for header, footer in (
-        ("round", "total"),
-        ("loss", ""),
-        ("test loss", ""),
-        ("accuracy", ""),
-        ("up", human_bytes(sums.bytes_up)),
-        ("down", human_bytes(sums.bytes_down)),
-        ("adapters", human_bytes(sums.adapter_bytes)),
-        ("time", duration(sums.seconds)),
-    ):
+    for header, footer, _ in columns:
         table.add_column(header, footer=footer, justify="right", no_wrap=True)
     elided = len(records) - FIRST - LAST
     for index, item in enumerate(records):
@@ -57,18 +50,50 @@ def rounds_table(
             if index == FIRST:
                 table.add_row(*["..."] * len(table.columns))
             continue
-        table.add_row(
-            str(item.round + 1),
-            decimal(item.loss),
-            decimal(item.test_loss),
-            percent(item.accuracy),
-            human_bytes(item.bytes_up),
-            human_bytes(item.bytes_down),
-            human_bytes(item.total_bytes - item.bytes_up - item.bytes_down),
-            duration(item.seconds),
-        )
+        table.add_row(*(cell(item) for _, _, cell in columns))
     lines = [summary(records, perplexity), *spread(devices)]
     return Group(table, Text("\n".join(lines)))
+
+
+def _measured(sums: Totals) -> list[Column]:
+    """Return the columns of a run without a network: (header, footer, cell)."""
+    return [
+        ("round", "total", lambda item: str(item.round + 1)),
+        ("loss", "", lambda item: decimal(item.loss)),
+        ("test loss", "", lambda item: decimal(item.test_loss)),
+        ("accuracy", "", lambda item: percent(item.accuracy)),
+        ("up", human_bytes(sums.bytes_up), lambda item: human_bytes(item.bytes_up)),
+        ("down", human_bytes(sums.bytes_down), lambda item: human_bytes(item.bytes_down)),
+        (
+            "adapters",
+            human_bytes(sums.adapter_bytes),
+            lambda item: human_bytes(item.total_bytes - item.bytes_up - item.bytes_down),
+        ),
+        ("time", duration(sums.seconds), lambda item: duration(item.seconds)),
+    ]
+
+
+def _simulated(sums: Totals) -> list[Column]:
+    """Return the columns of a simulated run: its clock and its energy instead of the host's time."""
+    assert sums.virtual_s is not None and sums.energy_j is not None
+    return [
+        ("round", "total", lambda item: str(item.round + 1)),
+        ("loss", "", lambda item: decimal(item.loss)),
+        ("accuracy", "", lambda item: percent(item.accuracy)),
+        ("devices", "", lambda item: str(len(item.participants))),
+        ("up", human_bytes(sums.bytes_up), lambda item: human_bytes(item.bytes_up)),
+        ("down", human_bytes(sums.bytes_down), lambda item: human_bytes(item.bytes_down)),
+        (
+            "virtual time",
+            duration(sums.virtual_s),
+            lambda item: duration(item.charge.seconds) if item.charge else "-",
+        ),
+        ("energy", human_si(sums.energy_j, "J"), _energy),
+    ]
+
+
+def _energy(item: RoundRecord) -> str:
+    return human_si(item.charge.energy, "J") if item.charge else "-"
 
 
 def spread(devices: Sequence[float]) -> list[str]:
@@ -96,8 +121,12 @@ def summary(records: Sequence[RoundRecord], perplexity: float | None = None) -> 
         reached += f", perplexity {perplexity:.4g}"
     saved = sum(record.saved_bytes for record in records)
     kept = f", {human_bytes(saved)} more were kept" if saved else ""
+    virtual = ""
+    if sums.virtual_s is not None and sums.energy_j is not None:
+        energy = human_si(sums.energy_j, "J")
+        virtual = f", {duration(sums.virtual_s)} and {energy} by the model of the network"
     return (
         f"{reached} after {sums.rounds} round{'s' * (sums.rounds != 1)}, "
         f"{human_bytes(sums.total_bytes)} over the network{kept}, {sums.device_steps} device steps "
-        f"({sums.steps_per_second:.4g}/s), {sums.samples} samples"
+        f"({sums.steps_per_second:.4g}/s), {sums.samples} samples{virtual}"
     )

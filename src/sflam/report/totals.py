@@ -25,6 +25,8 @@ class Totals:
         accuracy: accuracy of the last evaluated round, in [0, 1]; None when no round was evaluated.
         best_accuracy: highest accuracy; None when no round was evaluated.
         best_round: the first round that reached it.
+        virtual_s: seconds on the virtual clock; None where no network was simulated.
+        energy_j: joules of every kind; None where no network was simulated.
     """
 
     rounds: int
@@ -37,6 +39,8 @@ class Totals:
     accuracy: float | None
     best_accuracy: float | None
     best_round: int | None
+    virtual_s: float | None = None
+    energy_j: float | None = None
 
     @property
     def total_bytes(self) -> int:
@@ -52,6 +56,7 @@ class Totals:
 def totals(records: Sequence[RoundRecord]) -> Totals:
     """Return the sums over ``records``, which may be empty."""
     measured = [(item.round, item.accuracy) for item in records if is_measured(item.accuracy)]
+    charges = [item.charge for item in records if item.charge is not None]
     best = max(measured, key=lambda pair: (pair[1], -pair[0]), default=(None, None))
     return Totals(
         rounds=len(records),
@@ -64,6 +69,8 @@ def totals(records: Sequence[RoundRecord]) -> Totals:
         accuracy=measured[-1][1] if measured else None,
         best_accuracy=best[1],
         best_round=best[0],
+        virtual_s=charges[-1].clock if charges else None,
+        energy_j=math.fsum(charge.energy for charge in charges) if charges else None,
     )
 
 

@@ -1,0 +1,111 @@
+"""What a simulated round cost, by the model of the network, as one value that a history keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """Time and energy of one round on the virtual clock. SI units; per device means per participant, in their order.
+
+    Attributes:
+        seconds: of the round, its aggregation included.
+        clock: seconds since the start of the run, at the end of the round.
+        finish: per device, seconds until its last local step was done; the largest is the straggler's.
+        compute_j: all devices' computing.
+        transmit_j: all devices' activations on the way up.
+        adapter_j: all devices' adapters on the way up.
+        server_j: the server's computing.
+        device_j: per device, what its battery paid.
+        battery_j: of every device of the network, what is left after the round; empty without batteries.
+        cuts: per device, blocks on it.
+        bits_up: per device, bits of an activation value; 0 where nothing crosses a cut.
+        bits_down: per device, bits of a gradient value.
+        payload_up: per device, bits of codes and side information it sent, without headers.
+        payload_down: per device, the same of what it received.
+        dropped: devices chosen for the round that could not take part.
+        planned: the round whose plan was carried out.
+        method: the allocator.
+        predicted_s: the plan's T: without aggregation.
+        charged_s: what that came to, with this round's channel and the bits really sent.
+        predicted_j: the plan's E, as its objective counts energy.
+        charged_j: what that came to.
+        objective: of the plan.
+        gap: the plan's certified distance from the best; None without a bound.
+    """
+
+    seconds: float
+    clock: float
+    finish: tuple[float, ...]
+    compute_j: float
+    transmit_j: float
+    adapter_j: float
+    server_j: float
+    device_j: tuple[float, ...]
+    battery_j: tuple[float, ...]
+    cuts: tuple[int, ...]
+    bits_up: tuple[int, ...]
+    bits_down: tuple[int, ...]
+    payload_up: tuple[int, ...]
+    payload_down: tuple[int, ...]
+    dropped: tuple[int, ...]
+    planned: int
+    method: str
+    predicted_s: float
+    charged_s: float
+    predicted_j: float
+    charged_j: float
+    objective: float
+    gap: float | None
+
+    @property
+    def energy(self) -> float:
+        """Joules of every kind."""
+        return self.compute_j + self.transmit_j + self.adapter_j + self.server_j
+
+
+def charge_to_dict(charge: Charge) -> dict[str, Any]:
+    """Return plain JSON values; infinities become strings."""
+    return {item.name: _plain(getattr(charge, item.name)) for item in fields(Charge)}
+
+
+def charge_from_dict(values: Any) -> Charge:
+    """Return the charge that ``charge_to_dict`` wrote; raises ValueError naming what is missing or wrong."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"charge is {values!r}")
+    if strange := {item.name for item in fields(Charge)} ^ values.keys():
+        raise ValueError(f"charge misses or should not hold {', '.join(sorted(strange))}")
+    return Charge(
+        **{item.name: _typed(item.name, str(item.type), values[item.name]) for item in fields(Charge)}
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _typed(name: str, kind: str, value: Any) -> Any:
+    if kind.startswith("tuple["):
+        if isinstance(value, list):
+            inner = kind.removeprefix("tuple[").partition(",")[0]
+            return tuple(_typed(name, inner, one) for one in value)
+    elif value is None and kind.endswith("None"):
+        return None
+    elif kind.startswith("float"):
+        if isinstance(value, str) and value in _NOT_FINITE:
+            return _NOT_FINITE[value]
+        if type(value) in (int, float):
+            return float(value)
+    elif type(value).__name__ == kind:
+        return value
+    raise ValueError(f"charge.{name} is {value!r}")

@@ -1,0 +1,67 @@
+"""Split learning as a relay: device after device trains with the one server half, and hands its own half on.
+
+for every round, the devices in an order drawn for it:
+    1. the first downloads the device half; every other one is handed it by the device before, over the server
+    2. it takes its local steps, exchanging activations and gradients with the server half
+    3. what the last one holds, with the server half, is the model
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sflam.errors import ConfigError
+from sflam.learn.crossing import receive_adapters, send_adapters
+from sflam.learn.fleet import Average, Steps
+from sflam.learn.local import LocalFleet, flatten, unflatten
+from sflam.model.adapters import State
+from sflam.seeds import generator
+
+
+class Relay(LocalFleet):
+    """``sl`` in one process; see :class:`sflam.learn.local.LocalFleet`.
+
+    Raises:
+        ConfigError: devices with different cuts, which have no half in common.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        cuts = options["settings"].cuts
+        if len(set(cuts)) > 1:
+            raise ConfigError(
+                'learn.method = "sl" passes one device half on, but fleet.cuts differ; give all devices one cut'
+            )
+        super().__init__(*args, **options)
+
+    def order(self, round: int, devices: Sequence[int]) -> list[int]:
+        """Return the devices of a round in their turns."""
+        turns = generator(self.seed, "relay", round).permutation(len(devices))
+        return [devices[index] for index in turns]
+
+    def download(self, round: int, devices: Sequence[int], state: State) -> int:
+        """Start the first device and the server; return the bytes that all devices are sent in their turns."""
+        return super().download(round, self.order(round, devices)[:1], state) * len(devices)
+
+    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
+        """Run the devices' local steps in their turns."""
+        done = Steps()
+        order = self.order(round, devices)
+        for before, device in zip([None, *order], order, strict=False):
+            if before is not None:
+                self._hand_over(round, before, device)
+            done.add(super().local_steps(round, [device]))
+        return done
+
+    def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
+        """Return what the last device and the server hold; every device has sent its half once."""
+        last = super().average(round, self.order(round, devices)[-1:], steps)
+        return Average(last.state, None, last.bytes_up * len(devices))
+
+    def _hand_over(self, round: int, before: int, device: int) -> None:
+        stack = self.devices.segment.stack
+        names = self.devices.segment.names(self.devices.cuts[device])
+        if names:
+            held = stack.read(before)
+            body = send_adapters(round, before, 0, flatten(held, names))
+            stack.write(device, held | unflatten(receive_adapters(body, flatten(held, names)), held, names))

@@ -1,0 +1,168 @@
+"""Methods side by side: a table, and accuracy against rounds, bytes, virtual time and energy."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from sflam.durable import replace_file
+from sflam.errors import RunError
+from sflam.history import RoundRecord
+from sflam.report.totals import duration, is_measured, percent
+from sflam.units import human_bytes, human_si
+
+# Okabe and Ito's palette without its yellow; markers and dashes say it twice.
+STYLES = (
+    ("#0072B2", "o", "-"),
+    ("#D55E00", "s", "--"),
+    ("#009E73", "^", "-."),
+    ("#CC79A7", "D", ":"),
+    ("#E69F00", "v", "--"),
+    ("#56B4E9", "P", "-."),
+    ("#000000", "X", ":"),
+    ("#999999", "*", "-"),
+)
+Runs = Sequence[Sequence[RoundRecord]]
+Cost = Callable[[Sequence[RoundRecord]], Sequence[float] | None]
+
+
+def comparison_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return a row per method of the means over seeds, as ``Compared.to_dict`` gives them; the best accuracy first."""
+    rounds = sorted({f"{one['rounds']:g}" for one in found.values()})
+    title = (
+        f"after {' to '.join(rounds)} rounds; time and energy by the model of the network; memory of a device"
+    )
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for header in ("method", "accuracy", "time", "energy", "up", "down", "memory"):
+        table.add_column(header, justify="left" if header == "method" else "right", no_wrap=True)
+    for method, one in sorted(found.items(), key=lambda pair: -pair[1]["accuracy"]):
+        spread = one["accuracy_spread"]
+        table.add_row(
+            method,
+            percent(one["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}"),
+            "-" if one["virtual_s"] is None else duration(one["virtual_s"]),
+            "-" if one["energy_j"] is None else human_si(one["energy_j"], "J"),
+            human_bytes(round(one["bytes_up"])),
+            human_bytes(round(one["bytes_down"])),
+            "-" if one["device_memory_bytes"] is None else human_bytes(round(one["device_memory_bytes"])),
+        )
+    return table
+
+
+def draw_comparison(found: Mapping[str, Runs], path: Path, *, title: str = "") -> None:
+    """Write the picture: a line per method, the mean over its seeds, in a band from the least to the most accurate.
+
+    Args:
+        found: method -> the rounds of each of its runs.
+        path: the PNG.
+        title: above it.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    panels = [
+        (name, across, cost)
+        for name, across, cost in PANELS
+        if any(_has(runs, cost) for runs in found.values())
+    ]
+    rows = 1 if len(panels) <= 2 else 2
+    columns = -(-len(panels) // rows)
+    figure = Figure(figsize=(5.2 * columns, 3.9 * rows + 0.5), layout=ConstrainedLayoutEngine(w_pad=0.12))
+    for place, (name, across, cost) in enumerate(panels, start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        _panel(axes, found, name, across, cost)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    try:
+        replace_file(path, picture.getvalue())
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
+
+
+def _panel(axes: Axes, found: Mapping[str, Runs], name: str, across: str, cost: Cost) -> None:
+    for (method, runs), (colour, marker, line) in zip(found.items(), itertools.cycle(STYLES), strict=False):
+        if not _has(runs, cost):
+            continue
+        rounds = min(map(len, runs))
+        shares = np.array([[100 * _share(item) for item in run[:rounds]] for run in runs])
+        costs = np.array([list(cost(run) or ())[:rounds] for run in runs]).mean(axis=0)
+        seen = np.isfinite(shares).all(axis=0)
+        axes.plot(
+            costs[seen], shares[:, seen].mean(axis=0), color=colour, linestyle=line, marker=marker, label=method,
+            linewidth=1.6, markersize=4,
+        )  # fmt: skip
+        if len(runs) > 1:
+            axes.fill_between(
+                costs[seen],
+                shares[:, seen].min(axis=0),
+                shares[:, seen].max(axis=0),
+                color=colour,
+                alpha=0.15,
+            )
+    axes.set_title(name, fontsize=11, loc="left")
+    axes.set_xlabel(across)
+    axes.set_ylabel("test accuracy (%)")
+    axes.set_ylim(0, 104)
+    if "log" in across:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axes.grid(True, color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _has(runs: Runs, cost: Cost) -> bool:
+    costs = [cost(run) for run in runs]
+    return all(one is not None and one[-1] > 0 for one in costs)
+
+
+def _share(item: RoundRecord) -> float:
+    return item.accuracy if is_measured(item.accuracy) else float("nan")
+
+
+def _rounds(run: Sequence[RoundRecord]) -> Sequence[float] | None:
+    return [item.round + 1 for item in run]
+
+
+def _bytes(run: Sequence[RoundRecord]) -> Sequence[float] | None:
+    return [total / 1e6 for total in itertools.accumulate(item.total_bytes for item in run)]
+
+
+def _seconds(run: Sequence[RoundRecord]) -> Sequence[float] | None:
+    charges = [item.charge for item in run if item.charge]
+    return [charge.clock for charge in charges] if len(charges) == len(run) else None
+
+
+def _joules(run: Sequence[RoundRecord]) -> Sequence[float] | None:
+    charges = [item.charge for item in run if item.charge]
+    return (
+        list(itertools.accumulate(charge.energy for charge in charges)) if len(charges) == len(run) else None
+    )
+
+
+PANELS: tuple[tuple[str, str, Cost], ...] = (
+    ("Accuracy by round", "round", _rounds),
+    ("Accuracy by traffic", "sent so far, both ways (MB, log scale)", _bytes),
+    ("Accuracy by virtual time", "virtual time so far (s, log scale)", _seconds),
+    ("Accuracy by energy", "spent so far (J, log scale)", _joules),
+)

@@ -1,0 +1,81 @@
+"""What carrying out a plan takes, by the channel of the round and the bits that were really sent. K devices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sflam.allocate.problem import Problem
+from sflam.network.channel import rate
+from sflam.network.network import Floats
+from sflam.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bill:
+    """What one plan came to; [K] each unless said otherwise.
+
+    Attributes:
+        finish: s from the round's start until the last local step is done, the server's turn included.
+        adapters: s of moving adapters, once a round, after the steps.
+        compute_j: J of computing on the device.
+        transmit_j: J of sending activations.
+        adapter_j: J of sending adapters.
+        server_j: J of the server, all devices together; one number.
+        counted: J that the plan's objective counts.
+    """
+
+    finish: Floats
+    adapters: Floats
+    compute_j: Floats
+    transmit_j: Floats
+    adapter_j: Floats
+    server_j: float
+    counted: Floats
+
+    @property
+    def charged_j(self) -> float:
+        """E as the plan predicts it, the server's included."""
+        return float(self.counted.sum()) + self.server_j
+
+    @property
+    def seconds(self) -> float:
+        """T as the plan predicts it: until the straggler's last step."""
+        return float(self.finish.max())
+
+    @property
+    def device_j(self) -> Floats:
+        """What each battery paid."""
+        total: Floats = self.compute_j + self.transmit_j + self.adapter_j
+        return total
+
+
+def bill(
+    problem: Problem, plan: Plan, *, up: Floats, down: Floats, adapters: Floats, down_rate: float = np.inf
+) -> Bill:
+    """Return what a plan takes over the network of ``problem``: (1.11), (1.12), and the chain of (1.13).
+
+    Args:
+        problem: of the plan's devices, in the round in which it is carried out.
+        plan: for the same devices.
+        up: [K] bits that each device sent: codes and side information.
+        down: [K] bits that it received.
+        adapters: [K] bits of its adapters, one way.
+        down_rate: bit/s down; infinite where the way down is not counted.
+    """
+    network, told = problem.network, plan.devices
+    ahead = rate(told.bandwidth, told.power, network.gain[problem.server], network.noise)
+    compute, transmit, handing = problem.cycles / told.clock, up / ahead, adapters / ahead
+    compute_j = problem.cycles * (network.kappa * told.clock**2 + network.static_power / told.clock)
+    transmit_j = told.power * transmit
+    counted = transmit_j + (compute_j if problem.choose_clocks else 0.0)
+    return Bill(
+        finish=problem.base_s + down / down_rate + compute + transmit,
+        adapters=handing + adapters / down_rate,
+        compute_j=compute_j,
+        transmit_j=transmit_j,
+        adapter_j=told.power * handing,
+        server_j=problem.base_j,
+        counted=counted,
+    )

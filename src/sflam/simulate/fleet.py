@@ -1,0 +1,197 @@
+"""A fleet on a virtual clock: every round is planned over the network as it then is, carried out, and charged.
+
+    for every round:
+        1. the fading of the round is drawn, or read from the trace
+        2. devices are chosen, the planner is asked, and devices that cannot keep the limits are dropped
+        3. the devices train with exactly the plan's bits
+        4. time and energy are charged for the bits really sent over this round's channel
+
+Nothing here depends on how fast the host is. K devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sflam.charge import Charge
+from sflam.config import Job
+from sflam.errors import AllocationError
+from sflam.history import RoundRecord
+from sflam.learn.evaluate import Score
+from sflam.learn.fleet import Average, Fleet, Steps
+from sflam.learn.local import LocalFleet
+from sflam.learn.methods import METHODS
+from sflam.learn.relay import Relay
+from sflam.learn.round import train
+from sflam.model.adapters import State
+from sflam.network.channel import rate
+from sflam.network.network import Floats, Network
+from sflam.network.scenario import build
+from sflam.simulate.clock import Bill, bill
+from sflam.simulate.keeping import kept_turn, turn_kept
+from sflam.simulate.ledger import charged
+from sflam.simulate.planner import Planner, Turn
+from sflam.simulate.policies import POLICIES, Known
+
+
+class Simulated:
+    """The seam of :class:`sflam.learn.fleet.Fleet` around a fleet in this process.
+
+    Args:
+        inner: trains.
+        planner: plans.
+        job: what was asked for.
+    """
+
+    def __init__(self, inner: Fleet, planner: Planner, job: Job) -> None:
+        self.inner, self.planner, self.job = inner, planner, job
+        every = len(planner.cuts)
+        self.clock = 0.0
+        self.losses = np.full(every, np.inf)
+        self.battery = np.full(every, job.network.battery_j) if job.network.battery_j else None
+        self.turns: list[Turn] = []
+        self.dropped: tuple[int, ...] = ()
+        self.planned = -1
+        self.charge: Charge | None = None
+
+    def select(self, round: int) -> tuple[int, ...]:
+        """Draw the channel, plan where that is due, tell the devices their bits; return those that take part."""
+        self.network = build(self.job.network, self.job.seed, round)
+        every = self.job.plan.every
+        if self.planned < 0 or (every and round % every == 0):
+            self._plan(round)
+        if isinstance(self.inner, LocalFleet) and METHODS[self.job.learn.method].quantized:
+            self.inner.assign(
+                {
+                    device: (int(told.bits), int(told.bits_down))
+                    for turn in self.turns
+                    for device, told in zip(turn.devices, turn.plan.devices, strict=True)
+                }
+            )
+        return tuple(sorted(device for turn in self.turns for device in turn.devices))
+
+    def download(self, round: int, devices: Sequence[int], state: State) -> int:
+        """Start the devices from the global adapters; return the bytes sent."""
+        return self.inner.download(round, devices, state)
+
+    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
+        """Run every local step of the devices' round."""
+        return self.inner.local_steps(round, devices)
+
+    def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
+        """Return the average of what the devices trained, and charge for the round."""
+        average = self.inner.average(round, devices, steps)
+        for device, loss in steps.device_losses.items():
+            self.losses[device] = loss / steps.samples[device]
+        self._charge(devices, steps)
+        return average
+
+    def state(self) -> dict[str, Any]:
+        """Return what, beside the global adapters, must survive a crash between rounds."""
+        return {
+            "inner": self.inner.state(),
+            "clock": self.clock,
+            "losses": self.losses.tolist(),
+            "queues": self.planner.queues.tolist(),
+            "battery": None if self.battery is None else self.battery.tolist(),
+            "turns": [kept_turn(turn) for turn in self.turns],
+            "dropped": list(self.dropped),
+            "planned": self.planned,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` returned."""
+        self.inner.restore(state["inner"])
+        self.clock, self.planned = state["clock"], state["planned"]
+        self.losses, self.planner.queues = np.array(state["losses"]), np.array(state["queues"])
+        self.battery = None if state["battery"] is None else np.array(state["battery"])
+        self.turns = [turn_kept(turn) for turn in state["turns"]]
+        self.dropped = tuple(state["dropped"])
+
+    def _plan(self, round: int) -> None:
+        chosen = POLICIES[self.job.fleet.policy](self._known(round))
+        # In a relay everyone has the cell to itself when its turn comes.
+        groups = (
+            [(one,) for one in self.inner.order(round, chosen)] if isinstance(self.inner, Relay) else [chosen]
+        )
+        asked = [self.planner.ask(round, self.network, group, self.battery) for group in groups]
+        self.turns = [turn for turn, _ in asked if turn is not None]
+        if not self.turns:
+            raise AllocationError(
+                f"round {round + 1}: no device can take part; relax plan.deadline or the limits on energy"
+            )
+        self.dropped = tuple(sorted(device for _, dropped in asked for device in dropped))
+        self.planned = round
+
+    def _known(self, round: int) -> Known:
+        every = range(len(self.planner.cuts))
+        joules = _dearest(self.planner, self.network, every) if self.battery is None else -self.battery
+        return Known(
+            settings=self.job.fleet,
+            seed=self.job.seed,
+            round=round,
+            gain=self.network.gain[0],
+            joules=joules,
+            loss=self.losses,
+            able=np.ones(len(every), bool) if self.battery is None else self.battery > 0,
+        )
+
+    def _charge(self, devices: Sequence[int], steps: Steps) -> None:
+        bills = [self._bill(turn, steps) for turn in self.turns]
+        mine = [device for turn in self.turns for device in turn.devices]
+        if self.battery is not None:
+            spent = np.concatenate([paid.device_j for paid in bills])
+            self.battery[mine] = np.maximum(self.battery[mine] - spent, 0.0)
+        if self.job.plan.budget:
+            self.planner.spend(mine, np.concatenate([paid.counted for paid in bills]))
+        self.charge = charged(
+            list(zip(self.turns, bills, strict=True)),
+            devices,
+            steps,
+            began=self.clock,
+            battery=self.battery,
+            dropped=self.dropped,
+            planned=self.planned,
+            cut=not self.planner.once,
+        )
+        self.clock = self.charge.clock
+
+    def _bill(self, turn: Turn, steps: Steps) -> Bill:
+        problem = self.planner.problem(self.network, turn.devices)
+        work, count = problem.workload, len(turn.devices)
+        if self.planner.once:  # adapters are all that travels
+            up = down = np.full(count, float(work.up_bits(0)))
+        else:
+            up, down = (
+                np.array([float(book.get(device, 0)) for device in turn.devices])
+                for book in (steps.payload_up, steps.payload_down)
+            )
+        return bill(
+            problem,
+            turn.plan,
+            up=up,
+            down=down,
+            adapters=np.array([float(work.adapter_bits(int(cut))) for cut in problem.each("cut")]),
+            down_rate=self.job.network.downlink_mbps * 1e6 or np.inf,
+        )
+
+
+def simulated_rounds(
+    fleet: Simulated, state: State, evaluate: Callable[[State], Score], rounds: range, every: int = 1
+) -> Iterator[tuple[RoundRecord, State]]:
+    """Run the rounds as :func:`sflam.learn.round.train` does; every record carries its charge."""
+    for record, trained in train(fleet, state, evaluate, rounds, every):
+        yield replace(record, charge=fleet.charge), trained
+
+
+def _dearest(planner: Planner, network: Network, devices: Sequence[int]) -> Floats:
+    """Return the J of each device's round at full power over the whole band and at full speed."""
+    problem = planner.problem(network, devices)
+    there = problem.network
+    ahead = rate(np.full(len(devices), there.bandwidth[0]), there.max_power, there.gain[0], there.noise)
+    joules: Floats = there.max_power * problem.payload / (ahead * np.log(2))
+    return joules + problem.cycles * (there.kappa * there.max_clock**2 + there.static_power / there.max_clock)

@@ -1,0 +1,31 @@
+"""A plan in a checkpoint: plain numbers, and back again."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from sflam.plan import DevicePlan, DevicePlans, Plan, Status
+from sflam.simulate.planner import Turn
+
+NUMBERS = ("latency", "energy", "objective", "lower_bound")
+
+
+def kept_turn(turn: Turn) -> dict[str, Any]:
+    """Return a turn as plain values."""
+    plan = turn.plan
+    return {
+        "devices": list(turn.devices),
+        "method": plan.method,
+        "status": plan.status.value,
+        "told": {item.name: getattr(plan.devices, item.name).tolist() for item in fields(DevicePlan)},
+    } | {name: float(getattr(plan, name)) for name in NUMBERS}
+
+
+def turn_kept(values: dict[str, Any]) -> Turn:
+    """Return the turn that ``kept_turn`` wrote; raises KeyError or ValueError where it did not."""
+    devices = tuple(values["devices"])
+    numbers = {name: values[name] for name in NUMBERS}
+    told = DevicePlans(len(devices), **values["told"])
+    plan = Plan(method=values["method"], devices=told, status=Status(values["status"]), **numbers)
+    return Turn(devices=devices, plan=plan)

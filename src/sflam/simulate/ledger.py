@@ -1,0 +1,83 @@
+"""From what the plans of a round came to, to the charge that its record keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sflam.charge import Charge
+from sflam.learn.fleet import Steps
+from sflam.network.network import Floats
+from sflam.plan import DevicePlan, Plan
+from sflam.simulate.clock import Bill
+from sflam.simulate.planner import Turn
+
+
+def charged(
+    paid: Sequence[tuple[Turn, Bill]],
+    devices: Sequence[int],
+    steps: Steps,
+    *,
+    began: float,
+    battery: Floats | None,
+    dropped: tuple[int, ...],
+    planned: int,
+    cut: bool,
+) -> Charge:
+    """Return the charge of a round.
+
+    Args:
+        paid: turns and their bills, one after another; a turn ends when its adapters have moved.
+        devices: that took part, in the order of the record.
+        steps: what was really sent.
+        began: s on the virtual clock when the round began.
+        battery: [K] J that is left after the round, or None.
+        dropped: devices left out.
+        planned: the round of the plans.
+        cut: whether activations cross a cut, and so have bits.
+    """
+    finish: dict[int, float] = {}
+    own: dict[int, float] = {}
+    told: dict[int, DevicePlan] = {}
+    seconds = 0.0
+    for turn, one in paid:
+        for place, device in enumerate(turn.devices):
+            finish[device] = seconds + float(one.finish[place])
+            own[device] = float(one.device_j[place])
+            told[device] = turn.plan.devices[place]
+        seconds += one.seconds + float(one.adapters.max())
+    plans, bills = [turn.plan for turn, _ in paid], [one for _, one in paid]
+    return Charge(
+        seconds=seconds,
+        clock=began + seconds,
+        finish=tuple(finish[device] for device in devices),
+        compute_j=float(sum(one.compute_j.sum() for one in bills)),
+        transmit_j=float(sum(one.transmit_j.sum() for one in bills)),
+        adapter_j=float(sum(one.adapter_j.sum() for one in bills)),
+        server_j=float(sum(one.server_j for one in bills)),
+        device_j=tuple(own[device] for device in devices),
+        battery_j=() if battery is None else tuple(battery.tolist()),
+        cuts=tuple(told[device].cut for device in devices),
+        bits_up=tuple(told[device].bits * cut for device in devices),
+        bits_down=tuple(told[device].bits_down * cut for device in devices),
+        payload_up=tuple(steps.payload_up.get(device, 0) for device in devices),
+        payload_down=tuple(steps.payload_down.get(device, 0) for device in devices),
+        dropped=dropped,
+        planned=planned,
+        method=plans[0].method,
+        predicted_s=float(sum(plan.latency for plan in plans)),
+        charged_s=float(sum(one.seconds for one in bills)),
+        predicted_j=float(sum(plan.energy for plan in plans)),
+        charged_j=float(sum(one.charged_j for one in bills)),
+        objective=float(sum(plan.objective for plan in plans)),
+        gap=_gap(plans),
+    )
+
+
+def _gap(plans: Sequence[Plan]) -> float | None:
+    """Return the certified gap of the plans together; None without a bound."""
+    bound = sum(plan.lower_bound for plan in plans)
+    if not 0 < bound < np.inf:
+        return None
+    return max(0.0, float(sum(plan.objective for plan in plans) / bound - 1))

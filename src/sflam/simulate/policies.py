@@ -1,0 +1,71 @@
+"""Which devices a round takes, as plain functions of what the server knows. K devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.learn.fleet import select_devices
+from sflam.learn.settings import FleetSettings
+from sflam.network.network import Floats
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Known:
+    """What a server knows when a round begins.
+
+    Attributes:
+        settings: how many devices, and how many of them take part.
+        seed: of the run.
+        round: its number.
+        gain: [K] channel gains now.
+        joules: [K] a round's energy at full power and speed, or what is left in the battery, negated.
+        loss: [K] each device's mean training loss when it last took part; inf before.
+        able: [K] whether a device may be taken at all.
+    """
+
+    settings: FleetSettings
+    seed: int
+    round: int
+    gain: Floats
+    joules: Floats
+    loss: Floats
+    able: NDArray[np.bool_]
+
+
+def uniform(known: Known) -> tuple[int, ...]:
+    """Return ``fleet.selected`` devices drawn without replacement: the same ones as without a network."""
+    drawn = select_devices(known.settings, known.seed, known.round)
+    return tuple(device for device in drawn if known.able[device])
+
+
+def by_channel(known: Known) -> tuple[int, ...]:
+    """Return the devices heard best."""
+    return _least(known, -known.gain)
+
+
+def by_energy(known: Known) -> tuple[int, ...]:
+    """Return the devices whose round costs fewest joules, or whose batteries hold most."""
+    return _least(known, known.joules)
+
+
+def by_loss(known: Known) -> tuple[int, ...]:
+    """Return the devices with the largest loss; those never seen first."""
+    return _least(known, -known.loss)
+
+
+POLICIES: dict[str, Callable[[Known], tuple[int, ...]]] = {
+    "uniform": uniform,
+    "channel": by_channel,
+    "energy": by_energy,
+    "loss": by_loss,
+}
+
+
+def _least(known: Known, key: Floats) -> tuple[int, ...]:
+    """Return the able devices with the smallest keys, ascending by index; the lower index wins a tie."""
+    order = [int(device) for device in np.argsort(key, kind="stable") if known.able[device]]
+    return tuple(sorted(order[: known.settings.selected or len(order)]))

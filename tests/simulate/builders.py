@@ -1,0 +1,27 @@
+"""Short simulated runs for tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sflam import config
+from sflam import job as jobs
+
+SIMULATED = ("network.simulate=true", "learn.local_steps=0")
+
+
+def started(small, folder, *settings):
+    """Return a simulated run on the tiny model, not yet run."""
+    return jobs.start(config.load(None, [*small, *SIMULATED, *settings]), folder)
+
+
+def ran(small, folder, *settings):
+    """Return a simulated run after its last round."""
+    run = started(small, folder, *settings)
+    assert len(list(run.rounds())) == run.job.learn.rounds
+    return run
+
+
+def timeless(records):
+    """Return the records without the host's time."""
+    return [replace(record, seconds=0.0) for record in records]

@@ -1,0 +1,182 @@
+"""A simulated run is the same training, charged as the referee scores its plans."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sflam import config, history, payload
+from sflam import job as jobs
+from sflam.allocate.methods import allocate
+from sflam.allocate.shares import Shares
+from sflam.learn.trunk import Trunk
+from sflam.network.scenario import build
+from tests.simulate.builders import ran, started, timeless
+
+FADED = ("learn.rounds=3", "learn.evaluate_every=0")
+
+
+def problem_of_round(run, record):
+    """Return the problem the devices of a round faced, stated anew."""
+    network = build(run.fleet.job.network, run.job.seed, record.round)
+    return run.fleet.planner.problem(network, record.participants)
+
+
+def test_it_is_the_same_training(small, tmp_path):
+    """Floats cross the cut and everyone takes part: whatever is planned, nothing may differ by a bit."""
+    exact = ("quant.scheme=identity", "learn.local_steps=0")
+    plain = jobs.start(config.load(None, [*small, *exact]), tmp_path / "plain")
+    list(plain.rounds())
+    run = ran(small, tmp_path / "simulated", *exact)
+    without = [replace(record, charge=None) for record in run.records]
+    assert timeless(without) == timeless(plain.records)
+    assert run.state.keys() == plain.state.keys()
+    assert all((run.state[name] == plain.state[name]).all() for name in run.state)
+
+
+@pytest.mark.parametrize("optimize", ['["clock"]', "[]", '["clock", "bits"]'])
+@pytest.mark.parametrize("method", ["sflam", "sfl-v1", "sfl-v2"])
+def test_what_is_charged_is_what_the_referee_says(small, tmp_path, optimize, method):
+    more = ("plan.sensitivity=0.5", "network.downlink_mbps=40", "network.server_kappa=1e-27")
+    run = ran(small, tmp_path / "run", *FADED, *more, f"plan.optimize={optimize}", f"learn.method={method}")
+    for record in run.records:
+        charge, problem = record.charge, problem_of_round(run, record)
+        plan = allocate(problem, charge.method)
+        told = plan.devices
+        at_bits = problem.change(bits=told.bits)
+        score = at_bits.score(Shares(bandwidth=told.bandwidth, power=told.power, clock=told.clock))
+        assert charge.charged_s == pytest.approx(score.latency, rel=1e-9)
+        assert charge.predicted_s == pytest.approx(score.latency, rel=1e-9)
+        assert charge.charged_j == pytest.approx(score.energy, rel=1e-9)
+        assert charge.transmit_j == pytest.approx(score.transmit_energy.sum(), rel=1e-9)
+        assert charge.compute_j == pytest.approx(score.compute_energy.sum(), rel=1e-9)
+        assert charge.server_j > 0 and charge.seconds > charge.charged_s == max(charge.finish)
+        assert charge.gap is not None and charge.gap < 2e-2
+    clocks = itertools.accumulate(record.charge.seconds for record in run.records)
+    assert [record.charge.clock for record in run.records] == pytest.approx(list(clocks), rel=1e-12)
+
+
+def test_charged_bits_are_codes_and_side_bits_and_the_plans_own(small, tmp_path):
+    """Headers and labels are the rest of the bytes, and every device crosses with the bits it was told."""
+    more = ('plan.optimize=["bits"]', "plan.sensitivity=30", "network.radius_m=600", "fleet.devices=5")
+    run = ran(small, tmp_path / "run", *FADED, *more)
+    widths = set()
+    for record in run.records:
+        charge = record.charge
+        widths |= set(charge.bits_up)
+        bodies = record.device_steps * payload.HEADER_BYTES
+        assert sum(charge.payload_up) == 8 * (record.bytes_up - bodies - 4 * record.samples)
+        assert sum(charge.payload_down) == 8 * (record.bytes_down - bodies)
+        tokens = [
+            bits // (32 * width + 32) for bits, width in zip(charge.payload_up, charge.bits_up, strict=True)
+        ]
+        assert sum(tokens) == 17 * record.samples  # every image's tokens, at its own device's width
+    assert len(widths) > 1
+
+
+@pytest.mark.parametrize("choose", ['["clock"]', "[]"])
+def test_no_allocator_beats_the_optimal_one_in_any_round(small, tmp_path, choose):
+    run = ran(small, tmp_path / "run", "learn.rounds=4", "learn.evaluate_every=0", f"plan.optimize={choose}")
+    for record in run.records:
+        problem = problem_of_round(run, record)
+        for rival in ("bcd", "equal", "equal-bandwidth", "random"):
+            assert record.charge.objective <= allocate(problem, rival).objective * (1 + 1e-9), rival
+
+
+def test_virtual_time_does_not_depend_on_the_host(small, tmp_path, monkeypatch):
+    fast = ran(small, tmp_path / "fast", *FADED)
+    step, clock = Trunk.step, time.perf_counter
+
+    def slow(self, *arguments):
+        time.sleep(0.02)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Trunk, "step", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: 7 * clock())
+    late = ran(small, tmp_path / "slow", *FADED)
+    assert [one.charge for one in fast.records] == [one.charge for one in late.records]
+    assert late.records[0].seconds > fast.records[0].seconds
+
+
+def test_every_round_has_its_own_channel(small, tmp_path):
+    faded = ran(small, tmp_path / "faded", *FADED).records
+    assert len({record.charge.seconds for record in faded}) == 3
+    still = ran(small, tmp_path / "still", *FADED, "network.fading=none").records
+    assert len({record.charge.seconds for record in still}) == 1
+
+
+@pytest.mark.parametrize(("every", "planned"), [(1, [0, 1, 2]), (2, [0, 0, 2]), (0, [0, 0, 0])])
+def test_a_plan_is_kept_and_charged_at_what_it_comes_to(small, tmp_path, every, planned):
+    run = ran(small, tmp_path / "run", *FADED, f"plan.every={every}")
+    assert [record.charge.planned for record in run.records] == planned
+    for record in run.records:
+        charge = record.charge
+        fresh = charge.planned == record.round
+        assert (charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)) == fresh
+
+
+def test_a_relay_takes_turns_with_the_whole_band(small, tmp_path):
+    run = ran(small, tmp_path / "run", *FADED, "learn.method=sl")
+    together = ran(small, tmp_path / "together", *FADED, "learn.method=sfl-v2")
+    for record, beside in zip(run.records, together.records, strict=True):
+        charge = record.charge
+        order = run.fleet.inner.order(record.round, (0, 1, 2))
+        ends = [charge.finish[device] for device in order]
+        assert ends == sorted(ends) and charge.seconds > ends[-1]
+        network = build(run.fleet.job.network, 0, record.round)
+        alone = [allocate(run.fleet.planner.problem(network, [device])).latency for device in order]
+        assert charge.charged_s == pytest.approx(sum(alone), rel=1e-9)
+        assert charge.payload_up == beside.charge.payload_up
+
+
+def test_whole_models_send_adapters_alone(small, tmp_path):
+    run = ran(small, tmp_path / "run", *FADED, "learn.method=fedlora")
+    numbers = sum(tensor.numel() for tensor in run.state.values())
+    work = run.fleet.planner.workload
+    for record in run.records:
+        charge = record.charge
+        assert work.up_bits(8) == 32 * numbers == 8 * (record.adapter_bytes_up // 3 - payload.HEADER_BYTES)
+        assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
+        assert charge.adapter_j == 0 and charge.transmit_j > 0 and charge.bits_up == (0, 0, 0)
+    rows = np.array([len(part) for part in run.assembly.parts])
+    told = allocate(problem_of_round(run, record)).devices
+    speed = told.clock * run.fleet.network.flops_per_cycle
+    step = work.device_forward[0] + work.device_backward[0]
+    assert told.compute_s == pytest.approx(rows / run.job.learn.batch * step / speed, rel=1e-9)
+
+
+def test_histories_of_every_kind_are_read(small, tmp_path):
+    run = ran(small, tmp_path / "run")
+    assert history.read(tmp_path / "run" / "history.jsonl")[1] == run.records
+    values = history.record_to_dict(run.records[0])
+    values["charge"].pop("clock")
+    with pytest.raises(ValueError, match="clock"):
+        history.record_from_dict(values)
+    assert "charge" not in history.record_to_dict(replace(run.records[0], charge=None))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("plan.every=3", "fleet.selected=2", "fleet.policy=loss", "learn.state=keep"),
+        ("plan.budget=1e-6", "network.battery_j=1"),
+        ('plan.optimize=["bits"]', "plan.sensitivity=5", "learn.method=sflam"),
+        ("learn.method=sl", "plan.every=2"),
+    ],
+)
+def test_a_run_that_is_resumed_is_the_run_that_was_never_stopped(small, tmp_path, settings):
+    common = ("learn.rounds=5", "learn.evaluate_every=0", *settings)
+    whole = ran(small, tmp_path / "whole", *common)
+    run = started(small, tmp_path / "stopped", *common)
+    for stops in (2, 4):
+        for record in run.rounds():
+            if record.round + 1 == stops:
+                break
+        run = jobs.resume(tmp_path / "stopped")
+    list(run.rounds())
+    assert timeless(run.records) == timeless(whole.records)
+    assert all((run.state[name] == whole.state[name]).all() for name in run.state)

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sflam import __version__, config
+from sflam import __version__, cli_network, config
 from sflam.errors import ConfigError, SflamError
 
 app = typer.Typer(
@@ -324,3 +324,6 @@ def profile(
 def status(text: str) -> AbstractContextManager[object]:
     """Show that something is going on, where somebody can see it."""
     return stderr.status(text) if stderr.is_terminal else nullcontext()
+
+
+cli_network.register(app)

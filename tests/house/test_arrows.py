@@ -53,6 +53,8 @@ ARROWS: dict[str, set[str]] = {
         "config",
         "report",
     },
+    "serving": {"job", "assembly", "config", "runtime", "learn", "model", "data", "history"},
+    "joining": {"assembly", "config", "runtime", "learn", "model", "data"},
     "prediction": {"assembly", "run_folder", "data", "model", "learn"},
     "compare": {"job", "run_folder", "learn", "simulate", "calibrate", "history", "config", "report"},
     "runtime": {"data", "model", "quant", "learn", "wire", "history"},
@@ -65,7 +67,7 @@ ARROWS: dict[str, set[str]] = {
 }
 # config gathers settings and nothing else; the command line and the public names may take from every room
 CONFIG_MAY = ["sflam.*.settings"]
-EVERYTHING = {"cli", "", "__main__"}
+EVERYTHING = {"cli", "cli_network", "", "__main__"}
 
 TORCH = {"torch", "transformers", "peft", "accelerate", "torchvision", "torchao"}
 TORCHLESS = [

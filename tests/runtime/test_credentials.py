@@ -79,7 +79,14 @@ def test_a_token_file_must_hold_a_token(roster, tmp_path):
 
 def test_certificates_are_those_of_the_hosts_and_of_one_authority(tmp_path):
     made = make_certificates(tmp_path / "certs", ["localhost", "127.0.0.1"], ["pi"])
-    assert {path.name for path in made} == {"ca.key", "ca.pem", "server.key", "server.pem", "pi.key", "pi.pem"}
+    assert {path.name for path in made} == {
+        "ca.key",
+        "ca.pem",
+        "server.key",
+        "server.pem",
+        "pi.key",
+        "pi.pem",
+    }
     assert all(path.stat().st_mode & 0o077 == 0 for path in made if path.suffix == ".key")
     authority = (tmp_path / "certs/ca.pem").read_bytes()
     make_certificates(tmp_path / "certs", [], ["phone"])

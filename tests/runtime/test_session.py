@@ -35,7 +35,8 @@ def test_an_exchange_is_computed_once_and_answered_as_often_as_asked():
 
 
 @pytest.mark.parametrize(
-    ("device", "round", "attempt", "number"), [(0, 4, 7, 1), (0, 4, 6, 0), (0, 3, 7, 0), (0, 4, 8, 0), (9, 4, 7, 0)]
+    ("device", "round", "attempt", "number"),
+    [(0, 4, 7, 1), (0, 4, 6, 0), (0, 3, 7, 0), (0, 4, 8, 0), (9, 4, 7, 0)],
 )
 def test_any_other_number_round_or_attempt_is_refused(device, round, attempt, number):
     assert status(opened().exchange, device, round, attempt, number, 0.0) == 409
@@ -53,7 +54,9 @@ def test_with_labels_at_home_both_answers_of_a_step_are_kept():
     session = opened(legs=2, exchanges=4)
     make(session, 0, 0)
     make(session, 0, 1)
-    assert session.exchange(0, 4, 7, 0, 0.0) == Again(b"0")  # a device that died after its backward begins the step anew
+    assert session.exchange(0, 4, 7, 0, 0.0) == Again(
+        b"0"
+    )  # a device that died after its backward begins the step anew
     assert session.exchange(0, 4, 7, 1, 0.0) == Again(b"1")
     make(session, 0, 2)
     assert status(session.exchange, 0, 4, 7, 1, 0.0) == 409
@@ -125,7 +128,7 @@ def test_draining_asks_to_come_again_and_the_end_is_final():
     session.end()
     session.drain()
     assert session.phase is Phase.ENDED
-    assert status(session.hello, 0, 8, 0.0) == 409
+    assert status(session.exchange, 0, 4, 7, 0, 0.0) == 409
 
 
 def test_samples_may_change_between_rounds_but_not_within_one():

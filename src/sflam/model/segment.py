@@ -195,7 +195,9 @@ def _copies(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
 
 def _weights(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
     """Return the weights below the named parts, each once, by its first name in the whole model."""
-    held = {id(p) for name in names if (piece := piece_of(model, name)) is not None for p in piece.parameters()}
+    held = {
+        id(p) for name in names if (piece := piece_of(model, name)) is not None for p in piece.parameters()
+    }
     return {name: p for name, p in model.named_parameters() if id(p) in held}
 
 

@@ -24,7 +24,9 @@ from sflam.model.split import head_names
 from sflam.model.structure import completed, family_of
 
 
-def device_tensors(backbone: Backbone, model: PeftModel, cut: int, labels: str, *, frozen_a: bool = False) -> State:
+def device_tensors(
+    backbone: Backbone, model: PeftModel, cut: int, labels: str, *, frozen_a: bool = False
+) -> State:
     """Return name -> tensor of what a device cut at ``cut`` holds frozen.
 
     With ``frozen_a`` the common A of its adapters are among them, by peft's names.
@@ -119,9 +121,13 @@ def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
         module: Any = model.get_submodule(parent)
         held = module._parameters[last] if last in module._parameters else module._buffers[last]
     except (AttributeError, KeyError):
-        raise ModelError(f"the segment holds {name[:80]}, which this model does not have; join again") from None
+        raise ModelError(
+            f"the segment holds {name[:80]}, which this model does not have; join again"
+        ) from None
     if held is None or held.shape != tensor.shape:
-        raise ModelError(f"the segment's {name} has the shape {list(tensor.shape)}, not the model's; join again")
+        raise ModelError(
+            f"the segment's {name} has the shape {list(tensor.shape)}, not the model's; join again"
+        )
     if last in module._parameters:
         module._parameters[last] = nn.Parameter(tensor, requires_grad=False)
     else:

@@ -17,7 +17,9 @@ from sflam.errors import ServeError
 CA, SERVER = "ca", "server"
 
 
-def make_certificates(folder: Path, hosts: Sequence[str], clients: Sequence[str] = (), days: int = 365) -> list[Path]:
+def make_certificates(
+    folder: Path, hosts: Sequence[str], clients: Sequence[str] = (), days: int = 365
+) -> list[Path]:
     """Write an authority (unless the folder has one) and what it signs; return the files written.
 
     Args:
@@ -40,7 +42,9 @@ def make_certificates(folder: Path, hosts: Sequence[str], clients: Sequence[str]
         raise ServeError(f"certificates good for {days} days are of no use; give at least 1")
     for name in clients:
         if name in (CA, SERVER) or not name or not all(c.isalnum() or c in "-_." for c in name):
-            raise ServeError(f"client name {name!r}: use letters, digits, '-', '_' or '.', and neither ca nor server")
+            raise ServeError(
+                f"client name {name!r}: use letters, digits, '-', '_' or '.', and neither ca nor server"
+            )
 
     now = datetime.datetime.now(datetime.UTC)
     written: list[Path] = []
@@ -55,7 +59,9 @@ def make_certificates(folder: Path, hosts: Sequence[str], clients: Sequence[str]
             os.chmod(path, 0o600)
         written.append(path)
 
-    def signed(name: str, subject: str, usage: x509.ObjectIdentifier | None, names: list[x509.GeneralName]) -> None:
+    def signed(
+        name: str, subject: str, usage: x509.ObjectIdentifier | None, names: list[x509.GeneralName]
+    ) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
             x509.CertificateBuilder()
@@ -65,7 +71,9 @@ def make_certificates(folder: Path, hosts: Sequence[str], clients: Sequence[str]
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(minutes=5))
             .not_valid_after(now + datetime.timedelta(days=days))
-            .add_extension(x509.BasicConstraints(ca=usage is None, path_length=0 if usage is None else None), True)
+            .add_extension(
+                x509.BasicConstraints(ca=usage is None, path_length=0 if usage is None else None), True
+            )
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(
@@ -94,7 +102,10 @@ def make_certificates(folder: Path, hosts: Sequence[str], clients: Sequence[str]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         certificate = builder.sign(authority[0] if authority else key, hashes.SHA256())
         pem = serialization.Encoding.PEM
-        put(f"{name}.key", key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        put(
+            f"{name}.key",
+            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        )
         put(f"{name}.pem", certificate.public_bytes(pem))
 
     def load() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
@@ -110,13 +121,22 @@ def make_certificates(folder: Path, hosts: Sequence[str], clients: Sequence[str]
             signed(CA, "sflam fleet authority", None, [])
         authority = load()
         if hosts:
-            signed(SERVER, hosts[0][:64], ExtendedKeyUsageOID.SERVER_AUTH, [_general_name(host) for host in hosts])
+            signed(
+                SERVER,
+                hosts[0][:64],
+                ExtendedKeyUsageOID.SERVER_AUTH,
+                [_general_name(host) for host in hosts],
+            )
         for name in clients:
             signed(name, name[:64], ExtendedKeyUsageOID.CLIENT_AUTH, [])
     except OSError as error:
-        raise ServeError(f"certificates cannot be written to {folder} ({error.strerror}); give another folder") from error
+        raise ServeError(
+            f"certificates cannot be written to {folder} ({error.strerror}); give another folder"
+        ) from error
     except ValueError as error:
-        raise ServeError(f"no certificates could be made in {folder} ({error}); check the names, or use an empty folder") from error
+        raise ServeError(
+            f"no certificates could be made in {folder} ({error}); check the names, or use an empty folder"
+        ) from error
     return written
 
 

@@ -69,9 +69,13 @@ class Roster:
         except FileNotFoundError:
             self._entries, self._stamp = {}, None
         except OSError as error:
-            raise ServeError(f"roster {self.path} cannot be read ({error.strerror}); make it readable") from error
+            raise ServeError(
+                f"roster {self.path} cannot be read ({error.strerror}); make it readable"
+            ) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise ServeError(f"{self.path} is no roster of devices ({error}); enrol the devices again") from error
+            raise ServeError(
+                f"{self.path} is no roster of devices ({error}); enrol the devices again"
+            ) from error
         return self._entries
 
     def enrol(self, name: str, days: float = 30.0) -> str:
@@ -86,7 +90,11 @@ class Roster:
             raise ServeError(f"a token that lives {days} days is of no use; give more than 0")
         entries = dict(self.entries())
         taken = {entry.device for entry in entries.values()}
-        number = entries[name].device if name in entries else next(n for n in range(len(taken) + 1) if n not in taken)
+        number = (
+            entries[name].device
+            if name in entries
+            else next(n for n in range(len(taken) + 1) if n not in taken)
+        )
         token = PREFIX + secrets.token_urlsafe(32)
         entries[name] = Entry(name, number, digest(token), time.time() + days * DAY)
         self._write(entries)
@@ -127,7 +135,9 @@ class Roster:
             replace_file(self.path, (json.dumps({"devices": rows}, indent=2) + "\n").encode())
             os.chmod(self.path, 0o600)
         except OSError as error:
-            raise ServeError(f"roster {self.path} cannot be written ({error.strerror}); give another path") from error
+            raise ServeError(
+                f"roster {self.path} cannot be written ({error.strerror}); give another path"
+            ) from error
         self._stamp = None
 
 
@@ -141,7 +151,11 @@ def read_token(path: Path) -> str:
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ServeError(f"token file {path} cannot be read ({error}); put the token of sflam enrol there") from error
+        raise ServeError(
+            f"token file {path} cannot be read ({error}); put the token of sflam enrol there"
+        ) from error
     if not token.startswith(PREFIX) or not token.isascii() or any(letter.isspace() for letter in token):
-        raise ServeError(f"{path} holds no token (they begin with {PREFIX}); put the one sflam enrol printed there")
+        raise ServeError(
+            f"{path} holds no token (they begin with {PREFIX}); put the one sflam enrol printed there"
+        )
     return token

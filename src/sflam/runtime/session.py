@@ -119,10 +119,8 @@ class Session:
         """Let a device in, or in again; it holds ``samples`` samples.
 
         Raises:
-            Refused: it is in the open round with another number of samples, or the run is over.
+            Refused: it is in the open round with another number of samples.
         """
-        if self.phase is Phase.ENDED:
-            raise Refused(409, "the run has ended; there is nothing left to do")
         before = self.samples.get(device, samples)
         if before != samples and device in self.seats and self.seats[device].active:
             raise Refused(
@@ -224,7 +222,8 @@ class Session:
         seat = self.seat(device, round, attempt)
         if seat.next < seat.exchanges:
             raise Refused(
-                409, f"device {device} is at exchange {seat.next} of {seat.exchanges}; adapters come after the last"
+                409,
+                f"device {device} is at exchange {seat.next} of {seat.exchanges}; adapters come after the last",
             )
         self.heard(device, now)
         if seat.result is not None:

@@ -166,8 +166,8 @@ def samples(
     unknown = sorted(set(train.classes) - set(classes))
     if unknown:
         raise DataError(
-            f"data {data} holds the class {unknown[0]!r}, which the job does not know (it has {', '.join(classes[:20])}); "
-            "rename it, or leave its samples out"
+            f"data {data} holds the class {unknown[0]!r}, which the job does not know (it has "
+            f"{', '.join(classes[:20])}); rename it, or leave its samples out"
         )
     if train.classes:
         numbers = np.array([classes.index(name) for name in train.classes], np.int64)

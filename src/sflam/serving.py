@@ -84,7 +84,8 @@ class Serving:
             and learn.server_update == "sequential"
         ):
             problems.append(
-                'learn.server_update = "sequential" with model.labels = "device" is for simulations; serve with "batched"'
+                'learn.server_update = "sequential" with model.labels = "device" is for simulations; '
+                'serve with "batched"'
             )
         most = job.fleet.selected or job.fleet.devices
         if not 0 <= self.quorum <= most:

@@ -94,12 +94,12 @@ class Network:
         self.port = int(server.wait_for(r"listening on https://127.0.0.1:(\d+)")[1])
         return server
 
-    def join(self, device, *arguments, port=None):
+    def join(self, device, *arguments, prepare=None):
         """Start a device."""
         one = Process(
-            self.folder, "join", f"127.0.0.1:{port or self.port}", "--token-file", self.folder / f"token-{device}",
+            self.folder, "join", f"127.0.0.1:{self.port}", "--token-file", self.folder / f"token-{device}",
             "--ca", self.folder / "certs/ca.pem", "--folder", self.folder / f"device-{device}", "--device", "cpu",
-            *arguments,
+            *arguments, prepare=prepare,
         )  # fmt: skip
         self.started.append(one)
         return one

@@ -25,7 +25,7 @@ from sflam.payload import codes_bytes
 from sflam.quant.quantizer import Packed
 from sflam.quant.torch_schemes import TorchQuantizer, torch_quantizer
 from sflam.seeds import derive
-from sflam.wire.codec import decode, encode
+from sflam.wire.codec import Body, decode, encode
 from sflam.wire.messages import AdapterFrame, GradientFrame, StepFrame, TokenFrame
 
 UP, DOWN, HEAD_DOWN, HEAD_UP = range(4)
@@ -112,7 +112,7 @@ class Crossing:
         """Return the encoded activations of all rows of a step."""
         return message.activations
 
-    def receive_step(self, body: bytes, cut: int, device: torch.device) -> Frame:
+    def receive_step(self, body: Body, cut: int, device: torch.device) -> Frame:
         """Return what a step's body says; the tokens that were not sent are zero."""
         message = decode(body)
         if not isinstance(message, StepFrame):
@@ -156,7 +156,7 @@ class Crossing:
         packed = self.quantizer.encode(tokens, self._bits(tokens, leg), self._seed(at, leg))
         return encode(TokenFrame(at.round, at.step, at.device, packed))
 
-    def receive_tokens(self, body: bytes, rows: int, lengths: Tensor | None, device: torch.device) -> Tensor:
+    def receive_tokens(self, body: Body, rows: int, lengths: Tensor | None, device: torch.device) -> Tensor:
         """Return the [B,T,d] tokens of a body; those that were not sent are zero."""
         message = decode(body)
         if not isinstance(message, TokenFrame):
@@ -170,7 +170,7 @@ class Crossing:
         tokens = x.shape[0] * x.shape[1] if lengths is None else int(lengths.sum())
         return codes_bytes(tokens, x.shape[2], self._bits(x, leg), self.scheme)
 
-    def codes_in(self, body: bytes) -> int:
+    def codes_in(self, body: Body) -> int:
         """Return the bytes of the packed codes in a step's body."""
         message = decode(body)
         assert isinstance(message, StepFrame)

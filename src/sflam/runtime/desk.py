@@ -146,6 +146,8 @@ class Desk:
             self._futures.pop(arrival.device, None)
             self.computed += kept
             self._changed.notify_all()
+        if arrival.future.done():  # the server is going down, and whoever waited was told
+            return kept
         if kept:
             arrival.future.set_result(body)
         else:

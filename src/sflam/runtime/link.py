@@ -117,7 +117,8 @@ class Link:
                 began = time.monotonic() if status == 503 and retry == 0 else began  # it is being computed
             if time.monotonic() - began > self.patience:
                 raise ServeError(
-                    f"no answer from {self.host}:{self.port} for {self.patience:g} s ({_reason(found)}); is the server up?"
+                    f"no answer from {self.host}:{self.port} for {self.patience:g} s ({_reason(found)}); is the server "
+                    "up?"
                 )
             if not said and not (status == 503 and retry == 0):
                 self.tell(f"no answer from {self.host}:{self.port} ({_reason(found)}); trying again")

@@ -54,7 +54,7 @@ def page(desk: Desk, counts: Counter[str]) -> str:
             f"<td>{'delivered' if seat.result is not None else 'left out' if seat.out else 'at work'}"
             for device, seat in session.seats.items()
         )
-        head = f"round {session.round + 1}, attempt {session.attempt}: {session.phase.value}, {len(here)} devices present"
+        head = f"round {session.round + 1}, attempt {session.attempt}: {session.phase.value}, {len(here)} present"
     total = f"{counts['bytes_up'] / 1e6:.2f} MB up, {counts['bytes_down'] / 1e6:.2f} MB down"
     return (
         '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="2"><title>sflam</title>'

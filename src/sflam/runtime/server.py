@@ -48,8 +48,8 @@ class Listen:
                 raise ServeError("--client-ca needs --cert and --key; sflam certs makes them")
             if not (self.insecure or is_loopback(self.host)):
                 raise ServeError(
-                    f"listening on {self.host} without a certificate would send tokens and activations in the clear; give "
-                    "--cert and --key (sflam certs makes them), or say --insecure behind a proxy that has one"
+                    f"listening on {self.host} without a certificate would send tokens and activations in the clear; "
+                    "give --cert and --key (sflam certs makes them), or say --insecure behind a proxy that has one"
                 )
             return
         try:

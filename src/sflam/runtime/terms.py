@@ -1,4 +1,4 @@
-"""What a device and the server have agreed on: how many steps, of which rows, in bodies of exactly which size. No torch.
+"""What a device and the server have agreed on: how many steps of which rows, in bodies of which exact size. No torch.
 
 A body is refused by its size before it is read, and by what it says before it changes anything.
 """
@@ -143,7 +143,8 @@ class Terms:
         width = message.values.dtype.itemsize * 8
         if len(message.values) != self.adapters or width != self.adapter_bits:
             raise WireError(
-                f"{len(message.values)} adapter values of {width} bits; {self.adapters} of {self.adapter_bits} were agreed"
+                f"{len(message.values)} adapter values of {width} bits; {self.adapters} of {self.adapter_bits} were "
+                "agreed"
             )
         return message
 

@@ -87,7 +87,7 @@ class Worker:
                 wanted[device] = torch.zeros_like(last[device])
                 continue
             wanted[device] = self.crossing.receive_tokens(
-                bytes(back[device].body), len(frame.hidden), frame.lengths, self.where
+                back[device].body, len(frame.hidden), frame.lengths, self.where
             )
             done.bytes_up += len(back[device].body)
             done.code_bytes += self.crossing.code_bytes(last[device], frame.lengths, HEAD_UP)
@@ -109,7 +109,7 @@ class Worker:
         done.device_steps += 1
         done.bytes_up += len(arrival.body)
         done.bytes_down += down
-        done.code_bytes += self.crossing.codes_in(bytes(arrival.body))
+        done.code_bytes += self.crossing.codes_in(arrival.body)
 
     def _diverged(self, arrival: Arrival) -> None:
         self.desk.drop(

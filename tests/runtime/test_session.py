@@ -84,6 +84,8 @@ def test_a_round_ends_when_all_have_delivered_or_at_the_deadline_with_a_quorum()
     assert session.verdict(99.0) is Verdict.RUNNING
     assert session.verdict(100.0) is Verdict.SHORT
     finish(session, 1)
+    assert session.verdict(99.0) is Verdict.COMPLETE  # device 2 has been silent for too long
+    session.heard(2, 98.0)
     assert session.verdict(99.0) is Verdict.RUNNING and session.verdict(100.0) is Verdict.COMPLETE
     finish(session, 2)
     assert session.verdict(1.0) is Verdict.COMPLETE

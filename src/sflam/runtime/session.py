@@ -245,9 +245,13 @@ class Session:
         return tuple(d for d, s in self.seats.items() if d in here and s.active and s.next < s.exchanges)
 
     def verdict(self, now: float) -> Verdict:
-        """Say whether the open round goes on, is complete, or is over without its quorum."""
+        """Say whether the open round goes on, is complete, or is over without its quorum.
+
+        With a quorum, nobody waits for the absent.
+        """
         done = sum(seat.result is not None for seat in self.seats.values())
-        if any(seat.active for seat in self.seats.values()) and now < self.deadline:
+        active = {device for device, seat in self.seats.items() if seat.active}
+        if now < self.deadline and active and (done < self.quorum or active & set(self.present(now))):
             return Verdict.RUNNING
         return Verdict.COMPLETE if done >= self.quorum else Verdict.SHORT
 

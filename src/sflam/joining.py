@@ -70,7 +70,10 @@ def join(
         raise ServeError(
             f"the server's description of the job lacks {error}; use the same version on both sides"
         ) from error
-    return client.run()
+    try:
+        return client.run()
+    finally:
+        link.close()
 
 
 def _client(

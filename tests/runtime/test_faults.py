@@ -86,9 +86,7 @@ def test_a_server_killed_mid_round_goes_on_with_the_next_attempt(room, tmp_path,
 def test_a_round_closes_without_a_device_that_stays_away(room, tmp_path):
     settings = job_of(room, "learn.local_steps=20", "learn.rounds=2")
     with network(tmp_path) as net:
-        server = net.serve(
-            *sets(settings), "--out", tmp_path / "run", "--quorum", 2, "--patience", 15
-        )
+        server = net.serve(*sets(settings), "--out", tmp_path / "run", "--quorum", 2, "--patience", 15)
         joined = [net.join(device) for device in range(3)]
         server.wait_for("round 1, attempt 1")
         time.sleep(0.3)

@@ -102,6 +102,7 @@ class Link:
             try:
                 status, retry, found = self._once(method, path, body, headers or {})
             except ssl.SSLCertVerificationError as error:
+                self.close()
                 raise ServeError(
                     f"the certificate of {self.host}:{self.port} is not trusted ({error.verify_message}); give the "
                     "authority that signed it by --ca"

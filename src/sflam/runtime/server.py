@@ -76,7 +76,8 @@ class Server:
         listen.check()
         self.desk = desk
         family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        # Said to be TCP, so that asyncio turns Nagle's algorithm off: small answers would wait 40 ms for an ACK.
+        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((listen.host, listen.port))

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sflam import config
-from sflam.errors import ConfigError, ServeError
+from sflam.errors import ConfigError
 
 ROSTER = Path("devices.json")
 Roster = Annotated[Path, typer.Option(help="The file of the devices that may join.")]
@@ -103,7 +103,9 @@ def serve(
     if resume and (job or overrides or out):
         raise ConfigError("--resume goes on with a run as it was; leave out the job file, --set and --out")
     wanted = config.load(job, overrides or [])
-    _expect_installed()
+    from sflam.runtime.installed import expect_installed
+
+    expect_installed()
     from sflam import serving
     from sflam.report.progress import Progress
     from sflam.runtime.remote import Stopped
@@ -173,11 +175,3 @@ def join(
         print("stopped; the same command goes on where this device was", file=sys.stderr)
         raise SystemExit(130) from None
     print(f"the job has ended; this device trained {rounds} rounds", file=sys.stderr)
-
-
-def _expect_installed() -> None:
-    try:
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ServeError(f"serving needs {error.name}; pip install 'sflam[serve]'") from error

@@ -7,7 +7,8 @@
     ├── QuantizerError         a tensor cannot be encoded, or packed bytes cannot be decoded
     ├── WireError              a body is malformed, too large, or not what was agreed
     ├── RunError               a run folder cannot be written, read or resumed
-    └── AllocationError        a network, workload or limit no plan can be made for
+    ├── AllocationError        a network, workload or limit no plan can be made for
+    └── ServeError             a server or a device cannot go on over the network
 
 Every message names the value, the limit and the fix. Each class is also a ``ValueError``: these are
 things a user can cause. Broken invariants of our own are ``assert``.
@@ -53,6 +54,10 @@ class RunError(SflamError):
 
 class AllocationError(SflamError):
     """A network, workload or limit for which no plan can be made, or asked for by an unknown method."""
+
+
+class ServeError(SflamError):
+    """A server or a device cannot go on over the network: an address, a certificate, a token, a refusal."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

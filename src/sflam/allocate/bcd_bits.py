@@ -66,8 +66,7 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
     rate = held.bandwidth * np.log1p(
         held.power * network.gain[problem.server] / (network.noise * held.bandwidth)
     )
-    delay: Floats = problem.each("delay")
-    busy = problem.local_steps * delay + problem.cycles / held.clock
+    busy: Floats = problem.each("local_steps") * problem.each("delay") + problem.cycles / held.clock
     weight = (1 - lam) * network.energy_weight
     computing = problem.cycles * (network.kappa * held.clock**2 + network.static_power / held.clock)
     fixed = float(weight @ computing) if problem.choose_clocks else 0.0

@@ -26,7 +26,7 @@ from sflam.payload import codes_bytes
 from sflam.quant.quantizer import Packed
 from sflam.quant.torch_schemes import TorchQuantizer, torch_quantizer
 from sflam.seeds import derive
-from sflam.wire.codec import decode, encode
+from sflam.wire.codec import Body, decode, encode
 from sflam.wire.messages import AdapterFrame, GradientFrame, StepFrame, TokenFrame
 
 UP, DOWN, HEAD_DOWN, HEAD_UP = range(4)
@@ -119,7 +119,7 @@ class Crossing:
         """Return the encoded activations of all rows of a step."""
         return message.activations
 
-    def receive_step(self, body: bytes, cut: int, device: torch.device) -> Frame:
+    def receive_step(self, body: Body, cut: int, device: torch.device) -> Frame:
         """Return what a step's body says; the tokens that were not sent are zero."""
         message = decode(body)
         if not isinstance(message, StepFrame):
@@ -165,7 +165,7 @@ class Crossing:
         packed = self.quantizer.encode(tokens, self._bits(tokens, leg, at.device), self._seed(at, leg))
         return encode(TokenFrame(at.round, at.step, at.device, packed))
 
-    def receive_tokens(self, body: bytes, rows: int, lengths: Tensor | None, device: torch.device) -> Tensor:
+    def receive_tokens(self, body: Body, rows: int, lengths: Tensor | None, device: torch.device) -> Tensor:
         """Return the [B,T,d] tokens of a body; those that were not sent are zero."""
         message = decode(body)
         if not isinstance(message, TokenFrame):
@@ -180,7 +180,7 @@ class Crossing:
         whole = codes_bytes(tokens, x.shape[2], self._bits(x, UP, device), self.scheme)
         return whole - (sent.codes.nbytes if sent else 0)
 
-    def packed_in(self, body: bytes) -> Packed | None:
+    def packed_in(self, body: Body) -> Packed | None:
         """Return what a body carries, still packed; None where it carries no tokens."""
         message = decode(body)
         assert isinstance(message, StepFrame | GradientFrame | TokenFrame)

@@ -50,6 +50,7 @@ class Devices(Side):
         self.segment = segment.train()
         self.cuts = tuple(cuts)
         self.random = draws_dropout(segment)
+        self.apart = self.random or settings.canonical
         self._waiting: list[Pass] = []
 
     def forward(
@@ -60,7 +61,8 @@ class Devices(Side):
     ) -> dict[int, Tensor]:
         """Return every device's activations at its cut, device -> [B,T,d], detached.
 
-        Devices with the same cut share one pass, except where dropout draws each its own mask.
+        Devices with the same cut share one pass, except where dropout draws each its own mask, and in canonical mode,
+        where each computes just what it would on a machine of its own.
 
         Args:
             batches: device -> its mini-batch.
@@ -72,7 +74,7 @@ class Devices(Side):
             return self._frozen(batches if unsent is None else unsent)
         groups: dict[tuple[int, ...], list[int]] = {}
         for device in sorted(batches):
-            key = (self.cuts[device], device) if self.random else (self.cuts[device],)
+            key = (self.cuts[device], device) if self.apart else (self.cuts[device],)
             groups.setdefault(key, []).append(device)
         self._waiting = []
         trains = {d: self.segment.answers(self.cuts[d]) for d in sorted(batches)}
@@ -100,19 +102,23 @@ class Devices(Side):
             missing = {device: self.kept.missing(device, batch) for device, batch in batches.items()}
             runs = {device: rows for device, rows in missing.items() if rows is not None}
         out: dict[int, Tensor] = {}
-        if runs:
-            one = stack_batches(list(runs.values()))
-            counts = [len(batch) for batch in runs.values()]
-            self.segment.eval()  # what is kept is drawn once, so it has no dropout
+        self.segment.eval()  # what is kept is drawn once, so it has no dropout
+        for members in self._together(list(runs)):
+            one = stack_batches([runs[device] for device in members])
+            counts = [len(runs[device]) for device in members]
             with arithmetic(self.segment), torch.no_grad():
-                hidden = self.segment(one.inputs, one.lengths, 0, Rows.of(list(runs), counts))
-            self.segment.train()
-            out = dict(zip(runs, hidden.split(counts), strict=True))
+                hidden = self.segment(one.inputs, one.lengths, 0, Rows.of(members, counts))
+            out |= zip(members, hidden.split(counts), strict=True)
+        self.segment.train()
         if not self.kept:
             return {device: rows[:, : _width(batches[device], rows)] for device, rows in out.items()}
         for device, rows in out.items():
             self.kept.add(device, runs[device], rows)
         return {device: self.kept.take(device, batch) for device, batch in batches.items()}
+
+    def _together(self, devices: list[int]) -> list[list[int]]:
+        """Return the groups of devices that share a pass."""
+        return [[device] for device in devices] if self.apart or not devices else [devices]
 
     def finish(
         self,
@@ -131,7 +137,7 @@ class Devices(Side):
         """
         devices = sorted(batches)
         out: dict[int, tuple[float, Tensor]] = {}
-        for members in [[device] for device in devices] if self.random else [devices]:
+        for members in self._together(devices):
             counts = [len(batches[device]) for device in members]
             widths = [hidden[device].shape[1] for device in members]
             joined = torch.cat([padded_tokens(hidden[device], max(widths)) for device in members])

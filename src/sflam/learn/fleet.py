@@ -13,6 +13,7 @@ from sflam.model.adapters import State
 from sflam.payload import payload_bits
 from sflam.quant.quantizer import Packed
 from sflam.seeds import generator
+from sflam.wire.codec import Body
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Steps:
         self.samples[device] += rows
         self.device_losses[device] = self.device_losses.get(device, 0.0) + loss * rows
 
-    def count(self, device: int, body: bytes, tokens: Packed | None, *, up: bool) -> None:
+    def count(self, device: int, body: Body, tokens: Packed | None, *, up: bool) -> None:
         """Count a body that a device sent (``up``) or received, and the tokens packed in it."""
         if up:
             self.bytes_up += len(body)

@@ -21,7 +21,7 @@ from sflam.learn.examples import Examples
 from sflam.learn.fleet import Average, Steps, select_devices
 from sflam.learn.methods import METHODS
 from sflam.learn.round import local_steps
-from sflam.learn.servers import Servers, joined, steps_alone
+from sflam.learn.servers import Servers, steps_alone
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.trunk import Trunk
 from sflam.model.adapters import PREFIX, State, state_of
@@ -153,7 +153,7 @@ class LocalFleet:
         steps = run(round, batches, self.devices, self.servers, self.crossing)
         if alone:
             home = self.servers.trunks[ALL_LOCAL]
-            steps = joined(steps, steps_alone(round, alone, self.devices, home, self.seed))
+            steps.add(steps_alone(round, alone, self.devices, home, self.seed))
         return steps
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:

@@ -71,7 +71,7 @@ def train(
                 aggregation_error=average.error,
                 seconds=time.perf_counter() - began,
                 class_accuracy=score.per_class if score else (),
-                participants=devices,
+                participants=tuple(sorted(steps.samples)),  # a real network may lose some on the way
             ),
             state,
         )

@@ -141,17 +141,9 @@ def steps_alone(
         hidden = devices.forward(now, seeds)
         frames = [Frame(d, 0, hidden[d], now[d].lengths, now[d].labels) for d in now]
         for answer in home.step(frames, _seed_of(seeds[SERVER], ALL_LOCAL)):
-            done.losses += answer.loss * len(now[answer.device])
-            done.samples[answer.device] += len(now[answer.device])
+            done.learned(answer.device, answer.loss, len(now[answer.device]))
         done.device_steps += len(now)
     return done
-
-
-def joined(one: Steps, other: Steps) -> Steps:
-    """Return what two groups of devices did in the same round."""
-    numbers = ("losses", "device_steps", "bytes_up", "bytes_down", "code_bytes", "saved_bytes")
-    sums = {name: getattr(one, name) + getattr(other, name) for name in numbers}
-    return Steps(samples=one.samples | other.samples, **sums)
 
 
 def _seed_of(seed: int, server: int) -> int:

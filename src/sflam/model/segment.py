@@ -188,18 +188,20 @@ class Segment(nn.Module):
 
 def _copies(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
     """Return copies of the named parts that share the model's tensors; parts it was built without are left out."""
-    found = {name: _piece(model, name) for name in names}
+    found = {name: piece_of(model, name) for name in names}
     memo = _shared(model)
     return {name: copy.deepcopy(piece, memo) for name, piece in found.items() if piece is not None}
 
 
 def _weights(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
     """Return the weights below the named parts, each once, by its first name in the whole model."""
-    held = {id(p) for name in names if (piece := _piece(model, name)) is not None for p in piece.parameters()}
+    held = {
+        id(p) for name in names if (piece := piece_of(model, name)) is not None for p in piece.parameters()
+    }
     return {name: p for name, p in model.named_parameters() if id(p) in held}
 
 
-def _piece(model: nn.Module, name: str) -> nn.Module | None:
+def piece_of(model: nn.Module, name: str) -> nn.Module | None:
     """Return the named part of a model, or None where this model was built without it."""
     parent, _, last = name.rpartition(".")
     piece: nn.Module | None = getattr(model.get_submodule(parent), last)

@@ -1,0 +1,38 @@
+"""The command line: each command is a few lines over the Python API. Heavy imports happen inside commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sflam.cli import comparing, models, network, planning, training  # noqa: F401 (each adds its commands)
+from sflam.cli.app import app
+from sflam.errors import ConfigError, SflamError
+
+__all__ = ["app", "main", "mended"]
+
+ORDER = "train simulate compare init plan profile predict verify serve join enrol certs".split()
+app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.callback, "__name__", "")))
+
+
+def main() -> None:
+    """Run the command line: exit code 2 for what a user can mend, said in one line each."""
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # that the hub cannot be reached is said once, by us
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    with mended():
+        app()
+
+
+@contextmanager
+def mended() -> Iterator[None]:
+    """Turn the errors a user can cause into lines on stderr and exit code 2."""
+    try:
+        yield
+    except SflamError as error:
+        for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+            print(
+                f"sflam: {' '.join(problem.split())}", file=sys.stderr
+            )  # a quoted cause may have several lines
+        raise SystemExit(2) from None

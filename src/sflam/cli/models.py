@@ -1,0 +1,103 @@
+"""``predict`` and ``verify``: what a trained model says, and whether a split one is the whole one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sflam.cli.app import Json, app, status, stderr, stdout
+from sflam.errors import ConfigError
+
+
+@app.command(
+    epilog="Example:\n\n  sflam predict runs/digits-nano-vit-sflam-1 --data digits --out predictions.csv"
+)
+def predict(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Named dataset, file, folder or hub name; the run's own held-out data by default."),
+    ] = None,
+    column: Annotated[str, typer.Option("--input", help="Array or column that holds the inputs.")] = "",
+    label: Annotated[
+        str, typer.Option(help="Array or column that holds the labels, if any; 'label' by default.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="Write one line per sample to this CSV file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict with a saved run, and say how well it does."""
+    with status("loading model and data"):
+        from sflam.prediction import predict as predict_run
+
+        found = predict_run(run_dir, data, column=column, label=label)
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if out:
+        found.write_csv(out)
+    table = Table("class", "predicted", "right")
+    for number, name in enumerate(found.classes):
+        right = found.per_class.get(name)
+        count = int((found.predicted == number).sum())
+        table.add_row(name, str(count), "" if right is None else f"{right:.1%}")
+    screen = stderr if as_json else stdout
+    screen.print(table)
+    if found.accuracy is not None:
+        screen.print(f"accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, {len(found.predicted)} samples")
+    if as_json:
+        print(json.dumps(found.metrics() | {"out": None if out is None else str(out)}))
+
+
+@app.command(
+    epilog="Examples:\n\n  sflam verify nano-vit\n\n  sflam verify path/to/model --cut 2 --dtype float32"
+)
+def verify(
+    model: Annotated[str, typer.Argument(help="Bundled name, local folder, or hub name.")],
+    cut: Annotated[str, typer.Option(help="A number of blocks, or all.")] = "all",
+    dtype: Annotated[str, typer.Option(help="float64 (sharp) or float32 (half the memory).")] = "float64",
+    task: Annotated[str | None, typer.Option(help="Which head; the config's own by default.")] = None,
+    perturb: Annotated[
+        float, typer.Option(help="Add this to one value at the cut: the check must then fail.")
+    ] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Check that the model, cut, is still the model: loss, activations and adapter gradients.
+
+    Compares with the unmodified Hugging Face class. Exit code 1 when a difference is above tolerance.
+    """
+    if not (cut == "all" or cut.isdecimal()):
+        raise ConfigError(f"--cut is {cut!r}; give a number of blocks or all")
+    if dtype not in ("float32", "float64"):
+        raise ConfigError(f"--dtype is {dtype!r}; choose float64 or float32")
+    with status("loading the model"):
+        from sflam.assembly import open_model
+        from sflam.model.verify import tolerance
+        from sflam.model.verify import verify as differences
+
+        backbone = open_model(model, task=task, dtype=dtype)
+        cuts = range(backbone.depth + 1) if cut == "all" else [int(cut)]
+        found = []
+        for one in differences(backbone, cuts, perturb=perturb):
+            found.append(one)
+    limit = tolerance(backbone)
+    equal = all(one.largest <= limit for one in found)
+    table = Table(
+        "cut", "loss", "activations", "gradients", "equal", title=f"{model}: largest relative difference"
+    )
+    for one in found:
+        numbers = (f"{value:.1e}" for value in (one.loss, one.activations, one.gradients))
+        table.add_row(str(one.cut), *numbers, "yes" if one.largest <= limit else "NO")
+    screen = stderr if as_json else stdout
+    screen.print(table)
+    verdict = "split == whole" if equal else "the split model is NOT the whole model"
+    screen.print(f"{verdict} (tolerance {limit:.0e} in {dtype}, task {backbone.task})")
+    if as_json:
+        rows = [asdict(one) for one in found]
+        print(json.dumps({"model": model, "equal": equal, "tolerance": limit, "cuts": rows}))
+    if not equal:
+        raise SystemExit(1)

@@ -1,0 +1,1 @@
+"""A round over a real network: server, torch device, and what they agree on."""

@@ -1,0 +1,174 @@
+"""A fleet of real devices behind the same seam as a simulated one: the round loop cannot tell."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from sflam.errors import ServeError
+from sflam.learn.aggregate import aggregation_error, fedavg, weights_of
+from sflam.learn.crossing import send_adapters
+from sflam.learn.fleet import Average, Steps, select_devices
+from sflam.learn.local import LocalFleet, flatten, unflatten
+from sflam.model.adapters import State
+from sflam.runtime.desk import Desk
+from sflam.runtime.session import Verdict
+from sflam.runtime.terms import Terms
+from sflam.runtime.worker import Worker
+from sflam.seeds import generator
+from sflam.wire.messages import AdapterFrame
+
+
+class Stopped(ServeError):
+    """The server was asked to stop; the run goes on from its last checkpoint."""
+
+
+class RemoteFleet:
+    """Devices over a network; see :class:`sflam.learn.fleet.Fleet`.
+
+    Args:
+        local: the same job's simulated fleet, whose trunk serves and whose device half says what is trained where.
+        desk: where devices arrive.
+        terms: what was agreed with each.
+        attempt: returns the next attempt number, larger than any before, also after a restart.
+        deadline: seconds a round may last.
+        tell: shows one line to whoever runs the server.
+    """
+
+    def __init__(
+        self,
+        local: LocalFleet,
+        desk: Desk,
+        terms: Mapping[int, Terms],
+        attempt: Callable[[], int],
+        *,
+        deadline: float = 3600.0,
+        tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    ) -> None:
+        self.local, self.desk, self.terms = local, desk, terms
+        (self.trunk,) = local.servers.trunks.values()
+        self.settings = local.settings
+        self.deadline, self.tell, self._attempt = deadline, tell, attempt
+        self.worker = Worker(desk, self.trunk, local.crossing, dict(enumerate(local.devices.cuts)))
+        self._start: State = {}
+        self._results: dict[int, tuple[AdapterFrame | None, float, int]] = {}
+
+    def select(self, round: int) -> tuple[int, ...]:
+        """Return the devices of a round, once enough are present: those a simulation draws, where they are here."""
+        wanted = select_devices(self.settings, self.local.seed, round)
+        quorum = self.desk.session.quorum
+        self.tell(f"round {round + 1}: waiting for devices")
+        patient = self.desk.clock() + self.desk.session.patience
+
+        def enough(present: tuple[int, ...]) -> bool:
+            return set(wanted) <= set(present) or (len(present) >= quorum and self.desk.clock() >= patient)
+
+        present = self.desk.wait_present(enough)
+        self._expect_running()
+        if set(wanted) <= set(present) or not self.settings.selected:
+            return tuple(device for device in wanted if device in present)
+        count = min(self.settings.selected, len(present))
+        drawn = generator(self.local.seed, "selection", round, 1).choice(present, count, replace=False)
+        return tuple(sorted(int(device) for device in drawn))
+
+    def download(self, round: int, devices: Sequence[int], state: State) -> int:
+        """Start the server's copies from the global adapters; return the bytes of what devices will fetch."""
+        self._start = state
+        self.trunk.open()
+        self._momenta = copy.deepcopy(self.trunk.state()) if self.local.learn.state == "keep" else None
+        self._copies(devices)
+        return sum(map(len, self._downloads(round, devices).values()))
+
+    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
+        """Serve a round until its devices have delivered; one that ends below its quorum is opened again."""
+        while True:
+            attempt = self._attempt()
+            with self.desk.locked() as session:
+                legs = session.legs
+                plan = {d: legs * self.terms[d].steps(session.samples[d]) for d in devices}
+            self.desk.open(round, attempt, plan, self.deadline, self._downloads(round, devices))
+            self.tell(
+                f"round {round + 1}, attempt {attempt}: open for devices {', '.join(map(str, devices))}"
+            )
+            done = self.worker.serve(round, attempt, tuple(devices))
+            self.desk.wait_over()
+            self._expect_running()
+            with self.desk.locked() as session:
+                verdict = session.verdict(self.desk.clock())
+            results = self.desk.close()
+            finite = {d: r for d, r in results.items() if self._is_finite(d)}
+            if verdict is Verdict.COMPLETE and len(finite) >= self.desk.session.quorum:
+                break
+            self.tell(f"round {round + 1}, attempt {attempt}: {len(finite)} delivered, too few; opened again")
+            devices = self.select(round)
+            self._again(devices)
+        self._results = finite
+        lost = sorted(set(devices) - finite.keys())
+        if lost:
+            self.tell(f"round {round + 1}: went on without devices {', '.join(map(str, lost))}")
+        done.samples = {device: done.samples[device] for device in sorted(finite)}
+        losses = done.device_losses
+        if legs == 2:  # only the devices know their loss
+            losses = {device: finite[device][1] * rows for device, rows in done.samples.items()}
+        done.device_losses = {device: losses[device] for device in done.samples}
+        done.losses = sum(done.device_losses.values())
+        return done
+
+    def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
+        """Return the sample-weighted average over the devices that delivered."""
+        states, sent = [], 0
+        segment, served = self.local.devices.segment, self.trunk.segment
+        for device, (message, _, size) in self._results.items():
+            cut = self.local.devices.cuts[device]
+            names = segment.names(cut)
+            own: State = {}
+            if message is not None:
+                like = flatten(self._start, names)
+                own = unflatten(torch.from_numpy(message.values.copy()).to(like), self._start, names)
+            sent += size
+            theirs = served.stack.read(self.trunk.copy_of(device))
+            states.append({n: own[n] for n in names} | {n: theirs[n] for n in served.names(cut)})
+        weights = weights_of([steps.samples[device] for device in self._results])
+        state = self._start | fedavg(states, weights)
+        exact = self.local.learn.aggregation == "freeze-a"
+        return Average(state, None if exact else aggregation_error(states, weights), sent)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a simulated fleet would: the trunk's optimiser state where it is kept; devices keep their own."""
+        return self.local.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` returned."""
+        self.local.restore(state)
+
+    def _again(self, devices: Sequence[int]) -> None:
+        """Put the trunk back to the start of the round."""
+        self.trunk.optimizer.state.clear()
+        if self._momenta is not None:
+            self.trunk.restore(self._momenta)
+            self._momenta = copy.deepcopy(self._momenta)
+        self._copies(devices)
+
+    def _copies(self, devices: Sequence[int]) -> None:
+        for row in sorted({self.trunk.copy_of(device) for device in devices}):
+            self.trunk.segment.stack.write(row, self._start)
+
+    def _downloads(self, round: int, devices: Sequence[int]) -> dict[int, bytes]:
+        segment, cuts = self.local.devices.segment, self.local.devices.cuts
+        found = {}
+        for device in devices:
+            names = segment.names(cuts[device])
+            found[device] = send_adapters(round, device, 0, flatten(self._start, names)) if names else b""
+        return found
+
+    def _is_finite(self, device: int) -> bool:
+        row = self.trunk.segment.stack.values[self.trunk.copy_of(device)]
+        return bool(row.isfinite().all())
+
+    def _expect_running(self) -> None:
+        if self.desk.stopping:
+            raise Stopped("the server was stopped")

@@ -1,0 +1,122 @@
+"""The trunk at work: arrivals of many devices in one step, in the thread that runs the rounds.
+
+With labels on the devices a forward holds its graph until the gradients of all its devices have come; one that stays
+away meanwhile is left out of the round.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sflam.learn.crossing import DOWN, HEAD_DOWN, Crossing, Position
+from sflam.learn.fleet import Steps
+from sflam.learn.round import SERVER
+from sflam.learn.trunk import Trunk
+from sflam.runtime.desk import Arrival, Desk
+from sflam.seeds import derive
+
+
+class Worker:
+    """Computes what arrives during one round.
+
+    Args:
+        desk: where it arrives.
+        trunk: the server half.
+        crossing: how bodies become tensors.
+        cuts: blocks each device keeps.
+    """
+
+    def __init__(self, desk: Desk, trunk: Trunk, crossing: Crossing, cuts: Mapping[int, int]) -> None:
+        self.desk, self.trunk, self.crossing, self.cuts = desk, trunk, crossing, cuts
+        self.where = next(trunk.segment.parameters()).device
+
+    def serve(self, round: int, attempt: int, devices: tuple[int, ...]) -> Steps:
+        """Answer everything until the round is over; return what was done.
+
+        With labels on the devices, losses are theirs to tell.
+        """
+        done = Steps(samples=dict.fromkeys(devices, 0), device_losses=dict.fromkeys(devices, 0.0))
+        while arrivals := self.desk.collect():
+            if self.desk.session.legs == 1:
+                self._step(round, attempt, arrivals, done)
+            else:
+                self._at_home(round, attempt, arrivals, done)
+        return done
+
+    def _step(self, round: int, attempt: int, arrivals: list[Arrival], done: Steps) -> None:
+        frames = [self.crossing.receive_step(a.body, self.cuts[a.device], self.where) for a in arrivals]
+        answers = self.trunk.step(frames, self._seed(round, arrivals))
+        for arrival, frame, answer in zip(arrivals, frames, answers, strict=True):
+            if not math.isfinite(answer.loss) or not _finite(answer.gradient):
+                self._diverged(arrival)
+                continue
+            at = Position(round, arrival.number, arrival.device)
+            body = self.crossing.send_answer(at, answer, frame.lengths)
+            done.learned(arrival.device, answer.loss, len(frame.hidden))
+            self._count(done, arrival, body)
+            self.desk.answer(arrival, attempt, body)
+
+    def _at_home(self, round: int, attempt: int, arrivals: list[Arrival], done: Steps) -> None:
+        frames = {
+            a.device: self.crossing.receive_step(a.body, self.cuts[a.device], self.where) for a in arrivals
+        }
+        at = {a.device: Position(round, a.number // 2, a.device) for a in arrivals}
+        last = self.trunk.forward(list(frames.values()), self._seed(round, arrivals))
+        for arrival in arrivals:
+            device = arrival.device
+            if not _finite(last[device]):
+                self._diverged(arrival)
+                continue
+            body = self.crossing.send_tokens(at[device], HEAD_DOWN, last[device], frames[device].lengths)
+            done.samples[device] += len(frames[device].hidden)
+            self._count(done, arrival, body)
+            self.desk.answer(arrival, attempt, body)
+        back = {a.device: a for a in self.desk.collect(1, tuple(frames))}
+        wanted: dict[int, Tensor] = {}
+        for device, frame in frames.items():
+            if device not in back:
+                self.desk.drop(
+                    device, f"device {device} stayed away in the middle of a step; wait for the next round"
+                )
+                wanted[device] = torch.zeros_like(last[device])
+                continue
+            wanted[device] = self.crossing.receive_tokens(
+                back[device].body, len(frame.hidden), frame.lengths, self.where
+            )
+            sent = back[device].body
+            done.count(device, sent, self.crossing.packed_in(sent), up=True)
+        for device, gradient in self.trunk.backward(wanted).items():
+            if device not in back:
+                continue
+            if not _finite(gradient):
+                self._diverged(back[device])
+                continue
+            body = b""
+            if gradient is not None:
+                body = self.crossing.send_tokens(at[device], DOWN, gradient, frames[device].lengths)
+                done.count(device, body, self.crossing.packed_in(body), up=False)
+            self.desk.answer(back[device], attempt, body)
+
+    def _count(self, done: Steps, arrival: Arrival, answer: bytes) -> None:
+        done.device_steps += 1
+        done.count(arrival.device, arrival.body, self.crossing.packed_in(arrival.body), up=True)
+        done.count(arrival.device, answer, self.crossing.packed_in(answer), up=False)
+
+    def _diverged(self, arrival: Arrival) -> None:
+        self.desk.drop(
+            arrival.device,
+            f"what device {arrival.device} trains is no longer finite; lower learn.lr or set learn.clip",
+        )
+
+    def _seed(self, round: int, arrivals: list[Arrival]) -> int:
+        """Return the seed of the dropout of a pass: that of its earliest step."""
+        step = min(arrival.number for arrival in arrivals) // self.desk.session.legs
+        return derive(self.crossing.seed, "dropout", round, step, SERVER)
+
+
+def _finite(tensor: Tensor | None) -> bool:
+    return tensor is None or bool(tensor.isfinite().all())

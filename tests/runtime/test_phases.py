@@ -81,7 +81,7 @@ def faulty(fault, at):
                     assert super()._once(method, path, body, headers)[0] < 300
                     raise http.client.RemoteDisconnected("lost on purpose")
                 case Fault.HALF_OPEN:  # a connection of which the server does not know that it is dead
-                    self.held = (part(self, method, path, body, headers, 0.5),)
+                    type(self).held = (part(self, method, path, body, headers, 0.5),)
                     raise ConnectionResetError("lost on purpose")
                 case Fault.STALL:
                     time.sleep(1.0)
@@ -118,6 +118,8 @@ def undisturbed():
 def suffers(folder, wanted, fault, at, labels):
     rig = Rig(folder, "bert", labels=labels, links={1: faulty(fault, at)}, **JOB)
     _, found = rig.run()
+    for connection in rig.links[1].held:
+        connection.close()
     assert not rig.links[1].due  # it happened
     assert rig.deaths == fault.name.startswith("DIE")
     assert all(torch.equal(found[name], wanted[labels][name]) for name in found)

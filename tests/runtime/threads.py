@@ -19,7 +19,7 @@ from sflam.runtime.credentials import Roster
 from sflam.runtime.desk import Desk
 from sflam.runtime.door import Door
 from sflam.runtime.link import Link
-from sflam.runtime.remote import RemoteFleet
+from sflam.runtime.remote import RemoteFleet, Stopped
 from sflam.runtime.server import Listen, Server
 from sflam.runtime.session import Phase, Session
 from sflam.runtime.terms import Terms
@@ -92,10 +92,13 @@ class Rig:
             joined = [pool.submit(self.live, number) for number in self.terms]
             try:
                 found = run(self.fleet, state_of(self.model), rounds)
+            except Stopped:
+                found = None
             finally:
                 self.desk.end()
             self.rounds = [one.result(60) for one in joined]
         self.server.stop()
+        assert found is not None
         return found
 
     def live(self, number):
@@ -109,6 +112,9 @@ class Rig:
                 self.deaths += 1
                 if self.away:
                     self.stay_away(number)
+            except BaseException:
+                self.desk.stop()  # so that nobody waits for it
+                raise
             finally:
                 link.close()
 

@@ -77,6 +77,10 @@ def expect_possible(job: Job) -> None:
         problems.append(
             "plan.optimize chooses the cut, which stays fixed in a run; choose it with sflam plan, then set model.cut"
         )
+    if job.fleet.bits_up or job.fleet.bits_down:
+        problems.append(
+            "fleet.bits_up and fleet.bits_down are what a plan gives; leave them out of a simulation"
+        )
     if "bits" in job.plan.optimize and job.learn.cache == "server":
         problems.append('learn.cache = "server" keeps what came with other bits; choose bits, or the cache')
     if problems:

@@ -43,7 +43,9 @@ ARROWS: dict[str, set[str]] = {
     "assembly": {"learn", "data", "model", "quant", "config"},
     "template": {"config"},
     "result": {"assembly", "run_folder", "learn", "model", "history", "report"},
+    "following": {"planning", "learn", "config"},
     "job": {
+        "following",
         "result",
         "assembly",
         "run_folder",
@@ -56,7 +58,7 @@ ARROWS: dict[str, set[str]] = {
         "report",
     },
     "carried": {"config"},
-    "serving": {"job", "assembly", "config", "runtime", "learn", "model", "data", "history"},
+    "serving": {"job", "following", "assembly", "config", "runtime", "learn", "model", "data", "history"},
     "joining": {"assembly", "config", "runtime", "learn", "model", "data"},
     "prediction": {"assembly", "run_folder", "data", "model", "learn"},
     "compare": {"job", "run_folder", "learn", "simulate", "calibrate", "history", "config", "report"},

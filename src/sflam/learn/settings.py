@@ -32,6 +32,8 @@ class FleetSettings:
             server, whatever its cut. Empty gives all devices one server.
         bits_up: bits per activation value of each device, overriding ``quant.bits_up``; empty gives all the same.
         bits_down: bits per gradient value of each device, overriding ``quant.bits_down``; empty gives all the same.
+        plan: a plan.json of sflam plan whose cuts, servers and bits the devices get, or ``computed`` for the plan of
+            ``[network]`` and ``[plan]`` at the start; empty follows none.
     """
 
     devices: int = 10
@@ -41,6 +43,7 @@ class FleetSettings:
     servers: tuple[int, ...] = ()
     bits_up: tuple[int, ...] = ()
     bits_down: tuple[int, ...] = ()
+    plan: str = ""
 
     def __post_init__(self) -> None:
         problems = []

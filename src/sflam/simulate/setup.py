@@ -15,9 +15,8 @@ from sflam.learn.fleet import Fleet
 from sflam.learn.methods import METHODS
 from sflam.network import trace
 from sflam.network.scenario import build
-from sflam.network.settings import COUNTS
 from sflam.payload import IDENTITY
-from sflam.planning import measured
+from sflam.planning import measured, with_devices
 from sflam.simulate.fleet import Simulated
 from sflam.simulate.planner import Planner
 from sflam.workload import Workload
@@ -38,7 +37,7 @@ def simulated(
     Raises:
         ConfigError, ModelError: what cannot be simulated.
     """
-    job = _with_devices(job)
+    job = with_devices(job)
     expect_possible(job)
     method = METHODS[job.learn.method]
     quant = job.quant if method.quantized else replace(job.quant, scheme=IDENTITY)
@@ -115,10 +114,3 @@ def at_home(workload: Workload, numbers: int) -> Workload:
         adapter_values=(0,) * every,
         device_memory=(workload.device_memory[-1],) * every,
     )
-
-
-def _with_devices(job: Job) -> Job:
-    """Return the job with a network of as many devices as the fleet has, where it does not say how many."""
-    network = job.network
-    said = network.device or network.profiles or network.trace or network.devices != COUNTS["devices"]
-    return job if said else replace(job, network=replace(network, devices=job.fleet.devices))

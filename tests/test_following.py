@@ -16,7 +16,13 @@ from sflam.learn.local import LocalFleet
 from sflam.plan import ALL_LOCAL
 from tests.conftest import Cli, assert_refused, sets
 
-SERVERS = ("network.servers=2", "network.devices=4", "fleet.devices=4", "network.bandwidth_mhz=20")
+SERVERS = (
+    "network.scenario=square",
+    "network.servers=2",
+    "network.devices=4",
+    "fleet.devices=4",
+    "network.bandwidth_mhz=20",
+)
 
 
 def plan_file(path: Path, rows: list[dict[str, object]], **more: object) -> Path:
@@ -34,9 +40,7 @@ def test_without_a_plan_the_job_is_as_it_was() -> None:
 
 
 def test_a_file_decides_cuts_servers_and_bits(tmp_path: Path) -> None:
-    path = plan_file(
-        tmp_path / "plan.json", [row(1, 0), row(2, 1, 4), row(6, ALL_LOCAL), row(1, 1, 8, 5)]
-    )
+    path = plan_file(tmp_path / "plan.json", [row(1, 0), row(2, 1, 4), row(6, ALL_LOCAL), row(1, 1, 8, 5)])
     wanted = sflam.load(None, ["fleet.devices=4", f"fleet.plan={config.toml_value(str(path))}"])
     found, told = follow(wanted)
     assert found.fleet.cuts == (1, 2, 6, 1) and found.fleet.servers == (0, 1, ALL_LOCAL, 1)
@@ -93,7 +97,10 @@ def wanted_as(run: job.Run) -> sflam.Job:
         ("", "is no JSON"),
         ("[]", "lists no devices"),
         ('{"devices": []}', "gives no device anything: it is infeasible"),
-        ('{"devices": [], "advice": ["raise plan.deadline"]}', "gives no device anything: raise plan.deadline"),
+        (
+            '{"devices": [], "advice": ["raise plan.deadline"]}',
+            "gives no device anything: raise plan.deadline",
+        ),
         (json.dumps({"devices": [row(1, 0)]}), "is of 1 devices, but fleet.devices is 10"),
         (json.dumps({"devices": [row(-1, 0)] * 10}), "cut of device 0 is -1"),
         (json.dumps({"devices": [row(1, -2)] * 10}), "server of device 0 is -2"),
@@ -118,3 +125,9 @@ def test_other_refusals(cli: Cli, tmp_path: Path) -> None:
         follow(sflam.load(None, both))
     with pytest.raises(ConfigError, match='learn.method = "central" has no cut to plan'):
         follow(sflam.load(None, ['fleet.plan="computed"', 'learn.method="central"']))
+
+
+def test_the_example_of_several_servers_is_planned_unevenly() -> None:
+    path = Path(__file__).parents[1] / "examples" / "several-servers.toml"
+    fleet = follow(config.load(path))[0].fleet
+    assert set(fleet.servers) == {0, 1, 2} and len(set(fleet.cuts)) > 1

@@ -123,7 +123,7 @@ def test_other_refusals(cli: Cli, tmp_path: Path) -> None:
     both = ["fleet.cuts=[1, 1]", "fleet.devices=2", 'fleet.plan="computed"']
     with pytest.raises(ConfigError, match=r"fleet.cuts is set, but fleet.plan decides that"):
         follow(sflam.load(None, both))
-    with pytest.raises(ConfigError, match='learn.method = "central" has no cut to plan'):
+    with pytest.raises(ConfigError, match=r'learn.method = "central" has no cut to plan'):
         follow(sflam.load(None, ['fleet.plan="computed"', 'learn.method="central"']))
 
 

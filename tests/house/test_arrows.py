@@ -42,7 +42,7 @@ ARROWS: dict[str, set[str]] = {
     "run_folder": {"config"},
     "assembly": {"learn", "data", "model", "quant", "config"},
     "template": {"config"},
-    "result": {"assembly", "run_folder", "learn", "model", "history", "report"},
+    "result": {"assembly", "run_folder", "learn", "model", "simulate", "history", "report"},
     "job": {
         "result",
         "assembly",
@@ -58,14 +58,17 @@ ARROWS: dict[str, set[str]] = {
     "serving": {"job", "assembly", "config", "runtime", "learn", "model", "data", "history"},
     "joining": {"assembly", "config", "runtime", "learn", "model", "data"},
     "prediction": {"assembly", "run_folder", "data", "model", "learn"},
-    "compare": {"job", "run_folder", "learn", "simulate", "calibrate", "history", "config", "report"},
+    "compare": {
+        *{"job", "run_folder", "learn", "model", "planning", "simulate", "calibrate"},
+        *{"history", "config", "report", "allocate"},
+    },
     "runtime": {"data", "model", "quant", "learn", "wire", "history"},
     "flower": {"runtime", "learn"},
     "privacy": {"data", "model", "quant", "learn"},
     # lean
     "device": {"quant", "wire"},
     # edge
-    "report": {"history", "config"},
+    "report": {"history", "config", "run_folder"},
 }
 # config gathers settings and nothing else; the command line and the public names may take from every room
 CONFIG_MAY = ["sflam.*.settings"]

@@ -136,6 +136,7 @@ def _run_apart(tasks: Sequence[Task], jobs: int, lock: int | None, heard: Heard)
                     if "what" in event:
                         with telling:
                             heard(task.name, event["what"], event["rounds"])
+                worker.wait()  # on its way out: closing its input now would look as if we were gone
             finally:
                 _close(worker)
                 workers.discard(worker)

@@ -15,6 +15,8 @@ from sflam.run_folder import RunFolder
 
 SAVED = "comparison.json"
 """What a comparison leaves beside its runs."""
+FRONT = "weight"
+"""The swept axis whose picture is a front: virtual seconds against joules of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)

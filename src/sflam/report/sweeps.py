@@ -16,11 +16,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from sflam.durable import replace_file
 from sflam.errors import RunError
 from sflam.report.comparison import STYLES
+from sflam.report.saved import FRONT
 
 Row = Mapping[str, Any]
 Lines = Mapping[str, Sequence[tuple[float, Row]]]
-FRONT = "weight"
-"""The axis whose picture is a front: virtual seconds against joules of a run."""
 
 
 def draw_sweeps(

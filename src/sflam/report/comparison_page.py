@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def results(rows: Mapping[str, Mapping[str, Any]]) -> Html:
     return joined(
         numbers_table(head, body),
         page.paragraph(
-            "Means over seeds; ± is the standard deviation of the accuracy. Memory and computing are those of a device. "
+            "Means over seeds; ± is the standard deviation of the accuracy. Memory and computing are a device's. "
             "- : no network is simulated for this method, or nothing is on a device."
         ),
     )
@@ -134,44 +134,65 @@ def sweeps(found: SavedComparison, rows: Mapping[str, Mapping[str, Any]]) -> Htm
     styles = {name: style for style, name in enumerate(found.runs)}
     drawn = []
     for axis, lines in found.sweeps.items():
-        label = str(found.said["labels"][axis])
         if axis == FRONT:
-            front = [
-                Line(
-                    name=name,
-                    points=[(row["virtual_s"], row["energy_j"]) for _, row in line],
-                    notes=[f"{value:g}" for value, _ in line],
-                    style=styles[name],
-                )
-                for name, line in lines.items()
-            ]
-            front += [
-                Line(
-                    name=name, points=[(row["virtual_s"], row["energy_j"])], style=styles[name], joined=False
-                )
-                for name, row in rows.items()
-                if name not in lines and row["virtual_s"] is not None and row["energy_j"] is not None
-            ]
-            title = "Time against energy of a run; numbers are weights of time"
-            drawn.append(
-                line_chart(title, front, across="virtual time (s, log scale)", upward="energy (J, log scale)", log_x=True, log_y=True)
-            )  # fmt: skip
-        else:
-            plain = [
-                Line(name=name, points=[(value, 100 * row["accuracy"]) for value, row in line], style=styles[name])
-                for name, line in lines.items()
-            ]  # fmt: skip
-            values = sorted({value for line in lines.values() for value, _ in line})
-            title = f"Accuracy by {label.partition(':')[0].partition(' of ')[0]}"
-            drawn.append(
-                line_chart(title, plain, across=label, upward="test accuracy (%)", percent=True, log_x=True, ticks_at=values)
-            )  # fmt: skip
+            drawn.append(front(lines, rows, styles))
+            continue
+        label = str(found.said["labels"][axis])
+        plain = [
+            Line(
+                name=name,
+                points=[(value, 100 * row["accuracy"]) for value, row in line],
+                style=styles[name],
+            )
+            for name, line in lines.items()
+        ]
+        drawn.append(
+            line_chart(
+                f"Accuracy by {label.partition(':')[0].partition(' of ')[0]}",
+                plain,
+                across=label,
+                upward="test accuracy (%)",
+                percent=True,
+                log_x=True,
+                ticks_at=sorted({value for line in lines.values() for value, _ in line}),
+            )
+        )
     return joined(legend(list(found.runs)), page.charts(*drawn))
+
+
+def front(
+    lines: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]],
+    rows: Mapping[str, Mapping[str, Any]],
+    styles: Mapping[str, int],
+) -> Html:
+    """Return virtual seconds against joules of a run along the weight; other methods are single points."""
+    along = [
+        Line(
+            name=name,
+            points=[(row["virtual_s"], row["energy_j"]) for _, row in line],
+            notes=[f"{value:g}" for value, _ in line],
+            style=styles[name],
+        )
+        for name, line in lines.items()
+    ]
+    alone = [
+        Line(name=name, points=[(row["virtual_s"], row["energy_j"])], style=styles[name], joined=False)
+        for name, row in rows.items()
+        if name not in lines and row["virtual_s"] is not None and row["energy_j"] is not None
+    ]
+    return line_chart(
+        "Time against energy of a run; numbers are weights of time",
+        [*along, *alone],
+        across="virtual time (s, log scale)",
+        upward="energy (J, log scale)",
+        log_x=True,
+        log_y=True,
+    )
 
 
 def of_a_device(rows: Mapping[str, Mapping[str, Any]]) -> Html:
     """Return memory and computing of a device, method by method."""
-    drawn = []
+    drawn: list[Html] = []
     for key, title, scale, unit in (
         ("device_memory_bytes", "Memory, estimated", 1e6, "MB"),
         ("device_flop", "Computing in the run, by the cost model", 1e9, "GFLOP"),
@@ -186,7 +207,7 @@ def of_a_device(rows: Mapping[str, Mapping[str, Any]]) -> Html:
 
 def timelines(found: SavedComparison) -> Html:
     """Return the last round of every method's first seed."""
-    pieces = []
+    pieces: list[Html] = []
     for name, runs in found.runs.items():
         last = runs[0].records[-1]
         if has_phases(last.charge):
@@ -218,7 +239,7 @@ def settings(found: SavedComparison) -> Html:
     ]
     return joined(
         page.paragraph(
-            f"Of {name}, seed {runs[0].job.seed}; other methods differ in learn.method, and in what they cannot do."
+            f"Of {name}, seed {runs[0].job.seed}; the others differ in learn.method, and in what that method cannot do."
         ),
         page.settings(runs[0].job),
         page.folded("folders of the runs", numbers_table(["method", "seed", "folder"], rows)),

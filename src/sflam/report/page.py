@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -76,7 +77,7 @@ def code(text: str) -> Html:
 
 def settings(job: Job) -> Html:
     """Return every setting of a job, section by section; those that are not the default are bold."""
-    unusual = changes(job, asdict(Job())).keys()
+    unusual = changes(job, json.loads(json.dumps(asdict(Job())))).keys()
     blocks = []
     for section, values in _sections(job).items():
         rows = []

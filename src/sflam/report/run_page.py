@@ -78,22 +78,15 @@ def curves(records: Sequence[RoundRecord]) -> Html:
             line = Line(name="test accuracy", points=points)
             drawn.append(line_chart(title, [line], across=across, upward="test accuracy (%)", percent=True))
     losses = [
-        Line(name="training", points=[(item.round + 1, item.loss) for item in records], style=1),
+        Line(name="training", points=[(item.round + 1, item.loss) for item in records], style=0),
         Line(
             name="test",
             points=[(item.round + 1, item.test_loss) for item in records if is_measured(item.test_loss)],
-            style=2,
+            style=1,
         ),
     ]
-    drawn.insert(
-        1,
-        line_chart(
-            "Loss by round: training (squares), test (triangles)",
-            losses,
-            across="round",
-            upward="loss (nats)",
-        ),
-    )
+    title = "Loss by round: training (circles), test (squares)"
+    drawn.insert(1, line_chart(title, losses, across="round", upward="loss (nats)"))
     return page.charts(*drawn)
 
 
@@ -168,25 +161,37 @@ def energy(records: Sequence[RoundRecord], devices: int) -> Html:
     words = ("computing", "activations", "adapters", "server")
     drawn.append(bars("Spent on each kind", words, sums, upward=unit, across="kind", style=1))
     if charges[-1].battery_j:
-        steps = [record.round + 1 for record in records]
-        lines = [
-            Line(name=name, points=[(step, how(charge.battery_j)) for step, charge in zip(steps, charges, strict=True)], style=style)
-            for style, (name, how) in enumerate((("fullest battery", max), ("mean", _mean), ("emptiest", min)))
-        ]  # fmt: skip
-        title = "Left in the batteries: fullest (dots), mean (squares), emptiest (triangles)"
-        drawn.append(line_chart(title, lines, across="round", upward="J"))
+        drawn.append(batteries(records))
     return page.charts(*drawn)
+
+
+def batteries(records: Sequence[RoundRecord]) -> Html:
+    """Return what was left in the batteries after each round."""
+    left = [(record.round + 1, _charge(record).battery_j) for record in records]
+    lines = [
+        Line(name="fullest", points=[(step, max(each)) for step, each in left], style=0),
+        Line(name="mean", points=[(step, sum(each) / len(each)) for step, each in left], style=1),
+        Line(name="emptiest", points=[(step, min(each)) for step, each in left], style=2),
+    ]
+    title = "Left in the batteries: fullest (circles), mean (squares), emptiest (triangles)"
+    return line_chart(title, lines, across="round", upward="J")
 
 
 def plan_and_truth(records: Sequence[RoundRecord]) -> Html:
     """Return what plans predicted beside what they came to, per round."""
     drawn = []
-    pairs = (("Time of a round, without adapters", "s", "predicted_s", "charged_s"), ("Energy of a round, as the plan counts it", "J", "predicted_j", "charged_j"))  # fmt: skip
-    for title, unit, predicted, charged in pairs:
+    for title, unit, letter in (
+        ("Time of a round, without adapters", "s", "s"),
+        ("Energy of a round, as the plan counts it", "J", "j"),
+    ):
         lines = [
-            Line(name=said, points=[(item.round + 1, getattr(_charge(item), key)) for item in records], style=style)
-            for style, (said, key) in enumerate((("predicted", predicted), ("charged", charged)))
-        ]  # fmt: skip
+            Line(
+                name=said,
+                points=[(item.round + 1, getattr(_charge(item), f"{said}_{letter}")) for item in records],
+                style=style,
+            )
+            for style, said in enumerate(("predicted", "charged"))
+        ]
         drawn.append(line_chart(title, lines, across="round", upward=unit))
     said = page.paragraph(
         "Predicted when the plan was made; charged for the bits really sent over the channel of the round. They are "
@@ -222,8 +227,9 @@ def devices_and_classes(run: SavedRun) -> Html:
         names = list(map(str, range(len(shares))))
         drawn.append(bars("Accuracy on each device's mix of classes", names, shares, upward="%", style=2))
     if isinstance(classes, list) and last and len(classes) == len(last):
-        shares = [100 * share if share is not None else 0.0 for share in last]
-        drawn.append(bars("Accuracy on each class, last round", list(map(str, classes)), shares, upward="%", across="class", style=3))  # fmt: skip
+        right = [100 * share if share is not None else 0.0 for share in last]
+        names, title = list(map(str, classes)), "Accuracy on each class, last round"
+        drawn.append(bars(title, names, right, upward="%", across="class", style=3))
     return page.charts(*drawn) if drawn else page.paragraph("Not measured: there are no classes.")
 
 
@@ -231,13 +237,8 @@ def repeat(run: SavedRun) -> Html:
     """Return the exact command."""
     name = "simulate" if run.job.network.simulate else "train"
     said = [one for one in overrides(run.job) if name == "train" or one != "network.simulate=true"]
-    words = [
-        "sflam",
-        name,
-        *itertools.chain.from_iterable(("--set", one) for one in said),
-        "--out",
-        f"runs/{run.name}-again",
-    ]
+    words = ["sflam", name, *itertools.chain.from_iterable(("--set", one) for one in said)]
+    words += ["--out", f"runs/{run.name}-again"]
     return joined(
         page.code(page.command(words)),
         page.paragraph(
@@ -249,10 +250,6 @@ def repeat(run: SavedRun) -> Html:
 def _charge(record: RoundRecord) -> Charge:
     assert record.charge is not None, "only simulated runs get here"
     return record.charge
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _is_number(value: object) -> bool:

@@ -21,6 +21,7 @@ from tests.simulate.builders import SIMULATED, ran
 from sflam import config
 from sflam import job as jobs
 from sflam.compare.comparison import compare
+from sflam.errors import RunError
 from sflam.history import record_to_dict
 from sflam.report.line_chart import Line, line_chart, tick_said, ticks
 from sflam.report.markup import Html, element
@@ -178,12 +179,19 @@ def test_what_files_say_is_never_markup(simulated: Path, compared: Path, tmp_pat
     several = tmp_path / "several"
     shutil.copytree(compared, several)
     said = json.loads((several / SAVED).read_text())
-    for book in (said["methods"], said["run_names"]):
+    for book in (said["methods"], said["run_names"], said["sweeps"]["weight"]):
         book[EVIL] = book.pop("sl")
     said["target"]["rule"] = said["labels"]["bits"] = EVIL
     said["set"].append(f"data.name={EVIL}")
     (several / SAVED).write_text(json.dumps(said))
     expect_whole(write_page(several, tmp_path / "several.html").read_text(), COMPARISON)
+    for name in ("accuracy", "virtual_s"):
+        wrong = json.loads((several / SAVED).read_text())
+        wrong["methods"]["central"][name] = EVIL
+        (tmp_path / name).mkdir()
+        (tmp_path / name / SAVED).write_text(json.dumps(wrong))
+        with pytest.raises(RunError, match=f"is damaged \\({name} is "):
+            write_page(tmp_path / name, tmp_path / "wrong.html")
 
 
 @pytest.mark.parametrize(
@@ -198,6 +206,10 @@ def test_what_files_say_is_never_markup(simulated: Path, compared: Path, tmp_pat
         (written("config.toml", "[learn\n"), "not valid TOML"),
         (written(SAVED, "{"), "comparison.json is damaged"),
         (written(SAVED, '{"run_names": {"a": ["../b"]}, "methods": {"a": 1}, "sweeps": {}}'), "is damaged"),
+        (
+            written(SAVED, '{"run_names": {}, "methods": {}, "sweeps": {}, "target": {"accuracy": 1}}'),
+            "is damaged",
+        ),
         (lambda run: (run / "report.html").mkdir(), "cannot be written"),
     ],
 )

@@ -15,6 +15,9 @@ from sflam.run_folder import RunFolder
 
 SAVED = "comparison.json"
 """What a comparison leaves beside its runs."""
+NEEDED = ("accuracy", "rounds", "bytes_up", "bytes_down")
+NUMBERS = (*NEEDED, "accuracy_spread", "virtual_s", "energy_j", "device_memory_bytes", "device_flop")
+COSTS = ("reached", "rounds", "virtual_s", "energy_j", "bytes")
 FRONT = "weight"
 """The swept axis whose picture is a front: virtual seconds against joules of a run."""
 
@@ -91,14 +94,24 @@ def read_comparison(folder: Path) -> SavedComparison:
         names = {str(name): [str(run) for run in runs] for name, runs in said["run_names"].items()}
         sweeps = {
             str(axis): {
-                str(name): [(float(point["value"]), dict(point)) for point in line]
+                str(name): [(float(point["value"]), _expect_row(point)) for point in line]
                 for name, line in lines.items()
             }
             for axis, lines in said["sweeps"].items()
         }
-        whole = names and all(names.values()) and names.keys() == said["methods"].keys()
+        for row in said["methods"].values():
+            _expect_row(row)
+        float(said["target"]["accuracy"])
+        several = [name for lines in sweeps.values() for name in lines]
+        whole = names and all(names.values()) and names.keys() == said["methods"].keys() >= set(several)
         if not whole or any(Path(run).name != run for runs in names.values() for run in runs):
             raise ValueError("its runs are not named")
+        if sweeps.keys() - said["labels"].keys() or not {"rule"} <= said["target"].keys():
+            raise ValueError("its sweeps or its target are not named")
+        if not (
+            type(said["seeds"]) is int and isinstance(said["set"], list) and isinstance(said["options"], dict)
+        ):
+            raise ValueError("it does not say how to repeat it")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RunError(
@@ -106,3 +119,16 @@ def read_comparison(folder: Path) -> SavedComparison:
         ) from error
     runs = {name: tuple(read_run(folder / run) for run in ones) for name, ones in names.items()}
     return SavedComparison(name=folder.resolve().name, said=said, runs=runs, sweeps=sweeps)
+
+
+def _expect_row(row: Any) -> dict[str, Any]:
+    """Return the numbers of one method; raises KeyError or ValueError where some are missing, or none."""
+    cost = row["to_target"]
+    for values, keys in ((row, NUMBERS), (cost, COSTS)):
+        for key in keys:
+            if values[key] is not None and type(values[key]) not in (int, float):
+                raise ValueError(f"{key} is {values[key]!r}")
+    for key in NEEDED:
+        if row[key] is None:
+            raise ValueError(f"{key} is missing")
+    return dict(row)

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = "sflam"
 
-BASE = {"charge", "durable", "errors", "payload", "plan", "seeds", "units", "workload"}
+BASE = {"charge", "durable", "errors", "payload", "plan", "registry", "seeds", "units", "workload"}
 # room -> the rooms it may import beside itself and the base
 ARROWS: dict[str, set[str]] = {
     **{room: set() for room in BASE},

@@ -9,6 +9,7 @@ from dataclasses import replace
 from sflam.config import Job
 from sflam.errors import ModelError
 from sflam.planning import measured
+from sflam.registry import OWN
 
 LIBRARY = 0.7e9
 """Bytes of a process that has loaded torch and transformers, and nothing else."""
@@ -27,7 +28,7 @@ def jobs_that_fit(jobs: Sequence[Job]) -> int:
 
     from sflam.learn.fit import free_bytes
 
-    if not jobs:
+    if not jobs or any(OWN.values()):  # what was added is known in this process alone
         return 1
     if torch.cuda.is_available() and any(job.learn.device != "cpu" for job in jobs):
         return 1

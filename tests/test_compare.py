@@ -20,7 +20,7 @@ from sflam.compare.variants import AIRLESS, AXES, variant, variants_of
 from sflam.errors import ConfigError
 from sflam.history import RoundRecord
 from sflam.report.comparison import draw_comparison
-from sflam.report.comparison_table import comparison_table, target_table
+from sflam.report.comparison_table import comparison_table, device_table, target_table
 from sflam.report.sweeps import draw_sweeps
 from tests.conftest import Cli, assert_refused, files, sets
 from tests.report.charges import charge
@@ -172,8 +172,11 @@ def test_means_and_spread_over_seeds_by_hand() -> None:
     console = Console(width=80, color_system=None)
     with console.capture() as capture:
         console.print(
-            comparison_table({"sflam": said, "central": said | {"virtual_s": None, "energy_j": None}})
+            comparison_table(
+                {"sflam+equal-bandwidth": said, "central": said | {"virtual_s": None, "energy_j": None}}
+            )
         )
+        console.print(device_table({"sflam": said}))
     text = capture.get()
     assert "60.0 % ± 14.1" in text and "after 2 rounds" in text and "…" not in text and "2 TFLOP" in text
 

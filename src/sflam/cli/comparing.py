@@ -58,7 +58,7 @@ def compare(
         from sflam.compare import comparison
         from sflam.compare.variants import AXES, DEFAULT, variants_of
         from sflam.report.comparison import draw_comparison
-        from sflam.report.comparison_table import comparison_table, target_table
+        from sflam.report.comparison_table import comparison_table, device_table, target_table
         from sflam.report.several import Several
 
     names = methods.split(",") if methods is not None else list(DEFAULT)
@@ -76,6 +76,7 @@ def compare(
     screen = stderr if as_json else stdout
     screen.print(comparison_table(told["methods"]))
     screen.print(target_table(told["methods"], found.target, found.rule))
+    screen.print(device_table(told["methods"]))
     draw_comparison({name: one.records for name, one in found.methods.items()}, out / "comparison.png")
     pictures = [str(out / "comparison.png")]
     if sweeps:

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from sflam.durable import replace_file
 from sflam.errors import RunError
-from sflam.report.costs import COSTS, Cost, Runs, is_known, share_of
+from sflam.report.costs import COSTS, Cost, Runs, axis_from, is_known, share_of
 
 # Okabe and Ito's palette without its yellow; markers and dashes say it twice.
 STYLES = (
@@ -65,6 +65,7 @@ def draw_comparison(found: Mapping[str, Runs], path: Path, *, title: str = "") -
 
 
 def _panel(axes: Axes, found: Mapping[str, Runs], name: str, across: str, cost: Cost) -> None:
+    lowest: list[float] = []
     for (method, runs), (colour, marker, line) in zip(found.items(), itertools.cycle(STYLES), strict=False):
         if not is_known(runs, cost):
             continue
@@ -72,6 +73,7 @@ def _panel(axes: Axes, found: Mapping[str, Runs], name: str, across: str, cost: 
         shares = np.array([[100 * share_of(item) for item in run[:rounds]] for run in runs])
         costs = np.array([list(cost(run) or ())[:rounds] for run in runs]).mean(axis=0)
         seen = np.isfinite(shares).all(axis=0)
+        lowest += shares[:, seen].ravel().tolist()
         axes.plot(
             costs[seen], shares[:, seen].mean(axis=0), color=colour, linestyle=line, marker=marker, label=method,
             linewidth=1.6, markersize=4,
@@ -87,7 +89,7 @@ def _panel(axes: Axes, found: Mapping[str, Runs], name: str, across: str, cost: 
     axes.set_title(name, fontsize=11, loc="left")
     axes.set_xlabel(across)
     axes.set_ylabel("test accuracy (%)")
-    axes.set_ylim(0, 104)
+    axes.set_ylim(least := axis_from(lowest), 100 + 0.04 * (100 - least))
     if "log" in across:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -16,10 +16,8 @@ from sflam.units import human_bytes, human_si
 def comparison_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return a row per method of the means over seeds, as ``Compared.to_dict`` gives them; the best accuracy first."""
     rounds = sorted({f"{one['rounds']:g}" for one in found.values()})
-    title = (
-        f"after {' to '.join(rounds)} rounds; time and energy by the model of the network; memory of a device"
-    )
-    table = _table(title, ("method", "accuracy", "time", "energy", "up", "down", "memory", "computing"))
+    title = f"after {' to '.join(rounds)} rounds; time and energy by the model of the network"
+    table = _table(title, ("method", "accuracy", "time", "energy", "up", "down"))
     for method, one in sorted(found.items(), key=lambda pair: -pair[1]["accuracy"]):
         spread = one["accuracy_spread"]
         table.add_row(
@@ -29,15 +27,26 @@ def comparison_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
             said(one["energy_j"], joules),
             said(one["bytes_up"], human_bytes),
             said(one["bytes_down"], human_bytes),
-            said(one["device_memory_bytes"], human_bytes),
-            said(one["device_flop"], flops),
         )
+    return table
+
+
+def device_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return a row per method of what it asks of a device; the least memory first."""
+    table = _table("of a device; computing in the run, by the cost model", ("method", "memory", "computing"))
+
+    def memory(pair: tuple[str, Mapping[str, Any]]) -> float:
+        need = pair[1]["device_memory_bytes"]
+        return math.inf if need is None else float(need)
+
+    for method, one in sorted(found.items(), key=memory):
+        table.add_row(method, said(one["device_memory_bytes"], human_bytes), said(one["device_flop"], flops))
     return table
 
 
 def target_table(found: Mapping[str, Mapping[str, Any]], target: float, rule: str) -> Table:
     """Return a row per method of what reaching the target accuracy cost; the fewest rounds first."""
-    title = f"to reach {percent(target)} ({rule}); '-': not reached by every seed, or not simulated"
+    title = f"to reach {percent(target)}, {rule}"
     table = _table(title, ("method", "rounds", "time", "energy", "sent"))
 
     def rounds(pair: tuple[str, Mapping[str, Any]]) -> float:

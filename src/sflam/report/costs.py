@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 from sflam.history import RoundRecord
@@ -16,6 +17,12 @@ def is_known(runs: Runs, cost: Cost) -> bool:
     """Return whether every run has this cost, and it is more than nothing."""
     costs = [cost(run) for run in runs]
     return all(one is not None and one[-1] > 0 for one in costs)
+
+
+def axis_from(percentages: Sequence[float]) -> float:
+    """Return where an axis of percentages begins: at 0, or higher where that would leave more than half of it empty."""
+    least = 20 * math.floor(min(percentages, default=0.0) / 20)
+    return float(least if least > 50 else 0)
 
 
 def share_of(item: RoundRecord) -> float:

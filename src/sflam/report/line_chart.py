@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sflam.report.costs import axis_from
 from sflam.report.markup import Html, element, joined
 
 WIDTH, HEIGHT = 440.0, 270.0
@@ -57,7 +58,7 @@ def line_chart(
         upward: label of the y axis.
         log_x: logarithmic x; points at 0 or below are left out.
         log_y: the same of y.
-        percent: y runs from 0 to 100.
+        percent: y runs to 100, from 0 or from what leaves little of it empty.
         ticks_at: x values to be labelled, instead of round ones.
     """
     shown = [(line, _finite(line.points, log_x, log_y)) for line in lines]
@@ -67,9 +68,11 @@ def line_chart(
         return figure(title, element("p", "not measured", class_="quiet"))
     least_x = min(xs) if log_x or ticks_at else 0.0
     x_ticks = list(ticks_at) or ticks(least_x, max(xs), log=log_x)
-    y_ticks = [0, 20, 40, 60, 80, 100] if percent else ticks(min(ys) if log_y else 0.0, max(ys), log=log_y)
+    low_y = min(ys) if log_y else axis_from(ys) if percent else 0.0
+    y_ticks = ticks(low_y, 100.0 if percent else max(ys), log=log_y)
     place_x = _scale([least_x, max(xs), *(x_ticks if log_x or ticks_at else ())], LEFT, WIDTH - RIGHT, log_x)
-    place_y = _scale([*y_ticks, *([104.0] if percent else ys)], HEIGHT - BOTTOM, TOP, log_y)
+    top_y = [100.0 + 0.03 * (100.0 - low_y)] if percent else ys
+    place_y = _scale([*y_ticks, *top_y], HEIGHT - BOTTOM, TOP, log_y)
     drawn = [_grid(place_x, place_y, x_ticks, y_ticks, across, upward)]
     for line, points in shown:
         drawn.append(_line(line, points, place_x, place_y))

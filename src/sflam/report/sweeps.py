@@ -11,11 +11,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from sflam.durable import replace_file
 from sflam.errors import RunError
 from sflam.report.comparison import STYLES
+from sflam.report.costs import axis_from
 from sflam.report.saved import FRONT
 
 Row = Mapping[str, Any]
@@ -87,7 +88,12 @@ def _accuracy(axes: Axes, lines: Lines, label: str, styles: Mapping[str, tuple[s
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel(label)
     axes.set_ylabel("test accuracy (%)")
-    axes.set_ylim(0, 104)
+    shares = [
+        100 * (row["accuracy"] - (row["accuracy_spread"] or 0.0))
+        for line in lines.values()
+        for _, row in line
+    ]
+    axes.set_ylim(least := axis_from(shares), 100 + 0.04 * (100 - least))
     axes.set_title(f"Accuracy by {label.partition(':')[0].partition(' of ')[0]}", fontsize=11, loc="left")
 
 
@@ -114,6 +120,10 @@ def _front(
             )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel("virtual time of a run (s, log scale)")
     axes.set_ylabel("energy of a run (J, log scale)")
     axes.set_title("Time against energy, by weight of time", fontsize=11, loc="left")

@@ -19,11 +19,12 @@ import numpy as np
 
 from sflam import config
 from sflam.quant.schemes import quantizer
-from sflam.runtime.app import Door, application
+from sflam.runtime.app import application
 from sflam.runtime.bounds import Bounds
 from sflam.runtime.certificates import make_certificates
 from sflam.runtime.credentials import Roster
 from sflam.runtime.desk import Desk
+from sflam.runtime.door import Door
 from sflam.runtime.link import Link
 from sflam.runtime.server import Listen, Server
 from sflam.runtime.session import Session

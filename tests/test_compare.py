@@ -233,6 +233,10 @@ def test_a_method_changes_only_what_it_cannot_do() -> None:
     assert (alone.seed, alone.network.simulate, alone.fleet.policy) == (3, False, "uniform")
     assert alone.learn == replace(wanted.learn, method="central") and alone.data == wanted.data
     assert variant(wanted, "fedavg", 0).model.trainable == "full"
+    planned = config.load(None, ['fleet.plan="computed"'])
+    assert (
+        variant(planned, "sl", 0).fleet.plan == "computed" and variant(planned, "fedlora", 0).fleet.plan == ""
+    )
 
 
 def test_a_sweep_moves_only_what_it_changes() -> None:

@@ -91,7 +91,7 @@ class Charge:
 
 def charge_to_dict(charge: Charge) -> dict[str, Any]:
     """Return plain JSON values; infinities become strings."""
-    return {item.name: _plain(getattr(charge, item.name)) for item in fields(Charge)}
+    return {item.name: plain_of(getattr(charge, item.name)) for item in fields(Charge)}
 
 
 def charge_from_dict(values: Any) -> Charge:
@@ -104,26 +104,28 @@ def charge_from_dict(values: Any) -> Charge:
         raise ValueError(f"charge misses or should not hold {', '.join(sorted(strange))}")
     return Charge(
         **{
-            item.name: _typed(item.name, str(item.type), values[item.name])
+            item.name: typed_of(f"charge.{item.name}", str(item.type), values[item.name])
             for item in fields(Charge)
             if item.name in values
         }
     )
 
 
-def _plain(value: Any) -> Any:
+def plain_of(value: Any) -> Any:
+    """Return a field of a record as JSON holds it: tuples as lists, numbers that are not finite as strings."""
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [plain_of(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
 
 
-def _typed(name: str, kind: str, value: Any) -> Any:
+def typed_of(name: str, kind: str, value: Any) -> Any:
+    """Return a field of the type ``kind`` (as annotated) that ``plain_of`` wrote; raises ValueError naming it."""
     if kind.startswith("tuple["):
         if isinstance(value, list):
             inner = kind.removeprefix("tuple[").partition(",")[0]
-            return tuple(_typed(name, inner, one) for one in value)
+            return tuple(typed_of(name, inner, one) for one in value)
     elif value is None and kind.endswith("None"):
         return None
     elif kind.startswith("float"):
@@ -133,4 +135,4 @@ def _typed(name: str, kind: str, value: Any) -> Any:
             return float(value)
     elif type(value).__name__ == kind:
         return value
-    raise ValueError(f"charge.{name} is {value!r}")
+    raise ValueError(f"{name} is {value!r}")

@@ -21,6 +21,7 @@ from typing import Any, Self
 from sflam.charge import Charge, charge_from_dict, charge_to_dict
 from sflam.durable import replace_file, write_all
 from sflam.errors import RunError
+from sflam.measured import Measured, measured_from_dict, measured_to_dict
 
 # JSON has no numbers for these; a diverged run must still be recorded as what it is.
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -51,6 +52,7 @@ class RoundRecord:
             when not evaluated, and for language models.
         participants: indices of the devices that took part, ascending.
         charge: what the round cost on the virtual clock; None where no network is simulated, and then not written.
+        measured: what the round took over a real network; None in a simulation, and then not written.
     """
 
     round: int
@@ -71,6 +73,7 @@ class RoundRecord:
     class_accuracy: tuple[float | None, ...] = ()
     participants: tuple[int, ...] = ()
     charge: Charge | None = None
+    measured: Measured | None = None
 
     @property
     def total_bytes(self) -> int:
@@ -86,15 +89,16 @@ _OPTIONAL = {"test_loss", "accuracy", "aggregation_error"}
 def record_to_dict(record: RoundRecord) -> dict[str, Any]:
     """Return the record as plain JSON values; NumPy numbers become Python's, NaN and infinities strings."""
     said = {field.name: getattr(record, field.name) for field in fields(record)}
-    charge = said.pop("charge")
+    charge, measured = said.pop("charge"), said.pop("measured")
     plain = {name: _plain(name, value) for name, value in said.items()}
-    return plain if charge is None else plain | {"charge": charge_to_dict(charge)}
+    plain |= {} if charge is None else {"charge": charge_to_dict(charge)}
+    return plain | ({} if measured is None else {"measured": measured_to_dict(measured)})
 
 
 def record_from_dict(values: Mapping[str, Any]) -> RoundRecord:
     """Return the record that ``record_to_dict`` wrote; raises ValueError naming a missing or wrong key."""
     names = {field.name for field in fields(RoundRecord)}
-    if missing := names - values.keys() - {"charge"}:
+    if missing := names - values.keys() - {"charge", "measured"}:
         raise ValueError(f"misses {', '.join(sorted(missing))}")
     if extra := values.keys() - names:
         raise ValueError(f"holds unknown {', '.join(sorted(extra))}")
@@ -269,6 +273,8 @@ def _typed(name: str, value: Any) -> Any:
         return None
     if name == "charge":
         return charge_from_dict(value)
+    if name == "measured":
+        return measured_from_dict(value)
     if name == "participants":
         if isinstance(value, list) and all(type(index) is int for index in value):
             return tuple(value)

@@ -16,7 +16,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = "sflam"
 
-BASE = {"charge", "durable", "errors", "payload", "plan", "registry", "seeds", "units", "workload"}
+BASE = {
+    *{"charge", "durable", "errors", "measured", "payload", "plan", "registry", "seeds", "units"},
+    "workload",
+}
 # room -> the rooms it may import beside itself and the base
 ARROWS: dict[str, set[str]] = {
     **{room: set() for room in BASE},
@@ -38,12 +41,14 @@ ARROWS: dict[str, set[str]] = {
     "planning": {"planning_edge", "planned", "allocate", "cost", "network", "model", "config", "report"},
     # run
     "simulate": {"learn", "data", "model", "network", "allocate", "planning", "history", "config"},
-    "calibrate": {"learn", "theory", "cost"},
+    "calibrate": {"assembly", "config", "data", "learn", "model", "theory", "cost"},
     "run_folder": {"config"},
     "assembly": {"learn", "data", "model", "quant", "config"},
     "template": {"config"},
     "result": {"assembly", "run_folder", "learn", "model", "simulate", "history", "report"},
+    "following": {"planning", "learn", "config"},
     "job": {
+        "following",
         "result",
         "assembly",
         "run_folder",
@@ -55,7 +60,8 @@ ARROWS: dict[str, set[str]] = {
         "config",
         "report",
     },
-    "serving": {"job", "assembly", "config", "runtime", "learn", "model", "data", "history"},
+    "carried": {"config"},
+    "serving": {"job", "following", "assembly", "config", "runtime", "learn", "model", "data", "history"},
     "joining": {"assembly", "config", "runtime", "learn", "model", "data"},
     "prediction": {"assembly", "run_folder", "data", "model", "learn"},
     "compare": {
@@ -77,7 +83,10 @@ EVERYTHING = {"cli", "", "__main__"}
 TORCH = {"torch", "transformers", "peft", "accelerate", "torchvision", "torchao"}
 PLANNING = {"planned", "planning", "planning_edge"}
 TORCHLESS = [
-    *(f"{room}.py" for room in sorted(BASE | {"history", "config", "run_folder", "machine", *PLANNING})),
+    *(
+        f"{room}.py"
+        for room in sorted(BASE | {"history", "config", "run_folder", "machine", "carried", *PLANNING})
+    ),
     *(f"{room}/*" for room in ("wire", "network", "cost", "allocate", "theory", "device", "report")),
     "*/settings.py",
     *(f"model/{name}.py" for name in ("measure", "architecture", "known")),

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from sflam.errors import ServeError
 from sflam.quant.schemes import quantizer
-from sflam.runtime.app import Door, application
+from sflam.runtime.app import application
 from sflam.runtime.bounds import Bounds
 from sflam.runtime.credentials import Roster
 from sflam.runtime.desk import Desk
+from sflam.runtime.door import Door
 from sflam.runtime.link import Link
 from sflam.runtime.server import Listen, Server
 from sflam.runtime.session import Refused, Session

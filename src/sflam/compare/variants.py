@@ -114,6 +114,7 @@ def variant(wanted: Job, name: str, seed: int) -> Job:
         model, learn = replace(model, trainable="full"), replace(learn, aggregation="fedavg")
     if not METHODS[method].split:
         learn = replace(learn, cache="off")
+        fleet = replace(fleet, plan="")
     plan = replace(wanted.plan, method=allocator) if allocator else wanted.plan
     return replace(wanted, seed=seed, model=model, learn=learn, fleet=fleet, network=network, plan=plan)
 

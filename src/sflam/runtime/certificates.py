@@ -69,7 +69,7 @@ def make_certificates(
             .issuer_name(authority[1].subject if authority else common(subject))
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(minutes=5))
+            .not_valid_before(now - datetime.timedelta(days=1))  # devices' clocks may be behind
             .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(
                 x509.BasicConstraints(ca=usage is None, path_length=0 if usage is None else None), True
@@ -138,6 +138,14 @@ def make_certificates(
             f"no certificates could be made in {folder} ({error}); check the names, or use an empty folder"
         ) from error
     return written
+
+
+def valid_between(pem: bytes) -> tuple[datetime.datetime, datetime.datetime]:
+    """Return when a certificate begins and ceases to be good; raises ValueError where it is none."""
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(pem)
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def _general_name(host: str):  # type: ignore[no-untyped-def]  # a type of a library that is imported when needed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import secrets
 import socket
 import ssl
@@ -15,7 +16,9 @@ from starlette.applications import Starlette
 
 from sflam.durable import replace_file
 from sflam.errors import ServeError
+from sflam.runtime.certificates import valid_between
 from sflam.runtime.desk import Desk
+from sflam.runtime.guard import guarded
 from sflam.runtime.loopback import is_loopback
 
 
@@ -57,10 +60,17 @@ class Listen:
             context.load_cert_chain(self.certificate, self.key)
             if self.client_ca:
                 context.load_verify_locations(self.client_ca)
-        except (OSError, ssl.SSLError) as error:
+            first, last = valid_between(self.certificate.read_bytes())
+        except (OSError, ValueError, ssl.SSLError) as error:
             raise ServeError(
-                f"the certificate {self.certificate} or its key cannot be used ({error}); make new ones"
+                f"the certificate {self.certificate} or its key cannot be used ({error}); sflam certs makes new ones"
             ) from error
+        now = datetime.datetime.now(datetime.UTC)
+        if not first <= now <= last:
+            raise ServeError(
+                f"the certificate {self.certificate} is good from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, "
+                f"and now it is {now:%Y-%m-%d %H:%M}; make a new one with sflam certs, or set this machine's clock"
+            )
 
 
 class Server:
@@ -89,7 +99,7 @@ class Server:
         self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
             app,
-            log_level="warning",
+            log_level="critical",  # refusals are in the journal, and strangers' nonsense is not worth a line
             access_log=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=3,
@@ -100,8 +110,9 @@ class Server:
             ssl_ca_certs=str(listen.client_ca) if listen.client_ca else None,
             ssl_cert_reqs=ssl.CERT_REQUIRED if listen.client_ca else ssl.CERT_NONE,
         )
+        config.load()
+        config.http_protocol_class = guarded(config.http_protocol_class)
         if listen.certificate:
-            config.load()
             assert config.ssl is not None
             config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
         self._server = uvicorn.Server(config)
@@ -117,8 +128,8 @@ class Server:
             time.sleep(0.01)
 
     def stop(self, linger: float = 0.0) -> None:
-        """Stop listening, ``linger`` seconds from now: time for devices to hear that the run has ended."""
-        time.sleep(linger)
+        """Stop listening, once the devices have heard that the run has ended, or ``linger`` seconds from now."""
+        self.desk.wait_told(linger)
         self._server.should_exit = True
         self._thread.join(10)
         self._socket.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from sflam.learn.fleet import Fleet
 from sflam.learn.methods import METHODS
 from sflam.network import trace
 from sflam.network.scenario import build
-from sflam.network.settings import COUNTS
+from sflam.planning import with_devices
 from sflam.simulate.fleet import Simulated
 from sflam.simulate.planner import Planner
 from sflam.simulate.work import batches_of, work_of
@@ -36,7 +35,7 @@ def simulated(
     Raises:
         ConfigError, ModelError: what cannot be simulated.
     """
-    job = _with_devices(job)
+    job = with_devices(job)
     expect_possible(job)
     cuts = np.array(job.fleet.cuts or [job.model.cut] * len(parts))
     once = METHODS[job.learn.method].at_home
@@ -68,14 +67,11 @@ def expect_possible(job: Job) -> None:
         problems.append(
             "plan.optimize chooses the cut, which stays fixed in a run; choose it with sflam plan, then set model.cut"
         )
+    if job.fleet.bits_up or job.fleet.bits_down:
+        problems.append(
+            "fleet.bits_up and fleet.bits_down are what a plan gives; leave them out of a simulation"
+        )
     if "bits" in job.plan.optimize and job.learn.cache == "server":
         problems.append('learn.cache = "server" keeps what came with other bits; choose bits, or the cache')
     if problems:
         raise ConfigError(problems)
-
-
-def _with_devices(job: Job) -> Job:
-    """Return the job with a network of as many devices as the fleet has, where it does not say how many."""
-    network = job.network
-    said = network.device or network.profiles or network.trace or network.devices != COUNTS["devices"]
-    return job if said else replace(job, network=replace(network, devices=job.fleet.devices))

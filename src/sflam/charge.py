@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -38,6 +38,15 @@ class Charge:
         charged_j: what that came to.
         objective: of the plan.
         gap: the plan's certified distance from the best; None without a bound.
+        begin: per device, seconds from the round's start until its turn; later than 0 in a relay only.
+        compute_s: per device, seconds it computed, over all its local steps; so are the next three.
+        up_s: per device, seconds of sending activations.
+        server_s: per device, seconds of the server's turn.
+        down_s: per device, seconds of receiving gradients.
+        adapter_s: per device, seconds of moving adapters, after the last step.
+        bandwidth: per device, Hz it was given.
+        power: per device, W it sent with.
+        speed: per device, Hz it computed at.
     """
 
     seconds: float
@@ -63,6 +72,16 @@ class Charge:
     charged_j: float
     objective: float
     gap: float | None
+    # What follows came later: histories without it are read.
+    begin: tuple[float, ...] = ()
+    compute_s: tuple[float, ...] = ()
+    up_s: tuple[float, ...] = ()
+    server_s: tuple[float, ...] = ()
+    down_s: tuple[float, ...] = ()
+    adapter_s: tuple[float, ...] = ()
+    bandwidth: tuple[float, ...] = ()
+    power: tuple[float, ...] = ()
+    speed: tuple[float, ...] = ()
 
     @property
     def energy(self) -> float:
@@ -79,12 +98,15 @@ def charge_from_dict(values: Any) -> Charge:
     """Return the charge that ``charge_to_dict`` wrote; raises ValueError naming what is missing or wrong."""
     if not isinstance(values, Mapping):
         raise ValueError(f"charge is {values!r}")
-    if strange := {item.name for item in fields(Charge)} ^ values.keys():
+    names = {item.name for item in fields(Charge)}
+    needed = {item.name for item in fields(Charge) if item.default is MISSING}
+    if strange := (values.keys() - names) | (needed - values.keys()):
         raise ValueError(f"charge misses or should not hold {', '.join(sorted(strange))}")
     return Charge(
         **{
             item.name: typed_of(f"charge.{item.name}", str(item.type), values[item.name])
             for item in fields(Charge)
+            if item.name in values
         }
     )
 

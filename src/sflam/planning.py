@@ -67,6 +67,7 @@ def measured(job: Job, tokens: int = 0) -> Workload:
         targets=job.model.targets,
         dtype=job.model.dtype,
         optimizer_slots=SLOTS[job.learn.optimizer] + momentum,
+        full=job.model.trainable == "full",
     )
     return measure(job.model.name, training, scheme=job.quant.scheme)
 

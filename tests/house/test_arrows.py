@@ -38,7 +38,7 @@ ARROWS: dict[str, set[str]] = {
     "planning": {"planning_edge", "planned", "allocate", "cost", "network", "model", "config", "report"},
     # run
     "simulate": {"learn", "data", "model", "network", "allocate", "planning", "history", "config"},
-    "calibrate": {"learn", "theory", "cost"},
+    "calibrate": {"assembly", "config", "data", "learn", "model", "theory", "cost"},
     "run_folder": {"config"},
     "assembly": {"learn", "data", "model", "quant", "config"},
     "template": {"config"},

@@ -18,6 +18,7 @@ from sflam.network.scenario import build
 from sflam.network.settings import COUNTS
 from sflam.payload import IDENTITY
 from sflam.planning import measured
+from sflam.simulate.feedback import feedback_of
 from sflam.simulate.fleet import Simulated
 from sflam.simulate.planner import Planner
 from sflam.workload import Workload
@@ -49,8 +50,32 @@ def simulated(
     cuts = np.array(job.fleet.cuts or [job.model.cut] * len(parts))
     learn = job.learn
     batches = [rows_of(len(part), learn.batch, learn.local_steps, learn.local_epochs) for part in parts]
-    planner = Planner(job, workload, cuts, np.array(batches) / learn.batch, once=method.at_home)
+    planner = Planner(
+        job,
+        workload,
+        cuts,
+        np.array(batches) / learn.batch,
+        once=method.at_home,
+        feedback=feedback_of(job, inner),
+    )
     return Simulated(inner, planner, job)
+
+
+def notes(job: Job) -> tuple[str, ...]:
+    """Return what a user should know of a simulated run before it starts."""
+    said = []
+    if job.network.calibrate:
+        said.append(
+            "network.calibrate: steps take as long as on this machine, so virtual time depends on how fast and how "
+            "busy it is"
+        )
+    blind = not job.plan.sensitivity and not job.plan.measure_every
+    if "bits" in job.plan.optimize and METHODS[job.learn.method].quantized and blind:
+        said.append(
+            "plan.sensitivity is 0, so quantization noise costs nothing and the fewest bits win; measure chi with "
+            "plan.measure_every = 5"
+        )
+    return tuple(said)
 
 
 def expect_possible(job: Job) -> None:
@@ -76,6 +101,11 @@ def expect_possible(job: Job) -> None:
     if "cut" in job.plan.optimize or job.plan.method == "cut":
         problems.append(
             "plan.optimize chooses the cut, which stays fixed in a run; choose it with sflam plan, then set model.cut"
+        )
+    if job.network.calibrate and METHODS[job.learn.method].at_home:
+        problems.append(
+            f'network.calibrate measures both halves of a cut model, but learn.method = "{job.learn.method}" cuts '
+            "none; set it to false"
         )
     if "bits" in job.plan.optimize and job.learn.cache == "server":
         problems.append('learn.cache = "server" keeps what came with other bits; choose bits, or the cache')

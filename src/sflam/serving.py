@@ -142,7 +142,7 @@ class Served:
         if largest > serving.memory:
             raise ServeError(f"one body takes {largest} bytes, but --memory is {serving.memory}; raise it")
         remote = RemoteFleet(local, self.desk, terms, self.attempts, deadline=serving.deadline, tell=tell)
-        run.assembly = replace(assembly, fleet=remote)
+        run.assembly, run.fleet = replace(assembly, fleet=remote), remote
         self.server = Server(application(door), self.desk, serving.listen)
 
     def rounds(self) -> Iterator[RoundRecord]:

@@ -17,7 +17,6 @@ from sflam.learn.crossing import Crossing, Position, send_adapters
 from sflam.learn.local import LocalFleet
 from sflam.learn.round import SERVER
 from sflam.payload import payload_bits
-from sflam.quant.quantizer import Packed
 from sflam.seeds import derive
 
 TURNS = 7
@@ -96,13 +95,15 @@ def _measured(fleet: LocalFleet, device: int, turns: int) -> StepCost:
         cut=devices.cuts[device],
         device_s=device_s,
         server_s=server_s,
-        extra_up=_beside(up, crossing.packed_in(up)),
-        extra_down=_beside(down, crossing.packed_in(down)),
+        extra_up=_beside(up, crossing),
+        extra_down=_beside(down, crossing),
         extra_adapter=_beside_adapters(fleet, device),
     )
 
 
-def _beside(body: bytes, packed: Packed | None) -> int:
+def _beside(body: bytes, crossing: Crossing) -> int:
+    """Return the bits of a body that are neither codes nor side information."""
+    packed = crossing.packed_in(body)
     if packed is None:
         return 8 * len(body)
     return 8 * len(body) - payload_bits(packed.tokens, packed.dim, packed.bits, packed.scheme)

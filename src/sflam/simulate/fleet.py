@@ -39,6 +39,7 @@ from sflam.simulate.keeping import kept_turn, turn_kept
 from sflam.simulate.ledger import charged
 from sflam.simulate.planner import Planner, Turn
 from sflam.simulate.policies import POLICIES, Known
+from sflam.simulate.warm import IMAGINED, warm_queues
 from sflam.workload import Workload
 
 
@@ -134,8 +135,22 @@ class Simulated:
             network = build(self.job.network, self.job.seed)
             self.planner.workload = calibrated(self.planner.modelled, costs, network)
 
+    def _imagined(self) -> list[tuple[Network, tuple[int, ...]]]:
+        """Return networks and devices as rounds may have them, but with fading that no round of the run has."""
+        network, job = self.job.network, self.job
+        first = 0 if network.trace else job.learn.rounds  # all that is known of a trace is its rows
+        numbers = range(first, first + (min(IMAGINED, job.learn.rounds) if network.trace else IMAGINED))
+        policy = "uniform" if job.fleet.policy == "loss" else job.fleet.policy  # nobody has a loss yet
+        found = []
+        for number in numbers:
+            there = build(network, job.seed, number)
+            found.append((there, POLICIES[policy](self._known(number, there))))
+        return found
+
     def _plan(self, round: int) -> None:
-        chosen = POLICIES[self.job.fleet.policy](self._known(round))
+        if self.planned < 0 and self.job.plan.budget:
+            self.planner.queues = warm_queues(self.planner, self._imagined())
+        chosen = POLICIES[self.job.fleet.policy](self._known(round, self.network))
         if self.planner.feedback:
             began = time.perf_counter()
             self.planner.feedback.update(round, chosen, self.adapters)
@@ -153,14 +168,14 @@ class Simulated:
         self.dropped = tuple(sorted(device for _, dropped in asked for device in dropped))
         self.planned = round
 
-    def _known(self, round: int) -> Known:
+    def _known(self, round: int, network: Network) -> Known:
         every = range(len(self.planner.cuts))
-        joules = _dearest(self.planner, self.network, every) if self.battery is None else -self.battery
+        joules = _dearest(self.planner, network, every) if self.battery is None else -self.battery
         return Known(
             settings=self.job.fleet,
             seed=self.job.seed,
             round=round,
-            gain=self.network.gain[0],
+            gain=network.gain[0],
             joules=joules,
             loss=self.losses,
             able=np.ones(len(every), bool) if self.battery is None else self.battery > 0,

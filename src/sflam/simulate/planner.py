@@ -46,6 +46,7 @@ class Planner:
     Attributes:
         modelled: the workload as it was given; ``workload`` may be calibrated.
         queues: [K] J that each device has used beyond its budget.
+        patience: what a second is worth in joules beyond budgets, J/s.
         seconds: of the host, spent on planning so far.
     """
 
@@ -61,6 +62,7 @@ class Planner:
     ) -> None:
         self.job, self.feedback = job, feedback
         self.workload = self.modelled = workload
+        self.patience = job.plan.patience
         self.seconds = 0.0
         self.cuts, self.batches, self.once = cuts, batches, once
         self.queues = np.zeros(len(cuts))
@@ -151,7 +153,7 @@ class Planner:
             method = method_of(wish)
             return allocate(problem, method, **options_of(self.job, method))
         queues = self.queues[np.asarray(devices, np.int64)]
-        controller = Controller(problem, np.full(len(devices), wish.budget), wish.patience, queues)
+        controller = Controller(problem, np.full(len(devices), wish.budget), self.patience, queues)
         return controller.step(problem.network.gain[problem.server])
 
     def _worst(self, network: Network, devices: Sequence[int], battery: Floats | None) -> list[int]:

@@ -27,7 +27,7 @@ from sflam.report.events import Events
 from sflam.result import Result, finish
 from sflam.run_folder import RunFolder, default_folder
 from sflam.simulate.fleet import Simulated, simulated_rounds
-from sflam.simulate.setup import simulated
+from sflam.simulate.setup import notes, simulated
 
 CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "model.name"}
 """What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
@@ -61,6 +61,11 @@ class Run:
     def job(self) -> Job:
         """What was asked for."""
         return self.assembly.job
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about what was guessed or decided on the way."""
+        return self.assembly.notes + (notes(self.job) if isinstance(self.fleet, Simulated) else ())
 
     def rounds(self) -> Iterator[RoundRecord]:
         """Run the rounds not done yet; each is on disk, with a state to resume from, when it is yielded.

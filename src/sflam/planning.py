@@ -253,5 +253,5 @@ def _notes(job: Job) -> Iterator[str]:
     elif ("bits" in job.plan.optimize or method == "bits") and not job.plan.sensitivity:
         yield (
             "plan.sensitivity is 0, so quantization noise costs nothing and the fewest bits win; give the chi measured "
-            "for your model"
+            "for your model, as sflam simulate does with plan.measure_every"
         )

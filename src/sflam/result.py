@@ -16,6 +16,7 @@ from sflam.learn.local import LocalFleet
 from sflam.model.adapters import load_state, save
 from sflam.model.families import CAUSAL
 from sflam.report import card, curves
+from sflam.report.loop import both_times, planning_share
 from sflam.report.totals import totals
 from sflam.run_folder import RunFolder
 from sflam.simulate.work import device_flop
@@ -48,6 +49,11 @@ class Result:
         seconds: time in rounds, in s.
         virtual_s: time of the rounds on the virtual clock, in s; None where no network was simulated.
         energy_j: joules of every kind by the model of the network; None where none was simulated.
+        sensitivity: chi of every participant of the last round, measured or told; empty where neither is wanted.
+        sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
+        modelled_s: with ``network.calibrate``, T of all rounds as modelled; else None.
+        calibrated_s: with it, T of all rounds as measured.
+        planning_share: of the host's time, what planning took; None where no network was simulated.
         run_dir: the run's folder.
     """
 
@@ -72,6 +78,11 @@ class Result:
     seconds: float
     virtual_s: float | None
     energy_j: float | None
+    sensitivity: tuple[float, ...]
+    sensitivity_error: tuple[float, ...]
+    modelled_s: float | None
+    calibrated_s: float | None
+    planning_share: float | None
     run_dir: str
     classes: tuple[str, ...]
 
@@ -106,6 +117,8 @@ def finish(assembly: Assembly, run: RunFolder, kept: Kept, records: list[RoundRe
     score = score or assembly.score(kept.state)  # the round was not the last when it ran
     steps = sum(record.bytes_up + record.bytes_down for record in records)
     codes = sum(record.code_bytes for record in records)
+    charge = records[-1].charge
+    modelled_s, calibrated_s = both_times(records)
     result = Result(
         method=job.learn.method,
         accuracy=score.accuracy,
@@ -134,6 +147,11 @@ def finish(assembly: Assembly, run: RunFolder, kept: Kept, records: list[RoundRe
         seconds=sums.seconds,
         virtual_s=sums.virtual_s,
         energy_j=sums.energy_j,
+        sensitivity=() if charge is None else charge.sensitivity,
+        sensitivity_error=() if charge is None else charge.sensitivity_error,
+        modelled_s=modelled_s,
+        calibrated_s=calibrated_s,
+        planning_share=None if charge is None else planning_share(records),
         run_dir=str(run.path),
         classes=assembly.splits.train.classes,
     )

@@ -40,7 +40,10 @@ ARROWS: dict[str, set[str]] = {
     "planning_edge": {"planned", "allocate", "network", "config", "report"},
     "planning": {"planning_edge", "planned", "allocate", "cost", "network", "model", "config", "report"},
     # run
-    "simulate": {"learn", "data", "model", "network", "allocate", "planning", "history", "config"},
+    "simulate": {
+        *("learn", "data", "model", "network", "allocate", "planning", "history", "config"),
+        "calibrate",
+    },
     "calibrate": {"assembly", "config", "data", "learn", "model", "theory", "cost"},
     "run_folder": {"config"},
     "assembly": {"learn", "data", "model", "quant", "config"},

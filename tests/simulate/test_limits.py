@@ -196,3 +196,22 @@ def test_simulate_is_train_over_a_network(cli, small, tmp_path):
 
 def test_simulation_is_off_by_default():
     assert NetworkSettings().simulate is False
+
+
+@pytest.mark.parametrize("patience", [1e-2, 1e-4])
+def test_budgets_hold_from_the_first_rounds_on(small, tmp_path, monkeypatch, patience):
+    """Queues begin near where they end; from empty ones, as many rounds use more."""
+    more = ("learn.evaluate_every=0", "learn.local_steps=1", "quant.scheme=uniform")
+    free = ran(small, tmp_path / "free", *more, "learn.rounds=6", "plan.latency_weight=0.99")
+    budget = 0.5 * float(np.mean([record.charge.device_j for record in free.records], axis=0).min())
+
+    def mean_use(name):
+        budgets = (f"plan.budget={budget}", f"plan.patience={patience}", "learn.rounds=12")
+        run = ran(small, tmp_path / name, *more, *budgets)
+        charges = [record.charge for record in run.records]
+        return np.mean([charge.compute_j + charge.transmit_j for charge in charges]) / (3 * budget)
+
+    warm = mean_use("warm")
+    monkeypatch.setattr("sflam.simulate.fleet.warm_queues", lambda planner, rounds: planner.queues)
+    cold = mean_use("cold")
+    assert warm < min(1.15, cold), (warm, cold)

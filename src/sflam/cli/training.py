@@ -84,7 +84,7 @@ def _train(
         from sflam.report.table import rounds_table
 
         run = jobs.resume(resume) if resume else jobs.start(wanted, out)
-    for note in run.assembly.notes:
+    for note in run.notes:
         print(f"note: {note}", file=sys.stderr)
     try:
         with Progress(run.job.learn.rounds, resumed=run.records) as progress:

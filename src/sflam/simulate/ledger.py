@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sflam.charge import Charge
+from sflam.charge import Calibration, Charge
 from sflam.learn.fleet import Steps
 from sflam.network.network import Floats
 from sflam.plan import DevicePlan, Plan
@@ -24,6 +24,8 @@ def charged(
     dropped: tuple[int, ...],
     planned: int,
     cut: bool,
+    slowdowns: tuple[tuple[float, ...], tuple[float, ...]] = ((), ()),
+    calibration: Calibration | None = None,
 ) -> Charge:
     """Return the charge of a round.
 
@@ -36,6 +38,8 @@ def charged(
         dropped: devices left out.
         planned: the round of the plans.
         cut: whether activations cross a cut, and so have bits.
+        slowdowns: chi of each device, and the error of each.
+        calibration: measured beside modelled numbers, or None.
     """
     begin: dict[int, float] = {}
     place: dict[int, tuple[Bill, int]] = {}
@@ -85,6 +89,9 @@ def charged(
         bandwidth=tuple(told[device].bandwidth for device in devices),
         power=tuple(told[device].power for device in devices),
         speed=tuple(told[device].clock for device in devices),
+        sensitivity=slowdowns[0],
+        sensitivity_error=slowdowns[1],
+        calibration=calibration,
     )
 
 

@@ -15,6 +15,7 @@ from sflam.learn.methods import METHODS
 from sflam.network import trace
 from sflam.network.scenario import build
 from sflam.planning import with_devices
+from sflam.simulate.feedback import feedback_of
 from sflam.simulate.fleet import Simulated
 from sflam.simulate.planner import Planner
 from sflam.simulate.work import batches_of, work_of
@@ -39,8 +40,32 @@ def simulated(
     expect_possible(job)
     cuts = np.array(job.fleet.cuts or [job.model.cut] * len(parts))
     once = METHODS[job.learn.method].at_home
-    planner = Planner(job, work_of(job, train, numbers), cuts, batches_of(job, parts), once=once)
+    planner = Planner(
+        job,
+        work_of(job, train, numbers),
+        cuts,
+        batches_of(job, parts),
+        once=once,
+        feedback=feedback_of(job, inner),
+    )
     return Simulated(inner, planner, job)
+
+
+def notes(job: Job) -> tuple[str, ...]:
+    """Return what a user should know of a simulated run before it starts."""
+    said = []
+    if job.network.calibrate:
+        said.append(
+            "network.calibrate: steps take as long as on this machine, so virtual time depends on how fast and how "
+            "busy it is"
+        )
+    blind = not job.plan.sensitivity and not job.plan.measure_every
+    if "bits" in job.plan.optimize and METHODS[job.learn.method].quantized and blind:
+        said.append(
+            "plan.sensitivity is 0, so quantization noise costs nothing and the fewest bits win; measure chi with "
+            "plan.measure_every = 5"
+        )
+    return tuple(said)
 
 
 def expect_possible(job: Job) -> None:
@@ -70,6 +95,11 @@ def expect_possible(job: Job) -> None:
     if job.fleet.bits_up or job.fleet.bits_down:
         problems.append(
             "fleet.bits_up and fleet.bits_down are what a plan gives; leave them out of a simulation"
+        )
+    if job.network.calibrate and METHODS[job.learn.method].at_home:
+        problems.append(
+            f'network.calibrate measures both halves of a cut model, but learn.method = "{job.learn.method}" cuts '
+            "none; set it to false"
         )
     if "bits" in job.plan.optimize and job.learn.cache == "server":
         problems.append('learn.cache = "server" keeps what came with other bits; choose bits, or the cache')

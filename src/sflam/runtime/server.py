@@ -18,7 +18,7 @@ from sflam.durable import replace_file
 from sflam.errors import ServeError
 from sflam.runtime.certificates import valid_between
 from sflam.runtime.desk import Desk
-from sflam.runtime.guard import guarded
+from sflam.runtime.guard import HEAD_SECONDS, guarded
 from sflam.runtime.loopback import is_loopback
 
 
@@ -80,9 +80,10 @@ class Server:
         app: the routes.
         desk: told when the server ends.
         listen: where.
+        seconds: in which the head of a request must have come.
     """
 
-    def __init__(self, app: Starlette, desk: Desk, listen: Listen) -> None:
+    def __init__(self, app: Starlette, desk: Desk, listen: Listen, *, seconds: float = HEAD_SECONDS) -> None:
         listen.check()
         self.desk = desk
         family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
@@ -111,7 +112,7 @@ class Server:
             ssl_cert_reqs=ssl.CERT_REQUIRED if listen.client_ca else ssl.CERT_NONE,
         )
         config.load()
-        config.http_protocol_class = guarded(config.http_protocol_class)
+        config.http_protocol_class = guarded(config.http_protocol_class, seconds)
         if listen.certificate:
             assert config.ssl is not None
             config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -60,6 +60,21 @@ def join(
     Raises:
         SflamError: whatever keeps it from taking part.
     """
+    try:
+        said = _described(link)
+        try:
+            client = _client(link, said, data, folder, column, label, device, tell)
+        except (KeyError, TypeError) as error:
+            raise ServeError(
+                f"the server's description of the job lacks {error}; use the same version on both sides"
+            ) from error
+        return client.run()
+    finally:
+        link.close()
+
+
+def _described(link: Link) -> dict[str, Any]:
+    """Return what the server says of the job; raises ServeError where it speaks another protocol."""
     said = link.json("GET", "/v1/job")
     if not isinstance(said, dict) or said.get("protocol") != PROTOCOL:
         theirs = said if isinstance(said, dict) else {}
@@ -68,16 +83,7 @@ def join(
             f"{str(theirs.get('protocol', 'unknown'))[:10]}, this device (sflam {version('sflam')}) {PROTOCOL}; use "
             "the same version of sflam on both sides"
         )
-    try:
-        client = _client(link, said, data, folder, column, label, device, tell)
-    except (KeyError, TypeError) as error:
-        raise ServeError(
-            f"the server's description of the job lacks {error}; use the same version on both sides"
-        ) from error
-    try:
-        return client.run()
-    finally:
-        link.close()
+    return said
 
 
 def _client(

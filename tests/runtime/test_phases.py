@@ -137,6 +137,28 @@ def test_a_fault_in_the_upload(tmp_path, undisturbed, fault):
     suffers(tmp_path, undisturbed, fault, "adapters", "server")
 
 
+class EveryFifth(Link):
+    """Loses every fifth answer."""
+
+    asked = 0
+
+    def _once(self, method, path, body, headers):
+        self.asked += 1
+        found = super()._once(method, path, body, headers)
+        if self.asked % 5 == 0:
+            raise http.client.RemoteDisconnected("lost on purpose")
+        return found
+
+
+@pytest.mark.parametrize("labels", ["server", "device"])
+def test_every_fifth_answer_lost_and_nothing_computed_twice(tmp_path, undisturbed, labels):
+    rig = Rig(tmp_path, "bert", labels=labels, links=dict.fromkeys(range(3), EveryFifth), **JOB)
+    _, found = rig.run()
+    assert all(torch.equal(found[name], undisturbed[labels][name]) for name in found)
+    assert rig.desk.computed == 3 * STEPS * (1 if labels == "server" else 2) * JOB["learn"].rounds
+    assert rig.desk.repeated > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("at", ["steps/1/forward", "steps/1/backward", "steps/2/backward", "steps/0/forward"])
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.REORDERED])
@@ -158,7 +180,7 @@ def test_who_misses_the_end_is_left_out_of_exactly_that_round(tmp_path, labels, 
     present = {0: (0, 2), 1: (0, 1, 2)}
     # A kept optimiser would remember what the device did alone; a trunk's last bits depend on who shares a step.
     job = JOB | {"learn": replace(JOB["learn"], state="reset"), "quant": IDENTITY}
-    _, wanted = simulated("bert", labels=labels, selected=present.get, **job)
+    _, wanted = simulated("bert", labels=labels, selected=lambda _, round: present[round], **job)
     rig = Rig(
         tmp_path,
         "bert",

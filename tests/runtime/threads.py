@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from sflam.model.adapters import state_of
 from sflam.model.families import CAUSAL
@@ -137,9 +138,9 @@ class Rig:
 
 
 def simulated(kind, *, selected=None, **options):
-    """Run the same job in one process; ``selected`` gives the devices of a round."""
+    """Run the same job in one process; ``selected`` gives the devices of a round, from fleet and round."""
     backbone, model, examples = adapted(kind)
     local = local_fleet(backbone, model, examples, parts_of(SIZES), **options)
     if selected:
-        local.select = selected
+        local.select = partial(selected, local)
     return run(local, state_of(model), options["learn"].rounds)

@@ -18,7 +18,11 @@ CA, SERVER = "ca", "server"
 
 
 def make_certificates(
-    folder: Path, hosts: Sequence[str], clients: Sequence[str] = (), days: int = 365
+    folder: Path,
+    hosts: Sequence[str],
+    clients: Sequence[str] = (),
+    days: int = 365,
+    now: datetime.datetime | None = None,
 ) -> list[Path]:
     """Write an authority (unless the folder has one) and what it signs; return the files written.
 
@@ -27,6 +31,7 @@ def make_certificates(
         hosts: names and addresses the server is reached by; empty makes no server certificate.
         clients: names of devices to make certificates for.
         days: how long they are good.
+        now: from when on, less a day for clocks that are behind; by this machine's clock where None.
 
     Raises:
         ServeError: the library is missing, a name is odd, or the folder cannot be written.
@@ -46,7 +51,7 @@ def make_certificates(
                 f"client name {name!r}: use letters, digits, '-', '_' or '.', and neither ca nor server"
             )
 
-    now = datetime.datetime.now(datetime.UTC)
+    now = now or datetime.datetime.now(datetime.UTC)
     written: list[Path] = []
 
     def common(name: str) -> x509.Name:

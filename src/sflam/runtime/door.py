@@ -123,7 +123,9 @@ class Door:
         self.counts[f"refused_{refused.status}"] += 1
         device: int | None = getattr(request.state, "device", None)
         self.journal.refused(refused.status, str(refused), device, request.url.path)
-        headers = {} if await self._drained(request, device) else {"Connection": "close"}
+        # Who was too slow is not waited for again.
+        over = refused.status not in (400, 408) and await self._drained(request, device)
+        headers = {} if over else {"Connection": "close"}
         if refused.retry is not None:
             headers["Retry-After"] = f"{refused.retry:g}"
         if refused.status == 401:

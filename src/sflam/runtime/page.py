@@ -54,7 +54,7 @@ vertical-align:middle;margin-right:8px}
 .dot.on{background:var(--green)}
 .out{color:var(--amber)}.done{color:var(--green)}
 @media(max-width:640px){.two{grid-template-columns:1fr}.tiles{grid-template-columns:1fr 1fr}.bar{width:52px}
-th,td{padding:6px 7px}main{padding:14px 10px 30px}.tile b{font-size:19px}.wide{display:none}}
+th,td{padding:6px 7px}main{padding:14px 10px 30px}.tile b{font-size:19px}.wide{display:none}svg text{font-size:17px}}
 """
 SCRIPT = """
 setInterval(async()=>{try{const r=await fetch(location.href,{cache:"no-store"});const d=new DOMParser().parseFromString(
@@ -100,7 +100,7 @@ def page(desk: Desk, meter: Meter, board: Board) -> str:
         f'<div class="card"><h2>Accuracy</h2>{_curve(accuracy, "--green", percent=True)}</div>'
         f'<div class="card"><h2>Training loss</h2>{_curve(loss, "--blue")}</div></div>'
         '<div class="card"><h2>Devices</h2><div class="scroll"><table><tr><th>device<th>this round<th>state<th>up'
-        f'<th>down<th class="wide">uploading<th class="wide">away{devices}</table></div></div>'
+        f'<th class="wide">down<th class="wide">uploading<th class="wide">away{devices}</table></div></div>'
         '<div class="card"><h2>Rounds</h2><div class="scroll"><table><tr><th>round<th>loss<th>accuracy<th>devices<th>up'
         f"<th>down<th>time{rows}</table></div></div></main><script>{SCRIPT}</script></body></html>"
     )
@@ -120,7 +120,7 @@ def _device(device: int, here: bool, seat: Seat | None, reading: Reading) -> str
     return (
         f'<tr><td><span class="dot{" on" if here else ""}"></span>{device}'
         f'<td><span class="bar"><i style="width:{100 * share:.0f}%"></i></span>{count}<td>{state}'
-        f"<td>{human_bytes(reading.bytes_up)}<td>{human_bytes(reading.bytes_down)}"
+        f'<td>{human_bytes(reading.bytes_up)}<td class="wide">{human_bytes(reading.bytes_down)}'
         f'<td class="wide">{reading.upload_s:.1f} s<td class="wide">{reading.away_s:.1f} s'
     )
 

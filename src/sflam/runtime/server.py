@@ -18,7 +18,7 @@ from sflam.durable import replace_file
 from sflam.errors import ServeError
 from sflam.runtime.certificates import valid_between
 from sflam.runtime.desk import Desk
-from sflam.runtime.guard import guarded
+from sflam.runtime.guard import HEAD_SECONDS, guarded
 from sflam.runtime.loopback import is_loopback
 
 
@@ -43,7 +43,26 @@ class Listen:
     insecure: bool = False
 
     def check(self) -> None:
-        """Raise ServeError for plain HTTP beyond this machine, and for certificates that cannot be used."""
+        """Raise ServeError for plain HTTP beyond this machine, certificates that cannot be used, and a port in use."""
+        self._check_certificates()
+        self.bound().close()
+
+    def bound(self) -> socket.socket:
+        """Return a socket at the address, not yet listening; raises ServeError where there can be none."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        # Said to be TCP, so that asyncio turns Nagle's algorithm off: small answers would wait 40 ms for an ACK.
+        made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            made.bind((self.host, self.port))
+            return made
+        except (OSError, OverflowError) as error:
+            made.close()
+            raise ServeError(
+                f"cannot listen on {self.host}:{self.port} ({error}); choose another --port"
+            ) from error
+
+    def _check_certificates(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise ServeError("give both --cert and --key, or neither; sflam certs makes them")
         if self.certificate is None:
@@ -80,22 +99,13 @@ class Server:
         app: the routes.
         desk: told when the server ends.
         listen: where.
+        seconds: in which the head of a request must have come.
     """
 
-    def __init__(self, app: Starlette, desk: Desk, listen: Listen) -> None:
+    def __init__(self, app: Starlette, desk: Desk, listen: Listen, *, seconds: float = HEAD_SECONDS) -> None:
         listen.check()
         self.desk = desk
-        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        # Said to be TCP, so that asyncio turns Nagle's algorithm off: small answers would wait 40 ms for an ACK.
-        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._socket.bind((listen.host, listen.port))
-        except (OSError, OverflowError) as error:
-            self._socket.close()
-            raise ServeError(
-                f"cannot listen on {listen.host}:{listen.port} ({error}); choose another --port"
-            ) from error
+        self._socket = listen.bound()
         self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
             app,
@@ -111,7 +121,7 @@ class Server:
             ssl_cert_reqs=ssl.CERT_REQUIRED if listen.client_ca else ssl.CERT_NONE,
         )
         config.load()
-        config.http_protocol_class = guarded(config.http_protocol_class)
+        config.http_protocol_class = guarded(config.http_protocol_class, seconds)
         if listen.certificate:
             assert config.ssl is not None
             config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -63,7 +63,10 @@ def spans(charge: Charge, place: int) -> list[Span]:
 
 def has_phases(charge: Charge | None) -> bool:
     """Return whether a charge says what each device did; those of older histories do not."""
-    return charge is not None and bool(charge.finish) and len(charge.compute_s) == len(charge.finish)
+    if charge is None or not charge.finish:
+        return False
+    names = ("begin", *(name for _, _, name in PHASES if name))
+    return all(len(getattr(charge, name)) == len(charge.finish) for name in names)
 
 
 def timeline(charge: Charge, devices: Sequence[int]) -> Html:

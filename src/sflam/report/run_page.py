@@ -100,7 +100,7 @@ def timelines(records: Sequence[RoundRecord]) -> Html:
     longest = max(shown, key=lambda record: _charge(record).seconds)
     said = page.paragraph(
         "Each phase is drawn once, with the seconds of all local steps of the round together; in truth the steps take "
-        "turns. The dashed line is where the slowest device is done; adapters move then."
+        "turns. The dashed line is where the slowest device is done (bold where it is late); adapters move then."
     )
     pieces = [said, phase_legend(), round_timeline(shown[-1], opened=True)]
     if longest is not shown[-1]:

@@ -1,16 +1,21 @@
 """How many steps a second a server carries over TLS: ``python benchmarks/served.py [--json]``.
 
-Devices are processes of their own that send ready-made bodies one after another, so what is measured is the server:
-sockets, TLS, checks, the session, and either nothing behind them (the answer is ready-made, too) or the trunk of the
-default job. Everything runs on this machine, so devices take their share of its cores.
+Devices are threads of four other processes that send ready-made bodies one after another, so what is measured is the
+server: sockets, TLS, checks, the session, and either nothing behind them (the answer is ready-made, too) or the trunk
+of the default job. Everything runs on this machine, so devices take their share of its cores. Bytes are those of the
+sockets, with HTTP and TLS, over packed codes and side information; memory is what the server's process has at most
+beyond what it had before the first step.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import socket
+import struct
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +23,14 @@ from typing import Any
 import numpy as np
 
 from sflam import config
+from sflam.payload import payload_bytes
 from sflam.quant.schemes import quantizer
-from sflam.runtime.app import Door, application
+from sflam.runtime.app import application
 from sflam.runtime.bounds import Bounds
 from sflam.runtime.certificates import make_certificates
 from sflam.runtime.credentials import Roster
 from sflam.runtime.desk import Desk
+from sflam.runtime.door import Door
 from sflam.runtime.link import Link
 from sflam.runtime.server import Listen, Server
 from sflam.runtime.session import Session
@@ -32,15 +39,16 @@ from sflam.wire.codec import encode
 from sflam.wire.messages import GradientFrame, StepFrame
 
 PLAIN = Terms(
-    device=0, scheme="uniform", bits=8, dim=768, tokens=1, text=False, labels_up=True, per_token=False, classes=10,
+    device=0, scheme="uniform", bits=4, dim=768, tokens=1, text=False, labels_up=True, per_token=False, classes=10,
     batch=1, local_steps=1, local_epochs=1, adapters=0,
 )  # fmt: skip
 SIZES = {
-    "1 kB": (1, 400),
-    "0.1 MB": (130, 200),
-    "0.5 MB": (650, 60),
-    "5 MB": (6500, 8),
+    "1 kB": (2, 400),
+    "0.1 MB": (258, 200),
+    "0.5 MB": (1290, 60),
+    "5 MB": (12900, 8),
 }  # tokens; steps of a device
+PROCESSES = 4
 
 
 def bodies(terms: Terms, steps: int) -> list[bytes]:
@@ -54,16 +62,54 @@ def bodies(terms: Terms, steps: int) -> list[bytes]:
     ]
 
 
-def device(terms: Terms, steps: int, port: int, token: str, ca: Path, ready: Any, seconds: Any) -> None:
-    """Send every step once all devices are connected; put the time it took into ``seconds``."""
-    link = Link(f"127.0.0.1:{port}", token, ca=ca)
-    made = bodies(terms, steps)
-    link.json("GET", "/v1/round")
+def devices(
+    group: list[Terms], steps: int, port: int, tokens: list[str], ca: Path, ready: Any, found: Any
+) -> None:
+    """Be some devices, a thread each; once all are connected send every step.
+
+    Puts into ``found``: the seconds it took, the seconds of every step, and the bytes their sockets saw both ways.
+    """
+    links = [Link(f"127.0.0.1:{port}", token, ca=ca) for token in tokens]
+    made = [bodies(terms, steps) for terms in group]
+    for link in links:
+        link.json("GET", "/v1/round")
+    before = [seen(link) for link in links]
+
+    def steps_of(link: Link, own: list[bytes]) -> list[float]:
+        took = []
+        for step, body in enumerate(own):
+            at = time.perf_counter()
+            link.call("POST", f"/v1/rounds/0/1/steps/{step}", body)
+            took.append(time.perf_counter() - at)
+        return took
+
     ready.wait()
     began = time.perf_counter()
-    for step, body in enumerate(made):
-        link.call("POST", f"/v1/rounds/0/1/steps/{step}", body)
-    seconds.put(time.perf_counter() - began)
+    with ThreadPoolExecutor(len(links)) as pool:
+        took = [each for own in pool.map(steps_of, links, made) for each in own]
+    seconds = time.perf_counter() - began
+    after = [seen(link) for link in links]
+    crossed = [sum(two[way] - one[way] for one, two in zip(before, after, strict=True)) for way in (0, 1)]
+    found.put((seconds, took, crossed))
+
+
+def seen(link: Link) -> tuple[int, int]:
+    """Return the bytes a connection has sent (and had acknowledged) and received: HTTP and TLS included."""
+    assert link._connection is not None
+    info = link._connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
+    return struct.unpack_from("<QQ", info, 120)
+
+
+def peak() -> int:
+    """Return the largest bytes this process has had in memory since :func:`forget_peak`."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def forget_peak() -> int:
+    """Begin to look for the peak anew; return the bytes in memory now."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
 
 
 def null_trunk(desk: Desk, terms: Terms) -> None:
@@ -89,9 +135,10 @@ def real_trunk(devices: int) -> tuple[dict[int, Terms], Any]:
     assert isinstance(local, LocalFleet)
     local.download(0, range(devices), assembly.state)
     cuts = dict(enumerate(local.devices.cuts))
+    (trunk,) = local.servers.trunks.values()
 
     def work(desk: Desk, _: Terms) -> None:
-        Worker(desk, local.trunk, local.crossing, cuts).serve(0, 1, tuple(range(devices)))
+        Worker(desk, trunk, local.crossing, cuts).serve(0, 1, tuple(range(devices)))
 
     return terms_of(assembly, local), work
 
@@ -110,13 +157,22 @@ def measure(terms: dict[int, Terms], steps: int, work: Any) -> dict[str, Any]:
         listen = Listen(port=0, certificate=folder / "server.pem", key=folder / "server.key")
         server = Server(application(door), desk, listen)
         context = multiprocessing.get_context("spawn")
-        ready, seconds = context.Barrier(len(terms)), context.Queue()
+        groups = [list(terms)[n::PROCESSES] for n in range(min(PROCESSES, len(terms)))]
+        ready, found = context.Barrier(len(groups) + 1), context.Queue()
         started = [
             context.Process(
-                target=device,
-                args=(one, steps, server.port, tokens[number], folder / "ca.pem", ready, seconds),
+                target=devices,
+                args=(
+                    [terms[n] for n in group],
+                    steps,
+                    server.port,
+                    [tokens[n] for n in group],
+                    folder / "ca.pem",
+                    ready,
+                    found,
+                ),
             )
-            for number, one in terms.items()
+            for group in groups
         ]
         server.start()
         for number, one in terms.items():
@@ -126,19 +182,32 @@ def measure(terms: dict[int, Terms], steps: int, work: Any) -> dict[str, Any]:
         worker.start()
         for process in started:
             process.start()
-        took = max(seconds.get(timeout=500) for _ in started)
+        ready.wait()
+        before = forget_peak()
+        done = [found.get(timeout=500) for _ in started]
+        memory = peak() - before
         for process in started:
             process.join()
         desk.stop()
         worker.join(10)
         server.stop()
-    size = terms[0].forward_bytes(terms[0].batch, terms[0].batch * terms[0].tokens, False)
-    rate = len(terms) * steps / took
+    one, count = terms[0], len(terms)
+    size = one.forward_bytes(one.batch, one.batch * one.tokens, False)
+    payload = count * steps * payload_bytes(one.batch * one.tokens, one.dim, one.bits, one.scheme)
+    took = sorted(each for _, own, _ in done for each in own)
+    up, down = (sum(crossed[way] for *_, crossed in done) for way in (0, 1))
+    rate = count * steps / max(seconds for seconds, *_ in done)
     return {
-        "devices": len(terms),
+        "devices": count,
         "body bytes": size,
         "steps/s": round(rate, 1),
         "MB/s up": round(rate * size / 1e6, 1),
+        "median ms": round(1e3 * took[len(took) // 2], 2),
+        "95 % ms": round(1e3 * took[int(0.95 * len(took))], 2),
+        "socket/payload up": round(up / payload, 4),
+        "socket/payload down": round(down / payload, 4),
+        "server MB more": round(memory / 1e6, 1),
+        "in frames": round(memory / (count * size), 2),
     }
 
 
@@ -148,6 +217,8 @@ def main() -> None:
 
     one = parser(__doc__)
     one.add_argument("--devices", default="1,4,16", help="numbers of devices, 1,4,16 by default")
+    one.add_argument("--sizes", default=",".join(SIZES), help="sizes of bodies, all by default")
+    one.add_argument("--trunks", default="none,job", help="none, job, or both")
     args = one.parse_args()
     set_up(args)
     rows: list[dict[str, Any]] = []
@@ -160,10 +231,13 @@ def main() -> None:
 
     counts = [int(text) for text in args.devices.split(",")]
     for name, (tokens, steps) in SIZES.items():
-        for count in counts:
+        for count in counts if name in args.sizes.split(",") and "none" in args.trunks else ():
             terms = {n: replace(PLAIN, device=n, tokens=tokens) for n in range(count)}
-            add({"trunk": "none", "body": name} | measure(terms, max(4, steps // count), null_trunk))
-    for count in counts:
+            add(
+                {"trunk": "none", "body": name}
+                | measure(terms, max(4, min(steps, 2 * steps // count)), null_trunk)
+            )
+    for count in counts if "job" in args.trunks else ():
         terms, work = real_trunk(count)
         add({"trunk": "default job", "body": "as it is"} | measure(terms, max(10, 80 // count), work))
     if rows:

@@ -60,6 +60,15 @@ class Charge:
         charged_j: what that came to.
         objective: of the plan.
         gap: the plan's certified distance from the best; None without a bound.
+        begin: per device, seconds from the round's start until its turn; later than 0 in a relay only.
+        compute_s: per device, seconds it computed, over all its local steps; so are the next three.
+        up_s: per device, seconds of sending activations.
+        server_s: per device, seconds of the server's turn.
+        down_s: per device, seconds of receiving gradients.
+        adapter_s: per device, seconds of moving adapters, after the last step.
+        bandwidth: per device, Hz it was given.
+        power: per device, W it sent with.
+        speed: per device, Hz it computed at.
         sensitivity: per device, the chi that the plan counts, as measured (below 0 counts as 0) or as told; empty where
             it is neither measured nor needed.
         sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
@@ -89,6 +98,16 @@ class Charge:
     charged_j: float
     objective: float
     gap: float | None
+    # What follows came later: histories without it are read.
+    begin: tuple[float, ...] = ()
+    compute_s: tuple[float, ...] = ()
+    up_s: tuple[float, ...] = ()
+    server_s: tuple[float, ...] = ()
+    down_s: tuple[float, ...] = ()
+    adapter_s: tuple[float, ...] = ()
+    bandwidth: tuple[float, ...] = ()
+    power: tuple[float, ...] = ()
+    speed: tuple[float, ...] = ()
     sensitivity: tuple[float, ...] = ()
     sensitivity_error: tuple[float, ...] = ()
     calibration: Calibration | None = None
@@ -101,40 +120,43 @@ class Charge:
 
 def charge_to_dict(charge: Charge) -> dict[str, Any]:
     """Return plain JSON values; infinities become strings."""
-    return {item.name: _plain(getattr(charge, item.name)) for item in fields(Charge)}
+    return {item.name: plain_of(getattr(charge, item.name)) for item in fields(Charge)}
 
 
 def charge_from_dict(values: Any) -> Charge:
     """Return the charge that ``charge_to_dict`` wrote; raises ValueError naming what is missing or wrong."""
     if not isinstance(values, Mapping):
         raise ValueError(f"charge is {values!r}")
-    optional = {item.name for item in fields(Charge) if item.default is not MISSING}  # of later versions
-    if strange := ({item.name for item in fields(Charge)} ^ values.keys()) - (optional - values.keys()):
+    names = {item.name for item in fields(Charge)}
+    needed = {item.name for item in fields(Charge) if item.default is MISSING}
+    if strange := (values.keys() - names) | (needed - values.keys()):
         raise ValueError(f"charge misses or should not hold {', '.join(sorted(strange))}")
     return Charge(
         **{
-            item.name: _typed(item.name, str(item.type), values[item.name])
+            item.name: typed_of(f"charge.{item.name}", str(item.type), values[item.name])
             for item in fields(Charge)
             if item.name in values
         }
     )
 
 
-def _plain(value: Any) -> Any:
+def plain_of(value: Any) -> Any:
+    """Return a field of a record as JSON holds it: tuples as lists, numbers that are not finite as strings."""
     if isinstance(value, Calibration):
         return asdict(value)
     if isinstance(value, tuple):
-        return [_plain(one) for one in value]
+        return [plain_of(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
 
 
-def _typed(name: str, kind: str, value: Any) -> Any:
+def typed_of(name: str, kind: str, value: Any) -> Any:
+    """Return a field of the type ``kind`` (as annotated) that ``plain_of`` wrote; raises ValueError naming it."""
     if kind.startswith("tuple["):
         if isinstance(value, list):
             inner = kind.removeprefix("tuple[").partition(",")[0]
-            return tuple(_typed(name, inner, one) for one in value)
+            return tuple(typed_of(name, inner, one) for one in value)
     elif value is None and kind.endswith("None"):
         return None
     elif kind.startswith("Calibration"):
@@ -142,7 +164,7 @@ def _typed(name: str, kind: str, value: Any) -> Any:
         if isinstance(value, Mapping) and value.keys() == names:
             return Calibration(
                 **{
-                    item.name: _typed(item.name, str(item.type), value[item.name])
+                    item.name: typed_of(f"{name}.{item.name}", str(item.type), value[item.name])
                     for item in fields(Calibration)
                 }
             )
@@ -153,4 +175,4 @@ def _typed(name: str, kind: str, value: Any) -> Any:
             return float(value)
     elif type(value).__name__ == kind:
         return value
-    raise ValueError(f"charge.{name} is {value!r}")
+    raise ValueError(f"{name} is {value!r}")

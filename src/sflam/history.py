@@ -21,6 +21,7 @@ from typing import Any, Self
 from sflam.charge import Charge, charge_from_dict, charge_to_dict
 from sflam.durable import replace_file, write_all
 from sflam.errors import RunError
+from sflam.measured import Measured, measured_from_dict, measured_to_dict
 
 # JSON has no numbers for these; a diverged run must still be recorded as what it is.
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -53,6 +54,7 @@ class RoundRecord:
             when not evaluated, and for language models.
         participants: indices of the devices that took part, ascending.
         charge: what the round cost on the virtual clock; None where no network is simulated, and then not written.
+        measured: what the round took over a real network; None in a simulation, and then not written.
     """
 
     round: int
@@ -75,6 +77,7 @@ class RoundRecord:
     class_accuracy: tuple[float | None, ...] = ()
     participants: tuple[int, ...] = ()
     charge: Charge | None = None
+    measured: Measured | None = None
 
     @property
     def total_bytes(self) -> int:
@@ -85,16 +88,17 @@ class RoundRecord:
 
 _FLOATS = {"loss", "test_loss", "accuracy", "aggregation_error", "seconds", "planning_s", "measuring_s"}
 _OPTIONAL = {"test_loss", "accuracy", "aggregation_error"}
-_LATER = {"charge", "planning_s", "measuring_s"}
+_LATER = {"charge", "measured", "planning_s", "measuring_s"}
 """What histories of runs without a network, and of earlier versions, may leave out."""
 
 
 def record_to_dict(record: RoundRecord) -> dict[str, Any]:
     """Return the record as plain JSON values; NumPy numbers become Python's, NaN and infinities strings."""
     said = {field.name: getattr(record, field.name) for field in fields(record)}
-    charge = said.pop("charge")
+    charge, measured = said.pop("charge"), said.pop("measured")
     plain = {name: _plain(name, value) for name, value in said.items()}
-    return plain if charge is None else plain | {"charge": charge_to_dict(charge)}
+    plain |= {} if charge is None else {"charge": charge_to_dict(charge)}
+    return plain | ({} if measured is None else {"measured": measured_to_dict(measured)})
 
 
 def record_from_dict(values: Mapping[str, Any]) -> RoundRecord:
@@ -275,6 +279,8 @@ def _typed(name: str, value: Any) -> Any:
         return None
     if name == "charge":
         return charge_from_dict(value)
+    if name == "measured":
+        return measured_from_dict(value)
     if name == "participants":
         if isinstance(value, list) and all(type(index) is int for index in value):
             return tuple(value)

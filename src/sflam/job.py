@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sflam import history
 from sflam.assembly import Assembly, assemble
 from sflam.config import Job, changes
 from sflam.errors import ConfigError, QuantizerError, RunError, WireError
+from sflam.following import follow
 from sflam.history import History, RoundRecord
 from sflam.learn import checkpoint
 from sflam.learn.fleet import Fleet
@@ -149,7 +150,9 @@ def start(job: Job, folder: str | Path | None = None) -> Run:
     """
     if folder is not None:
         RunFolder(Path(folder)).expect_free()  # before minutes of loading
+    job, told = follow(job)
     assembly = assemble(job)
+    assembly = replace(assembly, notes=(*told, *assembly.notes))
     fleet = _fleet(assembly)  # before anything is written
     run = RunFolder(default_folder(job) if folder is None else Path(folder))
     run.create(job)

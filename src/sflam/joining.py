@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +60,30 @@ def join(
     Raises:
         SflamError: whatever keeps it from taking part.
     """
-    said = link.json("GET", "/v1/job")
-    if not isinstance(said, dict) or said.get("protocol") != PROTOCOL:
-        raise ServeError(
-            f"the server speaks another protocol than {PROTOCOL}; use the same version of sflam on both sides"
-        )
     try:
-        client = _client(link, said, data, folder, column, label, device, tell)
-    except (KeyError, TypeError) as error:
-        raise ServeError(
-            f"the server's description of the job lacks {error}; use the same version on both sides"
-        ) from error
-    try:
+        said = _described(link)
+        try:
+            client = _client(link, said, data, folder, column, label, device, tell)
+        except (KeyError, TypeError) as error:
+            raise ServeError(
+                f"the server's description of the job lacks {error}; use the same version on both sides"
+            ) from error
         return client.run()
     finally:
         link.close()
+
+
+def _described(link: Link) -> dict[str, Any]:
+    """Return what the server says of the job; raises ServeError where it speaks another protocol."""
+    said = link.json("GET", "/v1/job")
+    if not isinstance(said, dict) or said.get("protocol") != PROTOCOL:
+        theirs = said if isinstance(said, dict) else {}
+        raise ServeError(
+            f"the server (sflam {str(theirs.get('version', 'of another kind'))[:30]}) speaks protocol "
+            f"{str(theirs.get('protocol', 'unknown'))[:10]}, this device (sflam {version('sflam')}) {PROTOCOL}; use "
+            "the same version of sflam on both sides"
+        )
+    return said
 
 
 def _client(
@@ -132,8 +142,8 @@ def _client(
     )
     crossing = Crossing(
         scheme=str(said["scheme"]),
-        bits_up=job.quant.bits_up,
-        bits_down=job.quant.bits_down,
+        bits_up=int(said["bits"][0]),
+        bits_down=int(said["bits"][1]),
         seed=job.seed,
         per_token=backbone.task == CAUSAL,
     )

@@ -19,6 +19,7 @@ from sflam.report import card, curves
 from sflam.report.loop import both_times, planning_share
 from sflam.report.totals import totals
 from sflam.run_folder import RunFolder
+from sflam.simulate.work import device_flop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class Result:
         device_memory: estimated bytes of the device that keeps most blocks: weights, training, activations; None for
             ``central``.
         server_memory: estimated bytes of the server.
+        device_flop: FLOP a device computed in the run by the cost model, the mean over all devices; None for
+            ``central`` and for models that cannot be measured.
         aggregation_error: that of the last round, None where factors are not averaged apart.
         seconds: time in rounds, in s.
         virtual_s: time of the rounds on the virtual clock, in s; None where no network was simulated.
@@ -68,6 +71,7 @@ class Result:
     device_parameters: int
     device_memory: int | None
     server_memory: int
+    device_flop: float | None
     aggregation_error: float | None
     bytes_saved: int
     device_accuracy: tuple[float, ...]
@@ -134,6 +138,9 @@ def finish(assembly: Assembly, run: RunFolder, kept: Kept, records: list[RoundRe
         device_parameters=_device_parameters(assembly),
         device_memory=None if assembly.fit.device is None else assembly.fit.device.total,
         server_memory=assembly.fit.server.total,
+        device_flop=device_flop(
+            job, assembly.parts, assembly.splits.train, [record.participants for record in records]
+        ),
         aggregation_error=records[-1].aggregation_error,
         bytes_saved=sum(record.saved_bytes for record in records),
         device_accuracy=devices,

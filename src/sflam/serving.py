@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +21,35 @@ from sflam import job as jobs
 from sflam.assembly import Assembly, examples_of, pixels_of
 from sflam.config import Job, to_toml
 from sflam.data.images import PREPROCESSOR
+from sflam.durable import replace_file
 from sflam.errors import ConfigError, DataError, ServeError
+from sflam.following import follow
 from sflam.history import RoundRecord
 from sflam.learn.fit import token_shape
 from sflam.learn.local import LocalFleet
 from sflam.learn.methods import METHODS
+from sflam.measured import trace_csv
 from sflam.model.backbone import quiet
 from sflam.model.families import CAUSAL
 from sflam.model.shipping import device_tensors
 from sflam.model.tokenizer import Tokenizer
 from sflam.payload import IDENTITY
-from sflam.runtime.app import Door, application
+from sflam.runtime.app import application
+from sflam.runtime.board import Board
 from sflam.runtime.bounds import Bounds
 from sflam.runtime.credentials import Roster
 from sflam.runtime.desk import Desk
+from sflam.runtime.door import Door
+from sflam.runtime.journal import Journal
+from sflam.runtime.meter import Meter
 from sflam.runtime.remote import RemoteFleet
 from sflam.runtime.server import Attempts, Listen, Server
 from sflam.runtime.session import Session
 from sflam.runtime.terms import Terms
 
 PROTOCOL = 1
+LINGER = 10.0
+"""Seconds, at most, in which devices are told that the run has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +131,7 @@ class Served:
         assert isinstance(local, LocalFleet)
         folder = run.folder.path / "served"
         folder.mkdir(exist_ok=True)
+        meter, self.journal = Meter(), Journal(run.folder.path / "served.jsonl")
         self.run, self.attempts = run, Attempts(folder / "attempt")
         fleet = run.job.fleet
         legs = 1 if run.job.model.labels == "server" else 2
@@ -137,13 +148,25 @@ class Served:
             job=describe(assembly, local, self.attempts.run_id(), bundle(assembly, local, folder)),
             files={path.name: path for path in folder.iterdir() if path.name not in ("attempt", "run.id")},
             bounds=Bounds(serving.memory, 2 * max(one.largest() for one in terms.values())),
+            meter=meter,
+            journal=self.journal,
         )
         largest = max(one.largest() for one in terms.values())
         if largest > serving.memory:
             raise ServeError(f"one body takes {largest} bytes, but --memory is {serving.memory}; raise it")
-        remote = RemoteFleet(local, self.desk, terms, self.attempts, deadline=serving.deadline, tell=tell)
+        remote = RemoteFleet(
+            local,
+            self.desk,
+            terms,
+            self.attempts,
+            deadline=serving.deadline,
+            tell=tell,
+            meter=meter,
+            journal=self.journal,
+        )
         run.assembly, run.fleet = replace(assembly, fleet=remote), remote
-        self.server = Server(application(door), self.desk, serving.listen)
+        board = Board(run.job.learn.rounds, run.records)
+        self.server = Server(application(door, board), self.desk, serving.listen)
 
     def rounds(self) -> Iterator[RoundRecord]:
         """Listen, and run the rounds not done yet; SIGTERM and SIGINT end it after what is on disk.
@@ -154,19 +177,32 @@ class Served:
         self.server.start()
         try:
             with _signals(self.desk.stop):
-                yield from self.run.rounds()
+                for record in self.run.rounds():
+                    self._trace()
+                    yield record
             self.desk.end()
-        except BaseException:
+            self.journal("ended", round=len(self.run.records) - 1)
+        except BaseException as error:
+            self.journal("stopped", reason=str(error)[:300] or type(error).__name__)
             self.desk.stop()
             self.server.stop()
             raise
-        self.server.stop(linger=1.0)
+        self.server.stop(linger=LINGER)
+
+    def _trace(self) -> None:
+        """Write the rates measured so far where ``sflam plan`` can read them."""
+        rounds = [(one.participants, one.measured) for one in self.run.records if one.measured]
+        with suppress(OSError):  # it can be made again from the history
+            replace_file(self.run.folder.path / "trace.csv", trace_csv(rounds).encode())
 
 
 def start(job: Job, folder: str | Path | None, serving: Serving) -> Served:
     """Assemble a job and make its folder, ready to be served; raises SflamError."""
+    job, told = follow(job)
     serving.check(job)
-    return Served(jobs.start(job, folder), serving)
+    run = jobs.start(job, folder)
+    run.assembly = replace(run.assembly, notes=(*told, *run.assembly.notes))
+    return Served(run, serving)
 
 
 def resume(folder: str | Path, serving: Serving) -> Served:
@@ -189,11 +225,12 @@ def terms_of(assembly: Assembly, local: LocalFleet) -> dict[int, Terms]:
         tokens = min(max(limits), positions) if positions else max(limits)
     segment, double = local.devices.segment, str(backbone.model.dtype) == "torch.float64"
     raw = 64 if double else 32
+    own, common = crossing.bits, (crossing.bits_up, crossing.bits_down)
     return {
         device: Terms(
             device=device,
             scheme=crossing.scheme,
-            bits=raw if crossing.scheme == IDENTITY else crossing.bits_up,
+            bits=raw if crossing.scheme == IDENTITY else own.get(device, common)[0],
             dim=dim,
             tokens=tokens,
             text=text,
@@ -205,6 +242,7 @@ def terms_of(assembly: Assembly, local: LocalFleet) -> dict[int, Terms]:
             local_epochs=job.learn.local_epochs,
             adapters=segment.stack.size(segment.names(cut)),
             adapter_bits=segment.stack.values.element_size() * 8,
+            bits_down=raw if crossing.scheme == IDENTITY else own.get(device, common)[1],
         )
         for device, cut in enumerate(local.devices.cuts)
     }
@@ -263,6 +301,8 @@ def describe(
         model=replace(job.model, name="served", adapter="", trunk_bits=0),
         data=replace(job.data, name=Path(job.data.name).name),
         learn=replace(job.learn, device="auto"),
+        # A device knows its own share of the plan alone.
+        fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=()),
     )
     segments = {segment_name(cut) for cut in local.devices.cuts}
 
@@ -270,9 +310,11 @@ def describe(
         cut = local.devices.cuts[device]
         return {
             "protocol": PROTOCOL,
+            "version": version("sflam"),
             "run": run,
             "device": device,
             "cut": cut,
+            "bits": list(local.crossing.bits.get(device, (local.crossing.bits_up, local.crossing.bits_down))),
             "task": backbone.task,
             "classes": list(assembly.splits.train.classes),
             "fresh": list(backbone.fresh),

@@ -16,7 +16,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = "sflam"
 
-BASE = {"charge", "durable", "errors", "payload", "plan", "seeds", "units", "workload"}
+BASE = {
+    *{"charge", "durable", "errors", "measured", "payload", "plan", "registry", "seeds", "units"},
+    "workload",
+}
 # room -> the rooms it may import beside itself and the base
 ARROWS: dict[str, set[str]] = {
     **{room: set() for room in BASE},
@@ -45,8 +48,10 @@ ARROWS: dict[str, set[str]] = {
     "run_folder": {"config"},
     "assembly": {"learn", "data", "model", "quant", "config"},
     "template": {"config"},
-    "result": {"assembly", "run_folder", "learn", "model", "history", "report"},
+    "result": {"assembly", "run_folder", "learn", "model", "simulate", "history", "report"},
+    "following": {"planning", "learn", "config"},
     "job": {
+        "following",
         "result",
         "assembly",
         "run_folder",
@@ -58,17 +63,21 @@ ARROWS: dict[str, set[str]] = {
         "config",
         "report",
     },
-    "serving": {"job", "assembly", "config", "runtime", "learn", "model", "data", "history"},
+    "carried": {"config"},
+    "serving": {"job", "following", "assembly", "config", "runtime", "learn", "model", "data", "history"},
     "joining": {"assembly", "config", "runtime", "learn", "model", "data"},
     "prediction": {"assembly", "run_folder", "data", "model", "learn"},
-    "compare": {"job", "run_folder", "learn", "simulate", "calibrate", "history", "config", "report"},
+    "compare": {
+        *{"job", "run_folder", "learn", "model", "planning", "simulate", "calibrate"},
+        *{"history", "config", "report", "allocate"},
+    },
     "runtime": {"data", "model", "quant", "learn", "wire", "history"},
     "flower": {"runtime", "learn"},
     "privacy": {"data", "model", "quant", "learn"},
     # lean
     "device": {"quant", "wire"},
     # edge
-    "report": {"history", "config"},
+    "report": {"history", "config", "run_folder"},
 }
 # config gathers settings and nothing else; the command line and the public names may take from every room
 CONFIG_MAY = ["sflam.*.settings"]
@@ -77,7 +86,10 @@ EVERYTHING = {"cli", "", "__main__"}
 TORCH = {"torch", "transformers", "peft", "accelerate", "torchvision", "torchao"}
 PLANNING = {"planned", "planning", "planning_edge"}
 TORCHLESS = [
-    *(f"{room}.py" for room in sorted(BASE | {"history", "config", "run_folder", "machine", *PLANNING})),
+    *(
+        f"{room}.py"
+        for room in sorted(BASE | {"history", "config", "run_folder", "machine", "carried", *PLANNING})
+    ),
     *(f"{room}/*" for room in ("wire", "network", "cost", "allocate", "theory", "device", "report")),
     "*/settings.py",
     *(f"model/{name}.py" for name in ("measure", "architecture", "known")),

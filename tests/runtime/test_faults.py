@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import os
 import signal
 import time
 
@@ -79,6 +80,41 @@ def test_a_server_killed_mid_round_goes_on_with_the_next_attempt(room, tmp_path,
         server.wait_for("round 2, attempt 3")
         assert server.wait() == 0, server.lines
         assert [device.wait(20) for device in joined] == [0, 0, 0], [device.lines for device in joined]
+    assert equal(adapters_of(tmp_path / "run"), simulated(tmp_path / "local", settings))
+
+
+class DieAfter:
+    """Kill the server's own process, as kill -9 would, after so many answers and before the last of them is sent."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def __call__(self):
+        from sflam.runtime.desk import Desk
+
+        count, answer = itertools.count(1), Desk.answer
+
+        def dying(desk, arrival, attempt, body):
+            if next(count) == self.answers:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return answer(desk, arrival, attempt, body)
+
+        Desk.answer = dying
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", [1, 2, 4, 6, 7, 9, 12])
+def test_a_server_killed_between_any_two_steps(room, tmp_path, answers):
+    settings = job_of(
+        room, *FOUR_BITS, "learn.state=keep", "learn.rounds=2"
+    )  # 2 rounds of 2 steps of 3 devices
+    with network(tmp_path) as net:
+        server = net.serve(*sets(settings), "--out", tmp_path / "run", prepare=DieAfter(answers))
+        joined = [net.join(device) for device in range(3)]
+        assert server.wait() == -9, server.lines
+        server = net.serve("--resume", tmp_path / "run")
+        assert server.wait() == 0, server.lines
+        assert [device.wait(60) for device in joined] == [0, 0, 0], [device.lines for device in joined]
     assert equal(adapters_of(tmp_path / "run"), simulated(tmp_path / "local", settings))
 
 

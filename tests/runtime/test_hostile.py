@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from sflam.errors import ServeError
 from sflam.quant.schemes import quantizer
-from sflam.runtime.app import Door, application
+from sflam.runtime.app import application
 from sflam.runtime.bounds import Bounds
 from sflam.runtime.credentials import Roster
 from sflam.runtime.desk import Desk
+from sflam.runtime.door import Door
 from sflam.runtime.link import Link
 from sflam.runtime.server import Listen, Server
 from sflam.runtime.session import Refused, Session
@@ -48,7 +49,7 @@ GOOD = step_body()
 class Site:
     """A server with one open round and no trunk: a thread answers every arrival."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, **guard):
         roster = Roster(folder / "devices.json")
         self.token, self.second = roster.enrol("a"), roster.enrol("b")
         self.expired, self.revoked = roster.enrol("c", days=1e-9), roster.enrol("d")
@@ -60,7 +61,7 @@ class Site:
         self.door = Door(
             self.desk, roster, terms, lambda device: {"device": device}, {}, Bounds(1 << 20, 1 << 14)
         )
-        self.server = Server(application(self.door), self.desk, Listen(port=0))
+        self.server = Server(application(self.door), self.desk, Listen(port=0), **guard)
         self.server.start()
         self.computed = []
         self.desk.session.hello(0, 4, self.desk.clock())

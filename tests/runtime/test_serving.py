@@ -11,11 +11,12 @@ import pytest
 from sflam import config
 from sflam.errors import ConfigError, DataError, ServeError
 from sflam.joining import fetch, samples
-from sflam.runtime.app import Door, application
+from sflam.runtime.app import application
 from sflam.runtime.bounds import Bounds
 from sflam.runtime.certificates import make_certificates
 from sflam.runtime.credentials import Roster
 from sflam.runtime.desk import Desk
+from sflam.runtime.door import Door
 from sflam.runtime.link import Link
 from sflam.runtime.server import Attempts, Listen, Server
 from sflam.runtime.session import Refused, Session

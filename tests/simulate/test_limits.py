@@ -17,7 +17,7 @@ from sflam.learn.settings import FleetSettings
 from sflam.network.scenario import build
 from sflam.network.settings import NetworkSettings
 from sflam.simulate.policies import POLICIES, Known
-from sflam.simulate.setup import rows_of
+from sflam.simulate.work import rows_of
 from tests.conftest import assert_refused, sets
 from tests.simulate.builders import SIMULATED, ran, started
 

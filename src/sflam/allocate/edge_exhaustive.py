@@ -27,10 +27,11 @@ def solve(problem: EdgeProblem) -> Plan:
     """
     began = clock.perf_counter()
     users = len(problem)
-    if choices(problem) > MOST or problem.layers**users > MOST:
+    count = choices(problem)
+    if count > MOST or problem.layers**users > MOST:
         raise AllocationError(
-            f"{users} users, {problem.servers} servers and {problem.layers} layers are 1e{math.log10(choices(problem)):.0f} choices, "
-            f"more than {MOST}; use method dual, which is certified"
+            f"{users} users, {problem.servers} servers and {problem.layers} layers are 1e{math.log10(count):.0f} "
+            f"choices, more than {MOST}; use method dual, which is certified"
         )
     found = find(problem)
     return problem.plan(
@@ -40,7 +41,8 @@ def solve(problem: EdgeProblem) -> Plan:
 
 def choices(problem: EdgeProblem) -> int:
     """Return how many associations with splits there are."""
-    return (problem.servers * (problem.layers - 1) + 1) ** len(problem)
+    count: int = (problem.servers * (problem.layers - 1) + 1) ** len(problem)
+    return count
 
 
 def find(problem: EdgeProblem) -> Settled:

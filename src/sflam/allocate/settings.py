@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sflam.errors import ConfigError
 from sflam.payload import MAX_BITS, MIN_BITS
+from sflam.registry import OWN
 
 METHODS = (
     "optimal",
@@ -106,7 +107,7 @@ class PlanSettings:
 
     def __post_init__(self) -> None:
         problems = []
-        known = dict.fromkeys((*METHODS, *EDGE_METHODS))
+        known = dict.fromkeys((*METHODS, *EDGE_METHODS, *sorted(OWN["allocator"])))
         if self.method not in known:
             problems.append(f"plan.method is {self.method!r}; choose one of {', '.join(known)}")
         problems += [

@@ -86,13 +86,22 @@ def serve(
     deadline: Annotated[float, typer.Option(help="Seconds a round may last.")] = 3600.0,
     patience: Annotated[float, typer.Option(help="Seconds of silence before a device is absent.")] = 60.0,
     memory: Annotated[int, typer.Option(help="Most MiB of bodies in memory at once.")] = 512,
+    plan: Annotated[
+        Path | None, typer.Option(help="plan.json of sflam plan --out: each device's cut and bits.")
+    ] = None,
     insecure: Insecure = False,
     as_json: Json = False,
 ) -> None:
     """Serve a job to devices over a network: the rounds of sflam train, with real devices that sflam join."""
-    if resume and (job or overrides or out):
-        raise ConfigError("--resume goes on with a run as it was; leave out the job file, --set and --out")
+    if resume and (job or overrides or out or plan):
+        raise ConfigError(
+            "--resume goes on with a run as it was; leave out the job file, --set, --out and --plan"
+        )
     wanted = config.load(job, overrides or [])
+    if plan:
+        from sflam.carried import carried_out
+
+        wanted = carried_out(wanted, plan)
     from sflam.runtime.installed import expect_installed
 
     expect_installed()

@@ -113,7 +113,7 @@ class Devices(Side):
         if not self.kept:
             return {device: rows[:, : _width(batches[device], rows)] for device, rows in out.items()}
         for device, rows in out.items():
-            self.kept.add(device, runs[device], rows)
+            self.kept.add(device, runs[device], rows[:, : _width(runs[device], rows)])
         return {device: self.kept.take(device, batch) for device, batch in batches.items()}
 
     def _together(self, devices: list[int]) -> list[list[int]]:

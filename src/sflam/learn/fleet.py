@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sflam.learn.settings import FleetSettings
+from sflam.measured import Measured
 from sflam.model.adapters import State
 from sflam.payload import payload_bits
 from sflam.quant.quantizer import Packed
@@ -31,6 +32,7 @@ class Steps:
         device_losses: device -> sum of loss x rows of its own.
         payload_up: device -> bits of codes and side information it sent, without headers, labels and lengths.
         payload_down: device -> the same of what it received.
+        measured: what the steps took over a real network; None in a simulation.
         sent: device -> bytes of the bodies it sent during steps.
         received: device -> bytes of those it received.
     """
@@ -45,6 +47,7 @@ class Steps:
     device_losses: dict[int, float] = field(default_factory=dict)
     payload_up: dict[int, int] = field(default_factory=dict)
     payload_down: dict[int, int] = field(default_factory=dict)
+    measured: Measured | None = None
     sent: dict[int, int] = field(default_factory=dict)
     received: dict[int, int] = field(default_factory=dict)
 
@@ -71,6 +74,8 @@ class Steps:
     def add(self, other: Steps) -> None:
         """Count the steps of other devices too."""
         for item in fields(self):
+            if item.name == "measured":  # what is added up here is simulated
+                continue
             mine, theirs = getattr(self, item.name), getattr(other, item.name)
             setattr(self, item.name, mine | theirs if isinstance(mine, dict) else mine + theirs)
 

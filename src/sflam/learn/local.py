@@ -97,6 +97,7 @@ class LocalFleet:
             bits_down=quant.bits_down,
             seed=seed,
             per_token=backbone.task == CAUSAL,
+            bits=settings.bits((quant.bits_up, quant.bits_down)),
         )
         self._layers = adapted_layers(model)
         trained = {name for segment in (device, *segments.values()) for name in segment.names()}

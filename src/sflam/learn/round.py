@@ -72,6 +72,7 @@ def train(
                 seconds=time.perf_counter() - began,
                 class_accuracy=score.per_class if score else (),
                 participants=tuple(sorted(steps.samples)),  # a real network may lose some on the way
+                measured=steps.measured,
             ),
             state,
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sflam.errors import ConfigError
+from sflam.payload import MAX_BITS, MIN_BITS
 from sflam.plan import ALL_LOCAL
+from sflam.registry import OWN
 
 METHODS = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "fedavg", "local", "central")
 POLICIES = ("uniform", "channel", "energy", "loss")
@@ -29,6 +31,10 @@ class FleetSettings:
         cuts: one cut per device, overriding ``model.cut``; empty gives every device ``model.cut``.
         servers: which server serves each device, 0, 1, ...; -1 lets a device train the whole model itself, with no
             server, whatever its cut. Empty gives all devices one server.
+        bits_up: bits per activation value of each device, overriding ``quant.bits_up``; empty gives all the same.
+        bits_down: bits per gradient value of each device, overriding ``quant.bits_down``; empty gives all the same.
+        plan: a plan.json of sflam plan whose cuts, servers and bits the devices get, or ``computed`` for the plan of
+            ``[network]`` and ``[plan]`` at the start; empty follows none.
     """
 
     devices: int = 10
@@ -36,6 +42,9 @@ class FleetSettings:
     policy: str = "uniform"
     cuts: tuple[int, ...] = ()
     servers: tuple[int, ...] = ()
+    bits_up: tuple[int, ...] = ()
+    bits_down: tuple[int, ...] = ()
+    plan: str = ""
 
     def __post_init__(self) -> None:
         problems = []
@@ -49,8 +58,9 @@ class FleetSettings:
             problems.append(
                 f"fleet.cuts lists {len(self.cuts)} cuts for {self.devices} devices; give one per device, or none"
             )
-        if self.policy not in POLICIES:
-            problems.append(f"fleet.policy is {self.policy!r}; choose one of {', '.join(POLICIES)}")
+        policies = (*POLICIES, *sorted(OWN["policy"]))
+        if self.policy not in policies:
+            problems.append(f"fleet.policy is {self.policy!r}; choose one of {', '.join(policies)}")
         if any(cut < 0 for cut in self.cuts):
             problems.append(f"fleet.cuts holds {min(self.cuts)}; every cut must be 0 or more")
         if self.servers and len(self.servers) != self.devices:
@@ -58,12 +68,30 @@ class FleetSettings:
                 f"fleet.servers lists {len(self.servers)} servers for {self.devices} devices; give one per device, or "
                 "none"
             )
+        for key in ("bits_up", "bits_down"):
+            bits = getattr(self, key)
+            if bits and len(bits) != self.devices:
+                problems.append(
+                    f"fleet.{key} lists {len(bits)} numbers for {self.devices} devices; give one per device, or none"
+                )
+            if any(not MIN_BITS <= each <= MAX_BITS for each in bits):
+                problems.append(
+                    f"fleet.{key} holds {next(b for b in bits if not MIN_BITS <= b <= MAX_BITS)}; bits must be between "
+                    f"{MIN_BITS} and {MAX_BITS}"
+                )
         if any(server < ALL_LOCAL for server in self.servers):
             problems.append(
                 f"fleet.servers holds {min(self.servers)}; a server is 0 or more, {ALL_LOCAL} for a device without one"
             )
         if problems:
             raise ConfigError(problems)
+
+    def bits(self, common: tuple[int, int]) -> dict[int, tuple[int, int]]:
+        """Return device -> its bits up and down where any have their own; ``common`` are those of the others."""
+        if not (self.bits_up or self.bits_down):
+            return {}
+        up, down = self.bits_up or common[:1] * self.devices, self.bits_down or common[1:] * self.devices
+        return dict(enumerate(zip(up, down, strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ def stability_table(found: Mapping[str, Any], title: str = "") -> RenderableType
     table = Table(
         title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
-    for header in ("layers", "p", "measured", "largest", "rho", "curvature", "soft", "fitted c", "hard"):
+    for header in ("layers", "p", "measured", "rho", "curvature", "soft", "fitted c", "hard"):
         table.add_column(header, justify="right", no_wrap=True)
     for row in found["fractions"]:
         error = "" if row["error"] is None else f" ± {row['error']:.1g}"
@@ -40,9 +40,8 @@ def stability_table(found: Mapping[str, Any], title: str = "") -> RenderableType
             str(row["layers"]),
             f"{row['fraction']:.2f}",
             f"{row['measured']:.3g}{error}",
-            f"{row['largest']:.3g}",
-            f"{row['rho']:.3g}",
-            f"{row['curvature']:.3g}",
+            f"{row['rho']:.2g}",
+            f"{row['curvature']:.2g}",
             *(_bound(row[name]) for name in ("soft", "calibrated", "hard")),
         )
     return Group(table, *(Text(line) for line in _sentences(found)))
@@ -90,7 +89,7 @@ def draw_stability(found: Mapping[str, Any], path: Path, *, title: str = "") -> 
 
 
 def _bound(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3g}"
+    return "none" if value is None else f"{value:.2g}"
 
 
 def _sentences(found: Mapping[str, Any]) -> Sequence[str]:

@@ -18,7 +18,11 @@ CA, SERVER = "ca", "server"
 
 
 def make_certificates(
-    folder: Path, hosts: Sequence[str], clients: Sequence[str] = (), days: int = 365
+    folder: Path,
+    hosts: Sequence[str],
+    clients: Sequence[str] = (),
+    days: int = 365,
+    now: datetime.datetime | None = None,
 ) -> list[Path]:
     """Write an authority (unless the folder has one) and what it signs; return the files written.
 
@@ -27,6 +31,7 @@ def make_certificates(
         hosts: names and addresses the server is reached by; empty makes no server certificate.
         clients: names of devices to make certificates for.
         days: how long they are good.
+        now: from when on, less a day for clocks that are behind; by this machine's clock where None.
 
     Raises:
         ServeError: the library is missing, a name is odd, or the folder cannot be written.
@@ -46,7 +51,7 @@ def make_certificates(
                 f"client name {name!r}: use letters, digits, '-', '_' or '.', and neither ca nor server"
             )
 
-    now = datetime.datetime.now(datetime.UTC)
+    now = now or datetime.datetime.now(datetime.UTC)
     written: list[Path] = []
 
     def common(name: str) -> x509.Name:
@@ -69,7 +74,7 @@ def make_certificates(
             .issuer_name(authority[1].subject if authority else common(subject))
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(minutes=5))
+            .not_valid_before(now - datetime.timedelta(days=1))  # devices' clocks may be behind
             .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(
                 x509.BasicConstraints(ca=usage is None, path_length=0 if usage is None else None), True
@@ -138,6 +143,14 @@ def make_certificates(
             f"no certificates could be made in {folder} ({error}); check the names, or use an empty folder"
         ) from error
     return written
+
+
+def valid_between(pem: bytes) -> tuple[datetime.datetime, datetime.datetime]:
+    """Return when a certificate begins and ceases to be good; raises ValueError where it is none."""
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(pem)
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def _general_name(host: str):  # type: ignore[no-untyped-def]  # a type of a library that is imported when needed

@@ -107,6 +107,8 @@ class Client:
                 after = max(after, int(now["attempt"])) if now["phase"] == "open" else max(after, 0)
                 continue
             try:
+                up, down = now.get("bits", (self.crossing.bits_up, self.crossing.bits_down))
+                self.crossing = self.crossing.with_bits({self.place.number: (int(up), int(down))})
                 rounds += self._round(int(now["round"]), int(now["attempt"]), int(now["exchange"]))
             except Refused as refused:
                 if refused.status != 409:

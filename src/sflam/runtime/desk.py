@@ -60,6 +60,8 @@ class Desk:
         self._arrived: dict[int, Arrival] = {}
         self._futures: dict[int, Future[bytes]] = {}
         self.downloads: Mapping[int, bytes] = {}
+        self.news: Future[None] = Future()
+        """Done at the next opening of a round, or end of the run: for those who wait without a thread."""
         self.computed = self.repeated = 0
 
     @contextmanager
@@ -69,7 +71,19 @@ class Desk:
             yield self.session
             self._changed.notify_all()
 
+    @contextmanager
+    def looked(self) -> Iterator[Session]:
+        """Look at the session alone, without waking anyone."""
+        with self._changed:
+            yield self.session
+
     # what requests call
+
+    def heard(self, device: int) -> None:
+        """Note a sign of life of a device that has said hello."""
+        with self._changed:
+            if device in self.session.samples:
+                self.session.heard(device, self.clock())
 
     def submit(
         self, device: int, round: int, attempt: int, number: int, body: bytes | bytearray
@@ -109,6 +123,7 @@ class Desk:
         with self._changed:
             self.downloads = downloads
             self.session.open(round, attempt, exchanges, self.clock() + seconds)
+            self._tell()
 
     def collect(self, leg: int = 0, group: tuple[int, ...] | None = None) -> list[Arrival]:
         """Return what is to be computed next, in the order of devices; empty when the round is over.
@@ -188,6 +203,7 @@ class Desk:
         with self._changed:
             self.stopping = True
             self.session.drain()
+            self._tell()
             for device in list(self._futures):
                 self._forget(device, Refused(503, "the server is going down; come again", 5.0))
             self._changed.notify_all()
@@ -198,7 +214,20 @@ class Desk:
             if self.session.phase is Phase.OPEN:
                 self.session.close()
             self.session.end()
+            self._tell()
             self._changed.notify_all()
+
+    def wait_told(self, seconds: float) -> None:
+        """Wait until every present device was told that the run has ended, at most so many seconds."""
+        until = self.clock() + seconds
+        with self._changed:
+            while self.clock() < until and set(self.session.present(self.clock())) - self.session.told:
+                self._changed.wait(TICK / 2)
+
+    def _tell(self) -> None:
+        self.news, told = Future(), self.news
+        if not told.done():
+            told.set_result(None)
 
     def _forget(self, device: int, why: Refused) -> None:
         self._arrived.pop(device, None)

@@ -9,6 +9,6 @@ from sflam.errors import ServeError
 
 def expect_installed() -> None:
     """Raise ServeError unless the web server's libraries are installed."""
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    missing = [name for name in ("starlette", "uvicorn", "cryptography") if find_spec(name) is None]
     if missing:
-        raise ServeError(f"serving needs {' and '.join(missing)}; pip install 'sflam[serve]'")
+        raise ServeError(f"serving needs {', '.join(missing)}; pip install 'sflam[serve]'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
 import json
 import random
@@ -17,6 +18,7 @@ from sflam.runtime.loopback import is_loopback
 from sflam.runtime.session import Refused
 
 LARGEST = 1 << 34
+CHUNK = 1 << 16
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
 
 
@@ -103,10 +105,7 @@ class Link:
                 status, retry, found = self._once(method, path, body, headers or {})
             except ssl.SSLCertVerificationError as error:
                 self.close()
-                raise ServeError(
-                    f"the certificate of {self.host}:{self.port} is not trusted ({error.verify_message}); give the "
-                    "authority that signed it by --ca"
-                ) from error
+                raise ServeError(f"the certificate of {self.host}:{self.port} {_distrust(error)}") from error
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 status, retry, found = 0, None, str(error).encode() or type(error).__name__.encode()
@@ -145,7 +144,13 @@ class Link:
                     self.host, self.port, timeout=self.timeout, context=self.context
                 )
         connection = self._connection
-        connection.request(method, path, body, {"Authorization": f"Bearer {self.token}"} | headers)
+        sent = {"Authorization": f"Bearer {self.token}"} | headers
+        if body is None or len(body) <= CHUNK:
+            connection.request(method, path, body, sent)
+        else:
+            # Piece by piece: the timeout is then for every piece, and a slow uplink may take as long as it needs.
+            pieces = (body[at : at + CHUNK] for at in range(0, len(body), CHUNK))
+            connection.request(method, path, pieces, sent | {"Content-Length": str(len(body))})
         with connection.getresponse() as response:
             found = response.read(LARGEST)
             if response.will_close:
@@ -156,6 +161,23 @@ class Link:
             except ValueError:
                 return response.status, None, found
             return response.status, seconds, found
+
+
+def _distrust(error: ssl.SSLCertVerificationError) -> str:
+    """Return why a certificate is not trusted, and what to do."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    said = error.verify_message
+    if "expired" in said:
+        return (
+            f"has expired, by this machine's clock ({now}); make a new one with sflam certs, or set the clock"
+        )
+    if "not yet valid" in said:
+        return f"is not yet valid, by this machine's clock ({now}); set the clock"
+    if "match" in said or "alternative name" in said:
+        return (
+            f"is for another name ({said}); make one with sflam certs --host, for the name that devices use"
+        )
+    return f"is not trusted ({said}); give the authority that signed it by --ca"
 
 
 def _reason(found: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,8 +15,12 @@ from sflam.learn.aggregate import aggregation_error, fedavg, weights_of
 from sflam.learn.crossing import send_adapters
 from sflam.learn.fleet import Average, Steps, select_devices
 from sflam.learn.local import LocalFleet, flatten, unflatten
+from sflam.measured import Measured
 from sflam.model.adapters import State
+from sflam.payload import IDENTITY
 from sflam.runtime.desk import Desk
+from sflam.runtime.journal import Journal
+from sflam.runtime.meter import Meter, Reading
 from sflam.runtime.session import Verdict
 from sflam.runtime.terms import Terms
 from sflam.runtime.worker import Worker
@@ -37,28 +42,49 @@ class RemoteFleet:
         attempt: returns the next attempt number, larger than any before, also after a restart.
         deadline: seconds a round may last.
         tell: shows one line to whoever runs the server.
+        meter: what the network does in a round.
+        journal: one line per event.
+        planner: a number of a round -> device -> its bits up and down from then on; it is passed in, as nothing here
+            knows how to plan. None leaves the bits as they are.
     """
 
     def __init__(
         self,
         local: LocalFleet,
         desk: Desk,
-        terms: Mapping[int, Terms],
+        terms: dict[int, Terms],
         attempt: Callable[[], int],
         *,
         deadline: float = 3600.0,
         tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+        meter: Meter | None = None,
+        journal: Journal | None = None,
+        planner: Callable[[int], Mapping[int, tuple[int, int]]] | None = None,
     ) -> None:
         self.local, self.desk, self.terms = local, desk, terms
         (self.trunk,) = local.servers.trunks.values()
         self.settings = local.settings
         self.deadline, self.tell, self._attempt = deadline, tell, attempt
         self.worker = Worker(desk, self.trunk, local.crossing, dict(enumerate(local.devices.cuts)))
+        self.meter, self.journal, self.planner = meter or Meter(), journal or Journal(), planner
         self._start: State = {}
         self._results: dict[int, tuple[AdapterFrame | None, float, int]] = {}
 
+    def assign(self, bits: Mapping[int, tuple[int, int]]) -> None:
+        """Give devices their own bits up and down from the next opening on; cuts stay as they are."""
+        self.local.assign(bits)
+        self.worker.crossing = self.local.crossing
+        if self.local.crossing.scheme == IDENTITY:
+            return
+        with self.desk.locked() as session:
+            assert not session.seats, "bits change between rounds"
+            for device, (up, down) in bits.items():
+                self.terms[device] = replace(self.terms[device], bits=up, bits_down=down)
+
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round, once enough are present: those a simulation draws, where they are here."""
+        if self.planner is not None:
+            self.assign(self.planner(round))
         wanted = select_devices(self.settings, self.local.seed, round)
         quorum = self.desk.session.quorum
         self.tell(f"round {round + 1}: waiting for devices")
@@ -84,13 +110,20 @@ class RemoteFleet:
         return sum(map(len, self._downloads(round, devices).values()))
 
     def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
-        """Serve a round until its devices have delivered; one that ends below its quorum is opened again."""
-        while True:
+        """Serve a round until its devices have delivered; one that ends below its quorum is opened once more.
+
+        Raises:
+            ServeError: the quorum was missed twice.
+        """
+        quorum = self.desk.session.quorum
+        for opening in (1, 2):
             attempt = self._attempt()
             with self.desk.locked() as session:
                 legs = session.legs
                 plan = {d: legs * self.terms[d].steps(session.samples[d]) for d in devices}
+            self.meter.begin()
             self.desk.open(round, attempt, plan, self.deadline, self._downloads(round, devices))
+            self.journal("opened", round=round, attempt=attempt, devices=list(devices))
             self.tell(
                 f"round {round + 1}, attempt {attempt}: open for devices {', '.join(map(str, devices))}"
             )
@@ -99,23 +132,35 @@ class RemoteFleet:
             self._expect_running()
             with self.desk.locked() as session:
                 verdict = session.verdict(self.desk.clock())
+                made = {device: seat.next // legs for device, seat in session.seats.items()}
             results = self.desk.close()
             finite = {d: r for d, r in results.items() if self._is_finite(d)}
-            if verdict is Verdict.COMPLETE and len(finite) >= self.desk.session.quorum:
+            if verdict is Verdict.COMPLETE and len(finite) >= quorum:
                 break
-            self.tell(f"round {round + 1}, attempt {attempt}: {len(finite)} delivered, too few; opened again")
+            self.journal("short", round=round, attempt=attempt, delivered=sorted(finite), quorum=quorum)
+            said = (
+                f"round {round + 1}, attempt {attempt}: {len(finite)} of at least {quorum} devices delivered"
+            )
+            if opening == 2:
+                raise ServeError(
+                    f"{said} within {self.deadline:g} s, twice in a row; bring devices back, lower --quorum or raise "
+                    "--deadline, and go on with sflam serve --resume"
+                )
+            self.tell(f"{said}; opened once more")
             devices = self.select(round)
             self._again(devices)
         self._results = finite
         lost = sorted(set(devices) - finite.keys())
         if lost:
             self.tell(f"round {round + 1}: went on without devices {', '.join(map(str, lost))}")
+        self.journal("closed", round=round, attempt=attempt, devices=sorted(finite), left_out=lost or None)
         done.samples = {device: done.samples[device] for device in sorted(finite)}
         losses = done.device_losses
         if legs == 2:  # only the devices know their loss
             losses = {device: finite[device][1] * rows for device, rows in done.samples.items()}
         done.device_losses = {device: losses[device] for device in done.samples}
         done.losses = sum(done.device_losses.values())
+        done.measured = self._measured(done, opening, {device: made[device] for device in lost})
         return done
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
@@ -144,6 +189,29 @@ class RemoteFleet:
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned."""
         self.local.restore(state)
+
+    def _measured(self, done: Steps, openings: int, lost: Mapping[int, int]) -> Measured:
+        """Return what the round took; ``lost`` is the devices left out, with the steps they had made."""
+        readings, devices = self.meter.readings(), sorted(done.samples)
+        each = [readings.get(device, Reading()) for device in devices]
+        terms = [self.terms[device] for device in devices]
+        return Measured(
+            seconds=self.meter.seconds,
+            openings=openings,
+            server_s=self.worker.busy,
+            finish=tuple(one.finish_s for one in each),
+            upload_s=tuple(one.upload_s for one in each),
+            away_s=tuple(one.away_s for one in each),
+            bytes_up=tuple(one.bytes_up for one in each),
+            bytes_down=tuple(one.bytes_down for one in each),
+            payload_up=tuple(done.payload_up.get(device, 0) for device in devices),
+            payload_down=tuple(done.payload_down.get(device, 0) for device in devices),
+            cuts=tuple(self.local.devices.cuts[device] for device in devices),
+            bits_up=tuple(one.bits for one in terms),
+            bits_down=tuple(one.bits_down for one in terms),
+            left_out=tuple(lost),
+            left_steps=tuple(lost.values()),
+        )
 
     def _again(self, devices: Sequence[int]) -> None:
         """Put the trunk back to the start of the round."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import secrets
 import socket
 import ssl
@@ -15,7 +16,9 @@ from starlette.applications import Starlette
 
 from sflam.durable import replace_file
 from sflam.errors import ServeError
+from sflam.runtime.certificates import valid_between
 from sflam.runtime.desk import Desk
+from sflam.runtime.guard import HEAD_SECONDS, guarded
 from sflam.runtime.loopback import is_loopback
 
 
@@ -40,7 +43,26 @@ class Listen:
     insecure: bool = False
 
     def check(self) -> None:
-        """Raise ServeError for plain HTTP beyond this machine, and for certificates that cannot be used."""
+        """Raise ServeError for plain HTTP beyond this machine, certificates that cannot be used, and a port in use."""
+        self._check_certificates()
+        self.bound().close()
+
+    def bound(self) -> socket.socket:
+        """Return a socket at the address, not yet listening; raises ServeError where there can be none."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        # Said to be TCP, so that asyncio turns Nagle's algorithm off: small answers would wait 40 ms for an ACK.
+        made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            made.bind((self.host, self.port))
+            return made
+        except (OSError, OverflowError) as error:
+            made.close()
+            raise ServeError(
+                f"cannot listen on {self.host}:{self.port} ({error}); choose another --port"
+            ) from error
+
+    def _check_certificates(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise ServeError("give both --cert and --key, or neither; sflam certs makes them")
         if self.certificate is None:
@@ -57,10 +79,17 @@ class Listen:
             context.load_cert_chain(self.certificate, self.key)
             if self.client_ca:
                 context.load_verify_locations(self.client_ca)
-        except (OSError, ssl.SSLError) as error:
+            first, last = valid_between(self.certificate.read_bytes())
+        except (OSError, ValueError, ssl.SSLError) as error:
             raise ServeError(
-                f"the certificate {self.certificate} or its key cannot be used ({error}); make new ones"
+                f"the certificate {self.certificate} or its key cannot be used ({error}); sflam certs makes new ones"
             ) from error
+        now = datetime.datetime.now(datetime.UTC)
+        if not first <= now <= last:
+            raise ServeError(
+                f"the certificate {self.certificate} is good from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC, "
+                f"and now it is {now:%Y-%m-%d %H:%M}; make a new one with sflam certs, or set this machine's clock"
+            )
 
 
 class Server:
@@ -70,26 +99,17 @@ class Server:
         app: the routes.
         desk: told when the server ends.
         listen: where.
+        seconds: in which the head of a request must have come.
     """
 
-    def __init__(self, app: Starlette, desk: Desk, listen: Listen) -> None:
+    def __init__(self, app: Starlette, desk: Desk, listen: Listen, *, seconds: float = HEAD_SECONDS) -> None:
         listen.check()
         self.desk = desk
-        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        # Said to be TCP, so that asyncio turns Nagle's algorithm off: small answers would wait 40 ms for an ACK.
-        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._socket.bind((listen.host, listen.port))
-        except (OSError, OverflowError) as error:
-            self._socket.close()
-            raise ServeError(
-                f"cannot listen on {listen.host}:{listen.port} ({error}); choose another --port"
-            ) from error
+        self._socket = listen.bound()
         self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
             app,
-            log_level="warning",
+            log_level="critical",  # refusals are in the journal, and strangers' nonsense is not worth a line
             access_log=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=3,
@@ -100,8 +120,9 @@ class Server:
             ssl_ca_certs=str(listen.client_ca) if listen.client_ca else None,
             ssl_cert_reqs=ssl.CERT_REQUIRED if listen.client_ca else ssl.CERT_NONE,
         )
+        config.load()
+        config.http_protocol_class = guarded(config.http_protocol_class, seconds)
         if listen.certificate:
-            config.load()
             assert config.ssl is not None
             config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
         self._server = uvicorn.Server(config)
@@ -117,8 +138,8 @@ class Server:
             time.sleep(0.01)
 
     def stop(self, linger: float = 0.0) -> None:
-        """Stop listening, ``linger`` seconds from now: time for devices to hear that the run has ended."""
-        time.sleep(linger)
+        """Stop listening, once the devices have heard that the run has ended, or ``linger`` seconds from now."""
+        self.desk.wait_told(linger)
         self._server.should_exit = True
         self._thread.join(10)
         self._socket.close()

@@ -26,7 +26,7 @@ class Refused(ServeError):
     """A request that changes nothing, with the status code it is answered by.
 
     Attributes:
-        status: 401, 403, 404, 409, 411, 413, 422, 429 or 503.
+        status: 400, 401, 403, 404, 408, 409, 411, 413, 422, 429 or 503.
         retry: seconds after which to come again; None where coming again is of no use.
     """
 
@@ -113,6 +113,8 @@ class Session:
         self.seats: dict[int, Seat] = {}
         self.samples: dict[int, int] = {}
         """Samples each device said it has, of the devices that ever came."""
+        self.told: set[int] = set()
+        """Devices that know that the run has ended."""
         self._heard: dict[int, float] = {}
 
     def hello(self, device: int, samples: int, now: float) -> None:

@@ -35,6 +35,7 @@ class Terms:
         local_epochs: passes over its data.
         adapters: weights it trains.
         adapter_bits: 32 or 64.
+        bits_down: bits of every value that comes down.
     """
 
     device: int
@@ -51,6 +52,7 @@ class Terms:
     local_epochs: int
     adapters: int
     adapter_bits: int = 32
+    bits_down: int = 8
 
     @property
     def legs(self) -> int:

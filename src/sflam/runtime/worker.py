@@ -7,6 +7,7 @@ away meanwhile is left out of the round.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 
 import torch
@@ -33,6 +34,8 @@ class Worker:
     def __init__(self, desk: Desk, trunk: Trunk, crossing: Crossing, cuts: Mapping[int, int]) -> None:
         self.desk, self.trunk, self.crossing, self.cuts = desk, trunk, crossing, cuts
         self.where = next(trunk.segment.parameters()).device
+        self.busy = 0.0
+        """Seconds of computing in the round."""
 
     def serve(self, round: int, attempt: int, devices: tuple[int, ...]) -> Steps:
         """Answer everything until the round is over; return what was done.
@@ -40,11 +43,14 @@ class Worker:
         With labels on the devices, losses are theirs to tell.
         """
         done = Steps(samples=dict.fromkeys(devices, 0), device_losses=dict.fromkeys(devices, 0.0))
+        self.busy = 0.0
         while arrivals := self.desk.collect():
+            began = time.perf_counter()
             if self.desk.session.legs == 1:
                 self._step(round, attempt, arrivals, done)
             else:
                 self._at_home(round, attempt, arrivals, done)
+            self.busy += time.perf_counter() - began
         return done
 
     def _step(self, round: int, attempt: int, arrivals: list[Arrival], done: Steps) -> None:
@@ -75,7 +81,9 @@ class Worker:
             done.samples[device] += len(frames[device].hidden)
             self._count(done, arrival, body)
             self.desk.answer(arrival, attempt, body)
+        began = time.perf_counter()
         back = {a.device: a for a in self.desk.collect(1, tuple(frames))}
+        self.busy -= time.perf_counter() - began  # waiting is no computing
         wanted: dict[int, Tensor] = {}
         for device, frame in frames.items():
             if device not in back:

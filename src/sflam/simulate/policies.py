@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sflam.learn.fleet import select_devices
 from sflam.learn.settings import FleetSettings
 from sflam.network.network import Floats
+from sflam.registry import add
 from sflam.seeds import generator
 
 
@@ -71,6 +72,19 @@ POLICIES: dict[str, Callable[[Known], tuple[int, ...]]] = {
     "energy": by_energy,
     "loss": by_loss,
 }
+
+
+def register(name: str, policy: Callable[[Known], tuple[int, ...]]) -> None:
+    """Make an own policy known as ``fleet.policy = name`` in this process.
+
+    Args:
+        name: small letters, digits and hyphens.
+        policy: from what a server knows to the indices of the devices a round takes, ascending; a pure function.
+
+    Raises:
+        ConfigError: the name is taken, or cannot be one.
+    """
+    add("policy", name, policy, POLICIES)
 
 
 def _least(known: Known, key: Floats) -> tuple[int, ...]:

@@ -1,0 +1,82 @@
+"""examples/two-laptops works as it is written, and its service files are what they claim to be."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples" / "two-laptops"
+BLOCKS = re.findall(r"```sh\n(.*?)```", (FOLDER / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def path_with_sflam(folder):
+    """Return a PATH on which ``sflam`` is this one."""
+    script = folder / "bin" / "sflam"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from sflam.cli import main; main()" "$@"\n')
+    script.chmod(0o755)
+    return f"{script.parent}:{os.environ['PATH']}"
+
+
+@pytest.mark.slow
+def test_the_one_machine_block_as_it_is_written(tmp_path):
+    alone = ["unshare", "-rn"]  # a machine of its own, as far as ports go
+    if sys.platform != "linux" or not shutil.which("unshare") or subprocess.run([*alone, "true"]).returncode:
+        pytest.skip("a network namespace cannot be made here")
+    (tmp_path / "examples").symlink_to(FOLDER.parent)
+    (block,) = [block for block in BLOCKS if "sflam join localhost" in block]
+    script = f"ip link set lo up\nset -e\n{block}\nwait\n"
+    environment = os.environ | {"PATH": path_with_sflam(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [*alone, "sh", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("this device trained 5 rounds") == 2, done.stderr
+    assert (tmp_path / "runs/digits-nano-vit-sflam-1/result.json").exists()
+
+
+def test_serve_sh_starts_and_then_goes_on(tmp_path):
+    said = tmp_path / "bin" / "sflam"
+    said.parent.mkdir()
+    said.write_text('#!/bin/sh\necho "$@"\n')
+    said.chmod(0o755)
+
+    def run():
+        return subprocess.run(
+            ["sh", FOLDER / "serve.sh", "job.toml", "run", "--port", "1"], cwd=tmp_path, capture_output=True, text=True,
+            env={"PATH": f"{said.parent}:{os.environ['PATH']}"},
+        ).stdout.strip()  # fmt: skip
+
+    assert run() == "serve job.toml --out run --port 1"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").touch()
+    assert run() == "serve --resume run --port 1"
+
+
+def test_service_files_use_options_that_there_are(cli):
+    known = set(re.findall(r"--[a-z-]+", "\n".join(cli("serve", "--help").out)))
+    for name in ("sflam.service", "Containerfile"):
+        text = (FOLDER / name).read_text(encoding="utf-8")
+        (line,) = re.findall(r"^(?:ExecStart=|ENTRYPOINT ).*$", text, re.MULTILINE)
+        assert set(re.findall(r"--[a-z-]+", line)) <= known
+    assert "SuccessExitStatus=130" in (FOLDER / "sflam.service").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+def test_the_unit_is_a_unit(tmp_path):
+    text = (FOLDER / "sflam.service").read_text(encoding="utf-8")
+    unit = tmp_path / "sflam.service"
+    unit.write_text(text.replace("/opt/sflam/bin/sflam-serve", "/bin/sh"))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    assert done.returncode == 0 and "sflam.service" not in done.stderr, done.stderr

@@ -13,7 +13,13 @@ from sflam import job as jobs
 from sflam.calibrate import sensitivity
 from sflam.calibrate.gradients import Probe
 from sflam.calibrate.sensitivity import GradientNoise, gradient_noise, slowdown
+from sflam.calibrate.steps import step_costs
+from sflam.learn.evaluate import Score
+from sflam.learn.round import train
+from sflam.model.adapters import state_of
+from sflam.quant.settings import QuantSettings
 from sflam.theory.convergence import quantization_noise
+from tests.learn.builders import LEARN, adapted, local_fleet, parts_of
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +150,24 @@ def test_measuring_leaves_no_trace(small, tmp_path):
         assert twice[0] == twice[1]
     assert all((plain.state[name] == probed.state[name]).all() for name in plain.state)
     assert (torch.random.get_rng_state() == before).all()
+
+
+@pytest.mark.parametrize("canonical", [False, True])
+@pytest.mark.parametrize("kind", ["vit", "bert", "gpt2-lm"])
+def test_every_kind_of_model_is_measured_and_timed_without_a_trace(kind, canonical):
+    """Images, padded texts and predicted tokens; other cuts, dropout, frozen A; quantized both ways."""
+    learn = replace(LEARN, local_steps=2, canonical=canonical, aggregation="freeze-a", state="keep")
+    ends = []
+    for measured in (False, True):
+        backbone, model, examples = adapted(kind, dropout=0.1)
+        options = {"learn": learn, "quant": QuantSettings(bits_up=3), "cuts": (0, 1, 2)}
+        fleet = local_fleet(backbone, model, examples, parts_of([5, 20, 9]), **options)
+        state = state_of(model)
+        for number in range(2):
+            if measured:
+                found = gradient_noise(fleet, state, (0, 2), round=number, batches=3)
+                assert all(one.plain >= 0 and np.isfinite(one.added) for one in found.values())
+                assert [cost.cut for cost in step_costs(fleet, turns=1)] == [0, 1, 2]
+            [(_, state)] = train(fleet, state, lambda _: Score(0.0, 0.0), range(number, number + 1))
+        ends.append(state)
+    assert all((ends[0][name] == ends[1][name]).all() for name in ends[0])

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.allocate.bits_bound import bound
+from sflam.allocate.bits_moves import CHANGES, hopeful
 from sflam.allocate.capped import respond_within
 from sflam.allocate.cell import Cell
 from sflam.allocate.curves import growth
@@ -197,19 +198,21 @@ def _choose(problem: Problem, time: float, price: float, eta: float, known: Resp
 def _polish(
     problem: Problem, search: Search, bits: Bits, best: float, solution: Solution
 ) -> tuple[Bits, float, Solution]:
-    """Try one bit more and one less at each device until nothing improves."""
+    """Try one bit more and one less at each device, where that may be better, until nothing improves."""
     improved = True
     while improved:
         improved = False
+        left = hopeful(problem, cost_table, bits, best, solution)
         for k in range(len(bits)):
-            for change in (-1, 1):
-                if bits[k] + change not in problem.widths:
+            for row, change in enumerate(CHANGES):
+                if not left[row, k] or bits[k] + change not in problem.widths:
                     continue
                 tried = bits.copy()
                 tried[k] += change
                 total, found = search.solve(tried)
                 if found is not None and total < best * (1 - 1e-12):
                     bits, best, solution, improved = tried, total, found, True
+                    left = hopeful(problem, cost_table, bits, best, solution)
     return bits, best, solution
 
 

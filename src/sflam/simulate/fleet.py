@@ -40,6 +40,7 @@ from sflam.simulate.ledger import charged
 from sflam.simulate.planner import Planner, Turn
 from sflam.simulate.policies import POLICIES, Known
 from sflam.simulate.warm import IMAGINED, warm_queues
+from sflam.units import human_si
 from sflam.workload import Workload
 
 
@@ -162,11 +163,21 @@ class Simulated:
         asked = [self.planner.ask(round, self.network, group, self.battery) for group in groups]
         self.turns = [turn for turn, _ in asked if turn is not None]
         if not self.turns:
-            raise AllocationError(
-                f"round {round + 1}: no device can take part; relax plan.deadline or the limits on energy"
-            )
+            raise AllocationError(self._nobody(round))
         self.dropped = tuple(sorted(device for _, dropped in asked for device in dropped))
         self.planned = round
+
+    def _nobody(self, round: int) -> str:
+        """Return why a round has no device, and what to change."""
+        said = f"round {round + 1}: no device can take part"
+        if self.battery is None:
+            return f"{said}; relax plan.deadline or the limits on energy"
+        left, empty = float(self.battery.max()), int((self.battery <= 0).sum())
+        other = ", or relax plan.deadline" if self.job.plan.deadline else ""
+        return (
+            f"{said}: of {len(self.battery)} batteries {empty} are empty, and the fullest holds {human_si(left, 'J')}, "
+            f"too little for a round; raise network.battery_j, or run fewer rounds{other}"
+        )
 
     def _known(self, round: int, network: Network) -> Known:
         every = range(len(self.planner.cuts))

@@ -2,9 +2,9 @@
 
 Devices are threads of four other processes that send ready-made bodies one after another, so what is measured is the
 server: sockets, TLS, checks, the session, and either nothing behind them (the answer is ready-made, too) or the trunk
-of the default job; beside them an application that only sends bodies back. Everything runs on this machine, so devices take their share of its cores. Bytes are those of the
-sockets, with HTTP and TLS, over packed codes and side information; memory is what the server's process has at most
-beyond what it had before the first step.
+of the default job; beside them an application that only sends bodies back. Everything runs on this machine, so devices
+take their share of its cores. Bytes are those of the sockets, with HTTP and TLS, over packed codes and side
+information; memory is what the server's process has at most beyond what it had before the first step.
 """
 
 from __future__ import annotations

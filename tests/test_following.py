@@ -106,6 +106,9 @@ def wanted_as(run: job.Run) -> sflam.Job:
         (json.dumps({"devices": [row(1, -2)] * 10}), "server of device 0 is -2"),
         (json.dumps({"devices": [row(1, True)] * 10}), "server of device 0 is True"),
         (json.dumps({"devices": ["x"] * 10}), "cut of device 0 is None"),
+        (json.dumps({"devices": [{"cut": 1}] * 10}), "bits of device 0 is None"),
+        (json.dumps({"devices": [row(1, 0, 4.5)] * 10}), "bits of device 0 is 4.5"),  # type: ignore[arg-type]
+        ("[" * 100_000, "is no JSON"),
         (json.dumps({"devices": [row(1, 0, 99)] * 10}), "fleet.bits_up holds 99"),
         (json.dumps({"devices": [row(9, 0)] * 10}), "9"),
     ],
@@ -115,6 +118,12 @@ def test_files_that_are_no_plan_for_this_job(cli: Cli, tmp_path: Path, content: 
     path.write_text(content, encoding="utf-8")
     assert_refused(cli("train", "--plan", path, "--out", tmp_path / "run"), sentence)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_server_serves_its_own_devices_alone(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
+    path = plan_file(tmp_path / "plan.json", [row(1, 0), {"cut": 2, "bits": 4}, row(1, 1)])
+    said = cli("serve", *sets(*small, "fleet.devices=3"), "--plan", path, "--out", tmp_path / "run")
+    assert_refused(said, "fleet.servers is for simulations; serve with one server")
 
 
 def test_other_refusals(cli: Cli, tmp_path: Path) -> None:

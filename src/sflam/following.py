@@ -63,7 +63,7 @@ def read(path: Path) -> list[tuple[int, int, int, int]]:
             f"fleet.plan {str(path)!r} cannot be read ({error.strerror}); give a plan.json that sflam plan --out "
             f"wrote, or {COMPUTED!r}"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"fleet.plan {str(path)!r} is no JSON ({error}); write it again with sflam plan"
         ) from error
@@ -81,11 +81,12 @@ def read(path: Path) -> list[tuple[int, int, int, int]]:
 
 
 KEYS = ("cut", "server", "bits", "bits_down")
+UNSAID = {"server": 0, "bits_down": 0}
 LEAST = {"cut": 0, "server": ALL_LOCAL, "bits": 1, "bits_down": 0}
 
 
 def _whole(path: Path, index: int, device: Any, key: str) -> int:
-    value = device.get(key) if isinstance(device, dict) else None
+    value = device.get(key, UNSAID.get(key)) if isinstance(device, dict) else None
     if type(value) is not int or value < LEAST[key]:
         raise ConfigError(
             f"fleet.plan {str(path)!r}: {key} of device {index} is {value!r}; it must be a whole number, {LEAST[key]} "

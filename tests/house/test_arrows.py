@@ -63,7 +63,6 @@ ARROWS: dict[str, set[str]] = {
         "config",
         "report",
     },
-    "carried": {"config"},
     "serving": {"job", "following", "assembly", "config", "runtime", "learn", "model", "data", "history"},
     "joining": {"assembly", "config", "runtime", "learn", "model", "data"},
     "prediction": {"assembly", "run_folder", "data", "model", "learn"},
@@ -86,10 +85,7 @@ EVERYTHING = {"cli", "", "__main__"}
 TORCH = {"torch", "transformers", "peft", "accelerate", "torchvision", "torchao"}
 PLANNING = {"planned", "planning", "planning_edge"}
 TORCHLESS = [
-    *(
-        f"{room}.py"
-        for room in sorted(BASE | {"history", "config", "run_folder", "machine", "carried", *PLANNING})
-    ),
+    *(f"{room}.py" for room in sorted(BASE | {"history", "config", "run_folder", "machine", *PLANNING})),
     *(f"{room}/*" for room in ("wire", "network", "cost", "allocate", "theory", "device", "report")),
     "*/settings.py",
     *(f"model/{name}.py" for name in ("measure", "architecture", "known")),

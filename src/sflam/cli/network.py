@@ -87,7 +87,7 @@ def serve(
     patience: Annotated[float, typer.Option(help="Seconds of silence before a device is absent.")] = 60.0,
     memory: Annotated[int, typer.Option(help="Most MiB of bodies in memory at once.")] = 512,
     plan: Annotated[
-        Path | None, typer.Option(help="plan.json of sflam plan --out: each device's cut and bits.")
+        str | None, typer.Option(help="Follow a plan.json of sflam plan, or computed: plan now.")
     ] = None,
     insecure: Insecure = False,
     as_json: Json = False,
@@ -97,11 +97,8 @@ def serve(
         raise ConfigError(
             "--resume goes on with a run as it was; leave out the job file, --set, --out and --plan"
         )
-    wanted = config.load(job, overrides or [])
-    if plan:
-        from sflam.carried import carried_out
-
-        wanted = carried_out(wanted, plan)
+    planned = [] if plan is None else [f"fleet.plan={config.toml_value(plan)}"]
+    wanted = config.load(job, [*(overrides or []), *planned])
     from sflam.runtime.installed import expect_installed
 
     expect_installed()

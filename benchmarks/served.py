@@ -2,9 +2,9 @@
 
 Devices are threads of four other processes that send ready-made bodies one after another, so what is measured is the
 server: sockets, TLS, checks, the session, and either nothing behind them (the answer is ready-made, too) or the trunk
-of the default job. Everything runs on this machine, so devices take their share of its cores. Bytes are those of the
-sockets, with HTTP and TLS, over packed codes and side information; memory is what the server's process has at most
-beyond what it had before the first step.
+of the default job; beside them an application that only sends bodies back. Everything runs on this machine, so devices
+take their share of its cores. Bytes are those of the sockets, with HTTP and TLS, over packed codes and side
+information; memory is what the server's process has at most beyond what it had before the first step.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from sflam import config
 from sflam.payload import payload_bytes
@@ -120,7 +124,7 @@ def null_trunk(desk: Desk, terms: Terms) -> None:
     )
     while arrivals := desk.collect():
         for arrival in arrivals:
-            desk.answer(arrival, 1, body)
+            desk.answer(arrival, 1, bytes(bytearray(body)))  # each its own, as from a trunk
 
 
 def real_trunk(devices: int) -> tuple[dict[int, Terms], Any]:
@@ -143,8 +147,21 @@ def real_trunk(devices: int) -> tuple[dict[int, Terms], Any]:
     return terms_of(assembly, local), work
 
 
-def measure(terms: dict[int, Terms], steps: int, work: Any) -> dict[str, Any]:
-    """Return steps a second of all devices together."""
+def echo() -> Starlette:
+    """Return an application that sends every body back: what the web server itself can do."""
+
+    async def back(request: Request) -> Response:
+        body, at = bytearray(int(request.headers.get("content-length", "0"))), 0
+        async for chunk in request.stream():
+            body[at : at + len(chunk)] = chunk
+            at += len(chunk)
+        return Response(bytes(body) if body else b"{}")
+
+    return Starlette(routes=[Route("/{path:path}", back, methods=["GET", "POST"])])
+
+
+def measure(terms: dict[int, Terms], steps: int, work: Any, app: Starlette | None = None) -> dict[str, Any]:
+    """Return steps a second of all devices together, and more; ``app`` stands in for the server's own."""
     terms = {number: replace(one, local_steps=steps) for number, one in terms.items()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -155,7 +172,7 @@ def measure(terms: dict[int, Terms], steps: int, work: Any) -> dict[str, Any]:
         largest = max(one.largest() for one in terms.values())
         door = Door(desk, roster, terms, lambda _: {}, {}, Bounds(1 << 30, 2 * largest))
         listen = Listen(port=0, certificate=folder / "server.pem", key=folder / "server.key")
-        server = Server(application(door), desk, listen)
+        server = Server(app or application(door), desk, listen)
         context = multiprocessing.get_context("spawn")
         groups = [list(terms)[n::PROCESSES] for n in range(min(PROCESSES, len(terms)))]
         ready, found = context.Barrier(len(groups) + 1), context.Queue()
@@ -218,7 +235,7 @@ def main() -> None:
     one = parser(__doc__)
     one.add_argument("--devices", default="1,4,16", help="numbers of devices, 1,4,16 by default")
     one.add_argument("--sizes", default=",".join(SIZES), help="sizes of bodies, all by default")
-    one.add_argument("--trunks", default="none,job", help="none, job, or both")
+    one.add_argument("--trunks", default="none,echo,job", help="none, also echo, job")
     args = one.parse_args()
     set_up(args)
     rows: list[dict[str, Any]] = []
@@ -233,10 +250,10 @@ def main() -> None:
     for name, (tokens, steps) in SIZES.items():
         for count in counts if name in args.sizes.split(",") and "none" in args.trunks else ():
             terms = {n: replace(PLAIN, device=n, tokens=tokens) for n in range(count)}
-            add(
-                {"trunk": "none", "body": name}
-                | measure(terms, max(4, min(steps, 2 * steps // count)), null_trunk)
-            )
+            few = max(4, min(steps, 2 * steps // count))
+            add({"trunk": "none", "body": name} | measure(terms, few, null_trunk))
+            if "echo" in args.trunks:
+                add({"trunk": "echo", "body": name} | measure(terms, few, null_trunk, echo()))
     for count in counts if "job" in args.trunks else ():
         terms, work = real_trunk(count)
         add({"trunk": "default job", "body": "as it is"} | measure(terms, max(10, 80 // count), work))

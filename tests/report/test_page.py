@@ -118,6 +118,26 @@ def test_the_command_on_the_page_makes_the_same_job(simulated: Path, compared: P
             assert words[words.index("--bits") + 1] == "4,8" and "--target" not in words
 
 
+def test_what_was_measured_stands_beside_what_was_modelled(simulated: Path, tmp_path: Path) -> None:
+    shutil.copytree(simulated, tmp_path / "run")
+    path = tmp_path / "run" / "history.jsonl"
+    *before, last = path.read_text().splitlines()
+    values = json.loads(last)
+    numbers = {"device_s": 0.002, "server_s": 0.001, "up_bits": 8000, "s": 3.0, "j": 4.0}
+    measured = {key: value for key, value in numbers.items() if len(key) > 1}
+    values["charge"]["calibration"] = measured | {f"modelled_{key}": value for key, value in numbers.items()}
+    values["charge"]["sensitivity"] = [0.25, 0.5]
+    path.write_text("\n".join([*before, json.dumps(values)]) + "\n")
+    text = write_page(tmp_path / "run", tmp_path / "page.html").read_text()
+    for words in (
+        "Measured beside modelled, round 3",
+        "1.00 kB",
+        "Slowdown by quantization",
+        "device 0: 0.25 chi",
+    ):
+        assert words in text, words
+
+
 def test_a_plain_run_has_no_network_to_show(finished: Path, tmp_path: Path) -> None:
     text = write_page(finished, tmp_path / "plain.html").read_text()
     expect_whole(text, RUN - {"timeline", "allocation", "energy", "plan"})
@@ -192,6 +212,53 @@ def test_what_files_say_is_never_markup(simulated: Path, compared: Path, tmp_pat
         (tmp_path / name / SAVED).write_text(json.dumps(wrong))
         with pytest.raises(RunError, match=f"is damaged \\({name} is "):
             write_page(tmp_path / name, tmp_path / "wrong.html")
+
+
+ODD = (None, EVIL, -1, 10**30, float("nan"), float("inf"), [], {}, [EVIL], True)
+
+
+def places(values: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield the way to everything in a JSON value; the first of a list stands for the others."""
+    inside = (
+        values.items()
+        if isinstance(values, dict)
+        else enumerate(values[:1])
+        if isinstance(values, list)
+        else ()
+    )
+    for key, value in inside:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def test_whatever_a_file_holds_there_is_a_page_or_one_line(
+    simulated: Path, compared: Path, tmp_path: Path
+) -> None:
+    """Every value of the last round, the result and the comparison, replaced by odd ones in turn."""
+    several, single = tmp_path / "several", tmp_path / "single"
+    shutil.copytree(compared, several)
+    shutil.copytree(simulated, single)
+    done = {RunError: 0, None: 0}
+    for path in (single / "result.json", single / "history.jsonl", several / SAVED):
+        whole = path.read_text()
+        *before, last = whole.splitlines(keepends=True) if path.suffix == ".jsonl" else [whole]
+        ways = [way for way in places(json.loads(last)) if way[0] != "config"]
+        for number, way in enumerate(ways):
+            values = json.loads(last)
+            holder = values
+            for key in way[:-1]:
+                holder = holder[key]
+            holder[way[-1]] = ODD[number % len(ODD)] if path.name == SAVED else ODD[(7 * number) % len(ODD)]
+            path.write_text("".join(before) + json.dumps(values) + "\n")
+            try:
+                text = write_page(path.parent, tmp_path / "odd.html").read_text()
+                assert not re.search("<(script|img)", text), way
+                done[None] += 1
+            except RunError as error:
+                assert "\n" not in str(error)
+                done[RunError] += 1
+        path.write_text(whole)
+    assert min(done.values()) > 20, done
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def equal(found, wanted):
     return all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
+@pytest.mark.slow
 def test_every_fifth_answer_lost(room, tmp_path):
     settings = job_of(room, *LONG, "learn.rounds=1")
     with network(tmp_path) as net:

@@ -221,6 +221,7 @@ def test_malformed_requests_leave_the_server_up(site, raw):
 
 
 def test_public_pages_hold_no_names(site):
+    assert site.ask(token="sflam_wrong")[0] == 401
     for path in ("/healthz", "/metrics", "/"):
         status, body = site.ask("GET", path, None, Authorization=None)
         assert status == 200 and b"sflam_" + b"x" not in body and site.token.encode() not in body

@@ -44,10 +44,11 @@ def cable():
 def sflam(namespace, log, *arguments):
     """Start a command in a namespace."""
     run = "from sflam.cli import main; main()"
-    return subprocess.Popen(
-        ["ip", "netns", "exec", namespace, sys.executable, "-c", run, *map(str, arguments)],
-        stdout=subprocess.DEVNULL, stderr=log.open("w"), env=os.environ | {"HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+    words = ["ip", "netns", "exec", namespace, sys.executable, "-c", run, *map(str, arguments)]
+    with log.open("w") as file:
+        return subprocess.Popen(
+            words, stdout=subprocess.DEVNULL, stderr=file, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+        )
 
 
 def wait_for(log, text, seconds=120):

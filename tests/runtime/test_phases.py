@@ -127,12 +127,26 @@ def suffers(folder, wanted, fault, at, labels):
     assert rig.desk.computed == 3 * STEPS * legs * JOB["learn"].rounds  # nothing was computed twice
 
 
-@pytest.mark.parametrize("fault", Fault)
+QUICK = (Fault.DIE_IN_BODY, Fault.DIE_BEFORE_ANSWER, Fault.LOST_ANSWER, Fault.DUPLICATE, Fault.REORDERED)
+
+
+def faults(quick, but=()):
+    """Return every fault; those not in ``quick`` are for slow runs."""
+    return [
+        pytest.param(fault, marks=() if fault in quick else pytest.mark.slow)
+        for fault in Fault
+        if fault not in but
+    ]
+
+
+@pytest.mark.parametrize("fault", faults(QUICK))
 def test_a_fault_in_a_step(tmp_path, undisturbed, fault):
     suffers(tmp_path, undisturbed, fault, "steps/1", "server")
 
 
-@pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.REORDERED])
+@pytest.mark.parametrize(
+    "fault", faults((Fault.DIE_BEFORE_SEND, Fault.DIE_AFTER_ANSWER), but=(Fault.REORDERED,))
+)
 def test_a_fault_in_the_upload(tmp_path, undisturbed, fault):
     suffers(tmp_path, undisturbed, fault, "adapters", "server")
 
@@ -150,7 +164,7 @@ class EveryFifth(Link):
         return found
 
 
-@pytest.mark.parametrize("labels", ["server", "device"])
+@pytest.mark.parametrize("labels", ["server", pytest.param("device", marks=pytest.mark.slow)])
 def test_every_fifth_answer_lost_and_nothing_computed_twice(tmp_path, undisturbed, labels):
     rig = Rig(tmp_path, "bert", labels=labels, links=dict.fromkeys(range(3), EveryFifth), **JOB)
     _, found = rig.run()
@@ -173,8 +187,15 @@ def test_a_fault_at_the_first_and_the_last_request(tmp_path, undisturbed, fault,
     suffers(tmp_path, undisturbed, fault, at, "server")
 
 
-@pytest.mark.parametrize("labels", ["server", "device"])
-@pytest.mark.parametrize(("at", "made"), [("steps/1", 1), ("adapters", STEPS)])
+@pytest.mark.parametrize(
+    ("labels", "at", "made"),
+    [
+        ("server", "steps/1", 1),
+        ("device", "adapters", STEPS),
+        pytest.param("server", "adapters", STEPS, marks=pytest.mark.slow),
+        pytest.param("device", "steps/1", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_who_misses_the_end_is_left_out_of_exactly_that_round(tmp_path, labels, at, made):
     at += "/forward" if labels == "device" and at != "adapters" else ""
     present = {0: (0, 2), 1: (0, 1, 2)}

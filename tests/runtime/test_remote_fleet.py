@@ -11,7 +11,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sflam.learn.crossing import Crossing
+from sflam.quant.packing import unpack
 from sflam.quant.settings import QuantSettings
+from sflam.wire.codec import decode
 from tests.learn.builders import IDENTITY, LEARN, assert_equal_states
 from tests.runtime.threads import Rig, simulated
 
@@ -55,3 +58,43 @@ def test_kept_state_and_few_bits_bit_for_bit(tmp_path):
     _, state = simulated("bert", **options)
     _, found = Rig(tmp_path, "bert", **options).run()
     assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+@pytest.fixture
+def codes_sent(monkeypatch):
+    """A function that runs something and returns (round, step, device) -> the codes its devices sent."""
+
+    def sent_by(work):
+        found, send = {}, Crossing.send_step
+
+        def keeping(self, at, hidden, batch, **options):
+            body = send(self, at, hidden, batch, **options)
+            found[at] = unpack(decode(body).activations.codes, 4, hidden.numel())
+            return body
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Crossing, "send_step", keeping)
+            work()
+        return found
+
+    return sent_by
+
+
+def test_in_any_order_a_share_of_codes_is_flipped(tmp_path, codes_sent, record_property):
+    learn = replace(FEW, local_steps=3)
+    options = {
+        "cuts": (1, 1, 1),
+        "labels": "server",
+        "quant": QuantSettings(bits_up=4, bits_down=4),
+        "learn": learn,
+    }
+    wanted = codes_sent(lambda: simulated("vit", **options))
+    found = codes_sent(lambda: Rig(tmp_path, "vit", **options).run())
+    assert found.keys() == wanted.keys()
+    flipped = sum(int((found[at] != wanted[at]).sum()) for at in wanted) / sum(map(len, wanted.values()))
+    record_property("share of codes flipped", flipped)
+    first = [at for at in wanted if (at.round, at.step) == (0, 0)]
+    assert all(
+        (found[at] == wanted[at]).all() for at in first
+    )  # nothing has been summed in another order yet
+    assert flipped < 0.1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -103,6 +106,33 @@ class Interleaved(RuleBasedStateMachine):
         assert (verdict is Verdict.COMPLETE) == (len(self.delivered) >= 2)
         assert self.session.close() == self.delivered
         self.round += verdict is Verdict.COMPLETE
+
+    @precondition(lambda self: self.open)
+    @rule(device=device)
+    def asks_a_server_that_goes_down(self, device: int) -> None:
+        going = copy.deepcopy(self.session)
+        before = copy.deepcopy(going.seats)
+        going.drain()
+        for request in (
+            lambda: going.exchange(device, self.round, self.attempt, 0, self.now),
+            lambda: going.deliver(device, self.round, self.attempt, "late", self.now),
+        ):
+            with pytest.raises(Refused) as refused:
+                request()
+            assert refused.value.status == 503 and refused.value.retry
+        assert going.seats == before
+        going.end()
+        assert not going.seats and going.phase is Phase.ENDED
+
+    @precondition(lambda self: self.open)
+    @rule(device=device)
+    def brings_other_data(self, device: int) -> None:
+        seat = self.session.seats[device]
+        known = self.session.samples.get(device)
+        if known is not None and seat.active:
+            with pytest.raises(Refused) as refused:
+                self.session.hello(device, 9, self.now)
+            assert refused.value.status == 409 and self.session.samples[device] == known
 
     @invariant()
     def at_most_one_step_of_answers_is_kept(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from sflam.report.line_chart import (
@@ -37,11 +38,12 @@ def bars(
     Args:
         title: above.
         names: beneath the bars.
-        values: [n], 0 or more.
+        values: [n], 0 or more; what is not finite has no bar.
         upward: label of the y axis.
         across: label of the x axis.
         style: which colour.
     """
+    values = [value if math.isfinite(value) and value > 0 else 0.0 for value in values]
     floor, wide = HEIGHT - BOTTOM, (WIDTH - LEFT - RIGHT) / max(1, len(values))
     levels = ticks(0.0, max(values, default=0.0), most=5)
     top = max([*values, *levels, 1e-300])

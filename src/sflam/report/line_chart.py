@@ -66,8 +66,9 @@ def line_chart(
     ys = [y for _, points in shown for _, y in points]
     if not xs:
         return figure(title, element("p", "not measured", class_="quiet"))
+    ticks_at = [tick for tick in ticks_at if math.isfinite(tick) and (tick > 0 or not log_x)]
     least_x = min(xs) if log_x or ticks_at else 0.0
-    x_ticks = list(ticks_at) or ticks(least_x, max(xs), log=log_x)
+    x_ticks = ticks_at or ticks(least_x, max(xs), log=log_x)
     low_y = min(ys) if log_y else axis_from(ys) if percent else 0.0
     y_ticks = ticks(low_y, 100.0 if percent else max(ys), log=log_y)
     place_x = _scale([least_x, max(xs), *(x_ticks if log_x or ticks_at else ())], LEFT, WIDTH - RIGHT, log_x)

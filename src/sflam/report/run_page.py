@@ -100,7 +100,7 @@ def timelines(records: Sequence[RoundRecord]) -> Html:
     longest = max(shown, key=lambda record: _charge(record).seconds)
     said = page.paragraph(
         "Each phase is drawn once, with the seconds of all local steps of the round together; in truth the steps take "
-        "turns. The dashed line is where the slowest device is done; adapters move then."
+        "turns. The dashed line is where the slowest device is done (bold where it is late); adapters move then."
     )
     pieces = [said, phase_legend(), round_timeline(shown[-1], opened=True)]
     if longest is not shown[-1]:
@@ -120,7 +120,7 @@ def round_timeline(record: RoundRecord, *, said: str = "", opened: bool = False)
 def allocation(record: RoundRecord) -> Html:
     """Return what each device of a round was given: bandwidth, power, bits and clock."""
     charge = _charge(record)
-    if not charge.bandwidth:
+    if not (charge.bandwidth and charge.power and charge.speed):
         return page.paragraph(
             "This history was written before shares were recorded; run it again to see them."
         )
@@ -139,6 +139,10 @@ def allocation(record: RoundRecord) -> Html:
     if any(charge.bits_up):
         bits = [float(one) for one in charge.bits_up]
         drawn.insert(2, bars("Bits per activation value", names, bits, upward="bit", style=2))
+    if any(charge.sensitivity):
+        slow = [one if is_measured(one) else 0.0 for one in charge.sensitivity]
+        title = "Slowdown by quantization that the plan counts"
+        drawn.append(bars(title, names, slow, upward="chi", style=3))
     gap = "" if charge.gap is None else f", certified within {100 * charge.gap:.2g} % of the best"
     said = (
         f"Round {record.round + 1}, allocator {charge.method}{gap}; planned for round {charge.planned + 1}."
@@ -167,7 +171,7 @@ def energy(records: Sequence[RoundRecord], devices: int) -> Html:
 
 def batteries(records: Sequence[RoundRecord]) -> Html:
     """Return what was left in the batteries after each round."""
-    left = [(record.round + 1, _charge(record).battery_j) for record in records]
+    left = [(record.round + 1, each) for record in records if (each := _charge(record).battery_j)]
     lines = [
         Line(name="fullest", points=[(step, max(each)) for step, each in left], style=0),
         Line(name="mean", points=[(step, sum(each) / len(each)) for step, each in left], style=1),
@@ -197,7 +201,25 @@ def plan_and_truth(records: Sequence[RoundRecord]) -> Html:
         "Predicted when the plan was made; charged for the bits really sent over the channel of the round. They are "
         "the same while the plan is of this round and all samples have equally many tokens."
     )
-    return joined(said, legend(("predicted", "charged")), page.charts(*drawn))
+    return joined(said, legend(("predicted", "charged")), page.charts(*drawn), calibration(records[-1]))
+
+
+def calibration(record: RoundRecord) -> Html | None:
+    """Return what was measured and charged beside what the model says, where ``network.calibrate`` was set."""
+    found = _charge(record).calibration
+    if found is None:
+        return None
+    charge = _charge(record)
+    rows = [
+        ("mini-batch on the fastest device", brief(found.device_s), brief(found.modelled_device_s)),
+        ("mini-batch at the server", brief(found.server_s), brief(found.modelled_server_s)),
+        ("sent up", human_bytes(found.up_bits / 8), human_bytes(found.modelled_up_bits / 8)),
+        ("time of the round", brief(charge.charged_s), brief(found.modelled_s)),
+        ("energy of the round", joule(charge.charged_j), joule(found.modelled_j)),
+    ]
+    body = [joined(*(element("td", cell) for cell in row)) for row in rows]
+    heading = element("h3", f"Measured beside modelled, round {record.round + 1}")
+    return joined(heading, numbers_table(["", "measured, and charged", "modelled"], body))
 
 
 def rounds_table(records: Sequence[RoundRecord]) -> Html:

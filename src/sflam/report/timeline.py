@@ -63,7 +63,10 @@ def spans(charge: Charge, place: int) -> list[Span]:
 
 def has_phases(charge: Charge | None) -> bool:
     """Return whether a charge says what each device did; those of older histories do not."""
-    return charge is not None and bool(charge.finish) and len(charge.compute_s) == len(charge.finish)
+    if charge is None or not charge.finish:
+        return False
+    names = ("begin", *(name for _, _, name in PHASES if name))
+    return all(len(getattr(charge, name)) == len(charge.finish) for name in names)
 
 
 def timeline(charge: Charge, devices: Sequence[int]) -> Html:
@@ -74,6 +77,8 @@ def timeline(charge: Charge, devices: Sequence[int]) -> Html:
         devices: [K] the participants' indices.
     """
     slowest = max(range(len(devices)), key=lambda place: charge.finish[place])
+    ends = sorted(charge.finish)
+    even = len(ends) < 2 or ends[-1] <= ends[-2] * (1 + 1e-6)  # an optimal plan has no straggler
     places = list(range(len(devices)))
     if len(places) > MOST_ROWS:
         places = sorted(sorted(places, key=lambda place: -charge.finish[place])[:MOST_ROWS])
@@ -92,7 +97,7 @@ def timeline(charge: Charge, devices: Sequence[int]) -> Html:
     )  # fmt: skip
     for row, place in enumerate(places):
         y = TOP + ROW * row
-        late = place == slowest and len(places) > 1
+        late = place == slowest and not even
         who = f"device {devices[place]}"
         pieces.append(
             element("text", who, x=LEFT - 8, y=y + 16, class_="tick end strong" if late else "tick end")
@@ -103,9 +108,8 @@ def timeline(charge: Charge, devices: Sequence[int]) -> Html:
             wide = max((one.end - one.start) * scale, 0.4)
             bar = element("rect", x=LEFT + one.start * scale, y=y + 4, width=wide, height=ROW - 8)
             pieces.append(element("g", note, bar, class_=f"phase {one.phase}"))
-        if late:
-            x = LEFT + charge.finish[place] * scale
-            pieces.append(element("line", x1=x, x2=x, y1=TOP, y2=floor, class_="straggler"))
+    x = LEFT + charge.finish[slowest] * scale
+    pieces.append(element("line", x1=x, x2=x, y1=TOP, y2=floor, class_="straggler"))
     said = f"timeline of a round of {brief(charge.seconds)}, slowest device {devices[slowest]}"
     return element("div", svg(WIDTH, height, said, *pieces, class_="chart wide"), class_="scroll")
 

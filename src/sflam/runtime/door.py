@@ -23,6 +23,7 @@ from sflam.runtime.credentials import Roster
 from sflam.runtime.desk import Desk
 from sflam.runtime.journal import Journal
 from sflam.runtime.meter import Meter
+from sflam.runtime.pieces import Pieces
 from sflam.runtime.session import Refused
 from sflam.runtime.terms import Terms
 
@@ -116,7 +117,7 @@ class Door:
         """Answer with a body; with an empty one, by 204."""
         self.counts["bytes_down"] += len(body)
         self.meter.went(request.state.device, len(body))
-        return Response(body, media_type=OCTETS) if body else Response(status_code=204)
+        return Pieces(body, media_type=OCTETS) if body else Response(status_code=204)
 
     async def refuse(self, request: Request, refused: Refused) -> Response:
         """Return the answer to a refused request, after what is left of its body where that is little."""

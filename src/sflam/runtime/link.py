@@ -19,7 +19,7 @@ from sflam.runtime.session import Refused
 
 LARGEST = 1 << 34
 CHUNK = 1 << 16
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 
 class Link:

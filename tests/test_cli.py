@@ -21,7 +21,7 @@ def real(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 HELP = {
-    "": ["train", "predict", "verify", "plan", "profile"],
+    "": ["train", "compare", "report", "predict", "verify", "plan", "profile"],
     "train": [
         "Examples:",
         "sflam train job.toml --set learn.rounds=50",
@@ -29,6 +29,7 @@ HELP = {
         "--json",
     ],
     "compare": ["Examples:", "sflam compare job.toml --seeds 3", "Runs that are finished are not repeated"],
+    "report": ["Examples:", "sflam report runs/compare", "self-contained HTML page"],
     "simulate": ["Examples:", "sflam simulate job.toml --set plan.method=equal", "virtual clock", "--resume"],
     "predict": ["Example:", "sflam predict runs/digits-nano-vit-sflam-1 --data digits --out", "--label"],
     "plan": ["Examples:", "sflam plan network.toml --out plans/office", "--latency-weight", "Exit code 1"],

@@ -11,7 +11,7 @@ from sflam.allocate.settings import EDGE_METHODS, METHODS
 from sflam.template import keys
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("docs/choosing.md", "docs/edge.md", "docs/equations.md", "docs/simulating.md")
+PAGES = ("docs/choosing.md", "docs/edge.md", "docs/equations.md", "docs/simulating.md", "docs/tour.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

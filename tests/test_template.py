@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sflam import cli, config
+from sflam import config
+from sflam.cli.training import init
 from sflam.errors import ConfigError
 from sflam.template import keys, reference, template
 
@@ -36,9 +37,9 @@ def test_the_reference_is_up_to_date():
 
 def test_init_writes_once(tmp_path, capsys):
     path = tmp_path / "mine.toml"
-    cli.init(path)
+    init(path)
     assert "sflam train" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="exists already"):
-        cli.init(path)
+        init(path)
     with pytest.raises(ConfigError, match="cannot be written"):
-        cli.init(tmp_path / "nowhere" / "job.toml")
+        init(tmp_path / "nowhere" / "job.toml")

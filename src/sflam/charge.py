@@ -4,10 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What was measured on this machine and charged, beside what the model says instead (``modelled_``).
+
+    Attributes:
+        device_s: s of a mini-batch on the fastest device at its highest clock, mean over participants.
+        server_s: s of a mini-batch at the server.
+        up_bits: bits of all bodies up in the round; as modelled, of their codes and side information.
+        modelled_s: T of the same plan as modelled, beside ``Charge.charged_s``.
+        modelled_j: E of the same plan as modelled, beside ``Charge.charged_j``.
+    """
+
+    device_s: float
+    modelled_device_s: float
+    server_s: float
+    modelled_server_s: float
+    up_bits: int
+    modelled_up_bits: int
+    modelled_s: float
+    modelled_j: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +60,19 @@ class Charge:
         charged_j: what that came to.
         objective: of the plan.
         gap: the plan's certified distance from the best; None without a bound.
+        begin: per device, seconds from the round's start until its turn; later than 0 in a relay only.
+        compute_s: per device, seconds it computed, over all its local steps; so are the next three.
+        up_s: per device, seconds of sending activations.
+        server_s: per device, seconds of the server's turn.
+        down_s: per device, seconds of receiving gradients.
+        adapter_s: per device, seconds of moving adapters, after the last step.
+        bandwidth: per device, Hz it was given.
+        power: per device, W it sent with.
+        speed: per device, Hz it computed at.
+        sensitivity: per device, the chi that the plan counts, as measured (below 0 counts as 0) or as told; empty where
+            it is neither measured nor needed.
+        sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
+        calibration: measured beside modelled, where ``network.calibrate`` is set; else None.
     """
 
     seconds: float
@@ -63,6 +98,19 @@ class Charge:
     charged_j: float
     objective: float
     gap: float | None
+    # What follows came later: histories without it are read.
+    begin: tuple[float, ...] = ()
+    compute_s: tuple[float, ...] = ()
+    up_s: tuple[float, ...] = ()
+    server_s: tuple[float, ...] = ()
+    down_s: tuple[float, ...] = ()
+    adapter_s: tuple[float, ...] = ()
+    bandwidth: tuple[float, ...] = ()
+    power: tuple[float, ...] = ()
+    speed: tuple[float, ...] = ()
+    sensitivity: tuple[float, ...] = ()
+    sensitivity_error: tuple[float, ...] = ()
+    calibration: Calibration | None = None
 
     @property
     def energy(self) -> float:
@@ -79,18 +127,23 @@ def charge_from_dict(values: Any) -> Charge:
     """Return the charge that ``charge_to_dict`` wrote; raises ValueError naming what is missing or wrong."""
     if not isinstance(values, Mapping):
         raise ValueError(f"charge is {values!r}")
-    if strange := {item.name for item in fields(Charge)} ^ values.keys():
+    names = {item.name for item in fields(Charge)}
+    needed = {item.name for item in fields(Charge) if item.default is MISSING}
+    if strange := (values.keys() - names) | (needed - values.keys()):
         raise ValueError(f"charge misses or should not hold {', '.join(sorted(strange))}")
     return Charge(
         **{
             item.name: typed_of(f"charge.{item.name}", str(item.type), values[item.name])
             for item in fields(Charge)
+            if item.name in values
         }
     )
 
 
 def plain_of(value: Any) -> Any:
     """Return a field of a record as JSON holds it: tuples as lists, numbers that are not finite as strings."""
+    if isinstance(value, Calibration):
+        return asdict(value)
     if isinstance(value, tuple):
         return [plain_of(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -106,6 +159,15 @@ def typed_of(name: str, kind: str, value: Any) -> Any:
             return tuple(typed_of(name, inner, one) for one in value)
     elif value is None and kind.endswith("None"):
         return None
+    elif kind.startswith("Calibration"):
+        names = {item.name for item in fields(Calibration)}
+        if isinstance(value, Mapping) and value.keys() == names:
+            return Calibration(
+                **{
+                    item.name: typed_of(f"{name}.{item.name}", str(item.type), value[item.name])
+                    for item in fields(Calibration)
+                }
+            )
     elif kind.startswith("float"):
         if isinstance(value, str) and value in _NOT_FINITE:
             return _NOT_FINITE[value]

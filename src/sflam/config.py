@@ -94,6 +94,19 @@ def to_toml(job: Job) -> str:
     return "\n\n".join(["\n".join(lines), *sections]) + "\n"
 
 
+def overrides(job: Job) -> list[str]:
+    """Return the ``--set`` assignments that make ``job`` from the defaults; ``load(None, ...)`` of them equals it."""
+    found, usual = [], Job()
+    for name in _types(Job):
+        value, plain = getattr(job, name), getattr(usual, name)
+        pairs = [(name, value, plain)]
+        if dataclasses.is_dataclass(value):
+            keys = [item.name for item in dataclasses.fields(value)]
+            pairs = [(f"{name}.{key}", getattr(value, key), getattr(plain, key)) for key in keys]
+        found += [f"{key}={toml_value(now)}" for key, now, was in pairs if now != was and now is not None]
+    return found
+
+
 def changes(job: Job, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the settings in which ``job`` differs from an earlier one: name -> (before, now).
 

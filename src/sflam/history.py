@@ -48,6 +48,8 @@ class RoundRecord:
         residual_bytes: bytes sent to the devices for the exact correction of the frozen weights.
         aggregation_error: norm of mean(BA) - mean(B) mean(A) relative to mean(BA); None when not measured.
         seconds: wall-clock time of the round, in s.
+        planning_s: of it, time the planner took; 0 where no network is simulated.
+        measuring_s: of it, time of measuring what the planner wants to know.
         class_accuracy: share of each class's test samples classified correctly, None for a class without any; empty
             when not evaluated, and for language models.
         participants: indices of the devices that took part, ascending.
@@ -70,6 +72,8 @@ class RoundRecord:
     residual_bytes: int = 0
     aggregation_error: float | None = None
     seconds: float = 0.0
+    planning_s: float = 0.0
+    measuring_s: float = 0.0
     class_accuracy: tuple[float | None, ...] = ()
     participants: tuple[int, ...] = ()
     charge: Charge | None = None
@@ -82,8 +86,10 @@ class RoundRecord:
         return activations + self.adapter_bytes_up + self.adapter_bytes_down + self.residual_bytes
 
 
-_FLOATS = {"loss", "test_loss", "accuracy", "aggregation_error", "seconds"}
+_FLOATS = {"loss", "test_loss", "accuracy", "aggregation_error", "seconds", "planning_s", "measuring_s"}
 _OPTIONAL = {"test_loss", "accuracy", "aggregation_error"}
+_LATER = {"charge", "measured", "planning_s", "measuring_s"}
+"""What histories of runs without a network, and of earlier versions, may leave out."""
 
 
 def record_to_dict(record: RoundRecord) -> dict[str, Any]:
@@ -98,7 +104,7 @@ def record_to_dict(record: RoundRecord) -> dict[str, Any]:
 def record_from_dict(values: Mapping[str, Any]) -> RoundRecord:
     """Return the record that ``record_to_dict`` wrote; raises ValueError naming a missing or wrong key."""
     names = {field.name for field in fields(RoundRecord)}
-    if missing := names - values.keys() - {"charge", "measured"}:
+    if missing := names - values.keys() - _LATER:
         raise ValueError(f"misses {', '.join(sorted(missing))}")
     if extra := values.keys() - names:
         raise ValueError(f"holds unknown {', '.join(sorted(extra))}")

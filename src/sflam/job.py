@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sflam import history
 from sflam.assembly import Assembly, assemble
 from sflam.config import Job, changes
 from sflam.errors import ConfigError, QuantizerError, RunError, WireError
+from sflam.following import follow
 from sflam.history import History, RoundRecord
 from sflam.learn import checkpoint
 from sflam.learn.fleet import Fleet
@@ -26,7 +27,7 @@ from sflam.report.events import Events
 from sflam.result import Result, finish
 from sflam.run_folder import RunFolder, default_folder
 from sflam.simulate.fleet import Simulated, simulated_rounds
-from sflam.simulate.setup import simulated
+from sflam.simulate.setup import notes, simulated
 
 CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "model.name"}
 """What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
@@ -60,6 +61,11 @@ class Run:
     def job(self) -> Job:
         """What was asked for."""
         return self.assembly.job
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about what was guessed or decided on the way."""
+        return self.assembly.notes + (notes(self.job) if isinstance(self.fleet, Simulated) else ())
 
     def rounds(self) -> Iterator[RoundRecord]:
         """Run the rounds not done yet; each is on disk, with a state to resume from, when it is yielded.
@@ -144,7 +150,9 @@ def start(job: Job, folder: str | Path | None = None) -> Run:
     """
     if folder is not None:
         RunFolder(Path(folder)).expect_free()  # before minutes of loading
+    job, told = follow(job)
     assembly = assemble(job)
+    assembly = replace(assembly, notes=(*told, *assembly.notes))
     fleet = _fleet(assembly)  # before anything is written
     run = RunFolder(default_folder(job) if folder is None else Path(folder))
     run.create(job)

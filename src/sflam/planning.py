@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from sflam.model.settings import ModelSettings
 from sflam.network.network import Network
 from sflam.network.reference import ref_a_workload
 from sflam.network.scenario import build
+from sflam.network.settings import COUNTS
 from sflam.payload import IDENTITY
 from sflam.plan import Plan
 from sflam.planned import Planned
@@ -65,6 +67,7 @@ def measured(job: Job, tokens: int = 0) -> Workload:
         targets=job.model.targets,
         dtype=job.model.dtype,
         optimizer_slots=SLOTS[job.learn.optimizer] + momentum,
+        full=job.model.trainable == "full",
     )
     return measure(job.model.name, training, scheme=job.quant.scheme)
 
@@ -119,6 +122,13 @@ def problem_of(
     turn = float(server_turn(network, workload, cut=problem.each("cut"), steps=problem.local_steps)[0])
     turn *= float(network.server_clock[0]) / clock
     return problem.change(base_s=turn, base_j=float(network.server_kappa[0]) * clock**3 * turn)
+
+
+def with_devices(job: Job) -> Job:
+    """Return the job with a network of as many devices as the fleet has, where it does not say how many."""
+    network = job.network
+    said = network.device or network.profiles or network.trace or network.devices != COUNTS["devices"]
+    return job if said else replace(job, network=replace(network, devices=job.fleet.devices))
 
 
 def _with_way_down(job: Job, problem: Problem) -> Problem:
@@ -235,6 +245,8 @@ def options_of(job: Job, method: str) -> dict[str, Any]:
 
 def _notes(job: Job) -> Iterator[str]:
     """Yield what a user should know about the question itself."""
+    if job.plan.measure_every:
+        yield "plan.measure_every measures in simulated runs; here chi is plan.sensitivity"
     if job.quant.scheme == IDENTITY:
         yield "quant.scheme is identity: 32 bits are sent for every value, whatever the bits say"
     method = method_of(job.plan)
@@ -243,5 +255,5 @@ def _notes(job: Job) -> Iterator[str]:
     elif ("bits" in job.plan.optimize or method == "bits") and not job.plan.sensitivity:
         yield (
             "plan.sensitivity is 0, so quantization noise costs nothing and the fewest bits win; give the chi measured "
-            "for your model"
+            "for your model, as sflam simulate does with plan.measure_every"
         )

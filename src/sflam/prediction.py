@@ -128,8 +128,9 @@ def predict(
     examples = examples_of(dataset, backbone, job.model.name)
     model.eval()
     scores = torch.empty(len(examples), len(classes))
-    for indices in examples.in_length_order(ROWS):
-        scores[torch.from_numpy(indices)] = logits_of(model, examples.take(indices)).float().cpu()
+    with torch.no_grad():
+        for indices in examples.in_length_order(ROWS):
+            scores[torch.from_numpy(indices)] = logits_of(model, examples.take(indices)).float().cpu()
     probability, predicted = scores.softmax(-1).max(-1)
     loss = None if labels is None else float(F.cross_entropy(scores, torch.from_numpy(labels)))
     return Predictions(

@@ -16,8 +16,10 @@ from sflam.learn.local import LocalFleet
 from sflam.model.adapters import load_state, save
 from sflam.model.families import CAUSAL
 from sflam.report import card, curves
+from sflam.report.loop import both_times, planning_share
 from sflam.report.totals import totals
 from sflam.run_folder import RunFolder
+from sflam.simulate.work import device_flop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +43,17 @@ class Result:
         device_memory: estimated bytes of the device that keeps most blocks: weights, training, activations; None for
             ``central``.
         server_memory: estimated bytes of the server.
+        device_flop: FLOP a device computed in the run by the cost model, the mean over all devices; None for
+            ``central`` and for models that cannot be measured.
         aggregation_error: that of the last round, None where factors are not averaged apart.
         seconds: time in rounds, in s.
         virtual_s: time of the rounds on the virtual clock, in s; None where no network was simulated.
         energy_j: joules of every kind by the model of the network; None where none was simulated.
+        sensitivity: chi of every participant of the last round, measured or told; empty where neither is wanted.
+        sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
+        modelled_s: with ``network.calibrate``, T of all rounds as modelled; else None.
+        calibrated_s: with it, T of all rounds as measured.
+        planning_share: of the host's time, what planning took; None where no network was simulated.
         run_dir: the run's folder.
     """
 
@@ -62,12 +71,18 @@ class Result:
     device_parameters: int
     device_memory: int | None
     server_memory: int
+    device_flop: float | None
     aggregation_error: float | None
     bytes_saved: int
     device_accuracy: tuple[float, ...]
     seconds: float
     virtual_s: float | None
     energy_j: float | None
+    sensitivity: tuple[float, ...]
+    sensitivity_error: tuple[float, ...]
+    modelled_s: float | None
+    calibrated_s: float | None
+    planning_share: float | None
     run_dir: str
     classes: tuple[str, ...]
 
@@ -102,6 +117,8 @@ def finish(assembly: Assembly, run: RunFolder, kept: Kept, records: list[RoundRe
     score = score or assembly.score(kept.state)  # the round was not the last when it ran
     steps = sum(record.bytes_up + record.bytes_down for record in records)
     codes = sum(record.code_bytes for record in records)
+    charge = records[-1].charge
+    modelled_s, calibrated_s = both_times(records)
     result = Result(
         method=job.learn.method,
         accuracy=score.accuracy,
@@ -121,12 +138,20 @@ def finish(assembly: Assembly, run: RunFolder, kept: Kept, records: list[RoundRe
         device_parameters=_device_parameters(assembly),
         device_memory=None if assembly.fit.device is None else assembly.fit.device.total,
         server_memory=assembly.fit.server.total,
+        device_flop=device_flop(
+            job, assembly.parts, assembly.splits.train, [record.participants for record in records]
+        ),
         aggregation_error=records[-1].aggregation_error,
         bytes_saved=sum(record.saved_bytes for record in records),
         device_accuracy=devices,
         seconds=sums.seconds,
         virtual_s=sums.virtual_s,
         energy_j=sums.energy_j,
+        sensitivity=() if charge is None else charge.sensitivity,
+        sensitivity_error=() if charge is None else charge.sensitivity_error,
+        modelled_s=modelled_s,
+        calibrated_s=calibrated_s,
+        planning_share=None if charge is None else planning_share(records),
         run_dir=str(run.path),
         classes=assembly.splits.train.classes,
     )

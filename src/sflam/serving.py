@@ -23,6 +23,7 @@ from sflam.config import Job, to_toml
 from sflam.data.images import PREPROCESSOR
 from sflam.durable import replace_file
 from sflam.errors import ConfigError, DataError, ServeError
+from sflam.following import follow
 from sflam.history import RoundRecord
 from sflam.learn.fit import token_shape
 from sflam.learn.local import LocalFleet
@@ -197,8 +198,11 @@ class Served:
 
 def start(job: Job, folder: str | Path | None, serving: Serving) -> Served:
     """Assemble a job and make its folder, ready to be served; raises SflamError."""
+    job, told = follow(job)
     serving.check(job)
-    return Served(jobs.start(job, folder), serving)
+    run = jobs.start(job, folder)
+    run.assembly = replace(run.assembly, notes=(*told, *run.assembly.notes))
+    return Served(run, serving)
 
 
 def resume(folder: str | Path, serving: Serving) -> Served:

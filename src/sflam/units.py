@@ -45,13 +45,13 @@ def human_bytes(count: float) -> str:
 
 
 def human_si(value: float, unit: str, digits: int = 3) -> str:
-    """Return a quantity for people with a prefix from nano to giga: ``(1.5e6, 'Hz')`` -> ``'1.5 MHz'``."""
+    """Return a quantity for people with a prefix from nano to peta: ``(1.5e6, 'Hz')`` -> ``'1.5 MHz'``."""
     if not math.isfinite(value) or value == 0:
         return f"{value:g} {unit}"
-    power = min(3, max(-3, math.floor(math.log10(abs(value)) / 3 + 1e-12)))
+    power = min(5, max(-3, math.floor(math.log10(abs(value)) / 3 + 1e-12)))
     scaled = value / 1000.0**power
-    if abs(float(f"{scaled:.{digits}g}")) >= 1000 and power < 3:  # 999.96 rounds into the next prefix
+    if abs(float(f"{scaled:.{digits}g}")) >= 1000 and power < 5:  # 999.96 rounds into the next prefix
         power += 1
         scaled = value / 1000.0**power
     text = f"{scaled:.{digits}g}" if abs(scaled) < 1000 else f"{scaled:.0f}"
-    return f"{text} {['n', 'µ', 'm', '', 'k', 'M', 'G'][power + 3]}{unit}"
+    return f"{text} {['n', 'µ', 'm', '', 'k', 'M', 'G', 'T', 'P'][power + 3]}{unit}"

@@ -31,6 +31,9 @@ class Workload:
         down: whether a gradient comes back at cut 0 too (a trainable embedding); never with a frozen one.
         bit_choices: the bit widths a plan may choose from.
         scheme: the quantizer's name, which decides the side bits.
+        extra_up: bits of a body up beside codes and side information, where they are counted; so for the next two.
+        extra_down: of an answer.
+        extra_adapter: of the body of the adapters.
     """
 
     name: str
@@ -47,6 +50,9 @@ class Workload:
     down: bool = False
     bit_choices: tuple[int, ...] = tuple(range(MIN_BITS, MAX_BITS + 1))
     scheme: str = "uniform"
+    extra_up: int = 0
+    extra_down: int = 0
+    extra_adapter: int = 0
 
     def __post_init__(self) -> None:
         for per_cut in (
@@ -66,17 +72,17 @@ class Workload:
 
     def up_bits(self, bits: int) -> int:
         """Return the payload up in bit, codes and side bits, at any cut (1.8)."""
-        return payload_bits(self.batch * self.tokens, self.hidden, bits, self.scheme)
+        return payload_bits(self.batch * self.tokens, self.hidden, bits, self.scheme) + self.extra_up
 
     def down_bits(self, cut: int, bits: int) -> int:
         """Return the payload of the returned gradient in bit; 0 where none comes back (1.9)."""
         if cut == 0 and not self.down:
-            return 0
-        return payload_bits(self.batch * self.tokens, self.hidden, bits, self.scheme)
+            return self.extra_down
+        return payload_bits(self.batch * self.tokens, self.hidden, bits, self.scheme) + self.extra_down
 
     def adapter_bits(self, cut: int) -> int:
         """Return the bits of the device's adapters, float32, one way (1.9)."""
-        return 32 * self.adapter_values[cut]
+        return 32 * self.adapter_values[cut] + self.extra_adapter * (self.adapter_values[cut] > 0)
 
 
 SITES = ("q", "k", "v", "o", "up", "down")

@@ -9,9 +9,10 @@ import pytest
 
 from sflam.allocate import baselines, bits, optimal
 from sflam.allocate.bits_bound import least_total
+from sflam.allocate.bits_moves import CHANGES, hopeful
 from sflam.allocate.problem import quantization_noise
 from sflam.plan import Status
-from tests.allocate.builders import WORK, reference, with_sensitivity
+from tests.allocate.builders import WORK, random_problem, reference, with_sensitivity
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -102,3 +103,27 @@ def test_the_least_total_is_at_a_crossing_or_an_end() -> None:
 
 def test_noise_of_a_width() -> None:
     np.testing.assert_allclose(quantization_noise([1, 2, 8]), [1, 1 / 9, 255.0**-2], rtol=1e-15)
+
+
+def test_moves_that_are_not_tried_are_no_better() -> None:
+    """At a common width, far from the best bits, and at the best ones: every move passed over is solved for here."""
+    passed = tried = 0
+    for seed in range(8):
+        problem = random_problem(seed, most=8)
+        chi = 10.0 ** -(seed % 3) * np.exp(np.random.default_rng(seed).standard_normal(len(problem)))
+        problem = problem.change(sensitivity=chi, bits=problem.widths[0])
+        common, _ = bits.best_common(problem)
+        found = bits.solve(problem, certify=False)
+        for start in (np.full(len(problem), common), np.asarray(found.devices.bits)):
+            search = bits.Search(problem)
+            best, solution = search.solve(start)
+            assert solution is not None
+            left = hopeful(problem, bits.cost_table, start, best, solution)
+            tried += left.sum()
+            for row, k in itertools.product(range(2), range(len(problem))):
+                moved = start.copy()
+                moved[k] += CHANGES[row]
+                if moved[k] in problem.widths and not left[row, k]:
+                    passed += 1
+                    assert search.solve(moved)[0] >= best * (1 - 1e-9)
+    assert passed > tried

@@ -16,7 +16,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = "sflam"
 
-BASE = {"charge", "durable", "errors", "measured", "payload", "plan", "seeds", "units", "workload"}
+BASE = {
+    *{"charge", "durable", "errors", "measured", "payload", "plan", "registry", "seeds", "units"},
+    "workload",
+}
 # room -> the rooms it may import beside itself and the base
 ARROWS: dict[str, set[str]] = {
     **{room: set() for room in BASE},
@@ -37,13 +40,18 @@ ARROWS: dict[str, set[str]] = {
     "planning_edge": {"planned", "allocate", "network", "config", "report"},
     "planning": {"planning_edge", "planned", "allocate", "cost", "network", "model", "config", "report"},
     # run
-    "simulate": {"learn", "data", "model", "network", "allocate", "planning", "history", "config"},
-    "calibrate": {"learn", "theory", "cost"},
+    "simulate": {
+        *("learn", "data", "model", "network", "allocate", "planning", "history", "config"),
+        "calibrate",
+    },
+    "calibrate": {"assembly", "config", "data", "learn", "model", "theory", "cost"},
     "run_folder": {"config"},
     "assembly": {"learn", "data", "model", "quant", "config"},
     "template": {"config"},
-    "result": {"assembly", "run_folder", "learn", "model", "history", "report"},
+    "result": {"assembly", "run_folder", "learn", "model", "simulate", "history", "report"},
+    "following": {"planning", "learn", "config"},
     "job": {
+        "following",
         "result",
         "assembly",
         "run_folder",
@@ -56,17 +64,20 @@ ARROWS: dict[str, set[str]] = {
         "report",
     },
     "carried": {"config"},
-    "serving": {"job", "assembly", "config", "runtime", "learn", "model", "data", "history"},
+    "serving": {"job", "following", "assembly", "config", "runtime", "learn", "model", "data", "history"},
     "joining": {"assembly", "config", "runtime", "learn", "model", "data"},
     "prediction": {"assembly", "run_folder", "data", "model", "learn"},
-    "compare": {"job", "run_folder", "learn", "simulate", "calibrate", "history", "config", "report"},
+    "compare": {
+        *{"job", "run_folder", "learn", "model", "planning", "simulate", "calibrate"},
+        *{"history", "config", "report", "allocate"},
+    },
     "runtime": {"data", "model", "quant", "learn", "wire", "history"},
     "flower": {"runtime", "learn"},
     "privacy": {"data", "model", "quant", "learn"},
     # lean
     "device": {"quant", "wire"},
     # edge
-    "report": {"history", "config"},
+    "report": {"history", "config", "run_folder"},
 }
 # config gathers settings and nothing else; the command line and the public names may take from every room
 CONFIG_MAY = ["sflam.*.settings"]

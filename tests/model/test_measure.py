@@ -80,6 +80,19 @@ def test_flops_are_those_torch_counts(kind, targets, tmp_path):
         assert found == tuple(int(per_cut[cut]) for per_cut in expected), cut
 
 
+@pytest.mark.parametrize("kind", ["vit", "bert", "gpt2-lm", "llama-lm"])
+def test_flops_of_training_every_weight_are_those_torch_counts(kind, tmp_path):
+    backbone = tiny(kind)
+    costs = measured(kind, backbone, tmp_path, full=True)
+    one = batch(kind, ROWS, TOKENS, full=True)
+    backbone.model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter:
+        backbone.model(**one["inputs"]).logits.sum().backward()
+    every = (costs.device_forward, costs.device_backward, costs.server_forward, costs.server_backward)
+    for cut in (0, 1, DEPTH):
+        assert counter.get_total_flops() == sum(int(per_cut[cut]) for per_cut in every)
+
+
 @pytest.mark.parametrize("targets", [("fc1",), ("k_proj",), ("o_proj",), ("q_proj", "k_proj", "fc2")])
 def test_nothing_is_computed_below_the_lowest_adapter(targets, tmp_path):
     costs = measured("vit", tiny("vit"), tmp_path, targets)
@@ -175,7 +188,7 @@ def test_the_bundled_model_is_measured():
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("kind", ["vit", "bert", "gpt2", "llama"])
+@pytest.mark.parametrize("kind", ["vit", "bert", "gpt2-lm", "llama-lm"])
 def test_memory_is_what_a_step_keeps(kind, attention, tmp_path):
     """What autograd holds after the device's forward: the distinct storages its hooks see, frozen weights apart.
 

@@ -109,7 +109,8 @@ def test_methods_are_compared_with_the_best() -> None:
         (999.96, "1 kHz"),
         (0.0, "0 Hz"),
         (3e-11, "0.03 nHz"),
-        (2e13, "20000 GHz"),
+        (2e13, "20 THz"),
+        (2e19, "20000 PHz"),
         (-5e-3, "-5 mHz"),
     ],
 )

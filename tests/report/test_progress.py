@@ -8,6 +8,7 @@ import pytest
 
 from sflam.history import RoundRecord
 from sflam.report.progress import Progress
+from sflam.report.several import Several
 
 RECORD = RoundRecord(
     round=0,
@@ -73,3 +74,20 @@ def test_a_terminal_gets_a_bar_that_survives_an_interrupt(
         "the cursor is shown again"
     )
     assert capsys.readouterr() == ("", "")
+
+
+def test_many_runs_are_a_line_each_or_one_bar() -> None:
+    plain, terminal = io.StringIO(), Terminal()
+    for stream in (plain, terminal):
+        with Several(6, 3, stream=stream) as shown:
+            shown.heard("a", "finished", 2)
+            for what, rounds in (("started", 0), ("round", 1), ("round", 2), ("done", 2)):
+                shown.heard("b", what, rounds)
+            shown.heard("c", "resumed", 1)
+    assert plain.getvalue().splitlines() == [
+        "a: finished",
+        "b: started",
+        "b: done, 2/3 runs, 4/6 rounds",
+        "c: resumed",
+    ]
+    assert "2/3 runs" in terminal.getvalue() and "round 5/6" in terminal.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ import pytest
 from sflam.allocate.methods import allocate
 from sflam.data.batches import batches
 from sflam.errors import AllocationError
+from sflam.learn.fleet import select_devices
 from sflam.learn.settings import FleetSettings
 from sflam.network.scenario import build
 from sflam.network.settings import NetworkSettings
 from sflam.simulate.policies import POLICIES, Known
-from sflam.simulate.setup import rows_of
+from sflam.simulate.work import rows_of
 from tests.conftest import assert_refused, sets
 from tests.simulate.builders import SIMULATED, ran, started
 
@@ -96,7 +98,9 @@ def test_batteries_run_down_and_empty_devices_stay_out(small, tmp_path):
     battery = 0.6 * float(spent.max())
     run = started(small, tmp_path / "run", *FIVE, f"network.battery_j={battery}", "learn.rounds=30")
     left = np.full(5, battery)
-    with pytest.raises(AllocationError, match="no device can take part"):
+    with pytest.raises(
+        AllocationError, match=r"no device can take part: of 5 batteries .* raise network.battery_j"
+    ):
         for record in run.rounds():
             used = np.zeros(5)
             used[list(record.participants)] = record.charge.device_j
@@ -120,7 +124,25 @@ def test_policies_take_whom_they_name():
     assert POLICIES["channel"](known) == (1, 2)
     assert POLICIES["energy"](known) == (0, 2)
     assert POLICIES["loss"](known) == (0, 1)
-    assert set(POLICIES["uniform"](known)) <= {0, 1, 2}
+    assert len(POLICIES["uniform"](known)) == 2 and set(POLICIES["uniform"](known)) <= {0, 1, 2}
+
+
+def test_other_devices_stand_in_for_those_that_are_out():
+    """Every round has as many devices as it can, and those of ``sflam train`` where all of them are able."""
+    for number in range(30):
+        able = np.array([True, False, False, True, False])
+        known = Known(
+            settings=FleetSettings(devices=5, selected=2),
+            seed=3,
+            round=number,
+            gain=np.ones(5),
+            joules=np.ones(5),
+            loss=np.ones(5),
+            able=able,
+        )
+        assert POLICIES["uniform"](known) == (0, 3)
+        everyone = replace(known, able=np.ones(5, bool))
+        assert POLICIES["uniform"](everyone) == select_devices(known.settings, 3, number)
 
 
 def test_channel_policy_follows_the_channel(small, tmp_path):
@@ -196,3 +218,22 @@ def test_simulate_is_train_over_a_network(cli, small, tmp_path):
 
 def test_simulation_is_off_by_default():
     assert NetworkSettings().simulate is False
+
+
+@pytest.mark.parametrize("patience", [1e-2, 1e-4])
+def test_budgets_hold_from_the_first_rounds_on(small, tmp_path, monkeypatch, patience):
+    """Queues begin near where they end; from empty ones, as many rounds use more."""
+    more = ("learn.evaluate_every=0", "learn.local_steps=1", "quant.scheme=uniform")
+    free = ran(small, tmp_path / "free", *more, "learn.rounds=6", "plan.latency_weight=0.99")
+    budget = 0.5 * float(np.mean([record.charge.device_j for record in free.records], axis=0).min())
+
+    def mean_use(name):
+        budgets = (f"plan.budget={budget}", f"plan.patience={patience}", "learn.rounds=12")
+        run = ran(small, tmp_path / name, *more, *budgets)
+        charges = [record.charge for record in run.records]
+        return np.mean([charge.compute_j + charge.transmit_j for charge in charges]) / (3 * budget)
+
+    warm = mean_use("warm")
+    monkeypatch.setattr("sflam.simulate.fleet.warm_queues", lambda planner, rounds: planner.queues)
+    cold = mean_use("cold")
+    assert warm < min(1.15, cold), (warm, cold)

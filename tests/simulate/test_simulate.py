@@ -15,6 +15,7 @@ from sflam.allocate.methods import allocate
 from sflam.allocate.shares import Shares
 from sflam.learn.trunk import Trunk
 from sflam.network.scenario import build
+from sflam.planning import measured
 from tests.simulate.builders import ran, started, timeless
 
 FADED = ("learn.rounds=3", "learn.evaluate_every=0")
@@ -133,6 +134,43 @@ def test_a_relay_takes_turns_with_the_whole_band(small, tmp_path):
         assert charge.payload_up == beside.charge.payload_up
 
 
+@pytest.mark.parametrize("method", ["sflam", "sl", "fedlora"])
+def test_the_phases_of_a_device_fill_its_round(small, tmp_path, method):
+    more = ("network.downlink_mbps=40", f"learn.method={method}")
+    for record in ran(small, tmp_path / "run", *FADED, *more).records:
+        charge = record.charge
+        phases = (charge.begin, charge.compute_s, charge.up_s, charge.server_s, charge.down_s)
+        ends = [sum(each) for each in zip(*phases, strict=True)]
+        assert ends == pytest.approx(charge.finish, rel=1e-12)
+        assert max(np.add(ends, charge.adapter_s)) <= charge.seconds * (1 + 1e-12)
+        assert (max(charge.begin) > 0) == (method == "sl") and min(charge.compute_s) > 0
+        shares = np.array(charge.bandwidth)
+        assert (max(shares) if method == "sl" else sum(shares)) == pytest.approx(20e6, rel=1e-6)
+        assert min(charge.power) > 0 and min(charge.speed) > 0
+
+
+def test_a_history_from_before_the_phases_is_read(small, tmp_path):
+    (record, *_) = ran(small, tmp_path / "run", "learn.rounds=1").records
+    values = history.record_to_dict(record)
+    for name in ("begin", "compute_s", "up_s", "server_s", "down_s", "adapter_s"):
+        values["charge"].pop(name)
+    again = history.record_from_dict(values)
+    assert again.charge.compute_s == () and again.charge.speed == record.charge.speed
+
+
+def test_whole_models_that_train_every_weight_are_charged(small, tmp_path):
+    settings = ("learn.method=fedavg", "model.trainable=full")
+    run = ran(small, tmp_path / "run", *FADED, *settings)
+    light = ran(small, tmp_path / "light", *FADED, "learn.method=fedlora")
+    numbers = sum(parameter.numel() for parameter in run.assembly.model.parameters())
+    for record, beside in zip(run.records, light.records, strict=True):
+        charge = record.charge
+        assert run.fleet.planner.workload.up_bits(8) == 32 * numbers
+        assert 8 * (record.adapter_bytes_up // 3 - payload.HEADER_BYTES) == 32 * numbers
+        assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
+        assert charge.seconds > beside.charge.seconds and charge.transmit_j > beside.charge.transmit_j
+
+
 def test_whole_models_send_adapters_alone(small, tmp_path):
     run = ran(small, tmp_path / "run", *FADED, "learn.method=fedlora")
     numbers = sum(tensor.numel() for tensor in run.state.values())
@@ -180,3 +218,22 @@ def test_a_run_that_is_resumed_is_the_run_that_was_never_stopped(small, tmp_path
     list(run.rounds())
     assert timeless(run.records) == timeless(whole.records)
     assert all((run.state[name] == whole.state[name]).all() for name in run.state)
+
+
+@pytest.mark.parametrize("method", ["sflam", "fedlora", "local", "central"])
+def test_a_device_s_computing_is_that_of_its_batches(small, tmp_path, method):
+    settings = (*small, *FADED, f"learn.method={method}", "learn.local_steps=0", "fleet.selected=2")
+    run = jobs.start(config.load(None, settings), tmp_path / "run")
+    list(run.rounds())
+    found = run.finish().device_flop
+    if method == "central":
+        assert found is None
+        return
+    work, total = measured(run.job), 0.0
+    one = work.device_forward[1] + work.device_backward[1]
+    if method != "sflam":
+        one = sum(getattr(work, name)[0] for name in ("device_forward", "server_forward"))
+        one += sum(getattr(work, name)[0] for name in ("device_backward", "server_backward"))
+    for record in run.records:
+        total += sum(len(run.assembly.parts[device]) for device in record.participants) / 4 * one
+    assert found == pytest.approx(total / 3, rel=1e-12)

@@ -60,7 +60,7 @@ def solve(problem: Problem, method: str = "bcd-bits", *, inner: int = INNER) -> 
 def bits_step(problem: Problem, held: Shares) -> Bits:
     """Return the bits [K] after taking bits away while the objective falls; what is held stays as it is."""
     widths = np.array(problem.widths)
-    payload = np.array([problem.payload_at(int(width)) for width in widths])
+    sizes = np.array([problem.payload_at(int(width)) for width in widths])  # [W, K] nats
     noise = quantization_noise(widths)
     network, lam = problem.network, problem.latency_weight
     rate = held.bandwidth * np.log1p(
@@ -72,8 +72,12 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
     fixed = float(weight @ computing) if problem.choose_clocks else 0.0
     level = np.searchsorted(widths, problem.each("bits"))
 
+    def payload(level: Bits) -> Floats:
+        nats: Floats = sizes[level, np.arange(len(level))]
+        return nats
+
     def cost(level: Bits) -> float:
-        sent = payload[level] / rate
+        sent = payload(level) / rate
         rounds = 1.0 + float(problem.each("sensitivity") @ noise[level])
         time = problem.base_s + float((busy + sent).max())
         energy = float(weight @ (held.power * sent)) + fixed + (1 - lam) * problem.base_j
@@ -82,7 +86,9 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
     best = cost(level)
     while True:
         moves = [np.maximum(level - 1, 0)]
-        single = _best_single(level, payload, noise, rate, busy, weight * held.power, problem, fixed)
+        lower = np.maximum(level - 1, 0)
+        sent, less = payload(level) / rate, payload(lower) / rate
+        single = _best_single(level, sent, less, noise, busy, weight * held.power, problem, fixed)
         if single is not None:
             moves.append(np.where(np.arange(len(level)) == single, level - 1, level))
         found = min(moves, key=cost)
@@ -93,20 +99,22 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
 
 def _best_single(
     level: Bits,
-    payload: Floats,
+    sent: Floats,
+    less: Floats,
     noise: Floats,
-    rate: Floats,
     busy: Floats,
     spent: Floats,
     problem: Problem,
     fixed: float,
 ) -> int | None:
-    """Return the device that gains most from one bit less; None where all have the fewest."""
+    """Return the device that gains most from one bit less; None where all have the fewest.
+
+    Sending takes ``sent`` s now and ``less`` with a bit less.
+    """
     free = level > 0
     if not free.any():
         return None
     lower = np.maximum(level - 1, 0)
-    sent, less = payload[level] / rate, payload[lower] / rate
     finish = busy + sent
     order = np.argsort(finish)
     others = np.full(len(level), finish[order[-1]])

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.allocate.bits_bound import bound
+from sflam.allocate.bits_moves import CHANGES, hopeful
 from sflam.allocate.capped import respond_within
 from sflam.allocate.cell import Cell
 from sflam.allocate.curves import growth
@@ -32,6 +33,7 @@ POLISHED = 60  # devices up to which one bit more and less is tried exactly
 CERTIFIED = 2000  # devices up to which the bound is computed unless asked for
 SAMPLE = 1000  # devices that find the common width of a larger fleet
 ROUNDS = 30
+TOGETHER = 20_000  # devices times widths whose answers to prices are computed in one go
 SETTLED = 1e-7  # relative fall of the total that ends the descent
 
 
@@ -101,17 +103,28 @@ def solve(problem: Problem, method: str = "bits", *, certify: bool | None = None
 
 
 def best_common(problem: Problem) -> tuple[int, tuple[float, ...]]:
-    """Return the best width that all devices share, and the total at every width that holds the limits.
+    """Return the best width that all devices share, and the totals seen on the way, largest first.
+
+    Widths are tried from the lowest up. A wider one never has a smaller J*, so that none of them can be better once J*
+    alone, at the least noise there is, exceeds the best total.
 
     Raises:
-        Impossible: none does.
+        Impossible: none holds the limits.
     """
     search = Search(problem)
-    totals = {q: search.solve(np.full(len(problem), q))[0] for q in problem.widths}
+    least = problem.change(bits=problem.widths[-1]).rounds
+    totals: dict[int, float] = {}
+    for width in problem.widths:
+        total, solution = search.solve(np.full(len(problem), width))
+        if solution is None:
+            break
+        totals[width] = total
+        if least * (solution.objective + problem.constant) > min(totals.values()):
+            break
+    if not totals:
+        Market(problem.change(bits=problem.widths[0]).cell).solve()  # says why
     best = min(totals, key=lambda q: totals[q])
-    if not np.isfinite(totals[best]):
-        Market(problem.cell).solve()  # says why
-    return best, tuple(sorted((total for total in totals.values() if np.isfinite(total)), reverse=True))
+    return best, tuple(sorted(totals.values(), reverse=True))
 
 
 def _sample(problem: Problem) -> Problem:
@@ -185,19 +198,21 @@ def _choose(problem: Problem, time: float, price: float, eta: float, known: Resp
 def _polish(
     problem: Problem, search: Search, bits: Bits, best: float, solution: Solution
 ) -> tuple[Bits, float, Solution]:
-    """Try one bit more and one less at each device until nothing improves."""
+    """Try one bit more and one less at each device, where that may be better, until nothing improves."""
     improved = True
     while improved:
         improved = False
+        left = hopeful(problem, cost_table, bits, best, solution)
         for k in range(len(bits)):
-            for change in (-1, 1):
-                if bits[k] + change not in problem.widths:
+            for row, change in enumerate(CHANGES):
+                if not left[row, k] or bits[k] + change not in problem.widths:
                     continue
                 tried = bits.copy()
                 tried[k] += change
                 total, found = search.solve(tried)
                 if found is not None and total < best * (1 - 1e-12):
                     bits, best, solution, improved = tried, total, found, True
+                    left = hopeful(problem, cost_table, bits, best, solution)
     return bits, best, solution
 
 
@@ -209,30 +224,32 @@ def cost_table(
     ``known`` are the answers at (T, mu) and the problem's own bits: where no cap binds, full speed pays and neither
     changes with the width, cost is linear in the payload (2.17), and nothing need be solved.
     """
-    cell = problem.cell
-    costs = np.full((len(widths), len(cell)), np.inf)
+    cell, every = problem.cell, len(problem.cell)
+    costs = np.full((len(widths), every), np.inf)
     slopes = np.zeros_like(costs)
-    for row, width in enumerate(widths):
-        payload = problem.payload_at(int(width))
-        left = np.ones(len(cell), bool)
-        if known is not None:
-            grown = growth(known.efficiency)
-            ratio = payload / cell.payload
-            zeta = known.time_price * ratio
-            linear = known.free & (payload * grown <= cell.snr_bandwidth * known.transmit)
-            linear &= np.isinf(cell.max_efficiency) & np.isinf(cell.energy_cap)
-            linear &= zeta >= cell.weight * cell.slowing_gain(cell.least_compute)
-            value = cell.weight * cell.noise * payload * grown + price * known.bandwidth * ratio
-            value += cell.weight * cell.compute_energy(cell.least_compute)
-            costs[row], slopes[row] = np.where(linear, value, np.inf), np.where(linear, zeta, 0.0)
-            left = ~linear
-        left &= time - cell.busy > payload / cell.snr_bandwidth * (1 + 1e-12)
-        index = np.flatnonzero(left)
+    payload = np.array([problem.payload_at(int(width)) for width in widths])  # [Q, K]
+    left = time - cell.busy > payload / cell.snr_bandwidth * (1 + 1e-12)
+    if known is not None:
+        grown = growth(known.efficiency)
+        ratio = payload / cell.payload
+        zeta = known.time_price * ratio
+        linear = known.free & (payload * grown <= cell.snr_bandwidth * known.transmit)
+        linear &= np.isinf(cell.max_efficiency) & np.isinf(cell.energy_cap)
+        linear &= zeta >= cell.weight * cell.slowing_gain(cell.least_compute)
+        value = cell.weight * cell.noise * payload * grown + price * known.bandwidth * ratio
+        value += cell.weight * cell.compute_energy(cell.least_compute)
+        costs, slopes = np.where(linear, value, np.inf), np.where(linear, zeta, 0.0)
+        left &= ~linear
+    together = max(1, TOGETHER // every)  # widths whose answers are sought at once
+    for first in range(0, len(widths), together):
+        rows, index = np.nonzero(left[first : first + together])
+        rows += first
         if index.size:
-            part = replace(cell.take(index), payload=payload[index])
+            part = replace(cell.take(index), payload=payload[rows, index])
             fits = np.flatnonzero(part.max_efficiency > 0)
-            index, part = index[fits], part.take(fits)
-            costs[row, index], slopes[row, index] = _cost(part, time, price)
+            rows, index, part = rows[fits], index[fits], part.take(fits)
+            if index.size:
+                costs[rows, index], slopes[rows, index] = _cost(part, time, price)
     return costs, slopes
 
 

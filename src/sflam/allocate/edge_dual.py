@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sflam.allocate import edge_exhaustive
 from sflam.allocate.edge import EdgeProblem
 from sflam.allocate.edge_market import Settled, links_of, settle
 from sflam.allocate.edge_prices import Links, server_clock
@@ -27,6 +28,8 @@ ROUNDS = 1000
 STEP, FADING = 0.6, 4.0  # step 0.6 / sqrt(1 + i / 4)
 KEPT = 6
 """The last improving choices that are evaluated exactly."""
+FEW = 50_000
+"""Choices of all users together up to which every one is looked at: moving one user at a time can end 5 % too high."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +168,14 @@ def first_prices(problem: EdgeProblem) -> tuple[Floats, Floats]:
     return np.full(problem.servers, mu), np.full(problem.servers, problem.time_weight * nu)
 
 
-def solve(problem: EdgeProblem, rounds: int = ROUNDS, budget: int = 1500) -> Plan:
+def solve(problem: EdgeProblem, rounds: int = ROUNDS, budget: int = 1500, few: int = FEW) -> Plan:
     """Return the best plan found, with the bound (3.7) that no plan beats.
 
     Args:
         problem: any.
         rounds: supergradient steps.
         budget: moves of one user that are evaluated exactly.
+        few: choices up to which all are looked at, which makes the plan optimal.
     """
     began = clock.perf_counter()
     bound, kept, _ = ascend(problem, rounds)
@@ -184,6 +188,10 @@ def solve(problem: EdgeProblem, rounds: int = ROUNDS, budget: int = 1500) -> Pla
             best = tried if best is None or tried.objective < best.objective else best
     assert best is not None
     best, history = improve(problem, best, prices=Prices(problem), budget=budget)
+    if edge_exhaustive.choices(problem) <= few:
+        truth = edge_exhaustive.find(problem)
+        best = min(best, truth, key=lambda one: one.objective)
+        bound, history = best.objective, (*history, best.objective)
     return problem.plan(
         "dual", best.shares, lower_bound=bound, history=history, solve_s=clock.perf_counter() - began
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time as clock
 from itertools import product
 
 import numpy as np
 
 from sflam.allocate.edge import EdgeProblem
-from sflam.allocate.edge_market import Groups, settle, share_bands, share_clocks
+from sflam.allocate.edge_market import Groups, Settled, settle, share_bands, share_clocks
 from sflam.allocate.edge_shares import Integers, add_up
 from sflam.errors import AllocationError
 from sflam.network.network import Floats
@@ -25,13 +26,28 @@ def solve(problem: EdgeProblem) -> Plan:
         AllocationError: more than ``MOST`` choices.
     """
     began = clock.perf_counter()
-    users, inner = len(problem), problem.layers - 1
-    choices = float(problem.servers * inner + 1) ** users
-    if choices > MOST or float(problem.layers) ** users > MOST:
+    users = len(problem)
+    count = choices(problem)
+    if count > MOST or problem.layers**users > MOST:
         raise AllocationError(
-            f"{users} users, {problem.servers} servers and {problem.layers} layers are {choices:.2g} choices, "
-            f"more than {MOST}; use method dual, which is certified"
+            f"{users} users, {problem.servers} servers and {problem.layers} layers are 1e{math.log10(count):.0f} "
+            f"choices, more than {MOST}; use method dual, which is certified"
         )
+    found = find(problem)
+    return problem.plan(
+        "exhaustive", found.shares, lower_bound=found.objective, solve_s=clock.perf_counter() - began
+    )
+
+
+def choices(problem: EdgeProblem) -> int:
+    """Return how many associations with splits there are."""
+    count: int = (problem.servers * (problem.layers - 1) + 1) ** len(problem)
+    return count
+
+
+def find(problem: EdgeProblem) -> Settled:
+    """Return the best of all choices; time and memory grow with :func:`choices`."""
+    users, inner = len(problem), problem.layers - 1
     states = np.array(
         list(product(range(problem.layers), repeat=users))
     )  # layers on the user; 0 where it is not here
@@ -51,10 +67,7 @@ def solve(problem: EdgeProblem) -> Plan:
     best = np.array(np.unravel_index(int(total.argmin()), (options,) * users))
     alone = best == 0
     home, alpha = np.divmod(np.maximum(best - 1, 0), max(inner, 1))
-    found = settle(problem, np.where(alone, ALL_LOCAL, home), np.where(alone, problem.layers, alpha + 1))
-    return problem.plan(
-        "exhaustive", found.shares, lower_bound=found.objective, solve_s=clock.perf_counter() - began
-    )
+    return settle(problem, np.where(alone, ALL_LOCAL, home), np.where(alone, problem.layers, alpha + 1))
 
 
 def _state(problem: EdgeProblem, place: np.int64) -> Integers:

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sflam.allocate import baselines, bcd, bcd_bits, bits, cuts, optimal, oracle, subchannels
+from sflam.allocate.limits import Impossible
 from sflam.allocate.problem import Problem
 from sflam.allocate.settings import BY_SUBCHANNEL, PlanSettings
 from sflam.errors import AllocationError, unknown
 from sflam.network.network import Network
 from sflam.plan import Plan
+from sflam.registry import add
 from sflam.workload import Workload
 
 METHODS: dict[str, Callable[..., Plan]] = {
@@ -45,7 +47,23 @@ def allocate(problem: Problem, method: str = "optimal", **options: Any) -> Plan:
     """
     if method not in METHODS:
         raise AllocationError(unknown("method", method, METHODS))
-    return METHODS[method](problem, **options)
+    try:
+        return METHODS[method](problem, **options)
+    except Impossible as impossible:  # an own method need not know of it
+        return problem.no_plan(method, *impossible.advice)
+
+
+def register(name: str, solve: Callable[..., Plan]) -> None:
+    """Make an own allocator known as ``plan.method = name`` in this process.
+
+    Args:
+        name: small letters, digits and hyphens.
+        solve: from a ``Problem`` to a plan, as ``problem.plan(name, Shares(...))`` makes it.
+
+    Raises:
+        ConfigError: the name is taken, or cannot be one.
+    """
+    add("allocator", name, solve, METHODS)
 
 
 def state(

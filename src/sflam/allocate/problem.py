@@ -208,7 +208,11 @@ class Problem:
     @property
     def rounds(self) -> float:
         """Rounds to learn at these bits over rounds without quantization, 1 + sum chi v(q) (2.15)."""
-        return 1.0 + float(self.each("sensitivity") @ quantization_noise(self.each("bits")))
+        return self.rounds_at(self.each("bits"))
+
+    def rounds_at(self, bits: ArrayLike) -> float:
+        """Return the same at other bits [K]."""
+        return 1.0 + float(self.each("sensitivity") @ quantization_noise(bits))
 
     @property
     def widths(self) -> tuple[int, ...]:

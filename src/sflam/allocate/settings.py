@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sflam.errors import ConfigError
 from sflam.payload import MAX_BITS, MIN_BITS
+from sflam.registry import OWN
 
 METHODS = (
     "optimal",
@@ -59,6 +60,9 @@ class PlanSettings:
         bits_least: smallest width to choose.
         bits_most: largest width to choose.
         sensitivity: chi, how much the noise of one device's quantizer slows learning; 0 chooses the fewest bits.
+        measure_every: a simulated run measures chi of every device itself, anew after so many rounds, and plans with
+            that instead; 0 does not measure.
+        measure_batches: mini-batches of one such measurement; more narrow its error, and each takes three passes.
         local_steps: mini-batches of a round.
         tokens: tokens of a text sample; 0 takes 128, and an image's own.
         subchannels: equal parts of the band, for methods that hand them out; 0 for continuous bandwidth.
@@ -83,6 +87,8 @@ class PlanSettings:
     bits_least: int = 2
     bits_most: int = 16
     sensitivity: float = 0.0
+    measure_every: int = 0
+    measure_batches: int = 8
     local_steps: int = 1
     tokens: int = 0
     subchannels: int = 0
@@ -101,7 +107,7 @@ class PlanSettings:
 
     def __post_init__(self) -> None:
         problems = []
-        known = dict.fromkeys((*METHODS, *EDGE_METHODS))
+        known = dict.fromkeys((*METHODS, *EDGE_METHODS, *sorted(OWN["allocator"])))
         if self.method not in known:
             problems.append(f"plan.method is {self.method!r}; choose one of {', '.join(known)}")
         problems += [
@@ -123,6 +129,7 @@ class PlanSettings:
             "eigenvalue",
             "split_most",
             "every",
+            "measure_every",
             "budget",
         ):
             if not 0 <= getattr(self, key) < float("inf"):
@@ -132,6 +139,10 @@ class PlanSettings:
         for key in ("bits_least", "bits_most"):
             if not MIN_BITS <= getattr(self, key) <= MAX_BITS:
                 problems.append(f"plan.{key} is {getattr(self, key)}; it must be {MIN_BITS} to {MAX_BITS}")
+        if self.measure_batches < 3:
+            problems.append(
+                f"plan.measure_batches is {self.measure_batches}; a variance and its error need at least 3"
+            )
         if self.late not in LATE:
             problems.append(f"plan.late is {self.late!r}; choose one of {', '.join(LATE)}")
         if not 0 < self.patience < float("inf"):

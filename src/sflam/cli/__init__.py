@@ -7,13 +7,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sflam.cli import comparing, models, network, planning, training  # noqa: F401 (each adds its commands)
+from sflam.cli import (  # noqa: F401 (each adds its commands)
+    comparing,
+    models,
+    network,
+    planning,
+    reporting,
+    stability,
+    training,
+)
 from sflam.cli.app import app
 from sflam.errors import ConfigError, SflamError
 
 __all__ = ["app", "main", "mended"]
 
-ORDER = "train simulate compare init plan profile predict verify serve join enrol certs".split()
+ORDER = (
+    "train simulate compare report init plan profile stability predict verify serve join enrol certs".split()
+)
 app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.callback, "__name__", "")))
 
 

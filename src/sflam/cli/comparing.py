@@ -1,4 +1,4 @@
-"""``compare``: methods side by side."""
+"""``compare``: methods, allocators and settings side by side."""
 
 from __future__ import annotations
 
@@ -11,20 +11,37 @@ import typer
 
 from sflam import config
 from sflam.cli.app import Json, Set, app, status, stderr, stdout
+from sflam.errors import ConfigError
 
 
 @app.command(
     epilog="Examples:\n\n  sflam compare job.toml --seeds 3\n\n"
-    "  sflam compare job.toml --methods sflam,sfl-v1,fedlora --set network.radius_m=800 --json"
+    "  sflam compare job.toml --methods sflam,sflam+equal,fedlora --target 0.9 --set network.radius_m=800 --json\n\n"
+    "  sflam compare job.toml --methods sflam --bits 2,4,8 --alphas 0.1,0.5,1 --weights 0.1,0.5,0.9"
 )
 def compare(
     job: Annotated[
         Path | None, typer.Argument(help="A TOML job file; the bundled default without one.")
     ] = None,
     overrides: Set = None,
-    methods: Annotated[str | None, typer.Option(help="Which, apart by commas; docs/simulating.md.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Which, apart by commas; METHOD or METHOD+ALLOCATOR: docs/simulating.md."),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each method, from the job's seed on.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder of the runs, the table and the picture.")] = Path(
+    target: Annotated[
+        float | None,
+        typer.Option(help="Accuracy whose cost is told, as 0.9; 95 % of the best method's by default."),
+    ] = None,
+    bits: Annotated[str | None, typer.Option(help="Also sweep the bits at the cut, as 2,4,8.")] = None,
+    alphas: Annotated[str | None, typer.Option(help="Also sweep the skew of the data, as 0.1,1.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Also sweep the weight of time against energy, as 0.1,0.5,0.9.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at once; as many as cores and memory allow by default.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the runs, the table and the pictures.")] = Path(
         "runs/compare"
     ),
     as_json: Json = False,
@@ -35,17 +52,54 @@ def compare(
     --set network.simulate=false.
     """
     wanted = config.load(job, ["network.simulate=true", *(overrides or [])])
+    said = {"bits": ("--bits", bits), "alpha": ("--alphas", alphas), "weight": ("--weights", weights)}
+    sweeps = {axis: _numbers(option, text) for axis, (option, text) in said.items() if text is not None}
     with status("loading"):
-        from sflam import compare as comparing
-        from sflam.report.comparison import comparison_table, draw_comparison
+        from sflam.compare import comparison
+        from sflam.compare.variants import AXES, DEFAULT, variants_of
+        from sflam.report.comparison import draw_comparison
+        from sflam.report.comparison_table import comparison_table, device_table, target_table
+        from sflam.report.several import Several
 
-    names = methods.split(",") if methods is not None else list(comparing.DEFAULT)
-    found = comparing.compare(
-        wanted, out, names, seeds, told=lambda name, how: print(f"{name}: {how}", file=sys.stderr)
-    )
-    rows = {one.method: one.to_dict() for one in found}
-    draw_comparison({one.method: one.records for one in found}, out / "comparison.png")
-    (stderr if as_json else stdout).print(comparison_table(rows))
-    print(f"picture: {out / 'comparison.png'}", file=sys.stderr)
+    names = methods.split(",") if methods is not None else list(DEFAULT)
+    runs = {run for line in variants_of(wanted, names, seeds, sweeps) for run in line.runs}
+    try:
+        with Several(len(runs) * wanted.learn.rounds, len(runs)) as shown:
+            found = comparison.compare(
+                wanted, out, names, seeds, sweeps=sweeps, target=target, jobs=jobs, heard=shown.heard
+            )
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where the runs were", file=sys.stderr)
+        raise SystemExit(130) from None
+    found.save(out)
+    told = found.to_dict()
+    screen = stderr if as_json else stdout
+    screen.print(comparison_table(told["methods"]))
+    screen.print(target_table(told["methods"], found.target, found.rule))
+    screen.print(device_table(told["methods"]))
+    draw_comparison({name: one.records for name, one in found.methods.items()}, out / "comparison.png")
+    pictures = [str(out / "comparison.png")]
+    if sweeps:
+        from sflam.report.sweeps import draw_sweeps
+
+        lines = {
+            axis: {name: [(point["value"], point) for point in line] for name, line in each.items()}
+            for axis, each in told["sweeps"].items()
+        }
+        labels = {axis: AXES[axis].label for axis in lines}
+        draw_sweeps(lines, out / "sweeps.png", labels=labels, methods=told["methods"])
+        pictures.append(str(out / "sweeps.png"))
+    print(f"pictures: {', '.join(pictures)}; a page of it all: sflam report {out}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"methods": rows, "seeds": seeds}))
+        print(json.dumps(told))
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    """Return the numbers of an option; raises ConfigError naming what is none."""
+    found = []
+    for word in text.split(","):
+        try:
+            found.append(float(word))
+        except ValueError:
+            raise ConfigError(f"{option} holds {word!r}; give numbers apart by commas, as 0.1,0.5") from None
+    return found

@@ -18,6 +18,7 @@ from sflam.errors import ConfigError
 
 @app.command(
     epilog="Examples:\n\n  sflam train\n\n  sflam train job.toml --set learn.rounds=50 --set quant.bits_up=4\n\n"
+    "  sflam train job.toml --plan plans/office/plan.json\n\n"
     "  sflam train --resume runs/digits-nano-vit-sflam-1"
 )
 def train(
@@ -27,6 +28,9 @@ def train(
     overrides: Set = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to write; runs/... by default.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Run folder to go on with after a crash.")] = None,
+    plan: Annotated[
+        str | None, typer.Option(help="Follow a plan.json of sflam plan, or computed: plan now.")
+    ] = None,
     merge: Annotated[bool, typer.Option(help="Also write the merged model.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -34,7 +38,8 @@ def train(
 
     Without arguments: the bundled nano ViT on handwritten digits, ten devices, Dirichlet 0.5, 8 bits each way.
     """
-    _train(job, overrides or [], out, resume, merge, as_json)
+    planned = [] if plan is None else [f"fleet.plan={config.toml_value(plan)}"]
+    _train(job, [*(overrides or []), *planned], out, resume, merge, as_json)
 
 
 @app.command(
@@ -79,7 +84,7 @@ def _train(
         from sflam.report.table import rounds_table
 
         run = jobs.resume(resume) if resume else jobs.start(wanted, out)
-    for note in run.assembly.notes:
+    for note in run.notes:
         print(f"note: {note}", file=sys.stderr)
     try:
         with Progress(run.job.learn.rounds, resumed=run.records) as progress:

@@ -157,13 +157,17 @@ class Devices(Side):
 
     def backward(self, gradients: Mapping[int, Tensor]) -> None:
         """Take one optimiser step on the devices whose gradient [B,T,d] came back, or that ran their own head."""
+        self.differentiate(gradients)
+        self.segment.stack.hand_out(self.settings.clip)
+        self.optimizer.step()
+
+    def differentiate(self, gradients: Mapping[int, Tensor]) -> None:
+        """Add what :meth:`backward` would learn from to ``segment.stack.grads``, and learn nothing."""
         stack = self.segment.stack
         for one in self._waiting:
             parts = [padded_tokens(gradients[device], one.hidden.shape[1]) for device in one.devices]
             stack.backward(one.hidden, torch.cat(parts).to(one.hidden.dtype))
-        stack.hand_out(self.settings.clip)
         self._waiting = []
-        self.optimizer.step()
 
 
 def _width(batch: Minibatch, rows: Tensor) -> int:

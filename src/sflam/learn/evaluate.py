@@ -40,7 +40,6 @@ class Score:
     per_class: tuple[float | None, ...] = ()
 
 
-@torch.no_grad()
 def logits_of(model: PeftModel, batch: Minibatch) -> Tensor:
     """Return the unmodified Hugging Face forward's logits for a mini-batch."""
     arguments = dict(batch.inputs)

@@ -33,6 +33,8 @@ class Steps:
         payload_up: device -> bits of codes and side information it sent, without headers, labels and lengths.
         payload_down: device -> the same of what it received.
         measured: what the steps took over a real network; None in a simulation.
+        sent: device -> bytes of the bodies it sent during steps.
+        received: device -> bytes of those it received.
     """
 
     losses: float = 0.0
@@ -46,6 +48,8 @@ class Steps:
     payload_up: dict[int, int] = field(default_factory=dict)
     payload_down: dict[int, int] = field(default_factory=dict)
     measured: Measured | None = None
+    sent: dict[int, int] = field(default_factory=dict)
+    received: dict[int, int] = field(default_factory=dict)
 
     def learned(self, device: int, loss: float, rows: int) -> None:
         """Count a mini-batch of a device: its mean loss and its rows."""
@@ -59,6 +63,8 @@ class Steps:
             self.bytes_up += len(body)
         else:
             self.bytes_down += len(body)
+        bodies = self.sent if up else self.received
+        bodies[device] = bodies.get(device, 0) + len(body)
         if tokens is not None:
             self.code_bytes += tokens.codes.nbytes
             payload = self.payload_up if up else self.payload_down

@@ -45,11 +45,11 @@ class Servers:
 
     def step(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
         """Train on one frame per device, each at its own server; see :meth:`sflam.learn.trunk.Trunk.step`."""
-        found: dict[int, Answer] = {}
-        for server, group in self._by_server(frames).items():
-            answers = self.trunks[server].step(group, _seed_of(seed, server))
-            found |= {answer.device: answer for answer in answers}
-        return [found[frame.device] for frame in frames]
+        return self._answers(Trunk.step, frames, seed)
+
+    def differentiate(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
+        """Answer as :meth:`step` does, and learn nothing; see :meth:`sflam.learn.trunk.Trunk.differentiate`."""
+        return self._answers(Trunk.differentiate, frames, seed)
 
     def forward(self, frames: Sequence[Frame], seed: int) -> dict[int, Tensor]:
         """First exchange with labels at home; see :meth:`sflam.learn.trunk.Trunk.forward`."""
@@ -112,6 +112,15 @@ class Servers:
             raise ValueError("its servers are others")
         for server, trunk in self.trunks.items():
             trunk.restore(state[server])  # type: ignore[arg-type]
+
+    def _answers(
+        self, how: Callable[[Trunk, Sequence[Frame], int], list[Answer]], frames: Sequence[Frame], seed: int
+    ) -> list[Answer]:
+        found: dict[int, Answer] = {}
+        for server, group in self._by_server(frames).items():
+            answers = how(self.trunks[server], group, _seed_of(seed, server))
+            found |= {answer.device: answer for answer in answers}
+        return [found[frame.device] for frame in frames]
 
     def _by_server(self, frames: Sequence[Frame]) -> dict[int, list[Frame]]:
         groups: dict[int, list[Frame]] = {}

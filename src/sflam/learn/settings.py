@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sflam.errors import ConfigError
 from sflam.payload import MAX_BITS, MIN_BITS
 from sflam.plan import ALL_LOCAL
+from sflam.registry import OWN
 
 METHODS = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "fedavg", "local", "central")
 POLICIES = ("uniform", "channel", "energy", "loss")
@@ -32,6 +33,8 @@ class FleetSettings:
             server, whatever its cut. Empty gives all devices one server.
         bits_up: bits per activation value of each device, overriding ``quant.bits_up``; empty gives all the same.
         bits_down: bits per gradient value of each device, overriding ``quant.bits_down``; empty gives all the same.
+        plan: a plan.json of sflam plan whose cuts, servers and bits the devices get, or ``computed`` for the plan of
+            ``[network]`` and ``[plan]`` at the start; empty follows none.
     """
 
     devices: int = 10
@@ -41,6 +44,7 @@ class FleetSettings:
     servers: tuple[int, ...] = ()
     bits_up: tuple[int, ...] = ()
     bits_down: tuple[int, ...] = ()
+    plan: str = ""
 
     def __post_init__(self) -> None:
         problems = []
@@ -54,8 +58,9 @@ class FleetSettings:
             problems.append(
                 f"fleet.cuts lists {len(self.cuts)} cuts for {self.devices} devices; give one per device, or none"
             )
-        if self.policy not in POLICIES:
-            problems.append(f"fleet.policy is {self.policy!r}; choose one of {', '.join(POLICIES)}")
+        policies = (*POLICIES, *sorted(OWN["policy"]))
+        if self.policy not in policies:
+            problems.append(f"fleet.policy is {self.policy!r}; choose one of {', '.join(policies)}")
         if any(cut < 0 for cut in self.cuts):
             problems.append(f"fleet.cuts holds {min(self.cuts)}; every cut must be 0 or more")
         if self.servers and len(self.servers) != self.devices:

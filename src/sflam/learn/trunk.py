@@ -130,12 +130,18 @@ class Trunk(Side):
         """
         if self.one_by_one and len(frames) > 1:
             return [answer for frame in frames for answer in self.step([frame], seed)]
+        answers = self.differentiate(frames, seed)
+        self._update()
+        return answers
+
+    def differentiate(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
+        """Answer as :meth:`step` does, and learn nothing: the gradients of the step stay in ``segment.stack.grads``."""
         held = self._run(frames, seed)
         labels = torch.cat([padded_labels(frame.labels, held.width) for frame in held.frames])
         with arithmetic(self.segment):
             losses = group_losses(self.task, held.out, labels, held.counts)
         # The sum of per-device means keeps each device's own loss scale: its gradient is that of its mean.
-        gradients = self._learn(held, losses.sum())
+        gradients = self._gradients(held, losses.sum())
         values = dict(zip((frame.device for frame in held.frames), losses.tolist(), strict=True))
         return [Answer(f.device, values[f.device], gradients[f.device]) for f in frames]
 
@@ -156,7 +162,9 @@ class Trunk(Side):
         held, self._held = self._held, None
         assert held is not None
         padded = [padded_tokens(gradients[frame.device], held.width) for frame in held.frames]
-        return self._learn(held, held.out, torch.cat(padded).to(held.out.dtype))
+        found = self._gradients(held, held.out, torch.cat(padded).to(held.out.dtype))
+        self._update()
+        return found
 
     def _run(self, frames: Sequence[Frame], seed: int) -> _Held:
         """Run one forward for all frames."""
@@ -168,16 +176,19 @@ class Trunk(Side):
         with arithmetic(self.segment), reseeded(seed if self.random else None):
             return _Held(ordered, tuple(leaves), width, self.segment(arrivals, lengths))
 
-    def _learn(self, held: _Held, output: Tensor, grad: Tensor | None = None) -> dict[int, Tensor | None]:
-        """Run one backward and one optimiser step; return each device's gradient, where one is wanted."""
+    def _gradients(self, held: _Held, output: Tensor, grad: Tensor | None = None) -> dict[int, Tensor | None]:
+        """Run one backward; return each device's gradient, where one is wanted."""
         stack = self.segment.stack
         stack.begin(sorted({self.copy_of(frame.device) for frame in held.frames}))
         wanted = [leaf for leaf in held.leaves if leaf.requires_grad]
         found = iter(stack.backward(output, grad, wanted))
-        stack.hand_out(self.settings.clip)
-        self.optimizer.step()
         pairs = zip(held.frames, held.leaves, strict=True)
         return {frame.device: next(found) if leaf.requires_grad else None for frame, leaf in pairs}
+
+    def _update(self) -> None:
+        """Take one optimiser step."""
+        self.segment.stack.hand_out(self.settings.clip)
+        self.optimizer.step()
 
     def _arrivals(
         self, frames: Sequence[Frame], width: int

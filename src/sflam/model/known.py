@@ -61,6 +61,7 @@ _DISTIL |= {"vocab_size": 30522, "max_position_embeddings": 512}
 KNOWN: dict[str, dict[str, Any]] = {
     "google/vit-base-patch16-224": _image("vit", 768, 12, 12),
     "google/vit-base-patch16-224-in21k": _image("vit", 768, 12, 12),
+    "google/vit-base-patch32-224-in21k": _image("vit", 768, 12, 12, patch_size=32),
     "google/vit-large-patch16-224": _image("vit", 1024, 24, 16),
     "google/vit-huge-patch14-224-in21k": _image("vit", 1280, 32, 16, patch_size=14),
     "facebook/deit-tiny-patch16-224": _image("vit", 192, 12, 3),  # DeiT without distillation is a ViT

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Training:
         dtype: precision of weights and activations; adapters stay float32.
         optimizer_slots: values the optimiser keeps per adapter weight, n_s (Adam 2).
         fused_attention: the attention kernel keeps no s x s weights; without it they count in the memory.
+        full: whether every weight is trained, and nothing is adapted.
     """
 
     batch: int = 16
@@ -55,6 +56,7 @@ class Training:
     dtype: str = "float32"
     optimizer_slots: int = 2
     fused_attention: bool = False
+    full: bool = False
 
 
 def measure(
@@ -111,6 +113,8 @@ def workload_of(
         ModelError: targets that name no layer of the blocks, or more tokens than the model has positions.
     """
     tokens = _tokens(shape, training, name)
+    if training.full:
+        training = replace(training, rank=0, targets=())
     adapted = adapted_layers(shape, training.targets, name)
     blocks, batch = shape.blocks, training.batch
     forward = block_forward(shape, tokens, training.rank, adapted)
@@ -119,6 +123,10 @@ def workload_of(
     )
     embed = shape.embed_flops * (tokens - shape.extra_tokens)
     head_forward, head_backward = head_flops(shape, tokens, trained=training.trained_head)
+    below = 0  # what the backward computes below the blocks
+    if training.full:
+        lowest = above = full_backward(shape, tokens)
+        below, head_backward = embed, 2 * head_forward
     values = training.rank * sum(one.inputs + one.outputs for one in adapted)
     return Workload(
         name=name,
@@ -128,7 +136,7 @@ def workload_of(
         hidden=shape.hidden,
         device_forward=tuple(float(batch * (embed + cut * forward)) for cut in range(blocks + 1)),
         device_backward=tuple(
-            float(batch * (lowest + (cut - 1) * above if cut else 0)) for cut in range(blocks + 1)
+            float(batch * (below + (lowest + (cut - 1) * above if cut else 0))) for cut in range(blocks + 1)
         ),
         server_forward=tuple(
             float(batch * ((blocks - cut) * forward + head_forward)) for cut in range(blocks + 1)
@@ -197,6 +205,11 @@ def block_backward(
     return total
 
 
+def full_backward(shape: Architecture, tokens: int) -> int:
+    """Return the FLOP of one block, backward, one sample, where every weight is trained: two products a map."""
+    return 4 * tokens * sum(one.weights for one in shape.linears) + 8 * tokens**2 * shape.width
+
+
 def head_flops(shape: Architecture, tokens: int, *, trained: bool) -> tuple[int, int]:
     """Return the FLOP of what follows the blocks, forward and backward, one sample (1.7)."""
     forward = [2 * one.inputs * one.outputs * (tokens if one.every_token else 1) for one in shape.head]
@@ -219,6 +232,8 @@ def device_memory(
     weights = wide * (shape.embed_weights + cut * shape.block_weights)
     values = training.rank * sum(one.inputs + one.outputs for one in adapted)
     adapters = 4 * (2 + training.optimizer_slots) * cut * values
+    if training.full:
+        adapters = 4 * (1 + training.optimizer_slots) * (shape.embed_weights + cut * shape.block_weights)
     inner = shape.mlp_out.inputs
     gated = len(shape.mlp_in) > 1
     kept = 2 * shape.hidden + 3 * shape.width

@@ -19,6 +19,7 @@ REFERENCE_KEYS = {
         "fading",
         "downlink_mbps",
         "simulate",
+        "calibrate",
         "battery_j",
     },
     "refB": {"scenario", "devices", "servers", "bandwidth_mhz", "server_flops_per_cycle"},
@@ -152,6 +153,9 @@ class NetworkSettings:
         server_kappa: W s^3 of a server's kappa f^3; 0 leaves its energy to the mains, whatever its profile.
         downlink_mbps: rate of the way down to each device; 0 leaves its time out.
         simulate: train on a virtual clock over this network, as ``sflam simulate`` does.
+        calibrate: in a simulated run, a step takes as long as it was measured to take on this machine, which stands for
+            the fastest device and for the server, and bodies count whole, headers too; virtual time then depends on
+            this machine. Otherwise both are modelled.
         battery_j: energy of every device for the whole simulated run; 0 for the mains.
         trace: a CSV or parquet file of measured gains or rates, a row per device and round; empty draws fading.
     """
@@ -185,6 +189,7 @@ class NetworkSettings:
     server_kappa: float = 0.0
     downlink_mbps: float = 0.0
     simulate: bool = False
+    calibrate: bool = False
     battery_j: float = 0.0
     trace: str = ""
 

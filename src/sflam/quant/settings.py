@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sflam.errors import ConfigError, unknown
 from sflam.payload import MAX_BITS, MIN_BITS
+from sflam.registry import OWN
 
 SCHEMES = ("uniform", "rotated", "identity")
 
@@ -27,8 +28,9 @@ class QuantSettings:
 
     def __post_init__(self) -> None:
         problems = []
-        if self.scheme not in SCHEMES:
-            problems.append(f"quant.scheme: {unknown('scheme', self.scheme, SCHEMES)}")
+        schemes = (*SCHEMES, *OWN["quantizer"])
+        if self.scheme not in schemes:
+            problems.append(f"quant.scheme: {unknown('scheme', self.scheme, schemes)}")
         for key in ("bits_up", "bits_down"):
             if not MIN_BITS <= getattr(self, key) <= MAX_BITS:
                 problems.append(

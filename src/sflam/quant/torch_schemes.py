@@ -13,12 +13,14 @@ import torch
 from sflam import payload
 from sflam.errors import QuantizerError, unknown
 from sflam.quant.identity import Identity
-from sflam.quant.quantizer import Packed
+from sflam.quant.quantizer import Packed, Quantizer
 from sflam.quant.rotation import Rotated
+from sflam.quant.schemes import QUANTIZERS
 from sflam.quant.settings import SCHEMES
 from sflam.quant.torch_rotation import decode_rotated, encode_rotated, round_trip_rotated
 from sflam.quant.torch_uniform import decode_on_device, encode_on_device, round_trip_on_device
 from sflam.quant.uniform import Uniform
+from sflam.registry import add
 
 CPU = torch.device("cpu")
 
@@ -129,6 +131,47 @@ TORCH_QUANTIZERS: dict[str, TorchQuantizer] = {
 }
 
 assert set(TORCH_QUANTIZERS) == set(SCHEMES)
+
+
+class ByNumpy:
+    """A NumPy quantizer for torch tensors of any device, which go through the CPU.
+
+    Args:
+        inner: the quantizer.
+    """
+
+    def __init__(self, inner: Quantizer) -> None:
+        self.inner, self.name = inner, inner.name
+
+    def nbytes(self, tokens: int, dim: int, bits: int) -> int:
+        """Return the exact bytes of codes and side information, before encoding."""
+        return self.inner.nbytes(tokens, dim, bits)
+
+    def encode(self, x: torch.Tensor, bits: int, seed: int) -> Packed:
+        """Encode [n, d]. See ``TorchQuantizer.encode``."""
+        return self.inner.encode(x.detach().float().cpu().numpy(), bits, seed)
+
+    def decode(self, packed: Packed, device: torch.device = CPU) -> torch.Tensor:
+        """Return float32 [n, d] on ``device``. See ``TorchQuantizer.decode``."""
+        return torch.from_numpy(self.inner.decode(packed)).to(device)
+
+    def round_trip(self, x: torch.Tensor, bits: int, seed: int) -> torch.Tensor:
+        """Return what the other side would decode. See ``TorchQuantizer.round_trip``."""
+        return self.decode(self.encode(x, bits, seed), x.device)
+
+
+def register(quantizer: Quantizer) -> None:
+    """Make an own quantizer known as ``quant.scheme = quantizer.name`` in this process.
+
+    Args:
+        quantizer: see ``Quantizer``; its bodies have the layout of ``uniform``: codes of ``bits`` each, and two
+            bfloat16 numbers a token.
+
+    Raises:
+        ConfigError: the name is taken, or cannot be one.
+    """
+    add("quantizer", quantizer.name, quantizer, QUANTIZERS)
+    TORCH_QUANTIZERS[quantizer.name] = ByNumpy(quantizer)
 
 
 def torch_quantizer(name: str) -> TorchQuantizer:

@@ -1,26 +1,21 @@
-"""Methods side by side: a table, and accuracy against rounds, bytes, virtual time and energy."""
+"""Methods side by side as one picture: accuracy against rounds, bytes, virtual time and energy."""
 
 from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from sflam.durable import replace_file
 from sflam.errors import RunError
-from sflam.history import RoundRecord
-from sflam.report.totals import duration, is_measured, percent
-from sflam.units import human_bytes, human_si
+from sflam.report.costs import COSTS, Cost, Runs, axis_from, is_known, share_of
 
 # Okabe and Ito's palette without its yellow; markers and dashes say it twice.
 STYLES = (
@@ -33,31 +28,6 @@ STYLES = (
     ("#000000", "X", ":"),
     ("#999999", "*", "-"),
 )
-Runs = Sequence[Sequence[RoundRecord]]
-Cost = Callable[[Sequence[RoundRecord]], Sequence[float] | None]
-
-
-def comparison_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return a row per method of the means over seeds, as ``Compared.to_dict`` gives them; the best accuracy first."""
-    rounds = sorted({f"{one['rounds']:g}" for one in found.values()})
-    title = (
-        f"after {' to '.join(rounds)} rounds; time and energy by the model of the network; memory of a device"
-    )
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for header in ("method", "accuracy", "time", "energy", "up", "down", "memory"):
-        table.add_column(header, justify="left" if header == "method" else "right", no_wrap=True)
-    for method, one in sorted(found.items(), key=lambda pair: -pair[1]["accuracy"]):
-        spread = one["accuracy_spread"]
-        table.add_row(
-            method,
-            percent(one["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}"),
-            "-" if one["virtual_s"] is None else duration(one["virtual_s"]),
-            "-" if one["energy_j"] is None else human_si(one["energy_j"], "J"),
-            human_bytes(round(one["bytes_up"])),
-            human_bytes(round(one["bytes_down"])),
-            "-" if one["device_memory_bytes"] is None else human_bytes(round(one["device_memory_bytes"])),
-        )
-    return table
 
 
 def draw_comparison(found: Mapping[str, Runs], path: Path, *, title: str = "") -> None:
@@ -73,8 +43,8 @@ def draw_comparison(found: Mapping[str, Runs], path: Path, *, title: str = "") -
     """
     panels = [
         (name, across, cost)
-        for name, across, cost in PANELS
-        if any(_has(runs, cost) for runs in found.values())
+        for name, across, cost in COSTS
+        if any(is_known(runs, cost) for runs in found.values())
     ]
     rows = 1 if len(panels) <= 2 else 2
     columns = -(-len(panels) // rows)
@@ -95,13 +65,15 @@ def draw_comparison(found: Mapping[str, Runs], path: Path, *, title: str = "") -
 
 
 def _panel(axes: Axes, found: Mapping[str, Runs], name: str, across: str, cost: Cost) -> None:
+    lowest: list[float] = []
     for (method, runs), (colour, marker, line) in zip(found.items(), itertools.cycle(STYLES), strict=False):
-        if not _has(runs, cost):
+        if not is_known(runs, cost):
             continue
         rounds = min(map(len, runs))
-        shares = np.array([[100 * _share(item) for item in run[:rounds]] for run in runs])
+        shares = np.array([[100 * share_of(item) for item in run[:rounds]] for run in runs])
         costs = np.array([list(cost(run) or ())[:rounds] for run in runs]).mean(axis=0)
         seen = np.isfinite(shares).all(axis=0)
+        lowest += shares[:, seen].ravel().tolist()
         axes.plot(
             costs[seen], shares[:, seen].mean(axis=0), color=colour, linestyle=line, marker=marker, label=method,
             linewidth=1.6, markersize=4,
@@ -117,7 +89,7 @@ def _panel(axes: Axes, found: Mapping[str, Runs], name: str, across: str, cost: 
     axes.set_title(name, fontsize=11, loc="left")
     axes.set_xlabel(across)
     axes.set_ylabel("test accuracy (%)")
-    axes.set_ylim(0, 104)
+    axes.set_ylim(least := axis_from(lowest), 100 + 0.04 * (100 - least))
     if "log" in across:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -129,40 +101,3 @@ def _panel(axes: Axes, found: Mapping[str, Runs], name: str, across: str, cost: 
     axes.grid(True, color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _has(runs: Runs, cost: Cost) -> bool:
-    costs = [cost(run) for run in runs]
-    return all(one is not None and one[-1] > 0 for one in costs)
-
-
-def _share(item: RoundRecord) -> float:
-    return item.accuracy if is_measured(item.accuracy) else float("nan")
-
-
-def _rounds(run: Sequence[RoundRecord]) -> Sequence[float] | None:
-    return [item.round + 1 for item in run]
-
-
-def _bytes(run: Sequence[RoundRecord]) -> Sequence[float] | None:
-    return [total / 1e6 for total in itertools.accumulate(item.total_bytes for item in run)]
-
-
-def _seconds(run: Sequence[RoundRecord]) -> Sequence[float] | None:
-    charges = [item.charge for item in run if item.charge]
-    return [charge.clock for charge in charges] if len(charges) == len(run) else None
-
-
-def _joules(run: Sequence[RoundRecord]) -> Sequence[float] | None:
-    charges = [item.charge for item in run if item.charge]
-    return (
-        list(itertools.accumulate(charge.energy for charge in charges)) if len(charges) == len(run) else None
-    )
-
-
-PANELS: tuple[tuple[str, str, Cost], ...] = (
-    ("Accuracy by round", "round", _rounds),
-    ("Accuracy by traffic", "sent so far, both ways (MB, log scale)", _bytes),
-    ("Accuracy by virtual time", "virtual time so far (s, log scale)", _seconds),
-    ("Accuracy by energy", "spent so far (J, log scale)", _joules),
-)

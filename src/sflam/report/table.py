@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sflam.history import RoundRecord
+from sflam.report.loop import loop_lines
 from sflam.report.totals import Totals, decimal, duration, percent, totals
 from sflam.units import human_bytes, human_si
 
@@ -51,7 +52,7 @@ def rounds_table(
                 table.add_row(*["..."] * len(table.columns))
             continue
         table.add_row(*(cell(item) for _, _, cell in columns))
-    lines = [summary(records, perplexity), *spread(devices)]
+    lines = [summary(records, perplexity), *spread(devices), *loop_lines(records)]
     return Group(table, Text("\n".join(lines)))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from sflam.history import RoundRecord
+from sflam.units import human_si
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,3 +100,8 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def brief(seconds: float) -> str:
+    """Return a time for people that may be far below a second: ``'3.2 ms'``, else as ``duration`` does."""
+    return human_si(seconds, "s") if 0 < seconds < 1 else duration(seconds) if seconds else "0 s"

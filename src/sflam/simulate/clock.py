@@ -17,7 +17,10 @@ class Bill:
     """What one plan came to; [K] each unless said otherwise.
 
     Attributes:
-        finish: s from the round's start until the last local step is done, the server's turn included.
+        compute_s: s of computing on the device.
+        up_s: s of sending activations.
+        server_s: s of the server's turn.
+        down_s: s of receiving gradients.
         adapters: s of moving adapters, once a round, after the steps.
         compute_j: J of computing on the device.
         transmit_j: J of sending activations.
@@ -26,13 +29,22 @@ class Bill:
         counted: J that the plan's objective counts.
     """
 
-    finish: Floats
+    compute_s: Floats
+    up_s: Floats
+    server_s: Floats
+    down_s: Floats
     adapters: Floats
     compute_j: Floats
     transmit_j: Floats
     adapter_j: Floats
     server_j: float
     counted: Floats
+
+    @property
+    def finish(self) -> Floats:
+        """When the last local step is done: its phases one after another."""
+        total: Floats = self.server_s + self.down_s + self.compute_s + self.up_s
+        return total
 
     @property
     def charged_j(self) -> float:
@@ -71,7 +83,10 @@ def bill(
     transmit_j = told.power * transmit
     counted = transmit_j + (compute_j if problem.choose_clocks else 0.0)
     return Bill(
-        finish=problem.base_s + down / down_rate + compute + transmit,
+        compute_s=compute,
+        up_s=transmit,
+        server_s=np.full(len(problem), problem.base_s),
+        down_s=down / down_rate,
         adapters=handing + adapters / down_rate,
         compute_j=compute_j,
         transmit_j=transmit_j,

@@ -11,13 +11,15 @@ Nothing here depends on how fast the host is. K devices.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from sflam.charge import Charge
+from sflam.calibrate.steps import StepCost, step_costs
+from sflam.charge import Calibration, Charge
 from sflam.config import Job
 from sflam.errors import AllocationError
 from sflam.history import RoundRecord
@@ -31,11 +33,15 @@ from sflam.model.adapters import State
 from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
 from sflam.network.scenario import build
+from sflam.simulate.calibrated import calibrated, compared
 from sflam.simulate.clock import Bill, bill
 from sflam.simulate.keeping import kept_turn, turn_kept
 from sflam.simulate.ledger import charged
 from sflam.simulate.planner import Planner, Turn
 from sflam.simulate.policies import POLICIES, Known
+from sflam.simulate.warm import IMAGINED, warm_queues
+from sflam.units import human_si
+from sflam.workload import Workload
 
 
 class Simulated:
@@ -57,10 +63,16 @@ class Simulated:
         self.dropped: tuple[int, ...] = ()
         self.planned = -1
         self.charge: Charge | None = None
+        self.adapters: State = {}
+        self.measuring_s = 0.0
+        self.costs: tuple[StepCost, ...] = ()
 
     def select(self, round: int) -> tuple[int, ...]:
         """Draw the channel, plan where that is due, tell the devices their bits; return those that take part."""
         self.network = build(self.job.network, self.job.seed, round)
+        if self.job.network.calibrate and not self.costs:
+            assert isinstance(self.inner, LocalFleet)
+            self._calibrate(step_costs(self.inner))
         every = self.job.plan.every
         if self.planned < 0 or (every and round % every == 0):
             self._plan(round)
@@ -85,6 +97,7 @@ class Simulated:
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the average of what the devices trained, and charge for the round."""
         average = self.inner.average(round, devices, steps)
+        self.adapters = average.state
         for device, loss in steps.device_losses.items():
             self.losses[device] = loss / steps.samples[device]
         self._charge(devices, steps)
@@ -101,6 +114,8 @@ class Simulated:
             "turns": [kept_turn(turn) for turn in self.turns],
             "dropped": list(self.dropped),
             "planned": self.planned,
+            "costs": [asdict(cost) for cost in self.costs],
+            "feedback": self.planner.feedback.state() if self.planner.feedback else {},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -111,9 +126,36 @@ class Simulated:
         self.battery = None if state["battery"] is None else np.array(state["battery"])
         self.turns = [turn_kept(turn) for turn in state["turns"]]
         self.dropped = tuple(state["dropped"])
+        self._calibrate(tuple(StepCost(**cost) for cost in state["costs"]))
+        if self.planner.feedback:
+            self.planner.feedback.restore(state["feedback"])
+
+    def _calibrate(self, costs: tuple[StepCost, ...]) -> None:
+        self.costs = costs
+        if costs:
+            network = build(self.job.network, self.job.seed)
+            self.planner.workload = calibrated(self.planner.modelled, costs, network)
+
+    def _imagined(self) -> list[tuple[Network, tuple[int, ...]]]:
+        """Return networks and devices as rounds may have them, but with fading that no round of the run has."""
+        network, job = self.job.network, self.job
+        first = 0 if network.trace else job.learn.rounds  # all that is known of a trace is its rows
+        numbers = range(first, first + (min(IMAGINED, job.learn.rounds) if network.trace else IMAGINED))
+        policy = "uniform" if job.fleet.policy == "loss" else job.fleet.policy  # nobody has a loss yet
+        found = []
+        for number in numbers:
+            there = build(network, job.seed, number)
+            found.append((there, POLICIES[policy](self._known(number, there))))
+        return found
 
     def _plan(self, round: int) -> None:
-        chosen = POLICIES[self.job.fleet.policy](self._known(round))
+        if self.planned < 0 and self.job.plan.budget:
+            self.planner.queues = warm_queues(self.planner, self._imagined())
+        chosen = POLICIES[self.job.fleet.policy](self._known(round, self.network))
+        if self.planner.feedback:
+            began = time.perf_counter()
+            self.planner.feedback.update(round, chosen, self.adapters)
+            self.measuring_s += time.perf_counter() - began
         # In a relay everyone has the cell to itself when its turn comes.
         groups = (
             [(one,) for one in self.inner.order(round, chosen)] if isinstance(self.inner, Relay) else [chosen]
@@ -121,20 +163,30 @@ class Simulated:
         asked = [self.planner.ask(round, self.network, group, self.battery) for group in groups]
         self.turns = [turn for turn, _ in asked if turn is not None]
         if not self.turns:
-            raise AllocationError(
-                f"round {round + 1}: no device can take part; relax plan.deadline or the limits on energy"
-            )
+            raise AllocationError(self._nobody(round))
         self.dropped = tuple(sorted(device for _, dropped in asked for device in dropped))
         self.planned = round
 
-    def _known(self, round: int) -> Known:
+    def _nobody(self, round: int) -> str:
+        """Return why a round has no device, and what to change."""
+        said = f"round {round + 1}: no device can take part"
+        if self.battery is None:
+            return f"{said}; relax plan.deadline or the limits on energy"
+        left, empty = float(self.battery.max()), int((self.battery <= 0).sum())
+        other = ", or relax plan.deadline" if self.job.plan.deadline else ""
+        return (
+            f"{said}: of {len(self.battery)} batteries {empty} are empty, and the fullest holds {human_si(left, 'J')}, "
+            f"too little for a round; raise network.battery_j, or run fewer rounds{other}"
+        )
+
+    def _known(self, round: int, network: Network) -> Known:
         every = range(len(self.planner.cuts))
-        joules = _dearest(self.planner, self.network, every) if self.battery is None else -self.battery
+        joules = _dearest(self.planner, network, every) if self.battery is None else -self.battery
         return Known(
             settings=self.job.fleet,
             seed=self.job.seed,
             round=round,
-            gain=self.network.gain[0],
+            gain=network.gain[0],
             joules=joules,
             loss=self.losses,
             able=np.ones(len(every), bool) if self.battery is None else self.battery > 0,
@@ -157,18 +209,40 @@ class Simulated:
             dropped=self.dropped,
             planned=self.planned,
             cut=not self.planner.once,
+            slowdowns=self._slowdowns(devices),
+            calibration=self._calibration(devices, steps),
         )
         self.clock = self.charge.clock
 
-    def _bill(self, turn: Turn, steps: Steps) -> Bill:
-        problem = self.planner.problem(self.network, turn.devices)
+    def _slowdowns(self, devices: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return chi of each device, and the error of each where it was measured."""
+        found = self.planner.slowdown(devices)
+        if found is not None:
+            return tuple(found.chi.tolist()), tuple(found.half.tolist())
+        wish = self.job.plan
+        return (wish.sensitivity,) * len(devices) if "bits" in wish.optimize else (), ()
+
+    def _calibration(self, devices: Sequence[int], steps: Steps) -> Calibration | None:
+        """Return what the round would have cost as modelled, beside what was measured."""
+        if not self.costs:
+            return None
+        modelled = self.planner.modelled
+        bills = [self._bill(turn, steps, modelled) for turn in self.turns]
+        cuts = [int(self.planner.cuts[device]) for device in devices]
+        return compared(self.costs, modelled, self.network, cuts, steps, bills)
+
+    def _bill(self, turn: Turn, steps: Steps, workload: Workload | None = None) -> Bill:
+        """Return what a turn came to; with a ``workload`` that is modelled, what it would have come to."""
+        problem = self.planner.problem(self.network, turn.devices, workload=workload)
         work, count = problem.workload, len(turn.devices)
         if self.planner.once:  # adapters are all that travels
             up = down = np.full(count, float(work.up_bits(0)))
         else:
+            whole = bool(self.costs) and workload is None
+            books = (steps.sent, steps.received) if whole else (steps.payload_up, steps.payload_down)
             up, down = (
-                np.array([float(book.get(device, 0)) for device in turn.devices])
-                for book in (steps.payload_up, steps.payload_down)
+                np.array([float(book.get(device, 0)) * (8 if whole else 1) for device in turn.devices])
+                for book in books
             )
         return bill(
             problem,
@@ -184,8 +258,12 @@ def simulated_rounds(
     fleet: Simulated, state: State, evaluate: Callable[[State], Score], rounds: range, every: int = 1
 ) -> Iterator[tuple[RoundRecord, State]]:
     """Run the rounds as :func:`sflam.learn.round.train` does; every record carries its charge."""
+    fleet.adapters = state
+    planning, measuring = fleet.planner.seconds, fleet.measuring_s
     for record, trained in train(fleet, state, evaluate, rounds, every):
-        yield replace(record, charge=fleet.charge), trained
+        host = fleet.planner.seconds - planning, fleet.measuring_s - measuring
+        yield replace(record, charge=fleet.charge, planning_s=host[0], measuring_s=host[1]), trained
+        planning, measuring = fleet.planner.seconds, fleet.measuring_s
 
 
 def _dearest(planner: Planner, network: Network, devices: Sequence[int]) -> Floats:

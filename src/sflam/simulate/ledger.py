@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sflam.charge import Charge
+from sflam.charge import Calibration, Charge
 from sflam.learn.fleet import Steps
 from sflam.network.network import Floats
 from sflam.plan import DevicePlan, Plan
@@ -24,6 +24,8 @@ def charged(
     dropped: tuple[int, ...],
     planned: int,
     cut: bool,
+    slowdowns: tuple[tuple[float, ...], tuple[float, ...]] = ((), ()),
+    calibration: Calibration | None = None,
 ) -> Charge:
     """Return the charge of a round.
 
@@ -36,27 +38,33 @@ def charged(
         dropped: devices left out.
         planned: the round of the plans.
         cut: whether activations cross a cut, and so have bits.
+        slowdowns: chi of each device, and the error of each.
+        calibration: measured beside modelled numbers, or None.
     """
-    finish: dict[int, float] = {}
-    own: dict[int, float] = {}
+    begin: dict[int, float] = {}
+    place: dict[int, tuple[Bill, int]] = {}
     told: dict[int, DevicePlan] = {}
     seconds = 0.0
     for turn, one in paid:
-        for place, device in enumerate(turn.devices):
-            finish[device] = seconds + float(one.finish[place])
-            own[device] = float(one.device_j[place])
-            told[device] = turn.plan.devices[place]
+        for index, device in enumerate(turn.devices):
+            begin[device], place[device] = seconds, (one, index)
+            told[device] = turn.plan.devices[index]
         seconds += one.seconds + float(one.adapters.max())
+
+    def each(name: str) -> tuple[float, ...]:
+        return tuple(float(getattr(one, name)[index]) for one, index in (place[device] for device in devices))
+
+    starts = tuple(begin[device] for device in devices)
     plans, bills = [turn.plan for turn, _ in paid], [one for _, one in paid]
     return Charge(
         seconds=seconds,
         clock=began + seconds,
-        finish=tuple(finish[device] for device in devices),
+        finish=tuple(start + end for start, end in zip(starts, each("finish"), strict=True)),
         compute_j=float(sum(one.compute_j.sum() for one in bills)),
         transmit_j=float(sum(one.transmit_j.sum() for one in bills)),
         adapter_j=float(sum(one.adapter_j.sum() for one in bills)),
         server_j=float(sum(one.server_j for one in bills)),
-        device_j=tuple(own[device] for device in devices),
+        device_j=each("device_j"),
         battery_j=() if battery is None else tuple(battery.tolist()),
         cuts=tuple(told[device].cut for device in devices),
         bits_up=tuple(told[device].bits * cut for device in devices),
@@ -72,6 +80,18 @@ def charged(
         charged_j=float(sum(one.charged_j for one in bills)),
         objective=float(sum(plan.objective for plan in plans)),
         gap=_gap(plans),
+        begin=starts,
+        compute_s=each("compute_s"),
+        up_s=each("up_s"),
+        server_s=each("server_s"),
+        down_s=each("down_s"),
+        adapter_s=each("adapters"),
+        bandwidth=tuple(told[device].bandwidth for device in devices),
+        power=tuple(told[device].power for device in devices),
+        speed=tuple(told[device].clock for device in devices),
+        sensitivity=slowdowns[0],
+        sensitivity_error=slowdowns[1],
+        calibration=calibration,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,11 +14,13 @@ from sflam.allocate.methods import allocate, method_of
 from sflam.allocate.online import Controller
 from sflam.allocate.optimal import Market
 from sflam.allocate.problem import Problem
+from sflam.calibrate.sensitivity import Slowdown
 from sflam.config import Job
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
 from sflam.plan import Plan, Status
 from sflam.planning import options_of, problem_of
+from sflam.simulate.feedback import Feedback
 from sflam.workload import Workload
 
 
@@ -38,30 +41,72 @@ class Planner:
         cuts: [K] blocks on each device.
         batches: [K] mini-batches of each device's round; a ragged one is a fraction.
         once: whether the payload travels once a round, as whole models do, and not with every mini-batch.
+        feedback: measures chi on the way; None plans with ``plan.sensitivity``.
 
     Attributes:
+        modelled: the workload as it was given; ``workload`` may be calibrated.
         queues: [K] J that each device has used beyond its budget.
+        patience: what a second is worth in joules beyond budgets, J/s.
+        seconds: of the host, spent on planning so far.
     """
 
     def __init__(
-        self, job: Job, workload: Workload, cuts: NDArray[np.int64], batches: Floats, *, once: bool = False
+        self,
+        job: Job,
+        workload: Workload,
+        cuts: NDArray[np.int64],
+        batches: Floats,
+        *,
+        once: bool = False,
+        feedback: Feedback | None = None,
     ) -> None:
-        self.job, self.workload = job, workload
+        self.job, self.feedback = job, feedback
+        self.workload = self.modelled = workload
+        self.patience = job.plan.patience
+        self.seconds = 0.0
         self.cuts, self.batches, self.once = cuts, batches, once
         self.queues = np.zeros(len(cuts))
 
-    def problem(self, network: Network, devices: Sequence[int], battery: Floats | None = None) -> Problem:
-        """Return the problem of ``devices`` in a network of all K; ``battery`` [K] J is what each has left."""
+    def problem(
+        self,
+        network: Network,
+        devices: Sequence[int],
+        battery: Floats | None = None,
+        *,
+        workload: Workload | None = None,
+    ) -> Problem:
+        """Return the problem of ``devices`` in a network of all K.
+
+        Args:
+            network: of all.
+            devices: of the problem.
+            battery: [K] J that each has left.
+            workload: another than the planner's.
+        """
         index = np.asarray(devices, np.int64)
         some, steps = network.only(devices), self.batches[index]
         if self.once:
             some, steps = replace(some, flops_per_cycle=some.flops_per_cycle / steps), np.ones(len(index))
         problem = problem_of(
-            self.job, network=some, workload=self.workload, cut=self.cuts[index], steps=steps, server=True
+            self.job,
+            network=some,
+            workload=workload or self.workload,
+            cut=self.cuts[index],
+            steps=steps,
+            server=True,
         )
+        chi = self.slowdown(devices)
+        if chi is not None:
+            problem = problem.change(sensitivity=np.maximum(chi.chi, 0.0))
         if battery is None:
             return problem
         return problem.change(energy_cap=np.minimum(problem.energy_cap, battery[index]))
+
+    def slowdown(self, devices: Sequence[int]) -> Slowdown | None:
+        """Return chi as measured for devices that share a round; None where nothing is measured."""
+        if self.feedback is None:
+            return None
+        return self.feedback.slowdown(devices, self.batches[np.asarray(devices, np.int64)])
 
     def ask(
         self, number: int, network: Network, devices: Sequence[int], battery: Floats | None = None
@@ -71,7 +116,15 @@ class Planner:
         Raises:
             AllocationError: no plan holds the limits, and none may be dropped.
         """
-        left = tuple(devices)
+        began = time.perf_counter()
+        try:
+            return self._ask(number, network, tuple(devices), battery)
+        finally:
+            self.seconds += time.perf_counter() - began
+
+    def _ask(
+        self, number: int, network: Network, left: tuple[int, ...], battery: Floats | None
+    ) -> tuple[Turn | None, tuple[int, ...]]:
         dropped: list[int] = []
         while left:
             problem = self.problem(network, left, battery)
@@ -100,7 +153,7 @@ class Planner:
             method = method_of(wish)
             return allocate(problem, method, **options_of(self.job, method))
         queues = self.queues[np.asarray(devices, np.int64)]
-        controller = Controller(problem, np.full(len(devices), wish.budget), wish.patience, queues)
+        controller = Controller(problem, np.full(len(devices), wish.budget), self.patience, queues)
         return controller.step(problem.network.gain[problem.server])
 
     def _worst(self, network: Network, devices: Sequence[int], battery: Floats | None) -> list[int]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sflam.learn.fleet import select_devices
 from sflam.learn.settings import FleetSettings
 from sflam.network.network import Floats
+from sflam.registry import add
+from sflam.seeds import generator
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,9 +39,16 @@ class Known:
 
 
 def uniform(known: Known) -> tuple[int, ...]:
-    """Return ``fleet.selected`` devices drawn without replacement: the same ones as without a network."""
+    """Return ``fleet.selected`` devices drawn without replacement: the same ones as without a network.
+
+    In the place of those that cannot be taken, others are drawn that can.
+    """
     drawn = select_devices(known.settings, known.seed, known.round)
-    return tuple(device for device in drawn if known.able[device])
+    taken = [device for device in drawn if known.able[device]]
+    others = [device for device in np.flatnonzero(known.able).tolist() if device not in drawn]
+    rng = generator(known.seed, "selection", known.round, 1)
+    more = rng.permutation(others)[: len(drawn) - len(taken)].tolist()
+    return tuple(sorted(taken + more))
 
 
 def by_channel(known: Known) -> tuple[int, ...]:
@@ -63,6 +72,19 @@ POLICIES: dict[str, Callable[[Known], tuple[int, ...]]] = {
     "energy": by_energy,
     "loss": by_loss,
 }
+
+
+def register(name: str, policy: Callable[[Known], tuple[int, ...]]) -> None:
+    """Make an own policy known as ``fleet.policy = name`` in this process.
+
+    Args:
+        name: small letters, digits and hyphens.
+        policy: from what a server knows to the indices of the devices a round takes, ascending; a pure function.
+
+    Raises:
+        ConfigError: the name is taken, or cannot be one.
+    """
+    add("policy", name, policy, POLICIES)
 
 
 def _least(known: Known, key: Floats) -> tuple[int, ...]:

@@ -18,8 +18,7 @@ import numpy.typing as npt
 from sflam.errors import QuantizerError, WireError, unknown
 from sflam.payload import BODY_LIMIT, COUNT_LIMIT, HEADER_BYTES, IDENTITY, MAX_BITS, MIN_BITS, codes_bytes
 from sflam.quant.quantizer import Packed
-from sflam.quant.schemes import quantizer
-from sflam.quant.settings import SCHEMES
+from sflam.quant.schemes import QUANTIZERS, quantizer
 from sflam.wire.messages import AdapterFrame, GradientFrame, Message, StepFrame, TokenFrame
 
 Array = npt.NDArray[Any]
@@ -210,8 +209,8 @@ def token_specs(scheme: str, bits: int, tokens: int, dim: int) -> list[Spec]:
     Raises:
         WireError: unknown scheme, or ``bits`` that it does not have.
     """
-    if scheme not in SCHEMES:
-        raise WireError(unknown("scheme", scheme[:40], SCHEMES))
+    if scheme not in QUANTIZERS:
+        raise WireError(unknown("scheme", scheme[:40], QUANTIZERS))
     if not (bits in (32, 64) if scheme == IDENTITY else MIN_BITS <= bits <= MAX_BITS):
         raise WireError(
             f"{scheme} tokens of {bits} bits; identity has 32 or 64, others {MIN_BITS}..{MAX_BITS}"

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# SFLAM against what it is compared with: accuracy by round, bytes, virtual time and energy, three seeds.
+# [JOB=job.toml] configs/figures/sflam-baselines.sh [more options of sflam compare]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+job=${JOB:-configs/sflam/twin.toml}
+sflam compare "$job" --seeds 3 --methods sflam,sfl-v1,sfl-v2,sl,fedlora,fedavg,local,central \
+    --out "runs/sflam-baselines" "$@"
+sflam report runs/sflam-baselines

@@ -1,0 +1,94 @@
+"""Plan along one setting with several methods; write the objective, time and energy as a CSV file and a picture.
+
+    python configs/figures/sweep.py JOB --key network.max_power_dbm --values 5,11,17,23 --methods optimal,bcd,equal \
+        --draws 5 --out DIR [--set SECTION.KEY=VALUE]
+
+Every point is the mean over ``--draws`` seeds, from the job's own on. Methods that cannot plan a point leave it out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from sflam import config, planning
+from sflam.errors import AllocationError, ConfigError
+
+QUANTITIES = {"objective": "objective", "latency": "seconds of a round", "energy": "joules of a round"}
+
+
+def mean(values: list[float]) -> float:
+    """Return the mean; nan of nothing, and where a plan is infeasible."""
+    return sum(values) / len(values) if values and all(map(math.isfinite, values)) else math.nan
+
+
+def points(
+    file: Path, said: list[str], key: str, values: list[str], methods: list[str], draws: int
+) -> list[dict[str, object]]:
+    """Return a row per method and value."""
+    rows: list[dict[str, object]] = []
+    for method in methods:
+        for value in values:
+            one = config.load(file, [*said, f"{key}={value}", f'plan.method="{method}"'])
+            try:
+                plans = [planning.decide(replace(one, seed=one.seed + draw)).plan for draw in range(draws)]
+            except (AllocationError, ConfigError) as error:
+                print(f"{method} at {key} = {value}: {error}", file=sys.stderr)
+                continue
+            told = {name: mean([getattr(plan, name) for plan in plans]) for name in QUANTITIES}
+            rows.append({"method": method, key: float(value)} | told)
+            print(f"{method:>16} {value:>8} objective {told['objective']:.6g}", file=sys.stderr)
+    return rows
+
+
+def draw(rows: list[dict[str, object]], key: str, label: str, path: Path) -> None:
+    """Write a panel per quantity, a line per method."""
+    figure = Figure(figsize=(12.5, 3.8), layout="constrained")
+    for axes, (name, title) in zip(figure.subplots(1, 3), QUANTITIES.items(), strict=True):
+        for method, marker in zip(dict.fromkeys(row["method"] for row in rows), "osDv^Px*<>", strict=False):
+            seen = [row for row in rows if row["method"] == method]
+            axes.plot(
+                [row[key] for row in seen], [row[name] for row in seen], marker=marker, label=method, ms=4
+            )
+        axes.set_title(title, fontsize=11, loc="left")
+        axes.set_xlabel(label or key)
+        axes.set_yscale("log")
+        axes.grid(True, color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("job", type=Path)
+    for name in ("key", "values", "methods"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--label", default="")
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--out", type=Path, required=True)
+    told = parser.parse_args()
+    rows = points(told.job, told.set, told.key, told.values.split(","), told.methods.split(","), told.draws)
+    if not rows:
+        raise SystemExit("nothing could be planned")
+    told.out.mkdir(parents=True, exist_ok=True)
+    with (told.out / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    draw(rows, told.key, told.label, told.out / "sweep.png")
+    print(f"wrote sweep.csv, sweep.png to {told.out}")
+
+
+if __name__ == "__main__":
+    main()

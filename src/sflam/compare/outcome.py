@@ -1,0 +1,110 @@
+"""What a variant came to: means over its seeds, and what reaching a target accuracy cost."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sflam.history import RoundRecord
+
+SHARE = 0.95
+"""Without a target: this share of the best method's final accuracy."""
+EXACT = ("accuracy", "virtual_s", "energy_j", "device_flop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What one variant came to.
+
+    Attributes:
+        name: of the variant.
+        results: what ``--json`` prints of each run, by seed.
+        records: the rounds of each run, by seed.
+        runs: the folder of each run, within that of the comparison.
+    """
+
+    name: str
+    results: tuple[dict[str, Any], ...]
+    records: tuple[tuple[RoundRecord, ...], ...]
+    runs: tuple[str, ...] = ()
+
+    def mean(self, key: str) -> float | None:
+        """Return the mean over seeds of a number of the results; None where a run has none."""
+        values = [one.get(key) for one in self.results]
+        return None if None in values else statistics.fmean(value for value in values if value is not None)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the accuracy over seeds, with n - 1; None for one seed."""
+        shares = [float(one["accuracy"]) for one in self.results]
+        return statistics.stdev(shares) if len(shares) > 1 else None
+
+    def to_dict(self, target: float | None = None) -> dict[str, Any]:
+        """Return the means for JSON, SI units; a count of bytes is a whole number where all seeds agree.
+
+        Args:
+            target: an accuracy in [0, 1]; adds ``to_target``, the mean cost of reaching it.
+        """
+        found = {
+            "accuracy": self.mean("accuracy"),
+            "accuracy_spread": self.spread,
+            "rounds": self.mean("rounds"),
+            "virtual_s": self.mean("virtual_s"),
+            "energy_j": self.mean("energy_j"),
+            "bytes_up": self.mean("bytes_up"),
+            "bytes_down": self.mean("bytes_down"),
+            "device_memory_bytes": self.mean("device_memory"),
+            "device_flop": self.mean("device_flop"),
+        }
+        whole = {
+            key: int(value)
+            for key, value in found.items()
+            if value is not None and value.is_integer() and key not in EXACT
+        }
+        reached = {} if target is None else {"to_target": to_target(self.records, target)}
+        return found | whole | reached | {"runs": [one["run_dir"] for one in self.results]}
+
+
+def to_target(runs: Sequence[Sequence[RoundRecord]], target: float) -> dict[str, Any]:
+    """Return the mean over runs of what reaching an accuracy cost.
+
+    Returns:
+        ``reached`` (how many runs did), ``rounds``, ``virtual_s``, ``energy_j`` and ``bytes`` (both ways); all None
+        unless every run reached it, times and energies also where no network was simulated.
+    """
+    found = [cost for cost in (first_at(run, target) for run in runs) if cost is not None]
+    names = ("rounds", "virtual_s", "energy_j", "bytes")
+    if len(found) < len(runs):
+        return {"reached": len(found), **dict.fromkeys(names)}
+    means: dict[str, Any] = {}
+    for name in names:
+        values = [one[name] for one in found]
+        means[name] = None if None in values else statistics.fmean(values)
+    return {"reached": len(found), **means}
+
+
+def first_at(run: Sequence[RoundRecord], target: float) -> dict[str, Any] | None:
+    """Return what a run had cost after the first round whose accuracy is ``target`` or more; None if there is none."""
+    joules, sent = 0.0, 0
+    for number, record in enumerate(run, start=1):
+        joules += record.charge.energy if record.charge else 0.0
+        sent += record.total_bytes
+        if record.accuracy is not None and record.accuracy >= target:
+            timed = record.charge is not None
+            return {
+                "rounds": number,
+                "virtual_s": record.charge.clock if record.charge else None,
+                "energy_j": joules if timed else None,
+                "bytes": sent,
+            }
+    return None
+
+
+def target_of(found: Sequence[Compared], wanted: float | None) -> tuple[float, str]:
+    """Return the target accuracy and how it was chosen: as wanted, or a share of the best method's final accuracy."""
+    if wanted is not None:
+        return wanted, "as given"
+    best = max(found, key=lambda one: one.mean("accuracy") or 0.0)
+    return SHARE * (best.mean("accuracy") or 0.0), f"{100 * SHARE:g} % of what {best.name} reaches"

@@ -1,0 +1,179 @@
+"""What a comparison trains: a job per method, allocator and value of a swept setting, everything else being equal.
+
+A line of a comparison is a *variant*: ``METHOD`` or ``METHOD+ALLOCATOR``, at the job's own settings or at one value of
+an axis. Axes are swept one at a time. Equal jobs are one run, whatever asked for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sflam.allocate.methods import METHODS as ALLOCATORS
+from sflam.config import Job, digest
+from sflam.errors import ConfigError, unknown
+from sflam.learn.methods import METHODS
+
+DEFAULT = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "central")
+AIRLESS = ("central", "local")
+"""Methods that use no network: they have no virtual time and no radio energy."""
+UNWEIGHED = ("equal", "random")
+"""Allocators that do not look at the objective."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A setting that a sweep varies.
+
+    Attributes:
+        name: in the results.
+        option: of the command line.
+        label: beneath a picture.
+        put: the job at a value; raises ConfigError for one it cannot have.
+        matters: whether a job's outcome depends on it.
+    """
+
+    name: str
+    option: str
+    label: str
+    put: Callable[[Job, float], Job]
+    matters: Callable[[Job], bool]
+
+
+def _at_bits(job: Job, value: float) -> Job:
+    if value != int(value):
+        raise ConfigError(f"--bits holds {value:g}; bits are whole numbers")
+    return replace(job, quant=replace(job.quant, bits_up=int(value), bits_down=int(value)))
+
+
+AXES: dict[str, Axis] = {
+    each.name: each
+    for each in (
+        Axis(
+            "bits",
+            "--bits",
+            "bits of a value at the cut, both ways",
+            _at_bits,
+            lambda job: (
+                METHODS[job.learn.method].quantized
+                and job.quant.scheme != "identity"
+                and not (job.network.simulate and "bits" in job.plan.optimize)
+            ),
+        ),
+        Axis(
+            "alpha",
+            "--alphas",
+            "Dirichlet alpha: small is skewed",
+            lambda job, value: replace(job, data=replace(job.data, partition="dirichlet", alpha=value)),
+            lambda job: True,
+        ),
+        Axis(
+            "weight",
+            "--weights",
+            "weight of time against energy",
+            lambda job, value: replace(job, plan=replace(job.plan, latency_weight=value)),
+            lambda job: job.network.simulate and job.plan.method not in UNWEIGHED,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One line of a comparison.
+
+    Attributes:
+        name: ``METHOD`` or ``METHOD+ALLOCATOR``.
+        axis: the swept setting, or "" for the job's own settings.
+        value: where on the axis; 0 without one.
+        jobs: one per seed.
+    """
+
+    name: str
+    axis: str = ""
+    value: float = 0.0
+    jobs: tuple[Job, ...] = ()
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The name of each job's run: the method, the seed and the digest of the whole configuration."""
+        return tuple(f"{one.learn.method}-{one.seed}-{digest(one)}" for one in self.jobs)
+
+
+def variant(wanted: Job, name: str, seed: int) -> Job:
+    """Return the job of one method, with an allocator or without, and seed.
+
+    What the method cannot do is left out, and nothing else is changed.
+    """
+    method, _, allocator = name.partition("+")
+    network = replace(wanted.network, simulate=wanted.network.simulate and method not in AIRLESS)
+    fleet = wanted.fleet if network.simulate else replace(wanted.fleet, policy="uniform")
+    learn = replace(wanted.learn, method=method)
+    model = wanted.model
+    if method == "fedavg":
+        model, learn = replace(model, trainable="full"), replace(learn, aggregation="fedavg")
+    if not METHODS[method].split:
+        learn = replace(learn, cache="off")
+        fleet = replace(fleet, plan="")
+    plan = replace(wanted.plan, method=allocator) if allocator else wanted.plan
+    return replace(wanted, seed=seed, model=model, learn=learn, fleet=fleet, network=network, plan=plan)
+
+
+def variants_of(
+    wanted: Job, names: Sequence[str], seeds: int, sweeps: Mapping[str, Sequence[float]] | None = None
+) -> list[Variant]:
+    """Return every line of a comparison: the names at the job's own settings, then along each axis where it matters.
+
+    Args:
+        wanted: the job, whose method is not used; its seed is the first.
+        names: methods, each alone or with an allocator.
+        seeds: how many, from the job's on.
+        sweeps: axis -> values.
+
+    Raises:
+        ConfigError: a name or axis that does not exist or comes twice, values no job can have, no seeds, or a sweep
+            that changes none of the methods.
+    """
+    _expect_names(wanted, names, seeds)
+    every = range(wanted.seed, wanted.seed + max(seeds, 0))
+    plain = [Variant(name=name, jobs=tuple(variant(wanted, name, seed) for seed in every)) for name in names]
+    return [*plain, *(one for axis, values in (sweeps or {}).items() for one in _swept(axis, values, plain))]
+
+
+def _swept(axis: str, values: Sequence[float], plain: Sequence[Variant]) -> Iterator[Variant]:
+    if axis not in AXES:
+        raise ConfigError(unknown("axis", axis, AXES))
+    along = AXES[axis]
+    if len(set(values)) != len(values) or not values:
+        raise ConfigError(
+            f"{along.option} is {','.join(f'{value:g}' for value in values)!r}; give each value once"
+        )
+    moved = [one for one in plain if along.matters(one.jobs[0])]
+    if not moved:
+        raise ConfigError(
+            f"{along.option} changes none of {', '.join(one.name for one in plain)}; leave it out, or add a method "
+            "that it changes"
+        )
+    for value in sorted(values):
+        for one in moved:
+            jobs = tuple(along.put(job, value) for job in one.jobs)
+            yield Variant(name=one.name, axis=axis, value=value, jobs=jobs)
+
+
+def _expect_names(wanted: Job, names: Sequence[str], seeds: int) -> None:
+    problems = []
+    for name in names:
+        method, plus, allocator = name.partition("+")
+        if method not in METHODS:
+            problems.append(unknown("method", method, METHODS))
+        elif plus and allocator not in ALLOCATORS:
+            problems.append(f"{name}: {unknown('allocator', allocator, ALLOCATORS)}")
+        elif plus and (method in AIRLESS or not wanted.network.simulate):
+            why = f"{method} uses no network" if method in AIRLESS else "network.simulate is false"
+            problems.append(f"{name} names an allocator, but {why}; write {method}")
+    if not names or len(set(names)) != len(names):
+        problems.append(f"--methods is {','.join(names)!r}; name each method once")
+    if seeds < 1:
+        problems.append(f"--seeds is {seeds}; at least one is needed")
+    if problems:
+        raise ConfigError(problems)

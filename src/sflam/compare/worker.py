@@ -1,0 +1,65 @@
+"""One run of a comparison, in a process of its own: told on standard input what to do, it says how far it is.
+
+The first line of standard input is JSON, ``path`` and ``job``. Every line of standard output is JSON: ``what`` and
+``rounds`` as ``sflam.compare.running.Heard`` hears them, or ``problem``. When standard input closes, so does this.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from sflam.compare.running import Task, run_here
+from sflam.config import Job, load
+from sflam.errors import SflamError
+
+
+def main() -> int:
+    """Run what standard input says; return the exit code."""
+    asked = json.loads(_line())
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints is no event
+
+    def heard(name: str, what: str, rounds: int) -> None:
+        print(json.dumps({"what": what, "rounds": rounds}), file=events, flush=True)
+
+    path = Path(asked["path"])
+    try:
+        run_here(Task(path.name, _job(asked["job"]), path), heard)
+    except SflamError as error:
+        print(json.dumps({"problem": " ".join(str(error).split())}), file=events, flush=True)
+        return 2
+    return 0
+
+
+def _job(text: str) -> Job:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "job.toml"
+        path.write_text(text, encoding="utf-8")
+        return load(path)
+
+
+def _line() -> bytes:
+    """Return the first line; unbuffered, so that the thread that waits for the end sees all that follows."""
+    said = b""
+    while not said.endswith(b"\n"):
+        letter = os.read(0, 1 << 16)
+        if not letter:
+            sys.exit(3)
+        said += letter
+    return said
+
+
+def _leave_with_parent() -> None:
+    while os.read(0, 1 << 10):
+        pass
+    os._exit(3)  # checkpoints are whole at any instant
+
+
+if __name__ == "__main__":
+    sys.exit(main())

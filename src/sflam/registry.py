@@ -1,0 +1,42 @@
+"""What a program adds to a visible dict of methods: an own allocator, quantizer or selection policy, by name.
+
+The dict that holds the bundled ones is the registry; settings know names alone, so that reading a job file loads
+nothing. What is added lives in this process only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+from typing import TypeVar
+
+from sflam.errors import ConfigError
+
+Thing = TypeVar("Thing")
+OWN: dict[str, set[str]] = {"allocator": set(), "quantizer": set(), "policy": set()}
+"""Kind -> the names added in this process; settings accept them beside the bundled ones."""
+LONGEST = {"quantizer": 8}
+"""Letters a name may have: a quantizer's travels in headers of a fixed size."""
+
+
+def add(kind: str, name: str, thing: Thing, known: MutableMapping[str, Thing]) -> None:
+    """Add ``thing`` to the dict of the bundled ones.
+
+    Args:
+        kind: a key of ``OWN``.
+        name: what settings call it: small letters, digits and hyphens.
+        thing: what is added.
+        known: the dict.
+
+    Raises:
+        ConfigError: the name is taken, or none a setting could have.
+    """
+    most = LONGEST.get(kind, 32)
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or len(name) > most:
+        raise ConfigError(
+            f"{kind} name {name!r}; use at most {most} small letters, digits and hyphens, a letter first"
+        )
+    if name in known:
+        raise ConfigError(f"{kind} {name!r} exists already; choose another name")
+    known[name] = thing
+    OWN[kind].add(name)

@@ -1,0 +1,76 @@
+"""What training says back to the planner: chi of the devices, measured on the way. K devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from sflam.calibrate.sensitivity import GradientNoise, Slowdown, gradient_noise, slowdown
+from sflam.config import Job
+from sflam.errors import ConfigError
+from sflam.learn.fleet import Fleet
+from sflam.learn.local import LocalFleet
+from sflam.learn.methods import METHODS
+from sflam.model.adapters import State
+from sflam.payload import IDENTITY
+
+
+class Feedback:
+    """Measures a device when it is first chosen, and again once its measurement is old.
+
+    Args:
+        fleet: whose devices train; nothing of it changes.
+        every: rounds after which a measurement is old.
+        batches: mini-batches of a measurement.
+
+    Attributes:
+        known: device -> what was measured last.
+    """
+
+    def __init__(self, fleet: LocalFleet, every: int, batches: int) -> None:
+        self.fleet, self.every, self.batches = fleet, every, batches
+        self.known: dict[int, GradientNoise] = {}
+
+    def update(self, round: int, devices: Sequence[int], state: State) -> None:
+        """Measure those of ``devices`` that are due, at the global adapters ``state``."""
+        due = [
+            device
+            for device in devices
+            if device not in self.known or round - self.known[device].round >= self.every
+        ]
+        if due:
+            self.known |= gradient_noise(self.fleet, state, due, round=round, batches=self.batches)
+
+    def slowdown(self, devices: Sequence[int], samples: ArrayLike) -> Slowdown | None:
+        """Return chi of devices that are averaged by samples [K]; None where one was never measured."""
+        if not all(device in self.known for device in devices):
+            return None
+        return slowdown([self.known[device] for device in devices], samples)
+
+    def state(self) -> dict[str, Any]:
+        """Return what must survive a crash between rounds."""
+        return {str(device): asdict(noise) for device, noise in self.known.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` returned."""
+        self.known = {int(device): GradientNoise(**values) for device, values in state.items()}
+
+
+def feedback_of(job: Job, fleet: Fleet) -> Feedback | None:
+    """Return what a job wants to be measured; None where it wants nothing, or its method quantizes nothing.
+
+    Raises:
+        ConfigError: a quantizer that adds no noise.
+    """
+    if not job.plan.measure_every or not METHODS[job.learn.method].quantized:
+        return None
+    if job.quant.scheme == IDENTITY:
+        raise ConfigError(
+            f"plan.measure_every is {job.plan.measure_every}, but quant.scheme is identity, which adds no noise to "
+            'measure; set it to 0, or use quant.scheme = "uniform"'
+        )
+    assert isinstance(fleet, LocalFleet)
+    return Feedback(fleet, job.plan.measure_every, job.plan.measure_batches)

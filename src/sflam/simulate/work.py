@@ -1,0 +1,108 @@
+"""What the devices of a run compute and send, by the cost model: with a cut, and with the whole model at home."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.config import Job
+from sflam.data.dataset import Dataset
+from sflam.errors import ModelError
+from sflam.learn.methods import METHODS
+from sflam.network.network import Floats
+from sflam.payload import IDENTITY
+from sflam.planning import measured
+from sflam.workload import Workload
+
+
+def work_of(job: Job, train: Dataset, numbers: int) -> Workload:
+    """Return what a mini-batch costs in a run.
+
+    Args:
+        job: what was asked for.
+        train: the training samples; the lengths of texts are what they cost.
+        numbers: trained numbers of the whole model, which devices that hold it send.
+
+    Raises:
+        ModelError: a model that cannot be measured.
+    """
+    method = METHODS[job.learn.method]
+    quant = job.quant if method.quantized else replace(job.quant, scheme=IDENTITY)
+    tokens = 0 if train.lengths is None else max(1, round(float(train.lengths.mean())))
+    workload = measured(replace(job, quant=quant), tokens)
+    return at_home(workload, numbers) if method.at_home else workload
+
+
+def batches_of(job: Job, parts: Sequence[NDArray[np.int64]]) -> Floats:
+    """Return the mini-batches [K] of each device's round; a ragged one is a fraction."""
+    learn = job.learn
+    rows = [rows_of(len(part), learn.batch, learn.local_steps, learn.local_epochs) for part in parts]
+    found: Floats = np.array(rows) / learn.batch
+    return found
+
+
+def device_flop(
+    job: Job,
+    parts: Sequence[NDArray[np.int64]],
+    train: Dataset,
+    participants: Iterable[Sequence[int]],
+) -> float | None:
+    """Return the FLOP a device computes in a run, forward and backward: the mean over all devices of the fleet.
+
+    Args:
+        job: what was asked for.
+        parts: the samples of each device, int64 [n_k].
+        train: the training samples.
+        participants: the devices of each round.
+
+    Returns:
+        None where devices compute nothing (``central``), and for a model that cannot be measured.
+    """
+    method = METHODS[job.learn.method]
+    if not (method.split or method.at_home):
+        return None
+    try:
+        work = work_of(job, train, 1)
+    except ModelError:
+        return None
+    rounds = np.zeros(len(parts))
+    for devices in participants:
+        rounds[list(devices)] += 1
+    cuts = np.array(job.fleet.cuts or [job.model.cut] * len(parts))
+    alone = np.array(job.fleet.servers or [0] * len(parts)) < 0
+    step = np.add(work.device_forward, work.device_backward)[cuts]
+    whole = np.add(work.server_forward, work.server_backward)[cuts] * alone
+    return float((rounds * batches_of(job, parts) * (step + whole)).mean())
+
+
+def rows_of(samples: int, batch: int, steps: int, epochs: int) -> int:
+    """Return the rows a device trains on in a round, as ``sflam.data.batches`` makes its mini-batches."""
+    if not steps:
+        return samples * epochs
+    full, rest = divmod(samples, batch)
+    sizes = [batch] * full + ([rest] if rest else [])
+    return sum(sizes[step % len(sizes)] for step in range(steps))
+
+
+def at_home(workload: Workload, numbers: int) -> Workload:
+    """Return what a mini-batch costs where the device does it all, and sends ``numbers`` floats once a round."""
+    every = workload.blocks + 1
+    forward = workload.device_forward[0] + workload.server_forward[0]
+    backward = workload.device_backward[0] + workload.server_backward[0]
+    return replace(
+        workload,
+        batch=1,
+        tokens=1,
+        hidden=numbers,
+        scheme=IDENTITY,
+        down=True,
+        device_forward=(forward,) * every,
+        device_backward=(backward,) * every,
+        server_forward=(0.0,) * every,
+        server_backward=(0.0,) * every,
+        adapter_values=(0,) * every,
+        device_memory=(workload.device_memory[-1],) * every,
+    )

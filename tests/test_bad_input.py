@@ -20,7 +20,10 @@ from tests.conftest import Cli, Edit, assert_refused, cut_short, files, replaced
 SETTINGS = {
     "section": (["lern.rounds=3"], ["unknown section 'lern', did you mean 'learn'"]),
     "key": (["learn.round=3"], [r"unknown key of \[learn\] 'round', did you mean 'rounds'"]),
-    "misplaced key": (["learn.bits_up=3"], [r"bits_up stands in \[learn\]; it belongs in \[quant\]"]),
+    "misplaced key": (
+        ["learn.bits_up=3"],
+        [r"bits_up stands in \[learn\]; it belongs in \[fleet\] or \[quant\]"],
+    ),
     "dataset": (["data.name=digit"], ["unknown dataset 'digit', did you mean 'digits'.*ending in .npz"]),
     "data file": (["data.name=no/such.npz"], [r"no/such\.npz: no such file; give a named dataset or"]),
     "column of inputs": (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 import sflam
-from sflam import config
+from sflam import config, history
 from tests.learn.builders import assert_equal_states
 from tests.runtime.network import adapters_of, network
 
@@ -66,3 +68,18 @@ def test_four_bits_bit_for_bit_with_labels_at_home(room, tmp_path):
 def test_floats_to_rounding_error_in_any_order(room, tmp_path, labels):
     settings = job_of(room, "quant.scheme=identity", "model.dtype=float64", f"model.labels={labels}")
     assert_equal_states(served(tmp_path, settings), simulated(tmp_path / "local", settings))
+
+
+@pytest.mark.slow
+def test_a_plan_for_every_device_bit_for_bit(room, tmp_path):
+    told = [(1, 4, 3), (2, 2, 5), (0, 7, 1)]
+    devices = [{"cut": cut, "bits": up, "bits_down": down} for cut, up, down in told]
+    (tmp_path / "plan.json").write_text(json.dumps({"devices": devices}))
+    settings = job_of(room, *JOB, "learn.canonical=true")
+    found = served(tmp_path, settings, serve=("--plan", tmp_path / "plan.json"))
+    cuts, up, down = (list(column) for column in zip(*told, strict=True))
+    planned = (f"fleet.cuts={cuts}", f"fleet.bits_up={up}", f"fleet.bits_down={down}")
+    wanted = simulated(tmp_path / "local", (*settings, *planned))
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    _, records = history.read(tmp_path / "run" / "history.jsonl")
+    assert [(one.measured.cuts, one.measured.bits_up) for one in records] == [((1, 2, 0), (4, 2, 7))] * 2

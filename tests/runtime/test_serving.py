@@ -150,6 +150,14 @@ def test_a_file_that_is_not_what_was_announced_is_refused(secure, tmp_path):
     link.close()
 
 
+def test_a_device_reads_no_more_than_was_agreed(secure):
+    link = linked(secure)
+    assert link.call("GET", "/v1/files/file", most=7) == b"content"
+    with pytest.raises(ServeError, match="more than 6 bytes"):
+        link.call("GET", "/v1/files/file", most=6)
+    link.close()
+
+
 def test_a_waiting_worker_wakes_when_the_server_stops():
     desk = Desk(Session(1))
     desk.session.hello(0, 4, desk.clock())

@@ -24,6 +24,7 @@ from sflam.learn.examples import Examples, Minibatch
 from sflam.learn.local import flatten, unflatten
 from sflam.learn.settings import LearnSettings
 from sflam.model.split import DeviceSegment
+from sflam.payload import HEADER_BYTES
 from sflam.runtime.link import Link
 from sflam.runtime.session import Refused
 from sflam.seeds import derive
@@ -133,7 +134,8 @@ class Client:
             if exchange:
                 self.tell(f"round {round + 1} goes on without this device, which has lost its part of it")
                 return False
-            self._open(round, attempt, self.link.call("GET", f"{at}/adapters"))
+            most = HEADER_BYTES + 8 * self.devices.segment.stack.size(self.names)
+            self._open(round, attempt, self.link.call("GET", f"{at}/adapters", most=most))
         batches = round_batches(
             self.place.own,
             self.learn.batch,
@@ -178,22 +180,23 @@ class Client:
         tokens = hidden.shape[0] * hidden.shape[1] if batch.lengths is None else int(batch.lengths.sum())
         headers = {"Sflam-Tokens": str(tokens)} if "input_ids" in batch.inputs else {}
         path = f"{at}/steps/{self.step}"
+        most = HEADER_BYTES + 12 * hidden.numel()  # 64 bits a value, and its token's side
         rows, lengths = len(batch), batch.lengths
         if not at_home:
             answer = self.crossing.receive_answer(
-                self.link.call("POST", path, body, headers), rows, lengths, self.where
+                self.link.call("POST", path, body, headers, most=most), rows, lengths, self.where
             )
             self.loss += answer.loss * rows
             self.devices.backward({} if answer.gradient is None else {ROW: answer.gradient})
             return
-        found = self.link.call("POST", f"{path}/forward", body, headers)
+        found = self.link.call("POST", f"{path}/forward", body, headers, most=most)
         last = self.crossing.receive_tokens(found, rows, lengths, self.where)
         loss, gradient = self.devices.finish(
             place.task, {ROW: batch}, {ROW: last}, {ROW: derive(seed, "head")}
         )[ROW]
         self.loss += loss * rows
         body = self.crossing.send_tokens(position, HEAD_UP, gradient, lengths)
-        found = self.link.call("POST", f"{path}/backward", body, headers)
+        found = self.link.call("POST", f"{path}/backward", body, headers, most=most)
         back = {ROW: self.crossing.receive_tokens(found, rows, lengths, self.where)} if found else {}
         self.devices.backward(back)
 

@@ -139,14 +139,16 @@ class Door:
             return "transfer-encoding" not in request.headers
         said = announced(request)
         most = SMALL if device is None else max(SMALL, self.terms[device].largest())
-        if said is None or said > most:
+        if said is not None and said > most:
             return False
         with suppress(
             TimeoutError, ClientDisconnect, RuntimeError
         ):  # a body that was read to its end is no more
             async with asyncio.timeout(1.0 if device is None else 10.0):
-                async for _ in request.stream():
-                    pass
+                async for chunk in request.stream():
+                    most -= len(chunk)
+                    if most < 0:
+                        return False
             return True
         return bool(getattr(request, "_stream_consumed", False))
 

@@ -19,6 +19,8 @@ from sflam.runtime.session import Refused
 
 LARGEST = 1 << 34
 CHUNK = 1 << 16
+SHORT = 1 << 20
+"""Bytes of JSON there may be in an answer."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 
@@ -78,11 +80,13 @@ class Link:
                     f"the certificates given cannot be used ({error}); check --ca, --cert and --key"
                 ) from error
         self._connection: http.client.HTTPConnection | None = None
+        self.most = LARGEST
+        """Bytes of an answer that are read, of the request under way."""
 
     def json(self, method: str, path: str, body: Any = None) -> Any:
         """Return the JSON a request is answered with; raises as :meth:`call` does."""
         sent = None if body is None else json.dumps(body).encode()
-        found = self.call(method, path, sent)
+        found = self.call(method, path, sent, most=SHORT)
         try:
             return json.loads(found)
         except ValueError:
@@ -91,18 +95,36 @@ class Link:
             ) from None
 
     def call(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        most: int = LARGEST,
     ) -> bytes:
         """Return the body a request is answered with, sending it again after losses and 429, 503.
+
+        Args:
+            method: GET, POST or PUT.
+            path: of the request.
+            body: of the request.
+            headers: of the request, beside the token.
+            most: bytes there may be in the answer.
 
         Raises:
             Refused: the server refuses it for good.
             ServeError: no answer for ``patience`` seconds, or a certificate that does not fit.
         """
         began, pause, said = time.monotonic(), FIRST_PAUSE, False
+        self.most = most
         while True:
             try:
                 status, retry, found = self._once(method, path, body, headers or {})
+                if len(found) > most:
+                    raise ServeError(
+                        f"{self.host}:{self.port} answers {path} with more than {most} bytes; is it an sflam server?"
+                    )
             except ssl.SSLCertVerificationError as error:
                 self.close()
                 raise ServeError(f"the certificate of {self.host}:{self.port} {_distrust(error)}") from error
@@ -152,7 +174,7 @@ class Link:
             pieces = (body[at : at + CHUNK] for at in range(0, len(body), CHUNK))
             connection.request(method, path, pieces, sent | {"Content-Length": str(len(body))})
         with connection.getresponse() as response:
-            found = response.read(LARGEST)
+            found = response.read(self.most + 1)
             if response.will_close:
                 self.close()
             retry = response.headers.get("Retry-After", "")

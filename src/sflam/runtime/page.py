@@ -34,7 +34,7 @@ h2{font-size:15px;margin:0 0 10px}
 .phase{font-size:13px;font-weight:500;padding:2px 10px;border-radius:99px;border:1px solid var(--line);
 color:var(--soft)}
 .phase.open{color:var(--green);border-color:var(--green)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px;margin:16px 0 10px}
+.tiles{display:grid;grid-template-columns:repeat(6,1fr);gap:10px;margin:16px 0 10px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px;margin-bottom:10px}
 .tiles .card,.two .card{margin:0}
 .tile,small{color:var(--soft)}
@@ -53,8 +53,9 @@ vertical-align:middle;margin-right:8px}
 .dot{display:inline-block;width:8px;height:8px;border-radius:50%;background:var(--line);margin-right:8px}
 .dot.on{background:var(--green)}
 .out{color:var(--amber)}.done{color:var(--green)}
+@media(max-width:1000px){.tiles{grid-template-columns:repeat(3,1fr)}}
 @media(max-width:640px){.two{grid-template-columns:1fr}.tiles{grid-template-columns:1fr 1fr}.bar{width:52px}
-th,td{padding:6px 7px}main{padding:14px 10px 30px}.tile b{font-size:19px}.wide{display:none}svg text{font-size:17px}}
+th,td{padding:6px 7px}main{padding:14px 10px 30px}.tile b{font-size:19px}.wide{display:none}svg text{font-size:15px}}
 """
 SCRIPT = """
 setInterval(async()=>{try{const r=await fetch(location.href,{cache:"no-store"});const d=new DOMParser().parseFromString(
@@ -102,7 +103,7 @@ def page(desk: Desk, meter: Meter, board: Board) -> str:
         '<div class="card"><h2>Devices</h2><div class="scroll"><table><tr><th>device<th>this round<th>state<th>up'
         f'<th class="wide">down<th class="wide">uploading<th class="wide">away{devices}</table></div></div>'
         '<div class="card"><h2>Rounds</h2><div class="scroll"><table><tr><th>round<th>loss<th>accuracy<th>devices<th>up'
-        f"<th>down<th>time{rows}</table></div></div></main><script>{SCRIPT}</script></body></html>"
+        f'<th class="wide">down<th>time{rows}</table></div></div></main><script>{SCRIPT}</script></body></html>'
     )
 
 
@@ -130,7 +131,7 @@ def _round(one: RoundRecord) -> str:
     return (
         f"<tr><td>{one.round + 1}<td>{one.loss:.4f}<td>{accuracy}<td>{len(one.participants)}"
         f"<td>{human_bytes(one.bytes_up + one.adapter_bytes_up)}"
-        f"<td>{human_bytes(one.bytes_down + one.adapter_bytes_down)}<td>{one.seconds:.1f} s"
+        f'<td class="wide">{human_bytes(one.bytes_down + one.adapter_bytes_down)}<td>{one.seconds:.1f} s'
     )
 
 
@@ -139,7 +140,7 @@ def _curve(points: Sequence[tuple[int, float]], colour: str, *, percent: bool = 
     points = [(x, y) for x, y in points if math.isfinite(y)]
     if not points:
         return "<small>nothing measured yet</small>"
-    width, height, left, foot = 480, 150, 48, 20
+    width, height, left, foot = 480, 150, 64, 20
     low, high = min(y for _, y in points), max(y for _, y in points)
     span, last = (high - low) or 1.0, max(points[-1][0], 2)
 

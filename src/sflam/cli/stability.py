@@ -57,7 +57,7 @@ def stability(
             made.append(one)
     learn = wanted.learn
     found = judge(made, decay=learn.weight_decay if learn.optimizer == "sgd" else 0.0).to_dict()
-    title = f"{wanted.model.name} on {wanted.data.name}, n = {samples}"
+    title = f"{Path(wanted.model.name).name} on {Path(wanted.data.name).name}, n = {samples}"
     (stderr if as_json else stdout).print(stability_table(found, title))
     if out:
         try:

@@ -142,17 +142,17 @@ def test_what_goes_wrong_in_another_process_is_one_line(
 ) -> None:
     wrong = sets(*small, "data.name=nowhere.npz")
     done = cli("compare", *wrong, "--methods", "sflam,sl", "--jobs", 2, "--out", tmp_path)
-    assert_refused(done, r"run (sflam|sl)-0-\w+: .*nowhere.npz")
+    assert_refused(done, r"runs sflam-0-\w+, sl-0-\w+: .*nowhere.npz")
 
 
 def test_a_folder_belongs_to_one_comparison(
     cli: Cli, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fcntl = pytest.importorskip("fcntl")
-    from sflam.compare import running
+    from sflam.compare import lock
 
-    monkeypatch.setattr(running, "PATIENCE", 0.0)
-    with (tmp_path / running.LOCK).open("w") as held:
+    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    with (tmp_path / lock.LOCK).open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         done = cli("compare", *sets(*small), "--methods", "sl", "--out", tmp_path)
     assert_refused(done, "another comparison is writing to")

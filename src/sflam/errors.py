@@ -7,6 +7,8 @@
     ├── QuantizerError         a tensor cannot be encoded, or packed bytes cannot be decoded
     ├── WireError              a body is malformed, too large, or not what was agreed
     ├── RunError               a run folder cannot be written, read or resumed
+    │   ├── DivergedError      training left the finite numbers
+    │   └── RunsError          no run of several came to an end
     ├── AllocationError        a network, workload or limit no plan can be made for
     └── ServeError             a server or a device cannot go on over the network
 
@@ -50,6 +52,18 @@ class WireError(SflamError):
 
 class RunError(SflamError):
     """A run folder cannot be written, read or resumed."""
+
+
+class DivergedError(RunError):
+    """Training left the finite numbers; the same settings would do so again."""
+
+
+class RunsError(RunError):
+    """No run of several came to an end; ``problems`` lists why."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(self.problems))
 
 
 class AllocationError(SflamError):

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from sflam import history
 from sflam.assembly import Assembly, assemble
 from sflam.config import Job, changes
-from sflam.errors import ConfigError, QuantizerError, RunError, WireError
+from sflam.errors import ConfigError, DivergedError, QuantizerError, RunError, WireError
 from sflam.following import follow
 from sflam.history import History, RoundRecord
 from sflam.learn import checkpoint
@@ -71,7 +71,8 @@ class Run:
         """Run the rounds not done yet; each is on disk, with a state to resume from, when it is yielded.
 
         Raises:
-            RunError: a round diverged (it is not kept), or the folder cannot be written any more.
+            DivergedError: a round diverged; it is not kept.
+            RunError: the folder cannot be written any more.
         """
         left = range(len(self.records), self.job.learn.rounds)
         with History(self.folder.history) as log, Events(self.folder.path, done=self.records) as events:
@@ -109,7 +110,7 @@ class Run:
             ) from error
 
     def _trained(self, left: range) -> Iterator[tuple[RoundRecord, State]]:
-        """Run the rounds ``left``; one that ends in NaN or infinity raises RunError instead."""
+        """Run the rounds ``left``; one that ends in NaN or infinity raises DivergedError instead."""
         how = self.state, self.assembly.score, left, self.job.learn.evaluate_every
         if isinstance(self.fleet, Simulated):
             trained = simulated_rounds(self.fleet, *how)
@@ -130,13 +131,13 @@ class Run:
                     raise self._diverged(number, f"its {said} is {value}")
             yield record, state
 
-    def _diverged(self, number: int, reason: str) -> RunError:
+    def _diverged(self, number: int, reason: str) -> DivergedError:
         learn, devices = self.job.learn, _not_finite(self.assembly.fleet)
         named = ", ".join(map(str, devices[:5])) + (", ..." if len(devices) > 5 else "")
         where = f" on device{'s' * (len(devices) > 1)} {named}" if devices else ""
         clip = f"lower learn.clip ({learn.clip:g})" if learn.clip else "set learn.clip (it is off)"
         kept = f"; {self.folder.path} keeps the rounds before it" if number else ""
-        return RunError(
+        return DivergedError(
             f"round {number + 1} of {learn.rounds} diverged{where}: {reason}; lower learn.lr ({learn.lr:g}) or {clip} "
             f"and start a new run{kept}"
         )

@@ -17,7 +17,7 @@ from sflam.cli import (  # noqa: F401 (each adds its commands)
     training,
 )
 from sflam.cli.app import app
-from sflam.errors import ConfigError, SflamError
+from sflam.errors import ConfigError, RunsError, SflamError
 
 __all__ = ["app", "main", "mended"]
 
@@ -41,7 +41,7 @@ def mended() -> Iterator[None]:
     try:
         yield
     except SflamError as error:
-        for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+        for problem in error.problems if isinstance(error, ConfigError | RunsError) else [str(error)]:
             print(
                 f"sflam: {' '.join(problem.split())}", file=sys.stderr
             )  # a quoted cause may have several lines

@@ -1,24 +1,27 @@
 """From a job to numbers side by side: the same samples, seeds and network for each, every run cached in its own folder.
 
 A run's folder is named by method, seed and the digest of its whole configuration: a comparison that is asked for
-again trains nothing, one that was stopped goes on where it was, and a setting that changes makes new runs.
+again trains nothing, one that was stopped goes on where it was, and a setting that changes makes new runs. A run that
+fails takes its method out of the table, since a mean over the seeds that are left would flatter it; the others go on.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sflam import history
+from sflam.compare.lock import alone
 from sflam.compare.outcome import Compared, target_of
-from sflam.compare.running import Heard, Task, run_all, silent
+from sflam.compare.rates import Grid, Tried, expect_rates
+from sflam.compare.running import Failure, Heard, Task, expect_jobs, run_all, silent
 from sflam.compare.variants import AXES, DEFAULT, Variant, variants_of
 from sflam.config import Job, overrides
 from sflam.durable import replace_file
-from sflam.errors import ConfigError, RunError
+from sflam.errors import ConfigError, RunError, RunsError
 from sflam.report.saved import SAVED
 from sflam.run_folder import RunFolder
 
@@ -30,10 +33,14 @@ class Comparison:
     Attributes:
         job: what was asked for.
         seeds: runs of each variant.
-        methods: name -> outcome at the job's own settings.
-        sweeps: axis -> name -> (value, outcome), values ascending.
+        methods: name -> outcome at the job's own settings; without those of which a run failed.
+        sweeps: axis -> name -> (value, outcome), values ascending; of these methods, without points that failed.
         target: the accuracy whose cost is told, in [0, 1].
         rule: how the target was chosen.
+        asked: the names that were asked for.
+        options: axis -> the values that were asked for.
+        grid: what every method came to at every learning rate; None without a grid.
+        failed: the name of a run -> why it came to no end.
     """
 
     job: Job
@@ -42,6 +49,15 @@ class Comparison:
     sweeps: dict[str, dict[str, list[tuple[float, Compared]]]]
     target: float
     rule: str
+    asked: tuple[str, ...] = ()
+    options: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    grid: Grid | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for every reason why runs failed."""
+        return told(self.failed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything for JSON, SI units."""
@@ -57,6 +73,8 @@ class Comparison:
             "sweeps": sweeps,
             "target": {"accuracy": self.target, "rule": self.rule},
             "seeds": self.seeds,
+            "rates": None if self.grid is None else self.grid.to_dict(),
+            "failed": self.failed,
         }
 
     def save(self, folder: Path) -> None:
@@ -69,10 +87,8 @@ class Comparison:
             "config": asdict(self.job),
             "set": overrides(self.job),
             "labels": {axis: AXES[axis].label for axis in self.sweeps},
-            "options": {
-                AXES[axis].option: sorted({value for line in lines.values() for value, _ in line})
-                for axis, lines in self.sweeps.items()
-            },
+            "asked": list(self.asked),
+            "options": {AXES[axis].option: sorted(values) for axis, values in self.options.items()},
             "run_names": {name: list(one.runs) for name, one in self.methods.items()},
             "sweep_run_names": points,
         }
@@ -90,6 +106,7 @@ def compare(
     seeds: int = 1,
     *,
     sweeps: Mapping[str, Sequence[float]] | None = None,
+    rates: Sequence[float] | None = None,
     target: float | None = None,
     jobs: int | None = 1,
     heard: Heard = silent,
@@ -102,30 +119,114 @@ def compare(
         methods: names of ``sflam.learn.methods``, each alone or as ``METHOD+ALLOCATOR``.
         seeds: how many, from the job's on.
         sweeps: axis of ``sflam.compare.variants`` -> values.
+        rates: learning rates that every method is tried at on the first seed; its best is used throughout. None
+            takes the job's own.
         target: an accuracy in (0, 1] whose cost is told; by default a share of the best method's.
         jobs: runs at once, each in a process of its own; 1 runs them here, None takes what cores and memory allow.
         heard: hears of every run; see ``sflam.compare.running``.
 
     Raises:
-        SflamError: as a run of its own would.
+        ConfigError: something that was asked for does not exist, or no job can have it.
+        RunsError: of every method a run failed.
+        RunError: the folder cannot be written, or another comparison holds it.
     """
     if target is not None and not 0 < target <= 1:
         raise ConfigError(f"--target is {target:g}; give an accuracy above 0 and up to 1")
-    lines = variants_of(wanted, methods, seeds, sweeps)
+    expect_jobs(jobs)
+    tries = grid_lines(wanted, methods, rates)
+    lines = variants_of(wanted, methods, seeds, sweeps)  # what it refuses, it refuses before anything runs
+    grid = None
+    with alone(folder) as lock:
+        failures = run_all(_tasks(tries, folder), jobs, lock, heard)
+        known = {name for line in tries for name in line.runs}
+        if tries:
+            grid = _grid(wanted.seed, tries, folder, failures)
+            best = grid.winners
+            lines = [one for one in variants_of(wanted, methods, seeds, sweeps, best) if one.name in best]
+            tries = [line for line in tries if line.name not in best]
+        left = [task for task in _tasks(lines, folder) if task.name not in known]
+        failures |= run_all(left, jobs, lock, heard)
+    concerned = {name for line in (*tries, *lines) for name in line.runs}
+    failed = {name: failure.why for name, failure in failures.items() if name in concerned}
+    found = [(line, _outcome(line, folder)) for line in lines if not failed.keys() & set(line.runs)]
+    plain = {line.name: one for line, one in found if not line.axis}
+    if not plain:
+        raise RunsError(told(failed))
+    along: dict[str, dict[str, list[tuple[float, Compared]]]] = {}
+    for line, one in found:
+        if line.axis and line.name in plain:
+            along.setdefault(line.axis, {}).setdefault(line.name, []).append((line.value, one))
+    accuracy, rule = target_of(list(plain.values()), target)
+    return Comparison(
+        job=wanted,
+        seeds=seeds,
+        methods=plain,
+        sweeps=along,
+        target=accuracy,
+        rule=rule,
+        asked=tuple(methods),
+        options={axis: tuple(values) for axis, values in (sweeps or {}).items()},
+        grid=grid,
+        failed=failed,
+    )
+
+
+def grid_lines(wanted: Job, methods: Sequence[str], rates: Sequence[float] | None) -> list[Variant]:
+    """Return every method at every rate of the grid, ascending, on the first seed; nothing without a grid."""
+    if rates is None:
+        return []
+    expect_rates(rates)
+    ascending = sorted(map(float, rates))
+    every = [variants_of(wanted, methods, 1, rates=dict.fromkeys(methods, rate)) for rate in ascending]
+    return [line for lines in every for line in lines]
+
+
+def count_runs(
+    wanted: Job,
+    methods: Sequence[str],
+    seeds: int,
+    sweeps: Mapping[str, Sequence[float]] | None,
+    rates: Sequence[float] | None,
+) -> int:
+    """Return how many runs a comparison has; which rate wins makes no difference."""
+    tries = grid_lines(wanted, methods, rates)
+    any_rate = {line.name: line.jobs[0].learn.lr for line in tries}
+    lines = variants_of(wanted, methods, seeds, sweeps, any_rate)
+    return len({run for line in (*tries, *lines) for run in line.runs})
+
+
+def told(failed: Mapping[str, str]) -> list[str]:
+    """Return a line for every reason why runs failed."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in failed.items():
+        by_reason.setdefault(why, []).append(name)
+    return [
+        f"run{'s' * (len(names) > 1)} {', '.join(names[:4])}"
+        f"{f' and {len(names) - 4} more' if len(names) > 4 else ''}: {why}"
+        for why, names in by_reason.items()
+    ]
+
+
+def _tasks(lines: Sequence[Variant], folder: Path) -> list[Task]:
+    """Return the runs of some lines, each once; seed by seed, so that all lines advance."""
     tasks: dict[str, Task] = {}
-    for place in range(seeds):  # seed by seed, so that all lines advance
+    for place in range(max((len(line.jobs) for line in lines), default=0)):
         for line in lines:
             name = line.runs[place]
             tasks.setdefault(name, Task(name, line.jobs[place], folder / name))
-    run_all(list(tasks.values()), folder, jobs, heard)
-    found = [(line, _outcome(line, folder)) for line in lines]
-    plain = {line.name: one for line, one in found if not line.axis}
-    along: dict[str, dict[str, list[tuple[float, Compared]]]] = {}
-    for line, one in found:
-        if line.axis:
-            along.setdefault(line.axis, {}).setdefault(line.name, []).append((line.value, one))
-    accuracy, rule = target_of(list(plain.values()), target)
-    return Comparison(job=wanted, seeds=seeds, methods=plain, sweeps=along, target=accuracy, rule=rule)
+    return list(tasks.values())
+
+
+def _grid(seed: int, tries: Sequence[Variant], folder: Path, failures: Mapping[str, Failure]) -> Grid:
+    tried: dict[str, list[Tried]] = {}
+    for line in tries:
+        rate, run = line.jobs[0].learn.lr, line.runs[0]
+        if run in failures:
+            one = Tried(rate=rate, run=run, why=failures[run].why, diverged=failures[run].diverged)
+        else:
+            one = Tried(rate=rate, run=run, result=RunFolder(folder / run).read_result())
+        tried.setdefault(line.name, []).append(one)
+    return Grid(seed=seed, tried={name: tuple(ones) for name, ones in tried.items()})
 
 
 def _outcome(line: Variant, folder: Path) -> Compared:
@@ -135,4 +236,5 @@ def _outcome(line: Variant, folder: Path) -> Compared:
         results=tuple(run.read_result() for run in runs),
         records=tuple(tuple(history.read(run.history)[1]) for run in runs),
         runs=line.runs,
+        learning_rate=line.jobs[0].learn.lr,
     )

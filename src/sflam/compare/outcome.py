@@ -23,12 +23,14 @@ class Compared:
         results: what ``--json`` prints of each run, by seed.
         records: the rounds of each run, by seed.
         runs: the folder of each run, within that of the comparison.
+        learning_rate: of every run.
     """
 
     name: str
     results: tuple[dict[str, Any], ...]
     records: tuple[tuple[RoundRecord, ...], ...]
     runs: tuple[str, ...] = ()
+    learning_rate: float | None = None
 
     def mean(self, key: str) -> float | None:
         """Return the mean over seeds of a number of the results; None where a run has none."""
@@ -64,7 +66,8 @@ class Compared:
             if value is not None and value.is_integer() and key not in EXACT
         }
         reached = {} if target is None else {"to_target": to_target(self.records, target)}
-        return found | whole | reached | {"runs": [one["run_dir"] for one in self.results]}
+        rate = {"learning_rate": self.learning_rate}
+        return found | whole | rate | reached | {"runs": [one["run_dir"] for one in self.results]}
 
 
 def to_target(runs: Sequence[Sequence[RoundRecord]], target: float) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Runs what is not finished yet: one after another here, or several at once, each in a process of its own.
 
-A folder belongs to one comparison at a time: the lock on it is held by this process and by every worker, so that a
-comparison that is asked for again after this process was killed begins when the last worker is gone. Workers leave
-when their standard input closes, which happens however this process ends.
+A run that fails stops no other. One that diverged leaves a file that says so and is not tried again: the same settings
+would diverge again. Workers leave when their standard input closes, which happens however this process ends.
 """
 
 from __future__ import annotations
@@ -13,27 +12,23 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sflam.compare.capacity import cores, jobs_that_fit
 from sflam.config import Job, to_toml
-from sflam.errors import ConfigError, RunError
+from sflam.durable import replace_file
+from sflam.errors import ConfigError, DivergedError, SflamError
 from sflam.run_folder import RunFolder
 
-if sys.platform != "win32":
-    import fcntl
-
 Heard = Callable[[str, str, int], None]
-"""Hears of a run: its name, what became of it (``finished``, ``resumed``, ``started``, ``round``, ``done``), and how
-many rounds it has done."""
-LOCK = ".lock"
-PATIENCE = 15.0
-"""Seconds to wait for the workers of a comparison that was killed."""
+"""Hears of a run: its name, what became of it (``finished``, ``resumed``, ``started``, ``round``, ``done``,
+``diverged``, ``failed``), and how many rounds it has done; for one that diverged or failed, all: none is left to do."""
+DIVERGED = "diverged.txt"
+"""What a run that diverged leaves in its folder: why. Without the file it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -51,56 +46,106 @@ class Task:
     path: Path
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a run came to no end.
+
+    Attributes:
+        why: one line.
+        diverged: training left the finite numbers.
+    """
+
+    why: str
+    diverged: bool = False
+
+
 def silent(name: str, what: str, rounds: int) -> None:
     """Hear nothing."""
 
 
-def run_all(tasks: Sequence[Task], folder: Path, jobs: int | None, heard: Heard = silent) -> None:
-    """Run every task that has no result yet.
+def expect_jobs(jobs: int | None) -> None:
+    """Raise ConfigError where so many runs at once are none."""
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs is {jobs}; at least one is needed")
+
+
+def run_all(
+    tasks: Sequence[Task], jobs: int | None, lock: int | None, heard: Heard = silent
+) -> dict[str, Failure]:
+    """Run every task that has no result yet, and return which failed: name -> why.
 
     Args:
         tasks: in the order they are begun.
-        folder: of the comparison.
         jobs: runs at once; 1 runs them in this process, None takes what cores and memory allow.
+        lock: descriptor that every worker holds as well; see ``sflam.compare.lock``.
         heard: see ``Heard``.
-
-    Raises:
-        SflamError: what a run raised; in a process of its own, RunError with its name. Other runs stop as well, and go
-            on when asked for again.
     """
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"--jobs is {jobs}; at least one is needed")
-    with _alone(folder) as lock:
-        left = []
-        for task in tasks:
-            if RunFolder(task.path).result.is_file():
-                heard(task.name, "finished", task.job.learn.rounds)
-            else:
-                left.append(task)
-        most = jobs_that_fit([task.job for task in left]) if jobs is None else jobs
-        most = min(most, len(left))
-        if most > 1:
-            _run_apart(left, most, lock, heard)
+    expect_jobs(jobs)
+    left, failed = [], {}
+    for task in tasks:
+        folder = RunFolder(task.path)
+        if folder.result.is_file():
+            heard(task.name, "finished", task.job.learn.rounds)
+        elif why := _divergence(task):
+            failed[task.name] = Failure(why, True)
+            heard(task.name, "diverged", task.job.learn.rounds)
         else:
-            for task in left:
-                run_here(task, heard)
+            left.append(task)
+    most = jobs_that_fit([task.job for task in left]) if jobs is None else jobs
+    most = min(most, len(left))
+    if most > 1:
+        return failed | _run_apart(left, most, lock, heard)
+    for task in left:
+        try:
+            run_here(task, heard)
+        except SflamError as error:
+            failed[task.name] = failure_of(error)
+            _tell(task, failed[task.name], heard)
+    return failed
+
+
+def failure_of(error: SflamError) -> Failure:
+    """Return an error of a run as one line."""
+    return Failure(" ".join(str(error).split()), isinstance(error, DivergedError))
 
 
 def run_here(task: Task, heard: Heard) -> None:
-    """Run a task in this process, from where it was stopped if it was."""
+    """Run a task in this process, from where it was stopped if it was.
+
+    Raises:
+        SflamError: as the run does; where it diverged, its folder remembers.
+    """
     from sflam import job as runs
 
     folder = RunFolder(task.path)
     resumed = folder.config.is_file()
     begun = runs.resume(task.path) if resumed else runs.start(task.job, task.path)
     heard(task.name, "resumed" if resumed else "started", len(begun.records))
-    for record in begun.rounds():
-        heard(task.name, "round", record.round + 1)
+    try:
+        for record in begun.rounds():
+            heard(task.name, "round", record.round + 1)
+    except DivergedError as error:
+        with suppress(OSError):  # then it is only tried again
+            replace_file(task.path / DIVERGED, (failure_of(error).why + "\n").encode())
+        raise
     begun.finish()
     heard(task.name, "done", len(begun.records))
 
 
-def _run_apart(tasks: Sequence[Task], jobs: int, lock: int | None, heard: Heard) -> None:
+def _divergence(task: Task) -> str:
+    """Return why a run diverged when it was tried before, or nothing."""
+    try:
+        return " ".join((task.path / DIVERGED).read_text(encoding="utf-8").split())
+    except (OSError, ValueError):
+        return ""
+
+
+def _tell(task: Task, failure: Failure, heard: Heard) -> None:
+    heard(task.name, "diverged" if failure.diverged else "failed", task.job.learn.rounds)
+
+
+def _run_apart(tasks: Sequence[Task], jobs: int, lock: int | None, heard: Heard) -> dict[str, Failure]:
+    failed: dict[str, Failure] = {}
     telling, stopping = threading.Lock(), threading.Event()
     workers: set[subprocess.Popen[str]] = set()
     environment = dict(os.environ)
@@ -123,7 +168,7 @@ def _run_apart(tasks: Sequence[Task], jobs: int, lock: int | None, heard: Heard)
             )
             workers.add(worker)
             assert worker.stdin and worker.stdout
-            problem = ""
+            problem, diverged = "", False
             try:
                 with suppress(
                     BrokenPipeError
@@ -132,7 +177,7 @@ def _run_apart(tasks: Sequence[Task], jobs: int, lock: int | None, heard: Heard)
                     worker.stdin.flush()
                 for line in worker.stdout:
                     event = json.loads(line)
-                    problem = event.get("problem", problem)
+                    problem, diverged = event.get("problem", problem), event.get("diverged", diverged)
                     if "what" in event:
                         with telling:
                             heard(task.name, event["what"], event["rounds"])
@@ -143,19 +188,22 @@ def _run_apart(tasks: Sequence[Task], jobs: int, lock: int | None, heard: Heard)
             if worker.returncode and not stopping.is_set():
                 said.seek(0)
                 last = said.read().strip().rpartition("\n")[2]
-                raise RunError(f"run {task.name}: {problem or _ended(worker.returncode, last)}")
+                with telling:
+                    failed[task.name] = Failure(problem or _ended(worker.returncode, last), diverged)
+                    _tell(task, failed[task.name], heard)
 
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(one, task) for task in tasks]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
-            failed = [future for future in futures if future.done() and future.exception()]
-            if failed:
-                failed[0].result()
+            for future in futures:  # what is raised here is no run's fault
+                if future.done():
+                    future.result()
         finally:
             stopping.set()
             for worker in list(workers):
                 _let_go(worker)
+    return {task.name: failed[task.name] for task in tasks if task.name in failed}
 
 
 def _let_go(worker: subprocess.Popen[str]) -> None:
@@ -177,31 +225,3 @@ def _ended(code: int, last: str) -> str:
     if code < 0:
         return f"its process was ended by signal {-code}, as for want of memory; lower --jobs"
     return f"its process ended with code {code}: {last or 'nothing was said'}"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[int | None]:
-    """Hold the comparison's folder; yield the descriptor of its lock, None where there are none."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise RunError(f"{folder} cannot be written: {error.strerror}; choose another with --out") from error
-    try:
-        if sys.platform == "win32":  # two comparisons in one folder are then not told apart
-            yield None
-            return
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > until:
-                    raise RunError(
-                        f"another comparison is writing to {folder}; wait for it, or choose another with --out"
-                    ) from None
-                time.sleep(0.1)
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sflam.allocate.methods import METHODS as ALLOCATORS
+from sflam.compare.rates import at_rate
 from sflam.config import Job, digest
 from sflam.errors import ConfigError, unknown
 from sflam.learn.methods import METHODS
@@ -120,7 +121,11 @@ def variant(wanted: Job, name: str, seed: int) -> Job:
 
 
 def variants_of(
-    wanted: Job, names: Sequence[str], seeds: int, sweeps: Mapping[str, Sequence[float]] | None = None
+    wanted: Job,
+    names: Sequence[str],
+    seeds: int,
+    sweeps: Mapping[str, Sequence[float]] | None = None,
+    rates: Mapping[str, float] | None = None,
 ) -> list[Variant]:
     """Return every line of a comparison: the names at the job's own settings, then along each axis where it matters.
 
@@ -129,6 +134,7 @@ def variants_of(
         names: methods, each alone or with an allocator.
         seeds: how many, from the job's on.
         sweeps: axis -> values.
+        rates: name -> learning rate; the job's own for names that are not among them.
 
     Raises:
         ConfigError: a name or axis that does not exist or comes twice, values no job can have, no seeds, or a sweep
@@ -136,7 +142,11 @@ def variants_of(
     """
     _expect_names(wanted, names, seeds)
     every = range(wanted.seed, wanted.seed + max(seeds, 0))
-    plain = [Variant(name=name, jobs=tuple(variant(wanted, name, seed) for seed in every)) for name in names]
+    own = dict.fromkeys(names, wanted.learn.lr) | dict(rates or {})
+    plain = [
+        Variant(name=name, jobs=tuple(variant(at_rate(wanted, own[name]), name, seed) for seed in every))
+        for name in names
+    ]
     return [*plain, *(one for axis, values in (sweeps or {}).items() for one in _swept(axis, values, plain))]
 
 

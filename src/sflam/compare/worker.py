@@ -1,7 +1,8 @@
 """One run of a comparison, in a process of its own: told on standard input what to do, it says how far it is.
 
 The first line of standard input is JSON, ``path`` and ``job``. Every line of standard output is JSON: ``what`` and
-``rounds`` as ``sflam.compare.running.Heard`` hears them, or ``problem``. When standard input closes, so does this.
+``rounds`` as ``sflam.compare.running.Heard`` hears them, or ``problem`` and ``diverged``. When
+standard input closes, so does this.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from sflam.compare.running import Task, run_here
+from sflam.compare.running import Task, failure_of, run_here
 from sflam.config import Job, load
 from sflam.errors import SflamError
 
@@ -32,7 +33,8 @@ def main() -> int:
     try:
         run_here(Task(path.name, _job(asked["job"]), path), heard)
     except SflamError as error:
-        print(json.dumps({"problem": " ".join(str(error).split())}), file=events, flush=True)
+        failed = failure_of(error)
+        print(json.dumps({"problem": failed.why, "diverged": failed.diverged}), file=events, flush=True)
         return 2
     return 0
 

@@ -14,6 +14,7 @@ from sflam.report.comparison_table import flops, joules, said
 from sflam.report.costs import COSTS, is_known, share_of
 from sflam.report.line_chart import Line, legend, line_chart
 from sflam.report.markup import Html, element, joined
+from sflam.report.rate_table import REUSED, rate_rows, rate_title
 from sflam.report.run_page import allocation, round_timeline
 from sflam.report.saved import FRONT, SavedComparison
 from sflam.report.timeline import has_phases, numbers_table, phase_legend
@@ -27,10 +28,12 @@ def comparison_page(found: SavedComparison) -> str:
     first = next(iter(found.runs.values()))[0]
     job, target = first.job, found.said["target"]
     sections = [
-        ("results", "Results", results(rows)),
+        ("results", "Results", results(rows, found.said)),
         ("target", f"Cost of {percent(target['accuracy'])}", to_target(rows, target)),
         ("curves", "Accuracy against what it costs", curves(found)),
     ]
+    if found.said["rates"]:
+        sections.insert(1, ("rates", "Learning rates", learning_rates(found.said["rates"], rows)))
     if found.sweeps:
         sections.append(("sweeps", "Sweeps", sweeps(found, rows)))
     sections += [
@@ -62,13 +65,26 @@ def figures(rows: Mapping[str, Mapping[str, Any]], seeds: int) -> list[tuple[str
     return found
 
 
-def results(rows: Mapping[str, Mapping[str, Any]]) -> Html:
-    """Return the means over seeds, the best accuracy first."""
-    head = ["method", "accuracy", "rounds", "time", "energy", "up", "down", "memory", "computing"]
+def results(rows: Mapping[str, Mapping[str, Any]], told: Mapping[str, Any]) -> Html:
+    """Return the means over seeds, the best accuracy first, and which runs failed."""
+    rated = bool(told["rates"])
+    head = [
+        "method",
+        *(["rate"] if rated else []),
+        "accuracy",
+        "rounds",
+        "time",
+        "energy",
+        "up",
+        "down",
+        "memory",
+        "computing",
+    ]
     body = []
     for name, row in sorted(rows.items(), key=lambda pair: -pair[1]["accuracy"]):
         spread = row["accuracy_spread"]
-        cells = [name, percent(row["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}")]
+        cells = [name, *([f"{row['learning_rate']:g}"] if rated else [])]
+        cells += [percent(row["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}")]
         cells += [f"{row['rounds']:g}", said(row["virtual_s"], brief), said(row["energy_j"], joules)]
         cells += [said(row[key], human_bytes) for key in ("bytes_up", "bytes_down", "device_memory_bytes")]
         cells.append(said(row["device_flop"], flops))
@@ -79,6 +95,21 @@ def results(rows: Mapping[str, Mapping[str, Any]]) -> Html:
             "Means over seeds; ± is the standard deviation of the accuracy. Memory and computing are a device's. "
             "- : no network is simulated for this method, or nothing is on a device."
         ),
+        *(page.paragraph(f"Failed, and left out: run {run}: {why}") for run, why in told["failed"].items()),
+    )
+
+
+def learning_rates(rates: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> Html:
+    """Return what every method came to at every rate of the grid."""
+    body = [
+        joined(*(element("td", cell) for cell in (name, best, *cells)))
+        for name, best, cells in rate_rows(rates, rows)
+    ]
+    head = ["method", "rate", *(f"at {rate:g}" for rate in rates["grid"])]
+    title = rate_title(rates)
+    return joined(
+        page.paragraph(f"{title[0].upper()}{title[1:]}; {REUSED}. All other numbers are at this rate."),
+        numbers_table(head, body),
     )
 
 
@@ -239,7 +270,8 @@ def settings(found: SavedComparison) -> Html:
     ]
     return joined(
         page.paragraph(
-            f"Of {name}, seed {runs[0].job.seed}; the others differ in learn.method, and in what that method cannot do."
+            f"Of {name}, seed {runs[0].job.seed}; the others differ in learn.method, in what that method cannot do"
+            f"{', and in learn.lr' if found.said['rates'] else ''}."
         ),
         page.settings(runs[0].job),
         page.folded("folders of the runs", numbers_table(["method", "seed", "folder"], rows)),
@@ -253,9 +285,11 @@ def repeat(found: SavedComparison) -> Html:
     if "network.simulate=true" not in said["set"]:
         usual.append("network.simulate=false")
     words = ["sflam", "compare", *itertools.chain.from_iterable(("--set", one) for one in usual)]
-    words += ["--methods", ",".join(said["methods"]), "--seeds", str(said["seeds"])]
+    words += ["--methods", ",".join(map(str, said["asked"])), "--seeds", str(said["seeds"])]
     for option, values in said["options"].items():
         words += [str(option), ",".join(f"{float(value):g}" for value in values)]
+    if said["rates"]:
+        words += ["--rates", ",".join(repr(rate) for rate in said["rates"]["grid"])]
     if said["target"]["rule"] == "as given":
         words += ["--target", f"{said['target']['accuracy']:g}"]
     return page.code(page.command([*words, "--out", f"runs/{found.name}-again"]))

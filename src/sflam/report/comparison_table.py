@@ -13,15 +13,22 @@ from sflam.report.totals import duration, percent
 from sflam.units import human_bytes, human_si
 
 
-def comparison_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return a row per method of the means over seeds, as ``Compared.to_dict`` gives them; the best accuracy first."""
+def comparison_table(found: Mapping[str, Mapping[str, Any]], *, rates: bool = False) -> Table:
+    """Return a row per method of the means over seeds, as ``Compared.to_dict`` gives them; the best accuracy first.
+
+    Args:
+        found: method -> its means.
+        rates: also tell each method's learning rate.
+    """
     rounds = sorted({f"{one['rounds']:g}" for one in found.values()})
     title = f"after {' to '.join(rounds)} rounds; time and energy by the model of the network"
-    table = _table(title, ("method", "accuracy", "time", "energy", "up", "down"))
+    extra = ("rate",) if rates else ()
+    table = plain_table(title, ("method", *extra, "accuracy", "time", "energy", "up", "down"))
     for method, one in sorted(found.items(), key=lambda pair: -pair[1]["accuracy"]):
         spread = one["accuracy_spread"]
         table.add_row(
             method,
+            *([f"{one['learning_rate']:g}"] if rates else []),
             percent(one["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}"),
             said(one["virtual_s"], duration),
             said(one["energy_j"], joules),
@@ -33,7 +40,9 @@ def comparison_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def device_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return a row per method of what it asks of a device; the least memory first."""
-    table = _table("of a device; computing in the run, by the cost model", ("method", "memory", "computing"))
+    table = plain_table(
+        "of a device; computing in the run, by the cost model", ("method", "memory", "computing")
+    )
 
     def memory(pair: tuple[str, Mapping[str, Any]]) -> float:
         need = pair[1]["device_memory_bytes"]
@@ -47,7 +56,7 @@ def device_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
 def target_table(found: Mapping[str, Mapping[str, Any]], target: float, rule: str) -> Table:
     """Return a row per method of what reaching the target accuracy cost; the fewest rounds first."""
     title = f"to reach {percent(target)}, {rule}"
-    table = _table(title, ("method", "rounds", "time", "energy", "sent"))
+    table = plain_table(title, ("method", "rounds", "time", "energy", "sent"))
 
     def rounds(pair: tuple[str, Mapping[str, Any]]) -> float:
         cost = pair[1]["to_target"]["rounds"]
@@ -80,7 +89,8 @@ def flops(value: float) -> str:
     return human_si(value, "FLOP")
 
 
-def _table(title: str, headers: Sequence[str]) -> Table:
+def plain_table(title: str, headers: Sequence[str]) -> Table:
+    """Return an empty table: methods to the left, numbers to the right."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for header in headers:
         table.add_column(header, justify="left" if header == "method" else "right", no_wrap=True)

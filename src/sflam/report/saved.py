@@ -12,6 +12,7 @@ from sflam import history
 from sflam.config import Job
 from sflam.errors import RunError
 from sflam.history import RoundRecord
+from sflam.report.saved_rates import later
 from sflam.run_folder import RunFolder
 
 SAVED = "comparison.json"
@@ -145,6 +146,7 @@ def read_comparison(folder: Path) -> SavedComparison:
         }
         if not (type(said["seeds"]) is int and isinstance(said["set"], list)):
             raise ValueError("it does not say how to repeat it")
+        said |= later(said)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RunError(

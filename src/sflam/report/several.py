@@ -9,6 +9,9 @@ from typing import Self, TextIO
 from rich import progress as rich_progress
 from rich.console import Console
 
+OVER = ("finished", "done", "diverged", "failed")
+"""What is heard of a run that will not be heard of again."""
+
 
 class Several:
     """Shows how far a comparison is; its :meth:`heard` is what ``sflam.compare`` tells.
@@ -53,11 +56,12 @@ class Several:
 
         Args:
             name: of the run.
-            what: ``finished`` (it was already), ``resumed``, ``started``, ``round`` or ``done``.
-            rounds: how many it has done.
+            what: ``finished`` (it was already), ``resumed``, ``started``, ``round``, ``done``, ``diverged`` or
+                ``failed``.
+            rounds: how many it has done, or need not be done.
         """
         self._done[name] = rounds
-        self._finished += what in ("finished", "done")
+        self._finished += what in OVER
         total = sum(self._done.values())
         if self._bar is not None:
             self._bar.update(self._task, completed=total, runs=self._said())

@@ -122,8 +122,8 @@ def test_the_plan_meets_the_optimality_conditions(seed: int) -> None:
     hot = cell.noise * b * np.expm1(x) > cell.max_power * (1 - 1e-9)
     marginal = cell.weight * cell.noise * t * psi(x)  # what a hertz saves
     if not at_corner:
-        np.testing.assert_allclose(marginal[~hot], price, rtol=1e-5)
-    assert (marginal[hot] <= price * (1 + 1e-5)).all()
+        np.testing.assert_allclose(marginal[~hot], price, rtol=1e-4)
+    assert (marginal[hot] <= price * (1 + 1e-4)).all()
     gain = cell.weight * cell.slowing_gain(np.maximum(answer.compute, cell.least_compute))
     slow = (answer.compute > cell.least_compute * (1 + 1e-9)) & (cell.cycles > 0)
     np.testing.assert_allclose(answer.time_price[slow], gain[slow], rtol=1e-4, atol=1e-9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html.parser
+import html
 import itertools
 import json
 import re
@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import Cli, assert_refused, cut_short, written
 from tests.report import browser
 from tests.report.charges import charge
+from tests.report.page_checks import COMPARISON, EVIL, ODD, RUN, expect_whole, places
 from tests.simulate.builders import SIMULATED, ran
 
 from sflam import config
@@ -28,16 +29,6 @@ from sflam.report.markup import Html, element
 from sflam.report.saved import SAVED
 from sflam.report.timeline import spans, timeline
 from sflam.report.written import write_page
-
-RUN = {
-    *("curves", "timeline", "allocation", "energy", "plan", "rounds", "devices"),
-    *("configuration", "environment", "repeat"),
-}
-COMPARISON = {
-    *("results", "target", "curves", "sweeps", "devices", "timeline", "allocation"),
-    *("configuration", "environment", "repeat"),
-}
-EVIL = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>\"'"
 
 
 @pytest.fixture(scope="module")
@@ -55,36 +46,6 @@ def compared(small: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -
     names = ("sflam", "sflam+equal", "sl", "central")
     compare(wanted, folder, names, sweeps={"bits": (4, 8), "weight": (0.5, 0.9)}).save(folder)
     return folder
-
-
-class Elements(html.parser.HTMLParser):
-    """What a browser would see: every element with its attributes."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-
-def expect_whole(text: str, sections: set[str]) -> Elements:
-    """Check that a page fetches and runs nothing, and has its sections."""
-    found = Elements(text)
-    tags = {tag for tag, _ in found.seen}
-    assert not tags & {"script", "img", "link", "iframe", "object", "embed", "form", "base", "use"}
-    for _, attributes in found.seen:
-        assert not [name for name in attributes if name.startswith("on") or name in ("src", "xlink:href")]
-        assert attributes.get("href", "#").startswith("#")
-    assert "url(" not in text and "@import" not in text
-    assert {said["id"] for tag, said in found.seen if tag == "section"} == sections
-    assert "default-src 'none'" in [said.get("content", "")[:18] for tag, said in found.seen if tag == "meta"]
-    return found
 
 
 def test_a_run_is_one_whole_page(cli: Cli, simulated: Path) -> None:
@@ -212,23 +173,6 @@ def test_what_files_say_is_never_markup(simulated: Path, compared: Path, tmp_pat
         (tmp_path / name / SAVED).write_text(json.dumps(wrong))
         with pytest.raises(RunError, match=f"is damaged \\({name} is "):
             write_page(tmp_path / name, tmp_path / "wrong.html")
-
-
-ODD = (None, EVIL, -1, 10**30, float("nan"), float("inf"), [], {}, [EVIL], True)
-
-
-def places(values: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield the way to everything in a JSON value; the first of a list stands for the others."""
-    inside = (
-        values.items()
-        if isinstance(values, dict)
-        else enumerate(values[:1])
-        if isinstance(values, list)
-        else ()
-    )
-    for key, value in inside:
-        yield (*path, key)
-        yield from places(value, (*path, key))
 
 
 def test_whatever_a_file_holds_there_is_a_page_or_one_line(

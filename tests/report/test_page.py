@@ -24,6 +24,7 @@ from sflam import job as jobs
 from sflam.compare.comparison import compare
 from sflam.errors import RunError
 from sflam.history import record_to_dict
+from sflam.report.comparison_page import front
 from sflam.report.line_chart import Line, line_chart, tick_said, ticks
 from sflam.report.markup import Html, element
 from sflam.report.saved import SAVED
@@ -261,6 +262,17 @@ def test_a_chart_of_nothing_says_so_and_what_is_not_finite_is_left_out() -> None
     points = [(0.0, 1.0), (1.0, float("inf")), (2.0, 3.0)]
     some = line_chart("t", [Line(name="a", points=points)], across="x", upward="y", log_x=True)
     assert some.count("<circle") == 1 and "inf" not in some
+
+
+def test_a_front_leaves_out_what_has_no_time_or_energy() -> None:
+    whole = {"virtual_s": 2.0, "energy_j": 3.0}
+    line = [(0.1, whole), (0.5, whole | {"energy_j": None}), (0.9, whole | {"virtual_s": None})]
+    drawn = front(
+        {"sflam": line},
+        {"sl": whole, "central": {"virtual_s": None, "energy_j": None}},
+        {"sflam": 0, "sl": 1},
+    )
+    assert drawn.count("<circle") == 2
 
 
 def test_a_timeline_has_no_gaps_and_ends_with_the_round() -> None:

@@ -272,7 +272,7 @@ def test_a_front_leaves_out_what_has_no_time_or_energy() -> None:
         {"sl": whole, "central": {"virtual_s": None, "energy_j": None}},
         {"sflam": 0, "sl": 1},
     )
-    assert drawn.count("<circle") == 2
+    assert drawn.count("<title>") == 2
 
 
 def test_a_timeline_has_no_gaps_and_ends_with_the_round() -> None:

@@ -13,6 +13,7 @@ from sflam.compare import running
 from sflam.compare.comparison import compare, count_runs, told
 from sflam.compare.rates import Grid, Tried, best, expect_rates
 from sflam.errors import ConfigError, ModelError, RunError
+from sflam.learn.methods import METHODS
 from sflam.report.saved import SAVED
 from tests.conftest import Cli, Said, assert_refused, files, sets
 
@@ -158,6 +159,14 @@ def test_where_every_rate_is_lost_nothing_is_told_but_why(
     mark.unlink()
     assert len(heard(cli("compare", *words, "--rates", f"{TOO_LARGE:g}"), "resumed")) == 1
     assert mark.is_file()
+
+
+def test_every_method_can_diverge_and_is_told_so(small: tuple[str, ...], tmp_path: Path) -> None:
+    """Whatever crosses the network or does not, it is divergence and no other failure."""
+    wanted = config.load(None, [*small, "learn.rounds=1"])
+    found = compare(wanted, tmp_path, list(METHODS), rates=[1e-6, TOO_LARGE])
+    assert found.failed == {} and found.grid is not None
+    assert [name for name, _ in found.grid.lost] == list(METHODS)
 
 
 def test_equal_reasons_are_one_line() -> None:

@@ -6,6 +6,7 @@
     ├── DataError              a dataset, column, file or partition cannot be used
     ├── QuantizerError         a tensor cannot be encoded, or packed bytes cannot be decoded
     ├── WireError              a body is malformed, too large, or not what was agreed
+    │   └── NotFiniteError     it holds NaN or infinity
     ├── RunError               a run folder cannot be written, read or resumed
     │   ├── DivergedError      training left the finite numbers
     │   └── RunsError          no run of several came to an end
@@ -48,6 +49,10 @@ class QuantizerError(SflamError):
 
 class WireError(SflamError):
     """A body is malformed, too large, or not what was agreed."""
+
+
+class NotFiniteError(WireError):
+    """A body holds NaN or infinity, which no number of it may be."""
 
 
 class RunError(SflamError):

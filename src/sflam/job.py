@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from sflam import history
 from sflam.assembly import Assembly, assemble
 from sflam.config import Job, changes
-from sflam.errors import ConfigError, DivergedError, QuantizerError, RunError, WireError
+from sflam.errors import ConfigError, DivergedError, NotFiniteError, QuantizerError, RunError, WireError
 from sflam.following import follow
 from sflam.history import History, RoundRecord
 from sflam.learn import checkpoint
@@ -120,7 +120,8 @@ class Run:
             try:
                 record, state = next(trained)
             except (QuantizerError, WireError) as error:  # what is not finite cannot cross the cut
-                if isinstance(error, WireError) and not _not_finite(self.assembly.fleet):
+                finite = not (isinstance(error, NotFiniteError) or _not_finite(self.assembly.fleet))
+                if isinstance(error, WireError) and finite:
                     raise  # a body too large, say
                 raise self._diverged(number, str(error).partition(";")[0]) from error
             # Every adapter has a part in the test loss, so one that is not finite shows in it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html.parser
+import html
 import itertools
 import json
 import re
@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import Cli, assert_refused, cut_short, written
 from tests.report import browser
 from tests.report.charges import charge
+from tests.report.page_checks import COMPARISON, EVIL, ODD, RUN, expect_whole, places
 from tests.simulate.builders import SIMULATED, ran
 
 from sflam import config
@@ -23,21 +24,12 @@ from sflam import job as jobs
 from sflam.compare.comparison import compare
 from sflam.errors import RunError
 from sflam.history import record_to_dict
+from sflam.report.comparison_page import front
 from sflam.report.line_chart import Line, line_chart, tick_said, ticks
 from sflam.report.markup import Html, element
 from sflam.report.saved import SAVED
 from sflam.report.timeline import spans, timeline
 from sflam.report.written import write_page
-
-RUN = {
-    *("curves", "timeline", "allocation", "energy", "plan", "rounds", "devices"),
-    *("configuration", "environment", "repeat"),
-}
-COMPARISON = {
-    *("results", "target", "curves", "sweeps", "devices", "timeline", "allocation"),
-    *("configuration", "environment", "repeat"),
-}
-EVIL = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>\"'"
 
 
 @pytest.fixture(scope="module")
@@ -55,36 +47,6 @@ def compared(small: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -
     names = ("sflam", "sflam+equal", "sl", "central")
     compare(wanted, folder, names, sweeps={"bits": (4, 8), "weight": (0.5, 0.9)}).save(folder)
     return folder
-
-
-class Elements(html.parser.HTMLParser):
-    """What a browser would see: every element with its attributes."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-
-def expect_whole(text: str, sections: set[str]) -> Elements:
-    """Check that a page fetches and runs nothing, and has its sections."""
-    found = Elements(text)
-    tags = {tag for tag, _ in found.seen}
-    assert not tags & {"script", "img", "link", "iframe", "object", "embed", "form", "base", "use"}
-    for _, attributes in found.seen:
-        assert not [name for name in attributes if name.startswith("on") or name in ("src", "xlink:href")]
-        assert attributes.get("href", "#").startswith("#")
-    assert "url(" not in text and "@import" not in text
-    assert {said["id"] for tag, said in found.seen if tag == "section"} == sections
-    assert "default-src 'none'" in [said.get("content", "")[:18] for tag, said in found.seen if tag == "meta"]
-    return found
 
 
 def test_a_run_is_one_whole_page(cli: Cli, simulated: Path) -> None:
@@ -214,23 +176,6 @@ def test_what_files_say_is_never_markup(simulated: Path, compared: Path, tmp_pat
             write_page(tmp_path / name, tmp_path / "wrong.html")
 
 
-ODD = (None, EVIL, -1, 10**30, float("nan"), float("inf"), [], {}, [EVIL], True)
-
-
-def places(values: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Yield the way to everything in a JSON value; the first of a list stands for the others."""
-    inside = (
-        values.items()
-        if isinstance(values, dict)
-        else enumerate(values[:1])
-        if isinstance(values, list)
-        else ()
-    )
-    for key, value in inside:
-        yield (*path, key)
-        yield from places(value, (*path, key))
-
-
 def test_whatever_a_file_holds_there_is_a_page_or_one_line(
     simulated: Path, compared: Path, tmp_path: Path
 ) -> None:
@@ -317,6 +262,17 @@ def test_a_chart_of_nothing_says_so_and_what_is_not_finite_is_left_out() -> None
     points = [(0.0, 1.0), (1.0, float("inf")), (2.0, 3.0)]
     some = line_chart("t", [Line(name="a", points=points)], across="x", upward="y", log_x=True)
     assert some.count("<circle") == 1 and "inf" not in some
+
+
+def test_a_front_leaves_out_what_has_no_time_or_energy() -> None:
+    whole = {"virtual_s": 2.0, "energy_j": 3.0}
+    line = [(0.1, whole), (0.5, whole | {"energy_j": None}), (0.9, whole | {"virtual_s": None})]
+    drawn = front(
+        {"sflam": line},
+        {"sl": whole, "central": {"virtual_s": None, "energy_j": None}},
+        {"sflam": 0, "sl": 1},
+    )
+    assert drawn.count("<title>") == 2
 
 
 def test_a_timeline_has_no_gaps_and_ends_with_the_round() -> None:

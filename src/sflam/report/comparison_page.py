@@ -197,15 +197,12 @@ def front(
     styles: Mapping[str, int],
 ) -> Html:
     """Return virtual seconds against joules of a run along the weight; other methods are single points."""
-    along = [
-        Line(
-            name=name,
-            points=[(row["virtual_s"], row["energy_j"]) for _, row in line],
-            notes=[f"{value:g}" for value, _ in line],
-            style=styles[name],
-        )
-        for name, line in lines.items()
-    ]
+    along = []
+    for name, line in lines.items():
+        known = [one for one in line if None not in (one[1]["virtual_s"], one[1]["energy_j"])]
+        points = [(row["virtual_s"], row["energy_j"]) for _, row in known]
+        notes = [f"{value:g}" for value, _ in known]
+        along.append(Line(name=name, points=points, notes=notes, style=styles[name]))
     alone = [
         Line(name=name, points=[(row["virtual_s"], row["energy_j"])], style=styles[name], joined=False)
         for name, row in rows.items()

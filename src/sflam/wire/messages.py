@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sflam.errors import WireError
+from sflam.errors import NotFiniteError, WireError
 from sflam.payload import COUNT_LIMIT
 from sflam.quant.quantizer import Packed
 
@@ -155,7 +155,7 @@ class AdapterFrame:
         _check_counts(round=self.round, device=self.device, samples=self.samples)
         _check_array("values", self.values, np.float32, np.float64)
         if not np.isfinite(self.values).all():
-            raise WireError("adapter values hold NaN or inf; they would spoil every device's average")
+            raise NotFiniteError("adapter values hold NaN or inf; they would spoil every device's average")
 
 
 Message = StepFrame | GradientFrame | TokenFrame | AdapterFrame

@@ -89,6 +89,45 @@ def test_sweeps_share_runs_with_each_other_and_are_drawn(
     assert (tmp_path / "sweeps.png").stat().st_size > 10_000
 
 
+def test_methods_for_several_servers_are_allocators(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
+    """Each variant plans who is where by its own method, before the first round or in every one."""
+    square = (
+        "network.scenario=square",
+        "network.servers=2",
+        "network.server_flops_per_cycle=64",
+        "learn.rounds=1",
+    )
+    names = ["sflam+dual", "sflam+equal", "sflam+all-local", "central"]
+    for plan in ("", "computed"):
+        words = [
+            *sets(*small, *square, f"fleet.plan={plan}"),
+            "--out",
+            tmp_path / f"out{plan}",
+            "--jobs",
+            1,
+            "--json",
+        ]
+        done = cli("compare", *words, "--methods", ",".join(names), "--weights", "0.9")
+        assert done.code == 0, done.err
+        said = json.loads(done.out[-1])
+        found = said["methods"]
+        assert list(found) == names and found["central"]["virtual_s"] is None
+        assert set(said["sweeps"]["weight"]) == set(names[:3])
+        charges = {
+            name: history.read(Path(found[name]["runs"][0]) / "history.jsonl")[1][0].charge
+            for name in names[:3]
+        }
+        assert all(one is not None and one.method == name.split("+")[1] for name, one in charges.items())
+        assert set(charges["sflam+all-local"].servers) == {-1} and set(charges["sflam+equal"].servers) <= {
+            0,
+            1,
+        }
+        assert charges["sflam+dual"].objective <= min(one.objective for one in charges.values()) * (1 + 1e-9)
+        memory = {name: found[name]["device_memory_bytes"] for name in names[:3]}
+        assert memory["sflam+all-local"] == max(memory.values()) > memory["sflam+equal"]
+        assert found["sflam+equal"]["energy_j"] > 0 and found["sflam+all-local"]["bytes_up"] > 0
+
+
 WAIT = 240.0
 """Seconds after which a hung test is given up; nothing is asserted of time."""
 
@@ -289,6 +328,11 @@ def test_the_picture_shows_what_was_measured(tmp_path: Path) -> None:
         (("--methods", "sflam,sl2"), "sl2"),
         (("--methods", "sl,sl"), "name each method once"),
         (("--methods", "sflam+best"), "unknown allocator 'best'"),
+        (("--methods", "sflam+dual"), "unknown allocator 'dual'"),
+        (
+            ("--methods", "sflam+bcd", "--set", "network.scenario=square", "--set", "network.servers=2"),
+            "unknown allocator 'bcd'",
+        ),
         (("--methods", "central+equal"), "central uses no network; write central"),
         (("--methods", "sl+equal", "--set", "network.simulate=false"), "network.simulate is false"),
         (("--seeds", "0"), "at least one is needed"),

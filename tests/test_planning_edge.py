@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sflam import config
+from sflam import config, planning_edge
 from sflam.plan import ALL_LOCAL
-from sflam.planning import decide
+from sflam.planning import decide, measured
 from sflam.planning_edge import EdgePlanned
 from tests.conftest import Cli, assert_refused
 
@@ -137,3 +138,19 @@ def test_bad_input_is_one_line_and_exit_code_two(
     cli: Cli, arguments: tuple[object, ...], sentence: str
 ) -> None:
     assert_refused(cli("plan", *arguments), sentence)
+
+
+def test_a_round_may_have_several_mini_batches() -> None:
+    """Time and energy of a plan grow with them, instability does not; a simulated round gives everybody its own."""
+    job = config.load(None, ["network.scenario=square", "network.servers=2", "network.devices=4"])
+    work = measured(job)
+    one, three = (
+        planning_edge.problem_of(replace(job, plan=replace(job.plan, local_steps=steps)), work)
+        for steps in (1, 3)
+    )
+    each = planning_edge.problem_of(job, work, steps=[3, 3, 3, 1])
+    for name in ("layer_flops", "payload"):
+        assert getattr(three, name) == pytest.approx(3 * getattr(one, name), rel=1e-15)
+        assert getattr(each, name)[:3] == pytest.approx(getattr(three, name)[:3], rel=1e-15)
+        assert getattr(each, name)[3] == pytest.approx(getattr(one, name)[3], rel=1e-15)
+    assert (three.instability == one.instability).all()

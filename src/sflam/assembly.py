@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,10 @@ class Assembly:
     state: State
     parts: tuple[NDArray[np.int64], ...]
     notes: tuple[str, ...]
+
+    def refitted(self) -> Assembly:
+        """Return the pieces with the memory that the fleet needs where its devices are now."""
+        return replace(self, fit=_fit(self.job, self.splits.train, self.backbone, self.fleet))
 
     def score(self, state: State) -> Score:
         """Return how well the whole model does on the test samples with ``state``."""
@@ -151,16 +155,14 @@ def assemble(job: Job) -> Assembly:
         )
     if backbone.fresh:
         notes.append(f"the head {', '.join(backbone.fresh)} is newly initialised, so it is trained in full")
-    lengths = splits.train.lengths
-    needed = fit(
-        fleet,
-        backbone,
-        examples.take(np.arange(1)).inputs,
-        0 if lengths is None else int(lengths.max()),
-        job.learn,
-    )
+    needed = _fit(job, splits.train, backbone, fleet)
     notes += needed.notes()
     return Assembly(job, splits, backbone, model, fleet, needed, state, tuple(parts), tuple(notes))
+
+
+def _fit(job: Job, train: Dataset, backbone: Backbone, fleet: Fleet) -> Fit:
+    sample = examples_of(train, backbone).take(np.arange(1)).inputs
+    return fit(fleet, backbone, sample, 0 if train.lengths is None else int(train.lengths.max()), job.learn)
 
 
 def _expect_whole(job: Job) -> None:

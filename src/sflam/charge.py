@@ -72,6 +72,7 @@ class Charge:
         sensitivity: per device, the chi that the plan counts, as measured (below 0 counts as 0) or as told; empty where
             it is neither measured nor needed.
         sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
+        servers: per device, the index of its server, ``ALL_LOCAL`` for none; empty with a single server.
         calibration: measured beside modelled, where ``network.calibrate`` is set; else None.
     """
 
@@ -110,6 +111,7 @@ class Charge:
     speed: tuple[float, ...] = ()
     sensitivity: tuple[float, ...] = ()
     sensitivity_error: tuple[float, ...] = ()
+    servers: tuple[int, ...] = ()
     calibration: Calibration | None = None
 
     @property

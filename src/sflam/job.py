@@ -27,7 +27,7 @@ from sflam.report.events import Events
 from sflam.result import Result, finish
 from sflam.run_folder import RunFolder, default_folder
 from sflam.simulate.fleet import Simulated, simulated_rounds
-from sflam.simulate.setup import notes, simulated
+from sflam.simulate.setup import moves, notes, simulated
 
 CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "model.name"}
 """What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
@@ -101,8 +101,12 @@ class Run:
             )
         try:
             self.folder.forget_result()
+            assembly = self.assembly
+            if isinstance(self.fleet, Simulated) and moves(self.job):
+                self.fleet.place_deepest(self.records)
+                assembly = assembly.refitted()
             kept = self.best or Kept(self.records[-1], self.state)
-            return finish(self.assembly, self.folder, kept, self.records, merge)
+            return finish(assembly, self.folder, kept, self.records, merge)
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"run folder {self.folder.path} cannot be written ({error}); make room, then finish the run with "

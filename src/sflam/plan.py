@@ -83,6 +83,10 @@ class DevicePlans(Sequence[DevicePlan]):
         column: NDArray[Any] = columns[name]
         return column
 
+    def change(self, **columns: ArrayLike) -> DevicePlans:
+        """Return the plans with other columns."""
+        return DevicePlans(self._count, **(self._columns | columns))
+
     def __len__(self) -> int:
         return self._count
 

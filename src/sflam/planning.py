@@ -225,11 +225,14 @@ def rivals(job: Job) -> list[str]:
 
 def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
     """Return the plan of one method, over all cuts where the cut is to be chosen."""
-    options = options_of(job, method)
-    if not chooses_cut(job, method):
-        return allocate(problem_of(job, round_number), method, **options)
-    inner = "optimal" if method == "cut" else method
-    problem = problem_of(job, round_number, server=False)
+    if chooses_cut(job, method):
+        return best_cut(job, problem_of(job, round_number, server=False), method)
+    return allocate(problem_of(job, round_number), method, **options_of(job, method))
+
+
+def best_cut(job: Job, problem: Problem, method: str) -> Plan:
+    """Return the plan of one method over all cuts of a problem that counts no server's turn."""
+    inner, options = "optimal" if method == "cut" else method, options_of(job, method)
     # With every block on the device, activations would still cross to the head: that is no cut worth a look.
     blocks = range(problem.workload.blocks)
     plan, _ = choose_cut(problem, blocks, lambda here: allocate(_with_way_down(job, here), inner, **options))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from rich.console import RenderableType
 
 from sflam.allocate.edge import EdgeProblem, edge_problem
@@ -15,6 +16,7 @@ from sflam.allocate.edge_shares import Costs, EdgeShares
 from sflam.allocate.settings import METHODS, PlanSettings
 from sflam.config import Job
 from sflam.errors import AllocationError, ConfigError, unknown
+from sflam.network.network import Network
 from sflam.network.scenario import build, reference_square
 from sflam.plan import Plan
 from sflam.planned import Planned
@@ -28,7 +30,6 @@ UNUSED = (
     "energy_cap",
     "subchannels",
     "sensitivity",
-    "local_steps",
 )
 """Settings of one cell that problem B has no place for."""
 RIVALS = ("fractional", "hungarian", "nearest", "random", "card", "all-edge", "all-local", "equal")
@@ -114,7 +115,14 @@ class EdgePlanned(Planned):
         return ["map.png"]
 
 
-def problem_of(job: Job, workload: Workload | None, round_number: int = 0) -> EdgeProblem:
+def problem_of(
+    job: Job,
+    workload: Workload | None,
+    round_number: int = 0,
+    *,
+    network: Network | None = None,
+    steps: ArrayLike | None = None,
+) -> EdgeProblem:
     """Return problem B as a job states it.
 
     The weights of seconds and joules are twice lam and twice 1 - lam: both 1 at lam = 0.5.
@@ -123,6 +131,8 @@ def problem_of(job: Job, workload: Workload | None, round_number: int = 0) -> Ed
         job: its ``[network]``, ``[plan]`` and ``[quant]``.
         workload: of every user; None in the reference square, whose users have their own.
         round_number: whose fading.
+        network: who is there, instead of the job's users in that round; needs a workload.
+        steps: [N] mini-batches of each user's round, instead of ``plan.local_steps``.
 
     Raises:
         ConfigError: settings that problem B has no place for.
@@ -147,13 +157,14 @@ def problem_of(job: Job, workload: Workload | None, round_number: int = 0) -> Ed
         edge = reference_square(job.network, job.seed, round_number)
         network, workloads, samples = edge.network, edge.workloads, edge.samples
     else:
-        network = build(job.network, job.seed, round_number)
+        network = build(job.network, job.seed, round_number) if network is None else network
         workloads, samples = (workload,) * len(network), np.full(len(network), wish.samples)
     return edge_problem(
         network,
         workloads,
         samples,
         bits=job.quant.bits_up,
+        steps=wish.local_steps if steps is None else steps,
         time_weight=2 * wish.latency_weight,
         energy_weight=2 * (1 - wish.latency_weight),
         stability_weight=wish.stability_weight,
@@ -161,6 +172,14 @@ def problem_of(job: Job, workload: Workload | None, round_number: int = 0) -> Ed
         least_split=wish.split_least,
         most_split=wish.split_most or None,
     )
+
+
+def method_of(job: Job) -> str:
+    """Return the name of the method a job asks for; raises AllocationError for one that knows a single server."""
+    method = "dual" if job.plan.method == "optimal" else job.plan.method
+    if method not in EDGE_METHODS:
+        raise AllocationError(f"for several servers: {unknown('method', method, EDGE_METHODS)}")
+    return method
 
 
 def decide(
@@ -180,9 +199,7 @@ def decide(
     """
     if points:
         raise ConfigError("--pareto is for one server; leave it out, or vary --latency-weight")
-    method = "dual" if job.plan.method == "optimal" else job.plan.method
-    if method not in EDGE_METHODS:
-        raise AllocationError(f"for several servers: {unknown('method', method, EDGE_METHODS)}")
+    method = method_of(job)
     problem = problem_of(job, workload, round_number)
     names = [name for name in ("dual", *RIVALS) if name != method] if compare else []
     notes = []

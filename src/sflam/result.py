@@ -138,9 +138,7 @@ def finish(assembly: Assembly, run: RunFolder, kept: Kept, records: list[RoundRe
         device_parameters=_device_parameters(assembly),
         device_memory=None if assembly.fit.device is None else assembly.fit.device.total,
         server_memory=assembly.fit.server.total,
-        device_flop=device_flop(
-            job, assembly.parts, assembly.splits.train, [record.participants for record in records]
-        ),
+        device_flop=device_flop(job, assembly.parts, assembly.splits.train, records),
         aggregation_error=records[-1].aggregation_error,
         bytes_saved=sum(record.saved_bytes for record in records),
         device_accuracy=devices,

@@ -42,7 +42,7 @@ ARROWS: dict[str, set[str]] = {
     # run
     "simulate": {
         *("learn", "data", "model", "network", "allocate", "planning", "history", "config"),
-        "calibrate",
+        *("planning_edge", "calibrate"),
     },
     "calibrate": {"assembly", "config", "data", "learn", "model", "theory", "cost"},
     "run_folder": {"config"},
@@ -68,7 +68,7 @@ ARROWS: dict[str, set[str]] = {
     "prediction": {"assembly", "run_folder", "data", "model", "learn"},
     "compare": {
         *{"job", "run_folder", "learn", "model", "planning", "simulate", "calibrate"},
-        *{"history", "config", "report", "allocate"},
+        *{"history", "config", "report", "allocate", "planning_edge"},
     },
     "runtime": {"data", "model", "quant", "learn", "wire", "history"},
     "flower": {"runtime", "learn"},

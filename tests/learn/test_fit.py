@@ -12,12 +12,14 @@ from sflam import config
 from sflam.learn import fit as fitting
 from sflam.learn.central import Central
 from sflam.learn.fit import Fit, Memory, fit, free_bytes, token_shape
+from sflam.learn.local import LocalFleet
 from sflam.learn.settings import FleetSettings
-from sflam.model.adapters import attach
+from sflam.model.adapters import attach, state_of
 from sflam.model.lora import Rows
 from sflam.model.settings import ModelSettings
 from sflam.model.split import Arrival
-from tests.learn.builders import LEARN, adapted, local_fleet, parts_of
+from sflam.plan import ALL_LOCAL
+from tests.learn.builders import IDENTITY, LEARN, adapted, local_fleet, parts_of
 from tests.saved_bytes import saved_bytes
 from tests.tiny import EVERY_KIND, STRANGERS, WIDTH, batch, is_image, is_lm, tiny
 
@@ -160,3 +162,33 @@ def test_a_run_says_it_before_it_starts_and_in_its_result(small, tmp_path):
     result = run.finish()
     assert result.device_memory == run.assembly.fit.device.total > 0
     assert result.server_memory == run.assembly.fit.server.total > result.device_memory
+
+
+def test_a_device_that_trains_alone_needs_what_the_whole_model_does():
+    backbone, model, examples = adapted("vit", dtype=torch.float32)
+    sample = examples.take(parts_of([1])[0]).inputs
+    found = {}
+    for name, servers in (
+        ("served", (0, 0, 0)),
+        ("mixed", (0, ALL_LOCAL, ALL_LOCAL)),
+        ("alone", (ALL_LOCAL,) * 3),
+    ):
+        settings = FleetSettings(devices=3, cuts=(1, 1, 1), servers=servers)
+        fleet = LocalFleet(
+            backbone,
+            model,
+            examples,
+            parts_of([8] * 3),
+            cut=1,
+            settings=settings,
+            learn=LEARN,
+            quant=IDENTITY,
+            seed=3,
+        )
+        found[name] = fit(fleet, backbone, sample, 0, LEARN)
+    whole = found["alone"].device
+    halves = found["served"].device.weights + found["served"].server.weights
+    assert whole.weights == halves and whole == found["mixed"].device
+    assert whole.total > found["served"].device.total and found["alone"].server.total == 0
+    trained = sum(tensor.numel() for tensor in state_of(model).values())
+    assert whole.trained == 4 * 4 * trained and found["mixed"].server.total < found["served"].server.total

@@ -21,14 +21,17 @@ from tests.simulate.builders import SIMULATED, ran
 
 from sflam import config
 from sflam import job as jobs
+from sflam.charge import Charge
 from sflam.compare.comparison import compare
 from sflam.errors import RunError
-from sflam.history import record_to_dict
+from sflam.history import RoundRecord, record_to_dict
+from sflam.plan import ALL_LOCAL
 from sflam.report.comparison_page import front
 from sflam.report.line_chart import Line, line_chart, tick_said, ticks
 from sflam.report.markup import Html, element
+from sflam.report.run_page import allocation
 from sflam.report.saved import SAVED
-from sflam.report.timeline import spans, timeline
+from sflam.report.timeline import phase_table, spans, timeline
 from sflam.report.written import write_page
 
 
@@ -98,6 +101,26 @@ def test_what_was_measured_stands_beside_what_was_modelled(simulated: Path, tmp_
         "device 0: 0.25 chi",
     ):
         assert words in text, words
+
+
+def test_a_page_says_who_was_at_which_server(simulated: Path, tmp_path: Path) -> None:
+    said = allocation(placed(charge(0), (0, ALL_LOCAL), (1, 6)))
+    assert "Devices at no server: 1; at server 0: 0." in said and "Blocks on the device" in said
+    numbers = phase_table(placed(charge(0), (0, ALL_LOCAL), (1, 6)).charge, (0, 1))
+    assert ">server<" in numbers and ">none<" in numbers and ">blocks<" in numbers
+    assert ">server<" not in phase_table(placed(charge(0), (), (1, 1)).charge, (0, 1))
+
+
+def placed(one: Charge, servers: tuple[int, ...], cuts: tuple[int, ...]) -> RoundRecord:
+    """Return a record of two devices with shares, and where they are."""
+    shares = dict.fromkeys(("bandwidth", "power", "speed"), (1e6, 2e6))
+    phases = dict.fromkeys(("begin", "compute_s", "up_s", "server_s", "down_s", "adapter_s"), (0.1, 0.2))
+    return RoundRecord(
+        round=0,
+        loss=1.0,
+        participants=(0, 1),
+        charge=replace(one, servers=servers, cuts=cuts, **shares, **phases),
+    )
 
 
 def test_a_plain_run_has_no_network_to_show(finished: Path, tmp_path: Path) -> None:

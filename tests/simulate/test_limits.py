@@ -21,6 +21,7 @@ from sflam.simulate.work import rows_of
 from tests.conftest import assert_refused, sets
 from tests.simulate.builders import SIMULATED, ran, started
 
+SQUARE = ("network.scenario=square", "network.servers=2")
 FIVE = ("fleet.devices=5", "learn.rounds=4", "learn.evaluate_every=0")
 
 
@@ -187,8 +188,26 @@ def test_a_trace_gives_every_round_its_gains(small, tmp_path):
         (("network.trace=TRACE",), "has 1 rounds, but learn.rounds is 2"),
         (("learn.method=central",), "uses no network"),
         (("model.labels=device",), 'simulate with "server"'),
-        (('plan.optimize=["cut"]',), "stays fixed in a run"),
-        (("network.scenario=square", "network.servers=2"), "simulate one server at a time"),
+        (('plan.optimize=["cut"]', "learn.state=keep"), 'learn.state is "keep", but cuts change'),
+        (('plan.optimize=["cut"]', "fleet.cuts=[1,1,1]"), "fleet.cuts is set, but plan.optimize chooses"),
+        (('plan.optimize=["cut"]', "learn.method=sl"), 'learn.method = "sl" has none of its own'),
+        (
+            ('plan.optimize=["cut"]', "network.calibrate=true"),
+            "network.calibrate is True, which is about a cut",
+        ),
+        ((*SQUARE, "learn.method=fedlora"), 'learn.method = "fedlora" has no trunks at several servers'),
+        ((*SQUARE, "learn.cache=device", "model.cut=0"), 'learn.cache is "device", but cuts change'),
+        ((*SQUARE, "network.battery_j=1"), "network.battery_j is 1.0, but plans for several servers"),
+        ((*SQUARE, "plan.deadline=1"), "plan.deadline is set, but plans for several servers"),
+        ((*SQUARE, "plan.method=bcd"), "for several servers: unknown method 'bcd'"),
+        ((*SQUARE, "fleet.servers=[0,1,2]"), "device-2 is at server 2, but the network has 2, from 0 on"),
+        ((*SQUARE, "fleet.cuts=[1,0,1]"), "device-1 keeps 0 layers, but splits are 1 to 3"),
+        ((*SQUARE, "fleet.cuts=[1,1,3]"), "device-2 keeps 3 of 3 layers and is at server 0"),
+        (
+            (*SQUARE, "fleet.cuts=[1,1,2]", "network.memory_gb=2.2e-4"),
+            "device-2 keeps 2 layers, which need .* of its",
+        ),
+        (("fleet.servers=[0,0,1]",), "fleet.servers holds 1, but the network has one server"),
         (("network.simulate=false", "fleet.policy=loss"), "sflam simulate"),
         (("plan.late=perhaps",), "choose one of stop, drop"),
         (("fleet.policy=best",), "choose one of uniform, channel, energy, loss"),

@@ -306,6 +306,7 @@ def edge_problem(
     samples: ArrayLike,
     *,
     bits: int = 8,
+    steps: ArrayLike = 1.0,
     full_training: bool = False,
     **asked: Any,
 ) -> EdgeProblem:
@@ -316,15 +317,17 @@ def edge_problem(
         workloads: [N].
         samples: [N], or one number for all.
         bits: per activation value.
+        steps: [N] mini-batches of a round, or one number for all.
         full_training: all weights of a layer are trained; see ``layer_flops``.
         asked: further attributes of ``EdgeProblem``.
     """
     assert len(workloads) == len(network) and len({one.blocks for one in workloads}) == 1
+    count = np.asarray(steps, float)
     return EdgeProblem(
         network=network,
         layers=workloads[0].blocks,
-        layer_flops=np.array([layer_flops(one, full_training=full_training) for one in workloads]),
-        payload=np.array([one.up_bits(bits) for one in workloads]) * np.log(2),
+        layer_flops=np.array([layer_flops(one, full_training=full_training) for one in workloads]) * count,
+        payload=np.array([one.up_bits(bits) for one in workloads]) * np.log(2) * count,
         samples=np.broadcast_to(np.asarray(samples, float), (len(network),)),
         memory=np.array([one.device_memory for one in workloads]),
         bits=bits,

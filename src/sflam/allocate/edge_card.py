@@ -65,7 +65,12 @@ def _clock(problem: EdgeProblem, server: Integers, top: Floats) -> Floats:
     return best
 
 
+def shares(problem: EdgeProblem, server: Integers, split: Integers) -> EdgeShares:
+    """Return equal bandwidths at full power and the closed form's clocks, at an association and a split."""
+    found = equal_shares(problem, server, split)
+    home = np.where(server == ALL_LOCAL, 0, server)
+    return replace(found, server_clock=_clock(problem, home, found.server_clock))
+
+
 def _shares(problem: EdgeProblem, nearest: Integers, split: Integers) -> EdgeShares:
-    server = np.where(split == problem.layers, ALL_LOCAL, nearest)
-    shares = equal_shares(problem, server, split)
-    return replace(shares, server_clock=_clock(problem, nearest, shares.server_clock))
+    return shares(problem, np.where(split == problem.layers, ALL_LOCAL, nearest), split)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time as clock
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from sflam.allocate import (
     edge_slsqp,
 )
 from sflam.allocate.edge import EdgeProblem
+from sflam.allocate.edge_market import settle
+from sflam.allocate.edge_shares import EdgeShares, Integers
 from sflam.errors import AllocationError, unknown
 from sflam.plan import Plan
 
@@ -32,6 +35,12 @@ EDGE_METHODS: dict[str, Callable[..., Plan]] = {
     "slsqp": edge_slsqp.solve,  # a general solver for the shares at dual's choice, for checking; up to 40 users
 }
 
+SHARES: dict[str, Callable[[EdgeProblem, Integers, Integers], EdgeShares]] = {
+    "equal": edge_baselines.equal_shares,
+    "card": edge_card.shares,
+}
+"""What a method gives users whose servers and splits are known; all others give the optimum."""
+
 
 def associate(problem: EdgeProblem, method: str = "dual", **options: Any) -> Plan:
     """Return the plan that a method finds.
@@ -47,3 +56,19 @@ def associate(problem: EdgeProblem, method: str = "dual", **options: Any) -> Pla
     if method not in EDGE_METHODS:
         raise AllocationError(unknown("method", method, EDGE_METHODS))
     return EDGE_METHODS[method](problem, **options)
+
+
+def stay(problem: EdgeProblem, method: str, server: Integers, split: Integers) -> Plan:
+    """Return the plan of a method that leaves everybody where it is: shares alone are decided, for these gains.
+
+    Args:
+        problem: what to plan.
+        method: a name in ``EDGE_METHODS``; it has no bound here.
+        server: [N], ``ALL_LOCAL`` where the split is Y.
+        split: [N].
+    """
+    began = clock.perf_counter()
+    shares = (
+        SHARES[method](problem, server, split) if method in SHARES else settle(problem, server, split).shares
+    )
+    return problem.plan(method, shares, solve_s=clock.perf_counter() - began)

@@ -63,7 +63,7 @@ class PlanSettings:
         measure_every: a simulated run measures chi of every device itself, anew after so many rounds, and plans with
             that instead; 0 does not measure.
         measure_batches: mini-batches of one such measurement; more narrow its error, and each takes three passes.
-        local_steps: mini-batches of a round.
+        local_steps: mini-batches of a round; a simulated run counts those that it has.
         tokens: tokens of a text sample; 0 takes 128, and an image's own.
         subchannels: equal parts of the band, for methods that hand them out; 0 for continuous bandwidth.
         radio_cap: joules a device may transmit with in a round; 0 for no limit.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sflam import planning_edge
+from sflam.allocate.edge_methods import EDGE_METHODS
 from sflam.allocate.methods import METHODS as ALLOCATORS
 from sflam.compare.rates import at_rate
 from sflam.config import Job, digest
@@ -19,7 +21,7 @@ DEFAULT = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "central")
 AIRLESS = ("central", "local")
 """Methods that use no network: they have no virtual time and no radio energy."""
 UNWEIGHED = ("equal", "random")
-"""Allocators that do not look at the objective."""
+"""Allocators of one cell that do not look at the objective."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ AXES: dict[str, Axis] = {
             "--weights",
             "weight of time against energy",
             lambda job, value: replace(job, plan=replace(job.plan, latency_weight=value)),
-            lambda job: job.network.simulate and job.plan.method not in UNWEIGHED,
+            lambda job: (
+                job.network.simulate and (planning_edge.wanted(job) or job.plan.method not in UNWEIGHED)
+            ),
         ),
     )
 }
@@ -172,12 +176,14 @@ def _swept(axis: str, values: Sequence[float], plain: Sequence[Variant]) -> Iter
 
 def _expect_names(wanted: Job, names: Sequence[str], seeds: int) -> None:
     problems = []
+    several = wanted.network.simulate and planning_edge.wanted(wanted)
+    allocators = ["optimal", *EDGE_METHODS] if several else list(ALLOCATORS)
     for name in names:
         method, plus, allocator = name.partition("+")
         if method not in METHODS:
             problems.append(unknown("method", method, METHODS))
-        elif plus and allocator not in ALLOCATORS:
-            problems.append(f"{name}: {unknown('allocator', allocator, ALLOCATORS)}")
+        elif plus and allocator not in allocators:
+            problems.append(f"{name}: {unknown('allocator', allocator, allocators)}")
         elif plus and (method in AIRLESS or not wanted.network.simulate):
             why = f"{method} uses no network" if method in AIRLESS else "network.simulate is false"
             problems.append(f"{name} names an allocator, but {why}; write {method}")

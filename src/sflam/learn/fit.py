@@ -34,6 +34,7 @@ from sflam.model.families import CAUSAL, blocks_of
 from sflam.model.gates import Reached, split_arguments
 from sflam.model.lora import StackedLinear, StackedLoRA
 from sflam.model.segment import Segment
+from sflam.plan import ALL_LOCAL
 from sflam.units import human_bytes
 
 MEMINFO = Path("/proc/meminfo")
@@ -83,8 +84,8 @@ class Fit:
     """The memory of a run, and what there is.
 
     Attributes:
-        device: that of the device that keeps most blocks; None where nothing is split.
-        server: that of the server.
+        device: that of the device that needs most; None where nothing is split.
+        server: that of the server that needs most.
         process: that of all of them simulated in this process.
         free: bytes free for this process; None where nobody says.
     """
@@ -146,14 +147,32 @@ def fit(
     served: dict[int, list[int]] = {}
     for cut, server in zip(cuts, fleet.servers.server_of, strict=True):
         served.setdefault(server, []).append(cut)
-    serving = [_serving(fleet.servers.trunks[server], own, step, fleet) for server, own in served.items()]
+    serving = {
+        server: _serving(fleet.servers.trunks[server], own, step, fleet) for server, own in served.items()
+    }
     ours = sum(step.kept(ahead[:cut], learn.batch) for cut in active) + at_home * len(active)
     everything = Memory(
         _bytes(backbone.model.parameters()),
-        sum(one.trained for one in serving) + step.training(device.stack.values.numel()),
-        sum(one.activations for one in serving) + ours,
+        sum(one.trained for one in serving.values()) + step.training(device.stack.values.numel()),
+        sum(one.activations for one in serving.values()) + ours,
     )
-    return Fit(largest, max(serving, key=lambda one: one.total), everything, free)
+    together = serving.pop(ALL_LOCAL, None)
+    if together is not None:
+        largest = max(largest, _alone(fleet, together), key=lambda one: one.total)
+    nothing = Memory(0, 0, 0)
+    return Fit(largest, max(serving.values(), key=lambda one: one.total, default=nothing), everything, free)
+
+
+def _alone(fleet: LocalFleet, together: Memory) -> Memory:
+    """Return what a device needs that trains the whole model, of what all of those do ``together``."""
+    device = fleet.devices.segment
+    count = fleet.servers.server_of.count(ALL_LOCAL)
+    embedding = 0 if device.places else _bytes(device.parts.parameters())
+    return Memory(
+        together.weights + embedding,
+        together.trained // count,
+        together.activations // min(count, fleet.settings.selected or count),
+    )
 
 
 def _serving(trunk: Trunk, cuts: Sequence[int], step: _Step, fleet: LocalFleet) -> Memory:

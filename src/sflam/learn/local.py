@@ -68,28 +68,9 @@ class LocalFleet:
         method = METHODS[learn.method]
         self.settings, self.learn, self.seed, self.labels = settings, learn, seed, labels
         self.examples, self.parts = examples, parts
-        server_of = settings.servers or (0,) * settings.devices
-        wanted = settings.cuts or (cut,) * settings.devices
-        cuts = tuple(0 if s == ALL_LOCAL else c for s, c in zip(server_of, wanted, strict=True))
-        device, segments = split_among(
-            backbone,
-            model,
-            cuts,
-            server_of,
-            shared=method.shared,
-            frozen_a=learn.aggregation == "freeze-a",
-            labels=labels,
-        )
-        trunks = {}
-        for server, segment in segments.items():
-            own = [index for index, name in enumerate(server_of) if name == server]
-            shared = method.shared and server != ALL_LOCAL
-            trunks[server] = Trunk(segment, backbone.task, learn, shared=shared, devices=own)
-            segment.checkpointing = learn.checkpointing
-        device.checkpointing = learn.checkpointing
-        self.devices = Devices(device, cuts, learn)
-        self.servers = Servers(trunks, server_of)
-        expect_frozen(learn.cache, cuts, frozen=not device.answers(0))
+        self.backbone, self.model = backbone, model
+        self._place(settings.cuts or (cut,) * settings.devices, settings.servers or (0,) * settings.devices)
+        expect_frozen(learn.cache, self.devices.cuts, frozen=not self.devices.segment.answers(0))
         crossing = CachedCrossing if learn.cache == "server" else Crossing
         self.crossing = crossing(
             scheme=quant.scheme if method.quantized else "identity",
@@ -100,7 +81,8 @@ class LocalFleet:
             bits=settings.bits((quant.bits_up, quant.bits_down)),
         )
         self._layers = adapted_layers(model)
-        trained = {name for segment in (device, *segments.values()) for name in segment.names()}
+        segments = (self.devices.segment, *(trunk.segment for trunk in self.servers.trunks.values()))
+        trained = {name for segment in segments for name in segment.names()}
         self._untrained = {n: t for n, t in state_of(model).items() if n not in trained}
 
     def select(self, round: int) -> tuple[int, ...]:
@@ -110,6 +92,18 @@ class LocalFleet:
     def assign(self, bits: Mapping[int, tuple[int, int]]) -> None:
         """Give devices their own bits up and down from now on; cuts stay as they are."""
         self.crossing = self.crossing.with_bits(bits)
+
+    def place(self, cuts: Sequence[int], server_of: Sequence[int]) -> None:
+        """Give devices other cuts and servers, between rounds; everything starts anew but the global adapters.
+
+        Args:
+            cuts: one per device.
+            server_of: one per device, ``ALL_LOCAL`` for a device that trains the whole model, whatever its cut.
+        """
+        wanted = tuple(0 if s == ALL_LOCAL else c for s, c in zip(server_of, cuts, strict=True))
+        if (self.devices.cuts, self.servers.server_of) != (wanted, tuple(server_of)):
+            assert self.learn.state == "reset" and self.learn.cache == "off"
+            self._place(cuts, server_of)
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start both halves of the devices from the global adapters; return the bytes sent to devices."""
@@ -187,6 +181,29 @@ class LocalFleet:
         if self.learn.aggregation == "residual":
             residual = self._correct(round, devices, residuals(states, weights))
         return Average(state, error, sent, residual)
+
+    def _place(self, wanted: Sequence[int], server_of: Sequence[int]) -> None:
+        """Cut the model for every device, and give each a server."""
+        method, learn = METHODS[self.learn.method], self.learn
+        cuts = tuple(0 if s == ALL_LOCAL else c for s, c in zip(server_of, wanted, strict=True))
+        device, segments = split_among(
+            self.backbone,
+            self.model,
+            cuts,
+            server_of,
+            shared=method.shared,
+            frozen_a=learn.aggregation == "freeze-a",
+            labels=self.labels,
+        )
+        trunks = {}
+        for server, segment in segments.items():
+            own = [index for index, name in enumerate(server_of) if name == server]
+            shared = method.shared and server != ALL_LOCAL
+            trunks[server] = Trunk(segment, self.backbone.task, learn, shared=shared, devices=own)
+            segment.checkpointing = learn.checkpointing
+        device.checkpointing = learn.checkpointing
+        self.devices = Devices(device, cuts, learn)
+        self.servers = Servers(trunks, server_of)
 
     @torch.no_grad()
     def _correct(self, round: int, devices: Sequence[int], found: State) -> int:

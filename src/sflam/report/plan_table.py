@@ -48,7 +48,10 @@ def plan_table(
         title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
     for header in headers:
-        table.add_column(header, justify="left" if header == "device" else "right", no_wrap=True)
+        if header == "device":  # where the terminal is narrow, names take two lines, and numbers stay whole
+            table.add_column(header, overflow="fold")
+        else:
+            table.add_column(header, justify="right", no_wrap=True)
     count = len(columns)
     for index in range(count):
         if count > FIRST + LAST + 1 and FIRST <= index < count - LAST:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sflam.charge import Charge
 from sflam.config import overrides
 from sflam.history import RoundRecord
+from sflam.plan import ALL_LOCAL
 from sflam.report import page
 from sflam.report.bars import bars
 from sflam.report.costs import COSTS, is_known, share_of
@@ -136,6 +137,9 @@ def allocation(record: RoundRecord) -> Html:
         bars("Transmit power", names, [one * 1e3 for one in charge.power], upward="mW", style=1),
         bars("Clock", names, [one / 1e9 for one in charge.speed], upward="GHz", style=4),
     ]
+    if charge.servers or len(set(charge.cuts)) > 1:
+        cuts = [float(one) for one in charge.cuts]
+        drawn.append(bars("Blocks on the device", names, cuts, upward="blocks", style=3))
     if any(charge.bits_up):
         bits = [float(one) for one in charge.bits_up]
         drawn.insert(2, bars("Bits per activation value", names, bits, upward="bit", style=2))
@@ -147,7 +151,20 @@ def allocation(record: RoundRecord) -> Html:
     said = (
         f"Round {record.round + 1}, allocator {charge.method}{gap}; planned for round {charge.planned + 1}."
     )
-    return joined(page.paragraph(said), page.charts(*drawn))
+    where = [page.paragraph(_who_is_where(record))] if charge.servers else []
+    return joined(page.paragraph(said), *where, page.charts(*drawn))
+
+
+def _who_is_where(record: RoundRecord) -> str:
+    """Return the devices of each server in words."""
+    groups: dict[int, list[str]] = {}
+    for device, server in zip(record.participants, _charge(record).servers, strict=True):
+        groups.setdefault(server, []).append(str(device))
+    said = [
+        f"{'at no server' if server == ALL_LOCAL else f'at server {server}'}: {', '.join(groups[server])}"
+        for server in sorted(groups)
+    ]
+    return f"Devices {'; '.join(said)}."
 
 
 def energy(records: Sequence[RoundRecord], devices: int) -> Html:

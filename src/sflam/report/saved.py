@@ -12,6 +12,7 @@ from sflam import history
 from sflam.config import Job
 from sflam.errors import RunError
 from sflam.history import RoundRecord
+from sflam.plan import ALL_LOCAL
 from sflam.report.saved_rates import later
 from sflam.run_folder import RunFolder
 
@@ -42,6 +43,7 @@ EACH = (
         "speed",
         "sensitivity",
         "sensitivity_error",
+        "servers",
     ),
 )
 """Fields of a charge that have a number per participant."""
@@ -168,7 +170,8 @@ def wrong_charge(record: RoundRecord, devices: int) -> str:
         if item.name in EACH and len(value) not in ((0, count) if item.name in LATER else (count,)):
             return f"charge.{item.name} has {len(value)} numbers for {count} devices"
         numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, float) else ()
-        if item.name not in UNBOUNDED and not all(math.isfinite(one) and one >= 0 for one in numbers):
+        least = ALL_LOCAL if item.name == "servers" else 0
+        if item.name not in UNBOUNDED and not all(math.isfinite(one) and one >= least for one in numbers):
             return f"charge.{item.name} is {value!r}"
     return ""
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sflam.charge import Charge
+from sflam.plan import ALL_LOCAL
 from sflam.report.line_chart import svg, ticks
 from sflam.report.markup import Html, element, joined
 from sflam.report.totals import brief
@@ -122,14 +123,28 @@ def phase_legend() -> Html:
 
 def phase_table(charge: Charge, devices: Sequence[int]) -> Html:
     """Return the seconds of every phase and device as a table."""
-    head = ["device", *(said for _, said, name in PHASES if name), "done after", "bits up", "energy"]
+    placed = bool(charge.servers) or len(set(charge.cuts)) > 1
+    head = [
+        "device",
+        *["server", "blocks"] * placed,
+        *(said for _, said, name in PHASES if name),
+        "done after",
+        "bits up",
+        "energy",
+    ]
     rows = []
     for place, device in enumerate(devices):
         times = [getattr(charge, name)[place] for _, _, name in PHASES if name]
-        cells = [str(device), *map(brief, times), brief(charge.finish[place])]
+        where = [server_name(charge.servers[place] if charge.servers else 0), str(charge.cuts[place])]
+        cells = [str(device), *where * placed, *map(brief, times), brief(charge.finish[place])]
         cells += [str(charge.bits_up[place] or "-"), joule(charge.device_j[place])]
         rows.append(joined(*(element("td", cell) for cell in cells)))
     return numbers_table(head, rows)
+
+
+def server_name(server: int) -> str:
+    """Return what to call a server, or the want of one."""
+    return "none" if server == ALL_LOCAL else str(server)
 
 
 def numbers_table(head: Sequence[str], rows: Sequence[Html]) -> Html:

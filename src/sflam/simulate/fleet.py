@@ -3,7 +3,7 @@
     for every round:
         1. the fading of the round is drawn, or read from the trace
         2. devices are chosen, the planner is asked, and devices that cannot keep the limits are dropped
-        3. the devices train with exactly the plan's bits
+        3. the devices train with exactly the plan's bits, cuts and servers
         4. time and energy are charged for the bits really sent over this round's channel
 
 Nothing here depends on how fast the host is. K devices.
@@ -30,11 +30,11 @@ from sflam.learn.methods import METHODS
 from sflam.learn.relay import Relay
 from sflam.learn.round import train
 from sflam.model.adapters import State
-from sflam.network.channel import rate
-from sflam.network.network import Floats, Network
+from sflam.network.network import Network
 from sflam.network.scenario import build
+from sflam.plan import ALL_LOCAL
 from sflam.simulate.calibrated import calibrated, compared
-from sflam.simulate.clock import Bill, bill
+from sflam.simulate.clock import Bill
 from sflam.simulate.keeping import kept_turn, turn_kept
 from sflam.simulate.ledger import charged
 from sflam.simulate.planner import Planner, Turn
@@ -76,12 +76,15 @@ class Simulated:
         every = self.job.plan.every
         if self.planned < 0 or (every and round % every == 0):
             self._plan(round)
+            self.planner.follow(self.turns)
+            self._obey()
         if isinstance(self.inner, LocalFleet) and METHODS[self.job.learn.method].quantized:
             self.inner.assign(
                 {
                     device: (int(told.bits), int(told.bits_down))
                     for turn in self.turns
                     for device, told in zip(turn.devices, turn.plan.devices, strict=True)
+                    if told.server != ALL_LOCAL
                 }
             )
         return tuple(sorted(device for turn in self.turns for device in turn.devices))
@@ -125,10 +128,19 @@ class Simulated:
         self.losses, self.planner.queues = np.array(state["losses"]), np.array(state["queues"])
         self.battery = None if state["battery"] is None else np.array(state["battery"])
         self.turns = [turn_kept(turn) for turn in state["turns"]]
+        self.planner.follow(self.turns)
+        self._obey()
         self.dropped = tuple(state["dropped"])
         self._calibrate(tuple(StepCost(**cost) for cost in state["costs"]))
         if self.planner.feedback:
             self.planner.feedback.restore(state["feedback"])
+
+    def place_deepest(self, records: Sequence[RoundRecord]) -> None:
+        """Put everybody where the round with the deepest cut had them: what a device needs shows there."""
+        charges = [(record, record.charge) for record in records if record.charge is not None]
+        record, charge = max(charges, key=lambda pair: max(pair[1].cuts))
+        self.planner.place(record.participants, charge.cuts, charge.servers or (0,) * len(charge.cuts))
+        self._obey()
 
     def _calibrate(self, costs: tuple[StepCost, ...]) -> None:
         self.costs = costs
@@ -167,6 +179,11 @@ class Simulated:
         self.dropped = tuple(sorted(device for _, dropped in asked for device in dropped))
         self.planned = round
 
+    def _obey(self) -> None:
+        """Put everybody where the planner says."""
+        if isinstance(self.inner, LocalFleet):
+            self.inner.place(self.planner.cuts.tolist(), self.planner.servers.tolist())
+
     def _nobody(self, round: int) -> str:
         """Return why a round has no device, and what to change."""
         said = f"round {round + 1}: no device can take part"
@@ -180,16 +197,16 @@ class Simulated:
         )
 
     def _known(self, round: int, network: Network) -> Known:
-        every = range(len(self.planner.cuts))
-        joules = _dearest(self.planner, network, every) if self.battery is None else -self.battery
+        every = len(self.planner.cuts)
+        joules = self.planner.dearest(network) if self.battery is None else -self.battery
         return Known(
             settings=self.job.fleet,
             seed=self.job.seed,
             round=round,
-            gain=network.gain[0],
+            gain=network.gain.max(axis=0),
             joules=joules,
             loss=self.losses,
-            able=np.ones(len(every), bool) if self.battery is None else self.battery > 0,
+            able=np.ones(every, bool) if self.battery is None else self.battery > 0,
         )
 
     def _charge(self, devices: Sequence[int], steps: Steps) -> None:
@@ -209,6 +226,7 @@ class Simulated:
             dropped=self.dropped,
             planned=self.planned,
             cut=not self.planner.once,
+            several=len(self.network.bandwidth) > 1,
             slowdowns=self._slowdowns(devices),
             calibration=self._calibration(devices, steps),
         )
@@ -233,25 +251,13 @@ class Simulated:
 
     def _bill(self, turn: Turn, steps: Steps, workload: Workload | None = None) -> Bill:
         """Return what a turn came to; with a ``workload`` that is modelled, what it would have come to."""
-        problem = self.planner.problem(self.network, turn.devices, workload=workload)
-        work, count = problem.workload, len(turn.devices)
-        if self.planner.once:  # adapters are all that travels
-            up = down = np.full(count, float(work.up_bits(0)))
-        else:
-            whole = bool(self.costs) and workload is None
-            books = (steps.sent, steps.received) if whole else (steps.payload_up, steps.payload_down)
-            up, down = (
-                np.array([float(book.get(device, 0)) * (8 if whole else 1) for device in turn.devices])
-                for book in books
-            )
-        return bill(
-            problem,
-            turn.plan,
-            up=up,
-            down=down,
-            adapters=np.array([float(work.adapter_bits(int(cut))) for cut in problem.each("cut")]),
-            down_rate=self.job.network.downlink_mbps * 1e6 or np.inf,
+        whole = bool(self.costs) and workload is None
+        books = (steps.sent, steps.received) if whole else (steps.payload_up, steps.payload_down)
+        up, down = (
+            np.array([float(book.get(device, 0)) * (8 if whole else 1) for device in turn.devices])
+            for book in books
         )
+        return self.planner.bill(self.network, turn, up, down, workload)
 
 
 def simulated_rounds(
@@ -264,12 +270,3 @@ def simulated_rounds(
         host = fleet.planner.seconds - planning, fleet.measuring_s - measuring
         yield replace(record, charge=fleet.charge, planning_s=host[0], measuring_s=host[1]), trained
         planning, measuring = fleet.planner.seconds, fleet.measuring_s
-
-
-def _dearest(planner: Planner, network: Network, devices: Sequence[int]) -> Floats:
-    """Return the J of each device's round at full power over the whole band and at full speed."""
-    problem = planner.problem(network, devices)
-    there = problem.network
-    ahead = rate(np.full(len(devices), there.bandwidth[0]), there.max_power, there.gain[0], there.noise)
-    joules: Floats = there.max_power * problem.payload / (ahead * np.log(2))
-    return joules + problem.cycles * (there.kappa * there.max_clock**2 + there.static_power / there.max_clock)

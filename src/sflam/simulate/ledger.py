@@ -24,6 +24,7 @@ def charged(
     dropped: tuple[int, ...],
     planned: int,
     cut: bool,
+    several: bool = False,
     slowdowns: tuple[tuple[float, ...], tuple[float, ...]] = ((), ()),
     calibration: Calibration | None = None,
 ) -> Charge:
@@ -38,6 +39,7 @@ def charged(
         dropped: devices left out.
         planned: the round of the plans.
         cut: whether activations cross a cut, and so have bits.
+        several: whether there are several servers.
         slowdowns: chi of each device, and the error of each.
         calibration: measured beside modelled numbers, or None.
     """
@@ -91,6 +93,7 @@ def charged(
         speed=tuple(told[device].clock for device in devices),
         sensitivity=slowdowns[0],
         sensitivity_error=slowdowns[1],
+        servers=tuple(told[device].server for device in devices) if several else (),
         calibration=calibration,
     )
 

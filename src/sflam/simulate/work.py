@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.errors import ModelError
+from sflam.history import RoundRecord
 from sflam.learn.methods import METHODS
 from sflam.network.network import Floats
 from sflam.payload import IDENTITY
+from sflam.plan import ALL_LOCAL
 from sflam.planning import measured
 from sflam.workload import Workload
 
@@ -48,7 +50,7 @@ def device_flop(
     job: Job,
     parts: Sequence[NDArray[np.int64]],
     train: Dataset,
-    participants: Iterable[Sequence[int]],
+    records: Iterable[RoundRecord],
 ) -> float | None:
     """Return the FLOP a device computes in a run, forward and backward: the mean over all devices of the fleet.
 
@@ -56,7 +58,7 @@ def device_flop(
         job: what was asked for.
         parts: the samples of each device, int64 [n_k].
         train: the training samples.
-        participants: the devices of each round.
+        records: the rounds; a charge says at which cuts and servers.
 
     Returns:
         None where devices compute nothing (``central``), and for a model that cannot be measured.
@@ -68,14 +70,17 @@ def device_flop(
         work = work_of(job, train, 1)
     except ModelError:
         return None
-    rounds = np.zeros(len(parts))
-    for devices in participants:
-        rounds[list(devices)] += 1
+    step = np.add(work.device_forward, work.device_backward)
+    whole = np.add(work.server_forward, work.server_backward)
     cuts = np.array(job.fleet.cuts or [job.model.cut] * len(parts))
-    alone = np.array(job.fleet.servers or [0] * len(parts)) < 0
-    step = np.add(work.device_forward, work.device_backward)[cuts]
-    whole = np.add(work.server_forward, work.server_backward)[cuts] * alone
-    return float((rounds * batches_of(job, parts) * (step + whole)).mean())
+    servers = np.array(job.fleet.servers or [0] * len(parts))
+    done = np.zeros(len(parts))
+    for record in records:
+        who, charge = list(record.participants), record.charge
+        at = np.array(charge.cuts) if charge else cuts[who]
+        alone = np.array(charge.servers if charge and charge.servers else servers[who]) == ALL_LOCAL
+        done[who] += step[at] + whole[at] * alone
+    return float((done * batches_of(job, parts)).mean())
 
 
 def rows_of(samples: int, batch: int, steps: int, epochs: int) -> int:

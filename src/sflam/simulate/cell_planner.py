@@ -1,0 +1,150 @@
+"""The plan of a simulated round in one cell: which devices can keep the limits, and what each is given. K devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sflam.allocate.limits import Impossible
+from sflam.allocate.methods import allocate, method_of
+from sflam.allocate.online import Controller
+from sflam.allocate.optimal import Market
+from sflam.allocate.problem import Problem
+from sflam.errors import AllocationError
+from sflam.network.channel import rate
+from sflam.network.network import Floats, Network
+from sflam.plan import Plan, Status
+from sflam.planning import best_cut, chooses_cut, options_of, problem_of
+from sflam.simulate.clock import Bill, bill
+from sflam.simulate.planner import Planner, Turn
+from sflam.workload import Workload
+
+
+class CellPlanner(Planner):
+    """States problem A (2.1) of some devices, and has it solved."""
+
+    def problem(
+        self,
+        network: Network,
+        devices: Sequence[int],
+        battery: Floats | None = None,
+        *,
+        workload: Workload | None = None,
+        server: bool = True,
+    ) -> Problem:
+        """Return the problem of ``devices`` in a network of all K.
+
+        Args:
+            network: of all.
+            devices: of the problem.
+            battery: [K] J that each has left.
+            workload: another than the planner's.
+            server: whether the server's turn is counted.
+        """
+        index = np.asarray(devices, np.int64)
+        some, steps = network.only(devices), self.batches[index]
+        if self.once:
+            some, steps = replace(some, flops_per_cycle=some.flops_per_cycle / steps), np.ones(len(index))
+        problem = problem_of(
+            self.job,
+            network=some,
+            workload=workload or self.workload,
+            cut=self.cuts[index],
+            steps=steps,
+            server=server,
+        )
+        chi = self.slowdown(devices)
+        if chi is not None:
+            problem = problem.change(sensitivity=np.maximum(chi.chi, 0.0))
+        if battery is None:
+            return problem
+        return problem.change(energy_cap=np.minimum(problem.energy_cap, battery[index]))
+
+    def bill(
+        self, network: Network, turn: Turn, up: Floats, down: Floats, workload: Workload | None = None
+    ) -> Bill:
+        """Return what a turn came to; of whole models, adapters are all that travels."""
+        problem = self.problem(network, turn.devices, workload=workload)
+        work = problem.workload
+        if self.once:
+            up = down = np.full(len(problem), float(work.up_bits(0)))
+        return bill(
+            problem,
+            turn.plan,
+            up=up,
+            down=down,
+            adapters=np.array([float(work.adapter_bits(int(cut))) for cut in problem.each("cut")]),
+            down_rate=self.job.network.downlink_mbps * 1e6 or np.inf,
+        )
+
+    def dearest(self, network: Network) -> Floats:
+        """Return the J of each device's round at full power over the whole band and at full speed, [K]."""
+        problem = self.problem(network, range(len(self.cuts)))
+        there = problem.network
+        band = np.full(len(problem), there.bandwidth[0])
+        ahead = rate(band, there.max_power, there.gain[0], there.noise)
+        joules: Floats = there.max_power * problem.payload / (ahead * np.log(2))
+        return joules + problem.cycles * (
+            there.kappa * there.max_clock**2 + there.static_power / there.max_clock
+        )
+
+    def _ask(
+        self, number: int, network: Network, devices: tuple[int, ...], battery: Floats | None
+    ) -> tuple[Turn | None, tuple[int, ...]]:
+        left, dropped = devices, list[int]()
+        while left:
+            plan = self._solved(network, left, battery)
+            if len(plan.devices) and plan.status is not Status.INFEASIBLE:
+                return Turn(devices=left, plan=plan), tuple(sorted(dropped))
+            if self.job.plan.late == "stop" and battery is None:
+                raise AllocationError(
+                    f"round {number + 1}: no plan holds the limits: {'; '.join(plan.advice)}; change them, or set "
+                    'plan.late = "drop" to leave such devices out'
+                )
+            gone = self._worst(network, left, battery)
+            dropped += gone
+            left = tuple(device for device in left if device not in gone)
+        return None, tuple(sorted(dropped))
+
+    def _solved(self, network: Network, devices: Sequence[int], battery: Floats | None) -> Plan:
+        wish = self.job.plan
+        method = method_of(wish)
+        if chooses_cut(self.job, method):
+            return best_cut(self.job, self.problem(network, devices, battery, server=False), method)
+        problem = self.problem(network, devices, battery)
+        if not wish.budget:
+            return allocate(problem, method, **options_of(self.job, method))
+        queues = self.queues[np.asarray(devices, np.int64)]
+        controller = Controller(problem, np.full(len(devices), wish.budget), self.patience, queues)
+        return controller.step(problem.network.gain[problem.server])
+
+    def _worst(self, network: Network, devices: Sequence[int], battery: Floats | None) -> list[int]:
+        """Return the devices that could not keep the limits alone; else the one that needs most of the band."""
+        alone = {one: self._alone(network, one, battery) for one in devices}
+        if poor := [one for one in devices if alone[one] is None]:
+            return poor
+        together = self.problem(network, devices, battery).change(cut=np.array([*alone.values()]))
+        try:
+            cell = together.cell
+        except Impossible:  # each would do alone, but their turns at the server take too long
+            return [max(devices, key=lambda one: self.batches[one])]
+        needed = Market(cell).least_bandwidth(cell.deadline) if np.isfinite(cell.deadline) else cell.noise
+        return [devices[int(np.argmax(needed))]]
+
+    def _alone(self, network: Network, device: int, battery: Floats | None) -> int | None:
+        """Return the cut at which a device that has the cell to itself keeps the limits; None where it cannot."""
+        if chooses_cut(self.job, method_of(self.job.plan)):
+            found = self._solved(network, [device], battery).devices
+            return found[0].cut if len(found) else None
+        problem = self.problem(network, [device], battery)
+        try:
+            cell = problem.cell
+        except Impossible:
+            return None
+        if np.isfinite(cell.deadline):
+            least = float(Market(cell).least_bandwidth(cell.deadline)[0])
+            if not 0 < least <= cell.bandwidth:
+                return None
+        return int(self.cuts[device])

@@ -1,0 +1,156 @@
+"""The plan of a simulated round among several servers: who is where, and what each is given. N users, M servers.
+
+Where the job says who is where (``fleet.plan``, ``fleet.cuts``, ``fleet.servers``), that stays, and a round's plan
+shares out bands and clocks for the channel as it is. Elsewhere every plan also says anew who goes where and how many
+blocks stay at home.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam import planning_edge
+from sflam.allocate.edge import EdgeProblem
+from sflam.allocate.edge_methods import associate, stay
+from sflam.allocate.edge_shares import EdgeShares
+from sflam.errors import AllocationError
+from sflam.network.channel import rate
+from sflam.network.network import Floats, Network
+from sflam.plan import ALL_LOCAL, Status
+from sflam.simulate.clock import Bill
+from sflam.simulate.planner import Planner, Turn
+from sflam.units import human_bytes
+from sflam.workload import Workload
+
+
+class EdgePlanner(Planner):
+    """States problem B (3.1) of some users, and has it solved.
+
+    Args:
+        numbers: trained numbers of the whole model, which users that train alone send.
+        moves: whether plans say who is where; else everybody stays where it starts.
+        others: those of :class:`Planner`.
+
+    Raises:
+        AllocationError: a start at which somebody cannot stay.
+    """
+
+    def __init__(self, *others: Any, numbers: int, moves: bool, **named: Any) -> None:
+        super().__init__(*others, **named)
+        self.numbers, self.moves = numbers, moves
+        self.method = planning_edge.method_of(self.job)
+
+    def problem(self, network: Network, devices: tuple[int, ...]) -> EdgeProblem:
+        """Return the problem of ``devices`` in a network of all; a round's mini-batches count."""
+        index = np.asarray(devices, np.int64)
+        return planning_edge.problem_of(
+            self.job, self.workload, network=network.only(devices), steps=self.batches[index]
+        )
+
+    def bill(
+        self, network: Network, turn: Turn, up: Floats, down: Floats, workload: Workload | None = None
+    ) -> Bill:
+        """Return what a turn came to, by the referee, with the bits really sent.
+
+        Adapters move after the last step, at full power: each server's band is shared out equally among those who
+        report to it. A user that trains alone reports what it trained to the server that hears it best.
+        """
+        problem, told = self.problem(network, turn.devices), turn.plan.devices
+        away = told.server != ALL_LOCAL
+        sent = np.where(away & (up > 0), up * np.log(2), problem.payload)
+        score = problem.change(payload=sent).score(
+            EdgeShares(
+                server=told.server,
+                split=told.cut,
+                bandwidth=told.bandwidth,
+                power=told.power,
+                clock=told.clock,
+                server_clock=told.server_clock,
+            )
+        )
+        handing = self._handing(problem, told.server, told.cut)
+        return Bill(
+            compute_s=score.compute,
+            up_s=score.transmit,
+            server_s=score.serve,
+            down_s=np.zeros(len(problem)),
+            adapters=handing,
+            compute_j=score.compute_energy,
+            transmit_j=score.transmit_energy,
+            adapter_j=problem.network.max_power * handing,
+            server_j=float(score.server_energy.sum()),
+            counted=score.compute_energy + score.transmit_energy,
+        )
+
+    def dearest(self, network: Network) -> Floats:
+        """Return the J of each user's round at full speed, sent at full power over its best server's whole band."""
+        problem = self.problem(network, tuple(range(len(self.cuts))))
+        there, best = problem.network, problem.network.gain.argmax(axis=0)
+        gain = there.gain[best, np.arange(len(problem))]
+        ahead = rate(there.bandwidth[best], there.max_power, gain, there.noise)
+        radio: Floats = there.max_power * problem.payload / (ahead * np.log(2)) * (self.servers != ALL_LOCAL)
+        return radio + self.cuts * problem.cycles * (
+            there.kappa * there.max_clock**2 + there.static_power / there.max_clock
+        )
+
+    def _ask(
+        self, number: int, network: Network, devices: tuple[int, ...], battery: Floats | None
+    ) -> tuple[Turn | None, tuple[int, ...]]:
+        index, problem = np.asarray(devices, np.int64), self.problem(network, devices)
+        if self.moves:
+            options = {"seed": self.job.seed} if self.method == "random" else {}
+            plan = associate(problem, self.method, **options)
+        else:
+            self._expect_possible(problem, index)
+            plan = stay(problem, self.method, self.servers[index], self.cuts[index])
+        if not len(plan.devices) or plan.status is Status.INFEASIBLE:
+            raise AllocationError(f"round {number + 1}: {'; '.join(plan.advice)}")
+        away = plan.devices.server != ALL_LOCAL
+        quant = self.job.quant
+        told = plan.devices.change(
+            bits=np.where(away, quant.bits_up, 0), bits_down=np.where(away, quant.bits_down, 0)
+        )
+        return Turn(devices=devices, plan=replace(plan, devices=told)), ()
+
+    def _handing(self, problem: EdgeProblem, server: NDArray[np.int64], cut: NDArray[np.int64]) -> Floats:
+        """Return the seconds [n] that each user's adapters take."""
+        network, users = problem.network, np.arange(len(problem))
+        away = server != ALL_LOCAL
+        home = np.where(away, server, network.gain.argmax(axis=0))
+        band = (network.bandwidth / np.maximum(np.bincount(home, minlength=problem.servers), 1))[home]
+        whole = 32 * self.numbers + self.workload.extra_adapter
+        bits = np.where(away, [self.workload.adapter_bits(int(one)) for one in cut], whole)
+        ahead: Floats = rate(band, network.max_power, network.gain[home, users], network.noise)
+        return bits / ahead
+
+    def _expect_possible(self, problem: EdgeProblem, index: NDArray[np.int64]) -> None:
+        """Raise AllocationError where a user may not keep the layers it has, or has no such server."""
+        users, network, layers = np.arange(len(problem)), problem.network, problem.layers
+        split, server = self.cuts[index], self.servers[index]
+        if (far := server >= problem.servers).any():
+            user = int(np.argmax(far))
+            raise AllocationError(
+                f"{network.names[user]} is at server {server[user]}, but the network has {problem.servers}, from 0 on; "
+                "change fleet.servers or network.servers"
+            )
+        if (half := (split == layers) != (server == ALL_LOCAL)).any():
+            user = int(np.argmax(half))
+            raise AllocationError(
+                f"{network.names[user]} keeps {split[user]} of {layers} layers and is at server {server[user]}; who "
+                f"keeps them all has server {ALL_LOCAL}, and nobody else; change fleet.cuts or fleet.servers"
+            )
+        if (wrong := ~problem.allowed[users, split]).any():
+            user = int(np.argmax(wrong))
+            least, most = problem.least_split, problem.most_split or layers
+            why = f"but splits are {least} to {most}"
+            if problem.memory is not None and problem.memory[user, split[user]] > network.memory[user]:
+                need, have = float(problem.memory[user, split[user]]), float(network.memory[user])
+                why = f"which need {human_bytes(need)} of its {human_bytes(have)}"
+            raise AllocationError(
+                f"{network.names[user]} keeps {split[user]} layers, {why}; change fleet.cuts, plan.split_least or "
+                "plan.split_most"
+            )

@@ -1,0 +1,249 @@
+"""Simulated runs among several servers, and with cuts that plans choose: the same training, charged by the referee."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sflam import config, planning_edge
+from sflam import job as jobs
+from sflam.allocate.edge_methods import EDGE_METHODS, associate, stay
+from sflam.allocate.edge_shares import EdgeShares
+from sflam.allocate.methods import allocate
+from sflam.learn.local import LocalFleet
+from sflam.learn.settings import FleetSettings
+from sflam.model.adapters import state_of
+from sflam.network.channel import rate
+from sflam.network.scenario import build
+from sflam.plan import ALL_LOCAL
+from sflam.planning import problem_of
+from sflam.quant.settings import QuantSettings
+from sflam.simulate.work import batches_of, work_of
+from tests.learn.builders import LEARN, adapted, parts_of
+from tests.simulate.builders import ran, started, timeless
+
+MIXED = (
+    "fleet.devices=5",
+    "learn.rounds=3",
+    "learn.evaluate_every=0",
+    "network.scenario=square",
+    "network.servers=2",
+    "network.side_m=900",
+    "network.bandwidth_mhz=2",
+    "network.server_kappa=1e-28",
+    "network.server_flops_per_cycle=1024",
+    'network.profiles={"raspberry-pi-4"=3, "jetson-orin-nano"=2}',
+    "plan.stability_weight=0",
+)
+PLACED = ("fleet.cuts=[1,1,2,1,1]", "fleet.servers=[0,1,-1,1,0]")
+
+
+def stated(run, record, network=None):
+    """Return problem B as the users of a round faced it, stated without the planner's own code."""
+    job, users = run.fleet.job, list(record.participants)
+    work = work_of(job, run.assembly.splits.train, 1)
+    network = network or build(job.network, job.seed, record.round)
+    steps = batches_of(job, run.assembly.parts)[users]
+    return planning_edge.problem_of(job, work, network=network.only(users), steps=steps)
+
+
+@pytest.mark.parametrize("placed", [PLACED, ("fleet.plan=computed",)], ids=["given", "computed"])
+def test_it_is_the_same_training(small, tmp_path, placed):
+    """Who is where stays, so whatever bands and clocks are shared out, nothing may differ by a bit."""
+    plain = jobs.start(
+        config.load(None, [*small, *MIXED, *placed, "learn.local_steps=0"]), tmp_path / "plain"
+    )
+    list(plain.rounds())
+    run = ran(small, tmp_path / "simulated", *MIXED, *placed)
+    assert timeless([replace(one, charge=None) for one in run.records]) == timeless(plain.records)
+    assert all(torch.equal(run.state[name], plain.state[name]) for name in plain.state)
+
+
+@pytest.mark.parametrize("method", ["dual", "equal", "card", "nearest", "all-local"])
+@pytest.mark.parametrize("placed", [PLACED, ()], ids=["stays", "moves"])
+def test_what_is_charged_is_what_the_referee_says(small, tmp_path, method, placed):
+    run = ran(small, tmp_path / "run", *MIXED, *placed, f"plan.method={method}")
+    for record in run.records:
+        charge, problem = record.charge, stated(run, record)
+        server, cut = np.array(charge.servers), np.array(charge.cuts)
+        plan = stay(problem, method, server, cut) if placed else associate(problem, method)
+        told = plan.devices
+        assert charge.method == method and (told.server == server).all() and (told.cut == cut).all()
+        score = problem.score(
+            EdgeShares(
+                server=server,
+                split=cut,
+                bandwidth=told.bandwidth,
+                power=told.power,
+                clock=told.clock,
+                server_clock=told.server_clock,
+            )
+        )
+        assert not score.violations
+        ends = score.compute + score.transmit + score.serve
+        assert charge.finish == pytest.approx(ends, rel=1e-9)
+        assert charge.charged_s == pytest.approx(ends.max(), rel=1e-9)
+        assert charge.predicted_s == pytest.approx(charge.charged_s, rel=1e-9)
+        assert charge.predicted_j == pytest.approx(charge.charged_j, rel=1e-9)
+        assert charge.compute_j == pytest.approx(score.compute_energy.sum(), rel=1e-9)
+        assert charge.transmit_j == pytest.approx(score.transmit_energy.sum(), rel=1e-9, abs=1e-30)
+        assert charge.server_j == pytest.approx(score.server_energy.sum(), rel=1e-9, abs=1e-30)
+        assert charge.objective == pytest.approx(score.objective, rel=1e-9)
+        for device, where in zip(record.participants, charge.servers, strict=True):
+            place = record.participants.index(device)
+            alone = where == ALL_LOCAL
+            assert (charge.bits_up[place] == charge.payload_up[place] == charge.server_s[place] == 0) == alone
+
+
+def test_adapters_share_each_server_s_band_equally_and_whoever_is_alone_reports_to_the_best(small, tmp_path):
+    run = ran(small, tmp_path / "run", *MIXED, *PLACED, "learn.rounds=1")
+    (record,) = run.records
+    charge, network = record.charge, build(run.fleet.job.network, run.job.seed, 0)
+    work, trained = run.fleet.planner.workload, sum(tensor.numel() for tensor in run.state.values())
+    homes = [0, 1, int(network.gain[:, 2].argmax()), 1, 0]
+    for user, home in enumerate(homes):
+        bits = 32 * trained if user == 2 else work.adapter_bits(1)
+        band, power = network.bandwidth[home] / homes.count(home), network.max_power[user]
+        seconds = bits / rate(band, power, network.gain[home, user], network.noise)
+        assert charge.adapter_s[user] == pytest.approx(seconds, rel=1e-12)
+    assert charge.seconds == pytest.approx(charge.charged_s + max(charge.adapter_s), rel=1e-12)
+    spent = network.max_power * charge.adapter_s
+    assert charge.adapter_j == pytest.approx(spent.sum(), rel=1e-12)
+
+
+def test_no_method_beats_dual_in_any_round_wherever_everybody_is(small, tmp_path):
+    moving = ran(small, tmp_path / "moves", *MIXED)
+    staying = ran(small, tmp_path / "stays", *MIXED, *PLACED)
+    for one, other in zip(moving.records, staying.records, strict=True):
+        problem = stated(moving, one)
+        for name in set(EDGE_METHODS) - {"slsqp"}:
+            assert one.charge.objective <= associate(problem, name).objective * (1 + 1e-9), name
+        assert one.charge.objective <= other.charge.objective * (1 + 1e-9)
+        server, cut = np.array(other.charge.servers), np.array(other.charge.cuts)
+        for name in ("equal", "card"):
+            assert other.charge.objective <= stay(problem, name, server, cut).objective * (1 + 1e-9)
+        assert one.charge.gap is not None and other.charge.gap is None  # no bound of all where some is given
+
+
+def test_everybody_goes_where_the_channel_is_good(small, tmp_path):
+    """Fading alone differs between the rounds, and what is trained where follows it."""
+    run = ran(small, tmp_path / "run", *MIXED, "learn.rounds=4")
+    assert len({(record.charge.servers, record.charge.cuts) for record in run.records}) > 1
+    fleet = run.fleet.inner
+    last = run.records[-1].charge
+    assert fleet.servers.server_of == last.servers
+    assert fleet.devices.cuts == tuple(
+        0 if server == ALL_LOCAL else cut for server, cut in zip(last.servers, last.cuts, strict=True)
+    )
+
+
+@pytest.mark.parametrize("quant", [QuantSettings(scheme="identity"), QuantSettings(bits_up=4, bits_down=4)])
+def test_a_fleet_that_is_placed_is_one_built_there(quant):
+    """Bit for bit, from whatever placement it comes."""
+    torch.set_num_threads(1)
+    sizes, first, then = [9, 4, 6], ((1, 1, 1), (0, 0, 0)), ((2, 3, 1), (1, ALL_LOCAL, 0))
+
+    def built(cuts, servers):
+        backbone, model, examples = adapted("vit")
+        settings = FleetSettings(devices=3, cuts=cuts, servers=servers)
+        fleet = LocalFleet(
+            backbone,
+            model,
+            examples,
+            parts_of(sizes),
+            cut=1,
+            settings=settings,
+            learn=LEARN,
+            quant=quant,
+            seed=3,
+        )
+        return fleet, state_of(model)
+
+    def one_round(fleet, state, number):
+        sent = fleet.download(number, (0, 1, 2), state)
+        steps = fleet.local_steps(number, (0, 1, 2))
+        return fleet.average(number, (0, 1, 2), steps).state, (sent, steps.bytes_up, steps.losses)
+
+    moved, state = built(*first)
+    after, _ = one_round(moved, state, 0)
+    moved.place(*then)
+    found, said = one_round(moved, after, 1)
+    fresh, _ = built(*then)
+    wanted, told = one_round(fresh, after, 1)
+    assert said == told
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("every", [1, 2, 0])
+def test_a_run_that_is_resumed_is_the_run_that_was_never_stopped(small, tmp_path, every):
+    common = (*MIXED, "learn.rounds=4", f"plan.every={every}", "fleet.selected=4")
+    whole = ran(small, tmp_path / "whole", *common)
+    run = started(small, tmp_path / "stopped", *common)
+    for stops in (1, 3):
+        for record in run.rounds():
+            if record.round + 1 == stops:
+                break
+        run = jobs.resume(tmp_path / "stopped")
+    list(run.rounds())
+    assert timeless(run.records) == timeless(whole.records)
+    assert all(torch.equal(run.state[name], whole.state[name]) for name in whole.state)
+
+
+def test_a_plan_that_is_older_is_charged_at_what_it_comes_to(small, tmp_path):
+    run = ran(small, tmp_path / "run", *MIXED, "plan.every=2")
+    assert [record.charge.planned for record in run.records] == [0, 0, 2]
+    fresh = [
+        record.charge.charged_s == pytest.approx(record.charge.predicted_s, rel=1e-9)
+        for record in run.records
+    ]
+    assert fresh == [True, False, True]
+    assert run.records[0].charge.cuts == run.records[1].charge.cuts
+
+
+def test_the_result_tells_the_memory_and_the_work_of_where_devices_were(small, tmp_path):
+    run = ran(small, tmp_path / "run", *MIXED, "plan.method=all-local")
+    still = jobs.start(
+        config.load(None, [*small, *MIXED, "fleet.servers=[-1,-1,-1,-1,-1]"]), tmp_path / "still"
+    )
+    assert (
+        run.assembly.fit.device.total < still.assembly.fit.device.total
+    )  # before the first plan: at model.cut
+    found = run.finish()
+    assert found.device_memory == still.assembly.fit.device.total
+    work, batches = work_of(run.job, run.assembly.splits.train, 1), batches_of(run.job, run.assembly.parts)
+    whole = (
+        work.device_forward[0] + work.device_backward[0] + work.server_forward[0] + work.server_backward[0]
+    )
+    assert found.device_flop == pytest.approx(len(run.records) * batches.mean() * whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", ["optimal", "equal"])
+def test_one_server_s_plans_may_choose_the_cut(small, tmp_path, method):
+    more = ('plan.optimize=["clock", "cut"]', f"plan.method={method}", "network.downlink_mbps=40")
+    rounds = (
+        "learn.rounds=3",
+        "learn.evaluate_every=0",
+        "network.server_kappa=1e-27",
+        "plan.latency_weight=0.9",
+    )
+    run = ran(
+        small, tmp_path / "run", *rounds, *more, "network.radius_m=900", "network.server_clock_ghz=0.001"
+    )
+    for record in run.records:
+        charge, network = record.charge, build(run.fleet.job.network, run.job.seed, record.round)
+        job = run.fleet.job
+        batches, work = batches_of(job, run.assembly.parts), work_of(job, run.assembly.splits.train, 1)
+
+        def at(cut, problem=None, network=network, job=job, batches=batches, work=work):
+            return problem_of(job, network=network, workload=work, cut=cut, steps=batches)
+
+        plans = {cut: allocate(at(cut), method) for cut in range(work.blocks)}
+        best = min(plans, key=lambda cut: plans[cut].objective)
+        assert set(charge.cuts) == {best} and charge.method == "cut"
+        assert charge.objective == pytest.approx(plans[best].objective, rel=1e-9)
+        assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
+        assert charge.charged_j == pytest.approx(charge.predicted_j, rel=1e-9)
+    assert run.fleet.inner.devices.cuts == run.records[-1].charge.cuts

@@ -33,7 +33,7 @@ POLISHED = 60  # devices up to which one bit more and less is tried exactly
 CERTIFIED = 2000  # devices up to which the bound is computed unless asked for
 SAMPLE = 1000  # devices that find the common width of a larger fleet
 ROUNDS = 30
-TOGETHER = 20_000  # devices times widths whose answers to prices are computed in one go
+TOGETHER = 20_000  # answers of devices to prices that are computed in one go
 SETTLED = 1e-7  # relative fall of the total that ends the descent
 
 
@@ -217,18 +217,19 @@ def _polish(
 
 
 def cost_table(
-    problem: Problem, time: float, price: float, widths: Bits, known: Response | None = None
+    problem: Problem, time: float | Floats, price: float, widths: Bits, known: Response | None = None
 ) -> tuple[Floats, Floats]:
     """Return D_k(T, mu, q) and zeta_k, both [Q, K]; inf and 0 where T is too short for that width.
 
-    ``known`` are the answers at (T, mu) and the problem's own bits: where no cap binds, full speed pays and neither
-    changes with the width, cost is linear in the payload (2.17), and nothing need be solved.
+    With several times [I], [I, Q, K] each. ``known`` are the answers at (T, mu) and the problem's own bits: where no
+    cap binds, full speed pays and neither changes with the width, cost is linear in the payload (2.17), and nothing
+    need be solved.
     """
     cell, every = problem.cell, len(problem.cell)
-    costs = np.full((len(widths), every), np.inf)
-    slopes = np.zeros_like(costs)
-    payload = np.array([problem.payload_at(int(width)) for width in widths])  # [Q, K]
-    left = time - cell.busy > payload / cell.snr_bandwidth * (1 + 1e-12)
+    times = np.atleast_1d(np.asarray(time, float))
+    payload = problem.payload_at(widths)  # [Q, K]
+    spare = times[:, None, None] - cell.busy - payload / cell.snr_bandwidth * (1 + 1e-12)
+    costs, slopes, left = np.full(spare.shape, np.inf), np.zeros(spare.shape), spare > 0
     if known is not None:
         grown = growth(known.efficiency)
         ratio = payload / cell.payload
@@ -238,22 +239,21 @@ def cost_table(
         linear &= zeta >= cell.weight * cell.slowing_gain(cell.least_compute)
         value = cell.weight * cell.noise * payload * grown + price * known.bandwidth * ratio
         value += cell.weight * cell.compute_energy(cell.least_compute)
-        costs, slopes = np.where(linear, value, np.inf), np.where(linear, zeta, 0.0)
+        costs[0], slopes[0] = np.where(linear, value, np.inf), np.where(linear, zeta, 0.0)
         left &= ~linear
-    together = max(1, TOGETHER // every)  # widths whose answers are sought at once
-    for first in range(0, len(widths), together):
-        rows, index = np.nonzero(left[first : first + together])
-        rows += first
+    wanted = np.flatnonzero(left)
+    together = max(TOGETHER, every)  # answers that are sought at once
+    for first in range(0, len(wanted), together):
+        at, rows, index = np.unravel_index(wanted[first : first + together], left.shape)
+        part = replace(cell.take(index), payload=payload[rows, index])
+        fits = np.flatnonzero(part.max_efficiency > 0)
+        at, rows, index = at[fits], rows[fits], index[fits]
         if index.size:
-            part = replace(cell.take(index), payload=payload[rows, index])
-            fits = np.flatnonzero(part.max_efficiency > 0)
-            rows, index, part = rows[fits], index[fits], part.take(fits)
-            if index.size:
-                costs[rows, index], slopes[rows, index] = _cost(part, time, price)
-    return costs, slopes
+            costs[at, rows, index], slopes[at, rows, index] = _cost(part.take(fits), times[at], price)
+    return (costs, slopes) if np.ndim(time) else (costs[0], slopes[0])
 
 
-def _cost(cell: Cell, time: float, price: float) -> tuple[Floats, Floats]:
+def _cost(cell: Cell, time: Floats, price: float) -> tuple[Floats, Floats]:
     answer = respond_within(cell, time, price)
     energy = answer.energy(cell) + cell.compute_energy(answer.compute)
     cost: Floats = cell.weight * energy + price * answer.bandwidth

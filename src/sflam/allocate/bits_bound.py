@@ -22,7 +22,7 @@ from sflam.allocate.problem import Problem, quantization_noise
 from sflam.network.network import Floats
 
 Bits = NDArray[np.int64]
-Table = Callable[[Problem, float, float, Bits], tuple[Floats, Floats]]
+Table = Callable[[Problem, Floats, float, Bits], tuple[Floats, Floats]]
 FAR = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 1.4, 2.0, 3.0, 6.0, 20.0, 100.0)
 PRICES = np.array(sorted((*FAR, *np.exp(np.linspace(-0.2, 0.2, 9)))))  # of noise, relative to the incumbent's
 FIRST = 24  # intervals to start with
@@ -35,7 +35,7 @@ def bound(problem: Problem, table: Table, total: float, solution: Solution) -> f
 
     Args:
         problem: what was solved, at its lowest width.
-        table: gives D_k and -dD_k/dT, [Q, K] each, at a time and price.
+        table: gives D_k and -dD_k/dT, [I, Q, K] each, at times [I] and a price.
         total: the best total known.
         solution: its solution.
     """
@@ -86,30 +86,35 @@ class Intervals:
         )
         points = np.unique(np.r_[low, points, high])
         ends = list(itertools.pairwise(points.tolist())) or [(low, high)]
+        self._look(points)
         found = [self.between(*interval) for interval in ends]
-        for _ in range(BUDGET):
+        left = BUDGET
+        while True:
             bounds = np.array([each[0] for each in found])  # [I, J]
             values = np.array([each[1] for each in found]).min(axis=0)  # the dual itself, at left ends
             least = bounds.min(axis=0)
             slack = (values - least) / np.maximum(np.abs(values), 1e-300)
-            worst = int(np.argmax(slack))
-            if slack[worst] <= ENOUGH:
+            # each price's lowest interval, those of the loosest prices first
+            loose = [j for j in np.argsort(-slack) if slack[j] > ENOUGH]
+            split = list(dict.fromkeys(int(np.argmin(bounds[:, j])) for j in loose))[:left]
+            if not split:
                 break
-            index = int(np.argmin(bounds[:, worst]))
-            left, right = ends.pop(index)
-            found.pop(index)
-            middle = float(np.sqrt(left * right))
-            for interval in ((left, middle), (middle, right)):
-                ends.append(interval)
-                found.append(self.between(*interval))
+            left -= len(split)
+            middles = [float(np.sqrt(ends[index][0] * ends[index][1])) for index in split]
+            self._look(np.array(middles))
+            for index, middle in zip(split, middles, strict=True):
+                first, last = ends[index]
+                ends[index], found[index] = (first, middle), self.between(first, middle)
+                ends.append((middle, last))
+                found.append(self.between(middle, last))
         least = np.array([each[0] for each in found]).min(axis=0)
         return np.asarray(least)
 
     def between(self, left: float, right: float) -> tuple[Floats, Floats]:
         """Return the bound [J] over an interval, and the dual [J] at its left end (inf where not finite)."""
         lam, length = self.problem.latency_weight, right - left
-        costs, slopes = self._at(left)
-        costs_right, slopes_right = self._at(right)
+        costs, slopes = self._known[left]
+        costs_right, slopes_right = self._known[right]
         # of the tangents at both ends the one that is higher in the middle; a width that is impossible at the left
         # end has one at the right end alone
         falling = np.where(np.isfinite(costs), slopes, 0.0) * length
@@ -125,8 +130,7 @@ class Intervals:
         value = lam * left + (costs + self.noise).min(axis=1).sum(axis=1) - spent
         return np.minimum(first, last), value
 
-    def _at(self, time: float) -> tuple[Floats, Floats]:
-        if time not in self._known:
-            widths = np.array(self.problem.widths)
-            self._known[time] = self.table(self.problem, time, self.price, widths)
-        return self._known[time]
+    def _look(self, times: Floats) -> None:
+        """Ask for the table at times [I]."""
+        costs, slopes = self.table(self.problem, times, self.price, np.array(self.problem.widths))
+        self._known |= {time: (costs[i], slopes[i]) for i, time in enumerate(times.tolist())}

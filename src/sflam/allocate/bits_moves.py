@@ -27,7 +27,7 @@ def hopeful(
 
     Args:
         problem: what is solved.
-        table: gives D_k and -dD_k/dT, [Q, K] each, at a time and price.
+        table: gives D_k and -dD_k/dT, [I, Q, K] each, at times [I] and a price.
         bits: [K], the incumbent's.
         best: its total.
         solution: its solution.
@@ -40,13 +40,12 @@ def hopeful(
     rows = np.clip(moved, widths[0], widths[-1]) - widths[0]  # [2, K]
     now = bits - widths[0]
     times = solution.time * POINTS
-    values, slopes = np.empty((2, len(times), *moved.shape))  # of F, [I, 2, K]
-    for place, time in enumerate(times):
-        costs, falls = table(problem, float(time), price, widths)
-        spent = lam * time - price * problem.cell.bandwidth
-        with np.errstate(invalid="ignore"):  # inf - inf where a device is too slow: not a number
-            values[place] = spent + costs[now, every].sum() - costs[now, every] + costs[rows, every]
-        slopes[place] = lam - (falls[now, every].sum() - falls[now, every]) - falls[rows, every]
+    costs, falls = table(problem, times, price, widths)  # [I, Q, K]
+    cost, fall = costs[:, None, now, every], falls[:, None, now, every]  # [I, 1, K]
+    spent = (lam * times - price * problem.cell.bandwidth)[:, None, None]
+    with np.errstate(invalid="ignore"):  # inf - inf where a device is too slow: not a number
+        values = spent + cost.sum(axis=2, keepdims=True) - cost + costs[:, rows, every]  # of F, [I, 2, K]
+    slopes = lam - (fall.sum(axis=2, keepdims=True) - fall) - falls[:, rows, every]
     noise = np.stack([quantization_noise(each) for each in np.clip(moved, low, high)])
     change = problem.each("sensitivity") * (noise - quantization_noise(bits))
     totals = (problem.rounds_at(bits) + change) * (_least(times, values, slopes) + problem.constant)

@@ -19,7 +19,7 @@ HEAVIEST = 60.0  # ln of the largest extra weight, over the smallest looked at
 
 
 def respond_within(
-    cell: Cell, time: float, price: float, near: Response | None = None, *, least: bool = False
+    cell: Cell, time: float | Floats, price: float, near: Response | None = None, *, least: bool = False
 ) -> Response:
     """Return ``respond`` with joint energy caps held. With ``least``, the least bandwidth instead of the best."""
     if least:
@@ -32,7 +32,7 @@ def respond_within(
     answer.extra = np.zeros(len(cell))
     if not over.size:
         return answer
-    part = cell.take(over)
+    part, time = cell.take(over), np.broadcast_to(time, len(cell))[over]
 
     def heavier(log_extra: Floats) -> tuple[Cell, Response]:
         heavy = replace(part, weight=part.weight + np.exp(log_extra))

@@ -54,11 +54,11 @@ class Response:
         return cell.noise * cell.payload * growth(self.efficiency)
 
 
-def respond(cell: Cell, time: float, price: float, near: Response | None = None) -> Response:
+def respond(cell: Cell, time: float | Floats, price: float, near: Response | None = None) -> Response:
     """Return each device's best answer to round time T (s) and bandwidth price mu > 0 (1/Hz), (2.3)-(2.7).
 
-    ``time`` must exceed ``cell.busy`` for every device; joint energy caps are not looked at. ``near`` is the answer at
-    a nearby time and price.
+    ``time``, one for all or [K], must exceed ``cell.busy`` for every device; joint energy caps are not looked at.
+    ``near`` is the answer at a nearby time and price.
     """
     transmit = time - cell.busy
     with np.errstate(divide="ignore", over="ignore"):
@@ -71,7 +71,8 @@ def respond(cell: Cell, time: float, price: float, near: Response | None = None)
         gain = cell.weight * cell.slowing_gain(cell.least_compute)
         slow = np.flatnonzero(gain > answer.time_price)
         if slow.size:
-            _slow_down(cell, answer, time, price, slow, near)
+            span = (time - cell.delay)[slow]
+            _slow_down(cell, answer, span, price, slow, near)
     return answer
 
 
@@ -106,11 +107,11 @@ def power_balance(cell: Cell, x: Floats, price: float) -> Floats:
 
 
 def _slow_down(
-    cell: Cell, answer: Response, time: float, price: float, slow: Integers, near: Response | None
+    cell: Cell, answer: Response, span: Floats, price: float, slow: Integers, near: Response | None
 ) -> None:
-    """Slow the clocks of the devices ``slow``: free of caps by Newton (2.4), the others along their caps' curves."""
+    """Slow the clocks of the devices ``slow`` that have ``span`` s [n]: free of caps by Newton (2.4), the others along
+    their caps' curves."""
     part = cell.take(slow)
-    span = time - part.delay
     x = _slow_free(part, span, price, answer.first[slow], None if near is None else near.efficiency[slow])
     t = price / (part.weight * part.noise * psi(x))
     ok = (x <= part.max_efficiency) & (growth(x) <= part.snr_bandwidth * t / part.payload)

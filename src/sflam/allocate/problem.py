@@ -219,10 +219,11 @@ class Problem:
         """The bit widths to choose from, ascending."""
         return tuple(sorted(set(self.bit_choices) & set(self.workload.bit_choices)))
 
-    def payload_at(self, bits: int) -> Floats:
-        """Return the nats [K] of a round on the way up at a width (1.8)."""
-        nats: Floats = self.each("local_steps") * self.workload.up_bits(bits) * np.log(2)
-        return nats
+    def payload_at(self, bits: ArrayLike) -> Floats:
+        """Return the nats of a round on the way up at a width, [K], or at several, [Q, K] (1.8)."""
+        sent = np.array([self.workload.up_bits(int(one)) for one in np.atleast_1d(bits)], float) * np.log(2)
+        nats: Floats = sent[:, None] * self.each("local_steps")
+        return nats if np.ndim(bits) else nats[0]
 
     def score(self, shares: Shares) -> Score:
         """Return what shares cost and which limits they break. The rate is Shannon's (1.11)."""

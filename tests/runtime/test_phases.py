@@ -7,14 +7,18 @@ import http.client
 import socket
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
+from sflam.data.batches import round_batches
+from sflam.learn.round import local_steps
+from sflam.model.adapters import state_of
 from sflam.quant.settings import QuantSettings
 from sflam.runtime.link import Link
-from tests.learn.builders import IDENTITY, LEARN, assert_equal_states
-from tests.runtime.threads import Died, Rig, simulated
+from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, local_fleet, parts_of
+from tests.runtime.threads import SIZES, Died, Rig, simulated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 3
@@ -216,3 +220,44 @@ def test_who_misses_the_end_is_left_out_of_exactly_that_round(tmp_path, labels, 
     assert (records[0].measured.left_out, records[0].measured.left_steps) == ((1,), (made,))
     assert records[1].measured.left_out == ()
     assert_equal_states(found, wanted)
+
+
+@pytest.mark.parametrize("update", ["sequential", "batched"])
+def test_what_a_device_left_in_a_shared_trunk_stays_and_history_says_how_much(tmp_path, update):
+    """SFL-V2: whoever is left out has no part in the average, but its steps moved the one copy that all share."""
+    learn = replace(JOB["learn"], method="sfl-v2", server_update=update, state="reset")
+    job = JOB | {"learn": learn, "quant": IDENTITY, "labels": "server"}
+    rig = Rig(
+        tmp_path, "bert", links={1: faulty(Fault.DIE_BEFORE_SEND, "steps/1")}, away=True, quorum=2, **job
+    )
+    records, found = rig.run()
+    first, second = (record.measured for record in records)
+    assert (first.left_out, first.left_steps) == ((1,), (1,)) and second.left_out == ()
+    assert [record.participants for record in records] == [(0, 2), (0, 1, 2)]
+
+    def by_hand(steps):
+        """Return the adapters where device 1 takes only so many steps of the first round."""
+        backbone, model, examples = adapted("bert")
+        fleet = local_fleet(backbone, model, examples, parts_of(SIZES), **job)
+        state = state_of(model)
+        for number in range(learn.rounds):
+            fleet.download(number, (0, 1, 2), state)
+            batches = {
+                device: [
+                    partial(examples.take, rows)
+                    for rows in round_batches(
+                        part, learn.batch, seed=3, round=number, device=device, steps=STEPS, epochs=1
+                    )
+                ]
+                for device, part in enumerate(parts_of(SIZES))
+            }
+            if number == 0:
+                batches[1] = batches[1][:steps]
+            batches = {device: own for device, own in batches.items() if own}
+            done = local_steps(number, batches, fleet.devices, fleet.servers, fleet.crossing)
+            state = fleet.average(number, (0, 2) if number == 0 else (0, 1, 2), done).state
+        return state
+
+    assert_equal_states(found, by_hand(1))
+    never = by_hand(0)
+    assert any(not torch.equal(found[name], never[name]) for name in found)  # so the step did remain

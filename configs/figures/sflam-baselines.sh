@@ -4,6 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 job=${JOB:-configs/sflam/twin.toml}
-sflam compare "$job" --seeds 3 --rates 0.001,0.003 --methods sflam,sfl-v1,sfl-v2,sl,fedlora,fedavg,local,central \
+sflam compare "$job" --seeds 3 --rates 0.0001,0.0003,0.001,0.003 --methods sflam,sfl-v1,sfl-v2,sl,fedlora,fedavg,local,central \
     --out "runs/sflam-baselines" "$@"
 sflam report runs/sflam-baselines

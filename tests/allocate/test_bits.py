@@ -54,10 +54,47 @@ def test_prices_of_the_table_are_exact(fixed: bool) -> None:
     market = optimal.Market(problem.cell)
     solution = market.solve()
     widths = np.array(problem.widths)
-    near = bits.cost_table(problem, solution.time, solution.price, widths, solution.answer)
-    slow = bits.cost_table(problem, solution.time, solution.price, widths)
-    for one, other in zip(near, slow, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-7)
+    times = solution.time * np.array([0.3, 1.0, 1.3])
+    slow = bits.cost_table(problem, times, solution.price, widths)
+    every, payload = np.arange(len(problem)), problem.payload_at(widths)
+    for row in range(len(widths)):
+        near = bits.costs_at(problem, solution.time, solution.price, payload[row], every, solution.answer)
+        np.testing.assert_allclose(near, slow[0][1, row], rtol=1e-7)
+    assert np.isinf(slow[0][0]).any() and np.isfinite(slow[0][1:]).any()
+    for place in range(len(times)):  # several times at once are each time on its own
+        alone = bits.cost_table(problem, times[place : place + 1], solution.price, widths)
+        for one, other in zip(alone, slow, strict=True):
+            np.testing.assert_array_equal(one[0], other[place])
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_best_width_is_found_from_wherever_it_is_looked_for(fixed: bool, seed: int) -> None:
+    """Costs are convex in the width, so that the descent ends where a look at every width would."""
+    chi = np.exp(np.random.default_rng(seed).normal(size=12))
+    problem = reference(12, seed, fixed=fixed, bits=6, latency_weight=0.9, sensitivity=chi)
+    solution = optimal.Market(problem.cell).solve()
+    time, price, eta = bits._prices(problem, solution)
+    widths = np.array(problem.widths)
+    noise = eta * quantization_noise(widths)[:, None] * chi
+    wanted = widths[
+        np.argmin(bits.cost_table(problem, np.array([time]), price, widths)[0][0] + noise, axis=0)
+    ]
+    for start in (widths[0], 6, widths[-1]):
+        found = bits._choose(problem, time, price, eta, np.full(12, start))
+        np.testing.assert_array_equal(found, wanted)
+    known = bits._choose(problem, time, price, eta, np.full(12, 6), solution.answer)
+    np.testing.assert_array_equal(known, wanted)
+
+
+def test_a_sample_s_prices_are_those_of_the_whole() -> None:
+    """Time and noise cost what they do in the whole cell, bandwidth as many times more as there is less of it."""
+    problem = with_sensitivity(4000).change(bits=4)
+    sample = bits._sample(problem)
+    one, other = (bits._prices(each, optimal.Market(each.cell).solve()) for each in (problem, sample))
+    assert len(sample) == 1000
+    assert other[0] == pytest.approx(one[0], rel=0.05) and other[2] == pytest.approx(one[2], rel=0.05)
+    assert other[1] * len(sample) / len(problem) == pytest.approx(one[1], rel=0.1)
 
 
 def test_a_large_fleet_is_started_from_a_sample_of_it() -> None:
@@ -112,7 +149,7 @@ def test_moves_that_are_not_tried_are_no_better() -> None:
         problem = random_problem(seed, most=8)
         chi = 10.0 ** -(seed % 3) * np.exp(np.random.default_rng(seed).standard_normal(len(problem)))
         problem = problem.change(sensitivity=chi, bits=problem.widths[0])
-        common, _ = bits.best_common(problem)
+        common, *_ = bits.best_common(problem)
         found = bits.solve(problem, certify=False)
         for start in (np.full(len(problem), common), np.asarray(found.devices.bits)):
             search = bits.Search(problem)

@@ -33,7 +33,6 @@ POLISHED = 60  # devices up to which one bit more and less is tried exactly
 CERTIFIED = 2000  # devices up to which the bound is computed unless asked for
 SAMPLE = 1000  # devices that find the common width of a larger fleet
 ROUNDS = 30
-TOGETHER = 20_000  # answers of devices to prices that are computed in one go
 SETTLED = 1e-7  # relative fall of the total that ends the descent
 
 
@@ -73,15 +72,20 @@ def solve(problem: Problem, method: str = "bits", *, certify: bool | None = None
     problem = problem.change(bits=problem.widths[0])
     try:
         sample = _sample(problem)
-        common, history = best_common(sample)
+        common, solved, history = best_common(sample)
         search = Search(problem)
     except Impossible as impossible:
         return problem.no_plan(method, *impossible.advice, solve_s=clock.perf_counter() - began)
     start = np.full(len(sample), common)
-    bits, best, solution, seen = _descend(sample, Search(sample), start)
+    bits, best, solution, seen = _descend(sample, Search(sample), start, solved)
     if sample is not problem and solution is not None:
-        bits = _choose(problem, *_prices(sample.change(bits=bits), solution))
-        bits, best, solution, seen = _descend(problem, search, bits, solution)
+        time, price, eta = _prices(sample.change(bits=bits), solution)
+        price *= len(sample) / len(
+            problem
+        )  # the sample's hertz are as many times fewer, and each is worth more
+        bits = _choose(problem, time, price, eta, np.full(len(problem), common))
+        search.last = replace(solution, price=price)
+        bits, best, solution, seen = _descend(problem, search, bits)
     if solution is None:
         failed = "no common width holds the limits"
         return problem.no_plan(method, failed, solve_s=clock.perf_counter() - began)
@@ -102,8 +106,8 @@ def solve(problem: Problem, method: str = "bits", *, certify: bool | None = None
     )
 
 
-def best_common(problem: Problem) -> tuple[int, tuple[float, ...]]:
-    """Return the best width that all devices share, and the totals seen on the way, largest first.
+def best_common(problem: Problem) -> tuple[int, Solution, tuple[float, ...]]:
+    """Return the best width that all devices share, its solution, and the totals seen on the way, largest first.
 
     Widths are tried from the lowest up. A wider one never has a smaller J*, so that none of them can be better once J*
     alone, at the least noise there is, exceeds the best total.
@@ -113,18 +117,18 @@ def best_common(problem: Problem) -> tuple[int, tuple[float, ...]]:
     """
     search = Search(problem)
     least = problem.change(bits=problem.widths[-1]).rounds
-    totals: dict[int, float] = {}
+    found: dict[int, tuple[float, Solution]] = {}
     for width in problem.widths:
         total, solution = search.solve(np.full(len(problem), width))
         if solution is None:
             break
-        totals[width] = total
-        if least * (solution.objective + problem.constant) > min(totals.values()):
+        found[width] = total, solution
+        if least * (solution.objective + problem.constant) > min(one for one, _ in found.values()):
             break
-    if not totals:
+    if not found:
         Market(problem.change(bits=problem.widths[0]).cell).solve()  # says why
-    best = min(totals, key=lambda q: totals[q])
-    return best, tuple(sorted(totals.values(), reverse=True))
+    best = min(found, key=lambda width: found[width][0])
+    return best, found[best][1], tuple(sorted((one for one, _ in found.values()), reverse=True))
 
 
 def _sample(problem: Problem) -> Problem:
@@ -156,16 +160,19 @@ def _sample(problem: Problem) -> Problem:
 
 
 def _descend(
-    problem: Problem, search: Search, bits: Bits, near: Solution | None = None
+    problem: Problem, search: Search, bits: Bits, solved: Solution | None = None
 ) -> tuple[Bits, float, Solution | None, tuple[float, ...]]:
-    """Repeat prices -> bits -> prices, and return the best seen. ``near`` has prices to start from."""
+    """Repeat prices -> bits -> prices, and return the best seen; ``solved`` is the solution at ``bits`` if known."""
     best: tuple[Bits, float, Solution | None] = (bits, np.inf, None)
-    search.last = near
     seen: set[bytes] = set()
     totals: list[float] = []
     for _ in range(ROUNDS):
         seen.add(bits.tobytes())
-        total, solution = search.solve(bits)
+        if solved is None:
+            total, solution = search.solve(bits)
+        else:
+            total, solution = problem.change(bits=bits).total(solved.objective), solved
+            search.last, solved = solved, None
         if solution is None:
             break
         totals.append(total)
@@ -175,7 +182,7 @@ def _descend(
         if settled:
             break
         current = problem.change(bits=bits)
-        bits = _choose(current, *_prices(current, solution), solution.answer)
+        bits = _choose(current, *_prices(current, solution), bits, solution.answer)
         if bits.tobytes() in seen:
             break
     return *best, tuple(totals)
@@ -186,13 +193,37 @@ def _prices(problem: Problem, solution: Solution) -> tuple[float, float, float]:
     return solution.time, solution.price, (solution.objective + problem.constant) / problem.rounds
 
 
-def _choose(problem: Problem, time: float, price: float, eta: float, known: Response | None = None) -> Bits:
-    """Return each device's best width at prices (2.17)."""
-    widths = np.array(problem.widths)
-    noise = quantization_noise(widths)[:, None] * problem.each("sensitivity")
-    costs, _ = cost_table(problem, time, price, widths, known)
-    chosen: Bits = widths[np.argmin(costs + eta * noise, axis=0)]
-    return chosen
+def _choose(
+    problem: Problem, time: float, price: float, eta: float, start: Bits, known: Response | None = None
+) -> Bits:
+    """Return each device's best width at prices (2.17), looked for from ``start``.
+
+    D_k is convex in the payload, which is linear in the width, and the noise is convex too: a width that neither
+    neighbour betters is the best. Of equals the smaller is taken.
+    """
+    widths, chi = np.array(problem.widths), problem.each("sensitivity")
+    payload, noise = problem.payload_at(widths), eta * quantization_noise(widths)
+    place = np.searchsorted(widths, start)
+
+    def worth(at: Bits, index: Bits) -> Floats:
+        cost = costs_at(problem, time, price, payload[at, index], index, known)
+        total: Floats = cost + noise[at] * chi[index]
+        return total
+
+    every = np.arange(len(start))
+    value = worth(place, every)
+    still = np.ones(len(start), bool)
+    for step in (-1, 1):
+        active = every[still]
+        while active.size:
+            there = place[active] + step
+            inside = (there >= 0) & (there < len(widths))
+            active, there = active[inside], there[inside]
+            found = worth(there, active)
+            better = found <= value[active] if step < 0 else found < value[active]
+            active = active[better]
+            place[active], value[active], still[active] = there[better], found[better], False
+    return widths[place]
 
 
 def _polish(
@@ -216,41 +247,50 @@ def _polish(
     return bits, best, solution
 
 
-def cost_table(
-    problem: Problem, time: float | Floats, price: float, widths: Bits, known: Response | None = None
-) -> tuple[Floats, Floats]:
-    """Return D_k(T, mu, q) and zeta_k, both [Q, K]; inf and 0 where T is too short for that width.
-
-    With several times [I], [I, Q, K] each. ``known`` are the answers at (T, mu) and the problem's own bits: where no
-    cap binds, full speed pays and neither changes with the width, cost is linear in the payload (2.17), and nothing
-    need be solved.
-    """
-    cell, every = problem.cell, len(problem.cell)
-    times = np.atleast_1d(np.asarray(time, float))
+def cost_table(problem: Problem, times: Floats, price: float, widths: Bits) -> tuple[Floats, Floats]:
+    """Return D_k(T, mu, q) and zeta_k, both [I, Q, K], at times [I]; inf and 0 where T is too short for that width."""
+    cell = problem.cell
     payload = problem.payload_at(widths)  # [Q, K]
-    spare = times[:, None, None] - cell.busy - payload / cell.snr_bandwidth * (1 + 1e-12)
-    costs, slopes, left = np.full(spare.shape, np.inf), np.zeros(spare.shape), spare > 0
+    left = times[:, None, None] - cell.busy > payload / cell.snr_bandwidth * (1 + 1e-12)
+    costs, slopes = np.full(left.shape, np.inf), np.zeros(left.shape)
+    at, rows, index = np.nonzero(left)
+    costs[left], slopes[left] = _costs(cell.take(index), times[at], price, payload[rows, index])
+    return costs, slopes
+
+
+def costs_at(
+    problem: Problem, time: float, price: float, payload: Floats, index: Bits, known: Response | None = None
+) -> Floats:
+    """Return D_k(T, mu, q) [n] of the devices ``index`` [n] with payloads [n]; inf where T is too short.
+
+    ``known`` are the answers at (T, mu) and the problem's own bits: where no cap binds, full speed pays and neither
+    changes with the width, cost is linear in the payload (2.17), and nothing need be solved.
+    """
+    cell = problem.cell.take(index)
+    costs = np.full(len(index), np.inf)
+    left = time - cell.busy > payload / cell.snr_bandwidth * (1 + 1e-12)
     if known is not None:
-        grown = growth(known.efficiency)
-        ratio = payload / cell.payload
-        zeta = known.time_price * ratio
-        linear = known.free & (payload * grown <= cell.snr_bandwidth * known.transmit)
+        grown, ratio = growth(known.efficiency[index]), payload / cell.payload
+        linear = known.free[index] & (payload * grown <= cell.snr_bandwidth * known.transmit[index])
         linear &= np.isinf(cell.max_efficiency) & np.isinf(cell.energy_cap)
-        linear &= zeta >= cell.weight * cell.slowing_gain(cell.least_compute)
-        value = cell.weight * cell.noise * payload * grown + price * known.bandwidth * ratio
+        linear &= known.time_price[index] * ratio >= cell.weight * cell.slowing_gain(cell.least_compute)
+        value = cell.weight * cell.noise * payload * grown + price * known.bandwidth[index] * ratio
         value += cell.weight * cell.compute_energy(cell.least_compute)
-        costs[0], slopes[0] = np.where(linear, value, np.inf), np.where(linear, zeta, 0.0)
+        costs[linear] = value[linear]
         left &= ~linear
-    wanted = np.flatnonzero(left)
-    together = max(TOGETHER, every)  # answers that are sought at once
-    for first in range(0, len(wanted), together):
-        at, rows, index = np.unravel_index(wanted[first : first + together], left.shape)
-        part = replace(cell.take(index), payload=payload[rows, index])
-        fits = np.flatnonzero(part.max_efficiency > 0)
-        at, rows, index = at[fits], rows[fits], index[fits]
-        if index.size:
-            costs[at, rows, index], slopes[at, rows, index] = _cost(part.take(fits), times[at], price)
-    return (costs, slopes) if np.ndim(time) else (costs[0], slopes[0])
+    some = np.flatnonzero(left)
+    costs[some] = _costs(cell.take(some), np.full(len(some), time), price, payload[some])[0]
+    return costs
+
+
+def _costs(cell: Cell, time: Floats, price: float, payload: Floats) -> tuple[Floats, Floats]:
+    """Return D and zeta [n] of devices with other payloads; inf and 0 where a cap on the radio forbids one."""
+    cell = replace(cell, payload=payload)
+    costs, slopes = np.full(len(cell), np.inf), np.zeros(len(cell))
+    fits = np.flatnonzero(cell.max_efficiency > 0)
+    if fits.size:
+        costs[fits], slopes[fits] = _cost(cell.take(fits), time[fits], price)
+    return costs, slopes
 
 
 def _cost(cell: Cell, time: Floats, price: float) -> tuple[Floats, Floats]:

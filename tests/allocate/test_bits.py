@@ -54,7 +54,7 @@ def test_prices_of_the_table_are_exact(fixed: bool) -> None:
     market = optimal.Market(problem.cell)
     solution = market.solve()
     widths = np.array(problem.widths)
-    times = solution.time * np.array([0.3, 1.0, 1.3])
+    times = solution.time * np.array([0.03, 1.0, 1.3])
     slow = bits.cost_table(problem, times, solution.price, widths)
     every, payload = np.arange(len(problem)), problem.payload_at(widths)
     for row in range(len(widths)):

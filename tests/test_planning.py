@@ -181,8 +181,15 @@ def test_a_broken_trace_is_one_line(cli: Cli, tmp_path: Path) -> None:
         assert_refused(cli("plan", "--trace", trace), sentence)
 
 
-def test_labels_at_home_are_refused(cli: Cli) -> None:
-    assert_refused(cli("plan", "--set", "model.labels=device"), "one exchange a step")
+def test_labels_at_home_are_two_exchanges(cli: Cli) -> None:
+    """Twice the bits up and down, and the head's work on the device: the same devices need longer, and more energy."""
+    words = ("plan", "--json", "--set", "network.downlink_mbps=20", "--set", "plan.local_steps=5")
+    far, home = (
+        json.loads(cli(*words, "--set", f"model.labels={where}").out[0]) for where in ("server", "device")
+    )
+    assert home["latency_s"] > far["latency_s"] and home["energy_j"] > far["energy_j"]
+    assert home["gap"] < 1e-9
+    assert_refused(cli("plan", "--scenario", "refA", "--set", "model.labels=device"), "reference cell")
 
 
 @pytest.mark.parametrize(

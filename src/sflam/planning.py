@@ -43,12 +43,15 @@ def workload_of(job: Job) -> Workload:
     """Return what a job's model costs; the reference cell trains ViT-B/16 unless ``[model]`` says otherwise.
 
     Raises:
-        ConfigError: labels that stay on the device.
+        ConfigError: labels at home in the reference cell, whose published numbers count one exchange.
         ModelError: an unknown model, or targets it has not.
     """
-    if job.model.labels == "device":
-        raise ConfigError('model.labels is "device": a plan counts one exchange a step; plan with "server"')
     if job.network.scenario == "refA" and job.model.name == ModelSettings().name:
+        if job.model.labels == "device":
+            raise ConfigError(
+                'model.labels is "device", but the reference cell has them on the server; name a model, or choose '
+                "another network.scenario"
+            )
         return ref_a_workload()
     return measured(job)
 
@@ -68,6 +71,7 @@ def measured(job: Job, tokens: int = 0) -> Workload:
         dtype=job.model.dtype,
         optimizer_slots=SLOTS[job.learn.optimizer] + momentum,
         full=job.model.trainable == "full",
+        labels_home=job.model.labels == "device",
     )
     return measure(job.model.name, training, scheme=job.quant.scheme)
 

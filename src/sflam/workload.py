@@ -31,6 +31,8 @@ class Workload:
         down: whether a gradient comes back at cut 0 too (a trainable embedding); never with a frozen one.
         bit_choices: the bit widths a plan may choose from.
         scheme: the quantizer's name, which decides the side bits.
+        exchanges: how often a mini-batch goes to the server and back: 1, or 2 with labels at home, where what comes
+            out of the last block goes down and its gradient up.
         extra_up: bits of a body up beside codes and side information, where they are counted; so for the next two.
         extra_down: of an answer.
         extra_adapter: of the body of the adapters.
@@ -50,6 +52,7 @@ class Workload:
     down: bool = False
     bit_choices: tuple[int, ...] = tuple(range(MIN_BITS, MAX_BITS + 1))
     scheme: str = "uniform"
+    exchanges: int = 1
     extra_up: int = 0
     extra_down: int = 0
     extra_adapter: int = 0
@@ -72,17 +75,19 @@ class Workload:
 
     def up_bits(self, bits: int) -> int:
         """Return the payload up in bit, codes and side bits, at any cut (1.8)."""
-        return payload_bits(self.batch * self.tokens, self.hidden, bits, self.scheme) + self.extra_up
+        return self.exchanges * self._tokens_bits(bits) + self.extra_up
 
     def down_bits(self, cut: int, bits: int) -> int:
-        """Return the payload of the returned gradient in bit; 0 where none comes back (1.9)."""
-        if cut == 0 and not self.down:
-            return self.extra_down
-        return payload_bits(self.batch * self.tokens, self.hidden, bits, self.scheme) + self.extra_down
+        """Return the payload down in bit; of one exchange, the returned gradient, 0 where none comes back (1.9)."""
+        gradient = cut > 0 or self.down
+        return (self.exchanges - 1 + gradient) * self._tokens_bits(bits) + self.extra_down
 
     def adapter_bits(self, cut: int) -> int:
         """Return the bits of the device's adapters, float32, one way (1.9)."""
         return 32 * self.adapter_values[cut] + self.extra_adapter * (self.adapter_values[cut] > 0)
+
+    def _tokens_bits(self, bits: int) -> int:
+        return payload_bits(self.batch * self.tokens, self.hidden, bits, self.scheme)
 
 
 SITES = ("q", "k", "v", "o", "up", "down")

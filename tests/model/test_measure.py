@@ -80,6 +80,52 @@ def test_flops_are_those_torch_counts(kind, targets, tmp_path):
         assert found == tuple(int(per_cut[cut]) for per_cut in expected), cut
 
 
+def counted_at_home(kind, cut):
+    """Return what torch counts with labels at home, in the order of ``counted``, and the device's segment."""
+    backbone = tiny(kind, dtype=torch.float64)
+    backbone.model.set_attn_implementation("eager")
+    model = attach(backbone, ModelSettings(rank=RANK)).train()
+    device, server = split(backbone, model, [cut], labels="device")
+    one, rows = batch(kind, ROWS, TOKENS, full=True), Rows((0,), (ROWS,))
+    forward, serving, head, losing, answering, backward = (FlopCounterMode(display=False) for _ in range(6))
+    with forward:
+        hidden = device(one["inputs"], one["lengths"], cut, rows)
+    sent = hidden.detach().requires_grad_(hidden.requires_grad)
+    with serving:
+        last = server([Arrival(cut, sent, rows)], one["lengths"])
+    back = last.detach().requires_grad_()
+    with head:
+        logits = device.finish(back, one["lengths"], rows)
+    with losing:
+        logits.sum().backward()
+    with answering:
+        if last.requires_grad:
+            last.backward(back.grad)
+    with backward:
+        if hidden.requires_grad:
+            hidden.backward(sent.grad)
+    pairs = ((forward, head), (losing, backward), (serving,), (answering,))
+    return [sum(one.get_total_flops() for one in each) for each in pairs], device
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in EVERY_KIND if kind in ("vit", "bert", "gpt2", "llama-lm", "dinov2")]
+)
+def test_with_labels_at_home_the_head_is_the_device_s(kind, tmp_path):
+    costs = measured(kind, tiny(kind), tmp_path, labels_home=True)
+    plain = measured(kind, tiny(kind), tmp_path)
+    for cut in (0, 1, DEPTH):
+        found, device = counted_at_home(kind, cut)
+        expected = (costs.device_forward, costs.device_backward, costs.server_forward, costs.server_backward)
+        assert found == [int(per_cut[cut]) for per_cut in expected], cut
+        assert costs.adapter_values[cut] == device.stack.size(device.names(cut))
+        assert costs.up_bits(4) == 2 * plain.up_bits(4)
+        assert costs.down_bits(cut, 4) == (1 + (cut > 0)) * plain.down_bits(1, 4)
+        frozen = sum(tensor.numel() for tensor in device.parameters() if not tensor.requires_grad)
+        kept = costs.device_memory[cut] - plain.device_memory[cut]
+        assert kept > 0 and costs.device_memory[cut] > 4 * frozen + 16 * costs.adapter_values[cut]
+
+
 @pytest.mark.parametrize("kind", ["vit", "bert", "gpt2-lm", "llama-lm"])
 def test_flops_of_training_every_weight_are_those_torch_counts(kind, tmp_path):
     backbone = tiny(kind)

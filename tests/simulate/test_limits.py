@@ -187,7 +187,11 @@ def test_a_trace_gives_every_round_its_gains(small, tmp_path):
         (("network.devices=7",), "the network has 7 devices, but fleet.devices is 3"),
         (("network.trace=TRACE",), "has 1 rounds, but learn.rounds is 2"),
         (("learn.method=central",), "uses no network"),
-        (("model.labels=device",), 'simulate with "server"'),
+        (
+            ("model.labels=device", "network.calibrate=true"),
+            "network.calibrate is set, but with model.labels",
+        ),
+        (("model.labels=device", "plan.measure_every=2"), "plan.measure_every is set, but with model.labels"),
         (('plan.optimize=["cut"]', "learn.state=keep"), 'learn.state is "keep", but cuts change'),
         (('plan.optimize=["cut"]', "fleet.cuts=[1,1,1]"), "fleet.cuts is set, but plan.optimize chooses"),
         (('plan.optimize=["cut"]', "learn.method=sl"), 'learn.method = "sl" has none of its own'),

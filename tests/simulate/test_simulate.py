@@ -61,6 +61,28 @@ def test_what_is_charged_is_what_the_referee_says(small, tmp_path, optimize, met
     assert [record.charge.clock for record in run.records] == pytest.approx(list(clocks), rel=1e-12)
 
 
+@pytest.mark.parametrize("method", ["sflam", "sfl-v2", "sl"])
+def test_labels_at_home_are_two_exchanges_of_everything(small, tmp_path, method):
+    """The same referee: activations and a gradient up, two bodies down, and the head's numbers with the adapters."""
+    more = ("network.downlink_mbps=40", "model.labels=device", f"learn.method={method}", "fleet.selected=2")
+    run = ran(small, tmp_path / "run", *FADED, *more)
+    plain = jobs.start(
+        config.load(None, [*small, *FADED, *more[1:], "learn.local_steps=0"]), tmp_path / "plain"
+    )
+    list(plain.rounds())
+    assert all((run.state[name] == plain.state[name]).all() for name in run.state)
+    server = ran(small, tmp_path / "server", *FADED, *more[:1], *more[2:])
+    for record, beside in zip(run.records, server.records, strict=True):
+        charge = record.charge
+        assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
+        assert charge.charged_j == pytest.approx(charge.predicted_j, rel=1e-9)
+        assert charge.payload_up == tuple(2 * bits for bits in beside.charge.payload_up)
+        assert charge.payload_down == tuple(2 * bits for bits in beside.charge.payload_down)
+        bodies = 8 * (record.adapter_bytes_up - 2 * payload.HEADER_BYTES)
+        assert 2 * run.fleet.planner.workload.adapter_bits(1) == bodies
+        assert charge.seconds > beside.charge.seconds
+
+
 def test_charged_bits_are_codes_and_side_bits_and_the_plans_own(small, tmp_path):
     """Headers and labels are the rest of the bytes, and every device crosses with the bits it was told."""
     more = ('plan.optimize=["bits"]', "plan.sensitivity=30", "network.radius_m=600", "fleet.devices=5")

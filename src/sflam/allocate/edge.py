@@ -295,8 +295,8 @@ def layer_flops(workload: Workload, *, full_training: bool = False) -> float:
     forward = (workload.device_forward[-1] - workload.device_forward[0]) / workload.blocks
     if full_training:
         return 3 * forward
-    first, last = workload.device_backward[1], workload.device_backward[-1]
-    inner = (last - first) / (workload.blocks - 1) if workload.blocks > 1 else first
+    none, first, *_, last = workload.device_backward[:2] + workload.device_backward[-1:]
+    inner = (last - first) / (workload.blocks - 1) if workload.blocks > 1 else first - none
     return forward + inner
 
 

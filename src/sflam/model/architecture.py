@@ -36,12 +36,19 @@ class HeadLayer:
         outputs: fan out.
         every_token: applied to all tokens, or to one per sample.
         fresh: missing from a pretrained checkpoint, so it is trained in full.
+        bias: whether it has one.
     """
 
     inputs: int
     outputs: int
     every_token: bool = False
     fresh: bool = True
+    bias: bool = True
+
+    @property
+    def weights(self) -> int:
+        """Its numbers."""
+        return self.inputs * self.outputs + self.bias * self.outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,8 +310,8 @@ def _maps(
 
 def _decoder_head(hidden: int, vocabulary: int, classes: int, language: bool) -> HeadLayer:
     if language:
-        return HeadLayer(hidden, vocabulary, every_token=True, fresh=False)
-    return HeadLayer(hidden, classes)
+        return HeadLayer(hidden, vocabulary, every_token=True, fresh=False, bias=False)
+    return HeadLayer(hidden, classes, bias=False)
 
 
 LANGUAGE = {"gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma"}

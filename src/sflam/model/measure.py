@@ -44,6 +44,7 @@ class Training:
         optimizer_slots: values the optimiser keeps per adapter weight, n_s (Adam 2).
         fused_attention: the attention kernel keeps no s x s weights; without it they count in the memory.
         full: whether every weight is trained, and nothing is adapted.
+        labels_home: whether head and loss are on the device, and a step is two exchanges.
     """
 
     batch: int = 16
@@ -57,6 +58,7 @@ class Training:
     optimizer_slots: int = 2
     fused_attention: bool = False
     full: bool = False
+    labels_home: bool = False
 
 
 def measure(
@@ -128,27 +130,38 @@ def workload_of(
         lowest = above = full_backward(shape, tokens)
         below, head_backward = embed, 2 * head_forward
     values = training.rank * sum(one.inputs + one.outputs for one in adapted)
+    home, head_values, head_memory = training.labels_home, 0, 0
+    if home:
+        head_values = sum(one.weights for one in shape.head if one.fresh and training.trained_head)
+        head_memory = _head_memory(shape, training, tokens, head_values)
     return Workload(
         name=name,
         blocks=blocks,
         batch=batch,
         tokens=tokens,
         hidden=shape.hidden,
-        device_forward=tuple(float(batch * (embed + cut * forward)) for cut in range(blocks + 1)),
+        device_forward=tuple(
+            float(batch * (embed + cut * forward + home * head_forward)) for cut in range(blocks + 1)
+        ),
         device_backward=tuple(
-            float(batch * (below + (lowest + (cut - 1) * above if cut else 0))) for cut in range(blocks + 1)
-        ),
-        server_forward=tuple(
-            float(batch * ((blocks - cut) * forward + head_forward)) for cut in range(blocks + 1)
-        ),
-        server_backward=tuple(
-            float(batch * ((blocks - cut) * above - (above - lowest) * (cut == 0) + head_backward))
+            float(batch * (below + (lowest + (cut - 1) * above if cut else 0) + home * head_backward))
             for cut in range(blocks + 1)
         ),
-        adapter_values=tuple(cut * values for cut in range(blocks + 1)),
-        device_memory=tuple(
-            float(device_memory(shape, training, tokens, adapted, cut)) for cut in range(blocks + 1)
+        server_forward=tuple(
+            float(batch * ((blocks - cut) * forward + (not home) * head_forward)) for cut in range(blocks + 1)
         ),
+        server_backward=tuple(
+            float(
+                batch * ((blocks - cut) * above - (above - lowest) * (cut == 0) + (not home) * head_backward)
+            )
+            for cut in range(blocks + 1)
+        ),
+        adapter_values=tuple(cut * values + head_values for cut in range(blocks + 1)),
+        device_memory=tuple(
+            float(device_memory(shape, training, tokens, adapted, cut)) + head_memory
+            for cut in range(blocks + 1)
+        ),
+        exchanges=1 + home,
         bit_choices=bit_choices,
         scheme=scheme,
     )
@@ -252,6 +265,15 @@ def device_memory(
             kept += maps[0].inputs
     activations = wide * training.batch * tokens * (cut * kept + 2 * shape.hidden)
     return weights + adapters + activations
+
+
+def _head_memory(shape: Architecture, training: Training, tokens: int, trained: int) -> int:
+    """Return the bytes a device needs for the head: weights, what is trained of it, its input and output."""
+    wide, rows = WEIGHT_BYTES[training.dtype], training.batch * tokens
+    weights = wide * sum(one.weights for one in shape.head)
+    momenta = 4 * (2 + training.optimizer_slots) * trained
+    logits = sum(rows * one.outputs for one in shape.head if one.every_token)
+    return weights + momenta + wide * 3 * rows * shape.hidden + 3 * 4 * logits
 
 
 def _tokens(shape: Architecture, training: Training, name: str) -> int:

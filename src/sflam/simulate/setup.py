@@ -97,7 +97,14 @@ def expect_possible(job: Job) -> None:
     if job.learn.method in ("central", "local"):
         problems.append(f'learn.method = "{job.learn.method}" uses no network; train it without simulating')
     if job.model.labels == "device":
-        problems.append('model.labels is "device": a plan counts one exchange a step; simulate with "server"')
+        problems += [
+            f'{key} is set, but with model.labels = "device" nothing is measured on the way; leave it out'
+            for key, set_ in (
+                ("plan.measure_every", job.plan.measure_every),
+                ("network.calibrate", job.network.calibrate),
+            )
+            if set_
+        ]
     if job.model.trainable == "full" and job.learn.method != "fedavg":
         problems.append('model.trainable is "full": costs are those of adapters; simulate with "lora"')
     several = planning_edge.wanted(job)

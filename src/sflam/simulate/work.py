@@ -35,6 +35,10 @@ def work_of(job: Job, train: Dataset, numbers: int) -> Workload:
     quant = job.quant if method.quantized else replace(job.quant, scheme=IDENTITY)
     tokens = 0 if train.lengths is None else max(1, round(float(train.lengths.mean())))
     workload = measured(replace(job, quant=quant), tokens)
+    if workload.exchanges > 1 and not method.at_home:  # of the head, what is trained is on the device
+        block = workload.adapter_values[1] - workload.adapter_values[0]
+        values = tuple(numbers - (workload.blocks - cut) * block for cut in range(workload.blocks + 1))
+        workload = replace(workload, adapter_values=values)
     return at_home(workload, numbers) if method.at_home else workload
 
 
@@ -102,6 +106,7 @@ def at_home(workload: Workload, numbers: int) -> Workload:
         batch=1,
         tokens=1,
         hidden=numbers,
+        exchanges=1,
         scheme=IDENTITY,
         down=True,
         device_forward=(forward,) * every,

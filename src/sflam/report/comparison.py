@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from sflam.durable import replace_file
 from sflam.errors import RunError
 from sflam.report.costs import COSTS, Cost, Runs, axis_from, is_known, share_of
+from sflam.report.legend import legend_beneath
 
 # Okabe and Ito's palette without its yellow; markers and dashes say it twice.
 STYLES = (
@@ -52,8 +53,7 @@ def draw_comparison(found: Mapping[str, Runs], path: Path, *, title: str = "") -
     for place, (name, across, cost) in enumerate(panels, start=1):
         axes = figure.add_subplot(rows, columns, place)
         _panel(axes, found, name, across, cost)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 8), frameon=False)
+    legend_beneath(figure)
     if title:
         figure.suptitle(title, fontsize=12)
     picture = io.BytesIO()

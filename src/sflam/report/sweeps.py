@@ -17,6 +17,7 @@ from sflam.durable import replace_file
 from sflam.errors import RunError
 from sflam.report.comparison import STYLES
 from sflam.report.costs import axis_from
+from sflam.report.legend import legend_beneath
 from sflam.report.saved import FRONT
 
 Row = Mapping[str, Any]
@@ -51,18 +52,7 @@ def draw_sweeps(
         axes.grid(True, color="0.9", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    handles = {
-        label: handle
-        for axes in figure.axes
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside lower center",
-        ncols=min(6, len(handles)),
-        frameon=False,
-    )
+    legend_beneath(figure)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     try:

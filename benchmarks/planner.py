@@ -44,10 +44,10 @@ def cell(devices: int, seed: int = 0, *, clocks: bool = True, **changes: Any) ->
     )
 
 
-def sensitive(devices: int, seed: int = 0) -> Problem:
-    """Return the same at full speed, quantization noise slowing every device differently."""
+def sensitive(devices: int, seed: int = 0, *, clocks: bool = False) -> Problem:
+    """Return the same, at full speed unless clocks are chosen, quantization noise slowing every device differently."""
     draw = np.random.default_rng(1000 + seed).standard_normal(devices)
-    return cell(devices, seed, clocks=False, sensitivity=20 / devices * np.exp(draw))
+    return cell(devices, seed, clocks=clocks, sensitivity=20 / devices * np.exp(draw))
 
 
 def measured(run: Callable[[], Plan], repeats: int) -> tuple[Plan, float, float]:
@@ -72,6 +72,7 @@ def sizes(counts: Sequence[int], repeats: int) -> list[dict[str, Any]]:
             "optimal, fixed clocks": lambda count=count: optimal.solve(cell(count, clocks=False)),
             "optimal": lambda count=count: optimal.solve(cell(count)),
             "bits, uncertified": lambda count=count: bits.solve(sensitive(count), certify=False),
+            "bits and clocks": lambda count=count: bits.solve(sensitive(count, clocks=True), certify=False),
         }
         if count <= 1000:
             runs["bits, certified"] = lambda count=count: bits.solve(sensitive(count), certify=True)

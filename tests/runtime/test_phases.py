@@ -98,7 +98,9 @@ def faulty(fault, at):
                     raise ConnectionResetError("lost on purpose")
                 case Fault.DUPLICATE:
                     found = [super(Faulty, self)._once(method, path, body, headers) for _ in range(2)]
-                    assert found[0] == found[1]
+                    # The last upload closes the round, and its duplicate may come after that.
+                    over = path.endswith("adapters") and found[1][0] == 409 and b"the round" in found[1][2]
+                    assert found[0] == found[1] or over
                 case (
                     Fault.REORDERED
                 ):  # a request of an earlier attempt arrives late, and one of a later step early

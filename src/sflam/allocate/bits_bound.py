@@ -27,6 +27,7 @@ FAR = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 1.4, 2.0, 3.0, 6.0, 20.0, 100.0)
 PRICES = np.array(sorted((*FAR, *np.exp(np.linspace(-0.2, 0.2, 9)))))  # of noise, relative to the incumbent's
 FIRST = 24  # intervals to start with
 BUDGET = 160  # more intervals at most
+TOGETHER = 50_000  # answers of devices to prices that are asked for at once
 ENOUGH = 2e-6  # relative width of the bound over T below which intervals are not split
 
 
@@ -131,6 +132,9 @@ class Intervals:
         return np.minimum(first, last), value
 
     def _look(self, times: Floats) -> None:
-        """Ask for the table at times [I]."""
-        costs, slopes = self.table(self.problem, times, self.price, np.array(self.problem.widths))
-        self._known |= {time: (costs[i], slopes[i]) for i, time in enumerate(times.tolist())}
+        """Ask for the table at times [I], as many at once as memory should hold."""
+        widths = np.array(self.problem.widths)
+        together = max(1, TOGETHER // (len(widths) * len(self.problem)))
+        for some in np.split(times, range(together, len(times), together)):
+            costs, slopes = self.table(self.problem, some, self.price, widths)
+            self._known |= {time: (costs[i], slopes[i]) for i, time in enumerate(some.tolist())}

@@ -18,12 +18,14 @@ from sflam.errors import ConfigError, DivergedError, NotFiniteError, QuantizerEr
 from sflam.following import follow
 from sflam.history import History, RoundRecord
 from sflam.learn import checkpoint
+from sflam.learn.aggregate import A_ENDS
 from sflam.learn.fleet import Fleet
 from sflam.learn.keep import Kept, best_of, restored
 from sflam.learn.local import LocalFleet
 from sflam.learn.round import train as train_rounds
 from sflam.model.adapters import State
 from sflam.report.events import Events
+from sflam.report.saved import wrong_charge
 from sflam.result import Result, finish
 from sflam.run_folder import RunFolder, default_folder
 from sflam.simulate.fleet import Simulated, simulated_rounds
@@ -189,6 +191,7 @@ def resume(folder: str | Path) -> Run:
             "damaged, start a new run"
         )
     assembly = assemble(job)
+    _expect_sound(run, records, assembly)
     fleet = _fleet(assembly)
     state, best = _restored(assembly, fleet, run, saved, records[:rounds])
     return Run(assembly, run, state, history.rewind(run.history, rounds), best, fleet)
@@ -224,7 +227,8 @@ def _fleet(assembly: Assembly) -> Fleet:
                 'simulate, or use "uniform"'
             )
         return assembly.fleet
-    numbers = sum(tensor.numel() for tensor in assembly.state.values())
+    frozen = A_ENDS if job.learn.aggregation == "freeze-a" else ()
+    numbers = sum(tensor.numel() for name, tensor in assembly.state.items() if not name.endswith(frozen))
     return simulated(job, assembly.fleet, assembly.parts, assembly.splits.train, numbers)
 
 
@@ -249,6 +253,20 @@ def _expect_same(run: RunFolder, header: Mapping[str, Any], job: Job) -> None:
         raise RunError(
             f"{run.config} was changed since the run began with {', '.join(said)}; put that back, or start a new run"
         )
+
+
+def _expect_sound(run: RunFolder, records: list[RoundRecord], assembly: Assembly) -> None:
+    """Raise RunError where a record's charge is not one of its own devices and model."""
+    depth = assembly.backbone.depth
+    for record in records:
+        reason = wrong_charge(record, assembly.job.fleet.devices)
+        if record.charge and not reason and max(record.charge.cuts) > depth:
+            reason = f"charge.cuts is {list(record.charge.cuts)}, but the model has {depth} blocks"
+        if reason:
+            raise RunError(
+                f"{run.history} is damaged: in round {record.round + 1} {reason}; put the right one back, or start a "
+                "new run"
+            )
 
 
 def _restored(

@@ -72,6 +72,7 @@ def measured(job: Job, tokens: int = 0) -> Workload:
         optimizer_slots=SLOTS[job.learn.optimizer] + momentum,
         full=job.model.trainable == "full",
         labels_home=job.model.labels == "device",
+        frozen_a=job.learn.aggregation == "freeze-a",
     )
     return measure(job.model.name, training, scheme=job.quant.scheme)
 

@@ -15,6 +15,7 @@ from sflam.learn.keep import Kept
 from sflam.learn.local import LocalFleet
 from sflam.model.adapters import load_state, save
 from sflam.model.families import CAUSAL
+from sflam.plan import ALL_LOCAL
 from sflam.report import card, curves
 from sflam.report.loop import both_times, planning_share
 from sflam.report.totals import totals
@@ -176,7 +177,11 @@ def device_accuracy(assembly: Assembly, per_class: Sequence[float | None]) -> tu
 def _device_parameters(assembly: Assembly) -> int:
     if not isinstance(assembly.fleet, LocalFleet):
         return sum(parameter.numel() for parameter in assembly.model.parameters())
-    return assembly.fleet.devices.segment.numbers()
+    device, alone = assembly.fleet.devices.segment, assembly.fleet.servers.trunks.get(ALL_LOCAL)
+    if alone is None:
+        return device.numbers()
+    embedding = sum(parameter.numel() for parameter in device.parts.parameters())
+    return max(device.numbers(), embedding + alone.segment.numbers())
 
 
 def _loading(assembly: Assembly) -> str:

@@ -42,16 +42,16 @@ def measured(kind, backbone, path, targets=(), **more):
     )
 
 
-def segments(kind, cut, targets=(), attention="eager", dtype=torch.float64):
+def segments(kind, cut, targets=(), attention="eager", dtype=torch.float64, frozen_a=False):
     backbone = tiny(kind, dtype=dtype)
     backbone.model.set_attn_implementation(attention)
     model = attach(backbone, ModelSettings(rank=RANK, targets=targets)).train()
-    return backbone, *split(backbone, model, [cut])
+    return backbone, *split(backbone, model, [cut], frozen_a=frozen_a)
 
 
-def counted(kind, cut, targets):
+def counted(kind, cut, targets, frozen_a=False):
     """Return what torch counts: device forward, backward, server forward, backward."""
-    _, device, server = segments(kind, cut, targets)
+    _, device, server = segments(kind, cut, targets, frozen_a=frozen_a)
     one, rows, counter = batch(kind, ROWS, TOKENS, full=True), Rows((0,), (ROWS,)), FlopCounterMode
     with counter(display=False) as device_forward:
         hidden = device(one["inputs"], one["lengths"], cut, rows)
@@ -109,7 +109,7 @@ def counted_at_home(kind, cut):
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in EVERY_KIND if kind in ("vit", "bert", "gpt2", "llama-lm", "dinov2")]
+    "kind", [kind for kind in EVERY_KIND if kind in ("vit", "bert", "gpt2", "gpt2-lm", "llama-lm", "dinov2")]
 )
 def test_with_labels_at_home_the_head_is_the_device_s(kind, tmp_path):
     costs = measured(kind, tiny(kind), tmp_path, labels_home=True)
@@ -121,9 +121,31 @@ def test_with_labels_at_home_the_head_is_the_device_s(kind, tmp_path):
         assert costs.adapter_values[cut] == device.stack.size(device.names(cut))
         assert costs.up_bits(4) == 2 * plain.up_bits(4)
         assert costs.down_bits(cut, 4) == (1 + (cut > 0)) * plain.down_bits(1, 4)
-        frozen = sum(tensor.numel() for tensor in device.parameters() if not tensor.requires_grad)
+        # Of the memory, all but the head's input and output: its weights where the embedding is not them, and training.
+        _, plain_device, _ = segments(kind, cut)
+        held = [sum(tensor.numel() for tensor in each.parameters()) for each in (device, plain_device)]
+        trained = costs.adapter_values[cut] - plain.adapter_values[cut]
+        tokens, words = costs.batch * costs.tokens, 0 if trained else tiny(kind).model.config.vocab_size
         kept = costs.device_memory[cut] - plain.device_memory[cut]
-        assert kept > 0 and costs.device_memory[cut] > 4 * frozen + 16 * costs.adapter_values[cut]
+        kept -= 12 * tokens * (costs.hidden + words)
+        assert 4 * (held[0] - held[1]) + 16 * trained == pytest.approx(kept, abs=4 * 4 * costs.hidden)
+
+
+@pytest.mark.parametrize("kind", ["vit", "bert", "gpt2-lm", "llama-lm"])
+@pytest.mark.parametrize("targets", ["all", "query and value"])
+def test_an_a_that_stays_gets_no_gradient(kind, targets, tmp_path):
+    names = (
+        () if targets == "all" else tuple(QUERY_VALUE.get(kind.partition("-")[0], "q_proj v_proj").split())
+    )
+    costs = measured(kind, tiny(kind), tmp_path, names, frozen_a=True)
+    plain = measured(kind, tiny(kind), tmp_path, names)
+    for cut in (0, 1, DEPTH):
+        found = counted(kind, cut, names, frozen_a=True)
+        expected = (costs.device_forward, costs.device_backward, costs.server_forward, costs.server_backward)
+        assert found == tuple(int(per_cut[cut]) for per_cut in expected), cut
+        device = segments(kind, cut, names, frozen_a=True)[1]
+        assert costs.adapter_values[cut] == device.stack.size(device.names(cut))
+        assert (costs.device_memory[cut] < plain.device_memory[cut]) == (cut > 0)
 
 
 @pytest.mark.parametrize("kind", ["vit", "bert", "gpt2-lm", "llama-lm"])

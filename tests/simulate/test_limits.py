@@ -112,6 +112,18 @@ def test_batteries_run_down_and_empty_devices_stay_out(small, tmp_path):
     assert len(run.records) == run.records[-1].round + 1
 
 
+def test_a_kept_plan_gives_way_when_a_battery_is_empty(small, tmp_path):
+    once = (*FIVE, "plan.every=0", "learn.rounds=30")
+    spent = ran(small, tmp_path / "free", *FIVE, "learn.rounds=1").records[0].charge.device_j
+    run = started(small, tmp_path / "run", *once, f"network.battery_j={3.5 * max(spent)}")
+    with pytest.raises(AllocationError, match="no device can take part"):
+        for record in run.rounds():
+            before = run.records[-2].charge.battery_j if record.round else (np.inf,) * 5
+            assert all(before[device] > 0 for device in record.participants)
+    assert run.records[0].charge.planned == run.records[1].charge.planned == 0
+    assert len({record.charge.planned for record in run.records}) > 1
+
+
 def test_policies_take_whom_they_name():
     known = Known(
         settings=FleetSettings(devices=4, selected=2),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from sflam import config, planning_edge
+from sflam import config, payload, planning_edge
 from sflam import job as jobs
 from sflam.allocate.edge_methods import EDGE_METHODS, associate, stay
 from sflam.allocate.edge_shares import EdgeShares
@@ -18,10 +19,11 @@ from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import state_of
 from sflam.network.channel import rate
 from sflam.network.scenario import build
-from sflam.plan import ALL_LOCAL
-from sflam.planning import problem_of
+from sflam.plan import ALL_LOCAL, Status
+from sflam.planning import best_cut, measured, problem_of
 from sflam.quant.settings import QuantSettings
 from sflam.simulate.work import batches_of, work_of
+from tests.conftest import assert_refused, sets
 from tests.learn.builders import LEARN, adapted, parts_of
 from tests.simulate.builders import ran, started, timeless
 
@@ -247,3 +249,131 @@ def test_one_server_s_plans_may_choose_the_cut(small, tmp_path, method):
         assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
         assert charge.charged_j == pytest.approx(charge.predicted_j, rel=1e-9)
     assert run.fleet.inner.devices.cuts == run.records[-1].charge.cuts
+
+
+def test_memory_is_that_of_plans_and_not_of_who_never_took_part(small, tmp_path):
+    """Whoever is not drawn starts at a deep cut and at server 0, where nobody was ever planned to be."""
+    deep = ('plan.optimize=["cut"]', "model.cut=2", "learn.rounds=2")
+    found = {
+        selected: ran(small, tmp_path / f"cell-{selected}", *deep, f"fleet.selected={selected}").finish()
+        for selected in (0, 1)
+    }
+    assert found[1].device_memory == found[0].device_memory
+    assert found[1].device_parameters == found[0].device_parameters
+    alone = ran(small, tmp_path / "alone", *MIXED, "plan.method=all-local", "fleet.selected=1").finish()
+    every = ran(small, tmp_path / "every", *MIXED, "plan.method=all-local").finish()
+    assert alone.server_memory == every.server_memory == 0
+    assert alone.device_memory == every.device_memory
+    whole = sum(
+        one.numel()
+        for one in ran(small, tmp_path / "one", "learn.method=fedlora").assembly.model.parameters()
+    )
+    assert every.device_parameters == pytest.approx(whole, rel=0.02)  # peft keeps a frozen copy of the head
+
+
+def test_with_one_server_too_it_is_said_who_trains_alone(small, tmp_path):
+    run = ran(small, tmp_path / "run", *MIXED, "network.servers=1", "plan.method=all-local")
+    assert all(record.charge.servers == (ALL_LOCAL,) * 5 for record in run.records)
+    other = ran(small, tmp_path / "other", *MIXED, "plan.method=all-local")
+    one, two = run.finish(), other.finish()
+    assert (one.server_memory, one.device_memory, one.device_flop) == (0, two.device_memory, two.device_flop)
+
+
+@pytest.mark.parametrize("servers", ["[0,1,-1,1,0]", "[-1,-1,-1,-1,-1]"])
+def test_an_a_that_stays_is_not_sent(small, tmp_path, servers):
+    settings = (*MIXED, "fleet.cuts=[1,1,3,1,1]", f"fleet.servers={servers}", "learn.aggregation=freeze-a")
+    run = ran(small, tmp_path / "run", *settings, "learn.rounds=1")
+    (record,) = run.records
+    charge, network = record.charge, build(run.fleet.job.network, run.job.seed, 0)
+    homes = [int(network.gain[:, k].argmax()) if s == ALL_LOCAL else s for k, s in enumerate(charge.servers)]
+    bits = 0.0
+    for user, home in enumerate(homes):
+        band = network.bandwidth[home] / homes.count(home)
+        bits += charge.adapter_s[user] * rate(
+            band, network.max_power[user], network.gain[home, user], network.noise
+        )
+    bodies = record.adapter_bytes_up - 5 * payload.HEADER_BYTES
+    assert bits == pytest.approx(8 * bodies, rel=1e-9)
+
+
+def test_users_that_train_alone_are_sent_corrections_too(small, tmp_path):
+    common = (*MIXED, "learn.aggregation=residual", "learn.rounds=1")
+    alone, away = (
+        ran(small, tmp_path / name, *common, f"plan.method={name}").records[0]
+        for name in ("all-local", "all-edge")
+    )
+    assert alone.residual_bytes > away.residual_bytes > 0  # every block, against the first
+
+
+def test_who_is_dropped_does_not_depend_on_cuts_that_plans_replace(tmp_path):
+    """A deadline at which the server's turn, at the cuts in force, decides who is one too many."""
+    settings = (
+        'plan.optimize=["clock", "cut"]', "plan.late=drop", "plan.deadline=0.01467", "network.radius_m=75",
+        "network.server_clock_ghz=0.00421", "network.bandwidth_mhz=10.2", "network.simulate=true", "seed=92",
+        "fleet.devices=4", "data.alpha=100", "learn.local_steps=3", "learn.rounds=1", "learn.device=cpu",
+    )  # fmt: skip
+    told = []
+    for cut in (0, 5):
+        run = jobs.start(config.load(None, [*settings, f"model.cut={cut}"]), tmp_path / f"{cut}")
+        network = build(run.fleet.job.network, run.job.seed, 0)
+        turn, dropped = run.fleet.planner.ask(0, network, range(4))
+        told.append((dropped, turn.devices, turn.plan.devices.cut.tolist(), turn.plan.objective))
+    assert told[0] == told[1] and len(told[0][0]) == 2
+
+
+def test_a_method_without_deadlines_takes_a_cut_that_holds_them(small, tmp_path):
+    """The smallest objective may be that of a plan that is late."""
+    common = (
+        "learn.rounds=1",
+        'plan.optimize=["clock", "cut"]',
+        "plan.method=equal",
+        "plan.latency_weight=0.001",
+    )
+    common += ("network.server_clock_ghz=0.0005",)
+    job = config.load(None, [*small, *common, "network.simulate=true"])
+    network, cuts = build(replace(job.network, devices=3), job.seed, 0), range(3)
+    work = measured(job)
+    late = [
+        allocate(problem_of(job, network=network, workload=work, cut=cut), "equal").latency for cut in cuts
+    ]
+    worth = [
+        allocate(problem_of(job, network=network, workload=work, cut=cut), "equal").objective for cut in cuts
+    ]
+    assert np.argmin(late) != np.argmin(worth)
+    deadline = min(late) * 1.01
+    plan = best_cut(
+        replace(job, plan=replace(job.plan, deadline=deadline)),
+        problem_of(job, network=network, workload=work, server=False).change(deadline=deadline),
+        "equal",
+    )
+    assert plan.status is not Status.INFEASIBLE and plan.latency <= deadline
+    assert set(plan.devices.cut.tolist()) == {int(np.argmin(late))}
+
+
+def test_what_no_plan_can_have_is_refused_before_there_is_a_folder(cli, small, tmp_path):
+    for settings, said in (
+        ("plan.deadline=3", "plan.deadline is set"),
+        ("plan.split_least=9", "splits 9 to 3"),
+        ("plan.late=drop", "plan.late is drop"),
+        ("fleet.servers=[0,0,0,0,9]", "is at server 9"),
+    ):
+        refused = cli("simulate", *sets(*small, *MIXED, settings), "--out", tmp_path / "run")
+        assert_refused(refused, said)
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damaged"),
+    [
+        (r'"cuts": \[[^]]*\]', '"cuts": [99, 1, 1, 1, 1]'),
+        (r'"cuts": \[[^]]*\]', '"cuts": [1, 1]'),
+        (r'"servers": \[[^]]*\]', '"servers": [0, 1]'),
+        (r'"servers": \[[^]]*\]', '"servers": [-2, 0, 0, 0, 0]'),
+    ],
+)
+def test_a_damaged_charge_is_one_line(cli, small, tmp_path, pattern, damaged):
+    ran(small, tmp_path / "run", *MIXED)
+    path = tmp_path / "run" / "history.jsonl"
+    header, *records = path.read_text().splitlines(keepends=True)
+    path.write_text(header + re.sub(pattern, damaged, "".join(records)))
+    assert_refused(cli("train", "--resume", tmp_path / "run"), "history.jsonl is damaged: in round 1 charge")

@@ -84,7 +84,7 @@ def choose_cut(
     began = clock.perf_counter()
     every = range(problem.workload.blocks + 1) if cuts is None else cuts
     looked = [look(problem, cut, solve_at) for cut in every]
-    best = min(looked, key=lambda each: each.plan.objective)
+    best = min(looked, key=lambda each: (each.plan.status is Status.INFEASIBLE, each.plan.objective))
     spent = clock.perf_counter() - began
     if best.plan.status is Status.INFEASIBLE:
         advice = dict.fromkeys(sentence for each in looked for sentence in each.plan.advice)

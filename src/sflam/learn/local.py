@@ -215,9 +215,8 @@ class LocalFleet:
             weight += (update.T if layer.fan_in_fan_out else update).to(weight)
         sent = 0
         for device in devices:
-            held = [
-                name for name in found if self.devices.segment.holds(name + B_ENDS, self.devices.cuts[device])
-            ]
+            alone, cut = self.servers.server_of[device] == ALL_LOCAL, self.devices.cuts[device]
+            held = [name for name in found if alone or self.devices.segment.holds(name + B_ENDS, cut)]
             if held:
                 sent += len(send_adapters(round, device, 0, flatten(found, held).float()))
         return sent

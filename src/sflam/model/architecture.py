@@ -37,6 +37,7 @@ class HeadLayer:
         every_token: applied to all tokens, or to one per sample.
         fresh: missing from a pretrained checkpoint, so it is trained in full.
         bias: whether it has one.
+        tied: whether its matrix is that of the embedding.
     """
 
     inputs: int
@@ -44,6 +45,7 @@ class HeadLayer:
     every_token: bool = False
     fresh: bool = True
     bias: bool = True
+    tied: bool = False
 
     @property
     def weights(self) -> int:
@@ -259,7 +261,7 @@ def _gpt2(fields: _Fields, family: str, classes: int, language: bool) -> Archite
         block_weights=4 * hidden**2 + 2 * hidden * inner + 9 * hidden + inner,
         embed_weights=(vocabulary + positions) * hidden,
         most_tokens=positions,
-        head=(_decoder_head(hidden, vocabulary, classes, language),),
+        head=(_decoder_head(fields, family, hidden, vocabulary, classes, language),),
     )
 
 
@@ -292,7 +294,7 @@ def _decoder(fields: _Fields, family: str, classes: int, language: bool) -> Arch
         activation_copies=fields.copies("hidden_act", "silu"),
         block_weights=sum(one.weights for one in (*maps, *mlp_in, mlp_out)) + biases + norms,
         embed_weights=vocabulary * hidden,
-        head=(_decoder_head(hidden, vocabulary, classes, language),),
+        head=(_decoder_head(fields, family, hidden, vocabulary, classes, language),),
     )
 
 
@@ -308,12 +310,17 @@ def _maps(
     )
 
 
-def _decoder_head(hidden: int, vocabulary: int, classes: int, language: bool) -> HeadLayer:
+def _decoder_head(
+    fields: _Fields, family: str, hidden: int, vocabulary: int, classes: int, language: bool
+) -> HeadLayer:
     if language:
-        return HeadLayer(hidden, vocabulary, every_token=True, fresh=False, bias=False)
+        tied = fields.flag("tie_word_embeddings", family in TIED)
+        return HeadLayer(hidden, vocabulary, every_token=True, fresh=False, bias=False, tied=tied)
     return HeadLayer(hidden, classes, bias=False)
 
 
+TIED = {"gpt2", "gemma"}
+"""Families whose head for language modelling is their embedding, unless a config says otherwise."""
 LANGUAGE = {"gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma"}
 """Families with a head for language modelling."""
 

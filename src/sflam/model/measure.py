@@ -44,6 +44,7 @@ class Training:
         optimizer_slots: values the optimiser keeps per adapter weight, n_s (Adam 2).
         fused_attention: the attention kernel keeps no s x s weights; without it they count in the memory.
         full: whether every weight is trained, and nothing is adapted.
+        frozen_a: whether of the adapters B alone is trained and sent.
         labels_home: whether head and loss are on the device, and a step is two exchanges.
     """
 
@@ -58,6 +59,7 @@ class Training:
     optimizer_slots: int = 2
     fused_attention: bool = False
     full: bool = False
+    frozen_a: bool = False
     labels_home: bool = False
 
 
@@ -121,7 +123,8 @@ def workload_of(
     blocks, batch = shape.blocks, training.batch
     forward = block_forward(shape, tokens, training.rank, adapted)
     lowest, above = (
-        block_backward(shape, tokens, training.rank, adapted, flows=flows) for flows in (False, True)
+        block_backward(shape, tokens, training.rank, adapted, flows=flows, frozen_a=training.frozen_a)
+        for flows in (False, True)
     )
     embed = shape.embed_flops * (tokens - shape.extra_tokens)
     head_forward, head_backward = head_flops(shape, tokens, trained=training.trained_head)
@@ -129,7 +132,7 @@ def workload_of(
     if training.full:
         lowest = above = full_backward(shape, tokens)
         below, head_backward = embed, 2 * head_forward
-    values = training.rank * sum(one.inputs + one.outputs for one in adapted)
+    values = training.rank * sum(one.inputs * (not training.frozen_a) + one.outputs for one in adapted)
     home, head_values, head_memory = training.labels_home, 0, 0
     if home:
         head_values = sum(one.weights for one in shape.head if one.fresh and training.trained_head)
@@ -189,13 +192,19 @@ def block_forward(shape: Architecture, tokens: int, rank: int, adapted: tuple[Li
 
 
 def block_backward(
-    shape: Architecture, tokens: int, rank: int, adapted: tuple[Linear, ...], *, flows: bool
+    shape: Architecture,
+    tokens: int,
+    rank: int,
+    adapted: tuple[Linear, ...],
+    *,
+    flows: bool,
+    frozen_a: bool = False,
 ) -> int:
     """Return the FLOP of one block, backward, one sample, base weights frozen.
 
     A frozen map costs one product, its input's gradient; an attention product two; a LoRA factor two. With
     ``flows`` a gradient is wanted at the block's input (1.3); without it this is the lowest adapted block, and what
-    would only serve its input is not computed (1.5).
+    would only serve its input is not computed (1.5). With ``frozen_a`` A is passed through, and gets no gradient.
     """
     total = 0
 
@@ -205,7 +214,8 @@ def block_backward(
         mine = one in adapted
         total += 2 * tokens * one.weights * below
         if mine:
-            total += 2 * tokens * rank * (one.inputs * (1 + below) + 2 * one.outputs)
+            to_a = not frozen_a
+            total += 2 * tokens * rank * (one.inputs * (to_a + below) + one.outputs * (1 + (to_a or below)))
         return below or mine
 
     wanted = [passed(one, flows) for one in shape.projections]
@@ -243,8 +253,10 @@ def device_memory(
     """
     wide = WEIGHT_BYTES[training.dtype]
     weights = wide * (shape.embed_weights + cut * shape.block_weights)
-    values = training.rank * sum(one.inputs + one.outputs for one in adapted)
-    adapters = 4 * (2 + training.optimizer_slots) * cut * values
+    down = training.rank * sum(one.inputs for one in adapted)
+    up = training.rank * sum(one.outputs for one in adapted)
+    trained = up + down * (not training.frozen_a)
+    adapters = 4 * cut * ((2 + training.optimizer_slots) * trained + down + up - trained)
     if training.full:
         adapters = 4 * (1 + training.optimizer_slots) * (shape.embed_weights + cut * shape.block_weights)
     inner = shape.mlp_out.inputs
@@ -270,7 +282,8 @@ def device_memory(
 def _head_memory(shape: Architecture, training: Training, tokens: int, trained: int) -> int:
     """Return the bytes a device needs for the head: weights, what is trained of it, its input and output."""
     wide, rows = WEIGHT_BYTES[training.dtype], training.batch * tokens
-    weights = wide * sum(one.weights for one in shape.head)
+    held = [one for one in shape.head if not (one.tied or (one.fresh and training.trained_head))]
+    weights = wide * sum(one.weights for one in held)
     momenta = 4 * (2 + training.optimizer_slots) * trained
     logits = sum(rows * one.outputs for one in shape.head if one.every_token)
     return weights + momenta + wide * 3 * rows * shape.hidden + 3 * 4 * logits

@@ -33,6 +33,7 @@ class CellPlanner(Planner):
         *,
         workload: Workload | None = None,
         server: bool = True,
+        cuts: Sequence[int] | None = None,
     ) -> Problem:
         """Return the problem of ``devices`` in a network of all K.
 
@@ -42,6 +43,7 @@ class CellPlanner(Planner):
             battery: [K] J that each has left.
             workload: another than the planner's.
             server: whether the server's turn is counted.
+            cuts: [n] other than those in force.
         """
         index = np.asarray(devices, np.int64)
         some, steps = network.only(devices), self.batches[index]
@@ -51,7 +53,7 @@ class CellPlanner(Planner):
             self.job,
             network=some,
             workload=workload or self.workload,
-            cut=self.cuts[index],
+            cut=self.cuts[index] if cuts is None else np.asarray(cuts, np.int64),
             steps=steps,
             server=server,
         )
@@ -125,7 +127,8 @@ class CellPlanner(Planner):
         alone = {one: self._alone(network, one, battery) for one in devices}
         if poor := [one for one in devices if alone[one] is None]:
             return poor
-        together = self.problem(network, devices, battery).change(cut=np.array([*alone.values()]))
+        cuts = [cut for cut in alone.values() if cut is not None]
+        together = self.problem(network, devices, battery, cuts=cuts)
         try:
             cell = together.cell
         except Impossible:  # each would do alone, but their turns at the server take too long

@@ -39,6 +39,8 @@ class EdgePlanner(Planner):
         AllocationError: a start at which somebody cannot stay.
     """
 
+    several = True
+
     def __init__(self, *others: Any, numbers: int, moves: bool, **named: Any) -> None:
         super().__init__(*others, **named)
         self.numbers, self.moves = numbers, moves
@@ -115,6 +117,13 @@ class EdgePlanner(Planner):
             bits=np.where(away, quant.bits_up, 0), bits_down=np.where(away, quant.bits_down, 0)
         )
         return Turn(devices=devices, plan=replace(plan, devices=told)), ()
+
+    def expect_possible(self, network: Network) -> None:
+        """Raise ConfigError or AllocationError where no round of any users can be planned."""
+        every = np.arange(len(self.cuts))
+        problem = self.problem(network, tuple(every.tolist()))
+        if not self.moves:
+            self._expect_possible(problem, every)
 
     def _handing(self, problem: EdgeProblem, server: NDArray[np.int64], cut: NDArray[np.int64]) -> Floats:
         """Return the seconds [n] that each user's adapters take."""

@@ -11,6 +11,7 @@ Nothing here depends on how fast the host is. K devices.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -74,7 +75,7 @@ class Simulated:
             assert isinstance(self.inner, LocalFleet)
             self._calibrate(step_costs(self.inner))
         every = self.job.plan.every
-        if self.planned < 0 or (every and round % every == 0):
+        if self.planned < 0 or (every and round % every == 0) or self._somebody_is_empty():
             self._plan(round)
             self.planner.follow(self.turns)
             self._obey()
@@ -137,9 +138,13 @@ class Simulated:
 
     def place_deepest(self, records: Sequence[RoundRecord]) -> None:
         """Put everybody where the round with the deepest cut had them: what a device needs shows there."""
-        charges = [(record, record.charge) for record in records if record.charge is not None]
-        record, charge = max(charges, key=lambda pair: max(pair[1].cuts))
-        self.planner.place(record.participants, charge.cuts, charge.servers or (0,) * len(charge.cuts))
+        charge = max((one.charge for one in records if one.charge is not None), key=lambda one: max(one.cuts))
+        # Whoever was not in that round is placed as those that were, so that only what was planned is counted.
+        servers = charge.servers or (0,) * len(charge.cuts)
+        places = list(
+            itertools.islice(itertools.cycle(zip(charge.cuts, servers, strict=True)), len(self.losses))
+        )
+        self.planner.place(range(len(places)), [cut for cut, _ in places], [server for _, server in places])
         self._obey()
 
     def _calibrate(self, costs: tuple[StepCost, ...]) -> None:
@@ -178,6 +183,11 @@ class Simulated:
             raise AllocationError(self._nobody(round))
         self.dropped = tuple(sorted(device for _, dropped in asked for device in dropped))
         self.planned = round
+
+    def _somebody_is_empty(self) -> bool:
+        """Whether a device that a plan counts on has no battery left."""
+        left = self.battery
+        return left is not None and any(left[device] <= 0 for turn in self.turns for device in turn.devices)
 
     def _obey(self) -> None:
         """Put everybody where the planner says."""
@@ -226,7 +236,7 @@ class Simulated:
             dropped=self.dropped,
             planned=self.planned,
             cut=not self.planner.once,
-            several=len(self.network.bandwidth) > 1,
+            several=self.planner.several,
             slowdowns=self._slowdowns(devices),
             calibration=self._calibration(devices, steps),
         )

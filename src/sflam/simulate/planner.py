@@ -40,12 +40,15 @@ class Planner(ABC):
         feedback: measures chi on the way; None plans with ``plan.sensitivity``.
 
     Attributes:
+        several: whether plans say which server, or none, everybody is at.
         cuts: [K] as the plans now in force have it; so is ``servers``.
         modelled: the workload as it was given; ``workload`` may be calibrated.
         queues: [K] J that each device has used beyond its budget.
         patience: what a second is worth in joules beyond budgets, J/s.
         seconds: of the host, spent on planning so far.
     """
+
+    several = False
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sflam import planning_edge
 from sflam.allocate.methods import method_of
+from sflam.allocate.settings import PlanSettings
 from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.errors import ConfigError
@@ -47,6 +48,7 @@ def simulated(
     cuts = np.where(servers == ALL_LOCAL, work.blocks, job.fleet.cuts or job.model.cut)
     if planning_edge.wanted(job):
         edge = EdgePlanner(job, work, cuts, servers, batches, numbers=numbers, moves=moves(job))
+        edge.expect_possible(build(job.network, job.seed))  # before anything is written
         return Simulated(inner, edge, job)
     once, feedback = METHODS[job.learn.method].at_home, feedback_of(job, inner)
     return Simulated(inner, CellPlanner(job, work, cuts, servers, batches, once=once, feedback=feedback), job)
@@ -140,6 +142,7 @@ def _for_several(job: Job) -> Iterator[str]:
         ("plan.measure_every", job.plan.measure_every),
         ("network.battery_j", job.network.battery_j),
         ("network.calibrate", job.network.calibrate),
+        ("plan.late", job.plan.late if job.plan.late != PlanSettings().late else ""),
     ):
         if set_:
             yield f"{key} is {set_}, but plans for several servers do not know it; leave it out"

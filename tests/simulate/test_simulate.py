@@ -13,6 +13,7 @@ from sflam import config, history, payload
 from sflam import job as jobs
 from sflam.allocate.methods import allocate
 from sflam.allocate.shares import Shares
+from sflam.learn.aggregate import A_ENDS
 from sflam.learn.trunk import Trunk
 from sflam.network.scenario import build
 from sflam.planning import measured
@@ -193,9 +194,11 @@ def test_whole_models_that_train_every_weight_are_charged(small, tmp_path):
         assert charge.seconds > beside.charge.seconds and charge.transmit_j > beside.charge.transmit_j
 
 
-def test_whole_models_send_adapters_alone(small, tmp_path):
-    run = ran(small, tmp_path / "run", *FADED, "learn.method=fedlora")
-    numbers = sum(tensor.numel() for tensor in run.state.values())
+@pytest.mark.parametrize("aggregation", ["fedavg", "freeze-a"])
+def test_whole_models_send_adapters_alone(small, tmp_path, aggregation):
+    run = ran(small, tmp_path / "run", *FADED, "learn.method=fedlora", f"learn.aggregation={aggregation}")
+    frozen = A_ENDS if aggregation == "freeze-a" else ()
+    numbers = sum(tensor.numel() for name, tensor in run.state.items() if not name.endswith(frozen))
     work = run.fleet.planner.workload
     for record in run.records:
         charge = record.charge

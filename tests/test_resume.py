@@ -83,7 +83,7 @@ def killed(
 @pytest.mark.parametrize("count", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_kill_9_at_random_instants(small: tuple[str, ...], tmp_path: Path, count: int) -> None:
     rounds_done = killed(small, tmp_path, "instants", VARIANTS, rounds=4, count=count)
-    # One that comes too late, after the child's end, kills nothing.
+    # One that comes too late three times, after the child's end, kills nothing.
     assert len(rounds_done) > 0.7 * len(VARIANTS) * count and len(set(rounds_done)) >= 3, rounds_done
 
 
@@ -264,13 +264,16 @@ def ended(pid: int) -> bool:
 
 def instants(runs: Runs, count: int) -> Iterator[int]:
     """Kill at seeded instants spread over the run."""
-    draw = random.Random(0)
+    draw, seconds = random.Random(0), runs.seconds
     for number in range(count):
-        pid = runs.forked(f"{number}")
-        time.sleep((number + draw.random()) / count * 0.9 * runs.seconds)
-        os.kill(pid, signal.SIGKILL)
-        if not ended(pid):
-            yield runs.survived(f"{number}")
+        for name in (f"{number}", f"{number} again", f"{number} once more"):
+            pid = runs.forked(name)
+            time.sleep((number + draw.random()) / count * 0.9 * seconds)
+            os.kill(pid, signal.SIGKILL)
+            if not ended(pid):
+                yield runs.survived(name)
+                break
+            seconds *= 0.7  # too late: the machine was busier when the undisturbed run was timed
 
 
 def calls(runs: Runs, count: int) -> Iterator[int]:

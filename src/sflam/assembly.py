@@ -68,7 +68,8 @@ class Assembly:
 
     def refitted(self) -> Assembly:
         """Return the pieces with the memory that the fleet needs where its devices are now."""
-        return replace(self, fit=_fit(self.job, self.splits.train, self.backbone, self.fleet))
+        examples = examples_of(self.splits.train, self.backbone)
+        return replace(self, fit=_fit(self.job, self.splits.train, examples, self.backbone, self.fleet))
 
     def score(self, state: State) -> Score:
         """Return how well the whole model does on the test samples with ``state``."""
@@ -155,13 +156,13 @@ def assemble(job: Job) -> Assembly:
         )
     if backbone.fresh:
         notes.append(f"the head {', '.join(backbone.fresh)} is newly initialised, so it is trained in full")
-    needed = _fit(job, splits.train, backbone, fleet)
+    needed = _fit(job, splits.train, examples, backbone, fleet)
     notes += needed.notes()
     return Assembly(job, splits, backbone, model, fleet, needed, state, tuple(parts), tuple(notes))
 
 
-def _fit(job: Job, train: Dataset, backbone: Backbone, fleet: Fleet) -> Fit:
-    sample = examples_of(train, backbone).take(np.arange(1)).inputs
+def _fit(job: Job, train: Dataset, examples: Examples, backbone: Backbone, fleet: Fleet) -> Fit:
+    sample = examples.take(np.arange(1)).inputs
     return fit(fleet, backbone, sample, 0 if train.lengths is None else int(train.lengths.max()), job.learn)
 
 

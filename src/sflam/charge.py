@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
+
+from sflam.plan import ALL_LOCAL
 
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -115,9 +117,45 @@ class Charge:
     calibration: Calibration | None = None
 
     @property
+    def placed(self) -> bool:
+        """Whether devices have places of their own: servers, or cuts that differ."""
+        return bool(self.servers) or len(set(self.cuts)) > 1
+
+    @property
     def energy(self) -> float:
         """Joules of every kind."""
         return self.compute_j + self.transmit_j + self.adapter_j + self.server_j
+
+
+WHOLE = ("battery_j", "dropped")
+"""Fields of a charge that list something else than a number per participant."""
+UNBOUNDED = ("objective", "gap", "predicted_s", "predicted_j", "sensitivity", "sensitivity_error")
+
+
+def wrong_charge(charge: Charge, participants: Sequence[int], devices: int, blocks: int | None = None) -> str:
+    """Return why a charge is not one of its participants, or nothing: it has a finite number for each of them.
+
+    Args:
+        charge: of a round.
+        participants: of the round.
+        devices: of the fleet.
+        blocks: of the model, where it is known.
+    """
+    count = len(participants)
+    if not count or not all(0 <= device < devices for device in participants):
+        return f"participants are {list(participants)[:5]} of {devices} devices"
+    for item in fields(Charge):
+        value = getattr(charge, item.name)
+        each = isinstance(value, tuple) and item.name not in WHOLE
+        if each and len(value) not in ((count,) if item.default is MISSING else (0, count)):
+            return f"charge.{item.name} has {len(value)} numbers for {count} devices"
+        numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, float) else ()
+        least = ALL_LOCAL if item.name == "servers" else 0
+        if item.name not in UNBOUNDED and not all(math.isfinite(one) and one >= least for one in numbers):
+            return f"charge.{item.name} is {value!r}"
+    if blocks is not None and max(charge.cuts) > blocks:
+        return f"charge.cuts is {list(charge.cuts)}, but the model has {blocks} blocks"
+    return ""
 
 
 def charge_to_dict(charge: Charge) -> dict[str, Any]:

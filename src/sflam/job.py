@@ -13,19 +13,19 @@ from safetensors import SafetensorError
 
 from sflam import history
 from sflam.assembly import Assembly, assemble
+from sflam.charge import wrong_charge
 from sflam.config import Job, changes
 from sflam.errors import ConfigError, DivergedError, NotFiniteError, QuantizerError, RunError, WireError
 from sflam.following import follow
 from sflam.history import History, RoundRecord
 from sflam.learn import checkpoint
-from sflam.learn.aggregate import A_ENDS
+from sflam.learn.aggregate import trained_numbers
 from sflam.learn.fleet import Fleet
 from sflam.learn.keep import Kept, best_of, restored
 from sflam.learn.local import LocalFleet
 from sflam.learn.round import train as train_rounds
 from sflam.model.adapters import State
 from sflam.report.events import Events
-from sflam.report.saved import wrong_charge
 from sflam.result import Result, finish
 from sflam.run_folder import RunFolder, default_folder
 from sflam.simulate.fleet import Simulated, simulated_rounds
@@ -227,8 +227,7 @@ def _fleet(assembly: Assembly) -> Fleet:
                 'simulate, or use "uniform"'
             )
         return assembly.fleet
-    frozen = A_ENDS if job.learn.aggregation == "freeze-a" else ()
-    numbers = sum(tensor.numel() for name, tensor in assembly.state.items() if not name.endswith(frozen))
+    numbers = trained_numbers(assembly.state, job.learn.aggregation)
     return simulated(job, assembly.fleet, assembly.parts, assembly.splits.train, numbers)
 
 
@@ -257,12 +256,10 @@ def _expect_same(run: RunFolder, header: Mapping[str, Any], job: Job) -> None:
 
 def _expect_sound(run: RunFolder, records: list[RoundRecord], assembly: Assembly) -> None:
     """Raise RunError where a record's charge is not one of its own devices and model."""
-    depth = assembly.backbone.depth
+    devices, blocks = assembly.job.fleet.devices, assembly.backbone.depth
     for record in records:
-        reason = wrong_charge(record, assembly.job.fleet.devices)
-        if record.charge and not reason and max(record.charge.cuts) > depth:
-            reason = f"charge.cuts is {list(record.charge.cuts)}, but the model has {depth} blocks"
-        if reason:
+        charge = record.charge
+        if charge and (reason := wrong_charge(charge, record.participants, devices, blocks)):
             raise RunError(
                 f"{run.history} is damaged: in round {record.round + 1} {reason}; put the right one back, or start a "
                 "new run"

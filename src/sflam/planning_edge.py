@@ -68,16 +68,7 @@ class EdgePlanned(Planned):
     @property
     def costs(self) -> Costs:
         """The three parts of the plan's objective."""
-        told = self.plan.devices
-        shares = EdgeShares(
-            server=told.server,
-            split=told.cut,
-            bandwidth=told.bandwidth,
-            power=told.power,
-            clock=told.clock,
-            server_clock=told.server_clock,
-        )
-        return self.problem.score(shares).costs
+        return self.problem.score(EdgeShares.told(self.plan.devices)).costs
 
     @property
     def extras(self) -> tuple[RenderableType, ...]:
@@ -211,7 +202,7 @@ def decide(
     if "all-local" in names and not np.isfinite(problem.local[:, problem.layers]).all():
         names.remove("all-local")
         notes.append("all-local is left out: a user may not train all layers")
-    plan, *others = (_plan(problem, name, job.seed) for name in (method, *names))
+    plan, *others = (plan_with(problem, name, job.seed) for name in (method, *names))
     model = f"transformer-{problem.layers}x768" if workload is None else workload.name
     return EdgePlanned(
         plan=plan,
@@ -223,5 +214,6 @@ def decide(
     )
 
 
-def _plan(problem: EdgeProblem, method: str, seed: int) -> Plan:
+def plan_with(problem: EdgeProblem, method: str, seed: int) -> Plan:
+    """Return the plan of one method; ``seed`` is for those that draw."""
     return associate(problem, method, **({"seed": seed} if method == "random" else {}))

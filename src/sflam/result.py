@@ -9,7 +9,7 @@ import numpy as np
 
 from sflam.assembly import Assembly, save_merged
 from sflam.history import RoundRecord
-from sflam.learn.aggregate import A_ENDS
+from sflam.learn.aggregate import trained_numbers
 from sflam.learn.evaluate import Score, perplexity
 from sflam.learn.keep import Kept
 from sflam.learn.local import LocalFleet
@@ -131,11 +131,7 @@ def finish(assembly: Assembly, run: RunFolder, kept: Kept, records: list[RoundRe
         bytes_up=sum(record.bytes_up + record.adapter_bytes_up for record in records),
         bytes_down=sum(r.bytes_down + r.adapter_bytes_down + r.residual_bytes for r in records),
         payload_overhead=steps / codes - 1 if codes else 0.0,
-        trainable_parameters=sum(
-            tensor.numel()
-            for name, tensor in state.items()
-            if not (name.endswith(A_ENDS) and job.learn.aggregation == "freeze-a")
-        ),
+        trainable_parameters=trained_numbers(state, job.learn.aggregation),
         device_parameters=_device_parameters(assembly),
         device_memory=None if assembly.fit.device is None else assembly.fit.device.total,
         server_memory=assembly.fit.server.total,

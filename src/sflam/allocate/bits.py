@@ -80,9 +80,8 @@ def solve(problem: Problem, method: str = "bits", *, certify: bool | None = None
     bits, best, solution, seen = _descend(sample, Search(sample), start, solved)
     if sample is not problem and solution is not None:
         time, price, eta = _prices(sample.change(bits=bits), solution)
-        price *= len(sample) / len(
-            problem
-        )  # the sample's hertz are as many times fewer, and each is worth more
+        # The sample's hertz are as many times fewer, and each is worth as much more.
+        price *= len(sample) / len(problem)
         bits = _choose(problem, time, price, eta, np.full(len(problem), common))
         search.last = replace(solution, price=price)
         bits, best, solution, seen = _descend(problem, search, bits)
@@ -249,12 +248,10 @@ def _polish(
 
 def cost_table(problem: Problem, times: Floats, price: float, widths: Bits) -> tuple[Floats, Floats]:
     """Return D_k(T, mu, q) and zeta_k, both [I, Q, K], at times [I]; inf and 0 where T is too short for that width."""
-    cell = problem.cell
     payload = problem.payload_at(widths)  # [Q, K]
-    left = times[:, None, None] - cell.busy > payload / cell.snr_bandwidth * (1 + 1e-12)
-    costs, slopes = np.full(left.shape, np.inf), np.zeros(left.shape)
-    at, rows, index = np.nonzero(left)
-    costs[left], slopes[left] = _costs(cell.take(index), times[at], price, payload[rows, index])
+    at, rows, index = np.indices((len(times), *payload.shape)).reshape(3, -1)
+    found = _costs(problem.cell.take(index), times[at], price, payload[rows, index])
+    costs, slopes = (each.reshape(len(times), *payload.shape) for each in found)
     return costs, slopes
 
 
@@ -267,8 +264,7 @@ def costs_at(
     changes with the width, cost is linear in the payload (2.17), and nothing need be solved.
     """
     cell = problem.cell.take(index)
-    costs = np.full(len(index), np.inf)
-    left = time - cell.busy > payload / cell.snr_bandwidth * (1 + 1e-12)
+    costs, linear = np.empty(len(index)), np.zeros(len(index), bool)
     if known is not None:
         grown, ratio = growth(known.efficiency[index]), payload / cell.payload
         linear = known.free[index] & (payload * grown <= cell.snr_bandwidth * known.transmit[index])
@@ -277,17 +273,17 @@ def costs_at(
         value = cell.weight * cell.noise * payload * grown + price * known.bandwidth[index] * ratio
         value += cell.weight * cell.compute_energy(cell.least_compute)
         costs[linear] = value[linear]
-        left &= ~linear
-    some = np.flatnonzero(left)
+    some = np.flatnonzero(~linear)
     costs[some] = _costs(cell.take(some), np.full(len(some), time), price, payload[some])[0]
     return costs
 
 
 def _costs(cell: Cell, time: Floats, price: float, payload: Floats) -> tuple[Floats, Floats]:
-    """Return D and zeta [n] of devices with other payloads; inf and 0 where a cap on the radio forbids one."""
+    """Return D and zeta [n] of devices with other payloads; inf and 0 where T is too short, or a cap forbids one."""
     cell = replace(cell, payload=payload)
     costs, slopes = np.full(len(cell), np.inf), np.zeros(len(cell))
-    fits = np.flatnonzero(cell.max_efficiency > 0)
+    soon = time - cell.busy > payload / cell.snr_bandwidth * (1 + 1e-12)
+    fits = np.flatnonzero(soon & (cell.max_efficiency > 0))
     if fits.size:
         costs[fits], slopes[fits] = _cost(cell.take(fits), time[fits], price)
     return costs, slopes

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sflam.network.network import Floats
+from sflam.plan import DevicePlans
 
 Integers = NDArray[np.int64]
 
@@ -36,6 +38,18 @@ class EdgeShares:
     power: Floats
     clock: Floats
     server_clock: Floats
+
+    @classmethod
+    def told(cls, devices: DevicePlans) -> Self:
+        """Return what a plan gives its users."""
+        return cls(
+            server=devices.server,
+            split=devices.cut,
+            bandwidth=devices.bandwidth,
+            power=devices.power,
+            clock=devices.clock,
+            server_clock=devices.server_clock,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,12 @@ from sflam.model.adapters import State
 A_ENDS, B_ENDS = ".lora_A.weight", ".lora_B.weight"
 
 
+def trained_numbers(state: Mapping[str, Tensor], aggregation: str) -> int:
+    """Return how many numbers of the adapters are trained and sent: with ``freeze-a`` no A is."""
+    stays = A_ENDS if aggregation == "freeze-a" else ()
+    return sum(tensor.numel() for name, tensor in state.items() if not name.endswith(stays))
+
+
 def weights_of(samples: Sequence[int]) -> list[float]:
     """Return the FedAvg weight n_k / n of each device from its sample counts."""
     total = sum(samples)

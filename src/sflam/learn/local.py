@@ -100,8 +100,8 @@ class LocalFleet:
             cuts: one per device.
             server_of: one per device, ``ALL_LOCAL`` for a device that trains the whole model, whatever its cut.
         """
-        wanted = tuple(0 if s == ALL_LOCAL else c for s, c in zip(server_of, cuts, strict=True))
-        if (self.devices.cuts, self.servers.server_of) != (wanted, tuple(server_of)):
+        before = self.devices.cuts, self.servers.server_of
+        if before != (own_blocks(cuts, server_of), tuple(server_of)):
             assert self.learn.state == "reset" and self.learn.cache == "off"
             self._place(cuts, server_of)
 
@@ -184,8 +184,7 @@ class LocalFleet:
 
     def _place(self, wanted: Sequence[int], server_of: Sequence[int]) -> None:
         """Cut the model for every device, and give each a server."""
-        method, learn = METHODS[self.learn.method], self.learn
-        cuts = tuple(0 if s == ALL_LOCAL else c for s, c in zip(server_of, wanted, strict=True))
+        method, learn, cuts = METHODS[self.learn.method], self.learn, own_blocks(wanted, server_of)
         device, segments = split_among(
             self.backbone,
             self.model,
@@ -237,6 +236,11 @@ class LocalFleet:
         if self.learn.state == "keep":
             self.devices.restore(state["devices"])
             self.servers.restore(state["servers"])
+
+
+def own_blocks(cuts: Sequence[int], server_of: Sequence[int]) -> tuple[int, ...]:
+    """Return the blocks of each device's half: none where it trains alone, and runs a whole trunk beside it."""
+    return tuple(0 if s == ALL_LOCAL else c for s, c in zip(server_of, cuts, strict=True))
 
 
 def adapted_layers(model: PeftModel) -> dict[str, Any]:

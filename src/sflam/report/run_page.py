@@ -137,7 +137,7 @@ def allocation(record: RoundRecord) -> Html:
         bars("Transmit power", names, [one * 1e3 for one in charge.power], upward="mW", style=1),
         bars("Clock", names, [one / 1e9 for one in charge.speed], upward="GHz", style=4),
     ]
-    if charge.servers or len(set(charge.cuts)) > 1:
+    if charge.placed:
         cuts = [float(one) for one in charge.cuts]
         drawn.append(bars("Blocks on the device", names, cuts, upward="blocks", style=3))
     if any(charge.bits_up):

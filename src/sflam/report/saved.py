@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sflam import history
+from sflam.charge import wrong_charge
 from sflam.config import Job
 from sflam.errors import RunError
 from sflam.history import RoundRecord
-from sflam.plan import ALL_LOCAL
 from sflam.report.saved_rates import later
 from sflam.run_folder import RunFolder
 
@@ -21,35 +21,6 @@ SAVED = "comparison.json"
 NEEDED = ("accuracy", "rounds", "bytes_up", "bytes_down")
 NUMBERS = (*NEEDED, "accuracy_spread", "virtual_s", "energy_j", "device_memory_bytes", "device_flop")
 COSTS = ("reached", "rounds", "virtual_s", "energy_j", "bytes")
-EACH = (
-    *(
-        "finish",
-        "device_j",
-        "cuts",
-        "bits_up",
-        "bits_down",
-        "payload_up",
-        "payload_down",
-        "begin",
-        "compute_s",
-    ),
-    *(
-        "up_s",
-        "server_s",
-        "down_s",
-        "adapter_s",
-        "bandwidth",
-        "power",
-        "speed",
-        "sensitivity",
-        "sensitivity_error",
-        "servers",
-    ),
-)
-"""Fields of a charge that have a number per participant."""
-LATER = EACH[EACH.index("begin") :]
-"""Those that older histories do not have."""
-UNBOUNDED = ("objective", "gap", "predicted_s", "predicted_j", "sensitivity", "sensitivity_error")
 FRONT = "weight"
 """The swept axis whose picture is a front: virtual seconds against joules of a run."""
 
@@ -108,7 +79,7 @@ def read_run(folder: Path) -> SavedRun:
     if not records:
         raise RunError(f"{run.history} holds no round; finish the run with sflam train --resume {folder}")
     for record in records:
-        if reason := wrong_charge(record, job.fleet.devices):
+        if record.charge and (reason := wrong_charge(record.charge, record.participants, job.fleet.devices)):
             raise RunError(f"{run.history}, round {record.round + 1} is damaged ({reason}); restore the file")
     versions = header.get("versions")
     said = versions if isinstance(versions, dict) else {}
@@ -156,24 +127,6 @@ def read_comparison(folder: Path) -> SavedComparison:
         ) from error
     runs = {name: tuple(read_run(folder / run) for run in ones) for name, ones in names.items()}
     return SavedComparison(name=folder.resolve().name, said=said, runs=runs, sweeps=sweeps)
-
-
-def wrong_charge(record: RoundRecord, devices: int) -> str:
-    """Return why a record's charge cannot be drawn, or nothing: it must be of its participants, and finite."""
-    charge, count = record.charge, len(record.participants)
-    if charge is None:
-        return ""
-    if not count or not all(0 <= device < devices for device in record.participants):
-        return f"participants are {list(record.participants)[:5]} of {devices} devices"
-    for item in fields(charge):
-        value = getattr(charge, item.name)
-        if item.name in EACH and len(value) not in ((0, count) if item.name in LATER else (count,)):
-            return f"charge.{item.name} has {len(value)} numbers for {count} devices"
-        numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, float) else ()
-        least = ALL_LOCAL if item.name == "servers" else 0
-        if item.name not in UNBOUNDED and not all(math.isfinite(one) and one >= least for one in numbers):
-            return f"charge.{item.name} is {value!r}"
-    return ""
 
 
 def _expect_row(row: Any) -> dict[str, Any]:

@@ -123,10 +123,9 @@ def phase_legend() -> Html:
 
 def phase_table(charge: Charge, devices: Sequence[int]) -> Html:
     """Return the seconds of every phase and device as a table."""
-    placed = bool(charge.servers) or len(set(charge.cuts)) > 1
     head = [
         "device",
-        *["server", "blocks"] * placed,
+        *["server", "blocks"] * charge.placed,
         *(said for _, said, name in PHASES if name),
         "done after",
         "bits up",
@@ -136,7 +135,7 @@ def phase_table(charge: Charge, devices: Sequence[int]) -> Html:
     for place, device in enumerate(devices):
         times = [getattr(charge, name)[place] for _, _, name in PHASES if name]
         where = [server_name(charge.servers[place] if charge.servers else 0), str(charge.cuts[place])]
-        cells = [str(device), *where * placed, *map(brief, times), brief(charge.finish[place])]
+        cells = [str(device), *where * charge.placed, *map(brief, times), brief(charge.finish[place])]
         cells += [str(charge.bits_up[place] or "-"), joule(charge.device_j[place])]
         rows.append(joined(*(element("td", cell) for cell in cells)))
     return numbers_table(head, rows)

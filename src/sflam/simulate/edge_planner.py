@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sflam import planning_edge
 from sflam.allocate.edge import EdgeProblem
-from sflam.allocate.edge_methods import associate, stay
+from sflam.allocate.edge_methods import stay
 from sflam.allocate.edge_shares import EdgeShares
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
@@ -64,16 +64,7 @@ class EdgePlanner(Planner):
         problem, told = self.problem(network, turn.devices), turn.plan.devices
         away = told.server != ALL_LOCAL
         sent = np.where(away & (up > 0), up * np.log(2), problem.payload)
-        score = problem.change(payload=sent).score(
-            EdgeShares(
-                server=told.server,
-                split=told.cut,
-                bandwidth=told.bandwidth,
-                power=told.power,
-                clock=told.clock,
-                server_clock=told.server_clock,
-            )
-        )
+        score = problem.change(payload=sent).score(EdgeShares.told(told))
         handing = self._handing(problem, told.server, told.cut)
         return Bill(
             compute_s=score.compute,
@@ -99,47 +90,18 @@ class EdgePlanner(Planner):
             there.kappa * there.max_clock**2 + there.static_power / there.max_clock
         )
 
-    def _ask(
-        self, number: int, network: Network, devices: tuple[int, ...], battery: Floats | None
-    ) -> tuple[Turn | None, tuple[int, ...]]:
-        index, problem = np.asarray(devices, np.int64), self.problem(network, devices)
-        if self.moves:
-            options = {"seed": self.job.seed} if self.method == "random" else {}
-            plan = associate(problem, self.method, **options)
-        else:
-            self._expect_possible(problem, index)
-            plan = stay(problem, self.method, self.servers[index], self.cuts[index])
-        if not len(plan.devices) or plan.status is Status.INFEASIBLE:
-            raise AllocationError(f"round {number + 1}: {'; '.join(plan.advice)}")
-        away = plan.devices.server != ALL_LOCAL
-        quant = self.job.quant
-        told = plan.devices.change(
-            bits=np.where(away, quant.bits_up, 0), bits_down=np.where(away, quant.bits_down, 0)
-        )
-        return Turn(devices=devices, plan=replace(plan, devices=told)), ()
-
     def expect_possible(self, network: Network) -> None:
-        """Raise ConfigError or AllocationError where no round of any users can be planned."""
-        every = np.arange(len(self.cuts))
-        problem = self.problem(network, tuple(every.tolist()))
-        if not self.moves:
-            self._expect_possible(problem, every)
+        """Raise where no round of any users can be planned, whatever the fading.
 
-    def _handing(self, problem: EdgeProblem, server: NDArray[np.int64], cut: NDArray[np.int64]) -> Floats:
-        """Return the seconds [n] that each user's adapters take."""
-        network, users = problem.network, np.arange(len(problem))
-        away = server != ALL_LOCAL
-        home = np.where(away, server, network.gain.argmax(axis=0))
-        band = (network.bandwidth / np.maximum(np.bincount(home, minlength=problem.servers), 1))[home]
-        whole = 32 * self.numbers + self.workload.extra_adapter
-        bits = np.where(away, [self.workload.adapter_bits(int(one)) for one in cut], whole)
-        ahead: Floats = rate(band, network.max_power, network.gain[home, users], network.noise)
-        return bits / ahead
-
-    def _expect_possible(self, problem: EdgeProblem, index: NDArray[np.int64]) -> None:
-        """Raise AllocationError where a user may not keep the layers it has, or has no such server."""
-        users, network, layers = np.arange(len(problem)), problem.network, problem.layers
-        split, server = self.cuts[index], self.servers[index]
+        Raises:
+            ConfigError: settings that problem B has no place for.
+            AllocationError: among others, a user that may not keep the layers it has, or has no such server.
+        """
+        problem = self.problem(network, tuple(range(len(self.cuts))))
+        if self.moves:
+            return
+        network, layers = problem.network, problem.layers
+        split, server = self.cuts, self.servers
         if (far := server >= problem.servers).any():
             user = int(np.argmax(far))
             raise AllocationError(
@@ -152,7 +114,7 @@ class EdgePlanner(Planner):
                 f"{network.names[user]} keeps {split[user]} of {layers} layers and is at server {server[user]}; who "
                 f"keeps them all has server {ALL_LOCAL}, and nobody else; change fleet.cuts or fleet.servers"
             )
-        if (wrong := ~problem.allowed[users, split]).any():
+        if (wrong := ~problem.allowed[np.arange(len(split)), split]).any():
             user = int(np.argmax(wrong))
             least, most = problem.least_split, problem.most_split or layers
             why = f"but splits are {least} to {most}"
@@ -163,3 +125,31 @@ class EdgePlanner(Planner):
                 f"{network.names[user]} keeps {split[user]} layers, {why}; change fleet.cuts, plan.split_least or "
                 "plan.split_most"
             )
+
+    def _ask(
+        self, number: int, network: Network, devices: tuple[int, ...], battery: Floats | None
+    ) -> tuple[Turn | None, tuple[int, ...]]:
+        index, problem = np.asarray(devices, np.int64), self.problem(network, devices)
+        if self.moves:
+            plan = planning_edge.plan_with(problem, self.method, self.job.seed)
+        else:
+            plan = stay(problem, self.method, self.servers[index], self.cuts[index])
+        if not len(plan.devices) or plan.status is Status.INFEASIBLE:
+            raise AllocationError(f"round {number + 1}: {'; '.join(plan.advice)}")
+        away = plan.devices.server != ALL_LOCAL
+        quant = self.job.quant
+        told = plan.devices.change(
+            bits=np.where(away, quant.bits_up, 0), bits_down=np.where(away, quant.bits_down, 0)
+        )
+        return Turn(devices=devices, plan=replace(plan, devices=told)), ()
+
+    def _handing(self, problem: EdgeProblem, server: NDArray[np.int64], cut: NDArray[np.int64]) -> Floats:
+        """Return the seconds [n] that each user's adapters take."""
+        network, users = problem.network, np.arange(len(problem))
+        away = server != ALL_LOCAL
+        home = np.where(away, server, network.gain.argmax(axis=0))
+        band = (network.bandwidth / np.maximum(np.bincount(home, minlength=problem.servers), 1))[home]
+        whole = 32 * self.numbers + self.workload.extra_adapter
+        bits = np.where(away, [self.workload.adapter_bits(int(one)) for one in cut], whole)
+        ahead: Floats = rate(band, network.max_power, network.gain[home, users], network.noise)
+        return bits / ahead

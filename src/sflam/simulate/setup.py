@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sflam import planning_edge
 from sflam.allocate.methods import method_of
-from sflam.allocate.settings import PlanSettings
 from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.errors import ConfigError
@@ -101,11 +101,7 @@ def expect_possible(job: Job) -> None:
     if job.model.labels == "device":
         problems += [
             f'{key} is set, but with model.labels = "device" nothing is measured on the way; leave it out'
-            for key, set_ in (
-                ("plan.measure_every", job.plan.measure_every),
-                ("network.calibrate", job.network.calibrate),
-            )
-            if set_
+            for key, _ in _wished(job, "plan.measure_every", "network.calibrate")
         ]
     if job.model.trainable == "full" and job.learn.method != "fedavg":
         problems.append('model.trainable is "full": costs are those of adapters; simulate with "lora"')
@@ -137,15 +133,9 @@ def _for_several(job: Job) -> Iterator[str]:
             f'learn.method = "{name}" has no trunks at several servers; use sflam, sfl-v1 or sfl-v2, or '
             "network.servers = 1"
         )
-    for key, set_ in (
-        ("plan.budget", job.plan.budget),
-        ("plan.measure_every", job.plan.measure_every),
-        ("network.battery_j", job.network.battery_j),
-        ("network.calibrate", job.network.calibrate),
-        ("plan.late", job.plan.late if job.plan.late != PlanSettings().late else ""),
-    ):
-        if set_:
-            yield f"{key} is {set_}, but plans for several servers do not know it; leave it out"
+    unknown = ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")
+    for key, value in _wished(job, *unknown):
+        yield f"{key} is {value}, but plans for several servers do not know it; leave it out"
 
 
 def _for_one(job: Job) -> Iterator[str]:
@@ -174,10 +164,16 @@ def _for_moving(job: Job) -> Iterator[str]:
     ):
         if value != plain:
             yield f'{key} is "{value}", but cuts change from plan to plan; set it to "{plain}"'
-    for key, set_ in (
-        ("plan.budget", job.plan.budget),
-        ("plan.measure_every", job.plan.measure_every),
-        ("network.calibrate", job.network.calibrate),
-    ):
-        if set_ and not several:
-            yield f"{key} is {set_}, which is about a cut that stays; leave it out, or do not choose the cut"
+    still = () if several else ("plan.budget", "plan.measure_every", "network.calibrate")
+    for key, value in _wished(job, *still):
+        yield f"{key} is {value}, which is about a cut that stays; leave it out, or do not choose the cut"
+
+
+def _wished(job: Job, *keys: str) -> Iterator[tuple[str, Any]]:
+    """Yield those of some settings, ``section.name``, that are not as they are by themselves, with their values."""
+    plain = Job()
+    for key in keys:
+        section, _, name = key.partition(".")
+        value = getattr(getattr(job, section), name)
+        if value != getattr(getattr(plain, section), name):
+            yield key, value

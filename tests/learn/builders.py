@@ -59,7 +59,7 @@ def adapted(kind, *, dropout=0.0, model_settings=None, dtype=None):
     return backbone, model, Examples(dataset(kind), backbone, spec)
 
 
-def local_fleet(backbone, model, examples, parts, *, cuts=(), selected=0, **options):
+def local_fleet(backbone, model, examples, parts, *, cuts=(), servers=(), selected=0, **options):
     """Return a fleet of one device per part; ``options`` override cut, learn, quant, seed and labels."""
     chosen = {"cut": 1, "learn": LEARN, "quant": IDENTITY, "seed": 3} | options
     kind = Relay if METHODS[chosen["learn"].method].relay else LocalFleet
@@ -68,7 +68,9 @@ def local_fleet(backbone, model, examples, parts, *, cuts=(), selected=0, **opti
         model,
         examples,
         parts,
-        settings=FleetSettings(devices=len(parts), selected=selected, cuts=tuple(cuts)),
+        settings=FleetSettings(
+            devices=len(parts), selected=selected, cuts=tuple(cuts), servers=tuple(servers)
+        ),
         **chosen,
     )
 

@@ -12,14 +12,13 @@ from sflam import config
 from sflam.learn import fit as fitting
 from sflam.learn.central import Central
 from sflam.learn.fit import Fit, Memory, fit, free_bytes, token_shape
-from sflam.learn.local import LocalFleet
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import attach, state_of
 from sflam.model.lora import Rows
 from sflam.model.settings import ModelSettings
 from sflam.model.split import Arrival
 from sflam.plan import ALL_LOCAL
-from tests.learn.builders import IDENTITY, LEARN, adapted, local_fleet, parts_of
+from tests.learn.builders import LEARN, adapted, local_fleet, parts_of
 from tests.saved_bytes import saved_bytes
 from tests.tiny import EVERY_KIND, STRANGERS, WIDTH, batch, is_image, is_lm, tiny
 
@@ -173,18 +172,7 @@ def test_a_device_that_trains_alone_needs_what_the_whole_model_does():
         ("mixed", (0, ALL_LOCAL, ALL_LOCAL)),
         ("alone", (ALL_LOCAL,) * 3),
     ):
-        settings = FleetSettings(devices=3, cuts=(1, 1, 1), servers=servers)
-        fleet = LocalFleet(
-            backbone,
-            model,
-            examples,
-            parts_of([8] * 3),
-            cut=1,
-            settings=settings,
-            learn=LEARN,
-            quant=IDENTITY,
-            seed=3,
-        )
+        fleet = local_fleet(backbone, model, examples, parts_of([8] * 3), cuts=(1, 1, 1), servers=servers)
         found[name] = fit(fleet, backbone, sample, 0, LEARN)
     whole = found["alone"].device
     halves = found["served"].device.weights + found["served"].server.weights

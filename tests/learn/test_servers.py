@@ -12,14 +12,13 @@ from sflam import payload
 from sflam.data.batches import round_batches
 from sflam.errors import ConfigError, ModelError
 from sflam.learn.aggregate import average_of_servers, fedavg
-from sflam.learn.local import LocalFleet
 from sflam.learn.optimizers import optimizer
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import state_of
 from sflam.model.probe import valid_tokens
 from sflam.plan import ALL_LOCAL
 from sflam.quant.settings import QuantSettings
-from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, parts_of, run
+from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
 from tests.tiny import KINDS, is_lm
 
 SIZES, CUTS = [11, 3, 8, 5], [1, 0, 3, 2]
@@ -30,17 +29,15 @@ def fleet_of(
     kind, servers, *, cuts=CUTS, sizes=SIZES, learn=LEARN, quant=IDENTITY, labels="server", **options
 ):
     backbone, model, examples = adapted(kind, **options)
-    settings = FleetSettings(devices=len(sizes), cuts=tuple(cuts), servers=tuple(servers))
-    fleet = LocalFleet(
+    fleet = local_fleet(
         backbone,
         model,
         examples,
         parts_of(sizes),
-        cut=1,
-        settings=settings,
+        cuts=cuts,
+        servers=servers,
         learn=learn,
         quant=quant,
-        seed=3,
         labels=labels,
     )
     return fleet, state_of(model), model, examples

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from sflam import config
 from sflam import job as jobs
 
@@ -25,3 +27,18 @@ def ran(small, folder, *settings):
 def timeless(records):
     """Return the records without the host's time."""
     return [replace(record, seconds=0.0, planning_s=0.0, measuring_s=0.0) for record in records]
+
+
+def assert_resumes(small, folder, settings, *, stops):
+    """A run that stops after so many rounds, and again, and is resumed, is the run that was never stopped."""
+    whole = ran(small, folder / "whole", *settings)
+    run = started(small, folder / "stopped", *settings)
+    for stop in stops:
+        for record in run.rounds():
+            if record.round + 1 == stop:
+                break
+        run = jobs.resume(folder / "stopped")
+    list(run.rounds())
+    assert timeless(run.records) == timeless(whole.records)
+    assert run.state.keys() == whole.state.keys()
+    assert all(torch.equal(run.state[name], whole.state[name]) for name in whole.state)

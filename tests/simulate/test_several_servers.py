@@ -14,8 +14,6 @@ from sflam import job as jobs
 from sflam.allocate.edge_methods import EDGE_METHODS, associate, stay
 from sflam.allocate.edge_shares import EdgeShares
 from sflam.allocate.methods import allocate
-from sflam.learn.local import LocalFleet
-from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import state_of
 from sflam.network.channel import rate
 from sflam.network.scenario import build
@@ -24,8 +22,8 @@ from sflam.planning import best_cut, measured, problem_of
 from sflam.quant.settings import QuantSettings
 from sflam.simulate.work import batches_of, work_of
 from tests.conftest import assert_refused, sets
-from tests.learn.builders import LEARN, adapted, parts_of
-from tests.simulate.builders import ran, started, timeless
+from tests.learn.builders import adapted, local_fleet, parts_of
+from tests.simulate.builders import assert_resumes, ran, timeless
 
 MIXED = (
     "fleet.devices=5",
@@ -150,17 +148,8 @@ def test_a_fleet_that_is_placed_is_one_built_there(quant):
 
     def built(cuts, servers):
         backbone, model, examples = adapted("vit")
-        settings = FleetSettings(devices=3, cuts=cuts, servers=servers)
-        fleet = LocalFleet(
-            backbone,
-            model,
-            examples,
-            parts_of(sizes),
-            cut=1,
-            settings=settings,
-            learn=LEARN,
-            quant=quant,
-            seed=3,
+        fleet = local_fleet(
+            backbone, model, examples, parts_of(sizes), cuts=cuts, servers=servers, quant=quant
         )
         return fleet, state_of(model)
 
@@ -182,16 +171,7 @@ def test_a_fleet_that_is_placed_is_one_built_there(quant):
 @pytest.mark.parametrize("every", [1, 2, 0])
 def test_a_run_that_is_resumed_is_the_run_that_was_never_stopped(small, tmp_path, every):
     common = (*MIXED, "learn.rounds=4", f"plan.every={every}", "fleet.selected=4")
-    whole = ran(small, tmp_path / "whole", *common)
-    run = started(small, tmp_path / "stopped", *common)
-    for stops in (1, 3):
-        for record in run.rounds():
-            if record.round + 1 == stops:
-                break
-        run = jobs.resume(tmp_path / "stopped")
-    list(run.rounds())
-    assert timeless(run.records) == timeless(whole.records)
-    assert all(torch.equal(run.state[name], whole.state[name]) for name in whole.state)
+    assert_resumes(small, tmp_path, common, stops=(1, 3))
 
 
 def test_a_plan_that_is_older_is_charged_at_what_it_comes_to(small, tmp_path):

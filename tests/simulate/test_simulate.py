@@ -17,7 +17,7 @@ from sflam.learn.aggregate import A_ENDS
 from sflam.learn.trunk import Trunk
 from sflam.network.scenario import build
 from sflam.planning import measured
-from tests.simulate.builders import ran, started, timeless
+from tests.simulate.builders import assert_resumes, ran, timeless
 
 FADED = ("learn.rounds=3", "learn.evaluate_every=0")
 
@@ -233,16 +233,7 @@ def test_histories_of_every_kind_are_read(small, tmp_path):
 )
 def test_a_run_that_is_resumed_is_the_run_that_was_never_stopped(small, tmp_path, settings):
     common = ("learn.rounds=5", "learn.evaluate_every=0", *settings)
-    whole = ran(small, tmp_path / "whole", *common)
-    run = started(small, tmp_path / "stopped", *common)
-    for stops in (2, 4):
-        for record in run.rounds():
-            if record.round + 1 == stops:
-                break
-        run = jobs.resume(tmp_path / "stopped")
-    list(run.rounds())
-    assert timeless(run.records) == timeless(whole.records)
-    assert all((run.state[name] == whole.state[name]).all() for name in run.state)
+    assert_resumes(small, tmp_path, common, stops=(2, 4))
 
 
 @pytest.mark.parametrize("method", ["sflam", "fedlora", "local", "central"])

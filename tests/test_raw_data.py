@@ -14,42 +14,15 @@ import sflam
 from sflam import config
 from sflam.assembly import intake_of
 from sflam.errors import DataError
-from sflam.model.backbone import quiet
 from tests.conftest import SHORT, Cli, assert_refused, sets
-from tests.tiny import tiny
-
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"good bad film plot a the of was very and".split()]
+from tests.reviews import write_reviews
 
 
 @pytest.fixture(scope="session")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiny models with a tokenizer of fifteen words each, and reviews in a CSV file."""
-    import transformers
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-
     folder = tmp_path_factory.mktemp("shelf")
-    words = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = Whitespace()
-    plain = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
-    plain.save_pretrained(folder / "gpt2-lm")
-    words.post_processor = TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 2), ("[SEP]", 3)])
-    marked = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
-    marked.save_pretrained(folder / "bert")
-    for kind in ("bert", "gpt2-lm"):
-        with quiet():
-            tiny(kind, dtype=torch.float32).model.save_pretrained(folder / kind)
-            tiny(kind, dtype=torch.float32).model.save_pretrained(folder / "bare" / kind)
-    draw = np.random.default_rng(0)
-    rows = ["sentence,label"]
-    for index in range(60):
-        filler = " ".join(draw.choice(WORDS[7:], draw.integers(2, 9)))
-        rows.append(f"{filler} {('bad', 'good')[index % 2]},{('negative', 'positive')[index % 2]}")
-    (folder / "reviews.csv").write_text("\n".join(rows) + "\n")
+    write_reviews(folder)
     return folder
 
 

@@ -28,25 +28,25 @@ import torch
 from common import in_turns, parser, set_up, show
 
 from sflam import config
-from sflam.assembly import assemble
-from sflam.learn.crossing import Crossing, Position
+from sflam.codec.packing import unpack
+from sflam.codec.quantizer import Floats
+from sflam.codec.quantizers import quantizer
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Minibatch
-from sflam.learn.local import LocalFleet
+from sflam.learn.exchange import Exchange, Position
 from sflam.learn.round import train
-from sflam.learn.trunk import Answer
-from sflam.payload import MAX_BITS, payload_bits
-from sflam.quant.packing import unpack
-from sflam.quant.quantizer import Floats
-from sflam.quant.schemes import quantizer
+from sflam.learn.server import Answer
+from sflam.learn.split_fleet import LocalFleet
+from sflam.run.assemble import assemble
+from sflam.sizes import MAX_BITS, payload_bits
 
 SCHEMES = ("uniform", "rotated")
 TARGETS_DB = (-10, -20, -30, -40)
 TIMED = (32 * 197, 768)
 
 
-class Watched(Crossing):
-    """A crossing that keeps a copy of the tokens it sends."""
+class Watched(Exchange):
+    """A exchange that keeps a copy of the tokens it sends."""
 
     up: ClassVar[list[torch.Tensor]] = []
     down: ClassVar[list[torch.Tensor]] = []
@@ -75,7 +75,7 @@ def crossed(cut: int, rounds: int, seed: int, more: Sequence[str]) -> tuple[Floa
     assembly = assemble(config.load(None, overrides))
     fleet, state = assembly.fleet, assembly.state
     assert isinstance(fleet, LocalFleet)
-    fleet.crossing = Watched(**vars(fleet.crossing))
+    fleet.exchange = Watched(**vars(fleet.exchange))
     for _ in train(fleet, state, lambda _: Score(0.0, 0.0), range(rounds + 1)):
         up, down = (
             np.concatenate([part.flatten(0, 1).numpy() for part in parts])

@@ -24,9 +24,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sflam.allocate import edge_baselines, edge_dual
-from sflam.allocate.edge import EdgeProblem, edge_problem
-from sflam.allocate.edge_methods import associate
+from sflam.allocate.edge import baselines as edge_baselines
+from sflam.allocate.edge import dual as edge_dual
+from sflam.allocate.edge.methods import associate
+from sflam.allocate.edge.problem import EdgeProblem, edge_problem
 from sflam.network.reference import ref_b
 
 SIZES = ((20, 4), (40, 5), (100, 10), (200, 10))

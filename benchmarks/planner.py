@@ -26,9 +26,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sflam.allocate import baselines, bcd, bits, optimal, oracle
-from sflam.allocate.problem import Problem
-from sflam.allocate.shares import Shares
+from sflam.allocate.cell import baselines, bcd, bits, optimal, oracle
+from sflam.allocate.cell.problem import Problem
+from sflam.allocate.cell.shares import Shares
 from sflam.errors import AllocationError
 from sflam.network.reference import ref_a, ref_a_workload
 from sflam.plan import Plan

@@ -28,10 +28,10 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler announces it
 import numpy as np
 import torch
 
-from sflam.quant.packing import LANES, code_lane
-from sflam.quant.quantizer import Packed
-from sflam.quant.schemes import quantizer
-from sflam.quant.torch_uniform import decode_on_device, encode_on_device
+from sflam.codec.packing import LANES, code_lane
+from sflam.codec.quantizer import Packed
+from sflam.codec.quantizers import quantizer
+from sflam.codec.torch_uniform import decode_on_device, encode_on_device
 
 UNIFORM = quantizer("uniform")
 

@@ -21,39 +21,40 @@ from typing import Any
 
 from common import parser, set_up, show
 
-from sflam import config, job
-from sflam.assembly import Assembly
-from sflam.history import History
-from sflam.learn import crossing, device, local, trunk
-from sflam.learn.crossing import Crossing
+from sflam import config
+from sflam.codec.torch_quantizers import TORCH_QUANTIZERS
+from sflam.learn import device, exchange, server, split_fleet
 from sflam.learn.examples import Examples
+from sflam.learn.exchange import Exchange
 from sflam.model.split import DeviceSegment, ServerSegment
 from sflam.model.stack import AdapterStack
-from sflam.quant.torch_schemes import TORCH_QUANTIZERS
-from sflam.report.events import Events
+from sflam.records.history import History
+from sflam.report.tensorboard import Events
+from sflam.run import run as job
+from sflam.run.assemble import Assembly
 
 LEARNING = ("forward", "backward", "optimizer")
 APART = ("evaluation", "run folder")
 # part -> the functions whose own time it is, by where they are looked up
 PARTS: dict[str, list[tuple[Any, str]]] = {
-    "forward": [(DeviceSegment, "forward"), (ServerSegment, "forward"), (trunk, "group_losses")],
+    "forward": [(DeviceSegment, "forward"), (ServerSegment, "forward"), (server, "group_losses")],
     "backward": [(AdapterStack, "backward")],
     "optimizer": [(AdapterStack, "begin"), (AdapterStack, "hand_out")],
     "batching": [
-        *((local, name) for name in ("round_batches",)),
+        *((split_fleet, name) for name in ("round_batches",)),
         (Examples, "take"),
         (device.Devices, "forward"),
         (device.Devices, "backward"),
-        (trunk.Trunk, "step"),
+        (server.Trunk, "step"),
     ],
     "encode": [(type(each), "encode") for each in TORCH_QUANTIZERS.values()],
     "decode": [(type(each), "decode") for each in TORCH_QUANTIZERS.values()],
     "bodies": [
-        *((Crossing, name) for name in ("send_step", "receive_step", "send_answer", "receive_answer")),
-        *((crossing, name) for name in ("encode", "decode")),
+        *((Exchange, name) for name in ("send_step", "receive_step", "send_answer", "receive_answer")),
+        *((exchange, name) for name in ("encode", "decode")),
     ],
-    "step loop": [(local, "local_steps")],
-    "averaging": [(local.LocalFleet, name) for name in ("download", "average")],
+    "step loop": [(split_fleet, "local_steps")],
+    "averaging": [(split_fleet.LocalFleet, name) for name in ("download", "average")],
     "evaluation": [(Assembly, "score")],
     "run folder": [(job, "_checkpoint"), (History, "append"), (Events, "add")],
 }

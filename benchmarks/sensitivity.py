@@ -19,9 +19,10 @@ from typing import Any
 
 from common import parser, set_up, show
 
-from sflam import config, job
-from sflam.history import RoundRecord
-from sflam.report.loop import planning_share
+from sflam import config
+from sflam.records.history import RoundRecord
+from sflam.report.terminal.loop_lines import planning_share
+from sflam.run import run as job
 
 BITS = 'plan.optimize=["clock", "bits"]'
 ARMS: dict[str, tuple[str, ...]] = {

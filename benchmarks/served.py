@@ -27,22 +27,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sflam import config
-from sflam.payload import payload_bytes
-from sflam.quant.schemes import quantizer
-from sflam.runtime.app import application
-from sflam.runtime.bounds import Bounds
-from sflam.runtime.certificates import make_certificates
-from sflam.runtime.credentials import Roster
-from sflam.runtime.desk import Desk
-from sflam.runtime.door import Door
-from sflam.runtime.link import Link
-from sflam.runtime.server import Listen, Server
-from sflam.runtime.session import Session
-from sflam.runtime.terms import Terms
-from sflam.wire.codec import encode
-from sflam.wire.messages import GradientFrame, StepFrame
+from sflam.codec.bodies import encode
+from sflam.codec.messages import GradientFrame, StepFrame
+from sflam.codec.quantizers import quantizer
+from sflam.link.contract import Contract
+from sflam.link.https_client import Link
+from sflam.serve.app import application
+from sflam.serve.certificates import make_certificates
+from sflam.serve.dispatch import Dispatch
+from sflam.serve.ingress import Ingress
+from sflam.serve.memory_bounds import Bounds
+from sflam.serve.roster import Roster
+from sflam.serve.session import Session
+from sflam.serve.web_server import Listen, WebServer
+from sflam.sizes import payload_bytes
 
-PLAIN = Terms(
+PLAIN = Contract(
     device=0, scheme="uniform", bits=4, dim=768, tokens=1, text=False, labels_up=True, per_token=False, classes=10,
     batch=1, local_steps=1, local_epochs=1, adapters=0,
 )  # fmt: skip
@@ -55,26 +55,27 @@ SIZES = {
 PROCESSES = 4
 
 
-def bodies(terms: Terms, steps: int) -> list[bytes]:
+def bodies(contract: Contract, steps: int) -> list[bytes]:
     """Return the bodies of a device's steps, all of the same activations."""
-    draw = np.random.default_rng(terms.device)
-    tokens = draw.normal(size=(terms.batch * terms.tokens, terms.dim)).astype(np.float32)
-    packed = quantizer(terms.scheme).encode(tokens, terms.bits, 1)
-    labels = draw.integers(0, terms.classes, terms.batch).astype(np.int32)
+    draw = np.random.default_rng(contract.device)
+    tokens = draw.normal(size=(contract.batch * contract.tokens, contract.dim)).astype(np.float32)
+    packed = quantizer(contract.scheme).encode(tokens, contract.bits, 1)
+    labels = draw.integers(0, contract.classes, contract.batch).astype(np.int32)
     return [
-        encode(StepFrame(0, step, terms.device, packed, terms.batch, None, labels)) for step in range(steps)
+        encode(StepFrame(0, step, contract.device, packed, contract.batch, None, labels))
+        for step in range(steps)
     ]
 
 
 def devices(
-    group: list[Terms], steps: int, port: int, tokens: list[str], ca: Path, ready: Any, found: Any
+    group: list[Contract], steps: int, port: int, tokens: list[str], ca: Path, ready: Any, found: Any
 ) -> None:
     """Be some devices, a thread each; once all are connected send every step.
 
     Puts into ``found``: the seconds it took, the seconds of every step, and the bytes their sockets saw both ways.
     """
     links = [Link(f"127.0.0.1:{port}", token, ca=ca) for token in tokens]
-    made = [bodies(terms, steps) for terms in group]
+    made = [bodies(contract, steps) for contract in group]
     for link in links:
         link.json("GET", "/v1/round")
     before = [seen(link) for link in links]
@@ -116,23 +117,23 @@ def forget_peak() -> int:
     return peak()
 
 
-def null_trunk(desk: Desk, terms: Terms) -> None:
+def null_trunk(dispatch: Dispatch, contract: Contract) -> None:
     """Answer every arrival with a gradient made beforehand."""
-    tokens = np.zeros((terms.batch * terms.tokens, terms.dim), np.float32)
+    tokens = np.zeros((contract.batch * contract.tokens, contract.dim), np.float32)
     body = encode(
-        GradientFrame(0, 0, 0, loss=0.5, gradient=quantizer(terms.scheme).encode(tokens, terms.bits, 1))
+        GradientFrame(0, 0, 0, loss=0.5, gradient=quantizer(contract.scheme).encode(tokens, contract.bits, 1))
     )
-    while arrivals := desk.collect():
+    while arrivals := dispatch.collect():
         for arrival in arrivals:
-            desk.answer(arrival, 1, bytes(bytearray(body)))  # each its own, as from a trunk
+            dispatch.answer(arrival, 1, bytes(bytearray(body)))  # each its own, as from a trunk
 
 
-def real_trunk(devices: int) -> tuple[dict[int, Terms], Any]:
-    """Return the terms of the default job and a function that serves its trunk."""
-    from sflam.assembly import assemble
-    from sflam.learn.local import LocalFleet
-    from sflam.runtime.worker import Worker
-    from sflam.serving import terms_of
+def real_trunk(devices: int) -> tuple[dict[int, Contract], Any]:
+    """Return the contract of the default job and a function that serves its trunk."""
+    from sflam.learn.split_fleet import LocalFleet
+    from sflam.run.assemble import assemble
+    from sflam.serve.serve import terms_of
+    from sflam.serve.trunk_worker import Worker
 
     assembly = assemble(config.load(None, [f"fleet.devices={devices}", "learn.device=cpu"]))
     local = assembly.fleet
@@ -141,8 +142,8 @@ def real_trunk(devices: int) -> tuple[dict[int, Terms], Any]:
     cuts = dict(enumerate(local.devices.cuts))
     (trunk,) = local.servers.trunks.values()
 
-    def work(desk: Desk, _: Terms) -> None:
-        Worker(desk, trunk, local.crossing, cuts).serve(0, 1, tuple(range(devices)))
+    def work(dispatch: Dispatch, _: Contract) -> None:
+        Worker(dispatch, trunk, local.exchange, cuts).serve(0, 1, tuple(range(devices)))
 
     return terms_of(assembly, local), work
 
@@ -160,27 +161,29 @@ def echo() -> Starlette:
     return Starlette(routes=[Route("/{path:path}", back, methods=["GET", "POST"])])
 
 
-def measure(terms: dict[int, Terms], steps: int, work: Any, app: Starlette | None = None) -> dict[str, Any]:
+def measure(
+    contract: dict[int, Contract], steps: int, work: Any, app: Starlette | None = None
+) -> dict[str, Any]:
     """Return steps a second of all devices together, and more; ``app`` stands in for the server's own."""
-    terms = {number: replace(one, local_steps=steps) for number, one in terms.items()}
+    contract = {number: replace(one, local_steps=steps) for number, one in contract.items()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_certificates(folder, ["127.0.0.1"])
         roster = Roster(folder / "devices.json")
-        tokens = [roster.enrol(f"device-{number}") for number in terms]
-        desk = Desk(Session(1, patience=1000.0))
-        largest = max(one.largest() for one in terms.values())
-        door = Door(desk, roster, terms, lambda _: {}, {}, Bounds(1 << 30, 2 * largest))
+        tokens = [roster.enrol(f"device-{number}") for number in contract]
+        dispatch = Dispatch(Session(1, patience=1000.0))
+        largest = max(one.largest() for one in contract.values())
+        ingress = Ingress(dispatch, roster, contract, lambda _: {}, {}, Bounds(1 << 30, 2 * largest))
         listen = Listen(port=0, certificate=folder / "server.pem", key=folder / "server.key")
-        server = Server(app or application(door), desk, listen)
+        server = WebServer(app or application(ingress), dispatch, listen)
         context = multiprocessing.get_context("spawn")
-        groups = [list(terms)[n::PROCESSES] for n in range(min(PROCESSES, len(terms)))]
+        groups = [list(contract)[n::PROCESSES] for n in range(min(PROCESSES, len(contract)))]
         ready, found = context.Barrier(len(groups) + 1), context.Queue()
         started = [
             context.Process(
                 target=devices,
                 args=(
-                    [terms[n] for n in group],
+                    [contract[n] for n in group],
                     steps,
                     server.port,
                     [tokens[n] for n in group],
@@ -192,10 +195,10 @@ def measure(terms: dict[int, Terms], steps: int, work: Any, app: Starlette | Non
             for group in groups
         ]
         server.start()
-        for number, one in terms.items():
-            desk.session.hello(number, steps * one.batch, desk.clock())
-        desk.open(0, 1, dict.fromkeys(terms, steps), 1e6, {})
-        worker = threading.Thread(target=work, args=(desk, terms[0]), daemon=True)
+        for number, one in contract.items():
+            dispatch.session.hello(number, steps * one.batch, dispatch.clock())
+        dispatch.open(0, 1, dict.fromkeys(contract, steps), 1e6, {})
+        worker = threading.Thread(target=work, args=(dispatch, contract[0]), daemon=True)
         worker.start()
         for process in started:
             process.start()
@@ -205,10 +208,10 @@ def measure(terms: dict[int, Terms], steps: int, work: Any, app: Starlette | Non
         memory = peak() - before
         for process in started:
             process.join()
-        desk.stop()
+        dispatch.stop()
         worker.join(10)
         server.stop()
-    one, count = terms[0], len(terms)
+    one, count = contract[0], len(contract)
     size = one.forward_bytes(one.batch, one.batch * one.tokens, False)
     payload = count * steps * payload_bytes(one.batch * one.tokens, one.dim, one.bits, one.scheme)
     took = sorted(each for _, own, _ in done for each in own)
@@ -249,14 +252,14 @@ def main() -> None:
     counts = [int(text) for text in args.devices.split(",")]
     for name, (tokens, steps) in SIZES.items():
         for count in counts if name in args.sizes.split(",") and "none" in args.trunks else ():
-            terms = {n: replace(PLAIN, device=n, tokens=tokens) for n in range(count)}
+            contract = {n: replace(PLAIN, device=n, tokens=tokens) for n in range(count)}
             few = max(4, min(steps, 2 * steps // count))
-            add({"trunk": "none", "body": name} | measure(terms, few, null_trunk))
+            add({"trunk": "none", "body": name} | measure(contract, few, null_trunk))
             if "echo" in args.trunks:
-                add({"trunk": "echo", "body": name} | measure(terms, few, null_trunk, echo()))
+                add({"trunk": "echo", "body": name} | measure(contract, few, null_trunk, echo()))
     for count in counts if "job" in args.trunks else ():
-        terms, work = real_trunk(count)
-        add({"trunk": "default job", "body": "as it is"} | measure(terms, max(10, 80 // count), work))
+        contract, work = real_trunk(count)
+        add({"trunk": "default job", "body": "as it is"} | measure(contract, max(10, 80 // count), work))
     if rows:
         show(rows, as_json=False, title="steps over TLS on one machine")
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from common import parser, set_up, show
 
-from sflam.runtime.certificates import make_certificates
-from sflam.runtime.credentials import Roster
+from sflam.serve.certificates import make_certificates
+from sflam.serve.roster import Roster
 
 ROUNDS = 5
 STEPS = ("learn.local_steps=20", f"learn.rounds={ROUNDS}")
@@ -68,7 +68,7 @@ class Site:
         )  # fmt: skip
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        """Return the events of one kind in the server's journal."""
+        """Return the events of one kind in the server's event_log."""
         path = self.folder / "run" / "served.jsonl"
         if not path.exists():
             return []

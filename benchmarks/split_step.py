@@ -20,12 +20,12 @@ import torch
 from common import SHAPES, in_turns, minibatch, parser, ratio, set_up, show
 from peft import PeftModel
 
-from sflam.learn.crossing import Crossing
 from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
+from sflam.learn.exchange import Exchange
 from sflam.learn.round import local_steps
+from sflam.learn.server import Trunk
 from sflam.learn.settings import LearnSettings
-from sflam.learn.trunk import Trunk
 from sflam.model.adapters import attach
 from sflam.model.backbone import Backbone
 from sflam.model.settings import ModelSettings
@@ -59,10 +59,10 @@ def cut(
     """Return one local step of one device and its server, with what crosses the cut as bytes."""
     device, server = split(backbone, model, [CUT])
     devices, trunk = Devices(device, [CUT], LEARN), Trunk(server, backbone.task, LEARN)
-    crossing = Crossing(scheme, bits, bits, seed=0)
+    exchange = Exchange(scheme, bits, bits, seed=0)
 
     def run() -> float:
-        return local_steps(0, {0: [lambda: batch]}, devices, trunk, crossing).loss
+        return local_steps(0, {0: [lambda: batch]}, devices, trunk, exchange).loss
 
     return run
 

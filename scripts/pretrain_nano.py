@@ -45,7 +45,7 @@ ALPHABETS = (
     ("Armenian", 0x0531, 0x0587),
     ("Georgian", 0x10D0, 0x10FA),
 )
-SYMBOLS = "!#$%&*+/<=>?@\\^{}[]()|~£€¥§¶±×÷ª°µ¿†‡←↑→↓↔↕∀∂∃∅∆∇∈∋∏∐∑√∝∞∠∧∨∩∪∫∴∼≅≈≠≡≤≥⊂⊃⊆⊇⊕⊗⊥⌂⌐⌠⌡"
+SYMBOLS = "!#$%&*+/<=>?@\\^{}[]()|~£€¥¶±×÷ª°µ¿†‡←↑→↓↔↕∀∂∃∅∆∇∈∋∏∐∑√∝∞∠∧∨∩∪∫∴∼≅≈≠≡≤≥⊂⊃⊆⊇⊕⊗⊥⌂⌐⌠⌡"
 SYMBOLS += "─│┌┐└┘├┤┬┴┼▲▼◄►◊○●◘◙☺☼♀♂♠♣♥♦♪♫✓✗✚✦✱"
 
 # Words in the Unicode name of letters that were made from digits, such as Ƨ, "tone two".

@@ -17,14 +17,15 @@ def described(path: Path) -> str:
 
 def tree(package: Path) -> str:
     """Return the modules of a package as an indented list, rooms after files."""
-    lines = [f"src/{package.name}/"]
-    files = sorted(path for path in package.glob("*.py") if path.name != "__init__.py")
-    lines += [f"  {path.name:<20}{described(path)}" for path in files]
-    for room in sorted(path for path in package.iterdir() if (path / "__init__.py").exists()):
-        lines.append(f"  {room.name}/")
-        inside = sorted(path for path in room.glob("*.py") if path.name != "__init__.py")
-        lines += [f"    {path.name:<20}{described(path)}" for path in inside]
-    return "\n".join(lines)
+    return "\n".join([f"src/{package.name}/", *_lines(package, "  ")])
+
+
+def _lines(room: Path, indent: str) -> list[str]:
+    files = sorted(path for path in room.glob("*.py") if path.name != "__init__.py")
+    lines = [f"{indent}{path.name:<{22 - len(indent)}} {described(path)}" for path in files]
+    for inner in sorted(path for path in room.iterdir() if (path / "__init__.py").exists()):
+        lines += [f"{indent}{inner.name}/", *_lines(inner, indent + "  ")]
+    return lines
 
 
 def main() -> None:

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from sflam import config, planning
+from sflam import config
 from sflam.errors import AllocationError, ConfigError
+from sflam.planner import cell as planning
 
 QUANTITIES = {"objective": "objective", "latency": "seconds of a round", "energy": "joules of a round"}
 

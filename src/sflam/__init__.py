@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sflam.config import Job, load
     from sflam.errors import SflamError
-    from sflam.history import RoundRecord
-    from sflam.job import resume, start, train
     from sflam.model.backbone import locate as model_folder
-    from sflam.prediction import predict
-    from sflam.result import Result
+    from sflam.records.history import RoundRecord
+    from sflam.run.finish import Result
+    from sflam.run.predict import predict
+    from sflam.run.run import resume, start, train
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Job": ("sflam.config", "Job"),
-    "Result": ("sflam.result", "Result"),
-    "RoundRecord": ("sflam.history", "RoundRecord"),
+    "Result": ("sflam.run.finish", "Result"),
+    "RoundRecord": ("sflam.records.history", "RoundRecord"),
     "SflamError": ("sflam.errors", "SflamError"),
     "load": ("sflam.config", "load"),
     "model_folder": ("sflam.model.backbone", "locate"),
-    "predict": ("sflam.prediction", "predict"),
-    "resume": ("sflam.job", "resume"),
-    "start": ("sflam.job", "start"),
-    "train": ("sflam.job", "train"),
+    "predict": ("sflam.run.predict", "predict"),
+    "resume": ("sflam.run.run", "resume"),
+    "start": ("sflam.run.run", "start"),
+    "train": ("sflam.run.run", "train"),
 }
 
 __all__ = [

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from sflam.allocate.settings import PlanSettings
+from sflam.codec.settings import QuantSettings
 from sflam.data.settings import DataSettings
 from sflam.errors import ConfigError, unknown
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.settings import ModelSettings
 from sflam.network.settings import NetworkSettings
-from sflam.quant.settings import QuantSettings
 
 
 @dataclass(frozen=True, kw_only=True)

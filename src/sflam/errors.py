@@ -12,6 +12,7 @@
     │   └── RunsError          no run of several came to an end
     ├── AllocationError        a network, workload or limit no plan can be made for
     └── ServeError             a server or a device cannot go on over the network
+        └── Refused            a request that changes nothing, with its status code
 
 Every message names the value, the limit and the fix. Each class is also a ``ValueError``: these are
 things a user can cause. Broken invariants of our own are ``assert``.
@@ -77,6 +78,19 @@ class AllocationError(SflamError):
 
 class ServeError(SflamError):
     """A server or a device cannot go on over the network: an address, a certificate, a token, a refusal."""
+
+
+class Refused(ServeError):
+    """A request that changes nothing, with the status code it is answered by.
+
+    Attributes:
+        status: 400, 401, 403, 404, 408, 409, 411, 413, 422, 429 or 503.
+        retry: seconds after which to come again; None where coming again is of no use.
+    """
+
+    def __init__(self, status: int, reason: str, retry: float | None = None) -> None:
+        self.status, self.retry = status, retry
+        super().__init__(reason)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

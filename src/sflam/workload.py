@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sflam.payload import MAX_BITS, MIN_BITS, payload_bits
+from sflam.sizes import MAX_BITS, MIN_BITS, payload_bits
 
 
 @dataclass(frozen=True, kw_only=True)

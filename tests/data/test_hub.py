@@ -11,7 +11,7 @@ import pytest
 from sflam.data.settings import DataSettings
 from sflam.data.sources import is_path, load
 from sflam.errors import DataError
-from tests.data.intakes import intake
+from tests.data.preprocessors import preprocessor
 
 NAMES = datasets.ClassLabel(names=["no", "yes"])
 FEATURES = datasets.Features({"sentence": datasets.Value("string"), "label": NAMES})
@@ -41,7 +41,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_a_name_with_a_configuration(hub: dict[str, Any]) -> None:
     hub["tables"] = {"train": table(10), "validation": table(4), "test": table(6, label=-1)}
-    splits = load(DataSettings(name="owner/name", config="sst2"), 0, intake())
+    splits = load(DataSettings(name="owner/name", config="sst2"), 0, preprocessor())
     assert hub["asked"] == ("owner/name", "sst2")
     assert (len(splits.train), len(splits.test)) == (10, 4) and splits.train.classes == ("no", "yes")
     said = " | ".join(splits.notes)
@@ -52,17 +52,17 @@ def test_a_name_with_a_configuration(hub: dict[str, Any]) -> None:
 
 def test_a_name_alone(hub: dict[str, Any]) -> None:
     hub["tables"] = {"train": table(20)}
-    splits = load(DataSettings(name="imdb"), 0, intake())
+    splits = load(DataSettings(name="imdb"), 0, preprocessor())
     assert hub["asked"] == ("imdb", None) and (len(splits.train), len(splits.test)) == (16, 4)
 
 
 def test_splits_of_other_names(hub: dict[str, Any]) -> None:
     hub["tables"] = {"left": table(4), "right": table(4)}
     with pytest.raises(DataError, match="has the splits left, right, but none is called train"):
-        load(DataSettings(name="owner/name"), 0, intake())
+        load(DataSettings(name="owner/name"), 0, preprocessor())
     hub["tables"] = {"train": table(4), "test": table(0)}
     with pytest.raises(DataError, match=r"test.* holds no samples"):
-        load(DataSettings(name="owner/name"), 0, intake())
+        load(DataSettings(name="owner/name"), 0, preprocessor())
 
 
 def test_without_a_network_one_line_says_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_without_a_network_one_line_says_what_was_tried(monkeypatch: pytest.Monk
         with pytest.raises(
             DataError, match=f"data '{name}' cannot be loaded: it is neither .*check data.name"
         ) as e:
-            load(DataSettings(name=name), 0, intake())
+            load(DataSettings(name=name), 0, preprocessor())
         assert "\n" not in str(e.value)
 
 
@@ -83,7 +83,7 @@ def test_what_a_loader_says_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(
         DataError, match=r"missing\. Please pick one among .*sst2.*check data.name, data.config"
     ):
-        load(DataSettings(name="glue"), 0, intake())
+        load(DataSettings(name="glue"), 0, preprocessor())
 
 
 @pytest.mark.parametrize("name", ["a.csv", "./a", "a/b/c", "~/a", "no/such.npz", "b\\c", "notes.txt", "/a"])

@@ -18,7 +18,7 @@ from sflam.data.dataset import Dataset, Splits
 from sflam.data.settings import DataSettings
 from sflam.data.sources import load, load_for_prediction
 from sflam.errors import DataError
-from tests.data.intakes import FIRST, LAST, intake
+from tests.data.preprocessors import FIRST, LAST, preprocessor
 
 TEXTS = [f"text number {index}" for index in range(20)]
 NUMBERS = [index % 2 for index in range(20)]
@@ -48,7 +48,7 @@ def png(level: int, side: int = 4) -> bytes:
 
 
 def read(path: Path, **settings: Any) -> Splits:
-    return load(DataSettings(name=str(path), **settings), 0, intake())
+    return load(DataSettings(name=str(path), **settings), 0, preprocessor())
 
 
 def words(dataset: Dataset) -> list[str]:
@@ -60,7 +60,7 @@ def words(dataset: Dataset) -> list[str]:
 
 
 def whole(path: Path, **settings: Any) -> tuple[Dataset, tuple[str, ...]]:
-    return load_for_prediction(DataSettings(name=str(path), **settings), 0, intake())
+    return load_for_prediction(DataSettings(name=str(path), **settings), 0, preprocessor())
 
 
 def test_csv_with_class_names(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_texts_are_cut_and_it_is_said(tmp_path: Path) -> None:
     assert words(dataset) == ["abcd", "abc", "abcd", "a"] and dataset.inputs.shape == (4, 6)
     assert notes[-1] == "2 of 4 texts were cut to 6 tokens (data.max_tokens)"
     settings = DataSettings(name=str(path), max_tokens=0)
-    dataset, notes = load_for_prediction(settings, 0, intake(longest=5))
+    dataset, notes = load_for_prediction(settings, 0, preprocessor(longest=5))
     assert words(dataset) == ["abc", "abc", "abc", "a"] and notes[-1].endswith("(the model's limit)")
     assert words(whole(path, max_tokens=0)[0]) == ["abcdefgh", "abc", "abcdefghi", "a"]
 

@@ -16,90 +16,55 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = "sflam"
 
-BASE = {
-    *{"charge", "durable", "errors", "measured", "payload", "plan", "registry", "seeds", "units"},
-    "workload",
+# bottom to top: a room imports only from the rooms above it in this list, and from itself
+FLOORS: list[set[str]] = [
+    {"errors", "units", "seeds", "files", "sizes", "workload", "plan", "registry"},
+    {"settings"},  # the settings.py of every room
+    {"config", "template"},
+    {"network", "records", "codec", "data", "graph"},
+    {"model"},
+    {"cost"},
+    {"allocate", "report"},
+    {"learn"},
+    {"planner"},
+    {"simulate"},
+    {"run"},
+    {"link", "secure"},
+    {"serve", "compare", "stability", "privacy", "flower"},
+    {"cli", "__main__", ""},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+BASE = FLOORS[0]
+TOP = FLOORS[-1]
+WITHIN = {"registry": {"errors"}, "workload": {"sizes"}, "template": {"config"}}
+"""Arrows between files of one floor."""
+# rooms that see less than everything beneath them: a device without torch, and what it shares
+FEWER = {
+    "graph": set[str](),
+    "device": BASE | {"settings", "config", "graph", "link", "secure", "codec", "data"},
+    "link": BASE | {"codec"},
+    "secure": BASE,
 }
-# room -> the rooms it may import beside itself and the base
-ARROWS: dict[str, set[str]] = {
-    **{room: set() for room in BASE},
-    # data path
-    "data": set(),
-    "model": set(),
-    "quant": set(),
-    "wire": {"quant"},
-    "history": set(),
-    "learn": {"data", "model", "quant", "wire", "history"},
-    # control path
-    "network": set(),
-    "cost": {"network"},
-    "allocate": {"cost", "network"},
-    "theory": set(),
-    "machine": {"network"},
-    "planned": {"report"},
-    "planning_edge": {"planned", "allocate", "network", "config", "report"},
-    "planning": {"planning_edge", "planned", "allocate", "cost", "network", "model", "config", "report"},
-    # run
-    "simulate": {
-        *("learn", "data", "model", "network", "allocate", "planning", "history", "config"),
-        *("planning_edge", "calibrate"),
-    },
-    "calibrate": {"assembly", "config", "data", "learn", "model", "theory", "cost"},
-    "run_folder": {"config"},
-    "assembly": {"learn", "data", "model", "quant", "config"},
-    "template": {"config"},
-    "result": {"assembly", "run_folder", "learn", "model", "simulate", "history", "report"},
-    "following": {"planning", "learn", "config"},
-    "job": {
-        "following",
-        "result",
-        "assembly",
-        "run_folder",
-        "learn",
-        "model",
-        "simulate",
-        "calibrate",
-        "history",
-        "config",
-        "report",
-    },
-    "serving": {"job", "following", "assembly", "config", "runtime", "learn", "model", "data", "history"},
-    "joining": {"assembly", "config", "runtime", "learn", "model", "data"},
-    "prediction": {"assembly", "run_folder", "data", "model", "learn"},
-    "compare": {
-        *{"job", "run_folder", "learn", "model", "planning", "simulate", "calibrate"},
-        *{"history", "config", "report", "allocate", "planning_edge"},
-    },
-    "runtime": {"data", "model", "quant", "learn", "wire", "history"},
-    "flower": {"runtime", "learn"},
-    "privacy": {"data", "model", "quant", "learn"},
-    # lean
-    "device": {"quant", "wire"},
-    # edge
-    "report": {"history", "config", "run_folder"},
-}
-# config gathers settings and nothing else; the command line and the public names may take from every room
-CONFIG_MAY = ["sflam.*.settings"]
-EVERYTHING = {"cli", "", "__main__"}
 
 TORCH = {"torch", "transformers", "peft", "accelerate", "torchvision", "torchao"}
-PLANNING = {"planned", "planning", "planning_edge"}
 TORCHLESS = [
-    *(f"{room}.py" for room in sorted(BASE | {"history", "config", "run_folder", "machine", *PLANNING})),
-    *(f"{room}/*" for room in ("wire", "network", "cost", "allocate", "theory", "device", "report")),
-    "*/settings.py",
+    *(f"{room}.py" for room in sorted(BASE | FLOORS[2])),
+    *(
+        f"{room}/*"
+        for room in ("codec", "network", "cost", "allocate", "planner", "records", "report", "device")
+    ),
+    *("graph/*", "link/*", "secure/*", "*/settings.py"),
     *(f"model/{name}.py" for name in ("measure", "architecture", "known")),
-    "quant/*",
 ]
-TORCH_IN_QUANT = ["quant/torch_*.py", "quant/boundary.py"]
+TORCH_IN_CODEC = ["codec/torch_*.py", "codec/boundary.py"]
 # what a lean device runs: nothing beside NumPy and the standard library
-LEAN = ["wire/*", "device/*", "quant/*", *(f"{room}.py" for room in sorted(BASE))]
+LEAN = ["device/*", "graph/*", "link/*", "secure/*", "codec/*", *(f"{room}.py" for room in sorted(BASE))]
 NETWORK = {
     *{"socket", "socketserver", "ssl", "http", "urllib.request", "xmlrpc", "ftplib", "smtplib", "wsgiref"},
     *{"requests", "httpx", "httpx2", "aiohttp", "urllib3", "websockets", "grpc", "zmq"},
     *{"uvicorn", "starlette", "fastapi", "flwr"},
 }
-NETWORK_ROOMS = {"runtime", "device", "flower"}
+NETWORK_ROOMS = {"serve", "link", "device", "flower"}
 MOST_LINES = 400
 
 
@@ -136,43 +101,79 @@ def wrong_imports(source: Path) -> list[str]:
         file = path.relative_to(source / PACKAGE).as_posix()
         parts = [part for part in [PACKAGE, *file.removesuffix(".py").split("/")] if part != "__init__"]
         room = parts[1] if len(parts) > 1 else ""
-        if room not in {*ARROWS, *EVERYTHING, "config"}:
-            found.append(f"{file}: {room} is no room; give it its arrows in this test")
+        if room not in FLOOR and room not in FEWER:
+            found.append(f"{file}: {room} is no room; give it its floor in this test")
             continue
         for line, module, name in imports(path, ".".join(parts)):
-            if reason := _reason(source, file, room, module, name):
+            if reason := _reason(file, room, module, name):
                 found.append(
                     f"{file}:{line}: {room or PACKAGE} imports {module} {name}".rstrip() + f": {reason}"
                 )
     return found
 
 
-def _reason(source: Path, file: str, room: str, module: str, name: str) -> str | None:
+def _reason(file: str, room: str, module: str, name: str) -> str | None:
     """Return why one import is forbidden, or None."""
     full = f"{module}.{name}" if name else module
     if within(module, {PACKAGE}):
-        inner = full.split(".")[1:]
-        target = inner[0] if inner else ""
-        if full == f"{PACKAGE}.__version__":
-            return None
-        if room == "config" and target not in BASE:
-            settings = module if module.endswith(".settings") else full
-            return None if fnmatch.fnmatch(settings, CONFIG_MAY[0]) else "config gathers settings only"
-        if room not in EVERYTHING | {"config"} and target not in BASE | ARROWS[room] | {room}:
-            return "the arrow points the other way"
-        if room in {"wire", "device"} and target == "quant":
-            if is_among("/".join(inner[:2]) + ".py", TORCH_IN_QUANT):
-                return "only the NumPy side of quant"
-        return None
-    if within(module, TORCH) and is_among(file, TORCHLESS) and not is_among(file, TORCH_IN_QUANT):
+        return None if full == f"{PACKAGE}.__version__" else _arrow(file, room, module, full)
+    if within(module, TORCH) and is_among(file, TORCHLESS) and not is_among(file, TORCH_IN_CODEC):
         return "torch stays out of here"
     if (within(module, NETWORK) or within(full, NETWORK)) and room not in NETWORK_ROOMS:
-        return "HTTP and sockets live in runtime, device and flower"
+        return "HTTP and sockets live in serve, link, device and flower"
     top = module.partition(".")[0]
-    if is_among(file, LEAN) and not is_among(file, TORCH_IN_QUANT):
+    if is_among(file, LEAN) and not is_among(file, TORCH_IN_CODEC):
         if top != "numpy" and top not in sys.stdlib_module_names:
             return "a lean device has NumPy and the standard library only"
     return None
+
+
+def _arrow(file: str, room: str, module: str, full: str) -> str | None:
+    """Return why a file may not import a module of the package, or None."""
+    inner = full.split(".")[1:]
+    target = inner[0] if inner else ""
+    settings = "settings" in (module.split(".")[2:3] + inner[1:2])
+    here = "settings" if file.endswith("/settings.py") else room
+    lean = room in {"link", "device"} or (room == "codec" and not is_among(file, TORCH_IN_CODEC))
+    if lean and target == "codec" and is_among("/".join(inner[:2]) + ".py", TORCH_IN_CODEC):
+        return "only the NumPy side of codec"
+    if target == room and not (here == "settings" and not settings):
+        return None
+    if room in FEWER and target not in FEWER[room] | {room}:
+        return "the arrow points the other way"
+    if room not in FEWER and FLOOR[here] <= FLOOR.get("settings" if settings else target, len(FLOORS)):
+        if room not in TOP and target not in WITHIN.get(room, set()):
+            return "the arrow points the other way"
+    return None
+
+
+def circles(source: Path) -> list[list[str]]:
+    """Return the modules of the package that import one another, in whatever way, each circle sorted."""
+    paths = sorted((source / PACKAGE).rglob("*.py"))
+    names = {
+        ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__") for path in paths
+    }
+    arrows: dict[str, set[str]] = {}
+    for path in paths:
+        module = ".".join(path.relative_to(source).with_suffix("").parts)
+        own = arrows.setdefault(module.removesuffix(".__init__"), set())
+        for _, origin, name in imports(path, module):
+            full = f"{origin}.{name}" if name else origin
+            if full != f"{PACKAGE}.__version__":
+                own |= {full if full in names else origin} & names
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        ahead = [start]
+        while ahead:
+            new = arrows[ahead.pop()] - seen
+            seen |= new
+            ahead += new
+        return seen
+
+    beyond = {name: reached(name) for name in names}
+    groups = {frozenset(other for other in beyond[name] if name in beyond[other]) for name in names}
+    return sorted(sorted(group) for group in groups if group)
 
 
 def test_no_arrow_is_turned() -> None:
@@ -187,10 +188,27 @@ def test_hand_written_files_stay_short() -> None:
     assert [str(path) for path, lines in lengths.items() if lines > MOST_LINES] == []
 
 
-def test_every_arrow_leads_to_a_room() -> None:
-    for room, targets in ARROWS.items():
-        assert targets <= ARROWS.keys() | {"config"}, room
-        assert room not in targets
+@pytest.mark.xfail(reason="limits of problem B look at the problem", strict=True)
+def test_there_is_no_circle() -> None:
+    assert circles(ROOT / "src") == []
+
+
+def test_a_circle_is_caught(tmp_path: Path) -> None:
+    (tmp_path / PACKAGE / "learn").mkdir(parents=True)
+    (tmp_path / PACKAGE / "learn/__init__.py").touch()
+    for name, other in (("a", "b"), ("b", "a"), ("c", "a")):
+        text = f"from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sflam.learn import {other}\n"
+        (tmp_path / PACKAGE / f"learn/{name}.py").write_text(text)
+    assert circles(tmp_path) == [["sflam.learn.a", "sflam.learn.b"]]
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(path.relative_to(ROOT / "src").as_posix())
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
 
 
 @pytest.mark.parametrize(
@@ -205,22 +223,20 @@ def test_every_arrow_leads_to_a_room() -> None:
         ("data/partition.py", "import importlib\nimportlib.import_module('sflam.cli')", "the other way"),
         ("data/settings.py", "import torch.nn", "torch stays out"),
         ("errors.py", "import sflam.data", "the arrow points the other way"),
-        ("history.py", "from torch import Tensor", "torch stays out"),
-        ("learn/round.py", "import sflam.network.channel", "the arrow points the other way"),
-        ("learn/round.py", "from sflam.report.table import totals", "the arrow points the other way"),
+        ("records/history.py", "from torch import Tensor", "torch stays out"),
         ("model/measure.py", "from transformers import AutoConfig", "torch stays out"),
         ("network/channel.py", "import torch", "torch stays out"),
         ("cost/latency.py", "from sflam.allocate import bits", "the arrow points the other way"),
         ("allocate/bits.py", "import transformers", "torch stays out"),
-        ("theory/stability.py", "from sflam.learn import round", "the arrow points the other way"),
-        ("quant/uniform.py", "import torch", "torch stays out"),
-        ("quant/uniform.py", "import scipy", "a lean device has NumPy"),
-        ("wire/codec.py", "from sflam.quant.torch_schemes import x", "only the NumPy side"),
-        ("wire/codec.py", "from sflam.quant import boundary", "only the NumPy side"),
-        ("wire/codec.py", "import safetensors", "a lean device has NumPy"),
+        ("cost/stability.py", "from sflam.learn import round", "the arrow points the other way"),
+        ("codec/uniform.py", "import torch", "torch stays out"),
+        ("codec/uniform.py", "import scipy", "a lean device has NumPy"),
+        ("codec/bodies.py", "from sflam.codec.torch_quantizers import x", "only the NumPy side"),
+        ("codec/bodies.py", "from sflam.codec import boundary", "only the NumPy side"),
+        ("codec/bodies.py", "import safetensors", "a lean device has NumPy"),
         ("device/agent.py", "from sflam.learn import round", "the arrow points the other way"),
         ("device/agent.py", "import rich", "a lean device has NumPy"),
-        ("config.py", "from sflam.learn.round import train", "config gathers settings only"),
+        ("config.py", "from sflam.learn.round import train", "the arrow points the other way"),
         ("report/table.py", "from sflam.learn import round", "the arrow points the other way"),
         ("data/sources.py", "from urllib.request import urlopen", "HTTP and sockets"),
         ("data/sources.py", "from urllib import request", "HTTP and sockets"),
@@ -242,23 +258,23 @@ def test_a_wrong_import_is_caught(tmp_path: Path, file: str, line: str, reason: 
     [
         (
             "learn/round.py",
-            "import torch\nfrom sflam.wire.codec import encode\nfrom sflam.history import History",
+            "import torch\nfrom sflam.codec.bodies import encode\nfrom sflam.records.history import History",
         ),
         ("data/partition.py", "from .settings import DataSettings\nfrom ..errors import DataError"),
         (
             "data/partition.py",
             "import numpy\nfrom urllib.parse import urlparse\nfrom sflam import __version__",
         ),
-        ("quant/torch_schemes.py", "import torch\nfrom sflam.quant.uniform import x"),
+        ("codec/torch_schemes.py", "import torch\nfrom sflam.codec.uniform import x"),
         (
-            "wire/codec.py",
-            "import json\nimport numpy\nfrom sflam.quant.schemes import x\nfrom sflam import errors",
+            "codec/bodies.py",
+            "import json\nimport numpy\nfrom sflam.codec.quantizers import x\nfrom sflam import errors",
         ),
         ("config.py", "from sflam.learn.settings import LearnSettings\nfrom sflam.data import settings"),
         ("cli/models.py", "from sflam.learn import round\nimport typer"),
         ("__init__.py", "from sflam.learn import round"),
-        ("device/agent.py", "import socket, ssl\nfrom sflam.wire import codec"),
-        ("runtime/server.py", "import uvicorn\nfrom sflam.learn import round"),
+        ("device/agent.py", "import socket, ssl\nfrom sflam.codec import bodies"),
+        ("serve/server.py", "import uvicorn\nfrom sflam.learn import round"),
     ],
 )
 def test_a_right_import_passes(tmp_path: Path, file: str, line: str) -> None:

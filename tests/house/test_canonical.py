@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from tests import canonical
-from tests.runtime.network import network
+from tests.serve.network import network
 
 STORED = json.loads(canonical.STORED.read_text())
 JOBS = ["default", "texts", *canonical.VIT]

@@ -158,11 +158,11 @@ src/sflam/
 ├── errors.py       everything raised on purpose
 ├── learn/          how a round is run
 │   ├── round.py    THE algorithm
-│   └── trunk.py    the server half
+│   └── server.py    the server half
 └── units.py        dB and bytes, e.g. in history.py
 ```
 """
-    assert listed(tree) == {"errors.py", "learn/round.py", "learn/trunk.py", "units.py"}
+    assert listed(tree) == {"errors.py", "learn/round.py", "learn/server.py", "units.py"}
     plain = (
         "<!-- tree -->\n```text\nerrors.py  all\nlearn/\n  round.py  one\nsrc/sflam/data/local.py  files\n```"
     )

@@ -6,18 +6,18 @@ import itertools
 
 import numpy as np
 
+from sflam.codec.settings import QuantSettings
 from sflam.data.dataset import Dataset
 from sflam.data.images import ImageSpec
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Examples
-from sflam.learn.local import LocalFleet
 from sflam.learn.methods import METHODS
 from sflam.learn.relay import Relay
 from sflam.learn.round import train
 from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import attach, load_state, state_of
 from sflam.model.settings import ModelSettings
-from sflam.quant.settings import QuantSettings
 from tests.tiny import CLASSES, VOCABULARY, is_image, largest_difference, tiny
 
 IDENTITY = QuantSettings(scheme="identity")

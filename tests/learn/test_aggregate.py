@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sflam.learn.aggregate import aggregation_error, fedavg, residuals, weights_of
-from sflam.learn.local import adapted_layers
+from sflam.learn.split_fleet import adapted_layers
 from sflam.model.adapters import load_state, state_of
 from tests.learn.builders import LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
 
@@ -114,10 +114,10 @@ def test_freeze_a_never_moves_a():
 
 def test_residual_bytes_are_those_of_the_device_halves():
     """A device is sent the dense correction of the layers it holds: here block 0's six, of a 32 x 32 or 32 x 48."""
-    from sflam import payload
+    from sflam import sizes
 
     backbone, model, examples = adapted("vit")
     learn = replace(LEARN, aggregation="residual", rounds=1)
     fleet = local_fleet(backbone, model, examples, parts_of([6, 6]), cuts=[1, 0], learn=learn)
     records, _ = run(fleet, state_of(model), 1)
-    assert records[0].residual_bytes == payload.adapter_body_bytes(4 * 32 * 32 + 2 * 32 * 48)
+    assert records[0].residual_bytes == sizes.adapter_body_bytes(4 * 32 * 32 + 2 * 32 * 48)

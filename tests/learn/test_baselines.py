@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from sflam import payload
+from sflam import sizes
 from sflam.config import load
 from sflam.data.batches import round_batches
 from sflam.errors import ConfigError
-from sflam.learn.alone import Alone
 from sflam.learn.evaluate import Score
+from sflam.learn.federated import Alone
 from sflam.learn.relay import Relay
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import load_state, state_of
@@ -54,7 +54,7 @@ def test_sl_is_one_model_that_wanders_from_device_to_device(kind, cut, local_ste
     records, state = run(fleet, state_of(model), 2)
     assert_equal_states(state, state_of(loop.models[0]))
     names = fleet.devices.segment.names(cut)
-    body = payload.adapter_body_bytes(fleet.devices.segment.stack.size(names), 64) if names else 0
+    body = sizes.adapter_body_bytes(fleet.devices.segment.stack.size(names), 64) if names else 0
     assert records[0].adapter_bytes_up == records[0].adapter_bytes_down == 3 * body
 
 
@@ -113,7 +113,7 @@ def test_fedlora_averages_whole_models_by_samples(kind, state):
     expected = each_alone(fleet, kind, 2, averaged=True)[0]
     records, trained = run(fleet, start, 2)
     assert_equal_states(trained, expected)
-    body = payload.adapter_body_bytes(sum(tensor.numel() for tensor in start.values()), 64)
+    body = sizes.adapter_body_bytes(sum(tensor.numel() for tensor in start.values()), 64)
     for record in records:
         assert record.samples == sum(SIZES) and record.bytes_up == record.bytes_down == 0
         assert record.adapter_bytes_up == record.adapter_bytes_down == 3 * body
@@ -162,7 +162,7 @@ def test_frozen_factors_do_not_travel():
     fleet, start = alone("fedlora", aggregation="freeze-a")
     (record,), trained = run(fleet, start, 1)
     held = sum(t.numel() for n, t in start.items() if not n.endswith("lora_A.weight"))
-    assert record.adapter_bytes_up == 3 * payload.adapter_body_bytes(held, 64)
+    assert record.adapter_bytes_up == 3 * sizes.adapter_body_bytes(held, 64)
     assert record.aggregation_error is None
     assert all((trained[n] == start[n]).all() for n in start if n.endswith("lora_A.weight"))
 
@@ -177,7 +177,7 @@ def test_frozen_factors_do_not_travel():
     ],
 )
 def test_what_whole_models_cannot_do_is_said(settings, said):
-    from sflam.assembly import assemble
+    from sflam.run.assemble import assemble
 
     with pytest.raises(ConfigError, match=said):
         assemble(load(None, settings))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sflam import payload
+from sflam import sizes
+from sflam.codec.settings import QuantSettings
 from sflam.model.adapters import state_of
-from sflam.quant.settings import QuantSettings
 from tests.learn.builders import adapted, assert_equal_states, local_fleet, parts_of, run
 from tests.tiny import WIDTH
 
@@ -17,8 +17,8 @@ SIZES = [4, 3, 2]
 def bytes_of(bits):
     """Return the bytes of one step of every device, by formula, at each device's (up, down)."""
     pairs = list(zip(SIZES, bits, strict=True))
-    up = [payload.step_body_bytes(n * PATCHES, WIDTH, b, rows=n, labels=n) for n, (b, _) in pairs]
-    return sum(up), sum(payload.gradient_body_bytes(n * PATCHES, WIDTH, b) for n, (_, b) in pairs)
+    up = [sizes.step_body_bytes(n * PATCHES, WIDTH, b, rows=n, labels=n) for n, (b, _) in pairs]
+    return sum(up), sum(sizes.gradient_body_bytes(n * PATCHES, WIDTH, b) for n, (_, b) in pairs)
 
 
 def made(quant):
@@ -35,9 +35,7 @@ def test_bytes_on_the_wire_follow_each_devices_bits_round_by_round():
         expected = [bits.get(device, (8, 8)) for device in range(3)]
         assert (record.bytes_up, record.bytes_down) == bytes_of(expected)
         codes = [
-            payload.codes_bytes(n * PATCHES, WIDTH, b)
-            for n, e in zip(SIZES, expected, strict=True)
-            for b in e
+            sizes.codes_bytes(n * PATCHES, WIDTH, b) for n, e in zip(SIZES, expected, strict=True) for b in e
         ]
         assert record.code_bytes == sum(codes)
 
@@ -48,9 +46,9 @@ def test_the_payload_of_each_device_is_codes_and_side_bits_without_headers():
     fleet.download(0, (0, 1, 2), state)
     steps = fleet.local_steps(0, (0, 1, 2))
     for device, (rows, up, down) in enumerate([(4, 3, 5), (3, 16, 1), (2, 8, 8)]):
-        assert steps.payload_up[device] == payload.payload_bits(rows * PATCHES, WIDTH, up)
-        assert steps.payload_down[device] == payload.payload_bits(rows * PATCHES, WIDTH, down)
-    headers = 3 * payload.HEADER_BYTES
+        assert steps.payload_up[device] == sizes.payload_bits(rows * PATCHES, WIDTH, up)
+        assert steps.payload_down[device] == sizes.payload_bits(rows * PATCHES, WIDTH, down)
+    headers = 3 * sizes.HEADER_BYTES
     assert 8 * (steps.bytes_down - headers) == sum(steps.payload_down.values())
 
 
@@ -76,5 +74,5 @@ def test_labels_at_home_use_the_same_bits_on_every_leg(labels):
     fleet.assign({0: (2, 3)})
     steps = fleet.local_steps(0, (0, 1, 2))
     legs = 2 if labels == "device" else 1
-    assert steps.payload_up[0] == legs * payload.payload_bits(4 * PATCHES, WIDTH, 2)
-    assert steps.payload_down[0] == legs * payload.payload_bits(4 * PATCHES, WIDTH, 3)
+    assert steps.payload_up[0] == legs * sizes.payload_bits(4 * PATCHES, WIDTH, 2)
+    assert steps.payload_down[0] == legs * sizes.payload_bits(4 * PATCHES, WIDTH, 3)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from sflam import payload
-from sflam.learn.crossing import Crossing, Position
+from sflam import sizes
+from sflam.codec.bodies import decode
+from sflam.codec.settings import QuantSettings
 from sflam.learn.examples import Minibatch
-from sflam.learn.trunk import Answer
+from sflam.learn.exchange import Exchange, Position
+from sflam.learn.server import Answer
 from sflam.model.adapters import state_of
-from sflam.quant.settings import QuantSettings
-from sflam.wire.codec import decode
 from tests.learn.builders import IDENTITY, adapted, local_fleet, parts_of, run
 from tests.tiny import WIDTH
 
@@ -29,20 +29,20 @@ def test_bytes_of_a_round_are_the_sum_of_its_bodies(quant, cut):
     fleet = local_fleet(backbone, model, examples, parts_of([6, 3]), cut=cut, quant=quant)
     (record,), _ = run(fleet, state_of(model), 1)
     rows = [4, 2, 3]
-    up = [payload.step_body_bytes(n * PATCHES, WIDTH, quant.bits_up, rows=n, labels=n) for n in rows]
+    up = [sizes.step_body_bytes(n * PATCHES, WIDTH, quant.bits_up, rows=n, labels=n) for n in rows]
     assert record.bytes_up == sum(up)
     if cut == 0:  # nothing trains on the device: only the loss comes back, no adapters travel
-        assert record.bytes_down == len(rows) * payload.gradient_body_bytes(0, WIDTH, quant.bits_down)
+        assert record.bytes_down == len(rows) * sizes.gradient_body_bytes(0, WIDTH, quant.bits_down)
         assert record.adapter_bytes_up == record.adapter_bytes_down == 0
         return
-    down = [payload.gradient_body_bytes(n * PATCHES, WIDTH, quant.bits_down) for n in rows]
+    down = [sizes.gradient_body_bytes(n * PATCHES, WIDTH, quant.bits_down) for n in rows]
     assert record.bytes_down == sum(down)
     codes = sum(
-        payload.codes_bytes(n * PATCHES, WIDTH, b) for n in rows for b in (quant.bits_up, quant.bits_down)
+        sizes.codes_bytes(n * PATCHES, WIDTH, b) for n in rows for b in (quant.bits_up, quant.bits_down)
     )
     assert record.code_bytes == codes
     held = fleet.devices.segment.stack.size(fleet.devices.segment.names(1))
-    adapters = payload.adapter_body_bytes(held, 64)  # the tiny models of tests are float64
+    adapters = sizes.adapter_body_bytes(held, 64)  # the tiny models of tests are float64
     assert record.adapter_bytes_up == record.adapter_bytes_down == 2 * adapters
 
 
@@ -50,7 +50,7 @@ def test_unquantized_methods_send_floats():
     backbone, model, examples = adapted("vit")
     fleet = local_fleet(backbone, model, examples, parts_of([4]), quant=IDENTITY)
     (record,), _ = run(fleet, state_of(model), 1)
-    assert record.bytes_up == payload.step_body_bytes(
+    assert record.bytes_up == sizes.step_body_bytes(
         4 * PATCHES, WIDTH, 64, rows=4, labels=4, scheme="identity"
     )
 
@@ -66,34 +66,34 @@ def test_masked_tokens_cost_no_bits_and_no_mask_crosses(kind):
     fleet = local_fleet(backbone, model, examples, [indices], quant=QuantSettings(bits_up=4, bits_down=4))
     (record,), _ = run(fleet, state_of(model), 1)
     labels = valid if kind == "gpt2-lm" else 4
-    assert record.bytes_up == payload.step_body_bytes(valid, WIDTH, 4, rows=4, lengths=True, labels=labels)
-    assert record.bytes_down == payload.gradient_body_bytes(valid, WIDTH, 4)
+    assert record.bytes_up == sizes.step_body_bytes(valid, WIDTH, 4, rows=4, lengths=True, labels=labels)
+    assert record.bytes_down == sizes.gradient_body_bytes(valid, WIDTH, 4)
 
 
 def test_padding_cannot_change_what_is_sent():
     """Garbage in masked positions moves neither a byte nor what the server sees."""
-    crossing = Crossing("uniform", 4, 4, seed=1)
+    exchange = Exchange("uniform", 4, 4, seed=1)
     hidden = torch.randn(2, 5, 8)
     lengths, labels = torch.tensor([5, 2]), torch.tensor([0, 1])
     at = Position(0, 0, 0)
     batch = Minibatch({}, lengths, labels)
-    body = crossing.send_step(at, hidden, batch)
+    body = exchange.send_step(at, hidden, batch)
     hidden[1, 2:] = 1e6
-    assert crossing.send_step(at, hidden, batch) == body
-    frame = crossing.receive_step(body, 1, torch.device("cpu"))
+    assert exchange.send_step(at, hidden, batch) == body
+    frame = exchange.receive_step(body, 1, torch.device("cpu"))
     assert not frame.hidden[1, 2:].any()
     assert frame.lengths.tolist() == [5, 2] and frame.labels.tolist() == [0, 1]
 
 
 def test_every_exchange_has_its_own_noise():
-    crossing = Crossing("uniform", 2, 2, seed=1)
+    exchange = Exchange("uniform", 2, 2, seed=1)
     hidden, batch = torch.randn(2, 5, 8), Minibatch({}, None, torch.tensor([0, 1]))
     codes = {
-        decode(crossing.send_step(Position(*at), hidden, batch)).activations.codes.tobytes()
+        decode(exchange.send_step(Position(*at), hidden, batch)).activations.codes.tobytes()
         for at in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     }
     down = decode(
-        crossing.send_answer(Position(0, 0, 0), Answer(0, 0.5, hidden), None)
+        exchange.send_answer(Position(0, 0, 0), Answer(0, 0.5, hidden), None)
     ).gradient.codes.tobytes()
     assert len(codes | {down}) == 5
 

@@ -180,7 +180,7 @@ KILLER = """
     import os, signal, sys
     from pathlib import Path
     import torch
-    from sflam import durable
+    from sflam import files
     from sflam.learn import checkpoint
 
     torch.set_num_threads(1)
@@ -205,7 +205,7 @@ KILLER = """
             return call
         for name in STEPS:
             setattr(os, name, wrap(name, getattr(os, name)))
-        replace = durable.replace_file
+        replace = files.replace_file
         checkpoint.replace_file = lambda path, body: replace(path, body, chunk=512)
         checkpoint.save(folder, state(3))
         os._exit(0)

@@ -15,7 +15,7 @@ from sflam.model.lora import Rows
 from sflam.model.settings import ModelSettings
 from sflam.model.split import Arrival, split
 from tests.learn.builders import LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
-from tests.saved_bytes import saved_bytes
+from tests.run.saved_bytes import saved_bytes
 from tests.tiny import DEPTH, batch, tiny, whole_arguments
 
 CHECKPOINTED = replace(LEARN, checkpointing=True)

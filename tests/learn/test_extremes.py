@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from sflam.codec.settings import QuantSettings
 from sflam.errors import DataError
 from sflam.learn.evaluate import evaluate
 from sflam.learn.examples import Examples
@@ -17,7 +18,6 @@ from sflam.learn.precision import draws_dropout
 from sflam.learn.round import train
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import load_state, state_of
-from sflam.quant.settings import QuantSettings
 from tests.learn.builders import LEARN, adapted, dataset, local_fleet, parts_of, run
 from tests.tiny import DEPTH, KINDS, is_lm, tiny, whole_arguments
 

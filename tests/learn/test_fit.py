@@ -19,7 +19,7 @@ from sflam.model.settings import ModelSettings
 from sflam.model.split import Arrival
 from sflam.plan import ALL_LOCAL
 from tests.learn.builders import LEARN, adapted, local_fleet, parts_of
-from tests.saved_bytes import saved_bytes
+from tests.run.saved_bytes import saved_bytes
 from tests.tiny import EVERY_KIND, STRANGERS, WIDTH, batch, is_image, is_lm, tiny
 
 FACTOR = 1.5

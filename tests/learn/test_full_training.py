@@ -15,8 +15,8 @@ import sflam
 from sflam import config
 from sflam.errors import ConfigError, ModelError
 from sflam.learn.central import Central
-from sflam.learn.local import LocalFleet
 from sflam.learn.settings import FleetSettings
+from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import attach, load_state, state_of
 from sflam.model.settings import ModelSettings
 from sflam.model.split import split
@@ -24,7 +24,7 @@ from sflam.model.verify import expect_equal, tolerance, verify
 from tests.conftest import assert_refused, sets
 from tests.learn.builders import IDENTITY, adapted, assert_equal_states, local_fleet, parts_of, run
 from tests.learn.plain_loop import PlainLoop
-from tests.learn.test_whole_training import UNCLIPPED, plain_training
+from tests.learn.test_federated import UNCLIPPED, plain_training
 from tests.tiny import DEPTH, is_lm, tiny
 
 FULL = ModelSettings(trainable="full")

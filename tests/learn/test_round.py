@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sflam.codec.settings import QuantSettings
 from sflam.learn.evaluate import Score, evaluate
 from sflam.learn.examples import Examples
 from sflam.learn.round import train
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import state_of
 from sflam.model.settings import ModelSettings
-from sflam.quant.settings import QuantSettings
 from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
 from tests.learn.plain_loop import PlainLoop
 from tests.tiny import KINDS, is_lm

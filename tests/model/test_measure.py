@@ -55,14 +55,14 @@ def counted(kind, cut, targets, frozen_a=False):
     one, rows, counter = batch(kind, ROWS, TOKENS, full=True), Rows((0,), (ROWS,)), FlopCounterMode
     with counter(display=False) as device_forward:
         hidden = device(one["inputs"], one["lengths"], cut, rows)
-    crossing = hidden.detach().requires_grad_(hidden.requires_grad)
+    exchange = hidden.detach().requires_grad_(hidden.requires_grad)
     with counter(display=False) as server_forward:
-        logits = server([Arrival(cut, crossing, rows)], one["lengths"])
+        logits = server([Arrival(cut, exchange, rows)], one["lengths"])
     with counter(display=False) as server_backward:
         logits.sum().backward()
     with counter(display=False) as device_backward:
         if hidden.requires_grad:
-            hidden.backward(crossing.grad)
+            hidden.backward(exchange.grad)
     used = (device_forward, device_backward, server_forward, server_backward)
     return tuple(count.get_total_flops() for count in used)
 
@@ -290,10 +290,10 @@ def test_memory_is_what_a_step_keeps(kind, attention, tmp_path):
 
 @pytest.mark.parametrize("kind", ["vit", "gpt2"])
 def test_bits_are_those_of_real_bodies(kind, tmp_path):
-    from sflam.payload import HEADER_BYTES, step_body_bytes
-    from sflam.quant.schemes import quantizer
-    from sflam.wire.codec import encode
-    from sflam.wire.messages import GradientFrame, StepFrame
+    from sflam.codec.bodies import encode
+    from sflam.codec.messages import GradientFrame, StepFrame
+    from sflam.codec.quantizers import quantizer
+    from sflam.sizes import HEADER_BYTES, step_body_bytes
 
     costs = measured(kind, tiny(kind), tmp_path)
     tokens = costs.batch * costs.tokens

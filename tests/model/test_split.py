@@ -34,12 +34,12 @@ def adapted(kind, dropout=0.0, lora_dropout=0.0):
 
 def run_split(device, server, one, cut, rows, *, reseed=None):
     hidden = device(one["inputs"], one["lengths"], cut, rows)
-    crossing = hidden.detach().requires_grad_()
+    exchange = hidden.detach().requires_grad_()
     if reseed is not None:
         torch.manual_seed(reseed)
-    logits = server([Arrival(cut, crossing, rows)], one["lengths"])
+    logits = server([Arrival(cut, exchange, rows)], one["lengths"])
     losses = group_losses(server_task(server), logits, one["labels"], rows.counts)
-    (gradient,) = server.stack.backward(losses.sum(), inputs=[crossing])
+    (gradient,) = server.stack.backward(losses.sum(), inputs=[exchange])
     if hidden.requires_grad:
         device.stack.backward(hidden, gradient)
     return hidden, gradient, losses

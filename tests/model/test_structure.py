@@ -22,7 +22,7 @@ from sflam.model.verify import expect_equal, tolerance, verify
 from tests.conftest import assert_refused
 from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
 from tests.learn.plain_loop import PlainLoop
-from tests.learn.test_whole_training import UNCLIPPED, plain_training
+from tests.learn.test_federated import UNCLIPPED, plain_training
 from tests.model.test_split import gradients, perturb_adapters, run_whole
 from tests.tiny import DEPTH, STRANGERS, batch, is_lm, largest_difference, tiny, whole_arguments
 
@@ -54,9 +54,9 @@ def test_it_is_so_with_dropout_and_labels_at_home(kind, cut, labels):
     one, rows = batch(kind), Rows((0,), (5,))
     torch.manual_seed(3)
     hidden = device(one["inputs"], one["lengths"], cut, rows)
-    crossing = hidden.detach().requires_grad_()
+    exchange = hidden.detach().requires_grad_()
     torch.manual_seed(11)
-    out = server([Arrival(cut, crossing, rows)], one["lengths"])
+    out = server([Arrival(cut, exchange, rows)], one["lengths"])
     logits = device.finish(out, one["lengths"], rows) if labels == "device" else out
     (loss,) = group_losses(SEQUENCE, logits, one["labels"], (5,))
     torch.manual_seed(3)
@@ -65,7 +65,7 @@ def test_it_is_so_with_dropout_and_labels_at_home(kind, cut, labels):
     valid = slice(None) if one["lengths"] is None else torch.arange(9)[None, :] < one["lengths"][:, None]
     assert largest_difference(hidden[valid], whole_hidden[valid]) < 1e-9
     tensors = server.stack.tensors
-    found = torch.autograd.grad(loss, [crossing, *tensors.values()], allow_unused=True)
+    found = torch.autograd.grad(loss, [exchange, *tensors.values()], allow_unused=True)
     expected = gradients(model, tensors)
     for name, gradient in zip(tensors, found[1:], strict=True):
         assert largest_difference(gradient[0], expected[name]) < 1e-9, name
@@ -168,11 +168,11 @@ def test_the_check_runs_in_float64_on_a_float32_model():
 
 def test_a_broken_split_is_refused_before_training(monkeypatch):
     """Forgetting the padding changes the activations of a model split by its structure."""
-    from sflam.model import gates
+    from sflam.model import block_stubs
 
-    honest = gates.stand_in
+    honest = block_stubs.stand_in
     monkeypatch.setattr(
-        gates, "stand_in", lambda model, rows, width, padding: honest(model, rows, width, None)
+        block_stubs, "stand_in", lambda model, rows, width, padding: honest(model, rows, width, None)
     )
     backbone = tiny("electra")
     with pytest.raises(ModelError, match="it is not the same model: it differs in"):
@@ -208,9 +208,9 @@ def test_a_block_that_mixes_devices_is_refused(monkeypatch):
 def test_verify_shows_it_and_refuses_in_one_line_what_cannot_be_run(cli, tmp_path, monkeypatch):
     tiny("msn", dtype=torch.float32).model.save_pretrained(tmp_path)
     assert cli("verify", tmp_path).code == 0
-    from sflam.model import gates
+    from sflam.model import block_stubs
 
-    monkeypatch.setattr(gates.Gate, "forward", lambda *_, **__: None)
+    monkeypatch.setattr(block_stubs.Gate, "forward", lambda *_, **__: None)
     assert_refused(
         cli("verify", tmp_path), r"model class ViTMSN\w+ is in no known family and cannot be run split"
     )

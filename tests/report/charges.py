@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sflam.charge import Charge
+from sflam.records.charge import Charge
 
 
 def charge(number: int) -> Charge:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from sflam.config import digest, load
-from sflam.history import RoundRecord
 from sflam.learn.settings import METHODS
-from sflam.report.card import card, facts
+from sflam.records.history import RoundRecord
+from sflam.report.model_card import card, facts
 
 BASE = """from transformers import AutoModelForImageClassification
 base = AutoModelForImageClassification.from_pretrained("google/vit-base", num_labels=10)"""

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sflam.errors import RunError
-from sflam.history import RoundRecord
+from sflam.records.history import RoundRecord
 
-curves = pytest.importorskip("sflam.report.curves")
+curves = pytest.importorskip("sflam.report.charts.curves")
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -13,9 +13,9 @@ import pytest
 from tests.report.charges import charge
 
 from sflam.errors import RunError
-from sflam.history import RoundRecord
+from sflam.records.history import RoundRecord
 
-events = pytest.importorskip("sflam.report.events")
+events = pytest.importorskip("sflam.report.tensorboard")
 
 
 def logged(folder: Path) -> Iterator[tuple[int, dict[str, float]]]:

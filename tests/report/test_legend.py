@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.figure import Figure
 
-from sflam.report.legend import legend_beneath
+from sflam.report.charts.legend import legend_beneath
 
 
 @pytest.mark.parametrize("longest", [3, 18, 40])

@@ -20,19 +20,19 @@ from tests.report.page_checks import COMPARISON, EVIL, ODD, RUN, expect_whole, p
 from tests.simulate.builders import SIMULATED, ran
 
 from sflam import config
-from sflam import job as jobs
-from sflam.charge import Charge
 from sflam.compare.comparison import compare
 from sflam.errors import RunError
-from sflam.history import RoundRecord, record_to_dict
 from sflam.plan import ALL_LOCAL
-from sflam.report.comparison_page import front
-from sflam.report.line_chart import Line, line_chart, tick_said, ticks
-from sflam.report.markup import Html, element
-from sflam.report.run_page import allocation
-from sflam.report.saved import SAVED
-from sflam.report.timeline import phase_table, spans, timeline
-from sflam.report.written import write_page
+from sflam.records.charge import Charge
+from sflam.records.history import RoundRecord, record_to_dict
+from sflam.records.saved import SAVED
+from sflam.report.pages.comparison import front
+from sflam.report.pages.line_chart import Line, line_chart, tick_said, ticks
+from sflam.report.pages.markup import Html, element
+from sflam.report.pages.run import allocation
+from sflam.report.pages.timeline import phase_table, spans, timeline
+from sflam.report.pages.written import write_page
+from sflam.run import run as jobs
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from sflam import config
 from sflam.compare import running
 from sflam.compare.comparison import compare
 from sflam.errors import ModelError, RunError
-from sflam.report.saved import SAVED
-from sflam.report.written import write_page
+from sflam.records.saved import SAVED
+from sflam.report.pages.written import write_page
 
 SECTIONS = (COMPARISON - {"sweeps"}) | {"rates"}
 

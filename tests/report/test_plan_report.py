@@ -12,8 +12,8 @@ from rich.console import Console
 
 from sflam.errors import RunError
 from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, Status
-from sflam.report.plan_chart import draw_allocation, draw_front
-from sflam.report.plan_table import FIRST, LAST, front_table, methods_table, plan_table, summary
+from sflam.report.charts.plan import draw_allocation, draw_front
+from sflam.report.terminal.plan_table import FIRST, LAST, front_table, methods_table, plan_table, summary
 from sflam.units import human_si
 
 

@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from sflam.history import RoundRecord
-from sflam.report.progress import Progress
-from sflam.report.several import Several
+from sflam.records.history import RoundRecord
+from sflam.report.terminal.progress import Progress
+from sflam.report.terminal.runs_progress import Several
 
 RECORD = RoundRecord(
     round=0,

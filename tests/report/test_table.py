@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console, RenderableType
 from tests.report.charges import charge
 
-from sflam.history import RoundRecord
-from sflam.report.table import FIRST, LAST, rounds_table, summary
+from sflam.records.history import RoundRecord
+from sflam.report.terminal.run_table import FIRST, LAST, rounds_table, summary
 from sflam.report.totals import decimal, duration, percent, totals
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from sflam import config
-from sflam import job as jobs
+from sflam.run import run as jobs
 
 SIMULATED = ("network.simulate=true", "learn.local_steps=0")
 

@@ -8,14 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sflam import config, history, payload
-from sflam import job as jobs
-from sflam.allocate.methods import allocate
-from sflam.calibrate.sensitivity import gradient_noise, slowdown
-from sflam.calibrate.steps import StepCost, step_costs
-from sflam.charge import charge_from_dict, charge_to_dict
+from sflam import config, sizes
+from sflam.allocate.registry import allocate
 from sflam.network.scenario import build
-from sflam.report.loop import both_times, loop_lines
+from sflam.records import history
+from sflam.records.charge import charge_from_dict, charge_to_dict
+from sflam.report.terminal.loop_lines import both_times, loop_lines
+from sflam.run import run as jobs
+from sflam.simulate.sensitivity import gradient_noise, slowdown
+from sflam.simulate.step_times import StepCost, step_costs
 from tests.conftest import assert_refused, sets
 from tests.simulate.builders import SIMULATED, ran, started, timeless
 
@@ -115,7 +116,7 @@ def test_measured_steps_and_bodies_stand_beside_modelled_ones(small, tmp_path, m
         computing = 0.02 * batches * network.max_clock.max() / network.max_clock
         turn = run.fleet.turns[0].plan.devices
         told = np.log2(1 + turn.power * network.gain[0] / (network.noise * turn.bandwidth)) * turn.bandwidth
-        bodies = np.ceil(batches) * 8 * payload.HEADER_BYTES
+        bodies = np.ceil(batches) * 8 * sizes.HEADER_BYTES
         up = np.array(charge.payload_up) + bodies + 32 * batches * 4
         down = np.array(charge.payload_down) + bodies
         by_hand = 0.003 * batches.sum() + computing + up / told + down / 30e6
@@ -143,9 +144,9 @@ def test_step_costs_are_those_of_the_runs_own_bodies(small, tmp_path):
     assert [cost.cut for cost in costs] == [0, 1, 2]
     for cost in costs:
         assert cost.device_s > 0 and cost.server_s > 0
-        assert cost.extra_up == 8 * payload.HEADER_BYTES + 32 * 4  # four labels
-        assert cost.extra_down == 8 * payload.HEADER_BYTES
-        assert cost.extra_adapter == (8 * payload.HEADER_BYTES if cost.cut else 0)
+        assert cost.extra_up == 8 * sizes.HEADER_BYTES + 32 * 4  # four labels
+        assert cost.extra_down == 8 * sizes.HEADER_BYTES
+        assert cost.extra_adapter == (8 * sizes.HEADER_BYTES if cost.cut else 0)
     list(plain.rounds()), list(timed.rounds())
     assert all((plain.state[name] == timed.state[name]).all() for name in plain.state)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sflam.allocate.methods import allocate
+from sflam.allocate.registry import allocate
 from sflam.data.batches import batches
 from sflam.errors import AllocationError
 from sflam.learn.fleet import select_devices

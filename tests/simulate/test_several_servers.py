@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from sflam import config, payload, planning_edge
-from sflam import job as jobs
-from sflam.allocate.edge_methods import EDGE_METHODS, associate, stay
-from sflam.allocate.edge_shares import EdgeShares
-from sflam.allocate.methods import allocate
+from sflam import config, sizes
+from sflam.allocate.edge.methods import EDGE_METHODS, associate, stay
+from sflam.allocate.edge.shares import EdgeShares
+from sflam.allocate.registry import allocate
+from sflam.codec.settings import QuantSettings
 from sflam.model.adapters import state_of
 from sflam.network.channel import rate
 from sflam.network.scenario import build
 from sflam.plan import ALL_LOCAL, Status
-from sflam.planning import best_cut, measured, problem_of
-from sflam.quant.settings import QuantSettings
+from sflam.planner import edge as planning_edge
+from sflam.planner.cell import best_cut, measured, problem_of
+from sflam.run import run as jobs
 from sflam.simulate.work import batches_of, work_of
 from tests.conftest import assert_refused, sets
 from tests.learn.builders import adapted, local_fleet, parts_of
@@ -272,7 +273,7 @@ def test_an_a_that_stays_is_not_sent(small, tmp_path, servers):
         bits += charge.adapter_s[user] * rate(
             band, network.max_power[user], network.gain[home, user], network.noise
         )
-    bodies = record.adapter_bytes_up - 5 * payload.HEADER_BYTES
+    bodies = record.adapter_bytes_up - 5 * sizes.HEADER_BYTES
     assert bits == pytest.approx(8 * bodies, rel=1e-9)
 
 

@@ -9,14 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sflam import config, history, payload
-from sflam import job as jobs
-from sflam.allocate.methods import allocate
-from sflam.allocate.shares import Shares
+from sflam import config, sizes
+from sflam.allocate.cell.shares import Shares
+from sflam.allocate.registry import allocate
 from sflam.learn.aggregate import A_ENDS
-from sflam.learn.trunk import Trunk
+from sflam.learn.server import Trunk
 from sflam.network.scenario import build
-from sflam.planning import measured
+from sflam.planner.cell import measured
+from sflam.records import history
+from sflam.run import run as jobs
 from tests.simulate.builders import assert_resumes, ran, timeless
 
 FADED = ("learn.rounds=3", "learn.evaluate_every=0")
@@ -79,7 +80,7 @@ def test_labels_at_home_are_two_exchanges_of_everything(small, tmp_path, method)
         assert charge.charged_j == pytest.approx(charge.predicted_j, rel=1e-9)
         assert charge.payload_up == tuple(2 * bits for bits in beside.charge.payload_up)
         assert charge.payload_down == tuple(2 * bits for bits in beside.charge.payload_down)
-        bodies = 8 * (record.adapter_bytes_up - 2 * payload.HEADER_BYTES)
+        bodies = 8 * (record.adapter_bytes_up - 2 * sizes.HEADER_BYTES)
         assert 2 * run.fleet.planner.workload.adapter_bits(1) == bodies
         assert charge.seconds > beside.charge.seconds
 
@@ -92,7 +93,7 @@ def test_charged_bits_are_codes_and_side_bits_and_the_plans_own(small, tmp_path)
     for record in run.records:
         charge = record.charge
         widths |= set(charge.bits_up)
-        bodies = record.device_steps * payload.HEADER_BYTES
+        bodies = record.device_steps * sizes.HEADER_BYTES
         assert sum(charge.payload_up) == 8 * (record.bytes_up - bodies - 4 * record.samples)
         assert sum(charge.payload_down) == 8 * (record.bytes_down - bodies)
         tokens = [
@@ -189,7 +190,7 @@ def test_whole_models_that_train_every_weight_are_charged(small, tmp_path):
     for record, beside in zip(run.records, light.records, strict=True):
         charge = record.charge
         assert run.fleet.planner.workload.up_bits(8) == 32 * numbers
-        assert 8 * (record.adapter_bytes_up // 3 - payload.HEADER_BYTES) == 32 * numbers
+        assert 8 * (record.adapter_bytes_up // 3 - sizes.HEADER_BYTES) == 32 * numbers
         assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
         assert charge.seconds > beside.charge.seconds and charge.transmit_j > beside.charge.transmit_j
 
@@ -202,7 +203,7 @@ def test_whole_models_send_adapters_alone(small, tmp_path, aggregation):
     work = run.fleet.planner.workload
     for record in run.records:
         charge = record.charge
-        assert work.up_bits(8) == 32 * numbers == 8 * (record.adapter_bytes_up // 3 - payload.HEADER_BYTES)
+        assert work.up_bits(8) == 32 * numbers == 8 * (record.adapter_bytes_up // 3 - sizes.HEADER_BYTES)
         assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
         assert charge.adapter_j == 0 and charge.transmit_j > 0 and charge.bits_up == (0, 0, 0)
     rows = np.array([len(part) for part in run.assembly.parts])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sflam.errors import ConfigError
-from sflam.payload import MAX_BITS, MIN_BITS
 from sflam.registry import OWN
+from sflam.sizes import MAX_BITS, MIN_BITS
 
 METHODS = (
     "optimal",

@@ -14,7 +14,7 @@ from sflam.cli.app import Json, Set, app, status, stderr, stdout
 from sflam.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sflam.compare.rates import Grid
+    from sflam.compare.rates import RateGrid
 
 
 @app.command(
@@ -68,10 +68,10 @@ def compare(
     with status("loading"):
         from sflam.compare import comparison
         from sflam.compare.variants import AXES, DEFAULT
-        from sflam.report.comparison import draw_comparison
-        from sflam.report.comparison_table import comparison_table, device_table, target_table
-        from sflam.report.rate_table import rate_table
-        from sflam.report.several import Several
+        from sflam.report.charts.comparison import draw_comparison
+        from sflam.report.terminal.comparison_table import comparison_table, device_table, target_table
+        from sflam.report.terminal.rate_table import rate_table
+        from sflam.report.terminal.runs_progress import Several
 
     names = methods.split(",") if methods is not None else list(DEFAULT)
     runs = comparison.count_runs(wanted, names, seeds, sweeps, grid)
@@ -102,7 +102,7 @@ def compare(
     draw_comparison({name: one.records for name, one in found.methods.items()}, out / "comparison.png")
     pictures = [str(out / "comparison.png")]
     if sweeps:
-        from sflam.report.sweeps import draw_sweeps
+        from sflam.report.charts.sweeps import draw_sweeps
 
         lines = {
             axis: {name: [(point["value"], point) for point in line] for name, line in each.items()}
@@ -128,7 +128,7 @@ def compare(
         raise SystemExit(1)
 
 
-def _notes(grid: Grid | None) -> list[str]:
+def _notes(grid: RateGrid | None) -> list[str]:
     """Return what of the learning rates somebody should know: which were lost, and whose best is at an end."""
     if grid is None:
         return []

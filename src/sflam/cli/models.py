@@ -33,7 +33,7 @@ def predict(
 ) -> None:
     """Predict with a saved run, and say how well it does."""
     with status("loading model and data"):
-        from sflam.prediction import predict as predict_run
+        from sflam.run.predict import predict as predict_run
 
         found = predict_run(run_dir, data, column=column, label=label)
     for note in found.notes:
@@ -75,9 +75,9 @@ def verify(
     if dtype not in ("float32", "float64"):
         raise ConfigError(f"--dtype is {dtype!r}; choose float64 or float32")
     with status("loading the model"):
-        from sflam.assembly import open_model
         from sflam.model.verify import tolerance
         from sflam.model.verify import verify as differences
+        from sflam.run.assemble import open_model
 
         backbone = open_model(model, task=task, dtype=dtype)
         cuts = range(backbone.depth + 1) if cut == "all" else [int(cut)]

@@ -27,7 +27,7 @@ def enrol(
     revoke: Annotated[bool, typer.Option("--revoke", help="Take the device's token back.")] = False,
 ) -> None:
     """Let a device join: print its token, of which only a hash is kept. A known device gets a new one."""
-    from sflam.runtime.credentials import Roster as Devices
+    from sflam.serve.roster import Roster as Devices
 
     devices = Devices(roster)
     if revoke:
@@ -52,7 +52,7 @@ def certs(
     days: Annotated[int, typer.Option(help="How long the certificates are good.")] = 365,
 ) -> None:
     """Make a private certificate authority, and certificates for a server and, if wanted, for devices."""
-    from sflam.runtime.certificates import make_certificates
+    from sflam.serve.certificates import make_certificates
 
     hosts, clients = host or [], client or []
     made = make_certificates(out, hosts if hosts or clients else ["localhost", "127.0.0.1"], clients, days)
@@ -99,13 +99,13 @@ def serve(
         )
     planned = [] if plan is None else [f"fleet.plan={config.toml_value(plan)}"]
     wanted = config.load(job, [*(overrides or []), *planned])
-    from sflam.runtime.installed import expect_installed
+    from sflam.serve.installed import expect_installed
 
     expect_installed()
-    from sflam import serving
-    from sflam.report.progress import Progress
-    from sflam.runtime.remote import Stopped
-    from sflam.runtime.server import Listen
+    from sflam.report.terminal.progress import Progress
+    from sflam.serve import serve as serving
+    from sflam.serve.fleet import Stopped
+    from sflam.serve.web_server import Listen
 
     listen = Listen(host, port, cert, key, client_ca, insecure)
     how = serving.Serving(
@@ -156,8 +156,8 @@ def join(
     insecure: Insecure = False,
 ) -> None:
     """Take part in a served job with this machine's own data, until the job ends."""
-    from sflam.runtime.credentials import read_token
-    from sflam.runtime.link import Link
+    from sflam.link.https_client import Link
+    from sflam.serve.roster import read_token
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -166,7 +166,7 @@ def join(
     link = Link(
         server, token, ca=ca, certificate=cert, key=key, insecure=insecure, patience=patience, tell=tell
     )
-    from sflam.joining import join as take_part
+    from sflam.serve.join import join as take_part
 
     try:
         rounds = take_part(link, data, folder, column=column, label=label, device=device, tell=tell)

@@ -60,8 +60,8 @@ def plan(
     }
     options = [f"{key}={config.toml_value(value)}" for key, value in said.items() if value is not None]
     job = config.load(file, [*(overrides or []), *options])
-    from sflam import planning
-    from sflam.report import plan_table
+    from sflam.planner import cell as planning
+    from sflam.report.terminal import plan_table
 
     with status("planning"):
         found = planning.decide(
@@ -100,7 +100,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Measure this machine and write the profile that a network file names it by."""
-    from sflam.machine import write_profile
+    from sflam.network.benchmark import write_profile
 
     scaled = {"clock": (clock_ghz, 1e9), "power": (power_w, 1), "idle": (idle_w, 1), "rate": (rate_mbps, 1e6)}
     said = {name: value * unit for name, (value, unit) in scaled.items() if value is not None}

@@ -29,7 +29,7 @@ def report(
     """
     if out is not None and len(folders) > 1:
         raise ConfigError(f"--out names one page, but {len(folders)} folders are given; leave it out")
-    from sflam.report.written import write_page
+    from sflam.report.pages.written import write_page
 
     for folder in folders:
         print(f"wrote {write_page(folder, out or folder / 'report.html')}", file=sys.stderr)

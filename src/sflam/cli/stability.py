@@ -43,11 +43,11 @@ def stability(
     except ValueError:
         raise ConfigError(f"--layers is {layers!r}; give numbers apart by commas, as in 1,3,6") from None
     with status("loading model and data"):
-        from sflam.calibrate.bounds import judge
-        from sflam.calibrate.stability import Asked, measure, trainings
-        from sflam.durable import replace_file
-        from sflam.report.stability import draw_stability, stability_table
-        from sflam.report.tally import Tally
+        from sflam.files import replace_file
+        from sflam.report.charts.stability import draw_stability, stability_table
+        from sflam.report.terminal.tally import Tally
+        from sflam.stability.bounds import judge
+        from sflam.stability.measure import Asked, measure, trainings
 
     asked = Asked(layers=counts, samples=samples, replacements=replacements, draws=draws, steps=steps)
     made = []

@@ -79,9 +79,9 @@ def _train(
         raise ConfigError("--resume goes on with a run as it was; leave out the job file, --set and --out")
     wanted = config.load(job, [*first, *overrides])  # a typo is told before seconds of imports
     with status("loading model and data"):
-        from sflam import job as jobs
-        from sflam.report.progress import Progress
-        from sflam.report.table import rounds_table
+        from sflam.report.terminal.progress import Progress
+        from sflam.report.terminal.run_table import rounds_table
+        from sflam.run import run as jobs
 
         run = jobs.resume(resume) if resume else jobs.start(wanted, out)
     for note in run.notes:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sflam.config import Job
 from sflam.errors import ModelError
-from sflam.planning import measured
+from sflam.planner.cell import measured
 from sflam.registry import OWN
 
 LIBRARY = 0.7e9

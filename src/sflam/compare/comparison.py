@@ -13,17 +13,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sflam import history
 from sflam.compare.lock import alone
 from sflam.compare.outcome import Compared, target_of
-from sflam.compare.rates import Grid, Tried, expect_rates
-from sflam.compare.running import Failure, Heard, Task, expect_jobs, run_all, silent
+from sflam.compare.rates import RateGrid, Tried, expect_rates
+from sflam.compare.running import Failure, Heard, Waiting, expect_jobs, run_all, silent
 from sflam.compare.variants import AXES, DEFAULT, Variant, variants_of
 from sflam.config import Job, overrides
-from sflam.durable import replace_file
 from sflam.errors import ConfigError, RunError, RunsError
-from sflam.report.saved import SAVED
-from sflam.run_folder import RunFolder
+from sflam.files import replace_file
+from sflam.records import history
+from sflam.records.run_folder import RunFolder
+from sflam.records.saved import SAVED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Comparison:
     rule: str
     asked: tuple[str, ...] = ()
     options: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    grid: Grid | None = None
+    grid: RateGrid | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -207,17 +207,17 @@ def told(failed: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _tasks(lines: Sequence[Variant], folder: Path) -> list[Task]:
+def _tasks(lines: Sequence[Variant], folder: Path) -> list[Waiting]:
     """Return the runs of some lines, each once; seed by seed, so that all lines advance."""
-    tasks: dict[str, Task] = {}
+    tasks: dict[str, Waiting] = {}
     for place in range(max((len(line.jobs) for line in lines), default=0)):
         for line in lines:
             name = line.runs[place]
-            tasks.setdefault(name, Task(name, line.jobs[place], folder / name))
+            tasks.setdefault(name, Waiting(name, line.jobs[place], folder / name))
     return list(tasks.values())
 
 
-def _grid(seed: int, tries: Sequence[Variant], folder: Path, failures: Mapping[str, Failure]) -> Grid:
+def _grid(seed: int, tries: Sequence[Variant], folder: Path, failures: Mapping[str, Failure]) -> RateGrid:
     tried: dict[str, list[Tried]] = {}
     for line in tries:
         rate, run = line.jobs[0].learn.lr, line.runs[0]
@@ -226,7 +226,7 @@ def _grid(seed: int, tries: Sequence[Variant], folder: Path, failures: Mapping[s
         else:
             one = Tried(rate=rate, run=run, result=RunFolder(folder / run).read_result())
         tried.setdefault(line.name, []).append(one)
-    return Grid(seed=seed, tried={name: tuple(ones) for name, ones in tried.items()})
+    return RateGrid(seed=seed, tried={name: tuple(ones) for name, ones in tried.items()})
 
 
 def _outcome(line: Variant, folder: Path) -> Compared:

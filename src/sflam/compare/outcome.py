@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sflam.history import RoundRecord
+from sflam.records.history import RoundRecord
 
 SHARE = 0.95
 """Without a target: this share of the best method's final accuracy."""

@@ -56,7 +56,7 @@ class Tried:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class RateGrid:
     """What every method came to at every rate.
 
     Attributes:

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from sflam.compare.capacity import cores, jobs_that_fit
 from sflam.config import Job, to_toml
-from sflam.durable import replace_file
 from sflam.errors import ConfigError, DivergedError, SflamError
-from sflam.run_folder import RunFolder
+from sflam.files import replace_file
+from sflam.records.run_folder import RunFolder
 
 Heard = Callable[[str, str, int], None]
 """Hears of a run: its name, what became of it (``finished``, ``resumed``, ``started``, ``round``, ``done``,
@@ -32,7 +32,7 @@ DIVERGED = "diverged.txt"
 
 
 @dataclass(frozen=True)
-class Task:
+class Waiting:
     """One run.
 
     Attributes:
@@ -70,7 +70,7 @@ def expect_jobs(jobs: int | None) -> None:
 
 
 def run_all(
-    tasks: Sequence[Task], jobs: int | None, lock: int | None, heard: Heard = silent
+    tasks: Sequence[Waiting], jobs: int | None, lock: int | None, heard: Heard = silent
 ) -> dict[str, Failure]:
     """Run every task that has no result yet, and return which failed: name -> why.
 
@@ -109,13 +109,13 @@ def failure_of(error: SflamError) -> Failure:
     return Failure(" ".join(str(error).split()), isinstance(error, DivergedError))
 
 
-def run_here(task: Task, heard: Heard) -> None:
+def run_here(task: Waiting, heard: Heard) -> None:
     """Run a task in this process, from where it was stopped if it was.
 
     Raises:
         SflamError: as the run does; where it diverged, its folder remembers.
     """
-    from sflam import job as runs
+    from sflam.run import run as runs
 
     folder = RunFolder(task.path)
     resumed = folder.config.is_file()
@@ -132,7 +132,7 @@ def run_here(task: Task, heard: Heard) -> None:
     heard(task.name, "done", len(begun.records))
 
 
-def _divergence(task: Task) -> str:
+def _divergence(task: Waiting) -> str:
     """Return why a run diverged when it was tried before, or nothing."""
     try:
         return " ".join((task.path / DIVERGED).read_text(encoding="utf-8").split())
@@ -140,11 +140,11 @@ def _divergence(task: Task) -> str:
         return ""
 
 
-def _tell(task: Task, failure: Failure, heard: Heard) -> None:
+def _tell(task: Waiting, failure: Failure, heard: Heard) -> None:
     heard(task.name, "diverged" if failure.diverged else "failed", task.job.learn.rounds)
 
 
-def _run_apart(tasks: Sequence[Task], jobs: int, lock: int | None, heard: Heard) -> dict[str, Failure]:
+def _run_apart(tasks: Sequence[Waiting], jobs: int, lock: int | None, heard: Heard) -> dict[str, Failure]:
     failed: dict[str, Failure] = {}
     telling, stopping = threading.Lock(), threading.Event()
     workers: set[subprocess.Popen[str]] = set()
@@ -153,7 +153,7 @@ def _run_apart(tasks: Sequence[Task], jobs: int, lock: int | None, heard: Heard)
         "OMP_NUM_THREADS", str(max(1, cores() // jobs))
     )  # a pool each would fight over the cores
 
-    def one(task: Task) -> None:
+    def one(task: Waiting) -> None:
         if stopping.is_set():
             return
         with tempfile.TemporaryFile("w+") as said:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sflam import planning_edge
-from sflam.allocate.edge_methods import EDGE_METHODS
-from sflam.allocate.methods import METHODS as ALLOCATORS
+from sflam.allocate.edge.methods import EDGE_METHODS
+from sflam.allocate.registry import METHODS as ALLOCATORS
 from sflam.compare.rates import at_rate
 from sflam.config import Job, digest
 from sflam.errors import ConfigError, unknown
 from sflam.learn.methods import METHODS
+from sflam.planner import edge as planning_edge
 
 DEFAULT = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "central")
 AIRLESS = ("central", "local")

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from sflam.compare.running import Task, failure_of, run_here
+from sflam.compare.running import Waiting, failure_of, run_here
 from sflam.config import Job, load
 from sflam.errors import SflamError
 
@@ -31,7 +31,7 @@ def main() -> int:
 
     path = Path(asked["path"])
     try:
-        run_here(Task(path.name, _job(asked["job"]), path), heard)
+        run_here(Waiting(path.name, _job(asked["job"]), path), heard)
     except SflamError as error:
         failed = failure_of(error)
         print(json.dumps({"problem": failed.why, "diverged": failed.diverged}), file=events, flush=True)

@@ -7,7 +7,7 @@ local       a ``.npz`` file -> Dataset
 tables      parquet, CSV, JSON lines, hub -> tables; ``columns`` and ``rows`` choose what is read of them
 folders     a folder of images per class -> samples as stored
 raw         samples as stored -> Dataset, by ``texts``, ``decode`` and ``labels``
-intake      what a model tells of itself for that
+preprocessor      what a model tells of itself for that
 holdout     the stratified held-out share
 partition   labels -> one index array per device: IID, Dirichlet, shards
 batches     a device's mini-batches in a round

@@ -11,8 +11,8 @@ import numpy as np
 
 from sflam.data.dataset import Dataset, Kind
 from sflam.data.decode import decoded
-from sflam.data.intake import Intake
 from sflam.data.labels import Numbered, numbered
+from sflam.data.preprocessor import Preprocessor
 from sflam.data.texts import tokenized
 from sflam.errors import DataError
 
@@ -54,12 +54,14 @@ class Raw:
         raise AssertionError("unreachable")
 
 
-def dataset_of(raw: Raw, intake: Intake, *, max_tokens: int, every: bool, notes: list[str]) -> Dataset:
+def dataset_of(
+    raw: Raw, preprocessor: Preprocessor, *, max_tokens: int, every: bool, notes: list[str]
+) -> Dataset:
     """Return the samples as a model reads them; what was done is added to ``notes``.
 
     Args:
         raw: the samples.
-        intake: the model's tokenizer and image size.
+        preprocessor: the model's tokenizer and image size.
         max_tokens: see :func:`sflam.data.texts.tokenized`.
         every: see :func:`sflam.data.labels.numbered`.
 
@@ -72,9 +74,9 @@ def dataset_of(raw: Raw, intake: Intake, *, max_tokens: int, every: bool, notes:
     if raw.labels is not None:
         labels, classes = _labels(raw, raw.labels, every)
     if raw.kind == "image":
-        images = decoded(raw.inputs, raw.place, intake.image, notes)
+        images = decoded(raw.inputs, raw.place, preprocessor.image, notes)
         return Dataset(raw.name, "image", images, None, labels, classes)
-    ids, lengths = tokenized(raw.inputs, raw.place, intake, max_tokens, notes)
+    ids, lengths = tokenized(raw.inputs, raw.place, preprocessor, max_tokens, notes)
     return Dataset(raw.name, "text", ids, lengths, labels, classes)
 
 

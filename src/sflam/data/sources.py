@@ -13,8 +13,8 @@ import numpy as np
 from sflam.data.dataset import Dataset, Splits
 from sflam.data.folders import image_folder
 from sflam.data.holdout import stratified
-from sflam.data.intake import Intake
 from sflam.data.local import read_npz
+from sflam.data.preprocessor import Preprocessor
 from sflam.data.raw import Raw, dataset_of
 from sflam.data.rows import of_tables, paths_as_images, without_blank_texts, without_single_tokens
 from sflam.data.settings import DataSettings
@@ -63,7 +63,7 @@ def is_path(name: str) -> bool:
 
 
 def load_for_prediction(
-    settings: DataSettings, seed: int, intake: Intake | None = None
+    settings: DataSettings, seed: int, preprocessor: Preprocessor | None = None
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Return the samples to predict, and notes: a path's test split or all of it, or a named dataset's test part.
 
@@ -71,12 +71,12 @@ def load_for_prediction(
         DataError: the name is unknown, or the data cannot be used.
     """
     if settings.name in DATASETS:
-        return load_held_out(settings, seed, intake)
+        return load_held_out(settings, seed, preprocessor)
     path = Path(settings.name).expanduser()
     if path.suffix.lower() == ".npz":
         return read_npz(path, settings.input, settings.label, labelled=False)
     notes: list[str] = []
-    whole, sizes = _read(settings, intake, notes, labelled=False)
+    whole, sizes = _read(settings, preprocessor, notes, labelled=False)
     if len(sizes) == 2:
         notes.append(f"{settings.name}: its {list(sizes)[1]} split")
         whole = whole.part(sizes["train"], len(whole))
@@ -84,24 +84,24 @@ def load_for_prediction(
 
 
 def load_held_out(
-    settings: DataSettings, seed: int, intake: Intake | None = None
+    settings: DataSettings, seed: int, preprocessor: Preprocessor | None = None
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Return the test part that :func:`load` gives, and notes.
 
     Raises:
         DataError: the name is unknown, or the data cannot be used.
     """
-    splits = load(settings, seed, intake)
+    splits = load(settings, seed, preprocessor)
     return splits.test, (*splits.notes, f"{settings.name}: the held-out samples of seed {seed}")
 
 
-def load(settings: DataSettings, seed: int, intake: Intake | None = None) -> Splits:
+def load(settings: DataSettings, seed: int, preprocessor: Preprocessor | None = None) -> Splits:
     """Return the samples of ``settings.name``: its own train and test, or divided by the stream ``holdout``.
 
     Args:
         settings: which data.
         seed: the seed of the run.
-        intake: the model's side, which everything but named datasets and ``.npz`` files needs.
+        preprocessor: the model's side, which everything but named datasets and ``.npz`` files needs.
 
     Raises:
         DataError: the name is unknown, or the data cannot be used.
@@ -113,7 +113,7 @@ def load(settings: DataSettings, seed: int, intake: Intake | None = None) -> Spl
         whole, said = read_npz(Path(settings.name).expanduser(), settings.input, settings.label)
         notes, sizes = [*said], {}
     else:
-        whole, sizes = _read(settings, intake, notes, labelled=True)
+        whole, sizes = _read(settings, preprocessor, notes, labelled=True)
     if len(sizes) == 2:
         cut = sizes["train"]
         return Splits(whole.part(0, cut), whole.part(cut, len(whole)), tuple(notes))
@@ -122,16 +122,16 @@ def load(settings: DataSettings, seed: int, intake: Intake | None = None) -> Spl
 
 
 def _read(
-    settings: DataSettings, intake: Intake | None, notes: list[str], *, labelled: bool
+    settings: DataSettings, preprocessor: Preprocessor | None, notes: list[str], *, labelled: bool
 ) -> tuple[Dataset, dict[str, int]]:
     """Return all samples of a path or a hub dataset, and split -> its samples: train and test, or one for all."""
     raw = _raw(settings, notes, labelled=labelled)
-    assert intake is not None, "raw samples need a model's side"
+    assert preprocessor is not None, "raw samples need a model's side"
     if raw.labels is None and labelled:
         if raw.kind == "image":
             raise DataError(f"{raw.where}: data.label is empty, but images need labels; name their column")
         raw = without_blank_texts(raw, notes)
-    whole = dataset_of(raw, intake, max_tokens=settings.max_tokens, every=labelled, notes=notes)
+    whole = dataset_of(raw, preprocessor, max_tokens=settings.max_tokens, every=labelled, notes=notes)
     if labelled and len(whole.classes) == 1:
         raise DataError(f"{raw.where}: all labels are {whole.classes[0]!r}; at least two classes are needed")
     if labelled and raw.labels is None:

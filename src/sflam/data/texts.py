@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.data.intake import Intake
+from sflam.data.preprocessor import Preprocessor
 from sflam.errors import DataError
 
 CHUNK = 1000
@@ -19,7 +19,7 @@ Tokens = tuple[NDArray[np.int64], NDArray[np.int32]]
 def tokenized(
     texts: Sequence[str | None],
     place: Callable[[int], str],
-    intake: Intake,
+    preprocessor: Preprocessor,
     max_tokens: int,
     notes: list[str],
 ) -> Tokens:
@@ -28,7 +28,7 @@ def tokenized(
     Args:
         texts: the texts.
         place: index -> what to call a text in an error.
-        intake: the model's tokenizer and its limit.
+        preprocessor: the model's tokenizer and its limit.
         max_tokens: rows are cut after so many tokens; 0, and whatever exceeds it, is the model's own limit.
         notes: how many were cut is added here.
 
@@ -39,16 +39,16 @@ def tokenized(
     if blank:
         more = f" (and {len(blank) - 1} more)" if len(blank) > 1 else ""
         raise DataError(f"{place(blank[0])} is an empty text{more}; remove such rows")
-    limits = [limit for limit in (max_tokens, intake.longest()) if limit]
+    limits = [limit for limit in (max_tokens, preprocessor.longest()) if limit]
     limit = min(limits, default=0)
     rows: list[list[int]] = []
     cut = 0
     for start in range(0, len(texts), CHUNK):
         some = [str(text) for text in texts[start : start + CHUNK]]
-        whole = intake.encode(some, 0)
+        whole = preprocessor.encode(some, 0)
         long = [index for index, row in enumerate(whole) if limit and len(row) > limit]
         # Only the tokenizer knows which of its special tokens must survive the cut.
-        for index, row in zip(long, intake.encode([some[index] for index in long], limit), strict=True):
+        for index, row in zip(long, preprocessor.encode([some[index] for index in long], limit), strict=True):
             whole[index] = row
         cut += len(long)
         rows += whole

@@ -10,7 +10,7 @@ import numpy as np
 from sflam.data.batches import batches
 from sflam.learn.fleet import Average, Steps
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
-from sflam.learn.whole import Whole
+from sflam.learn.whole_model import Whole
 from sflam.model.adapters import State, load_state, state_of
 from sflam.seeds import derive, generator
 

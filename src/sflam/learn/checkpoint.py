@@ -18,8 +18,8 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from sflam.durable import remove_leftovers, replace_file, sync_folder
 from sflam.errors import RunError
+from sflam.files import remove_leftovers, replace_file, sync_folder
 
 KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d{5,})\.safetensors")

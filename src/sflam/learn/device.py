@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sflam.learn.cache import Kept
+from sflam.learn.activation_cache import KeptActivations
 from sflam.learn.examples import Minibatch, join_lengths, padded_labels, padded_tokens, stack_batches
 from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
@@ -46,7 +46,7 @@ class Devices(Side):
 
     def __init__(self, segment: DeviceSegment, cuts: Sequence[int], settings: LearnSettings) -> None:
         super().__init__(settings, segment.stack.rows)
-        self.kept = Kept() if settings.cache == "device" else None
+        self.kept = KeptActivations() if settings.cache == "device" else None
         self.segment = segment.train()
         self.cuts = tuple(cuts)
         self.random = draws_dropout(segment)

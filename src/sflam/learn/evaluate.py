@@ -14,9 +14,9 @@ from torch import Tensor
 
 from sflam.learn.examples import Examples, Minibatch
 from sflam.learn.precision import arithmetic
+from sflam.model.dummy_inputs import valid_tokens
 from sflam.model.families import CAUSAL
 from sflam.model.loss import IGNORED
-from sflam.model.probe import valid_tokens
 
 ROWS = 256
 """Rows per forward pass."""

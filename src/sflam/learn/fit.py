@@ -22,16 +22,16 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from sflam.learn.alone import Alone
 from sflam.learn.central import Central
+from sflam.learn.federated import Alone
 from sflam.learn.fleet import Fleet
-from sflam.learn.local import LocalFleet
+from sflam.learn.server import Trunk
 from sflam.learn.settings import LearnSettings
-from sflam.learn.trunk import Trunk
+from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import state_of
 from sflam.model.backbone import Backbone
+from sflam.model.block_stubs import Reached, split_arguments
 from sflam.model.families import CAUSAL, blocks_of
-from sflam.model.gates import Reached, split_arguments
 from sflam.model.lora import StackedLinear, StackedLoRA
 from sflam.model.segment import Segment
 from sflam.plan import ALL_LOCAL

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sflam.codec.bodies import Body
+from sflam.codec.quantizer import Packed
 from sflam.learn.settings import FleetSettings
-from sflam.measured import Measured
 from sflam.model.adapters import State
-from sflam.payload import payload_bits
-from sflam.quant.quantizer import Packed
+from sflam.records.served_round import ServedRound
 from sflam.seeds import generator
-from sflam.wire.codec import Body
+from sflam.sizes import payload_bits
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Steps:
     device_losses: dict[int, float] = field(default_factory=dict)
     payload_up: dict[int, int] = field(default_factory=dict)
     payload_down: dict[int, int] = field(default_factory=dict)
-    measured: Measured | None = None
+    measured: ServedRound | None = None
     sent: dict[int, int] = field(default_factory=dict)
     received: dict[int, int] = field(default_factory=dict)
 

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from sflam.errors import ConfigError
-from sflam.learn.crossing import receive_adapters, send_adapters
+from sflam.learn.exchange import receive_adapters, send_adapters
 from sflam.learn.fleet import Average, Steps
-from sflam.learn.local import LocalFleet, flatten, unflatten
+from sflam.learn.split_fleet import LocalFleet, flatten, unflatten
 from sflam.model.adapters import State
 from sflam.seeds import generator
 
 
 class Relay(LocalFleet):
-    """``sl`` in one process; see :class:`sflam.learn.local.LocalFleet`.
+    """``sl`` in one process; see :class:`sflam.learn.split_fleet.LocalFleet`.
 
     Raises:
         ConfigError: devices with different cuts, which have no half in common.

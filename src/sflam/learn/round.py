@@ -18,14 +18,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from sflam.history import RoundRecord
-from sflam.learn.crossing import Crossing, Position
 from sflam.learn.device import Devices
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Minibatch
+from sflam.learn.exchange import Exchange, Position
 from sflam.learn.fleet import Fleet, Steps
-from sflam.learn.trunk import Server
+from sflam.learn.server import Server
 from sflam.model.adapters import State
+from sflam.records.history import RoundRecord
 from sflam.seeds import derive
 
 SERVER = -1
@@ -96,7 +96,7 @@ def local_steps(
     batches: Mapping[int, Sequence[Callable[[], Minibatch]]],
     devices: Devices,
     trunk: Server,
-    crossing: Crossing,
+    exchange: Exchange,
 ) -> Steps:
     """Run the local steps of one round, devices and server in one process.
 
@@ -105,28 +105,28 @@ def local_steps(
         batches: device -> its mini-batches, made when their step comes.
         devices: the device halves.
         trunk: the server half.
-        crossing: how what crosses the cut becomes bytes.
+        exchange: how what crosses the cut becomes bytes.
     """
     done = Steps(samples=dict.fromkeys(batches, 0))
     where = next(devices.segment.parameters()).device
-    for now, at, seeds in each_step(number, batches, crossing.seed):
-        hidden = devices.forward(now, seeds, crossing.unsent(now))  # a
-        up = {d: crossing.send_step(at[d], hidden.get(d), now[d]) for d in now}
+    for now, at, seeds in each_step(number, batches, exchange.seed):
+        hidden = devices.forward(now, seeds, exchange.unsent(now))  # a
+        up = {d: exchange.send_step(at[d], hidden.get(d), now[d]) for d in now}
 
-        frames = [crossing.receive_step(up[d], devices.cuts[d], where) for d in now]  # b
+        frames = [exchange.receive_step(up[d], devices.cuts[d], where) for d in now]  # b
         answers = trunk.step(frames, seeds[SERVER])
 
-        down = {a.device: crossing.send_answer(at[a.device], a, now[a.device].lengths) for a in answers}  # c
+        down = {a.device: exchange.send_answer(at[a.device], a, now[a.device].lengths) for a in answers}  # c
 
-        back = [crossing.receive_answer(down[d], len(now[d]), now[d].lengths, where) for d in now]  # d
+        back = [exchange.receive_answer(down[d], len(now[d]), now[d].lengths, where) for d in now]  # d
         devices.backward({a.device: a.gradient for a in back if a.gradient is not None})
 
         for a in back:
             done.learned(a.device, a.loss, len(now[a.device]))
         for d, frame in zip(now, frames, strict=True):
-            sent = crossing.packed_in(up[d])
+            sent = exchange.packed_in(up[d])
             done.count(d, up[d], sent, up=True)
-            done.count(d, down[d], crossing.packed_in(down[d]), up=False)
-            done.saved_bytes += crossing.saved_bytes(d, frame.hidden, now[d].lengths, sent)
+            done.count(d, down[d], exchange.packed_in(down[d]), up=False)
+            done.saved_bytes += exchange.saved_bytes(d, frame.hidden, now[d].lengths, sent)
         done.device_steps += len(now)
     return done

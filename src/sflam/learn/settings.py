@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sflam.errors import ConfigError
-from sflam.payload import MAX_BITS, MIN_BITS
 from sflam.plan import ALL_LOCAL
 from sflam.registry import OWN
+from sflam.sizes import MAX_BITS, MIN_BITS
 
 METHODS = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "fedavg", "local", "central")
 POLICIES = ("uniform", "channel", "energy", "loss")

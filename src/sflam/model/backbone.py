@@ -15,8 +15,8 @@ import transformers
 from torch import nn
 
 from sflam.errors import ModelError
+from sflam.model.bitsandbytes import TrunkBits
 from sflam.model.families import CAUSAL, Family, Task, blocks_of
-from sflam.model.quantized import TrunkBits
 from sflam.model.structure import completed, family_of
 from sflam.seeds import derive
 

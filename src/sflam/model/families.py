@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sflam.model import heads
-from sflam.model.surroundings import Surroundings, bidirectional, causal, rotary, with_resolution
+from sflam.model.block_inputs import Surroundings, bidirectional, causal, rotary, with_resolution
 
 IMAGE = "image-classification"
 SEQUENCE = "sequence-classification"

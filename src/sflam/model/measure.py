@@ -18,7 +18,7 @@ from typing import Any
 from sflam.errors import ModelError, unknown
 from sflam.model.architecture import Architecture, Linear, read
 from sflam.model.known import KNOWN
-from sflam.payload import MAX_BITS, MIN_BITS
+from sflam.sizes import MAX_BITS, MIN_BITS
 from sflam.workload import Workload
 
 BUNDLED = {"nano-vit": "nano_vit"}

@@ -20,13 +20,13 @@ from torch.utils.checkpoint import checkpoint
 
 from sflam.model.adapters import PREFIX
 from sflam.model.backbone import Backbone
+from sflam.model.block_inputs import Arguments
+from sflam.model.block_stubs import WHOLE, Absent
+from sflam.model.dummy_inputs import valid_tokens
 from sflam.model.families import Family, blocks_of
 from sflam.model.full import Places, WeightStack
-from sflam.model.gates import WHOLE, Absent
 from sflam.model.lora import Layout, Rows, StackedLinear, StackedLoRA
-from sflam.model.probe import valid_tokens
 from sflam.model.stack import AdapterStack
-from sflam.model.surroundings import Arguments
 
 QUANTIZED = {"state", "quant_state"}
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from sflam.errors import ModelError
 from sflam.model.adapters import PREFIX
 from sflam.model.backbone import Backbone
+from sflam.model.block_inputs import Arguments
 from sflam.model.families import Finish
 from sflam.model.full import FullModel
 from sflam.model.lora import Rows
 from sflam.model.segment import Segment
-from sflam.model.surroundings import Arguments
 from sflam.plan import ALL_LOCAL
 
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from transformers.models.auto import modeling_auto
 
 from sflam.errors import ModelError
-from sflam.model import gates
+from sflam.model import block_stubs
+from sflam.model.dummy_inputs import make_inputs, valid_tokens
 from sflam.model.families import CAUSAL, FAMILIES, IMAGE, SEQUENCE, Family, Task
-from sflam.model.probe import make_inputs, valid_tokens
 
 ADVICE = f"use a model of a known family: {', '.join(sorted(FAMILIES))}"
 
@@ -44,7 +44,7 @@ def family_of(model_type: str) -> Family:
     found = {task: names[model_type] for task, names in named.items() if model_type in names}
     if model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         found.pop(CAUSAL, None)  # it sees the tokens it would have to predict
-    tasks = {t: Task(name, (), gates.rest) for t, name in found.items() if isinstance(name, str)}
+    tasks = {t: Task(name, (), block_stubs.rest) for t, name in found.items() if isinstance(name, str)}
     if not tasks:
         raise ModelError(
             f"model type {model_type!r} is in no known family, and transformers has no class of it for "
@@ -56,8 +56,8 @@ def family_of(model_type: str) -> Family:
         front=(),
         blocks="",
         back=(),
-        embed=gates.front,
-        surroundings=gates.calls,
+        embed=block_stubs.front,
+        surroundings=block_stubs.calls,
         tasks=tasks,
         causal=CAUSAL in tasks,
     )
@@ -89,7 +89,7 @@ def completed(family: Family, model: Any, task: str) -> Family:
         blocks=blocks,
         back=tuple(name.removeprefix(inside) for name in back),
         tasks={task: replace(family.tasks[task], head=tuple(head))},
-        gates=partial(gates.gates, width=trial.width),
+        gates=partial(block_stubs.gates, width=trial.width),
     )
 
 
@@ -194,7 +194,7 @@ class _Trial:
             spans.append(self.events)
             if is_block:
                 self.order.append(int(name.rpartition(".")[2]))
-                hidden, _given = gates.split_arguments(signature, args, kwargs)
+                hidden, _given = block_stubs.split_arguments(signature, args, kwargs)
                 self._expect_tokens(hidden, name)
 
         def leave(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:

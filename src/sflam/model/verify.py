@@ -22,12 +22,12 @@ from torch import Tensor
 from sflam.errors import ModelError
 from sflam.model.adapters import attach, load_state, state_of
 from sflam.model.backbone import Backbone
+from sflam.model.block_stubs import split_arguments
+from sflam.model.dummy_inputs import ROWS, make_inputs, valid_tokens
 from sflam.model.families import CAUSAL, blocks_of
 from sflam.model.full import FullModel
-from sflam.model.gates import split_arguments
 from sflam.model.lora import Rows
 from sflam.model.loss import group_losses
-from sflam.model.probe import ROWS, make_inputs, valid_tokens
 from sflam.model.settings import ModelSettings
 from sflam.model.split import Arrival, split
 from sflam.model.structure import ADVICE
@@ -168,11 +168,11 @@ def differences(
             server.stack.write(row, state)
         device.eval(), server.eval()
         hidden = device(inputs, lengths, cut, rows)
-        crossing = hidden.detach().clone()
-        crossing[0, 0, 0] += perturb
-        crossing.requires_grad_()
-        losses = group_losses(backbone.task, server([Arrival(cut, crossing, rows)], lengths), labels, counts)
-        (back,) = server.stack.backward(losses.sum(), inputs=[crossing])
+        exchange = hidden.detach().clone()
+        exchange[0, 0, 0] += perturb
+        exchange.requires_grad_()
+        losses = group_losses(backbone.task, server([Arrival(cut, exchange, rows)], lengths), labels, counts)
+        (back,) = server.stack.backward(losses.sum(), inputs=[exchange])
         if hidden.requires_grad:
             device.stack.backward(hidden, back)
         valid = torch.ones(hidden.shape[:2], device=hidden.device).bool()
@@ -186,7 +186,7 @@ def differences(
             one = Difference(
                 cut,
                 relative(losses[row].detach().double(), loss.double()),
-                relative(crossing.detach()[at][valid[at]], boundaries[cut][valid[at]]),
+                relative(exchange.detach()[at][valid[at]], boundaries[cut][valid[at]]),
                 max(
                     relative(trained.get(name, torch.zeros_like(whole)), whole, scale * EXACT_ZERO)
                     for name, whole in gradients.items()

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
-from sflam.history import RoundRecord
+from sflam.records.history import RoundRecord
 from sflam.report.totals import is_measured
 
 Runs = Sequence[Sequence[RoundRecord]]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from sflam.history import RoundRecord
+from sflam.records.history import RoundRecord
 from sflam.units import human_si
 
 

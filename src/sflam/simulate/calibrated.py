@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from sflam.calibrate.steps import StepCost
-from sflam.charge import Calibration
 from sflam.learn.fleet import Steps
 from sflam.network.network import Network
+from sflam.records.charge import Calibration
 from sflam.simulate.clock import Bill
+from sflam.simulate.step_times import StepCost
 from sflam.workload import Workload
 
 

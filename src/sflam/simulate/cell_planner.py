@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from sflam.allocate.limits import Impossible
-from sflam.allocate.methods import allocate, method_of
-from sflam.allocate.online import Controller
-from sflam.allocate.optimal import Market
-from sflam.allocate.problem import Problem
+from sflam.allocate.cell.limits import Impossible
+from sflam.allocate.cell.online import Controller
+from sflam.allocate.cell.optimal import Market
+from sflam.allocate.cell.problem import Problem
+from sflam.allocate.registry import allocate, method_of
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
 from sflam.plan import Plan, Status
-from sflam.planning import best_cut, chooses_cut, options_of, problem_of
+from sflam.planner.cell import best_cut, chooses_cut, options_of, problem_of
 from sflam.simulate.clock import Bill, bill
 from sflam.simulate.planner import Planner, Turn
 from sflam.workload import Workload

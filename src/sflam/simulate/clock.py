@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sflam.allocate.problem import Problem
+from sflam.allocate.cell.problem import Problem
 from sflam.network.channel import rate
 from sflam.network.network import Floats
 from sflam.plan import Plan

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam import planning_edge
-from sflam.allocate.edge import EdgeProblem
-from sflam.allocate.edge_methods import stay
-from sflam.allocate.edge_shares import EdgeShares
+from sflam.allocate.edge.methods import stay
+from sflam.allocate.edge.problem import EdgeProblem
+from sflam.allocate.edge.shares import EdgeShares
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
 from sflam.plan import ALL_LOCAL, Status
+from sflam.planner import edge as planning_edge
 from sflam.simulate.clock import Bill
 from sflam.simulate.planner import Planner, Turn
 from sflam.units import human_bytes

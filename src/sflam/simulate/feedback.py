@@ -8,14 +8,14 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from sflam.calibrate.sensitivity import GradientNoise, Slowdown, gradient_noise, slowdown
 from sflam.config import Job
 from sflam.errors import ConfigError
 from sflam.learn.fleet import Fleet
-from sflam.learn.local import LocalFleet
 from sflam.learn.methods import METHODS
+from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import State
-from sflam.payload import IDENTITY
+from sflam.simulate.sensitivity import GradientNoise, Slowdown, gradient_noise, slowdown
+from sflam.sizes import IDENTITY
 
 
 class Feedback:

@@ -19,27 +19,27 @@ from typing import Any
 
 import numpy as np
 
-from sflam.calibrate.steps import StepCost, step_costs
-from sflam.charge import Calibration, Charge
 from sflam.config import Job
 from sflam.errors import AllocationError
-from sflam.history import RoundRecord
 from sflam.learn.evaluate import Score
 from sflam.learn.fleet import Average, Fleet, Steps
-from sflam.learn.local import LocalFleet
 from sflam.learn.methods import METHODS
 from sflam.learn.relay import Relay
 from sflam.learn.round import train
+from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import State
 from sflam.network.network import Network
 from sflam.network.scenario import build
 from sflam.plan import ALL_LOCAL
+from sflam.records.charge import Calibration, Charge
+from sflam.records.history import RoundRecord
 from sflam.simulate.calibrated import calibrated, compared
 from sflam.simulate.clock import Bill
 from sflam.simulate.keeping import kept_turn, turn_kept
 from sflam.simulate.ledger import charged
 from sflam.simulate.planner import Planner, Turn
 from sflam.simulate.policies import POLICIES, Known
+from sflam.simulate.step_times import StepCost, step_costs
 from sflam.simulate.warm import IMAGINED, warm_queues
 from sflam.units import human_si
 from sflam.workload import Workload

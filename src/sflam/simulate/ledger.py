@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sflam.charge import Calibration, Charge
 from sflam.learn.fleet import Steps
 from sflam.network.network import Floats
 from sflam.plan import DevicePlan, Plan
+from sflam.records.charge import Calibration, Charge
 from sflam.simulate.clock import Bill
 from sflam.simulate.planner import Turn
 

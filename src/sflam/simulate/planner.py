@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.calibrate.sensitivity import Slowdown
 from sflam.config import Job
 from sflam.network.network import Floats, Network
 from sflam.plan import Plan
 from sflam.simulate.clock import Bill
 from sflam.simulate.feedback import Feedback
+from sflam.simulate.sensitivity import Slowdown
 from sflam.workload import Workload
 
 

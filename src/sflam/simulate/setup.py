@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam import planning_edge
-from sflam.allocate.methods import method_of
+from sflam.allocate.registry import method_of
 from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.errors import ConfigError
@@ -18,7 +17,8 @@ from sflam.learn.methods import METHODS
 from sflam.network import trace
 from sflam.network.scenario import build
 from sflam.plan import ALL_LOCAL
-from sflam.planning import chooses_cut, with_devices
+from sflam.planner import edge as planning_edge
+from sflam.planner.cell import chooses_cut, with_devices
 from sflam.simulate.cell_planner import CellPlanner
 from sflam.simulate.edge_planner import EdgePlanner
 from sflam.simulate.feedback import feedback_of

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.errors import ModelError
-from sflam.history import RoundRecord
 from sflam.learn.methods import METHODS
 from sflam.network.network import Floats
-from sflam.payload import IDENTITY
 from sflam.plan import ALL_LOCAL
-from sflam.planning import measured
+from sflam.planner.cell import measured
+from sflam.records.history import RoundRecord
+from sflam.sizes import IDENTITY
 from sflam.workload import Workload
 
 

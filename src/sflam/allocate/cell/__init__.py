@@ -1,0 +1,1 @@
+"""Problem A: one server."""

@@ -1,0 +1,127 @@
+"""Block coordinate descent that chooses bits too: SFLAM's quantization step, taken in turn with its other steps.
+
+From the widest codes on, a bit is taken away wherever the objective (2.16) falls: more noise costs rounds, less payload
+saves time and energy. One device at a time, or all at once: where all finish together, no device alone shortens the
+round. Bandwidth and power stay what they were; the other steps then use what was freed.
+"""
+
+from __future__ import annotations
+
+import time as clock
+
+import numpy as np
+
+from sflam.allocate.cell.bcd import INNER, ROUNDS, STOP, Blocks
+from sflam.allocate.cell.bits import Bits
+from sflam.allocate.cell.fixed_bandwidth import shares
+from sflam.allocate.cell.limits import Impossible
+from sflam.allocate.cell.problem import Problem, quantization_noise
+from sflam.allocate.cell.shares import Shares
+from sflam.network.network import Floats
+from sflam.plan import Plan
+
+
+def solve(problem: Problem, method: str = "bcd-bits", *, inner: int = INNER) -> Plan:
+    """Return the plan that the descent over power, bandwidth and bits reaches; it has no bound of its own.
+
+    Args:
+        problem: its ``bits`` are not used; its ``sensitivity`` says what a bit is worth.
+        method: the plan's name.
+        inner: convex approximations of one power step at most.
+    """
+    began = clock.perf_counter()
+    now = problem.change(bits=problem.widths[-1])
+    held: Shares | None = None
+    history: list[float] = []
+    for _ in range(ROUNDS):
+        try:
+            block = Blocks(now.cell, held, 0)
+        except Impossible as impossible:
+            return problem.no_plan(method, *impossible.advice, solve_s=clock.perf_counter() - began)
+        block.power_step(inner)
+        block.bandwidth_step()
+        held = shares(now.cell, block.bandwidth, block.transmit, block.compute)
+        history.append(now.total(block.objective))
+        fewer = bits_step(now, held)
+        settled = len(history) > 1 and history[-2] - history[-1] <= STOP * history[-2]
+        settled = settled and np.array_equal(fewer, now.each("bits"))
+        now = now.change(bits=fewer)
+        if settled:
+            break
+    assert held is not None
+    return now.plan(
+        method,
+        held,
+        history=(*history, now.score(held).objective),
+        solve_s=clock.perf_counter() - began,
+    )
+
+
+def bits_step(problem: Problem, held: Shares) -> Bits:
+    """Return the bits [K] after taking bits away while the objective falls; what is held stays as it is."""
+    widths = np.array(problem.widths)
+    sizes = np.array([problem.payload_at(int(width)) for width in widths])  # [W, K] nats
+    noise = quantization_noise(widths)
+    network, lam = problem.network, problem.latency_weight
+    rate = held.bandwidth * np.log1p(
+        held.power * network.gain[problem.server] / (network.noise * held.bandwidth)
+    )
+    busy: Floats = problem.each("local_steps") * problem.each("delay") + problem.cycles / held.clock
+    weight = (1 - lam) * network.energy_weight
+    computing = problem.cycles * (network.kappa * held.clock**2 + network.static_power / held.clock)
+    fixed = float(weight @ computing) if problem.choose_clocks else 0.0
+    level = np.searchsorted(widths, problem.each("bits"))
+
+    def payload(level: Bits) -> Floats:
+        nats: Floats = sizes[level, np.arange(len(level))]
+        return nats
+
+    def cost(level: Bits) -> float:
+        sent = payload(level) / rate
+        rounds = 1.0 + float(problem.each("sensitivity") @ noise[level])
+        time = problem.base_s + float((busy + sent).max())
+        energy = float(weight @ (held.power * sent)) + fixed + (1 - lam) * problem.base_j
+        return rounds * (lam * time + energy)
+
+    best = cost(level)
+    while True:
+        moves = [np.maximum(level - 1, 0)]
+        lower = np.maximum(level - 1, 0)
+        sent, less = payload(level) / rate, payload(lower) / rate
+        single = _best_single(level, sent, less, noise, busy, weight * held.power, problem, fixed)
+        if single is not None:
+            moves.append(np.where(np.arange(len(level)) == single, level - 1, level))
+        found = min(moves, key=cost)
+        if not cost(found) < best * (1 - STOP):
+            return np.asarray(widths[level], np.int64)
+        level, best = found, cost(found)
+
+
+def _best_single(
+    level: Bits,
+    sent: Floats,
+    less: Floats,
+    noise: Floats,
+    busy: Floats,
+    spent: Floats,
+    problem: Problem,
+    fixed: float,
+) -> int | None:
+    """Return the device that gains most from one bit less; None where all have the fewest.
+
+    Sending takes ``sent`` s now and ``less`` with a bit less.
+    """
+    free = level > 0
+    if not free.any():
+        return None
+    lower = np.maximum(level - 1, 0)
+    finish = busy + sent
+    order = np.argsort(finish)
+    others = np.full(len(level), finish[order[-1]])
+    others[order[-1]] = finish[order[-2]] if len(level) > 1 else -np.inf
+    lam = problem.latency_weight
+    time = problem.base_s + np.maximum(others, busy + less)
+    energy = spent @ sent - spent * (sent - less) + fixed + (1 - lam) * problem.base_j
+    chi = problem.each("sensitivity")
+    rounds = 1.0 + chi @ noise[level] + chi * (noise[lower] - noise[level])
+    return int(np.argmin(np.where(free, rounds * (lam * time + energy), np.inf)))

@@ -1,0 +1,300 @@
+"""Bits for every device, weighing rounds against their cost (2.16): Algorithm Q.
+
+    min over q   (1 + sum_k chi_k v(q_k)) J*(q)
+
+Where prices are known, each device chooses alone: the width with the least D_k(q) + eta chi_k v(q), where D_k is what
+its bandwidth, energy and time cost at prices (T, mu), and eta = J / (1 + nu) what quantization noise costs (2.17). The
+choice changes the prices; it is repeated until it stays, from the best common width. Small fleets are polished: each
+device tries one bit more and one less, exactly.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.allocate.cell.arrays import Cell
+from sflam.allocate.cell.best_response import Response
+from sflam.allocate.cell.bits_bound import bound
+from sflam.allocate.cell.bits_moves import CHANGES, hopeful
+from sflam.allocate.cell.energy_caps import respond_within
+from sflam.allocate.cell.limits import Impossible
+from sflam.allocate.cell.optimal import Market, Solution
+from sflam.allocate.cell.problem import Problem, quantization_noise
+from sflam.allocate.curves import growth
+from sflam.network.network import Floats
+from sflam.plan import Plan
+
+Bits = NDArray[np.int64]
+POLISHED = 60  # devices up to which one bit more and less is tried exactly
+CERTIFIED = 2000  # devices up to which the bound is computed unless asked for
+SAMPLE = 1000  # devices that find the common width of a larger fleet
+ROUNDS = 30
+SETTLED = 1e-7  # relative fall of the total that ends the descent
+
+
+class Search:
+    """Exact solutions at given bits, each started from the last one's prices."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.cell = problem.cell
+        self.solves = 0
+        self.last: Solution | None = None
+
+    def solve(self, bits: Bits) -> tuple[float, Solution | None]:
+        """Return the total (2.16) at these bits and its solution; inf and None where no plan holds the limits."""
+        problem = self.problem.change(bits=bits)
+        last = self.last
+        try:
+            cell = problem.cell
+            market = Market(cell, last.price, last.time) if last else Market(cell)
+            solution = market.solve()
+        except Impossible:
+            return np.inf, None
+        self.solves += 1
+        self.last = solution
+        return problem.total(solution.objective), solution
+
+
+def solve(problem: Problem, method: str = "bits", *, certify: bool | None = None) -> Plan:
+    """Return the plan with bits chosen by Algorithm Q.
+
+    Args:
+        problem: its ``bits`` are not used.
+        method: the plan's name.
+        certify: whether to compute the lower bound (2.18); by default for up to ``CERTIFIED`` devices.
+    """
+    began = clock.perf_counter()
+    problem = problem.change(bits=problem.widths[0])
+    try:
+        sample = _sample(problem)
+        common, solved, history = best_common(sample)
+        search = Search(problem)
+    except Impossible as impossible:
+        return problem.no_plan(method, *impossible.advice, solve_s=clock.perf_counter() - began)
+    start = np.full(len(sample), common)
+    bits, best, solution, seen = _descend(sample, Search(sample), start, solved)
+    if sample is not problem and solution is not None:
+        time, price, eta = _prices(sample.change(bits=bits), solution)
+        # The sample's hertz are as many times fewer, and each is worth as much more.
+        price *= len(sample) / len(problem)
+        bits = _choose(problem, time, price, eta, np.full(len(problem), common))
+        search.last = replace(solution, price=price)
+        bits, best, solution, seen = _descend(problem, search, bits)
+    if solution is None:
+        failed = "no common width holds the limits"
+        return problem.no_plan(method, failed, solve_s=clock.perf_counter() - began)
+    if len(problem) <= POLISHED:
+        bits, best, solution = _polish(problem, search, bits, best, solution)
+    lower = -np.inf
+    if certify or (certify is None and len(problem) <= CERTIFIED):
+        lower = bound(problem, cost_table, best, solution)
+    chosen = problem.change(bits=bits)
+    advice = () if lower > -np.inf else ("the bits are not certified: only resources are optimal for them",)
+    return chosen.plan(
+        method,
+        solution.shares(chosen.cell),
+        lower_bound=lower,
+        advice=advice,
+        history=(*history, *seen, best),
+        solve_s=clock.perf_counter() - began,
+    )
+
+
+def best_common(problem: Problem) -> tuple[int, Solution, tuple[float, ...]]:
+    """Return the best width that all devices share, its solution, and the totals seen on the way, largest first.
+
+    Widths are tried from the lowest up. A wider one never has a smaller J*, so that none of them can be better once J*
+    alone, at the least noise there is, exceeds the best total.
+
+    Raises:
+        Impossible: none holds the limits.
+    """
+    search = Search(problem)
+    least = problem.change(bits=problem.widths[-1]).rounds
+    found: dict[int, tuple[float, Solution]] = {}
+    for width in problem.widths:
+        total, solution = search.solve(np.full(len(problem), width))
+        if solution is None:
+            break
+        found[width] = total, solution
+        if least * (solution.objective + problem.constant) > min(one for one, _ in found.values()):
+            break
+    if not found:
+        Market(problem.change(bits=problem.widths[0]).cell).solve()  # says why
+    best = min(found, key=lambda width: found[width][0])
+    return best, found[best][1], tuple(sorted((one for one, _ in found.values()), reverse=True))
+
+
+def _sample(problem: Problem) -> Problem:
+    """Return a problem of a few devices that stand for all: theirs is the same share of the band, more of the rest."""
+    count = len(problem)
+    if count <= 2 * SAMPLE:
+        return problem
+    index = np.arange(0, count, -(-count // SAMPLE))
+    scale = count / len(index)
+    network = problem.network
+    taken = {
+        name: getattr(network, name)[index]
+        for name in ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "memory")
+    }
+    part = replace(
+        network,
+        gain=network.gain[:, index],
+        energy_weight=network.energy_weight[index] * scale,
+        bandwidth=network.bandwidth / scale,
+        names=(),
+        positions=None,
+        **taken,
+    )
+    each = {
+        name: problem.each(name)[index]
+        for name in ("cut", "bits", "delay", "radio_cap", "compute_cap", "energy_cap")
+    }
+    return problem.change(network=part, sensitivity=problem.each("sensitivity")[index] * scale, **each)
+
+
+def _descend(
+    problem: Problem, search: Search, bits: Bits, solved: Solution | None = None
+) -> tuple[Bits, float, Solution | None, tuple[float, ...]]:
+    """Repeat prices -> bits -> prices, and return the best seen; ``solved`` is the solution at ``bits`` if known."""
+    best: tuple[Bits, float, Solution | None] = (bits, np.inf, None)
+    seen: set[bytes] = set()
+    totals: list[float] = []
+    for _ in range(ROUNDS):
+        seen.add(bits.tobytes())
+        if solved is None:
+            total, solution = search.solve(bits)
+        else:
+            total, solution = problem.change(bits=bits).total(solved.objective), solved
+            search.last, solved = solved, None
+        if solution is None:
+            break
+        totals.append(total)
+        settled = total > best[1] * (1 - SETTLED) and len(totals) > 2
+        if total < best[1]:
+            best = bits, total, solution
+        if settled:
+            break
+        current = problem.change(bits=bits)
+        bits = _choose(current, *_prices(current, solution), bits, solution.answer)
+        if bits.tobytes() in seen:
+            break
+    return *best, tuple(totals)
+
+
+def _prices(problem: Problem, solution: Solution) -> tuple[float, float, float]:
+    """Return round time, price of bandwidth, and price of noise eta = J / (1 + nu)."""
+    return solution.time, solution.price, (solution.objective + problem.constant) / problem.rounds
+
+
+def _choose(
+    problem: Problem, time: float, price: float, eta: float, start: Bits, known: Response | None = None
+) -> Bits:
+    """Return each device's best width at prices (2.17), looked for from ``start``.
+
+    D_k is convex in the payload, which is linear in the width, and the noise is convex too: a width that neither
+    neighbour betters is the best. Of equals the smaller is taken.
+    """
+    widths, chi = np.array(problem.widths), problem.each("sensitivity")
+    payload, noise = problem.payload_at(widths), eta * quantization_noise(widths)
+    place = np.searchsorted(widths, start)
+
+    def worth(at: Bits, index: Bits) -> Floats:
+        cost = costs_at(problem, time, price, payload[at, index], index, known)
+        total: Floats = cost + noise[at] * chi[index]
+        return total
+
+    every = np.arange(len(start))
+    value = worth(place, every)
+    still = np.ones(len(start), bool)
+    for step in (-1, 1):
+        active = every[still]
+        while active.size:
+            there = place[active] + step
+            inside = (there >= 0) & (there < len(widths))
+            active, there = active[inside], there[inside]
+            found = worth(there, active)
+            better = found <= value[active] if step < 0 else found < value[active]
+            active = active[better]
+            place[active], value[active], still[active] = there[better], found[better], False
+    return widths[place]
+
+
+def _polish(
+    problem: Problem, search: Search, bits: Bits, best: float, solution: Solution
+) -> tuple[Bits, float, Solution]:
+    """Try one bit more and one less at each device, where that may be better, until nothing improves."""
+    improved = True
+    while improved:
+        improved = False
+        left = hopeful(problem, cost_table, bits, best, solution)
+        for k in range(len(bits)):
+            for row, change in enumerate(CHANGES):
+                if not left[row, k] or bits[k] + change not in problem.widths:
+                    continue
+                tried = bits.copy()
+                tried[k] += change
+                total, found = search.solve(tried)
+                if found is not None and total < best * (1 - 1e-12):
+                    bits, best, solution, improved = tried, total, found, True
+                    left = hopeful(problem, cost_table, bits, best, solution)
+    return bits, best, solution
+
+
+def cost_table(problem: Problem, times: Floats, price: float, widths: Bits) -> tuple[Floats, Floats]:
+    """Return D_k(T, mu, q) and zeta_k, both [I, Q, K], at times [I]; inf and 0 where T is too short for that width."""
+    payload = problem.payload_at(widths)  # [Q, K]
+    at, rows, index = np.indices((len(times), *payload.shape)).reshape(3, -1)
+    found = _costs(problem.cell.take(index), times[at], price, payload[rows, index])
+    costs, slopes = (each.reshape(len(times), *payload.shape) for each in found)
+    return costs, slopes
+
+
+def costs_at(
+    problem: Problem, time: float, price: float, payload: Floats, index: Bits, known: Response | None = None
+) -> Floats:
+    """Return D_k(T, mu, q) [n] of the devices ``index`` [n] with payloads [n]; inf where T is too short.
+
+    ``known`` are the answers at (T, mu) and the problem's own bits: where no cap binds, full speed pays and neither
+    changes with the width, cost is linear in the payload (2.17), and nothing need be solved.
+    """
+    cell = problem.cell.take(index)
+    costs, linear = np.empty(len(index)), np.zeros(len(index), bool)
+    if known is not None:
+        grown, ratio = growth(known.efficiency[index]), payload / cell.payload
+        linear = known.free[index] & (payload * grown <= cell.snr_bandwidth * known.transmit[index])
+        linear &= np.isinf(cell.max_efficiency) & np.isinf(cell.energy_cap)
+        linear &= known.time_price[index] * ratio >= cell.weight * cell.slowing_gain(cell.least_compute)
+        value = cell.weight * cell.noise * payload * grown + price * known.bandwidth[index] * ratio
+        value += cell.weight * cell.compute_energy(cell.least_compute)
+        costs[linear] = value[linear]
+    some = np.flatnonzero(~linear)
+    costs[some] = _costs(cell.take(some), np.full(len(some), time), price, payload[some])[0]
+    return costs
+
+
+def _costs(cell: Cell, time: Floats, price: float, payload: Floats) -> tuple[Floats, Floats]:
+    """Return D and zeta [n] of devices with other payloads; inf and 0 where T is too short, or a cap forbids one."""
+    cell = replace(cell, payload=payload)
+    costs, slopes = np.full(len(cell), np.inf), np.zeros(len(cell))
+    soon = time - cell.busy > payload / cell.snr_bandwidth * (1 + 1e-12)
+    fits = np.flatnonzero(soon & (cell.max_efficiency > 0))
+    if fits.size:
+        costs[fits], slopes[fits] = _cost(cell.take(fits), time[fits], price)
+    return costs, slopes
+
+
+def _cost(cell: Cell, time: Floats, price: float) -> tuple[Floats, Floats]:
+    answer = respond_within(cell, time, price)
+    energy = answer.energy(cell) + cell.compute_energy(answer.compute)
+    cost: Floats = cell.weight * energy + price * answer.bandwidth
+    if answer.extra is not None:
+        cost = cost + np.where(
+            answer.extra > 0, answer.extra * (energy - np.minimum(cell.energy_cap, 1e300)), 0.0
+        )
+    return cost, answer.time_price

@@ -1,0 +1,73 @@
+"""Which single changes of a width can still improve a plan: bounded at its own prices, before any is solved for.
+
+At the incumbent's price mu of bandwidth, J*(q) >= min over T of F(T) = lam T + sum_k D_k(T, mu, q_k) - mu B, whatever
+the bits (weak duality). F is convex in T: between two points it lies above its tangents at both. K devices, I points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.allocate.cell.bits_bound import Table
+from sflam.allocate.cell.optimal import Solution
+from sflam.allocate.cell.problem import Problem, quantization_noise
+from sflam.network.network import Floats
+
+POINTS = np.exp(
+    [-0.5, -0.2, -0.08, -0.03, -0.01, 0.0, 0.01, 0.03, 0.08, 0.2, 0.5]
+)  # of T, over the incumbent's
+CHANGES = (-1, 1)
+
+
+def hopeful(
+    problem: Problem, table: Table, bits: NDArray[np.int64], best: float, solution: Solution
+) -> NDArray[np.bool_]:
+    """Return [2, K], whether one bit less, or more, at a device can have a total (2.16) below ``best``.
+
+    Args:
+        problem: what is solved.
+        table: gives D_k and -dD_k/dT, [I, Q, K] each, at times [I] and a price.
+        bits: [K], the incumbent's.
+        best: its total.
+        solution: its solution.
+    """
+    lam, price, every = problem.latency_weight, solution.price, np.arange(len(bits))
+    low, high = problem.widths[0], problem.widths[-1]
+    widths = np.arange(max(low, int(bits.min()) - 1), min(high, int(bits.max()) + 1) + 1)
+    moved = np.stack([bits + change for change in CHANGES])
+    allowed = np.isin(moved, problem.widths)
+    rows = np.clip(moved, widths[0], widths[-1]) - widths[0]  # [2, K]
+    now = bits - widths[0]
+    times = solution.time * POINTS
+    costs, falls = table(problem, times, price, widths)  # [I, Q, K]
+    cost, fall = costs[:, None, now, every], falls[:, None, now, every]  # [I, 1, K]
+    spent = (lam * times - price * problem.cell.bandwidth)[:, None, None]
+    with np.errstate(invalid="ignore"):  # inf - inf where a device is too slow: not a number
+        values = spent + cost.sum(axis=2, keepdims=True) - cost + costs[:, rows, every]  # of F, [I, 2, K]
+    slopes = lam - (fall.sum(axis=2, keepdims=True) - fall) - falls[:, rows, every]
+    noise = np.stack([quantization_noise(each) for each in np.clip(moved, low, high)])
+    change = problem.each("sensitivity") * (noise - quantization_noise(bits))
+    totals = (problem.rounds_at(bits) + change) * (_least(times, values, slopes) + problem.constant)
+    return allowed & ~(totals >= best)
+
+
+def _least(times: Floats, values: Floats, slopes: Floats) -> Floats:
+    """Return a lower bound [...] over T > 0 of convex functions known at ``times`` [I] by value and slope [I, ...]."""
+    known = np.isfinite(values)
+    values, slopes = np.where(known, values, 0.0), np.where(known, slopes, 0.0)
+    least = np.full(values.shape[1:], np.inf)
+    for place in range(len(times) - 1):
+        left, right = times[place], times[place + 1]
+        a, b, da, db = values[place], values[place + 1], slopes[place], slopes[place + 1]
+        both, one = known[place] & known[place + 1], ~known[place] & known[place + 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = np.where(db > da, (a - b + db * (right - left)) / (db - da), 0.0)
+        exchange = a + da * np.clip(step, 0.0, right - left)
+        inside = np.where(da >= 0, a, np.where(db <= 0, b, exchange))
+        alone = b - np.maximum(db, 0.0) * right  # its tangent, down to T = 0
+        least = np.where(both, np.minimum(least, inside), np.where(one, np.minimum(least, alone), least))
+    # Below the first point F lies above that point's tangent; above the last one it must be rising.
+    first = np.where(known[0], values[0] - np.maximum(slopes[0], 0.0) * times[0], np.inf)
+    open_end = ~known[-1] | (slopes[-1] < 0)
+    return np.asarray(np.where(open_end, -np.inf, np.minimum(least, first)))

@@ -1,0 +1,97 @@
+"""Where to cut (2.6): every cut that fits the devices' memory, solved exactly; the server's clock in closed form.
+
+One cut serves all devices; a device whose memory it exceeds gets the deepest one that fits. The server trains its
+blocks for one device after another at its whole rate.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sflam.allocate.cell import optimal
+from sflam.allocate.cell.limits import devices
+from sflam.allocate.cell.problem import Problem
+from sflam.plan import Plan, Status
+
+Solver = Callable[[Problem], Plan]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One cut that was looked at.
+
+    Attributes:
+        cut: blocks on the device; less on devices where they do not fit.
+        plan: its best plan; infeasible where it does not fit.
+        server_clock: Hz.
+        server_s: s a round of the server's turn.
+        server_j: J a round of the server's turn.
+    """
+
+    cut: int
+    plan: Plan
+    server_clock: float
+    server_s: float
+    server_j: float
+
+
+def server_clock(problem: Problem) -> float:
+    """Return the server's best clock, Hz: min(F, (lam / (2 (1 - lam) kappa))^(1/3)), whatever its work is.
+
+    It minimises lam C / f + (1 - lam) kappa f^2 C, what a cycle costs.
+    """
+    network, lam = problem.network, problem.latency_weight
+    top = float(network.server_clock[problem.server])
+    price = 2 * (1 - lam) * float(network.server_kappa[problem.server])
+    if price == 0 or lam == 0:
+        return top
+    return min(top, float(np.cbrt(lam / price)))
+
+
+def look(problem: Problem, cut: int, solve_at: Solver = optimal.solve) -> Cut:
+    """Return the plan of ``solve_at`` at a cut, with the server's turn added to T0 and J0."""
+    network, work = problem.network, problem.workload
+    fits = np.asarray(work.device_memory) <= network.memory[:, None]  # [K, Y + 1]
+    deepest = work.blocks - np.argmax(fits[:, ::-1], axis=1)
+    given = np.where(fits.any(axis=1), np.minimum(cut, deepest), cut)
+    speed = server_clock(problem)
+    flops = np.add(work.server_forward, work.server_backward)[given] @ problem.each("local_steps")
+    cycles = float(flops) / float(network.server_flops_per_cycle[problem.server])
+    seconds = cycles / speed if cycles else 0.0
+    joules = float(network.server_kappa[problem.server]) * speed**2 * cycles
+    here = problem.change(cut=given, base_s=problem.base_s + seconds, base_j=problem.base_j + joules)
+    plan = replace(solve_at(here), method="cut")
+    if (lowered := given < cut).any() and plan.status is not Status.INFEASIBLE:
+        note = f"{devices(network, lowered)} got an earlier cut than {cut}, for lack of memory"
+        plan = replace(plan, advice=(*plan.advice, note))
+    return Cut(cut=cut, plan=plan, server_clock=speed, server_s=seconds, server_j=joules)
+
+
+def choose_cut(
+    problem: Problem, cuts: Iterable[int] | None = None, solve_at: Solver = optimal.solve
+) -> tuple[Plan, tuple[Cut, ...]]:
+    """Return the best plan over cuts, and every cut looked at.
+
+    Args:
+        problem: its cut is not used; its T0 and J0 are without the server's turn.
+        cuts: the cuts to look at; all of them by default.
+        solve_at: how the problem at a cut is solved.
+    """
+    began = clock.perf_counter()
+    every = range(problem.workload.blocks + 1) if cuts is None else cuts
+    looked = [look(problem, cut, solve_at) for cut in every]
+    best = min(looked, key=lambda each: (each.plan.status is Status.INFEASIBLE, each.plan.objective))
+    spent = clock.perf_counter() - began
+    if best.plan.status is Status.INFEASIBLE:
+        advice = dict.fromkeys(sentence for each in looked for sentence in each.plan.advice)
+        return problem.no_plan("cut", *advice, solve_s=spent), tuple(looked)
+    return replace(best.plan, solve_s=spent), tuple(looked)
+
+
+def solve(problem: Problem, cuts: Iterable[int] | None = None, solve_at: Solver = optimal.solve) -> Plan:
+    """Return the best plan over cuts. See ``choose_cut``."""
+    return choose_cut(problem, cuts, solve_at)[0]

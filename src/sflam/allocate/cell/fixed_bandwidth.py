@@ -1,0 +1,109 @@
+"""The optimum where every device's bandwidth is given: powers, times and clocks, and the best round time (2.1).
+
+At bandwidth b a second of transmission is worth W G b psi(a / (b t)); each device balances it with its clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.allocate.cell.arrays import Cell
+from sflam.allocate.cell.shares import Shares
+from sflam.allocate.curves import TINY, psi
+from sflam.allocate.roots import bisect, decreasing_root
+from sflam.network.network import Floats
+
+EVERY = slice(None)
+Index = slice | NDArray[np.intp]
+
+
+@dataclass(eq=False)
+class Timing:
+    """Times of all devices at given bandwidths, [K].
+
+    Attributes:
+        transmit: s.
+        compute: s.
+        time_price: zeta, 1/s.
+        energy: J of transmission and computing.
+    """
+
+    transmit: Floats
+    compute: Floats
+    time_price: Floats
+    energy: Floats
+
+
+def least_transmit(cell: Cell, bandwidth: Floats) -> Floats:
+    """Return [K] s: the shortest transmission that power and the radio's energy cap allow; inf without bandwidth."""
+    b = np.maximum(bandwidth, TINY)
+    x = np.minimum(np.log1p(np.minimum(cell.snr_bandwidth / b, 1e300)), cell.max_efficiency)
+    t: Floats = np.where(bandwidth > 0, cell.payload / (b * x), np.inf)
+    return t
+
+
+def shortest_round(cell: Cell, bandwidth: Floats) -> float:
+    """Return the shortest round at these bandwidths, s."""
+    return float((cell.busy + least_transmit(cell, bandwidth)).max())
+
+
+def timing(cell: Cell, bandwidth: Floats, time: float) -> Timing:
+    """Return the cheapest times within a round of ``time`` s, which must not be below ``shortest_round``."""
+    least, longest = least_transmit(cell, bandwidth), time - cell.busy
+    t = np.maximum(longest, least)
+    radio = cell.noise * bandwidth  # W per e^x - 1
+
+    def worth(t: Floats, index: Index) -> Floats:
+        value: Floats = radio[index] * psi(cell.payload[index] / (bandwidth[index] * t))
+        return value
+
+    slow = np.flatnonzero((cell.cycles > 0) & (worth(t, EVERY) < cell.slowing_gain(cell.least_compute)))
+    if slow.size:
+        part, span = cell.take(slow), (time - cell.delay)[slow]
+
+        def balance(t: Floats) -> Floats:
+            gain = np.maximum(part.slowing_gain(span - t), TINY)
+            ratio: Floats = np.log(np.maximum(worth(t, slow), TINY)) - np.log(gain)
+            return ratio
+
+        t[slow] = bisect(balance, np.minimum(least[slow], t[slow]), t[slow])
+    compute = np.where(cell.cycles > 0, np.maximum(time - cell.delay - t, cell.least_compute), 0.0)
+    x = cell.payload / (bandwidth * t)
+    price = cell.weight * np.maximum(radio * psi(x), cell.slowing_gain(compute))
+    return Timing(t, compute, price, radio * t * np.expm1(x) + cell.compute_energy(compute))
+
+
+def best_round(cell: Cell, bandwidth: Floats) -> tuple[float, Timing]:
+    """Return the round time, s, and the times that minimise (2.1) at these bandwidths."""
+    shortest, lam = shortest_round(cell, bandwidth), cell.latency_weight
+
+    def worth(stretch: float) -> float:
+        value = timing(cell, bandwidth, shortest * (1 + float(np.exp(stretch)))).time_price.sum()
+        return float(np.log(max(value / lam, TINY))) if lam > 0 else np.inf
+
+    if cell.deadline <= shortest or not (cell.weight > 0).any():
+        return shortest, timing(cell, bandwidth, shortest)
+    high = float(np.log(min(cell.deadline / shortest - 1, 1e12)))
+    stretch = decreasing_root(worth, np.log(0.5), low=np.log(1e-12), high=high, tolerance=1e-12)
+    time = cell.deadline if stretch >= high else shortest * (1 + float(np.exp(stretch)))
+    return time, timing(cell, bandwidth, time)
+
+
+def objective(cell: Cell, time: float, energy: Floats) -> float:
+    """Return lam T + sum W E."""
+    return cell.latency_weight * time + float(cell.weight @ energy)
+
+
+def shares(cell: Cell, bandwidth: Floats, transmit: Floats, compute: Floats) -> Shares:
+    """Return what devices are told: power p = G b (e^x - 1) and clock C / tau; full speed where none is chosen."""
+    computing = cell.cycles > 0
+    speed = cell.cycles / np.where(computing, compute, 1.0)
+    power = cell.noise * bandwidth * np.expm1(cell.payload / (bandwidth * transmit))
+    return Shares(
+        bandwidth=bandwidth,
+        power=np.minimum(power, cell.max_power),
+        clock=np.where(computing, np.minimum(speed, cell.max_clock), cell.max_clock),
+    )

@@ -1,0 +1,269 @@
+"""The exact solver of problem A: two prices, every device on its own, and a certificate (2.2).
+
+At the right price of bandwidth mu the devices together ask for B (inner root); at the right round time T, one more
+second is worth to all of them what it costs, lam (outer root). Both are roots of monotone functions of one number, so
+the work is O(K) however many devices there are. Problem (2.1) is convex (Theorem 1): the answer is the global
+optimum, and (2.9) bounds its distance from it without another solver.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sflam.allocate.cell.arrays import Cell
+from sflam.allocate.cell.best_response import Response
+from sflam.allocate.cell.energy_caps import respond_within
+from sflam.allocate.cell.fixed_bandwidth import shares
+from sflam.allocate.cell.limits import Impossible
+from sflam.allocate.cell.problem import Problem
+from sflam.allocate.cell.shares import Shares
+from sflam.allocate.curves import TINY, inverse_growth
+from sflam.allocate.roots import decreasing_root
+from sflam.network.network import Floats
+from sflam.plan import Plan
+
+Respond = Callable[[Cell, float, float, Response | None], Response]
+CORNER = 1e-9  # relative distance from T_min at which prices are taken where the optimum is T_min itself
+FIRST_STRETCH = 0.5  # T / T_min - 1 where the search starts
+
+
+@dataclass(eq=False, kw_only=True)
+class Solution:
+    """The optimum of a cell. Arrays [K]; the objective without what the plan does not change.
+
+    Attributes:
+        time: T, s.
+        price: mu, 1/Hz.
+        answer: the devices' answers at these prices; bandwidths sum to B.
+        transmit_energy: J.
+        compute_energy: J.
+        objective: lam T + sum W (E_tx + E_cmp).
+        lower_bound: (2.9).
+        shortest: T_min, s.
+        evaluations: how often all devices were asked.
+    """
+
+    time: float
+    price: float
+    answer: Response
+    transmit_energy: Floats
+    compute_energy: Floats
+    objective: float
+    lower_bound: float
+    shortest: float
+    evaluations: int
+
+    def shares(self, cell: Cell) -> Shares:
+        """Return bandwidth, power p = G b (e^x - 1) and clock C / tau; full speed where no clock is chosen."""
+        answer = self.answer
+        return shares(cell, answer.bandwidth, answer.transmit, answer.compute)
+
+
+def solve(problem: Problem, method: str = "optimal") -> Plan:
+    """Return the optimal plan with its certified lower bound, or the plan that says what is infeasible."""
+    began = clock.perf_counter()
+    try:
+        cell = problem.cell
+        solution = Market(cell).solve()
+    except Impossible as impossible:
+        advice = impossible.advice
+        return problem.no_plan(method, *advice, solve_s=clock.perf_counter() - began)
+    return problem.plan(
+        method,
+        solution.shares(cell),
+        lower_bound=problem.total(solution.lower_bound),
+        solve_s=clock.perf_counter() - began,
+    )
+
+
+class Market:
+    """A cell whose devices answer prices; remembers the last answers as starts for the next.
+
+    Args:
+        cell: the devices.
+        price: a guess of the price of bandwidth, 1/Hz.
+        time: a guess of the round time, s.
+        respond: how devices answer.
+    """
+
+    def __init__(
+        self, cell: Cell, price: float = 0.0, time: float = 0.0, respond: Respond = respond_within
+    ) -> None:
+        self.cell = cell
+        self.respond = respond
+        self.price = price
+        self.time = time
+        self.near: Response | None = None
+        self.evaluations = 0
+
+    def ask(self, time: float, price: float) -> Response:
+        """Return the devices' answers."""
+        self.evaluations += 1
+        self.near = self.respond(self.cell, time, price, self.near)
+        return self.near
+
+    def clear(self, time: float, tolerance: float = 1e-13) -> Response:
+        """Return the answers at the price where the devices ask for at most B together, exactly B if they can (2.8)."""
+        answer: Response | None = None
+        cell = self.cell
+        if not (cell.weight > 0).any():
+            self.price = self.price or 1.0
+            return self.ask(time, self.price)
+
+        def excess(log_price: float) -> float:
+            nonlocal answer
+            answer = self.ask(time, float(np.exp(log_price)))
+            return float(np.log(answer.bandwidth.sum() / cell.bandwidth))
+
+        start = np.log(self.price) if self.price > 0 else self._first_price(time)
+        root = decreasing_root(excess, start, slope=-0.4, low=-600, high=600, tolerance=tolerance)
+        self.price = float(np.exp(root))
+        assert answer is not None
+        return answer
+
+    def _first_price(self, time: float) -> float:
+        """Return ln mu at which the typical device would ask for an equal share."""
+        cell = self.cell
+        counted = cell.weight > 0
+        spare = (time - cell.busy)[counted]
+        x = cell.payload[counted] * len(cell) / (cell.bandwidth * spare)
+        value = (
+            np.log(cell.weight[counted] * cell.noise[counted] * spare)
+            + np.minimum(x, 50)
+            + 2 * np.log(x / (1 + x))
+        )
+        return float(np.median(value))
+
+    def shortest(self) -> float:
+        """Return T_min: all devices at full power and speed share B.
+
+        Raises:
+            Impossible: a cap leaves a device no time at which it fits.
+        """
+        cell = self.cell
+        endless = cell.busy + cell.payload / cell.snr_bandwidth  # with unlimited bandwidth
+        floor = float(endless.max())
+
+        def excess(log_more: float) -> float:
+            b = self.least_bandwidth(floor + float(np.exp(log_more)))
+            return float(np.log(b.sum() / cell.bandwidth))
+
+        with np.errstate(divide="ignore", over="ignore"):
+            guess = cell.payload.sum() / cell.bandwidth
+            root = decreasing_root(excess, float(np.log(guess / 3)), slope=-0.7, low=-60, high=120)
+        return floor + float(np.exp(root))
+
+    def least_bandwidth(self, time: float) -> Floats:
+        """Return [K] Hz that each device needs at least to be done at ``time``; inf where none suffices."""
+        cell = self.cell
+        t = time - cell.busy
+        if np.isfinite(cell.energy_cap).any():
+            return respond_within(cell, time, 1.0, None, least=True).bandwidth
+        x = np.minimum(inverse_growth(cell.snr_bandwidth * t / cell.payload), cell.max_efficiency)
+        with np.errstate(divide="ignore"):
+            return cell.payload / (x * t)
+
+    def solve(self) -> Solution:
+        """Return the optimum.
+
+        Raises:
+            Impossible: the deadline is shorter than any round.
+        """
+        cell, lam = self.cell, self.cell.latency_weight
+        shortest = self.shortest()
+        if cell.deadline < shortest:
+            raise Impossible(
+                f"no round is shorter than {shortest:.6g} s plus what is fixed: the deadline falls "
+                f"{shortest - cell.deadline:.6g} s short; raise it, or give more bandwidth, fewer bits "
+                "or an earlier cut"
+            )
+        corner = shortest * (1 + CORNER)
+        if not (cell.weight > 0).any() or cell.deadline <= corner:
+            return self._at_corner(shortest, corner)
+        longest = float(np.log(min(cell.deadline / shortest - 1, 1e12)))
+
+        def worth(stretch: float) -> float:
+            answer = self.clear(shortest * (1 + float(np.exp(stretch))))
+            value = answer.time_price.sum()
+            return float(np.log(max(value / lam, TINY))) if lam > 0 else np.inf
+
+        if lam == 0:
+            stretch = longest
+        else:
+            start = np.log(self.time / shortest - 1) if self.time > corner else np.log(FIRST_STRETCH)
+            stretch = decreasing_root(
+                worth, float(start), slope=-1.0, low=float(np.log(CORNER)), high=longest, tolerance=1e-12
+            )
+        if stretch <= np.log(CORNER):
+            return self._at_corner(shortest, corner)
+        time = cell.deadline if stretch >= longest else shortest * (1 + float(np.exp(stretch)))
+        return self._solution(time, self.clear(time), shortest)
+
+    def _at_corner(self, shortest: float, corner: float) -> Solution:
+        """Return T = T_min with least bandwidths, with prices from just beside it (section 2.2, corner)."""
+        self.clear(corner)
+        chosen = respond_within(self.cell, shortest, 1.0, least=True)
+        if not (self.cell.weight > 0).any():  # answers are the same at any price: take the one that balances
+            self.price *= self.cell.latency_weight / float(self.ask(shortest, self.price).time_price.sum())
+        return self._solution(shortest, chosen, shortest, self.ask(shortest, self.price))
+
+    def _solution(
+        self, time: float, answer: Response, shortest: float, priced: Response | None = None
+    ) -> Solution:
+        """Return the answers as a solution: bandwidth that is left is given to all, in proportion.
+
+        ``priced`` are the answers at the market's price, where that is not what ``answer`` is.
+        """
+        cell = self.cell
+        asked = answer.bandwidth
+        scale = cell.bandwidth / asked.sum()
+        x = cell.payload / (asked * scale * answer.transmit)
+        energy = cell.noise * cell.payload * np.expm1(x) / x
+        compute_energy = cell.compute_energy(answer.compute)
+        objective = cell.latency_weight * time + float(cell.weight @ (energy + compute_energy))
+        upper = min(cell.deadline, objective / cell.latency_weight if cell.latency_weight > 0 else np.inf)
+        bound = self._bound(priced or answer, time, shortest, upper)
+        given = Response(
+            answer.first,
+            x,
+            asked * scale,
+            answer.transmit,
+            answer.compute,
+            answer.time_price,
+            answer.free,
+            answer.extra,
+        )
+        return Solution(
+            time=time,
+            price=self.price,
+            answer=given,
+            transmit_energy=energy,
+            compute_energy=compute_energy,
+            objective=objective,
+            lower_bound=min(bound, objective),
+            shortest=shortest,
+            evaluations=self.evaluations,
+        )
+
+    def _bound(self, answer: Response, time: float, shortest: float, upper: float) -> float:
+        """Return the certificate (2.9) from the answers at (time, price); T is in [shortest, upper]."""
+        lam = self.cell.latency_weight
+        slope = lam - float(answer.time_price.sum())
+        value = lam * time + self.dual(answer)
+        if slope > 0:
+            return value - slope * (time - shortest)
+        return value + slope * (upper - time) if upper < np.inf else -np.inf
+
+    def dual(self, answer: Response) -> float:
+        """Return sum_k D_k - mu B at the market's price: L(T, mu) without lam T."""
+        cell = self.cell
+        energy = answer.energy(cell) + cell.compute_energy(answer.compute)
+        value = cell.weight @ energy + self.price * (answer.bandwidth.sum() - cell.bandwidth)
+        if answer.extra is not None:
+            capped = answer.extra > 0  # weak duality holds for any multiplier of the joint cap
+            value += answer.extra[capped] @ (energy - cell.energy_cap)[capped]
+        return float(value)

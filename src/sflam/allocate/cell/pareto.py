@@ -1,0 +1,64 @@
+"""The trade between round time and energy (section 4): all of it, since the set of what is possible is convex.
+
+The least energy at round time T is convex and falls with slope -sum zeta; sweeping T gives the front evenly, one price
+of bandwidth a point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sflam.allocate.cell.optimal import Market
+from sflam.allocate.cell.problem import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One point of the front.
+
+    Attributes:
+        latency: s of a round, T0 included.
+        energy: J of a round, weighted by the devices' energy weights.
+        slope: J/s: energy that one more second saves.
+        latency_weight: the lam at which this point is the optimum.
+    """
+
+    latency: float
+    energy: float
+    slope: float
+    latency_weight: float
+
+
+def front(problem: Problem, points: int = 20, *, longest: float | None = None) -> tuple[Point, ...]:
+    """Return points of the front from the shortest round on, evenly in T; at T_min itself the slope is infinite.
+
+    Args:
+        problem: its latency weight is not used.
+        points: how many, at least two.
+        longest: s of the last point's round, T0 included; by default four times the shortest, or the deadline.
+
+    Raises:
+        Impossible: no round holds the limits.
+    """
+    free = problem.change(latency_weight=0.0, deadline=np.finfo(float).max)
+    market = Market(free.cell)
+    shortest = market.shortest()
+    last = 4 * shortest if longest is None else longest - problem.base_s
+    if np.isfinite(problem.deadline):
+        last = min(last, problem.deadline - problem.base_s)
+    found = []
+    for time in np.linspace(shortest * (1 + 1e-6), max(last, shortest * (1 + 2e-6)), points):
+        answer = market.clear(float(time))
+        energy = answer.energy(free.cell) + free.cell.compute_energy(answer.compute)
+        slope = float(answer.time_price.sum())
+        found.append(
+            Point(
+                latency=float(time) + problem.base_s,
+                energy=float(free.cell.weight @ energy) + problem.base_j,
+                slope=slope,
+                latency_weight=slope / (1 + slope),
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,342 @@
+"""Problem A (2.1): one cell, one band, devices that compute and then send. And the referee of every method.
+
+    min  lam (T0 + H T) + sum_k W_k H (E_tx + E_cmp)    over bandwidth, power and clock of every device
+    s.t. c_k + tau_k + t_k <= T, bandwidths share B, powers, clocks, deadline and energies hold their limits
+
+with H local steps a round and W_k = (1 - lam) w_k, times 1 + sum_k chi_k v(q_k), the rounds that quantization costs
+(2.16), where devices' sensitivities chi are given. A method is whatever returns ``Shares``; ``Problem.plan`` recomputes
+time, energy and violations from them with the physics alone, so that no method marks its own work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sflam.allocate.cell.arrays import Cell
+from sflam.allocate.cell.limits import Impossible, devices, fastest_clock, wrong_network
+from sflam.allocate.cell.shares import CellScore, Shares
+from sflam.errors import AllocationError
+from sflam.network.network import Floats, Network
+from sflam.plan import NO_DEVICES, DevicePlans, Plan, Status
+from sflam.sizes import MAX_BITS, MIN_BITS
+from sflam.units import human_bytes
+from sflam.workload import Workload
+
+TOLERANCE = 1e-9  # relative violation that passes for rounding
+OPTIMAL_GAP = 1e-6  # certified gap up to which a plan is called optimal
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """A cell, a workload and what is asked for. Numbers stand for every device, sequences are one per device.
+
+    Attributes:
+        network: devices and servers.
+        workload: what fine-tuning costs at each cut.
+        cut: blocks on the device.
+        bits: bits of an activation value on the way up.
+        bits_down: bits of a gradient value on the way down; only told to the devices here.
+        latency_weight: lam in [0, 1]; energy weighs 1 - lam. 0 needs a deadline.
+        deadline: s of a round; inf for none.
+        choose_clocks: whether clocks are decided; without, devices run at full speed and computing energy is not
+            counted in the objective.
+        local_steps: mini-batches per round, H; a fraction is a smaller one.
+        base_s: T0, s a round that the plan does not change.
+        base_j: J a round that the plan does not change, the server's for instance; weighs 1 - lam.
+        delay: c_k, s a step that the plan does not change: the server's turn, the way down.
+        radio_cap: J of transmission a round; inf for none.
+        compute_cap: J of computing a round; inf for none.
+        energy_cap: J of both a round; inf for none.
+        sensitivity: chi_k (2.12), how much a device's quantization noise slows learning; 0 does not count rounds.
+        bit_choices: widths that a method which chooses bits may give, of those the workload has.
+        server: which server's band is shared.
+
+    Raises:
+        AllocationError: zero or NaN gains, no device, a cut the model has not, weights out of range, ...
+    """
+
+    network: Network
+    workload: Workload
+    cut: ArrayLike = 1
+    bits: ArrayLike = 8
+    bits_down: int = 8
+    latency_weight: float = 0.5
+    deadline: float = np.inf
+    choose_clocks: bool = True
+    local_steps: ArrayLike = 1
+    base_s: float = 0.0
+    base_j: float = 0.0
+    delay: ArrayLike = 0.0
+    radio_cap: ArrayLike = np.inf
+    compute_cap: ArrayLike = np.inf
+    energy_cap: ArrayLike = np.inf
+    sensitivity: ArrayLike = 0.0
+    bit_choices: tuple[int, ...] = tuple(range(2, MAX_BITS + 1))
+    server: int = 0
+
+    def __post_init__(self) -> None:
+        found = wrong_network(self.network, self.server) or self._wrong_request()
+        if found:
+            raise AllocationError("; ".join(found))
+
+    def __len__(self) -> int:
+        return len(self.network)
+
+    def _wrong_request(self) -> list[str]:
+        found = []
+        for name in PER_DEVICE:
+            values = np.asarray(getattr(self, name))
+            if values.ndim > 1 or (values.ndim and values.shape != (len(self),)):
+                found.append(f"{name} has shape {list(values.shape)}; give one number, or one per device")
+            elif np.isnan(values).any() or (values < 0).any():
+                found.append(f"{name} holds {values.min()}; it must be 0 or more")
+        if not found and not np.isin(self.each("cut"), np.arange(self.workload.blocks + 1)).all():
+            found.append(f"cut {np.max(self.cut)} of a model with {self.workload.blocks} blocks")
+        if not found and not np.isin(self.each("bits"), np.arange(MIN_BITS, MAX_BITS + 1)).all():
+            found.append(f"bits {np.max(self.bits)}; bits are {MIN_BITS} to {MAX_BITS}")
+        if not 0 <= self.latency_weight <= 1:
+            found.append(f"latency_weight is {self.latency_weight}; it must be between 0 and 1")
+        elif self.latency_weight == 0 and not np.isfinite(self.deadline):
+            found.append("latency_weight is 0 without a deadline, so that no round is too long; give either")
+        for name in ("deadline", "local_steps"):
+            if not (np.asarray(getattr(self, name)) > 0).all():
+                found.append(f"{name} is {getattr(self, name)}; it must be positive")
+        for name in ("base_s", "base_j"):
+            if not 0 <= getattr(self, name) < np.inf:
+                found.append(f"{name} is {getattr(self, name)}; it must be 0 or more and finite")
+        if not self.widths:
+            found.append(
+                f"bit_choices {self.bit_choices} holds none of the workload's {self.workload.bit_choices}"
+            )
+        return found
+
+    def each(self, name: str) -> NDArray[Any]:
+        """Return an attribute as an array [K]."""
+        return np.broadcast_to(np.asarray(getattr(self, name)), (len(self),))
+
+    def change(self, **changes: Any) -> Self:
+        """Return the problem with other attributes."""
+        return replace(self, **changes)
+
+    @cached_property
+    def cycles(self) -> Floats:
+        """[K] clock cycles of a round on the device: forward and backward of H mini-batches."""
+        both = np.add(self.workload.device_forward, self.workload.device_backward)
+        work: Floats = self.each("local_steps") * both[self.each("cut")] / self.network.flops_per_cycle
+        return work
+
+    @cached_property
+    def payload(self) -> Floats:
+        """[K] nats of a round on the way up (1.8)."""
+        sizes = np.array([self.payload_at(bits) for bits in range(MAX_BITS + 1)])
+        nats: Floats = sizes[self.each("bits"), np.arange(len(self))]
+        return nats
+
+    @cached_property
+    def cell(self) -> Cell:
+        """The problem as arrays, limits on computing energy turned into limits on clocks.
+
+        Raises:
+            Impossible: a cap or the memory of a device is too small for any plan.
+        """
+        network, every = self.network, len(self)
+        self._check_memory()
+        noise = network.noise / network.gain[self.server]
+        least = noise * self.payload  # J that a payload costs even over unlimited bandwidth
+        radio, caps, joint = (
+            self.each(name).astype(float) for name in ("radio_cap", "compute_cap", "energy_cap")
+        )
+        if self.choose_clocks:
+            caps = np.minimum(caps, joint - least)
+        clock = fastest_clock(self.cycles, network.max_clock, network.kappa, network.static_power, caps)
+        if (poor := clock <= 0).any():
+            raise Impossible(
+                f"the energy caps of {devices(network, poor)} are too small to compute at any clock; "
+                "cut earlier or raise the cap"
+            )
+        if not self.choose_clocks:
+            radio = np.minimum(
+                radio, joint - self.cycles * (network.kappa * clock**2 + network.static_power / clock)
+            )
+        if (poor := radio <= least).any():
+            raise Impossible(
+                f"the energy caps of {devices(network, poor)} leave {max(0.0, radio[poor][0]):.3g} J for "
+                f"transmission, which costs {least[poor][0]:.3g} J even over unlimited bandwidth; "
+                "send fewer bits or raise the cap"
+            )
+        cell = Cell(
+            latency_weight=float(self.latency_weight),
+            weight=(1 - self.latency_weight) * network.energy_weight,
+            payload=self.payload,
+            noise=noise,
+            max_power=network.max_power,
+            cycles=self.cycles,
+            max_clock=clock,
+            kappa=network.kappa,
+            static_power=network.static_power,
+            delay=self.each("local_steps") * self.each("delay").astype(float),
+            radio_cap=radio,
+            energy_cap=joint,
+            bandwidth=float(network.bandwidth[self.server]),
+            deadline=float(self.deadline - self.base_s),
+        )
+        if self.choose_clocks:
+            return cell
+        return replace(cell, delay=cell.busy, cycles=np.zeros(every), energy_cap=np.full(every, np.inf))
+
+    def _check_memory(self) -> None:
+        need = np.asarray(self.workload.device_memory)[self.each("cut")]
+        if (full := need > self.network.memory).any():
+            raise Impossible(
+                f"{devices(self.network, full)} would need {human_bytes(float(need[full][0]))} of memory; cut earlier"
+            )
+
+    def total(self, objective: float) -> float:
+        """Return the whole objective from the cell's: with what the plan does not change, times the rounds."""
+        return self.rounds * (objective + self.constant)
+
+    @property
+    def constant(self) -> float:
+        """The objective's part that the plan does not change: lam T0 + (1 - lam) J0."""
+        return self.latency_weight * self.base_s + (1 - self.latency_weight) * self.base_j
+
+    @property
+    def rounds(self) -> float:
+        """Rounds to learn at these bits over rounds without quantization, 1 + sum chi v(q) (2.15)."""
+        return self.rounds_at(self.each("bits"))
+
+    def rounds_at(self, bits: ArrayLike) -> float:
+        """Return the same at other bits [K]."""
+        return 1.0 + float(self.each("sensitivity") @ quantization_noise(bits))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The bit widths to choose from, ascending."""
+        return tuple(sorted(set(self.bit_choices) & set(self.workload.bit_choices)))
+
+    def payload_at(self, bits: ArrayLike) -> Floats:
+        """Return the nats of a round on the way up at a width, [K], or at several, [Q, K] (1.8)."""
+        sent = np.array([self.workload.up_bits(int(one)) for one in np.atleast_1d(bits)], float) * np.log(2)
+        nats: Floats = sent[:, None] * self.each("local_steps")
+        return nats if np.ndim(bits) else nats[0]
+
+    def score(self, shares: Shares) -> CellScore:
+        """Return what shares cost and which limits they break. The rate is Shannon's (1.11)."""
+        network, lam = self.network, self.latency_weight
+        b, p, f = (np.asarray(array, float) for array in (shares.bandwidth, shares.power, shares.clock))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            x = np.log1p(p * network.gain[self.server] / (network.noise * b))
+            transmit = self.payload / (b * x)
+            compute = self.cycles / f
+            transmit_energy = p * transmit
+            compute_energy = self.cycles * (network.kappa * f**2 + network.static_power / f)
+        finish = self.each("local_steps") * self.each("delay") + compute + transmit
+        latency = float(self.base_s + finish.max())
+        counted = transmit_energy + (compute_energy if self.choose_clocks else 0.0)
+        weighted = float(network.energy_weight @ counted) + self.base_j
+        together = transmit_energy + compute_energy
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess = {
+                "bandwidth": b.sum() / network.bandwidth[self.server] - 1,
+                "power": (p / network.max_power - 1).max(),
+                "clock": (f / network.max_clock - 1).max(),
+                "deadline": latency / self.deadline - 1,
+                "radio_cap": (transmit_energy / self.each("radio_cap") - 1).max(),
+                "compute_cap": (compute_energy / self.each("compute_cap") - 1).max(),
+                "energy_cap": (together / self.each("energy_cap") - 1).max(),
+                "memory": (
+                    np.asarray(self.workload.device_memory)[self.each("cut")] / network.memory - 1
+                ).max(),
+                "not a positive number": 0.0 if ((b > 0) & (p > 0) & (f > 0)).all() else np.inf,
+            }
+        return CellScore(
+            objective=self.rounds * (lam * latency + (1 - lam) * weighted),
+            latency=latency,
+            energy=float(counted.sum() + self.base_j),
+            compute=compute,
+            transmit=transmit,
+            compute_energy=compute_energy,
+            transmit_energy=transmit_energy,
+            violations={name: float(by) for name, by in excess.items() if not by <= TOLERANCE},
+        )
+
+    def plan(
+        self,
+        method: str,
+        shares: Shares,
+        *,
+        lower_bound: float = -np.inf,
+        advice: tuple[str, ...] = (),
+        history: tuple[float, ...] = (),
+        solve_s: float = 0.0,
+    ) -> Plan:
+        """Return shares as a plan with the referee's score. ``lower_bound`` includes T0."""
+        score = self.score(shares)
+        if score.objective < lower_bound <= score.objective * (1 + TOLERANCE):
+            lower_bound = score.objective  # equal up to rounding
+        broken = tuple(f"{name} is exceeded by {100 * by:.3g} %" for name, by in score.violations.items())
+        close = lower_bound > 0 and score.objective <= lower_bound * (1 + OPTIMAL_GAP)
+        status = Status.INFEASIBLE if broken else Status.OPTIMAL if close else Status.FEASIBLE
+        return Plan(
+            method=method,
+            devices=DevicePlans(
+                len(self),
+                cut=self.each("cut"),
+                bits=self.each("bits"),
+                bits_down=self.bits_down,
+                bandwidth=shares.bandwidth,
+                power=shares.power,
+                clock=shares.clock,
+                server=self.server,
+                subchannels=0 if shares.subchannels is None else shares.subchannels,
+                compute_s=score.compute,
+                transmit_s=score.transmit,
+                compute_j=score.compute_energy,
+                transmit_j=score.transmit_energy,
+            ),
+            latency=score.latency,
+            energy=score.energy,
+            objective=score.objective,
+            lower_bound=lower_bound,
+            status=status,
+            advice=(*broken, *advice),
+            history=history or (score.objective,),
+            solve_s=solve_s,
+        )
+
+    def no_plan(self, method: str, *advice: str, solve_s: float = 0.0) -> Plan:
+        """Return the plan that says why there is none."""
+        return Plan(
+            method=method,
+            devices=NO_DEVICES,
+            latency=np.inf,
+            energy=np.inf,
+            objective=np.inf,
+            lower_bound=np.inf,
+            status=Status.INFEASIBLE,
+            advice=advice,
+            solve_s=solve_s,
+        )
+
+
+PER_DEVICE = (
+    "local_steps",
+    "cut",
+    "bits",
+    "delay",
+    "radio_cap",
+    "compute_cap",
+    "energy_cap",
+    "sensitivity",
+)
+
+
+def quantization_noise(bits: ArrayLike) -> Floats:
+    """Return v(q) = (2^q - 1)^-2: the noise of a quantizer of q bits, relative to the squared range."""
+    value: Floats = (2.0 ** np.asarray(bits, float) - 1) ** -2.0
+    return value

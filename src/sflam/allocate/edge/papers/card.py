@@ -1,0 +1,76 @@
+"""The cut of every user by enumeration, the server's clock in closed form (2.6), as arXiv 2412.00090 does for one user.
+
+Every user minimises its own cost at the nearest server with an equal share of the band at full power and the clock
+
+    f* = (w_t / (2 w_e kappa))^(1/3), at most its equal share
+
+which minimises w_t L / f + w_e kappa f^2 L whatever L is. Shares depend on how many users send, so that choices repeat
+until nobody changes.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from dataclasses import replace
+
+import numpy as np
+
+from sflam.allocate.edge.baselines import equal_shares
+from sflam.allocate.edge.market import links_of
+from sflam.allocate.edge.papers.fractional import nearest_allowed
+from sflam.allocate.edge.problem import EdgeProblem
+from sflam.allocate.edge.shares import EdgeShares, Integers
+from sflam.network.network import Floats
+from sflam.plan import ALL_LOCAL, Plan
+
+ROUNDS = 20
+
+
+def solve(problem: EdgeProblem) -> Plan:
+    """Return the plan of users that each choose their own cut; no bound of its own."""
+    began = clock.perf_counter()
+    users, layers = np.arange(len(problem)), problem.layers
+    nearest = problem.network.gain.argmax(axis=0)
+    split = nearest_allowed(problem, np.full(len(problem), layers / 2))
+    best, value = _shares(problem, nearest, split), np.inf
+    for _ in range(ROUNDS):
+        tried = _shares(problem, nearest, split)
+        if (found := problem.objective_of(tried)) < value:
+            best, value = tried, found
+        # what a user alone would find: the shares of those that send, one more where it does not yet
+        sends = tried.server != ALL_LOCAL
+        count = np.bincount(nearest[sends], minlength=problem.servers)[nearest] + ~sends
+        band = problem.network.bandwidth[nearest] / count
+        links = links_of(problem, users, nearest)
+        link = links.cost(band, np.log1p(links.max_power / (links.noise * band)))
+        f = _clock(problem, nearest, problem.network.server_clock[nearest] / count)
+        weight = problem.energy_weight * problem.network.server_kappa[nearest]
+        each = problem.server_cycles[nearest, users] * (problem.time_weight / f + weight * f**2)
+        cost = problem.local + np.arange(layers, -1, -1) * each[:, None]
+        cost[:, :layers] += link[:, None]
+        chosen = cost.argmin(axis=1)
+        if (chosen == split).all():
+            break
+        split = chosen
+    return problem.plan("card", best, solve_s=clock.perf_counter() - began)
+
+
+def _clock(problem: EdgeProblem, server: Integers, top: Floats) -> Floats:
+    """Return the closed form (2.6), Hz, at most ``top``."""
+    with np.errstate(divide="ignore"):
+        free = np.cbrt(
+            problem.time_weight / (2 * problem.energy_weight * problem.network.server_kappa[server])
+        )
+    best: Floats = np.minimum(free, top)
+    return best
+
+
+def shares(problem: EdgeProblem, server: Integers, split: Integers) -> EdgeShares:
+    """Return equal bandwidths at full power and the closed form's clocks, at an association and a split."""
+    found = equal_shares(problem, server, split)
+    home = np.where(server == ALL_LOCAL, 0, server)
+    return replace(found, server_clock=_clock(problem, home, found.server_clock))
+
+
+def _shares(problem: EdgeProblem, nearest: Integers, split: Integers) -> EdgeShares:
+    return shares(problem, np.where(split == problem.layers, ALL_LOCAL, nearest), split)

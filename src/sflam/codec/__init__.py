@@ -1,0 +1,1 @@
+"""Activations and gradients to bytes and back: quantizers, packing, rotation, messages, bodies."""

@@ -1,0 +1,166 @@
+"""How quantized activations slow learning, and what they bias (section 2.4). What depends on the model is an input.
+
+One synchronous step a round on an L-smooth loss; mini-batch gradients of variance sigma_k^2 (of the mini-batch's mean);
+the map from activations to gradients is L_h-Lipschitz, its derivative Lambda_h-Lipschitz. Weights rho_k sum to 1.
+Gradients are in loss per unit of parameter; everything here is in those units squared unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sflam.sizes import MAX_BITS
+
+Floats = NDArray[np.float64]
+
+
+def quantization_noise(bits: ArrayLike) -> Floats:
+    """Return v(q) = (2^q - 1)^-2, the squared step over the squared range. No unit."""
+    value: Floats = (2.0 ** np.asarray(bits, float) - 1) ** -2.0
+    return value
+
+
+def activation_error(squared_range: ArrayLike, bits: ArrayLike) -> Floats:
+    """Return the bound on E|e|^2 of one sample's activations, D v(q) / 4 (2.11), in activation units squared.
+
+    Args:
+        squared_range: D, the sum over tokens of d (max - min)^2.
+        bits: q.
+    """
+    value: Floats = np.asarray(squared_range, float) * quantization_noise(bits) / 4
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sensitivity:
+    """What a fleet's gradients depend on. Arrays [K].
+
+    Attributes:
+        share: rho_k, weights that sum to 1.
+        deviation: sigma_k, standard deviation of a mini-batch's gradient.
+        squared_range: D_k, per sample.
+        lipschitz: L_h.
+        curvature: Lambda_h.
+        batch: m_b, samples in a mini-batch.
+    """
+
+    share: Floats
+    deviation: Floats
+    squared_range: Floats
+    lipschitz: float
+    curvature: float
+    batch: int
+
+    def biases(self, bits: ArrayLike) -> Floats:
+        """Return [K] beta_k = Lambda_h D_k v(q_k) / 8, the bound on each device's gradient bias, not squared."""
+        value: Floats = self.curvature * self.squared_range * quantization_noise(bits) / 8
+        return value
+
+    def bias(self, bits: ArrayLike) -> float:
+        """Return beta(q) = sum rho_k beta_k, the bound on the aggregated gradient's bias (2.13), not squared."""
+        return float(self.share @ self.biases(bits))
+
+    def variance(self, bits: ArrayLike) -> float:
+        """Return V(q), the bound on the aggregated gradient's variance (2.12).
+
+        sum rho_k^2 [(sigma_k + beta_k / sqrt(m_b))^2 + L_h^2 D_k v / (4 m_b)]: sampling noise and the bias that each
+        sample's quantization adds are correlated, so that they add before squaring.
+        """
+        together = self.deviation + self.biases(bits) / math.sqrt(self.batch)
+        added = self.lipschitz**2 * activation_error(self.squared_range, bits) / self.batch
+        return float(self.share**2 @ (together**2 + added))
+
+    @property
+    def plain_variance(self) -> float:
+        """V0 = sum rho_k^2 sigma_k^2, without quantization."""
+        return float(self.share**2 @ self.deviation**2)
+
+    def slowdowns(self) -> Floats:
+        """Return [K] chi_k of the first-order form V0 (1 + sum chi_k v(q_k)) of (2.12). No unit."""
+        cross = self.deviation * self.curvature * self.squared_range / (4 * math.sqrt(self.batch))
+        spread = self.lipschitz**2 * self.squared_range / (4 * self.batch)
+        value: Floats = self.share**2 * (cross + spread) / self.plain_variance
+        return value
+
+
+def measured_slowdown(share: ArrayLike, quantized: ArrayLike, plain: ArrayLike, bits: ArrayLike) -> Floats:
+    """Return [K] chi_k from variances of device gradients measured at one width (2.12). No unit.
+
+    The denominator is the variance of the aggregated gradient: per device it would be about K times too large.
+
+    Args:
+        share: [K] rho_k.
+        quantized: [K] variance of the mini-batch gradient with quantized activations.
+        plain: [K] the same without quantization.
+        bits: the width it was measured at.
+    """
+    rho, at_q, at_none = (np.asarray(each, float) for each in (share, quantized, plain))
+    value: Floats = rho**2 * (at_q - at_none) / (float(rho**2 @ at_none) * quantization_noise(bits))
+    return value
+
+
+def gradient_bound(
+    *, gap: float, step: float, smoothness: float, rounds: float, variance: float, bias: float
+) -> float:
+    """Return the bound on the mean of E|grad F|^2 over N rounds: 2 Delta / (eta N) + L eta V + beta^2 (2.14).
+
+    Args:
+        gap: Delta, loss at the start less the least loss.
+        step: eta, at most 1 / L.
+        smoothness: L.
+        rounds: N.
+        variance: V(q).
+        bias: beta(q), not squared.
+    """
+    assert 0 < step * smoothness <= 1, (step, smoothness)
+    return 2 * gap / (step * rounds) + smoothness * step * variance + bias**2
+
+
+def rounds_to(target: float, *, gap: float, smoothness: float, variance: float, bias: float = 0.0) -> float:
+    """Return N(q), the rounds after which (2.14) promises E|grad F|^2 <= target, at the step ``best_step`` (2.15).
+
+    inf where the bias alone exceeds the target: no number of rounds suffices. Arguments as in ``gradient_bound``.
+    """
+    left = target - bias**2
+    if left <= 0:
+        return math.inf
+    return 4 * gap * smoothness / left * max(1.0, 2 * variance / left)
+
+
+def best_step(target: float, *, smoothness: float, variance: float, bias: float = 0.0) -> float:
+    """Return the step size of (2.15), min(1 / L, (target - beta^2) / (2 L V)); 0 below the bias floor."""
+    left = max(target - bias**2, 0.0)
+    return min(1 / smoothness, left / (2 * smoothness * variance)) if variance > 0 else 1 / smoothness
+
+
+def rounds_factor(
+    slowdowns: ArrayLike, bits: ArrayLike, down: ArrayLike = 0.0, bits_down: ArrayLike = 8
+) -> float:
+    """Return N(q) / N_inf = 1 + sum chi_k v(q_k), in the noise-dominated regime (2.15). No unit.
+
+    Args:
+        slowdowns: [K] chi_k.
+        bits: q_k on the way up.
+        down: [K] chi_k of the gradients on the way down, which add noise but no bias.
+        bits_down: their width.
+    """
+    up = np.asarray(slowdowns, float) * quantization_noise(bits)
+    back = np.asarray(down, float) * quantization_noise(bits_down)
+    return 1.0 + float(np.sum(up)) + float(np.sum(back))
+
+
+def bias_floor(fleet: Sensitivity, bits: ArrayLike) -> float:
+    """Return beta(q)^2: E|grad F|^2 below it is promised by no number of rounds (2.14)."""
+    return fleet.bias(bits) ** 2
+
+
+def least_bits(fleet: Sensitivity, target: float) -> int | None:
+    """Return q_min, the smallest common width with beta^2 <= target / 4; None where no width up to 16 has it."""
+    for bits in range(1, MAX_BITS + 1):
+        if bias_floor(fleet, bits) <= target / 4:
+            return bits
+    return None

@@ -1,0 +1,123 @@
+"""``learn.cache``: what a frozen device half makes of a sample is made once.
+
+At cut 0 with a frozen embedding nothing below the cut ever changes, so a sample's activations are the same in every
+pass. They are kept
+
+    device   on the device, which computes them once and sends them every time, with new rounding noise; or
+    server   on the server, as they first arrived: afterwards the device only says which samples it means. Their
+             rounding noise stays what it was the first time. It is drawn by sample, not by step, so that a resumed
+             run, which sends them again, trains on the same numbers.
+
+The frozen half runs without dropout where its activations are kept.
+
+B rows, T tokens, d hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from sflam.codec.messages import StepFrame
+from sflam.codec.pieces import join, split
+from sflam.codec.quantizer import Packed
+from sflam.errors import ConfigError, WireError
+from sflam.learn.examples import Minibatch
+from sflam.learn.exchange import UP, Exchange, Position
+from sflam.seeds import derive
+
+
+def expect_frozen(cache: str, cuts: Sequence[int], frozen: bool = True) -> None:
+    """Raise ConfigError where ``learn.cache`` is asked for and some device half changes while it trains."""
+    if cache != "off" and (any(cuts) or not frozen):
+        reason = f"a device at cut {max(cuts)} trains its blocks" if any(cuts) else "its embedding is trained"
+        raise ConfigError(
+            f'learn.cache is "{cache}", but {reason}, so activations change; set model.cut = 0, or learn.cache = "off"'
+        )
+
+
+class KeptActivations:
+    """Activations that devices keep: (device, sample) -> [t,d], valid tokens alone."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, int], Tensor] = {}
+
+    def missing(self, device: int, batch: Minibatch) -> Minibatch | None:
+        """Return the rows of ``batch`` that must still be run; None where there are none."""
+        return _without(batch, {sample for owner, sample in self._rows if owner == device})
+
+    def add(self, device: int, batch: Minibatch, hidden: Tensor) -> None:
+        """Keep ``hidden`` [B,T,d] of a mini-batch."""
+        for sample, length, row in zip(batch.ids, batch.counts(hidden.shape[1]), hidden, strict=True):
+            self._rows[device, sample] = row[:length].clone()
+
+    def take(self, device: int, batch: Minibatch) -> Tensor:
+        """Return [B,T,d] of a mini-batch whose rows are all kept, zero where a row has no token."""
+        return pad_sequence([self._rows[device, sample] for sample in batch.ids], batch_first=True)
+
+
+@dataclass(frozen=True)
+class CachedExchange(Exchange):
+    """A exchange whose server keeps the activations of every sample it was sent.
+
+    Attributes:
+        kept: (device, sample) -> its valid tokens, as they arrived; the server's.
+        sent: device -> samples it need not send again; the device's.
+    """
+
+    kept: dict[tuple[int, int], Packed] = field(default_factory=dict)
+    sent: dict[int, set[int]] = field(default_factory=dict)
+
+    def unsent(self, batches: Mapping[int, Minibatch]) -> dict[int, Minibatch]:
+        """Return the rows of each device's mini-batch that the server does not have, for devices with any."""
+        fresh = {device: _without(batch, self.sent.get(device, set())) for device, batch in batches.items()}
+        return {device: rows for device, rows in fresh.items() if rows is not None}
+
+    def _outgoing(
+        self, at: Position, hidden: Tensor | None, batch: Minibatch
+    ) -> tuple[Packed, NDArray[np.int32] | None]:
+        """Encode the rows that the server does not have, each with noise of its own; name all rows."""
+        fresh, parts = self.unsent({at.device: batch}).get(at.device), []
+        if fresh is not None:
+            assert hidden is not None
+            for sample, length, row in zip(fresh.ids, fresh.counts(hidden.shape[1]), hidden, strict=True):
+                noise = derive(self.seed, "quantizer", at.device, sample)
+                parts.append(self.quantizer.encode(row[:length], self._bits(row, UP, at.device), noise))
+            self.sent.setdefault(at.device, set()).update(fresh.ids)
+        else:  # none of them: an empty message of the shape agreed
+            one = self.kept[at.device, batch.ids[0]]
+            parts.append(split(one, [0, one.tokens])[0])
+        return join(parts), np.array(batch.ids, dtype=np.int32)
+
+    def _incoming(self, message: StepFrame) -> Packed:
+        """Keep the rows that are new, and return the tokens of all."""
+        if message.samples is None:
+            raise WireError("a step without sample numbers came where learn.cache = 'server' was agreed")
+        ids = message.samples.tolist()
+        new = [row for row, sample in enumerate(ids) if (message.device, sample) not in self.kept]
+        if message.lengths is None:
+            counts = [message.activations.tokens // len(new)] * len(new) if new else []
+        else:
+            counts = [int(message.lengths[row]) for row in new]
+        if sum(counts) != message.activations.tokens:
+            raise WireError(
+                f"{message.activations.tokens} tokens for {len(new)} new samples of {sum(counts)} tokens; send exactly "
+                "the samples that were not sent before"
+            )
+        if new:
+            for row, part in zip(new, split(message.activations, counts), strict=True):
+                self.kept[message.device, ids[row]] = part
+        return join([self.kept[message.device, sample] for sample in ids])
+
+
+def _without(batch: Minibatch, known: set[int]) -> Minibatch | None:
+    rows = [row for row, sample in enumerate(batch.ids) if sample not in known]
+    if len(rows) == len(batch):
+        return batch
+    return batch.rows(torch.tensor(rows)) if rows else None

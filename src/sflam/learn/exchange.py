@@ -1,0 +1,230 @@
+"""What crosses the cut, as real bytes: activations and labels up, gradients down, adapters once a round.
+
+Both ends of every exchange go through here, in a simulated fleet as over a network, so training always sees
+``decode(encode(x))`` and every byte count is the length of a real body. Only valid tokens travel.
+
+B rows, T tokens, d hidden size, n valid tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sflam.codec.bodies import Body, decode, encode
+from sflam.codec.messages import AdapterFrame, GradientFrame, StepFrame, TokenFrame
+from sflam.codec.quantizer import Packed
+from sflam.codec.torch_quantizers import TorchQuantizer, torch_quantizer
+from sflam.errors import WireError
+from sflam.learn.examples import Minibatch
+from sflam.learn.server import Answer, Frame
+from sflam.model.dummy_inputs import valid_tokens
+from sflam.model.loss import IGNORED
+from sflam.seeds import derive
+from sflam.sizes import codes_bytes
+
+UP, DOWN, HEAD_DOWN, HEAD_UP = range(4)
+"""Legs of a step: activations up, their gradient down; with labels at home, in between, the activations after the
+server's last block down and the gradient of the device's loss for them up."""
+
+UPWARD = {UP, HEAD_UP}
+RAW_BITS = {torch.float32: 32, torch.float64: 64}
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in a run an exchange stands; every exchange has its own rounding noise."""
+
+    round: int
+    step: int
+    device: int
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """How tensors become bodies and bodies tensors.
+
+    Attributes:
+        scheme: name of the quantizer.
+        bits_up: bits per activation; ignored by ``identity``.
+        bits_down: bits per gradient entry; ignored by ``identity``.
+        seed: seed of the run; rounding noise is drawn from its ``quantizer`` stream.
+        per_token: labels belong to tokens (language models), not to rows.
+        bits: device -> its own bits up and down, instead of those above.
+    """
+
+    scheme: str
+    bits_up: int
+    bits_down: int
+    seed: int
+    per_token: bool = False
+    bits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+    def with_bits(self, bits: Mapping[int, tuple[int, int]]) -> Self:
+        """Return the exchange with each device's own bits up and down; devices not named keep the common ones."""
+        return replace(self, bits=dict(bits))
+
+    @property
+    def quantizer(self) -> TorchQuantizer:
+        """The quantizer of both directions."""
+        return torch_quantizer(self.scheme)
+
+    def unsent(self, batches: Mapping[int, Minibatch]) -> dict[int, Minibatch]:
+        """Return the rows of each device's mini-batch whose activations must be sent, for devices with any."""
+        return dict(batches)
+
+    def send_step(
+        self, at: Position, hidden: Tensor | None, batch: Minibatch, *, labels: bool = True
+    ) -> bytes:
+        """Return the body of a device's step.
+
+        Args:
+            at: where in the run.
+            hidden: [B,T,d], the activations of :meth:`unsent`.
+            batch: the mini-batch.
+            labels: whether its labels go along, or stay at home.
+        """
+        activations, samples = self._outgoing(at, hidden, batch)
+        flat = None
+        if labels:
+            flat = batch.labels.flatten()
+            flat = flat[flat != IGNORED] if self.per_token else flat
+        message = StepFrame(
+            at.round,
+            at.step,
+            at.device,
+            activations=activations,
+            rows=len(batch),
+            lengths=None if batch.lengths is None else batch.lengths.cpu().numpy().astype(np.int32),
+            labels=None if flat is None else flat.cpu().numpy().astype(np.int32),
+            samples=samples,
+        )
+        return encode(message)
+
+    def _outgoing(
+        self, at: Position, hidden: Tensor | None, batch: Minibatch
+    ) -> tuple[Packed, NDArray[np.int32] | None]:
+        """Return the encoded activations of a step, and the numbers of its samples where the server wants them."""
+        assert hidden is not None
+        tokens = _tokens(hidden, _valid(batch.lengths, hidden.shape[1]))
+        return self.quantizer.encode(tokens, self._bits(hidden, UP, at.device), self._seed(at, UP)), None
+
+    def _incoming(self, message: StepFrame) -> Packed:
+        """Return the encoded activations of all rows of a step."""
+        return message.activations
+
+    def receive_step(self, body: Body, cut: int, device: torch.device) -> Frame:
+        """Return what a step's body says; the tokens that were not sent are zero."""
+        message = decode(body)
+        if not isinstance(message, StepFrame):
+            raise WireError(f"a {type(message).__name__} came where a StepFrame was agreed")
+        lengths = (
+            None if message.lengths is None else torch.from_numpy(message.lengths.astype(np.int64)).to(device)
+        )
+        tokens = self.quantizer.decode(self._incoming(message), device)
+        width = len(tokens) // message.rows if lengths is None else int(lengths.max())
+        valid = _valid(lengths, width)
+        labels = None
+        if message.labels is not None:
+            labels = torch.from_numpy(message.labels.astype(np.int64)).to(device)
+            if self.per_token:
+                labels = _rows(labels, valid, message.rows, width, IGNORED)
+        return Frame(message.device, cut, _rows(tokens, valid, message.rows, width, 0.0), lengths, labels)
+
+    def send_answer(self, at: Position, answer: Answer, lengths: Tensor | None) -> bytes:
+        """Return the body of the server's answer: the loss, and the gradient [B,T,d] where one is wanted."""
+        gradient = None
+        if answer.gradient is not None:
+            valid = _valid(lengths, answer.gradient.shape[1])
+            tokens = _tokens(answer.gradient, valid)
+            gradient = self.quantizer.encode(
+                tokens, self._bits(tokens, DOWN, at.device), self._seed(at, DOWN)
+            )
+        return encode(GradientFrame(at.round, at.step, at.device, loss=answer.loss, gradient=gradient))
+
+    def receive_answer(self, body: bytes, rows: int, lengths: Tensor | None, device: torch.device) -> Answer:
+        """Return what an answer's body says; the gradient of tokens that were not sent is zero."""
+        message = decode(body)
+        if not isinstance(message, GradientFrame):
+            raise WireError(f"a {type(message).__name__} came where a GradientFrame was agreed")
+        if message.gradient is None:
+            return Answer(message.device, message.loss, None)
+        tokens = self.quantizer.decode(message.gradient, device)
+        width = len(tokens) // rows if lengths is None else int(lengths.max())
+        return Answer(message.device, message.loss, _rows(tokens, _valid(lengths, width), rows, width, 0.0))
+
+    def send_tokens(self, at: Position, leg: int, x: Tensor, lengths: Tensor | None) -> bytes:
+        """Return the body of [B,T,d] tokens of a step already announced."""
+        tokens = _tokens(x, _valid(lengths, x.shape[1]))
+        packed = self.quantizer.encode(tokens, self._bits(tokens, leg, at.device), self._seed(at, leg))
+        return encode(TokenFrame(at.round, at.step, at.device, packed))
+
+    def receive_tokens(self, body: Body, rows: int, lengths: Tensor | None, device: torch.device) -> Tensor:
+        """Return the [B,T,d] tokens of a body; those that were not sent are zero."""
+        message = decode(body)
+        if not isinstance(message, TokenFrame):
+            raise WireError(f"a {type(message).__name__} came where a TokenFrame was agreed")
+        tokens = self.quantizer.decode(message.tokens, device)
+        width = len(tokens) // rows if lengths is None else int(lengths.max())
+        return _rows(tokens, _valid(lengths, width), rows, width, 0.0)
+
+    def saved_bytes(self, device: int, x: Tensor, lengths: Tensor | None, sent: Packed | None) -> int:
+        """Return the bytes of packed codes by which ``sent`` is less than all tokens of a device's ``x`` [B,T,d]."""
+        tokens = x.shape[0] * x.shape[1] if lengths is None else int(lengths.sum())
+        whole = codes_bytes(tokens, x.shape[2], self._bits(x, UP, device), self.scheme)
+        return whole - (sent.codes.nbytes if sent else 0)
+
+    def packed_in(self, body: Body) -> Packed | None:
+        """Return what a body carries, still packed; None where it carries no tokens."""
+        message = decode(body)
+        assert isinstance(message, StepFrame | GradientFrame | TokenFrame)
+        if isinstance(message, StepFrame):
+            return message.activations
+        return message.gradient if isinstance(message, GradientFrame) else message.tokens
+
+    def _bits(self, x: Tensor, leg: int, device: int) -> int:
+        if self.scheme == "identity":
+            return RAW_BITS.get(x.dtype, 32)
+        up, down = self.bits.get(device, (self.bits_up, self.bits_down))
+        return up if leg in UPWARD else down
+
+    def _seed(self, at: Position, leg: int) -> int:
+        return derive(self.seed, "quantizer", at.round, at.step, at.device, leg)
+
+
+def send_adapters(round: int, device: int, samples: int, values: Tensor) -> bytes:
+    """Return the body of a device's adapters [P], in the order of the segment's slots."""
+    return encode(AdapterFrame(round, device, samples=samples, values=values.detach().cpu().numpy()))
+
+
+def receive_adapters(body: bytes, like: Tensor) -> Tensor:
+    """Return the adapters [P] a body carries, on the device and in the type of ``like`` [P]."""
+    message = decode(body)
+    if not isinstance(message, AdapterFrame) or message.values.shape != tuple(like.shape):
+        raise WireError(f"a body does not hold the {like.numel()} adapter values agreed; restart the round")
+    return torch.from_numpy(message.values.copy()).to(like)
+
+
+def _valid(lengths: Tensor | None, width: int) -> Tensor | None:
+    """Return the [B,T] mask of tokens that travel; None when all do."""
+    return None if lengths is None else valid_tokens(lengths, width).bool()
+
+
+def _tokens(hidden: Tensor, valid: Tensor | None) -> Tensor:
+    """[B,T,d] -> [n,d]."""
+    return (hidden.flatten(0, 1) if valid is None else hidden[valid]).detach().contiguous()
+
+
+def _rows(tokens: Tensor, valid: Tensor | None, rows: int, width: int, fill: float) -> Tensor:
+    """[n, ...] -> [B,T, ...], ``fill`` where nothing was sent."""
+    if valid is None:
+        return tokens.view(rows, width, *tokens.shape[1:])
+    out = tokens.new_full((rows, width, *tokens.shape[1:]), fill)
+    out[valid] = tokens
+    return out

@@ -1,0 +1,123 @@
+"""Devices that hold the whole model: federated fine-tuning without a cut, and every device for itself.
+
+for every round:
+    1. the devices of the round download what is trained (``local``: only ever their own)
+    2. each trains the whole model on its own samples, plain peft
+    3. what they trained is averaged, weighted by samples (``local``: never)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from sflam.data.batches import round_batches
+from sflam.learn.aggregate import A_ENDS, aggregation_error, fedavg, weights_of
+from sflam.learn.evaluate import Score
+from sflam.learn.exchange import receive_adapters, send_adapters
+from sflam.learn.fleet import Average, Steps
+from sflam.learn.methods import METHODS
+from sflam.learn.optimizers import optimizer_state, restore_optimizer
+from sflam.learn.split_fleet import adapted_layers, flatten, unflatten
+from sflam.learn.whole_model import Whole
+from sflam.model.adapters import State, load_state, state_of
+from sflam.seeds import derive
+
+
+class Alone(Whole):
+    """``fedlora``, ``fedavg`` and ``local`` behind the seam of a fleet; one device trains after another here."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.averaged = METHODS[self.learn.method].averaged
+        self.start = state_of(self.model)
+        self.own: dict[int, State] = {}
+        self._momenta: dict[int, dict[str, Any]] = {}
+        self._factors = bool(adapted_layers(self.model)) and self.learn.aggregation != "freeze-a"
+        freeze = self.learn.aggregation == "freeze-a"  # what nobody trains is known to all from the start
+        self._names = [name for name in self.start if not (freeze and name.endswith(A_ENDS))]
+
+    def download(self, round: int, devices: Sequence[int], state: State) -> int:
+        """Start the devices from the global adapters, or each from its own; return the bytes sent."""
+        if not self.averaged:
+            return 0
+        sent = 0
+        for device in devices:
+            body = send_adapters(round, device, 0, flatten(state, self._names))
+            like = flatten(state, self._names)
+            self.own[device] = state | unflatten(receive_adapters(body, like), state, self._names)
+            sent += len(body)
+        return sent
+
+    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
+        """Train one device after another, each with its own optimiser state."""
+        done = Steps(samples=dict.fromkeys(devices, 0))
+        self.model.train()
+        for device in devices:
+            load_state(self.model, self.own.get(device, self.start))
+            self.optimizer.state.clear()
+            if self.learn.state == "keep" and device in self._momenta:
+                restore_optimizer(self.optimizer, self._momenta[device])
+            drawn = round_batches(
+                self.parts[device],
+                self.learn.batch,
+                seed=self.seed,
+                round=round,
+                device=device,
+                steps=self.learn.local_steps,
+                epochs=self.learn.local_epochs,
+                lengths=self.examples.buckets,
+            )
+            for step, indices in enumerate(drawn):
+                one = self.examples.take(indices)
+                done.learned(
+                    device, self.step(one, derive(self.seed, "dropout", round, step, device)), len(one)
+                )
+            done.device_steps += len(drawn)
+            self.own[device] = state_of(self.model)
+            if self.learn.state == "keep":
+                self._momenta[device] = optimizer_state(self.optimizer)
+        return done
+
+    def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
+        """Return the sample-weighted average; for ``local``, what the device with most samples has."""
+        if not self.averaged:
+            most = max(range(len(self.parts)), key=lambda device: len(self.parts[device]))
+            return Average(self.own.get(most, self.start), None)
+        states, sent = [], 0
+        for device in devices:
+            own = self.own[device]
+            body = send_adapters(round, device, steps.samples[device], flatten(own, self._names))
+            states.append(
+                own | unflatten(receive_adapters(body, flatten(own, self._names)), own, self._names)
+            )
+            sent += len(body)
+        weights = weights_of([steps.samples[device] for device in devices])
+        error = aggregation_error(states, weights) if self._factors else None
+        self.own = {}
+        learned = fedavg([{name: one[name] for name in self._names} for one in states], weights)
+        return Average(states[0] | learned, error, sent)
+
+    def score(self, evaluate: Callable[[State], Score]) -> Score:
+        """Return the mean over all devices of what each one's own model scores."""
+        found = [evaluate(self.own.get(device, self.start)) for device in range(len(self.parts))]
+        shares = list(zip(*(one.per_class for one in found), strict=True))
+        return Score(
+            loss=sum(one.loss for one in found) / len(found),
+            accuracy=sum(one.accuracy for one in found) / len(found),
+            per_class=tuple(None if None in each else sum(each) / len(found) for each in shares),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return what, beside the global adapters, must survive a crash between rounds."""
+        kept: dict[str, Any] = {} if self.averaged else {"own": dict(self.own)}
+        return kept | ({"momenta": dict(self._momenta)} if self.learn.state == "keep" else {})
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` returned, on a freshly built fleet."""
+        with torch.no_grad():
+            for device, own in state.get("own", {}).items():
+                self.own[device] = {name: own[name].to(tensor) for name, tensor in self.start.items()}
+        self._momenta = dict(state.get("momenta", {}))

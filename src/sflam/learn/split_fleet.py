@@ -1,0 +1,263 @@
+"""A fleet in one process: every device simulated, stacked, with real bytes between the halves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from torch import Tensor
+
+from sflam.codec.settings import QuantSettings
+from sflam.data.batches import round_batches
+from sflam.learn.activation_cache import CachedExchange, expect_frozen
+from sflam.learn.aggregate import B_ENDS, aggregation_error, residuals, weights_of
+from sflam.learn.device import Devices
+from sflam.learn.edge_servers import Servers, steps_alone
+from sflam.learn.examples import Examples
+from sflam.learn.exchange import Exchange, receive_adapters, send_adapters
+from sflam.learn.fleet import Average, Steps, select_devices
+from sflam.learn.methods import METHODS
+from sflam.learn.round import local_steps
+from sflam.learn.server import Trunk
+from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.learn.u_shape import local_steps_at_home
+from sflam.model.adapters import PREFIX, State, state_of
+from sflam.model.backbone import Backbone
+from sflam.model.families import CAUSAL
+from sflam.model.split import split_among
+from sflam.plan import ALL_LOCAL
+
+
+class LocalFleet:
+    """Devices and server in one process; see :class:`sflam.learn.fleet.Fleet`.
+
+    Args:
+        backbone: the model, adapted in place by ``model``.
+        model: its peft wrapper.
+        examples: the training samples of all devices.
+        parts: the samples of each device, int64 [n_k].
+        cut: blocks kept by every device, unless ``settings.cuts`` says otherwise.
+        settings: who takes part.
+        learn: how a round is run.
+        quant: how what crosses the cut is quantized.
+        seed: seed of the run.
+        labels: where head and loss live: ``server`` or ``device``.
+
+    Raises:
+        ModelError: a cut outside 0..L.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        model: PeftModel,
+        examples: Examples,
+        parts: Sequence[NDArray[Any]],
+        *,
+        cut: int,
+        settings: FleetSettings,
+        learn: LearnSettings,
+        quant: QuantSettings,
+        seed: int,
+        labels: str = "server",
+    ) -> None:
+        method = METHODS[learn.method]
+        self.settings, self.learn, self.seed, self.labels = settings, learn, seed, labels
+        self.examples, self.parts = examples, parts
+        self.backbone, self.model = backbone, model
+        self._place(settings.cuts or (cut,) * settings.devices, settings.servers or (0,) * settings.devices)
+        expect_frozen(learn.cache, self.devices.cuts, frozen=not self.devices.segment.answers(0))
+        exchange = CachedExchange if learn.cache == "server" else Exchange
+        self.exchange = exchange(
+            scheme=quant.scheme if method.quantized else "identity",
+            bits_up=quant.bits_up,
+            bits_down=quant.bits_down,
+            seed=seed,
+            per_token=backbone.task == CAUSAL,
+            bits=settings.bits((quant.bits_up, quant.bits_down)),
+        )
+        self._layers = adapted_layers(model)
+        segments = (self.devices.segment, *(trunk.segment for trunk in self.servers.trunks.values()))
+        trained = {name for segment in segments for name in segment.names()}
+        self._untrained = {n: t for n, t in state_of(model).items() if n not in trained}
+
+    def select(self, round: int) -> tuple[int, ...]:
+        """Return the devices of a round."""
+        return select_devices(self.settings, self.seed, round)
+
+    def assign(self, bits: Mapping[int, tuple[int, int]]) -> None:
+        """Give devices their own bits up and down from now on; cuts stay as they are."""
+        self.exchange = self.exchange.with_bits(bits)
+
+    def place(self, cuts: Sequence[int], server_of: Sequence[int]) -> None:
+        """Give devices other cuts and servers, between rounds; everything starts anew but the global adapters.
+
+        Args:
+            cuts: one per device.
+            server_of: one per device, ``ALL_LOCAL`` for a device that trains the whole model, whatever its cut.
+        """
+        before = self.devices.cuts, self.servers.server_of
+        if before != (own_blocks(cuts, server_of), tuple(server_of)):
+            assert self.learn.state == "reset" and self.learn.cache == "off"
+            self._place(cuts, server_of)
+
+    def download(self, round: int, devices: Sequence[int], state: State) -> int:
+        """Start both halves of the devices from the global adapters; return the bytes sent to devices."""
+        self.devices.open()
+        self.servers.open(devices, state)
+        stack, sent = self.devices.segment.stack, 0
+        for device in devices:
+            names = self.devices.segment.names(self.devices.cuts[device])
+            if names:
+                body = send_adapters(round, device, 0, flatten(state, names))
+                stack.write(device, unflatten(receive_adapters(body, flatten(state, names)), state, names))
+                sent += len(body)
+        for device in self.servers.alone(devices):
+            home = self.servers.trunk_of(device)
+            names = home.segment.names(0)
+            body = send_adapters(round, device, 0, flatten(state, names))
+            received = unflatten(receive_adapters(body, flatten(state, names)), state, names)
+            home.segment.stack.write(home.copy_of(device), received)
+            sent += len(body)
+        return sent
+
+    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
+        """Run every local step of the devices' round."""
+        batches = {
+            device: [
+                partial(self.examples.take, indices)
+                for indices in round_batches(
+                    self.parts[device],
+                    self.learn.batch,
+                    seed=self.seed,
+                    round=round,
+                    device=device,
+                    steps=self.learn.local_steps,
+                    epochs=self.learn.local_epochs,
+                    lengths=self.examples.buckets,
+                )
+            ]
+            for device in devices
+        }
+        alone = {device: batches.pop(device) for device in self.servers.alone(devices)}
+        run = local_steps_at_home if self.labels == "device" else local_steps
+        steps = run(round, batches, self.devices, self.servers, self.exchange)
+        if alone:
+            home = self.servers.trunks[ALL_LOCAL]
+            steps.add(steps_alone(round, alone, self.devices, home, self.seed))
+        return steps
+
+    def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
+        """Return the sample-weighted average; a block counts on whichever side each device trained it."""
+        states, sent = [], 0
+        for device in devices:
+            cut = self.devices.cuts[device]
+            own = self.devices.segment.stack.read(device)
+            names = self.devices.segment.names(cut)
+            if names:
+                body = send_adapters(round, device, steps.samples[device], flatten(own, names))
+                own = unflatten(receive_adapters(body, flatten(own, names)), own, names)
+                sent += len(body)
+            served = self.servers.read(device, cut)
+            if self.servers.server_of[device] == ALL_LOCAL:
+                body = send_adapters(round, device, steps.samples[device], flatten(served, list(served)))
+                served = unflatten(
+                    receive_adapters(body, flatten(served, list(served))), served, list(served)
+                )
+                sent += len(body)
+                names = []
+            states.append({name: own[name] for name in names} | served)
+        samples = [steps.samples[device] for device in devices]
+        weights = weights_of(samples)
+        state = self.servers.average(devices, states, samples) | self._untrained
+        if self.learn.aggregation == "freeze-a" or not self._layers:  # no factors are averaged apart
+            return Average(state, None, sent)
+        error = aggregation_error(states, weights)
+        residual = 0
+        if self.learn.aggregation == "residual":
+            residual = self._correct(round, devices, residuals(states, weights))
+        return Average(state, error, sent, residual)
+
+    def _place(self, wanted: Sequence[int], server_of: Sequence[int]) -> None:
+        """Cut the model for every device, and give each a server."""
+        method, learn, cuts = METHODS[self.learn.method], self.learn, own_blocks(wanted, server_of)
+        device, segments = split_among(
+            self.backbone,
+            self.model,
+            cuts,
+            server_of,
+            shared=method.shared,
+            frozen_a=learn.aggregation == "freeze-a",
+            labels=self.labels,
+        )
+        trunks = {}
+        for server, segment in segments.items():
+            own = [index for index, name in enumerate(server_of) if name == server]
+            shared = method.shared and server != ALL_LOCAL
+            trunks[server] = Trunk(segment, self.backbone.task, learn, shared=shared, devices=own)
+            segment.checkpointing = learn.checkpointing
+        device.checkpointing = learn.checkpointing
+        self.devices = Devices(device, cuts, learn)
+        self.servers = Servers(trunks, server_of)
+
+    @torch.no_grad()
+    def _correct(self, round: int, devices: Sequence[int], found: State) -> int:
+        """Add the residuals to the frozen weights both halves share; return the bytes devices must be sent."""
+        for name, delta in found.items():
+            layer = self._layers[name]
+            update = delta * layer.scaling["default"]
+            weight = layer.get_base_layer().weight
+            weight += (update.T if layer.fan_in_fan_out else update).to(weight)
+        sent = 0
+        for device in devices:
+            alone, cut = self.servers.server_of[device] == ALL_LOCAL, self.devices.cuts[device]
+            held = [name for name in found if alone or self.devices.segment.holds(name + B_ENDS, cut)]
+            if held:
+                sent += len(send_adapters(round, device, 0, flatten(found, held).float()))
+        return sent
+
+    def state(self) -> dict[str, Any]:
+        """Return what, beside the global adapters, must survive a crash between rounds."""
+        kept: dict[str, Any] = {}
+        if self.learn.aggregation == "residual":
+            kept["frozen"] = {name: layer.get_base_layer().weight for name, layer in self._layers.items()}
+        if self.learn.state == "keep":
+            kept |= {"devices": self.devices.state(), "servers": self.servers.state()}
+        return kept
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` returned, on a freshly built fleet."""
+        for name, weight in state.get("frozen", {}).items():
+            self._layers[name].get_base_layer().weight.data.copy_(weight)
+        if self.learn.state == "keep":
+            self.devices.restore(state["devices"])
+            self.servers.restore(state["servers"])
+
+
+def own_blocks(cuts: Sequence[int], server_of: Sequence[int]) -> tuple[int, ...]:
+    """Return the blocks of each device's half: none where it trains alone, and runs a whole trunk beside it."""
+    return tuple(0 if s == ALL_LOCAL else c for s, c in zip(server_of, cuts, strict=True))
+
+
+def adapted_layers(model: PeftModel) -> dict[str, Any]:
+    """Return the adapted layers of a peft model, by the names its saved adapters use."""
+    return {
+        f"{PREFIX}{name}": module
+        for name, module in model.get_base_model().named_modules()
+        if hasattr(module, "lora_A")
+    }
+
+
+def flatten(state: State, names: Sequence[str]) -> Tensor:
+    """Return the named tensors laid end to end, [P]."""
+    return torch.cat([state[name].flatten() for name in names])
+
+
+def unflatten(values: Tensor, like: State, names: Sequence[str]) -> State:
+    """Return [P] values as the named tensors again."""
+    parts = torch.split(values, [like[name].numel() for name in names])
+    return {name: part.view(like[name].shape) for name, part in zip(names, parts, strict=True)}

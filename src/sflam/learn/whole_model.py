@@ -1,0 +1,78 @@
+"""Training the unmodified whole model, by plain peft: ``central`` once, devices that do not split one each.
+
+B rows of a mini-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from torch.utils.checkpoint import checkpoint
+
+from sflam.learn.examples import Examples, Minibatch
+from sflam.learn.fleet import select_devices
+from sflam.learn.optimizers import optimizer
+from sflam.learn.precision import arithmetic, draws_dropout, reseeded
+from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.model.dummy_inputs import valid_tokens
+
+
+class Whole:
+    """The whole model and its one optimiser.
+
+    Args:
+        model: the adapted whole model; it is trained in place.
+        examples: the training samples.
+        parts: the samples of each device, int64 [n_k].
+        settings: how many devices take part in a round.
+        learn: how a round is run.
+        seed: seed of the run.
+        blocks: the model's blocks, which checkpointing computes again in the backward.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        examples: Examples,
+        parts: Sequence[NDArray[Any]],
+        *,
+        settings: FleetSettings,
+        learn: LearnSettings,
+        seed: int,
+        blocks: Iterable[Any] = (),
+    ) -> None:
+        self.model, self.examples, self.parts = model, examples, parts
+        self.settings, self.learn, self.seed = settings, learn, seed
+        if learn.aggregation == "freeze-a":
+            for name, parameter in model.named_parameters():
+                if ".lora_A." in name:
+                    parameter.requires_grad_(False)
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        if learn.checkpointing:
+            for block in blocks:
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        self.random = draws_dropout(model)
+        self.optimizer = optimizer(learn, self.trained)
+
+    def select(self, round: int) -> tuple[int, ...]:
+        """Return the devices of a round."""
+        return select_devices(self.settings, self.seed, round)
+
+    def step(self, one: Minibatch, seed: int) -> float:
+        """Take one optimiser step; return the mean loss. ``seed`` is that of the dropout."""
+        arguments = dict(one.inputs, labels=one.labels)
+        if one.lengths is not None:
+            arguments["attention_mask"] = valid_tokens(one.lengths, one.inputs["input_ids"].shape[1])
+        with arithmetic(self.model), reseeded(seed if self.random else None):
+            loss = self.model(**arguments).loss
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.learn.clip:
+            torch.nn.utils.clip_grad_norm_(self.trained, self.learn.clip)
+        self.optimizer.step()
+        return float(loss.detach())

@@ -1,0 +1,1 @@
+"""What every kind of device shares: the HTTPS client and the contract."""

@@ -1,0 +1,174 @@
+"""What a device and the server have agreed on: how many steps of which rows, in bodies of which exact size. No torch.
+
+A body is refused by its size before it is read, and by what it says before it changes anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sflam.codec.messages import AdapterFrame, Message, StepFrame, TokenFrame
+from sflam.codec.quantizer import Packed
+from sflam.errors import Refused, WireError
+from sflam.sizes import IDENTITY, adapter_body_bytes, step_body_bytes, token_body_bytes
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What was agreed with one device.
+
+    Attributes:
+        device: its number.
+        scheme: name of the quantizer.
+        bits: bits of every value that goes up; 32 or 64 for ``identity``.
+        dim: hidden size d.
+        tokens: tokens of a row: exactly (images), or at most (texts).
+        text: whether rows differ in length.
+        labels_up: whether labels travel.
+        per_token: whether there is a label per token instead of per row.
+        classes: labels are below this.
+        batch: rows of a full mini-batch.
+        local_steps: mini-batches of a round; 0 makes ``local_epochs`` passes.
+        local_epochs: passes over its data.
+        adapters: weights it trains.
+        adapter_bits: 32 or 64.
+        bits_down: bits of every value that comes down.
+    """
+
+    device: int
+    scheme: str
+    bits: int
+    dim: int
+    tokens: int
+    text: bool
+    labels_up: bool
+    per_token: bool
+    classes: int
+    batch: int
+    local_steps: int
+    local_epochs: int
+    adapters: int
+    adapter_bits: int = 32
+    bits_down: int = 8
+
+    @property
+    def legs(self) -> int:
+        """Exchanges of a step."""
+        return 1 if self.labels_up else 2
+
+    def steps(self, samples: int) -> int:
+        """Return the mini-batches of a round of a device with ``samples`` samples."""
+        return self.local_steps or self.local_epochs * -(-samples // self.batch)
+
+    def rows(self, samples: int, step: int) -> int:
+        """Return the rows of a step: the last of every pass has what is left over."""
+        per_pass = -(-samples // self.batch)
+        return self.batch if (step + 1) % per_pass else samples - (per_pass - 1) * self.batch
+
+    def expected_tokens(self, rows: int, said: str | None) -> int:
+        """Return the valid tokens of a body, ``said`` by its header ``Sflam-Tokens`` where rows differ in length.
+
+        Raises:
+            Refused: 422, no number, or one outside the plan.
+        """
+        if not self.text:
+            if said is not None and said != str(rows * self.tokens):
+                raise Refused(
+                    422, f"Sflam-Tokens is {said[:20]!r}; {rows} rows have {rows * self.tokens} tokens"
+                )
+            return rows * self.tokens
+        least = rows * (2 if self.per_token else 1)
+        if said is None or not (said.isascii() and said.isdigit() and len(said) < 10):
+            raise Refused(422, "Sflam-Tokens must say how many valid tokens the body holds, in decimal")
+        if not least <= int(said) <= rows * self.tokens:
+            raise Refused(
+                422, f"Sflam-Tokens is {int(said)}; {rows} rows have {least}..{rows * self.tokens} tokens"
+            )
+        return int(said)
+
+    def forward_bytes(self, rows: int, tokens: int, lengths: bool) -> int:
+        """Return the exact bytes of a step's first body."""
+        labels = (tokens if self.per_token else rows) if self.labels_up else 0
+        return step_body_bytes(
+            tokens, self.dim, self.bits, rows=rows, lengths=lengths, labels=labels, scheme=self.scheme
+        )
+
+    def backward_bytes(self, tokens: int) -> int:
+        """Return the exact bytes of a step's second body, with labels on the device."""
+        return token_body_bytes(tokens, self.dim, self.bits, self.scheme)
+
+    def adapter_bytes(self) -> int:
+        """Return the exact bytes of the adapters' body; a device that trains none sends none."""
+        return adapter_body_bytes(self.adapters, self.adapter_bits)
+
+    def largest(self) -> int:
+        """Return the bytes of the largest body there can be."""
+        full = self.batch * self.tokens
+        return max(self.forward_bytes(self.batch, full, self.text), self.adapter_bytes())
+
+    def check(self, message: Message, round: int, step: int, leg: int, rows: int, tokens: int) -> None:
+        """Raise WireError unless ``message`` is what this device may send at this place."""
+        said = StepFrame if leg == 0 else TokenFrame
+        if not isinstance(message, said):
+            raise WireError(f"a {type(message).__name__} came where a {said.__name__} was agreed")
+        assert isinstance(message, StepFrame | TokenFrame)
+        place = (message.round, message.step, message.device)
+        if place != (round, step, self.device):
+            raise WireError(
+                f"the body is of round, step, device {place}, its path of {(round, step, self.device)}"
+            )
+        if isinstance(message, TokenFrame):
+            self._check_packed(message.tokens, tokens)
+            return
+        self._check_packed(message.activations, tokens)
+        if message.rows != rows or message.samples is not None:
+            raise WireError(f"a step of {message.rows} rows, or with sample numbers; {rows} rows were agreed")
+        self._check_lengths(message, rows)
+        count = 0 if message.labels is None else len(message.labels)
+        wanted = (tokens if self.per_token else rows) if self.labels_up else 0
+        if count != wanted:
+            raise WireError(f"{count} labels; {wanted} were agreed")
+        if message.labels is not None:
+            least, most = int(message.labels.min()), int(message.labels.max())
+            if least < 0 or most >= self.classes:
+                raise WireError(f"labels from {least} to {most}; they must be in 0..{self.classes - 1}")
+
+    def check_adapters(self, message: Message, round: int) -> AdapterFrame:
+        """Return the adapters a body carries; raises WireError unless they are this device's of this round."""
+        if not isinstance(message, AdapterFrame):
+            raise WireError(f"a {type(message).__name__} came where an AdapterFrame was agreed")
+        if (message.round, message.device) != (round, self.device):
+            raise WireError(f"adapters of round {message.round}, device {message.device} in another's place")
+        width = message.values.dtype.itemsize * 8
+        if len(message.values) != self.adapters or width != self.adapter_bits:
+            raise WireError(
+                f"{len(message.values)} adapter values of {width} bits; {self.adapters} of {self.adapter_bits} were "
+                "agreed"
+            )
+        return message
+
+    def _check_lengths(self, message: StepFrame, rows: int) -> None:
+        if message.lengths is None:
+            if self.text and message.activations.tokens % rows:
+                raise WireError("rows of unequal lengths without lengths")
+            each = message.activations.tokens // rows
+            if each > self.tokens or (not self.text and each != self.tokens):
+                raise WireError(f"rows of {each} tokens; {self.tokens} were agreed")
+            return
+        least, most = int(message.lengths.min()), int(message.lengths.max())
+        if not self.text or most > self.tokens or least < (2 if self.per_token else 1):
+            raise WireError(
+                f"lengths from {least} to {most}; rows of at most {self.tokens} tokens were agreed"
+            )
+
+    def _check_packed(self, packed: Packed, tokens: int) -> None:
+        found = (packed.scheme, packed.bits, packed.tokens, packed.dim)
+        wanted = (self.scheme, self.bits, tokens, self.dim)
+        if found != wanted:
+            raise WireError(f"tokens of scheme, bits, count, size {found}; {wanted} were agreed")
+        if self.scheme == IDENTITY:
+            values = packed.codes.view(np.float64 if self.bits == 64 else np.float32)
+            if not np.isfinite(values).all():
+                raise WireError("activations hold NaN or inf; they would spoil the server's adapters")

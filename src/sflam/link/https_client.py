@@ -1,0 +1,210 @@
+"""A device's side of the connection: one kept-alive HTTPS connection of the standard library, patient with losses."""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import json
+import random
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sflam.errors import Refused, ServeError
+from sflam.link.loopback import is_loopback
+
+LARGEST = 1 << 34
+CHUNK = 1 << 16
+SHORT = 1 << 20
+"""Bytes of JSON there may be in an answer."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+
+class Link:
+    """Requests to one server.
+
+    Args:
+        address: ``https://host:port`` (the scheme may be left out), or ``http://`` on this machine.
+        token: the device's token.
+        ca: PEM file of the authority that signed the server's certificate; None takes the system's.
+        certificate: PEM file of the device's own certificate, where the server asks for one.
+        key: PEM file of its key.
+        insecure: allow ``http://`` beyond this machine.
+        patience: seconds without any answer after which a request is given up.
+        tell: shows one line to whoever runs the device.
+        sleep: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        *,
+        ca: Path | None = None,
+        certificate: Path | None = None,
+        key: Path | None = None,
+        insecure: bool = False,
+        patience: float = 600.0,
+        timeout: float = 60.0,
+        tell: Callable[[str], None] = lambda line: None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        parts = urlsplit(address if "://" in address else f"https://{address}")
+        try:
+            port = parts.port or 8443
+        except ValueError:
+            port = 0
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or not port
+            or parts.path not in ("", "/")
+        ):
+            raise ServeError(f"server address {address!r}: write HOST, HOST:PORT or https://HOST:PORT")
+        if parts.scheme == "http" and not (insecure or is_loopback(parts.hostname)):
+            raise ServeError(f"{address} would send the token in the clear; use https://, or say --insecure")
+        self.host, self.port, self.token = parts.hostname, port, token
+        self.patience, self.timeout, self.tell, self.sleep = patience, timeout, tell, sleep
+        self.context: ssl.SSLContext | None = None
+        if parts.scheme == "https":
+            try:
+                self.context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+                if certificate:
+                    self.context.load_cert_chain(certificate, key)
+            except (OSError, ssl.SSLError) as error:
+                raise ServeError(
+                    f"the certificates given cannot be used ({error}); check --ca, --cert and --key"
+                ) from error
+        self._connection: http.client.HTTPConnection | None = None
+        self.most = LARGEST
+        """Bytes of an answer that are read, of the request under way."""
+
+    def json(self, method: str, path: str, body: Any = None) -> Any:
+        """Return the JSON a request is answered with; raises as :meth:`call` does."""
+        sent = None if body is None else json.dumps(body).encode()
+        found = self.call(method, path, sent, most=SHORT)
+        try:
+            return json.loads(found)
+        except ValueError:
+            raise ServeError(
+                f"{self.host}:{self.port} answers {path} with no JSON; is it an sflam server?"
+            ) from None
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        most: int = LARGEST,
+    ) -> bytes:
+        """Return the body a request is answered with, sending it again after losses and 429, 503.
+
+        Args:
+            method: GET, POST or PUT.
+            path: of the request.
+            body: of the request.
+            headers: of the request, beside the token.
+            most: bytes there may be in the answer.
+
+        Raises:
+            Refused: the server refuses it for good.
+            ServeError: no answer for ``patience`` seconds, or a certificate that does not fit.
+        """
+        began, pause, said = time.monotonic(), FIRST_PAUSE, False
+        self.most = most
+        while True:
+            try:
+                status, retry, found = self._once(method, path, body, headers or {})
+                if len(found) > most:
+                    raise ServeError(
+                        f"{self.host}:{self.port} answers {path} with more than {most} bytes; is it an sflam server?"
+                    )
+            except ssl.SSLCertVerificationError as error:
+                self.close()
+                raise ServeError(f"the certificate of {self.host}:{self.port} {_distrust(error)}") from error
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                status, retry, found = 0, None, str(error).encode() or type(error).__name__.encode()
+            if 200 <= status < 300:
+                return found
+            if status not in (0, 408, 429, 503):
+                raise Refused(status, _reason(found) or f"{method} {path} is answered by status {status}")
+            if status:
+                began = time.monotonic() if status == 503 and retry == 0 else began  # it is being computed
+            if time.monotonic() - began > self.patience:
+                raise ServeError(
+                    f"no answer from {self.host}:{self.port} for {self.patience:g} s ({_reason(found)}); is the server "
+                    "up?"
+                )
+            if not said and not (status == 503 and retry == 0):
+                self.tell(f"no answer from {self.host}:{self.port} ({_reason(found)}); trying again")
+                said = True
+            self.sleep(pause * random.uniform(0.5, 1.0) if retry is None else retry)
+            pause = min(LONGEST_PAUSE, pause * 2)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _once(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> tuple[int, float | None, bytes]:
+        """Send one request; return its status, Retry-After and body."""
+        if self._connection is None:
+            if self.context is None:
+                self._connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
+            else:
+                self._connection = http.client.HTTPSConnection(
+                    self.host, self.port, timeout=self.timeout, context=self.context
+                )
+        connection = self._connection
+        sent = {"Authorization": f"Bearer {self.token}"} | headers
+        if body is None or len(body) <= CHUNK:
+            connection.request(method, path, body, sent)
+        else:
+            # Piece by piece: the timeout is then for every piece, and a slow uplink may take as long as it needs.
+            pieces = (body[at : at + CHUNK] for at in range(0, len(body), CHUNK))
+            connection.request(method, path, pieces, sent | {"Content-Length": str(len(body))})
+        with connection.getresponse() as response:
+            found = response.read(self.most + 1)
+            if response.will_close:
+                self.close()
+            retry = response.headers.get("Retry-After", "")
+            try:
+                seconds = min(LONGEST_PAUSE, max(0.0, float(retry)))
+            except ValueError:
+                return response.status, None, found
+            return response.status, seconds, found
+
+
+def _distrust(error: ssl.SSLCertVerificationError) -> str:
+    """Return why a certificate is not trusted, and what to do."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    said = error.verify_message
+    if "expired" in said:
+        return (
+            f"has expired, by this machine's clock ({now}); make a new one with sflam certs, or set the clock"
+        )
+    if "not yet valid" in said:
+        return f"is not yet valid, by this machine's clock ({now}); set the clock"
+    if "match" in said or "alternative name" in said:
+        return (
+            f"is for another name ({said}); make one with sflam certs --host, for the name that devices use"
+        )
+    return f"is not trusted ({said}); give the authority that signed it by --ca"
+
+
+def _reason(found: bytes) -> str:
+    """Return what a server says about an error, one short line."""
+    try:
+        text = str(json.loads(found)["error"])
+    except (ValueError, KeyError, TypeError):
+        text = found.decode("utf-8", "replace")
+    return " ".join(text.split())[:300]

@@ -1,0 +1,1 @@
+"""From a network file to a decision."""

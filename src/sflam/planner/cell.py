@@ -1,0 +1,267 @@
+"""From a network file to a plan: build the network, measure the model, state the problem, ask the allocator."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sflam.allocate.cell.cuts import choose_cut, server_clock
+from sflam.allocate.cell.pareto import front
+from sflam.allocate.cell.problem import Problem
+from sflam.allocate.registry import allocate, method_of, state
+from sflam.allocate.settings import BY_SUBCHANNEL
+from sflam.config import Job
+from sflam.cost.latency import server_turn
+from sflam.errors import ConfigError
+from sflam.model.measure import Training, measure
+from sflam.model.settings import ModelSettings
+from sflam.network.network import Network
+from sflam.network.reference import ref_a_workload
+from sflam.network.scenario import build
+from sflam.network.settings import COUNTS
+from sflam.plan import Plan
+from sflam.planner import edge as planning_edge
+from sflam.planner.decision import Planned
+from sflam.sizes import IDENTITY
+from sflam.workload import Workload
+
+CHOOSE_BITS = ("bits", "bcd-bits", "fixed-bits")
+DRAWN = 25
+"""Points of the front in a picture nobody asked a number for."""
+MANY = 5000
+"""Devices from which a picture has fewer points."""
+SLOTS = {"adamw": 2, "adam": 2, "sgd": 0}
+"""Numbers an optimiser keeps per trained weight, without momentum."""
+
+
+def workload_of(job: Job) -> Workload:
+    """Return what a job's model costs; the reference cell trains ViT-B/16 unless ``[model]`` says otherwise.
+
+    Raises:
+        ConfigError: labels at home in the reference cell, whose published numbers count one exchange.
+        ModelError: an unknown model, or targets it has not.
+    """
+    if job.network.scenario == "refA" and job.model.name == ModelSettings().name:
+        if job.model.labels == "device":
+            raise ConfigError(
+                'model.labels is "device", but the reference cell has them on the server; name a model, or choose '
+                "another network.scenario"
+            )
+        return ref_a_workload()
+    return measured(job)
+
+
+def measured(job: Job, tokens: int = 0) -> Workload:
+    """Return what a job's own model costs, also in the reference cell; texts have ``tokens`` unless the plan says.
+
+    Raises:
+        ModelError: an unknown model, or targets it has not.
+    """
+    momentum = job.learn.optimizer == "sgd" and job.learn.momentum > 0
+    training = Training(
+        batch=job.learn.batch,
+        tokens=job.plan.tokens or tokens,
+        rank=job.model.rank,
+        targets=job.model.targets,
+        dtype=job.model.dtype,
+        optimizer_slots=SLOTS[job.learn.optimizer] + momentum,
+        full=job.model.trainable == "full",
+        labels_home=job.model.labels == "device",
+        frozen_a=job.learn.aggregation == "freeze-a",
+    )
+    return measure(job.model.name, training, scheme=job.quant.scheme)
+
+
+def problem_of(
+    job: Job,
+    round_number: int = 0,
+    *,
+    cut: ArrayLike | None = None,
+    bits: ArrayLike | None = None,
+    server: bool | None = None,
+    network: Network | None = None,
+    workload: Workload | None = None,
+    steps: ArrayLike | None = None,
+) -> Problem:
+    """Return the problem a job states: its network in a round, its model, and what a plan is to weigh.
+
+    The way down is each device's delay. The server serves all devices one after another: its turn is T0, its energy J0.
+
+    Args:
+        job: its ``[network]``, ``[plan]``, ``[model]``, ``[quant]`` and batch.
+        round_number: whose fading or trace.
+        cut: blocks on the device, instead of the job's.
+        bits: bits of an activation value, instead of the job's.
+        server: whether the server's turn is counted; None counts it but in the reference cell.
+        network: who is there, instead of the job's devices in that round.
+        workload: what a mini-batch costs, instead of the job's model.
+        steps: mini-batches of a round, instead of the job's.
+
+    Raises:
+        ConfigError: settings, profiles or traces that cannot be used.
+        ModelError: a model that cannot be measured.
+        AllocationError: numbers no problem can have.
+    """
+    network = build(job.network, job.seed, round_number) if network is None else network
+    workload, wish = workload_of(job) if workload is None else workload, job.plan
+    if len(network.bandwidth) > 1:
+        raise ConfigError(f"the network has {len(network.bandwidth)} servers; plan one server at a time")
+    problem = state(
+        network,
+        workload,
+        wish,
+        cut=(job.fleet.cuts or job.model.cut) if cut is None else cut,
+        bits=job.quant.bits_up if bits is None else bits,
+        bits_down=job.quant.bits_down,
+    )
+    problem = problem if steps is None else problem.change(local_steps=steps)
+    problem = _with_way_down(job, problem)
+    if server is False or (server is None and job.network.scenario == "refA"):
+        return problem
+    clock = server_clock(problem)
+    turn = float(server_turn(network, workload, cut=problem.each("cut"), steps=problem.local_steps)[0])
+    turn *= float(network.server_clock[0]) / clock
+    return problem.change(base_s=turn, base_j=float(network.server_kappa[0]) * clock**3 * turn)
+
+
+def with_devices(job: Job) -> Job:
+    """Return the job with a network of as many devices as the fleet has, where it does not say how many."""
+    network = job.network
+    said = network.device or network.profiles or network.trace or network.devices != COUNTS["devices"]
+    return job if said else replace(job, network=replace(network, devices=job.fleet.devices))
+
+
+def _with_way_down(job: Job, problem: Problem) -> Problem:
+    """Return the problem with the time that gradients need to come down, where it is counted."""
+    if not job.network.downlink_mbps:
+        return problem
+    bits = [problem.workload.down_bits(int(cut), problem.bits_down) for cut in problem.each("cut")]
+    return problem.change(delay=np.array(bits) / (job.network.downlink_mbps * 1e6))
+
+
+def decide(
+    job: Job, *, compare: bool = False, points: int = 0, round_number: int = 0, draw: bool = False
+) -> Planned:
+    """Return the plan a job asks for; for several servers see ``planning_edge``.
+
+    Args:
+        job: its ``[network]``, ``[plan]``, ``[model]`` and ``[quant]``.
+        compare: also plan with every other method that decides the same.
+        points: of the front between time and energy, at least two; 0 for none, but some where ``draw`` wants a picture.
+        round_number: whose fading or trace.
+        draw: whether pictures will be drawn.
+
+    Raises:
+        ConfigError, ModelError, AllocationError: what no plan can be made for, and why.
+    """
+    if points < 0 or points == 1 or round_number < 0:
+        raise ConfigError(
+            f"--pareto is {points} and --round {round_number}; give 2 points or more, a round from 0 on"
+        )
+    if planning_edge.wanted(job):
+        measured = None if job.network.scenario == "refB" else workload_of(job)
+        return planning_edge.decide(job, measured, compare=compare, points=points, round_number=round_number)
+    method = method_of(job.plan)
+    plan = plan_with(job, method, round_number)
+    problem = problem_of(job, round_number)
+    if len(plan.devices):  # the front is at the plan's own cuts and bits
+        told = plan.devices
+        turn = True if chooses_cut(job, method) else None
+        problem = problem_of(job, round_number, cut=told.cut, bits=told.bits, server=turn)
+    names = [name for name in rivals(job) if name != method] if compare else []
+    others = tuple(plan_with(job, name, round_number) for name in names)
+    points = points or DRAWN * draw
+    points = min(points, 9) if len(problem) > MANY and draw else points
+    return Planned(
+        plan=plan,
+        others=others,
+        front=trade(problem, plan.latency, points) if points and len(plan.devices) else (),
+        weighted=tuple(weighted_energy(problem, one) for one in (plan, *others)),
+        names=problem.network.names,
+        model=problem.workload.name,
+        notes=tuple(_notes(job)),
+    )
+
+
+def trade(problem: Problem, near: float, points: int) -> tuple[tuple[float, float], ...]:
+    """Return the front between time (s) and weighted energy (J), from the shortest round to well beyond ``near`` s.
+
+    Points lie quadratically denser towards the shortest round, where the front bends most; one lies at ``near``.
+    """
+    first = front(problem, 2, longest=near)[0]
+    shortest = first.latency
+    reach = max(5 * (near - shortest), 0.5 * (shortest - problem.base_s))
+    times = [shortest + reach * (index / (points - 1)) ** 2 for index in range(1, points)]
+    if near > shortest * (1 + 1e-5):
+        times[min(range(len(times)), key=lambda index: abs(times[index] - near))] = near
+    found = [first, *(front(problem, 2, longest=time)[1] for time in times)]
+    return tuple((one.latency, one.energy) for one in found)
+
+
+def weighted_energy(problem: Problem, plan: Plan) -> float:
+    """Return a plan's energy in J as the objective weighs it: what the front of ``trade`` is about."""
+    if not len(plan.devices):
+        return plan.energy
+    spent = plan.devices.transmit_j + (plan.devices.compute_j if problem.choose_clocks else 0.0)
+    return plan.energy + float((problem.network.energy_weight - 1) @ spent)
+
+
+def chooses_cut(job: Job, method: str) -> bool:
+    """Return whether a method looks at all cuts."""
+    return "cut" in job.plan.optimize or method == "cut"
+
+
+def rivals(job: Job) -> list[str]:
+    """Return the methods that decide the same as the one asked for, so that their objectives compare."""
+    names = ["optimal", "bcd", "equal-bandwidth", "equal", "random"]
+    if job.plan.subchannels:
+        names += list(BY_SUBCHANNEL)
+    if "bits" in job.plan.optimize:
+        names += ["bits", "bcd-bits", "fixed-bits"]
+    if importlib.util.find_spec("cvxpy") and job.plan.method == "oracle":
+        names.append("oracle")
+    return names
+
+
+def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
+    """Return the plan of one method, over all cuts where the cut is to be chosen."""
+    if chooses_cut(job, method):
+        return best_cut(job, problem_of(job, round_number, server=False), method)
+    return allocate(problem_of(job, round_number), method, **options_of(job, method))
+
+
+def best_cut(job: Job, problem: Problem, method: str) -> Plan:
+    """Return the plan of one method over all cuts of a problem that counts no server's turn."""
+    inner, options = "optimal" if method == "cut" else method, options_of(job, method)
+    # With every block on the device, activations would still cross to the head: that is no cut worth a look.
+    blocks = range(problem.workload.blocks)
+    plan, _ = choose_cut(problem, blocks, lambda here: allocate(_with_way_down(job, here), inner, **options))
+    return plan
+
+
+def options_of(job: Job, method: str) -> dict[str, Any]:
+    """Return what a method is told beside the problem."""
+    if method in BY_SUBCHANNEL:
+        return {"count": job.plan.subchannels}
+    return {"seed": job.seed} if method == "random" else {}
+
+
+def _notes(job: Job) -> Iterator[str]:
+    """Yield what a user should know about the question itself."""
+    if job.plan.measure_every:
+        yield "plan.measure_every measures in simulated runs; here chi is plan.sensitivity"
+    if job.quant.scheme == IDENTITY:
+        yield "quant.scheme is identity: 32 bits are sent for every value, whatever the bits say"
+    method = method_of(job.plan)
+    if "bits" in job.plan.optimize and method not in CHOOSE_BITS:
+        yield f"method {method} does not choose bits; they stay as they are, {job.quant.bits_up} up"
+    elif ("bits" in job.plan.optimize or method == "bits") and not job.plan.sensitivity:
+        yield (
+            "plan.sensitivity is 0, so quantization noise costs nothing and the fewest bits win; give the chi measured "
+            "for your model, as sflam simulate does with plan.measure_every"
+        )

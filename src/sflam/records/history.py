@@ -1,0 +1,301 @@
+"""What happened in each round: one JSON line per round, appended and synced before the next round starts.
+
+The first line is a header with the configuration, the seed and the versions, so a history explains itself.
+A line counts once its newline is on disk; a line torn by a crash is not read, and ``rewind`` removes it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import operator
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sflam.errors import RunError
+from sflam.files import replace_file, write_all
+from sflam.records.charge import Charge, charge_from_dict, charge_to_dict
+from sflam.records.served_round import ServedRound, measured_from_dict, measured_to_dict
+
+# JSON has no numbers for these; a diverged run must still be recorded as what it is.
+_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_VERSIONED = ("sflam", "numpy", "torch", "transformers", "peft", "scikit-learn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord:
+    """One finished round.
+
+    Attributes:
+        round: number of the round, from 0.
+        loss: mean training loss over the round's samples.
+        test_loss: mean test loss after the round; None when the round was not evaluated.
+        accuracy: share of test samples classified correctly, in [0, 1]; None when not evaluated.
+        samples: training samples used in the round.
+        device_steps: mini-batch steps summed over the devices.
+        bytes_up: bytes of the steps, devices to server: activations, labels, headers.
+        bytes_down: bytes of the steps, server to devices: gradients, losses, headers.
+        code_bytes: of both, the packed codes alone, without side information, labels, lengths and headers.
+        saved_bytes: packed codes that did not travel because the server keeps them (``learn.cache``).
+        adapter_bytes_up: adapter bytes sent from the devices to the server.
+        adapter_bytes_down: adapter bytes sent from the server to the devices.
+        residual_bytes: bytes sent to the devices for the exact correction of the frozen weights.
+        aggregation_error: norm of mean(BA) - mean(B) mean(A) relative to mean(BA); None when not measured.
+        seconds: wall-clock time of the round, in s.
+        planning_s: of it, time the planner took; 0 where no network is simulated.
+        measuring_s: of it, time of measuring what the planner wants to know.
+        class_accuracy: share of each class's test samples classified correctly, None for a class without any; empty
+            when not evaluated, and for language models.
+        participants: indices of the devices that took part, ascending.
+        charge: what the round cost on the virtual clock; None where no network is simulated, and then not written.
+        measured: what the round took over a real network; None in a simulation, and then not written.
+    """
+
+    round: int
+    loss: float
+    test_loss: float | None = None
+    accuracy: float | None = None
+    samples: int = 0
+    device_steps: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    code_bytes: int = 0
+    saved_bytes: int = 0
+    adapter_bytes_up: int = 0
+    adapter_bytes_down: int = 0
+    residual_bytes: int = 0
+    aggregation_error: float | None = None
+    seconds: float = 0.0
+    planning_s: float = 0.0
+    measuring_s: float = 0.0
+    class_accuracy: tuple[float | None, ...] = ()
+    participants: tuple[int, ...] = ()
+    charge: Charge | None = None
+    measured: ServedRound | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of every kind that crossed the network in this round."""
+        activations = self.bytes_up + self.bytes_down
+        return activations + self.adapter_bytes_up + self.adapter_bytes_down + self.residual_bytes
+
+
+_FLOATS = {"loss", "test_loss", "accuracy", "aggregation_error", "seconds", "planning_s", "measuring_s"}
+_OPTIONAL = {"test_loss", "accuracy", "aggregation_error"}
+_LATER = {"charge", "measured", "planning_s", "measuring_s"}
+"""What histories of runs without a network, and of earlier versions, may leave out."""
+
+
+def record_to_dict(record: RoundRecord) -> dict[str, Any]:
+    """Return the record as plain JSON values; NumPy numbers become Python's, NaN and infinities strings."""
+    said = {field.name: getattr(record, field.name) for field in fields(record)}
+    charge, measured = said.pop("charge"), said.pop("measured")
+    plain = {name: _plain(name, value) for name, value in said.items()}
+    plain |= {} if charge is None else {"charge": charge_to_dict(charge)}
+    return plain | ({} if measured is None else {"measured": measured_to_dict(measured)})
+
+
+def record_from_dict(values: Mapping[str, Any]) -> RoundRecord:
+    """Return the record that ``record_to_dict`` wrote; raises ValueError naming a missing or wrong key."""
+    names = {field.name for field in fields(RoundRecord)}
+    if missing := names - values.keys() - _LATER:
+        raise ValueError(f"misses {', '.join(sorted(missing))}")
+    if extra := values.keys() - names:
+        raise ValueError(f"holds unknown {', '.join(sorted(extra))}")
+    return RoundRecord(**{name: _typed(name, values[name]) for name in values})
+
+
+class History:
+    """The append-only history of one run: ``start`` writes the header, ``append`` one line per round.
+
+    Opening a file that exists continues it. Raises RunError when it is damaged or ends in a torn line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._last_round = -1
+        self._descriptor: int | None = None
+        if path.exists():
+            raw = _read_bytes(path)
+            _, records = _parse(path, raw)
+            if not raw.endswith(b"\n"):
+                raise RunError(
+                    f"{path} ends in a torn line; resume the run, which rewinds it, before appending"
+                )
+            self._last_round = records[-1].round if records else -1
+
+    def start(self, config: Mapping[str, Any], seed: int, versions: Mapping[str, str] | None = None) -> None:
+        """Create the file with its header; raises RunError when there is one already or it cannot be written.
+
+        Args:
+            config: JSON-safe values of the resolved configuration.
+            seed: the run's seed.
+            versions: package versions; None takes the installed ones.
+        """
+        if self.path.exists():
+            raise RunError(f"{self.path} already holds a run; choose another run folder, or resume that run")
+        header = {
+            "kind": "header",
+            "config": config,
+            "seed": seed,
+            "versions": dict(installed_versions() if versions is None else versions),
+        }
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self.path, _line(header))
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def append(self, record: RoundRecord) -> None:
+        """Write one round and wait until it is on disk.
+
+        Raises RunError when the round is not later than the last one, when ``start`` was not called, or
+        when the disk refuses.
+        """
+        if record.round <= self._last_round:
+            raise RunError(
+                f"{self.path} already holds round {self._last_round}, so round {record.round} is refused; "
+                "rewind the history to repeat a round"
+            )
+        try:
+            if self._descriptor is None:
+                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            write_all(self._descriptor, _line({"kind": "round", **record_to_dict(record)}))
+            os.fsync(self._descriptor)
+        except FileNotFoundError:
+            raise RunError(f"{self.path} does not exist; start the history before appending") from None
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self._last_round = record.round
+
+    def close(self) -> None:
+        """Release the file; appending again reopens it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[RoundRecord]]:
+    """Return the header and the records; a torn last line is left out, as it is while a run is writing.
+
+    Raises RunError naming file and line when a line is damaged, repeated or out of order.
+    """
+    return _parse(path, _read_bytes(path))
+
+
+def rewind(path: Path, rounds: int) -> list[RoundRecord]:
+    """Keep the header and the records of rounds below ``rounds``, atomically, and return those records.
+
+    This is how a run resumes from a checkpoint older than its last line. Raises RunError as ``read`` does.
+    """
+    header, records = read(path)
+    kept = [record for record in records if record.round < rounds]
+    lines = [_line(header), *(_line({"kind": "round", **record_to_dict(record)}) for record in kept)]
+    try:
+        replace_file(path, b"".join(lines))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return kept
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages a result depends on, without importing them."""
+    versions = {"python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _parse(path: Path, raw: bytes) -> tuple[dict[str, Any], list[RoundRecord]]:
+    complete = raw[: raw.rfind(b"\n") + 1].splitlines()
+    if not complete:
+        raise RunError(f"{path} has no header line; delete the file and start the run again")
+    header: dict[str, Any] = {}
+    records: list[RoundRecord] = []
+    for number, line in enumerate(complete, start=1):
+        try:
+            values = json.loads(line)
+            kind = values.pop("kind") if isinstance(values, dict) else None
+            if kind != ("header" if number == 1 else "round"):
+                raise ValueError("is not a header" if number == 1 else "is not a round")
+            if number == 1:
+                header = {"kind": kind, **values}
+                continue
+            record = record_from_dict(values)
+            if records and record.round <= records[-1].round:
+                raise ValueError(f"holds round {record.round} after round {records[-1].round}")
+            records.append(record)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise RunError(
+                f"{path}, line {number} is damaged ({error}); "
+                "restore the file, or delete this line and those after it"
+            ) from error
+    return header, records
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}; give the folder of a run") from error
+
+
+def _line(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, allow_nan=False) + "\n").encode()
+
+
+def _plain(name: str, value: Any) -> Any:
+    if value is None and name in _OPTIONAL:
+        return None
+    if name == "participants":
+        return [operator.index(index) for index in value]
+    if name == "class_accuracy":
+        return [None if share is None else float(share) for share in value]
+    if name in _FLOATS:
+        number = float(value)
+        return number if math.isfinite(number) else str(number)
+    return operator.index(value)
+
+
+def _typed(name: str, value: Any) -> Any:
+    if value is None and name in _OPTIONAL:
+        return None
+    if name == "charge":
+        return charge_from_dict(value)
+    if name == "measured":
+        return measured_from_dict(value)
+    if name == "participants":
+        if isinstance(value, list) and all(type(index) is int for index in value):
+            return tuple(value)
+    elif name == "class_accuracy":
+        if isinstance(value, list) and all(share is None or type(share) in (int, float) for share in value):
+            return tuple(None if share is None else float(share) for share in value)
+    elif name in _FLOATS:
+        if isinstance(value, str) and value in _NOT_FINITE:
+            return _NOT_FINITE[value]
+        if type(value) in (int, float):
+            return float(value)
+    elif type(value) is int:
+        return value
+    raise ValueError(f"{name} is {value!r}")
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path} cannot be written: {error.strerror}; free space, or choose another run folder")

@@ -1,0 +1,135 @@
+"""What a run leaves on disk, and where.
+
+config.toml    the resolved configuration
+history.jsonl  a header (configuration, seed, versions), then one line a round
+events/        TensorBoard events
+curves.png     accuracy and loss against rounds and bytes
+checkpoints/   the newest two states, enough to resume
+adapter/       the trained adapter with its model card, for plain PeftModel.from_pretrained; not with trainable = "full"
+model/         the merged model, with --merge, residual aggregation or trainable = "full"
+result.json    what --json prints
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sflam.config import Job, load, to_toml
+from sflam.errors import RunError
+from sflam.files import replace_file, sync_files, sync_folder
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.toml"
+
+    @property
+    def history(self) -> Path:
+        """The rounds."""
+        return self.path / "history.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The states to resume from."""
+        return self.path / "checkpoints"
+
+    @property
+    def curves(self) -> Path:
+        """The picture."""
+        return self.path / "curves.png"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter."""
+        return self.path / "adapter"
+
+    @property
+    def merged(self) -> Path:
+        """The merged model."""
+        return self.path / "model"
+
+    @property
+    def result(self) -> Path:
+        """The final numbers."""
+        return self.path / "result.json"
+
+    def expect_free(self) -> None:
+        """Raise RunError when the folder holds a run."""
+        # os.path, unlike Path, says no to a name that cannot exist; making the folder then says why.
+        if os.path.exists(self.config) or os.path.exists(self.history):
+            raise RunError(
+                f"run folder {self.path} already holds a run; resume it with --resume {self.path}, or choose another "
+                "folder with --out"
+            )
+
+    def create(self, job: Job) -> None:
+        """Make the folder and write the configuration; raises RunError when it holds a run or cannot be written."""
+        self.expect_free()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            replace_file(self.config, to_toml(job).encode())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def read_job(self) -> Job:
+        """Return the job of an existing run; raises RunError when there is none."""
+        if not os.path.isfile(self.config):
+            raise RunError(f"{self.path} holds no run (no config.toml); give the folder a run was written to")
+        return load(self.config)
+
+    def forget_result(self) -> None:
+        """Remove the final numbers before what they vouch for is written again; may raise OSError."""
+        self.result.unlink(missing_ok=True)
+        sync_folder(self.path)
+
+    def write_result(self, values: Mapping[str, Any]) -> None:
+        """Write the final numbers, last of all: they vouch that everything else is whole and on disk."""
+        for folder in (self.adapter, self.merged):
+            if folder.is_dir():
+                sync_files(folder)
+        replace_file(self.result, (json.dumps(values, indent=2) + "\n").encode())
+
+    def read_result(self) -> dict[str, Any]:
+        """Return the final numbers; raises RunError when the run has not finished."""
+        try:
+            values: Any = json.loads(self.result.read_text(encoding="utf-8"))
+            if not (isinstance(values, dict) and isinstance(values.get("classes"), list)):
+                raise ValueError("no classes")
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.path} holds no finished run ({self.result.name} is missing or damaged); finish it with "
+                f"sflam train --resume {self.path}"
+            ) from error
+        return values
+
+
+def default_folder(job: Job, parent: Path = Path("runs")) -> Path:
+    """Make and return ``parent``/data-model-method-N, the smallest N not taken; runs started at once get one each."""
+    stem = f"{Path(job.data.name).stem}-{Path(job.model.name).name}-{job.learn.method}"
+    for number in itertools.count(1):
+        path = parent / f"{stem}-{number}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        return path
+    raise AssertionError("unreachable")
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(f"run folder {path} cannot be written ({error.strerror}); choose another with --out")

@@ -1,0 +1,143 @@
+"""A finished run, or a comparison, as its folder holds it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sflam.config import Job
+from sflam.errors import RunError
+from sflam.records import history
+from sflam.records.charge import wrong_charge
+from sflam.records.history import RoundRecord
+from sflam.records.run_folder import RunFolder
+from sflam.records.saved_rates import later
+
+SAVED = "comparison.json"
+"""What a comparison leaves beside its runs."""
+NEEDED = ("accuracy", "rounds", "bytes_up", "bytes_down")
+NUMBERS = (*NEEDED, "accuracy_spread", "virtual_s", "energy_j", "device_memory_bytes", "device_flop")
+COSTS = ("reached", "rounds", "virtual_s", "energy_j", "bytes")
+FRONT = "weight"
+"""The swept axis whose picture is a front: virtual seconds against joules of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedRun:
+    """A finished run.
+
+    Attributes:
+        name: of its folder.
+        job: what was asked for.
+        versions: of Python and the packages it ran with.
+        records: its rounds, at least one.
+        result: its final numbers.
+    """
+
+    name: str
+    job: Job
+    versions: dict[str, str]
+    records: tuple[RoundRecord, ...]
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedComparison:
+    """A finished comparison.
+
+    Attributes:
+        name: of its folder.
+        said: what ``Comparison.save`` wrote.
+        runs: method -> its runs, by seed.
+        sweeps: axis -> method -> (value, row of means), values ascending.
+    """
+
+    name: str
+    said: dict[str, Any]
+    runs: dict[str, tuple[SavedRun, ...]]
+    sweeps: dict[str, dict[str, list[tuple[float, dict[str, Any]]]]]
+
+
+def is_comparison(folder: Path) -> bool:
+    """Return whether a folder is that of a finished comparison."""
+    return (folder / SAVED).is_file()
+
+
+def read_run(folder: Path) -> SavedRun:
+    """Return the run in ``folder``.
+
+    Raises:
+        RunError: it holds none, or one that has not finished, or whose files cannot be read.
+    """
+    run = RunFolder(folder)
+    job = run.read_job()
+    result = run.read_result()
+    header, records = history.read(run.history)
+    if not records:
+        raise RunError(f"{run.history} holds no round; finish the run with sflam train --resume {folder}")
+    for record in records:
+        if record.charge and (reason := wrong_charge(record.charge, record.participants, job.fleet.devices)):
+            raise RunError(f"{run.history}, round {record.round + 1} is damaged ({reason}); restore the file")
+    versions = header.get("versions")
+    said = versions if isinstance(versions, dict) else {}
+    return SavedRun(
+        name=folder.resolve().name,
+        job=job,
+        versions={str(name): str(version) for name, version in said.items()},
+        records=tuple(records),
+        result=result,
+    )
+
+
+def read_comparison(folder: Path) -> SavedComparison:
+    """Return the comparison in ``folder``; raises RunError where it or one of its runs cannot be read."""
+    path = folder / SAVED
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        names = {str(name): [str(run) for run in runs] for name, runs in said["run_names"].items()}
+        sweeps = {
+            str(axis): {
+                str(name): [(float(point["value"]), _expect_row(point)) for point in line]
+                for name, line in lines.items()
+            }
+            for axis, lines in said["sweeps"].items()
+        }
+        for row in said["methods"].values():
+            _expect_row(row)
+        said["target"]["accuracy"] = float(said["target"]["accuracy"])
+        several = [name for lines in sweeps.values() for name in lines]
+        whole = names and all(names.values()) and names.keys() == said["methods"].keys() >= set(several)
+        if not whole or any(Path(run).name != run for runs in names.values() for run in runs):
+            raise ValueError("its runs are not named")
+        if sweeps.keys() - said["labels"].keys() or not {"rule"} <= said["target"].keys():
+            raise ValueError("its sweeps or its target are not named")
+        said["options"] = {
+            str(option): [float(one) for one in values] for option, values in said["options"].items()
+        }
+        if not (type(said["seeds"]) is int and isinstance(said["set"], list)):
+            raise ValueError("it does not say how to repeat it")
+        said |= later(said)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RunError(
+            f"{path} is damaged ({reason}); ask sflam compare for the same again, which repeats no finished run"
+        ) from error
+    runs = {name: tuple(read_run(folder / run) for run in ones) for name, ones in names.items()}
+    return SavedComparison(name=folder.resolve().name, said=said, runs=runs, sweeps=sweeps)
+
+
+def _expect_row(row: Any) -> dict[str, Any]:
+    """Return the numbers of one method; raises KeyError or ValueError where some are missing, or none."""
+    cost = row["to_target"]
+    for values, keys in ((row, NUMBERS), (cost, COSTS)):
+        for key in keys:
+            known = type(values[key]) in (int, float) and math.isfinite(values[key])
+            if values[key] is not None and not known:
+                raise ValueError(f"{key} is {values[key]!r}")
+    for key in NEEDED:
+        if row[key] is None:
+            raise ValueError(f"{key} is missing")
+    return dict(row)

@@ -1,0 +1,95 @@
+"""What a served round really took, as the server measured it: one value that a history keeps, and planning can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sflam.records.charge import plain_of, typed_of
+
+FASTEST = 1e11
+"""bit/s that stand for bodies that came in no time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedRound:
+    """Times and bytes of one served round. Per device means per participant, in their order.
+
+    Attributes:
+        seconds: from the opening of the round that counted to its close.
+        openings: how often the round was opened; more than 1 after a missed quorum.
+        server_s: of those, in which the server computed.
+        finish: per device, seconds from the opening until its adapters had come.
+        upload_s: per device, seconds in which its bodies came.
+        away_s: per device, seconds between answers and its next requests: its computing, and both ways of the network.
+        bytes_up: per device, bytes of the bodies that came from it, repeated ones included.
+        bytes_down: per device, bytes of the bodies that went to it.
+        payload_up: per device, bits of codes and side information it sent, without headers.
+        payload_down: per device, the same of what it received.
+        cuts: per device, blocks on it.
+        bits_up: per device, bits of an activation value.
+        bits_down: per device, bits of a gradient value.
+        left_out: devices that began the round and have no part in its average.
+        left_steps: per device left out, its steps that had been computed. With one copy of the server's adapters per
+            device they count for nothing; with one for all (sfl-v2) the shared copy keeps them.
+    """
+
+    seconds: float
+    openings: int
+    server_s: float
+    finish: tuple[float, ...]
+    upload_s: tuple[float, ...]
+    away_s: tuple[float, ...]
+    bytes_up: tuple[int, ...]
+    bytes_down: tuple[int, ...]
+    payload_up: tuple[int, ...]
+    payload_down: tuple[int, ...]
+    cuts: tuple[int, ...]
+    bits_up: tuple[int, ...]
+    bits_down: tuple[int, ...]
+    left_out: tuple[int, ...] = ()
+    left_steps: tuple[int, ...] = ()
+
+    @property
+    def rates_up(self) -> tuple[float, ...]:
+        """Per device, bit/s of its bodies on the way up; inf where they came in no time."""
+        pairs = zip(self.bytes_up, self.upload_s, strict=True)
+        return tuple(8 * size / seconds if seconds else float("inf") for size, seconds in pairs)
+
+
+def trace_csv(rounds: Sequence[tuple[Sequence[int], ServedRound]]) -> str:
+    """Return the rates of served rounds as a file for ``network.trace``, so that planning can use what was measured.
+
+    A device that missed a round has the rate of its last one before, or else of its first.
+
+    Args:
+        rounds: participants and what was measured, round after round.
+    """
+    rates = [dict(zip(devices, one.rates_up, strict=True)) for devices, one in rounds]
+    lines = ["device,time,rate_mbps"]
+    for device in sorted(set().union(*rates)):
+        known = next(own[device] for own in rates if device in own)
+        for number, own in enumerate(rates):
+            known = own.get(device, known)
+            lines.append(f"{device},{number},{min(known, FASTEST) / 1e6:.6g}")
+    return "\n".join(lines) + "\n"
+
+
+def measured_to_dict(measured: ServedRound) -> dict[str, Any]:
+    """Return plain JSON values."""
+    return {item.name: plain_of(getattr(measured, item.name)) for item in fields(ServedRound)}
+
+
+def measured_from_dict(values: Any) -> ServedRound:
+    """Return what ``measured_to_dict`` wrote; raises ValueError naming what is missing or wrong."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"measured is {values!r}")
+    if strange := {item.name for item in fields(ServedRound)} ^ values.keys():
+        raise ValueError(f"measured misses or should not hold {', '.join(sorted(strange))}")
+    return ServedRound(
+        **{
+            item.name: typed_of(f"measured.{item.name}", str(item.type), values[item.name])
+            for item in fields(ServedRound)
+        }
+    )

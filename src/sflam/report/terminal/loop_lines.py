@@ -1,0 +1,95 @@
+"""Lines under the table of a simulated run: what the planner was told, and what devices have left."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+
+from sflam.records.charge import Calibration, Charge
+from sflam.records.history import RoundRecord
+from sflam.report.totals import duration, percent
+from sflam.units import human_bytes, human_si
+
+
+def loop_lines(records: Sequence[RoundRecord]) -> Iterator[str]:
+    """Yield a line each on chi and bits, calibration, batteries and the planner's own time, where there is any."""
+    charges = [record.charge for record in records if record.charge is not None]
+    if not charges:
+        return
+    yield from _bits(charges)
+    if any(charge.calibration for charge in charges):
+        yield _calibration(charges)
+    if charges[-1].battery_j:
+        yield _batteries(charges[-1].battery_j)
+    measuring = sum(record.measuring_s for record in records)
+    told = f"planning took {percent(planning_share(records))} of this machine's time"
+    whole = sum(record.seconds for record in records)
+    yield f"{told}, measuring {percent(measuring / whole)}" if measuring and whole else told
+
+
+def planning_share(records: Sequence[RoundRecord]) -> float:
+    """Return the share of the host's time in rounds that the planner took, in [0, 1]."""
+    whole = sum(record.seconds for record in records)
+    return sum(record.planning_s for record in records) / whole if whole else 0.0
+
+
+def both_times(records: Sequence[RoundRecord]) -> tuple[float | None, float | None]:
+    """Return the s of all rounds without aggregation, as modelled and as calibrated; None where none was calibrated."""
+    pairs = [
+        (record.charge.calibration.modelled_s, record.charge.charged_s)
+        for record in records
+        if record.charge is not None and record.charge.calibration is not None
+    ]
+    if not pairs:
+        return None, None
+    modelled, calibrated = (math.fsum(each) for each in zip(*pairs, strict=True))
+    return modelled, calibrated
+
+
+def _bits(charges: Sequence[Charge]) -> Iterator[str]:
+    """Yield chi and what was chosen for it; nothing where bits are not chosen and nothing is measured."""
+    last = charges[-1]
+    if not last.sensitivity:
+        return
+    bits = [width for charge in charges for width in charge.bits_up]
+    chosen = f"bits up {min(bits)} to {max(bits)}, mean {statistics.mean(bits):.1f}"
+    if not last.sensitivity_error:
+        yield f"chi {last.sensitivity[0]:.3g} a device, as told; {chosen}"
+        return
+    first = charges[0]
+    now, then = (
+        f"{math.fsum(one.sensitivity):.2g} +- {math.hypot(*one.sensitivity_error):.1g}"
+        for one in (last, first)
+    )
+    yield f"chi of all devices, measured: {then} in the first round, {now} in the last (95 %); {chosen}"
+
+
+def _calibration(charges: Sequence[Charge]) -> str:
+    """Return measured numbers beside modelled ones, over all rounds."""
+    pairs = [(charge, charge.calibration) for charge in charges if charge.calibration]
+    found = [calibration for _, calibration in pairs]
+
+    def mean(name: str) -> str:
+        return human_si(statistics.mean(getattr(one, name) for one in found), "s")
+
+    up, modelled_up = (_sum(found, name) / 8 for name in ("up_bits", "modelled_up_bits"))
+    took = math.fsum(charge.charged_s for charge, _ in pairs)
+    joules = math.fsum(charge.charged_j for charge, _ in pairs)
+    return (
+        f"measured here (modelled): a mini-batch {mean('device_s')} ({mean('modelled_device_s')}) on the fastest "
+        f"device, {mean('server_s')} ({mean('modelled_server_s')}) at the server; {human_bytes(up)} up "
+        f"({human_bytes(modelled_up)}); rounds {duration(took)} ({duration(_sum(found, 'modelled_s'))}) and "
+        f"{human_si(joules, 'J')} ({human_si(_sum(found, 'modelled_j'), 'J')}); virtual time depends on this machine"
+    )
+
+
+def _sum(found: Sequence[Calibration], name: str) -> float:
+    return math.fsum(getattr(one, name) for one in found)
+
+
+def _batteries(left: Sequence[float]) -> str:
+    empty = [device for device, joules in enumerate(left) if joules <= 0]
+    named = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
+    said = f"batteries hold {human_si(min(left), 'J')} to {human_si(max(left), 'J')} at the end"
+    return f"{said}; device {named} empty" if empty else said

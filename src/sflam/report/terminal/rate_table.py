@@ -1,0 +1,59 @@
+"""What every method came to at every learning rate of the grid, for the terminal and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from sflam.report.terminal.comparison_table import plain_table
+from sflam.report.totals import percent
+
+LOST, FAILED = "diverged", "failed"
+REUSED = (
+    "the same held-out data chooses the rate and is what accuracies are of, so the best is flattered a little"
+)
+"""There is no third part of the data; whoever reads the numbers must know."""
+
+
+def rate_title(rates: Mapping[str, Any]) -> str:
+    """Return what the grid was and how its best is chosen."""
+    grid = ", ".join(f"{rate:g}" for rate in rates["grid"])
+    return f"rate: the best of {grid} by held-out {rates['by']} on seed {rates['seed']}"
+
+
+def rate_rows(
+    rates: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, str, list[str]]]:
+    """Return a row per method: its name, its best rate or ``-``, and what it came to at each.
+
+    Args:
+        rates: as ``RateGrid.to_dict`` gives it.
+        chosen: the methods' means, with their ``learning_rate``.
+    """
+    rows = []
+    for name, ones in rates["methods"].items():
+        best = chosen.get(name, {}).get("learning_rate")
+        rows.append((name, "-" if best is None else f"{best:g}", [came_to(one, rates["by"]) for one in ones]))
+    return rows
+
+
+def came_to(tried: Mapping[str, Any], by: str) -> str:
+    """Return what a method came to at one rate, for people."""
+    if "why" in tried:
+        return LOST if tried["diverged"] else FAILED
+    value = tried[by]
+    if value is None:
+        return "-"
+    return percent(value) if by == "accuracy" else f"{value:.4f}"
+
+
+def rate_table(rates: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return a row per method and a column per rate; see ``rate_rows``."""
+    grid: Sequence[float] = rates["grid"]
+    headers = ("method", "rate", *(f"at {rate:g}" for rate in grid))
+    table = plain_table(f"{rate_title(rates)}; {REUSED}", headers)
+    for name, best, cells in rate_rows(rates, chosen):
+        table.add_row(name, best, *cells)
+    return table

@@ -1,0 +1,133 @@
+"""The table at the end of a run: a row per round, the totals beneath."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sflam.records.history import RoundRecord
+from sflam.report.terminal.loop_lines import loop_lines
+from sflam.report.totals import Totals, decimal, duration, percent, totals
+from sflam.units import human_bytes, human_si
+
+FIRST, LAST = 5, 15
+Column = tuple[str, str, Callable[[RoundRecord], str]]
+
+
+def rounds_table(
+    records: Sequence[RoundRecord],
+    title: str = "",
+    *,
+    perplexity: float | None = None,
+    devices: Sequence[float] = (),
+) -> RenderableType:
+    """Return a rich table of the rounds with their totals; long runs show the first and last rounds.
+
+    Rounds are counted from 1 here, as in the progress. ``perplexity`` is that of a language model;
+    ``devices`` are accuracies in [0, 1], one per device.
+    """
+    sums = totals(records)
+    columns = _simulated(sums) if sums.virtual_s is not None else _measured(sums)
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_footer=bool(records),
+        pad_edge=False,
+        collapse_padding=True,  # eight columns fit a terminal of eighty
+    )
+    for header, footer, _ in columns:
+        table.add_column(header, footer=footer, justify="right", no_wrap=True)
+    elided = len(records) - FIRST - LAST
+    for index, item in enumerate(records):
+        # Eliding a single row would save nothing.
+        if elided > 1 and FIRST <= index < len(records) - LAST:
+            if index == FIRST:
+                table.add_row(*["..."] * len(table.columns))
+            continue
+        table.add_row(*(cell(item) for _, _, cell in columns))
+    lines = [summary(records, perplexity), *spread(devices), *loop_lines(records)]
+    return Group(table, Text("\n".join(lines)))
+
+
+def _measured(sums: Totals) -> list[Column]:
+    """Return the columns of a run without a network: (header, footer, cell)."""
+    return [
+        ("round", "total", lambda item: str(item.round + 1)),
+        ("loss", "", lambda item: decimal(item.loss)),
+        ("test loss", "", lambda item: decimal(item.test_loss)),
+        ("accuracy", "", lambda item: percent(item.accuracy)),
+        ("up", human_bytes(sums.bytes_up), lambda item: human_bytes(item.bytes_up)),
+        ("down", human_bytes(sums.bytes_down), lambda item: human_bytes(item.bytes_down)),
+        (
+            "adapters",
+            human_bytes(sums.adapter_bytes),
+            lambda item: human_bytes(item.total_bytes - item.bytes_up - item.bytes_down),
+        ),
+        ("time", duration(sums.seconds), lambda item: duration(item.seconds)),
+    ]
+
+
+def _simulated(sums: Totals) -> list[Column]:
+    """Return the columns of a simulated run: its clock and its energy instead of the host's time."""
+    assert sums.virtual_s is not None and sums.energy_j is not None
+    return [
+        ("round", "total", lambda item: str(item.round + 1)),
+        ("loss", "", lambda item: decimal(item.loss)),
+        ("accuracy", "", lambda item: percent(item.accuracy)),
+        ("devices", "", lambda item: str(len(item.participants))),
+        ("up", human_bytes(sums.bytes_up), lambda item: human_bytes(item.bytes_up)),
+        ("down", human_bytes(sums.bytes_down), lambda item: human_bytes(item.bytes_down)),
+        (
+            "virtual time",
+            duration(sums.virtual_s),
+            lambda item: duration(item.charge.seconds) if item.charge else "-",
+        ),
+        ("energy", human_si(sums.energy_j, "J"), _energy),
+    ]
+
+
+def _energy(item: RoundRecord) -> str:
+    return human_si(item.charge.energy, "J") if item.charge else "-"
+
+
+def spread(devices: Sequence[float]) -> list[str]:
+    """Return a line on how evenly the devices are served; none for fewer than two."""
+    known = sorted((share, device) for device, share in enumerate(devices) if math.isfinite(share))
+    if len(known) < 2:
+        return []
+    middle = statistics.median(share for share, _ in known)
+    (least, worst), (most, best) = known[0], known[-1]
+    return [
+        f"on each device's own mix of classes: {percent(least)} (device {worst}) to {percent(most)} (device {best}), "
+        f"median {percent(middle)}"
+    ]
+
+
+def summary(records: Sequence[RoundRecord], perplexity: float | None = None) -> str:
+    """Return the run in one sentence: accuracy, perplexity of a language model, bytes, steps, speed."""
+    sums = totals(records)
+    if not sums.rounds:
+        return "no rounds yet"
+    reached = f"accuracy {percent(sums.accuracy)}"
+    if sums.best_round is not None and sums.best_accuracy != sums.accuracy:
+        reached += f" (best {percent(sums.best_accuracy)} in round {sums.best_round + 1})"
+    if perplexity is not None:
+        reached += f", perplexity {perplexity:.4g}"
+    saved = sum(record.saved_bytes for record in records)
+    kept = f", {human_bytes(saved)} more were kept" if saved else ""
+    virtual = ""
+    if sums.virtual_s is not None and sums.energy_j is not None:
+        energy = human_si(sums.energy_j, "J")
+        virtual = f", {duration(sums.virtual_s)} and {energy} by the model of the network"
+    return (
+        f"{reached} after {sums.rounds} round{'s' * (sums.rounds != 1)}, "
+        f"{human_bytes(sums.total_bytes)} over the network{kept}, {sums.device_steps} device steps "
+        f"({sums.steps_per_second:.4g}/s), {sums.samples} samples{virtual}"
+    )

@@ -1,0 +1,335 @@
+"""From a job to the pieces of a run: data, model, fleet, evaluation."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from transformers.utils.hub import cached_file
+
+from sflam.config import Job
+from sflam.data.dataset import Dataset, Splits
+from sflam.data.images import PREPROCESSOR, ImageSpec
+from sflam.data.partition import QUANTILES, length_groups, partition
+from sflam.data.preprocessor import Preprocessor
+from sflam.data.sources import load as load_data
+from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
+from sflam.learn.central import Central
+from sflam.learn.evaluate import Score, evaluate
+from sflam.learn.examples import Examples
+from sflam.learn.federated import Alone
+from sflam.learn.fit import Fit, fit
+from sflam.learn.fleet import Fleet
+from sflam.learn.methods import METHODS
+from sflam.learn.relay import Relay
+from sflam.learn.split_fleet import LocalFleet
+from sflam.model.adapters import State, attach, load_state, state_of
+from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
+from sflam.model.bitsandbytes import TrunkBits
+from sflam.model.families import CAUSAL, IMAGE, SEQUENCE, blocks_of
+from sflam.model.structure import family_of
+from sflam.model.tokenizer import Tokenizer
+from sflam.model.verify import expect_equal
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A run ready to start.
+
+    Attributes:
+        job: what was asked for.
+        splits: training and test samples.
+        backbone: the model, adapted by ``model``.
+        model: its peft wrapper, which evaluation uses.
+        fleet: how the devices are reached.
+        fit: the memory it will need.
+        state: the global adapters at the start.
+        parts: the training samples of each device, int64 [n_k].
+        notes: sentences for the user about what was guessed or decided on the way.
+    """
+
+    job: Job
+    splits: Splits
+    backbone: Backbone
+    model: PeftModel
+    fleet: Fleet
+    fit: Fit
+    state: State
+    parts: tuple[NDArray[np.int64], ...]
+    notes: tuple[str, ...]
+
+    def refitted(self) -> Assembly:
+        """Return the pieces with the memory that the fleet needs where its devices are now."""
+        examples = examples_of(self.splits.train, self.backbone)
+        return replace(self, fit=_fit(self.job, self.splits.train, examples, self.backbone, self.fleet))
+
+    def score(self, state: State) -> Score:
+        """Return how well the whole model does on the test samples with ``state``."""
+        examples = examples_of(self.splits.test, self.backbone)
+
+        def one(adapters: State) -> Score:
+            load_state(self.model, adapters)
+            return evaluate(self.model, examples)
+
+        if isinstance(self.fleet, Alone) and not self.fleet.averaged:
+            return self.fleet.score(one)  # devices that never meet have a model each
+        return one(state)
+
+
+def assemble(job: Job) -> Assembly:
+    """Load the data and the model of a job, cut the model, and share the data out.
+
+    Raises:
+        SflamError: whatever cannot be loaded, cut, shared or run; nothing has been written then.
+    """
+    device = torch_device(job.learn.device)  # refused before anything is loaded
+    if job.model.trainable == "full" and job.learn.aggregation != "fedavg":
+        raise ConfigError(
+            f"learn.aggregation is {job.learn.aggregation!r}, which is about the factors of adapters, but "
+            'model.trainable = "full" trains none; use learn.aggregation = "fedavg"'
+        )
+    _expect_whole(job)
+    if job.model.trunk_bits and job.learn.aggregation == "residual":
+        raise ConfigError(
+            'learn.aggregation = "residual" corrects frozen weights, which '
+            f"model.trunk_bits = {job.model.trunk_bits} would round away; use another, or model.trunk_bits = 0"
+        )
+    if job.learn.canonical:
+        torch.set_num_threads(1)
+    splits = load_data(job.data, job.seed, preprocessor_of(job))
+    notes = [*splits.notes]
+    groups = splits.train.labels
+    if not splits.train.classes and splits.train.lengths is not None and job.data.partition != "iid":
+        groups = length_groups(splits.train.lengths)
+        notes.append(
+            f"without labels, data.partition = {job.data.partition} shares texts out by length, in {QUANTILES} groups"
+        )
+    parts = partition(job.data, groups, job.fleet.devices, job.seed)
+    backbone = backbone_of(job, splits.train, len(splits.train.classes))
+    model = attach(backbone, job.model, seed=job.seed)
+    state = state_of(model)
+    examples = examples_of(splits.train, backbone, buckets=job.data.buckets)
+    fleet: Fleet
+    method = METHODS[job.learn.method]
+    if method.split:
+        if backbone.family.gates:
+            found = expect_equal(backbone, model, job.fleet.cuts or [job.model.cut])
+            notes.append(
+                f"model class {type(backbone.model).__name__} is in no known family; it was split by its structure at "
+                f"{backbone.family.path}; checked against the unsplit model (largest difference {found:.0e})"
+            )
+        fleet = (Relay if method.relay else LocalFleet)(
+            backbone,
+            model,
+            examples,
+            parts,
+            cut=job.model.cut,
+            settings=job.fleet,
+            learn=job.learn,
+            quant=job.quant,
+            seed=job.seed,
+            labels=job.model.labels,
+        )
+    else:
+        if job.learn.cache != "off":
+            raise ConfigError(
+                f'learn.cache is "{job.learn.cache}", but learn.method = "{job.learn.method}" has no cut; '
+                'set learn.cache = "off"'
+            )
+        blocks = blocks_of(backbone.model, backbone.family)
+        fleet = (Alone if method.at_home else Central)(
+            model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed, blocks=blocks
+        )
+    if job.model.dtype == "bfloat16" and device.type == "cpu":
+        notes.append('bfloat16 is often far slower than float32 on a CPU; model.dtype = "float32" is safe')
+    if splits.train.kind == "image" and not pixels_of(backbone.name).is_file():
+        notes.append(
+            f"model {backbone.name!r} has no {PREPROCESSOR}: pixels get mean and deviation 0.5, as for ViT"
+        )
+    if backbone.fresh:
+        notes.append(f"the head {', '.join(backbone.fresh)} is newly initialised, so it is trained in full")
+    needed = _fit(job, splits.train, examples, backbone, fleet)
+    notes += needed.notes()
+    return Assembly(job, splits, backbone, model, fleet, needed, state, tuple(parts), tuple(notes))
+
+
+def _fit(job: Job, train: Dataset, examples: Examples, backbone: Backbone, fleet: Fleet) -> Fit:
+    sample = examples.take(np.arange(1)).inputs
+    return fit(fleet, backbone, sample, 0 if train.lengths is None else int(train.lengths.max()), job.learn)
+
+
+def _expect_whole(job: Job) -> None:
+    """Raise ConfigError where devices are to train whole models in a way they cannot."""
+    name, full = job.learn.method, job.model.trainable == "full"
+    if not METHODS[name].at_home:
+        return
+    if (name == "fedavg") != full:
+        wanted = "full" if name == "fedavg" else "lora"
+        raise ConfigError(
+            f'learn.method = "{name}" is for model.trainable = "{wanted}", which is now "{job.model.trainable}"; set '
+            f'it, or use learn.method = "{"fedavg" if full else "fedlora"}"'
+        )
+    if job.learn.aggregation == "residual":
+        raise ConfigError(
+            f'learn.aggregation = "residual" needs a model that is cut, but learn.method = "{name}" cuts none; use '
+            '"fedavg" or "freeze-a"'
+        )
+    if name == "local" and job.learn.keep == "best":
+        raise ConfigError(
+            'learn.method = "local" has a model per device, and no best one; set learn.keep = "last"'
+        )
+
+
+def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> Backbone:
+    """Load the job's model, or the one merged into ``folder``, with a head of ``classes`` outputs for ``dataset``."""
+    name = folder or job.model.name
+    # By the job, not the dataset: what a classifier predicts may lack labels too.
+    texts = SEQUENCE if job.data.label else CAUSAL
+    task = IMAGE if dataset.kind == "image" else texts
+    device, cut = torch_device(job.learn.device), max(job.fleet.cuts or [job.model.cut])
+    trunk = TrunkBits(job.model.trunk_bits, cut, device) if job.model.trunk_bits else None
+    backbone = open_model(
+        name,
+        task=task,
+        classes=classes,
+        dtype=job.model.dtype,
+        seed=job.seed,
+        data=dataset.name,
+        trunk=trunk,
+    )
+    if trunk is None:
+        backbone.model.to(device)
+    return backbone
+
+
+def open_model(
+    name: str,
+    *,
+    task: str | None = None,
+    classes: int = 0,
+    dtype: str = "float32",
+    seed: int = 0,
+    data: str = "",
+    trunk: TrunkBits | None = None,
+) -> Backbone:
+    """Load a model as :func:`sflam.model.backbone.load` does.
+
+    Args:
+        data: name of the data the task was chosen for, where there is one.
+
+    Raises:
+        DataError: the model cannot do the task of the data.
+        ModelError: anything else, a damaged file included.
+    """
+    if (
+        "/" not in name
+        and name not in BUNDLED
+        and difflib.get_close_matches(name, BUNDLED)
+        and not Path(name).is_dir()
+    ):
+        raise ModelError(f"{unknown('model', name, BUNDLED)}; give that, a local folder, or a hub name")
+    try:
+        family = family_of(read_config(name).model_type)
+        if data and task == CAUSAL and CAUSAL not in family.tasks:
+            raise DataError(
+                f"data {data!r} is read without labels (data.label is empty), which is for language models, but model "
+                f"{name!r} ({family.name}) can only do {', '.join(sorted(family.tasks))}; name the labels, or choose a "
+                "decoder as model.name"
+            )
+        if data and task not in family.tasks:
+            raise DataError(
+                f"data {data!r} is for {task}, but model {name!r} ({family.name}) can only do "
+                f"{', '.join(sorted(family.tasks))}; choose other data, or another model.name"
+            )
+        return load(name, task=task, classes=classes, dtype=dtype, seed=seed, trunk=trunk)
+    except SflamError:
+        raise
+    except Exception as error:  # a damaged folder makes transformers and its parsers raise whatever they like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(
+            f"model {name!r} cannot be loaded, its files are damaged or do not belong together ({reason}); fetch or "
+            "save it again"
+        ) from error
+
+
+def preprocessor_of(job: Job) -> Preprocessor:
+    """Return how the job's model wants raw texts and images; nothing of the model is loaded before it is asked."""
+    name, tokenizer = job.model.name, Tokenizer(job.model.name)
+
+    def encode(texts: list[str], limit: int) -> list[list[int]]:
+        _expect_reader(name, "text")
+        return tokenizer.encode(texts, limit)
+
+    def longest() -> int:
+        _expect_reader(name, "text")
+        return tokenizer.longest()
+
+    def image() -> ImageSpec:
+        config = _expect_reader(name, "image").to_dict()
+        return ImageSpec.from_folder(pixels_of(name).parent, config)
+
+    return Preprocessor(encode=encode, longest=longest, image=image)
+
+
+def _expect_reader(name: str, kind: str) -> Any:
+    """Return the config of a model that reads data of ``kind``; raises DataError for any other."""
+    config = read_config(name)
+    family = family_of(config.model_type)
+    reads = "image" if IMAGE in family.tasks else "text"
+    if reads != kind:
+        raise DataError(
+            f"the data holds {kind}s, but model {name!r} ({family.name}) reads {reads}s; choose other data, or another "
+            "model.name"
+        )
+    return config
+
+
+def examples_of(dataset: Dataset, backbone: Backbone, name: str = "", *, buckets: bool = False) -> Examples:
+    """Bind a dataset to a model, with the preprocessing that the folder of the model ``name`` (its own) describes."""
+    spec = None
+    if dataset.kind == "image":
+        spec = ImageSpec.from_folder(pixels_of(name or backbone.name).parent, backbone.model.config.to_dict())
+    return Examples(dataset, backbone, spec, buckets=buckets)
+
+
+def pixels_of(name: str) -> Path:
+    """Return the file that says what pixels a model expects, fetched from the hub if need be; it may not exist."""
+    folder = Path(locate(name))
+    if folder.is_dir():
+        return folder / PREPROCESSOR
+    with quiet():
+        found = cached_file(
+            name,
+            PREPROCESSOR,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    return Path(found) if found else folder / PREPROCESSOR
+
+
+def save_merged(assembly: Assembly, folder: Path) -> None:
+    """Write the model with its adapters merged in, for plain transformers; ``assembly`` cannot be used afterwards."""
+    folder.mkdir(exist_ok=True)
+    with quiet():
+        assembly.model.merge_and_unload().save_pretrained(str(folder))
+    pixels = pixels_of(assembly.backbone.name)
+    if pixels.is_file():  # whoever loads the merged model must feed it the same pixels
+        shutil.copyfile(pixels, folder / PREPROCESSOR)
+    if assembly.splits.train.kind == "text":
+        with suppress(DataError), quiet():  # token ids from an .npz need no tokenizer
+            Tokenizer(assembly.backbone.name).loaded.save_pretrained(str(folder))
+
+
+def torch_device(name: str) -> torch.device:
+    """Return the torch device of ``learn.device``; raises ConfigError when ``cuda`` is not there."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError('learn.device is "cuda" but torch finds no CUDA device; use "auto" or "cpu"')
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

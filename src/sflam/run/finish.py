@@ -1,0 +1,193 @@
+"""What a finished run leaves: the adapter with its card, the picture, and, last, the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from sflam.learn.aggregate import trained_numbers
+from sflam.learn.best import BestRound
+from sflam.learn.evaluate import Score, perplexity
+from sflam.learn.split_fleet import LocalFleet
+from sflam.model.adapters import load_state, save
+from sflam.model.families import CAUSAL
+from sflam.plan import ALL_LOCAL
+from sflam.records.history import RoundRecord
+from sflam.records.run_folder import RunFolder
+from sflam.report import model_card as card
+from sflam.report.charts import curves
+from sflam.report.terminal.loop_lines import both_times, planning_share
+from sflam.report.totals import totals
+from sflam.run.assemble import Assembly, save_merged
+from sflam.simulate.work import device_flop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a finished run says of itself; ``--json`` prints exactly this.
+
+    Attributes:
+        accuracy: test accuracy of the kept model, in [0, 1]; of tokens, for a language model.
+        loss: its mean test loss.
+        perplexity: exp(loss) for a language model, else None.
+        rounds: rounds run.
+        kept_round: the round, counted from 1, whose model was written; see ``learn.keep``.
+        samples: training samples used, over all rounds.
+        bytes_up: bytes of all bodies devices sent: activations, labels, adapters.
+        bytes_down: bytes of all bodies they received: gradients, adapters, corrections.
+        payload_overhead: bytes of the step bodies over those of their packed codes alone, minus one.
+        trainable_parameters: numbers trained: adapters of both sides and a new head.
+        bytes_saved: packed codes that did not travel because the server keeps them (``learn.cache``).
+        device_accuracy: per device, the accuracy to expect on data with its mix of classes; empty without classes.
+        device_parameters: numbers the largest device half holds, frozen and trained.
+        device_memory: estimated bytes of the device that keeps most blocks: weights, training, activations; None for
+            ``central``.
+        server_memory: estimated bytes of the server.
+        device_flop: FLOP a device computed in the run by the cost model, the mean over all devices; None for
+            ``central`` and for models that cannot be measured.
+        aggregation_error: that of the last round, None where factors are not averaged apart.
+        seconds: time in rounds, in s.
+        virtual_s: time of the rounds on the virtual clock, in s; None where no network was simulated.
+        energy_j: joules of every kind by the model of the network; None where none was simulated.
+        sensitivity: chi of every participant of the last round, measured or told; empty where neither is wanted.
+        sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
+        modelled_s: with ``network.calibrate``, T of all rounds as modelled; else None.
+        calibrated_s: with it, T of all rounds as measured.
+        planning_share: of the host's time, what planning took; None where no network was simulated.
+        run_dir: the run's folder.
+    """
+
+    method: str
+    accuracy: float
+    loss: float
+    perplexity: float | None
+    rounds: int
+    kept_round: int
+    samples: int
+    bytes_up: int
+    bytes_down: int
+    payload_overhead: float
+    trainable_parameters: int
+    device_parameters: int
+    device_memory: int | None
+    server_memory: int
+    device_flop: float | None
+    aggregation_error: float | None
+    bytes_saved: int
+    device_accuracy: tuple[float, ...]
+    seconds: float
+    virtual_s: float | None
+    energy_j: float | None
+    sensitivity: tuple[float, ...]
+    sensitivity_error: tuple[float, ...]
+    modelled_s: float | None
+    calibrated_s: float | None
+    planning_share: float | None
+    run_dir: str
+    classes: tuple[str, ...]
+
+
+def finish(
+    assembly: Assembly, run: RunFolder, kept: BestRound, records: list[RoundRecord], merge: bool
+) -> Result:
+    """Write adapter, card, picture and, last, the result of a run whose rounds are done; raises OSError."""
+    state, last = kept.state, kept.record
+    job, sums = assembly.job, totals(records)
+    load_state(assembly.model, state)
+    exact = job.learn.aggregation == "residual" and isinstance(assembly.fleet, LocalFleet)
+    whole = job.model.trainable == "full"
+    if not (exact or whole):  # a corrected base is not the one an adapter alone would be loaded on
+        run.adapter.mkdir(exist_ok=True)
+        save(assembly.model, run.adapter)
+        (run.adapter / "README.md").write_text(
+            card.card(
+                card.facts(
+                    job,
+                    records,
+                    task=assembly.backbone.task,
+                    load_base=_loading(assembly),
+                    accuracy=last.accuracy,
+                )
+            ),
+            encoding="utf-8",
+        )
+    devices = device_accuracy(assembly, last.class_accuracy)
+    curves.draw(records, run.curves, title=run.path.name, devices=devices)
+    score = None
+    if last.accuracy is not None and last.test_loss is not None:
+        score = Score(last.test_loss, last.accuracy)
+    score = score or assembly.score(kept.state)  # the round was not the last when it ran
+    steps = sum(record.bytes_up + record.bytes_down for record in records)
+    codes = sum(record.code_bytes for record in records)
+    charge = records[-1].charge
+    modelled_s, calibrated_s = both_times(records)
+    result = Result(
+        method=job.learn.method,
+        accuracy=score.accuracy,
+        loss=score.loss,
+        perplexity=perplexity(score.loss) if assembly.backbone.task == CAUSAL else None,
+        rounds=len(records),
+        kept_round=last.round + 1,
+        samples=sums.samples,
+        bytes_up=sum(record.bytes_up + record.adapter_bytes_up for record in records),
+        bytes_down=sum(r.bytes_down + r.adapter_bytes_down + r.residual_bytes for r in records),
+        payload_overhead=steps / codes - 1 if codes else 0.0,
+        trainable_parameters=trained_numbers(state, job.learn.aggregation),
+        device_parameters=_device_parameters(assembly),
+        device_memory=None if assembly.fit.device is None else assembly.fit.device.total,
+        server_memory=assembly.fit.server.total,
+        device_flop=device_flop(job, assembly.parts, assembly.splits.train, records),
+        aggregation_error=records[-1].aggregation_error,
+        bytes_saved=sum(record.saved_bytes for record in records),
+        device_accuracy=devices,
+        seconds=sums.seconds,
+        virtual_s=sums.virtual_s,
+        energy_j=sums.energy_j,
+        sensitivity=() if charge is None else charge.sensitivity,
+        sensitivity_error=() if charge is None else charge.sensitivity_error,
+        modelled_s=modelled_s,
+        calibrated_s=calibrated_s,
+        planning_share=None if charge is None else planning_share(records),
+        run_dir=str(run.path),
+        classes=assembly.splits.train.classes,
+    )
+    if merge or exact or whole:
+        save_merged(assembly, run.merged)
+    run.write_result(asdict(result))
+    return result
+
+
+def device_accuracy(assembly: Assembly, per_class: Sequence[float | None]) -> tuple[float, ...]:
+    """Return for each device the accuracy to expect on data like its own: that of each class, weighted by its mix.
+
+    Classes of which there is no test sample count for no device. Empty where there are no classes.
+    """
+    known = np.array([share is not None for share in per_class], bool)
+    right = np.array([share or 0.0 for share in per_class])
+    found = []
+    for part in assembly.parts if len(per_class) else ():
+        mix = np.bincount(assembly.splits.train.labels[part], minlength=len(right)) * known
+        found.append(float(mix @ right / mix.sum()) if mix.sum() else float("nan"))
+    return tuple(found)
+
+
+def _device_parameters(assembly: Assembly) -> int:
+    if not isinstance(assembly.fleet, LocalFleet):
+        return sum(parameter.numel() for parameter in assembly.model.parameters())
+    device, alone = assembly.fleet.devices.segment, assembly.fleet.servers.trunks.get(ALL_LOCAL)
+    if alone is None:
+        return device.numbers()
+    embedding = sum(parameter.numel() for parameter in device.parts.parameters())
+    return max(device.numbers(), embedding + alone.segment.numbers())
+
+
+def _loading(assembly: Assembly) -> str:
+    """Return the Python lines that build the base model."""
+    architecture, classes = assembly.backbone.head.architecture, len(assembly.splits.train.classes)
+    name = assembly.job.model.name
+    source = f"sflam.model_folder({name!r})" if name == "nano-vit" else repr(name)
+    first = "import sflam\n" if name == "nano-vit" else ""
+    labels = "" if assembly.backbone.task == CAUSAL else f", num_labels={classes}"
+    return f"{first}from transformers import {architecture}\n\nbase = {architecture}.from_pretrained({source}{labels})"

@@ -1,0 +1,169 @@
+"""Predictions and metrics of a saved run on any data its model can read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from sflam.data.dataset import Dataset
+from sflam.data.settings import DataSettings
+from sflam.data.sources import load_for_prediction, load_held_out
+from sflam.errors import ConfigError, DataError, RunError
+from sflam.files import replace_file
+from sflam.learn.evaluate import ROWS, logits_of
+from sflam.model.adapters import reopen
+from sflam.model.backbone import Backbone
+from sflam.records.run_folder import RunFolder
+from sflam.run.assemble import backbone_of, examples_of, preprocessor_of
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a saved run says of N samples.
+
+    Attributes:
+        data: name of the data.
+        classes: names of the labels.
+        predicted: [N] the likeliest label of each sample.
+        probability: [N] its probability.
+        labels: [N] the true labels, or None where the data has none.
+        loss: mean cross-entropy, or None.
+        notes: sentences about what was guessed on the way.
+    """
+
+    data: str
+    classes: tuple[str, ...]
+    predicted: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    labels: NDArray[np.int64] | None
+    loss: float | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share predicted right, in [0, 1]; None without labels."""
+        return None if self.labels is None else float((self.predicted == self.labels).mean())
+
+    @property
+    def per_class(self) -> dict[str, float]:
+        """Class -> share of its samples predicted right; classes without samples are left out."""
+        if self.labels is None:
+            return {}
+        return {
+            name: float((self.predicted[self.labels == label] == label).mean())
+            for label, name in enumerate(self.classes)
+            if (self.labels == label).any()
+        }
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the numbers ``sflam predict --json`` prints."""
+        return {
+            "data": self.data,
+            "samples": len(self.predicted),
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "per_class": self.per_class,
+        }
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write one line per sample: index, predicted class, its probability, and the true class where known."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(
+            ["index", "predicted", "probability", *(["label"] if self.labels is not None else [])]
+        )
+        for index, (label, probability) in enumerate(zip(self.predicted, self.probability, strict=True)):
+            truth = [] if self.labels is None else [self.classes[self.labels[index]]]
+            writer.writerow([index, self.classes[label], f"{probability:.6f}", *truth])
+        try:
+            replace_file(Path(path), text.getvalue().encode())
+        except OSError as error:
+            raise RunError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
+
+
+def predict(
+    run_dir: str | Path, data: str | Path | None = None, *, column: str = "", label: str = ""
+) -> Predictions:
+    """Predict with the model of a finished run.
+
+    Args:
+        run_dir: the run's folder.
+        data: a named dataset (its held-out part), or anything ``data.name`` may say (its test split, or all of it);
+            None takes what the run itself held out.
+        column: the array or column that holds the inputs; empty guesses.
+        label: the array or column that holds the labels, if there is one; empty means ``label``.
+
+    Raises:
+        SflamError: the run is not finished, or the data cannot be read by its model.
+    """
+    run = RunFolder(Path(run_dir))
+    job = run.read_job()
+    classes = tuple(run.read_result()["classes"])
+    if not classes:
+        raise RunError(
+            f"{run.path} trained a language model, which predicts tokens, not labels; load its adapter as {run.adapter}"
+            "/README.md says"
+        )
+    if data is not None:
+        settings = replace(job.data, name=str(data), input=column, label=label or DataSettings.label)
+        dataset, notes = load_for_prediction(settings, job.seed, preprocessor_of(job))
+    elif column or label:
+        raise ConfigError("--input and --label name arrays of the file given with --data; give that too")
+    else:
+        dataset, notes = load_held_out(job.data, job.seed, preprocessor_of(job))
+    labels = _relabelled(dataset, classes)
+    merged = run.merged.is_dir() and not run.adapter.is_dir()
+    backbone = backbone_of(job, dataset, len(classes), str(run.merged) if merged else "")
+    model: Any = backbone.model if merged else _adapted(backbone, run)
+    examples = examples_of(dataset, backbone, job.model.name)
+    model.eval()
+    scores = torch.empty(len(examples), len(classes))
+    with torch.no_grad():
+        for indices in examples.in_length_order(ROWS):
+            scores[torch.from_numpy(indices)] = logits_of(model, examples.take(indices)).float().cpu()
+    probability, predicted = scores.softmax(-1).max(-1)
+    loss = None if labels is None else float(F.cross_entropy(scores, torch.from_numpy(labels)))
+    return Predictions(
+        dataset.name, classes, predicted.numpy(), probability.double().numpy(), labels, loss, notes
+    )
+
+
+def _adapted(backbone: Backbone, run: RunFolder) -> Any:
+    """Return the model with the run's adapter; raises RunError when that is missing, damaged or of another model."""
+    try:
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            if not (run.adapter / name).is_file():  # peft would look for it on the hub
+                raise FileNotFoundError(f"{name} is missing")
+        return reopen(backbone, run.adapter)
+    except Exception as error:  # peft and safetensors raise whatever they like on a damaged file
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise RunError(
+            f"the adapter of {run.path} cannot be loaded ({reason}); sflam train --resume {run.path} writes it again"
+        ) from error
+
+
+def _relabelled(dataset: Dataset, classes: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return the dataset's labels numbered as the run numbered its classes; None where it has none."""
+    if not dataset.classes:
+        return None
+    strange = [
+        dataset.classes[label] for label in np.unique(dataset.labels) if dataset.classes[label] not in classes
+    ]
+    if strange:
+        raise DataError(
+            f"data {dataset.name!r} has the class {json.dumps(strange[0])}, which the run does not know; it knows "
+            f"{', '.join(classes)}"
+        )
+    numbers = np.array([classes.index(name) if name in classes else -1 for name in dataset.classes])
+    return numbers[dataset.labels]

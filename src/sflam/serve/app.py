@@ -1,0 +1,222 @@
+"""The routes: authenticate on the headers, bound before reading, call the session, give a status code.
+
+docs/protocol.md describes every exchange. Nothing here computes, and nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from sflam.codec.bodies import decode
+from sflam.errors import Refused, ServeError, WireError
+from sflam.link.contract import Contract
+from sflam.serve.ingress import OCTETS, Ingress, announced
+from sflam.serve.live_page import PAGE_HEADERS, page
+from sflam.serve.metrics import metrics_text
+from sflam.serve.progress_board import ProgressBoard
+from sflam.serve.session import Phase
+from sflam.sizes import COUNT_LIMIT
+
+HELLO_LIMIT = 4096
+
+
+def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlette:
+    """Return the ASGI application; ``board`` is what the live page shows of the rounds done."""
+    shown = board or ProgressBoard()
+    waiting: list[tuple[Future[None], asyncio.Future[None]]] = []
+
+    async def hello(request: Request) -> Response:
+        device = ingress.device(request)
+        size = ingress.size(request, {min(max(1, announced(request) or 0), HELLO_LIMIT)})
+        try:
+            found = json.loads(await ingress.read(request, size))
+            samples = found["samples"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise Refused(422, 'say how many samples there are: {"samples": 120}') from None
+        if type(samples) is not int or not 1 <= samples < COUNT_LIMIT:
+            raise Refused(422, f"samples must be a whole number in 1..{COUNT_LIMIT - 1}")
+        with ingress.dispatch.locked() as session:
+            new = device not in session.samples
+            session.hello(device, samples, ingress.dispatch.clock())
+        ingress.event_log("joined" if new else "back", device=device, samples=samples)
+        return JSONResponse({"device": device, "steps": ingress.contract[device].steps(samples)})
+
+    async def job(request: Request) -> Response:
+        return JSONResponse(ingress.job(ingress.device(request)))
+
+    async def file(request: Request) -> Response:
+        ingress.device(request)
+        path = ingress.files.get(request.path_params["name"])
+        if path is None:
+            raise Refused(404, f"no such file; there are {', '.join(sorted(ingress.files))}")
+        return FileResponse(path, media_type=OCTETS)
+
+    async def where(request: Request) -> Response:
+        device = ingress.device(request)
+        after = request.query_params.get("after", "")
+        last = int(after) if after.isascii() and after.isdigit() and len(after) < 10 else -1
+        until = time.monotonic() + (ingress.hold if last >= 0 else 0)
+        while True:
+            with ingress.dispatch.looked() as session:
+                news = ingress.dispatch.news
+                seat = session.seats.get(device)
+                known = device in session.samples
+                found = {
+                    "phase": session.phase.value,
+                    "round": session.round,
+                    "attempt": session.attempt,
+                    "known": known,
+                    "seated": seat is not None and not seat.out,
+                    "exchange": seat.next if seat else 0,
+                    "exchanges": seat.exchanges if seat else 0,
+                    "delivered": seat is not None and seat.result is not None,
+                    "bits": [ingress.contract[device].bits, ingress.contract[device].bits_down],
+                }
+                now = session.phase in (Phase.ENDED, Phase.DRAINING) or (
+                    session.phase is Phase.OPEN and seat is not None and session.attempt > last
+                )
+                if session.phase is Phase.ENDED:
+                    session.told.add(device)
+            left = until - time.monotonic()
+            if now or not known or left <= 0:
+                return JSONResponse(found)
+            if not waiting or waiting[0][0] is not news:
+                waiting[:] = [(news, asyncio.wrap_future(news))]  # one for all who wait for the same
+            await asyncio.wait([waiting[0][1]], timeout=left)
+            ingress.dispatch.heard(device)
+
+    async def download(request: Request) -> Response:
+        device, (number, attempt) = ingress.device(request), place(request, "round", "attempt")
+        with ingress.dispatch.looked() as session:
+            session.seat(device, number, attempt)
+            body = ingress.dispatch.downloads[device]
+        return ingress.down(request, body)
+
+    async def step(request: Request) -> Response:
+        device = ingress.device(request)
+        ingress.stats.asked(device)
+        number, attempt, step = place(request, "round", "attempt", "step")
+        leg = {"forward": 0, "backward": 1}.get(request.path_params.get("leg", "forward"), -1)
+        contract = ingress.contract[device]
+        if leg < 0 or ("leg" in request.path_params) != (contract.legs == 2):
+            raise Refused(
+                404, "a step is one exchange with labels on the server, forward and backward without"
+            )
+        exchange = step * contract.legs + leg
+        with ingress.dispatch.looked() as session:
+            session.check(device, number, attempt, exchange)
+            samples = session.samples[device]
+        rows = contract.rows(samples, step)
+        tokens = contract.expected_tokens(rows, request.headers.get("sflam-tokens"))
+        choices = {False, True} if contract.text else {False}
+        sizes = (
+            {contract.backward_bytes(tokens)}
+            if leg
+            else {contract.forward_bytes(rows, tokens, c) for c in choices}
+        )
+        size = ingress.size(request, sizes)
+        with ingress.bounds.hold(device, size):
+            body = await ingress.read(request, size)
+            contract.check(decode(body), number, step, leg, rows, tokens)
+            answer = asyncio.wrap_future(ingress.dispatch.submit(device, number, attempt, exchange, body))
+            try:
+                return ingress.down(request, await asyncio.wait_for(asyncio.shield(answer), ingress.hold))
+            except TimeoutError:
+                raise Refused(503, "it is still being computed; send the same step again", 0.0) from None
+
+    async def upload(request: Request) -> Response:
+        device, (number, attempt) = ingress.device(request), place(request, "round", "attempt")
+        contract = ingress.contract[device]
+        with ingress.dispatch.looked() as session:
+            seat = session.seat(device, number, attempt)
+            if seat.next < seat.exchanges:
+                raise Refused(
+                    409, f"device {device} is at exchange {seat.next} of {seat.exchanges}; adapters come last"
+                )
+        loss = reported_loss(request, contract)
+        size = ingress.size(request, {contract.adapter_bytes()} if contract.adapters else {0})
+        with ingress.bounds.hold(device, size):
+            body = await ingress.read(request, size)
+            message = contract.check_adapters(decode(body), number) if contract.adapters else None
+            with ingress.dispatch.locked() as session:
+                first = session.deliver(
+                    device, number, attempt, (message, loss, size), ingress.dispatch.clock()
+                )
+            if first:
+                ingress.stats.finished(device)
+                ingress.event_log("delivered", device=device, round=number, attempt=attempt)
+        return Response(status_code=204)
+
+    async def healthz(_: Request) -> Response:
+        with ingress.dispatch.looked() as session:
+            phase = session.phase
+        well = phase is not Phase.DRAINING
+        return JSONResponse({"phase": phase.value, "ok": well}, 200 if well else 503)
+
+    async def metrics(_: Request) -> Response:
+        text = metrics_text(ingress.dispatch, ingress.counts, ingress.bounds.bytes, shown)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    async def live(_: Request) -> Response:
+        text = page(ingress.dispatch, ingress.stats, shown)
+        return Response(text, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+
+    def route(path: str, method: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
+        async def guarded(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Refused as refused:
+                return await ingress.refuse(request, refused)
+            except WireError as error:
+                return await ingress.refuse(request, Refused(422, str(error)))
+            except ServeError as error:
+                return await ingress.refuse(request, Refused(503, str(error), 5.0))
+
+        return Route(path, guarded, methods=[method])
+
+    at = "/v1/rounds/{round}/{attempt}"
+    return Starlette(
+        routes=[
+            route("/v1/session", "POST", hello),
+            route("/v1/job", "GET", job),
+            route("/v1/files/{name}", "GET", file),
+            route("/v1/round", "GET", where),
+            route(f"{at}/adapters", "GET", download),
+            route(f"{at}/adapters", "PUT", upload),
+            route(f"{at}/steps/{{step}}", "POST", step),
+            route(f"{at}/steps/{{step}}/{{leg}}", "POST", step),
+            route("/healthz", "GET", healthz),
+            route("/metrics", "GET", metrics),
+            route("/", "GET", live),
+        ]
+    )
+
+
+def place(request: Request, *names: str) -> list[int]:
+    """Return the numbers in a path; raises Refused, 404, where one is none."""
+    found = [request.path_params[name] for name in names]
+    if not all(text.isascii() and text.isdigit() and len(text) < 10 for text in found):
+        raise Refused(404, f"{' and '.join(names)} in the path must be decimal numbers below {COUNT_LIMIT}")
+    return [int(text) for text in found]
+
+
+def reported_loss(request: Request, contract: Contract) -> float:
+    """Return the mean loss a device with labels at home says it had in the round; raises Refused, 422."""
+    if contract.labels_up:
+        return 0.0
+    try:
+        value = float(request.headers.get("sflam-loss", ""))
+        if not 0 <= value < 1e30:
+            raise ValueError
+        return value
+    except ValueError:
+        raise Refused(422, "Sflam-Loss must say the mean loss of the round, a number of 0 or more") from None

@@ -1,0 +1,162 @@
+"""A private certificate authority for a fleet: one for its server, and one per device where both sides are to be sure.
+
+Keys are elliptic (P-256) and never leave the folder they are made in, except as the user copies them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from sflam.errors import ServeError
+from sflam.files import replace_file
+
+CA, SERVER = "ca", "server"
+
+
+def make_certificates(
+    folder: Path,
+    hosts: Sequence[str],
+    clients: Sequence[str] = (),
+    days: int = 365,
+    now: datetime.datetime | None = None,
+) -> list[Path]:
+    """Write an authority (unless the folder has one) and what it signs; return the files written.
+
+    Args:
+        folder: where ``NAME.pem`` (certificate) and ``NAME.key`` (private key, mode 600) are written.
+        hosts: names and addresses the server is reached by; empty makes no server certificate.
+        clients: names of devices to make certificates for.
+        days: how long they are good.
+        now: from when on, less a day for clocks that are behind; by this machine's clock where None.
+
+    Raises:
+        ServeError: the library is missing, a name is odd, or the folder cannot be written.
+    """
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+    except ImportError as error:
+        raise ServeError("certificates need the cryptography library; pip install 'sflam[serve]'") from error
+    if days < 1:
+        raise ServeError(f"certificates good for {days} days are of no use; give at least 1")
+    for name in clients:
+        if name in (CA, SERVER) or not name or not all(c.isalnum() or c in "-_." for c in name):
+            raise ServeError(
+                f"client name {name!r}: use letters, digits, '-', '_' or '.', and neither ca nor server"
+            )
+
+    now = now or datetime.datetime.now(datetime.UTC)
+    written: list[Path] = []
+
+    def common(name: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+    def put(name: str, body: bytes) -> None:
+        path = folder / name
+        replace_file(path, body)
+        if name.endswith(".key"):
+            os.chmod(path, 0o600)
+        written.append(path)
+
+    def signed(
+        name: str, subject: str, usage: x509.ObjectIdentifier | None, names: list[x509.GeneralName]
+    ) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(common(subject))
+            .issuer_name(authority[1].subject if authority else common(subject))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))  # devices' clocks may be behind
+            .not_valid_after(now + datetime.timedelta(days=days))
+            .add_extension(
+                x509.BasicConstraints(ca=usage is None, path_length=0 if usage is None else None), True
+            )
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(
+                    authority[1].public_key() if authority else key.public_key()  # type: ignore[arg-type]
+                ),
+                False,
+            )
+            .add_extension(
+                x509.KeyUsage(
+                    digital_signature=usage is not None,
+                    key_cert_sign=usage is None,
+                    crl_sign=usage is None,
+                    content_commitment=False,
+                    key_encipherment=False,
+                    data_encipherment=False,
+                    key_agreement=False,
+                    encipher_only=False,
+                    decipher_only=False,
+                ),
+                True,
+            )
+        )
+        if usage is not None:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
+        certificate = builder.sign(authority[0] if authority else key, hashes.SHA256())
+        pem = serialization.Encoding.PEM
+        put(
+            f"{name}.key",
+            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        )
+        put(f"{name}.pem", certificate.public_bytes(pem))
+
+    def load() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+        key = serialization.load_pem_private_key((folder / f"{CA}.key").read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError("its key is of another kind")
+        return key, x509.load_pem_x509_certificate((folder / f"{CA}.pem").read_bytes())
+
+    authority: tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / f"{CA}.key").exists():
+            signed(CA, "sflam fleet authority", None, [])
+        authority = load()
+        if hosts:
+            signed(
+                SERVER,
+                hosts[0][:64],
+                ExtendedKeyUsageOID.SERVER_AUTH,
+                [_general_name(host) for host in hosts],
+            )
+        for name in clients:
+            signed(name, name[:64], ExtendedKeyUsageOID.CLIENT_AUTH, [])
+    except OSError as error:
+        raise ServeError(
+            f"certificates cannot be written to {folder} ({error.strerror}); give another folder"
+        ) from error
+    except ValueError as error:
+        raise ServeError(
+            f"no certificates could be made in {folder} ({error}); check the names, or use an empty folder"
+        ) from error
+    return written
+
+
+def valid_between(pem: bytes) -> tuple[datetime.datetime, datetime.datetime]:
+    """Return when a certificate begins and ceases to be good; raises ValueError where it is none."""
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(pem)
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+def _general_name(host: str):  # type: ignore[no-untyped-def]  # a type of a library that is imported when needed
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

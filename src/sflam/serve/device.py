@@ -1,0 +1,246 @@
+"""A device over a network: downloads its part of the model, trains it on its own data, survives what happens to both.
+
+Before every request that could change the server it has written down where it is: adapters, optimiser state and step,
+in one file that is whole or absent. Killed at any instant, it comes back, asks where the round stands and goes on.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sflam.data.batches import round_batches
+from sflam.errors import Refused
+from sflam.learn import checkpoint
+from sflam.learn.device import Devices
+from sflam.learn.examples import Examples, Minibatch
+from sflam.learn.exchange import HEAD_UP, Exchange, Position, receive_adapters, send_adapters
+from sflam.learn.settings import LearnSettings
+from sflam.learn.split_fleet import flatten, unflatten
+from sflam.link.https_client import Link
+from sflam.model.split import DeviceSegment
+from sflam.seeds import derive
+from sflam.sizes import HEADER_BYTES
+
+ROW = 0
+"""The one row of the stack that holds this device's adapters."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """What a device brings and where it stands in the fleet.
+
+    Attributes:
+        number: of the device.
+        run: name of the run.
+        cut: blocks it keeps.
+        seed: of the run.
+        task: what the loss is.
+        examples: its samples, bound to its part of the model.
+        own: which of them it trains on, int64 [n].
+    """
+
+    number: int
+    run: str
+    cut: int
+    seed: int
+    task: str
+    examples: Examples
+    own: NDArray[np.int64]
+
+
+class Client:
+    """One device and its round.
+
+    Args:
+        link: the way to the server.
+        place: what it brings.
+        segment: its part of the model, one row.
+        learn: how a round is run.
+        exchange: how what crosses the cut becomes bytes.
+        folder: where it writes down where it is.
+        tell: shows one line to whoever runs the device.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        place: Place,
+        segment: DeviceSegment,
+        learn: LearnSettings,
+        exchange: Exchange,
+        folder: Path,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.link, self.place, self.learn, self.exchange = link, place, learn, exchange
+        self.folder, self.tell = folder, tell
+        self.devices = Devices(segment, (place.cut,), learn)
+        self.names = segment.names(place.cut)
+        self.where = next(segment.parameters()).device
+        self.round = self.attempt = -1
+        self.step = 0
+        self.loss = 0.0
+        self.begin: dict[str, Any] = {}
+        self._restore()
+
+    def run(self) -> int:
+        """Take part until the run ends; return the number of rounds trained.
+
+        Raises:
+            ServeError: the server cannot be reached any more, or refuses this device for good.
+        """
+        rounds, after, unknown = 0, -1, True
+        while True:
+            if unknown:
+                self._hello()
+            now = self.link.json("GET", f"/v1/round?after={after}" if after >= 0 else "/v1/round")
+            unknown = not now["known"]
+            if now["phase"] == "ended":
+                return rounds
+            if now["phase"] != "open" or not now["seated"] or now["delivered"] or unknown:
+                after = max(after, int(now["attempt"])) if now["phase"] == "open" else max(after, 0)
+                continue
+            try:
+                up, down = now.get("bits", (self.exchange.bits_up, self.exchange.bits_down))
+                self.exchange = self.exchange.with_bits({self.place.number: (int(up), int(down))})
+                rounds += self._round(int(now["round"]), int(now["attempt"]), int(now["exchange"]))
+            except Refused as refused:
+                if refused.status != 409:
+                    raise
+                self.tell(f"round {now['round'] + 1}: {refused}")
+            after = int(now["attempt"])
+
+    def _hello(self) -> None:
+        """Let the server know of this device, now or when the round it is missed in is over."""
+        try:
+            self.link.json("POST", "/v1/session", {"samples": len(self.place.own)})
+        except Refused as refused:
+            if refused.status != 409:
+                raise
+            self.tell(str(refused))
+            self.link.sleep(1.0)
+
+    def _round(self, round: int, attempt: int, exchange: int) -> bool:
+        """Take part in an open round, from its start or from where this device is; return whether it delivered."""
+        at = f"/v1/rounds/{round}/{attempt}"
+        if (self.round, self.attempt) != (round, attempt):
+            if exchange:
+                self.tell(f"round {round + 1} goes on without this device, which has lost its part of it")
+                return False
+            most = HEADER_BYTES + 8 * self.devices.segment.stack.size(self.names)
+            self._open(round, attempt, self.link.call("GET", f"{at}/adapters", most=most))
+        batches = round_batches(
+            self.place.own,
+            self.learn.batch,
+            seed=self.place.seed,
+            round=round,
+            device=self.place.number,
+            steps=self.learn.local_steps,
+            epochs=self.learn.local_epochs,
+            lengths=self.place.examples.buckets,
+        )
+        while self.step < len(batches):
+            self._train(at, round, self.place.examples.take(batches[self.step]))
+            self.step += 1
+            self._save()
+        self._deliver(at, round, batches)
+        return True
+
+    def _open(self, round: int, attempt: int, body: bytes) -> None:
+        """Begin a round from the global adapters in ``body``."""
+        stack = self.devices.segment.stack
+        if self.names:
+            own = stack.read(ROW)
+            stack.write(ROW, unflatten(receive_adapters(body, flatten(own, self.names)), own, self.names))
+        if self.learn.state == "keep":
+            if round == self.round and self.begin:  # the same round again: the optimiser goes back as well
+                self.devices.restore(copy.deepcopy(self.begin))
+            elif round == self.round:
+                self.devices.optimizer.state.clear()
+            self.begin = copy.deepcopy(self.devices.state())
+        self.devices.open()
+        self.round, self.attempt, self.step, self.loss = round, attempt, 0, 0.0
+        self._save()
+
+    def _train(self, at: str, round: int, batch: Minibatch) -> None:
+        """Make one step."""
+        place = self.place
+        position = Position(round, self.step, place.number)
+        seed = derive(place.seed, "dropout", round, self.step, place.number)
+        hidden = self.devices.forward({ROW: batch}, {ROW: seed})[ROW]
+        at_home = self.devices.segment.at_home
+        body = self.exchange.send_step(position, hidden, batch, labels=not at_home)
+        tokens = hidden.shape[0] * hidden.shape[1] if batch.lengths is None else int(batch.lengths.sum())
+        headers = {"Sflam-Tokens": str(tokens)} if "input_ids" in batch.inputs else {}
+        path = f"{at}/steps/{self.step}"
+        most = HEADER_BYTES + 12 * hidden.numel()  # 64 bits a value, and its token's side
+        rows, lengths = len(batch), batch.lengths
+        if not at_home:
+            answer = self.exchange.receive_answer(
+                self.link.call("POST", path, body, headers, most=most), rows, lengths, self.where
+            )
+            self.loss += answer.loss * rows
+            self.devices.backward({} if answer.gradient is None else {ROW: answer.gradient})
+            return
+        found = self.link.call("POST", f"{path}/forward", body, headers, most=most)
+        last = self.exchange.receive_tokens(found, rows, lengths, self.where)
+        loss, gradient = self.devices.finish(
+            place.task, {ROW: batch}, {ROW: last}, {ROW: derive(seed, "head")}
+        )[ROW]
+        self.loss += loss * rows
+        body = self.exchange.send_tokens(position, HEAD_UP, gradient, lengths)
+        found = self.link.call("POST", f"{path}/backward", body, headers, most=most)
+        back = {ROW: self.exchange.receive_tokens(found, rows, lengths, self.where)} if found else {}
+        self.devices.backward(back)
+
+    def _deliver(self, at: str, round: int, batches: Sequence[NDArray[Any]]) -> None:
+        """Send what was trained."""
+        samples = sum(map(len, batches))
+        body = b""
+        if self.names:
+            own = self.devices.segment.stack.read(ROW)
+            body = send_adapters(round, self.place.number, samples, flatten(own, self.names))
+        mean = self.loss / max(1, samples)
+        headers = {"Sflam-Loss": repr(mean)} if self.devices.segment.at_home else {}
+        self.link.call("PUT", f"{at}/adapters", body, headers)
+        self.tell(f"round {round + 1}: {len(batches)} steps, loss {mean:.4f}")
+
+    def _save(self) -> None:
+        """Write down where this device is."""
+        checkpoint.save(
+            self.folder,
+            {
+                "run": self.place.run,
+                "round": self.round,
+                "attempt": self.attempt,
+                "step": self.step,
+                "loss": self.loss,
+                "adapters": self.devices.segment.stack.values.detach()[ROW],
+                "optimizer": self.devices.state(),
+                "begin": self.begin,
+            },
+        )
+
+    def _restore(self) -> None:
+        """Go back to where this device was, unless that was another run."""
+        saved = checkpoint.load(self.folder)
+        values = self.devices.segment.stack.values
+        if (
+            saved is None
+            or saved.get("run") != self.place.run
+            or saved["adapters"].shape != values[ROW].shape
+        ):
+            return
+        with torch.no_grad():
+            values[ROW] = saved["adapters"].to(values)
+        self.devices.restore(saved["optimizer"])
+        self.begin = saved["begin"]
+        self.round, self.attempt = int(saved["round"]), int(saved["attempt"])
+        self.step, self.loss = int(saved["step"]), float(saved["loss"])

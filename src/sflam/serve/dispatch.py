@@ -1,0 +1,237 @@
+"""Where requests and the trunk meet: the session behind one lock, arrivals on one side, answers on the other.
+
+The web application hands bodies in and waits for futures; the worker, in its own thread, collects what has arrived,
+computes, and answers. Neither knows the other.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sflam.errors import Refused
+from sflam.serve.session import Again, Fresh, Phase, Session, Verdict
+
+TICK = 0.1
+"""Seconds after which a waiting worker looks at the clock again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One exchange waiting to be computed.
+
+    Attributes:
+        device: who sent it.
+        number: which exchange.
+        body: the checked body.
+    """
+
+    device: int
+    number: int
+    body: bytes | bytearray
+    future: Future[bytes]
+
+
+class Dispatch:
+    """The meeting place.
+
+    Args:
+        session: the devices and the open round.
+        canonical: compute only when every awaited device has arrived, in the order of their numbers.
+        window: seconds to wait for more arrivals once there is one; nothing is waited for when all are there.
+        clock: seconds, as :func:`time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        canonical: bool = False,
+        window: float = 0.002,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.session, self.canonical, self.window, self.clock = session, canonical, window, clock
+        self.stopping = False
+        self._changed = threading.Condition()
+        self._arrived: dict[int, Request] = {}
+        self._futures: dict[int, Future[bytes]] = {}
+        self.downloads: Mapping[int, bytes] = {}
+        self.news: Future[None] = Future()
+        """Done at the next opening of a round, or end of the run: for those who wait without a thread."""
+        self.computed = self.repeated = 0
+
+    @contextmanager
+    def locked(self) -> Iterator[Session]:
+        """Look at the session, or change it, alone; whoever waits looks again afterwards."""
+        with self._changed:
+            yield self.session
+            self._changed.notify_all()
+
+    @contextmanager
+    def looked(self) -> Iterator[Session]:
+        """Look at the session alone, without waking anyone."""
+        with self._changed:
+            yield self.session
+
+    # what requests call
+
+    def heard(self, device: int) -> None:
+        """Note a sign of life of a device that has said hello."""
+        with self._changed:
+            if device in self.session.samples:
+                self.session.heard(device, self.clock())
+
+    def submit(
+        self, device: int, round: int, attempt: int, number: int, body: bytes | bytearray
+    ) -> Future[bytes]:
+        """Hand in a checked exchange; the future holds its answer, at once where it was answered before.
+
+        Raises:
+            Refused: the session does not take it.
+        """
+        with self._changed:
+            said = self.session.exchange(device, round, attempt, number, self.clock())
+            if isinstance(said, Again):
+                self.repeated += 1
+                done: Future[bytes] = Future()
+                done.set_result(said.answer)
+                return done
+            if said == Fresh():
+                future: Future[bytes] = Future()
+                self._futures[device] = future
+                self._arrived[device] = Request(device, number, body, future)
+                self._changed.notify_all()
+            else:
+                self.repeated += 1
+            return self._futures[device]
+
+    # what the worker calls
+
+    def open(
+        self,
+        round: int,
+        attempt: int,
+        exchanges: Mapping[int, int],
+        seconds: float,
+        downloads: Mapping[int, bytes],
+    ) -> None:
+        """Open a round that lasts at most ``seconds``; ``downloads`` are the adapters of each device."""
+        with self._changed:
+            self.downloads = downloads
+            self.session.open(round, attempt, exchanges, self.clock() + seconds)
+            self._tell()
+
+    def collect(self, leg: int = 0, group: tuple[int, ...] | None = None) -> list[Request]:
+        """Return what is to be computed next, in the order of devices; empty when the round is over.
+
+        Args:
+            leg: which exchange of a step.
+            group: wait for these devices' alone; those that are absent or dropped meanwhile are left out.
+        """
+        first = None
+        with self._changed:
+            while not self.stopping:
+                now = self.clock()
+                if self.session.verdict(now) is not Verdict.RUNNING:
+                    return []
+                ready = {
+                    d: a
+                    for d, a in self._arrived.items()
+                    if a.number % self.session.legs == leg and (group is None or d in group)
+                }
+                awaited = set(self.session.awaited(now)) & set(self.session.seats if group is None else group)
+                if group is not None and not awaited | ready.keys():
+                    return []
+                first = first or (now if ready else None)
+                patient = self.canonical or group is not None
+                late = not patient and first is not None and now - first >= self.window
+                if ready and (late or awaited <= ready.keys()):
+                    return [self._arrived.pop(device) for device in sorted(ready)]
+                self._changed.wait(min(TICK, self.window) if ready and not patient else TICK)
+        return []
+
+    def answer(self, arrival: Request, attempt: int, body: bytes) -> bool:
+        """Answer an arrival; return False when its round is over or its device was dropped."""
+        with self._changed:
+            kept = self.session.answer(arrival.device, attempt, arrival.number, body)
+            self._futures.pop(arrival.device, None)
+            self.computed += kept
+            self._changed.notify_all()
+        if arrival.future.done():  # the server is going down, and whoever waited was told
+            return kept
+        if kept:
+            arrival.future.set_result(body)
+        else:
+            arrival.future.set_exception(Refused(409, f"device {arrival.device} is no longer in this round"))
+        return kept
+
+    def drop(self, device: int, reason: str) -> None:
+        """Go on without a device."""
+        with self._changed:
+            self.session.drop(device)
+            self._forget(device, Refused(409, reason))
+            self._changed.notify_all()
+
+    def wait_over(self) -> None:
+        """Wait until the round is over, or the server stops."""
+        with self._changed:
+            while not self.stopping and self.session.verdict(self.clock()) is Verdict.RUNNING:
+                self._changed.wait(TICK)
+
+    def close(self) -> dict[int, Any]:
+        """Close the round; return device -> what it delivered."""
+        with self._changed:
+            for device in list(self._futures):
+                self._forget(device, Refused(409, "the round is over; ask for the next"))
+            self.downloads = {}
+            self._changed.notify_all()
+            return self.session.close()
+
+    def wait_present(self, enough: Callable[[tuple[int, ...]], bool]) -> tuple[int, ...]:
+        """Wait until the present devices are ``enough``, or the server stops; return them."""
+        with self._changed:
+            while not self.stopping and not enough(self.session.present(self.clock())):
+                self._changed.wait(TICK)
+            return self.session.present(self.clock())
+
+    def stop(self) -> None:
+        """Take nothing more, and wake whoever waits."""
+        with self._changed:
+            self.stopping = True
+            self.session.drain()
+            self._tell()
+            for device in list(self._futures):
+                self._forget(device, Refused(503, "the server is going down; come again", 5.0))
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """The run is over."""
+        with self._changed:
+            if self.session.phase is Phase.OPEN:
+                self.session.close()
+            self.session.end()
+            self._tell()
+            self._changed.notify_all()
+
+    def wait_told(self, seconds: float) -> None:
+        """Wait until every present device was told that the run has ended, at most so many seconds."""
+        until = self.clock() + seconds
+        with self._changed:
+            while self.clock() < until and set(self.session.present(self.clock())) - self.session.told:
+                self._changed.wait(TICK / 2)
+
+    def _tell(self) -> None:
+        self.news, told = Future(), self.news
+        if not told.done():
+            told.set_result(None)
+
+    def _forget(self, device: int, why: Refused) -> None:
+        self._arrived.pop(device, None)
+        future = self._futures.pop(device, None)
+        if future and not future.done():
+            future.set_exception(why)

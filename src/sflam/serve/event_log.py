@@ -1,0 +1,73 @@
+"""The server's log: one JSON object per line, with time, event, and, where there are any, device, round and attempt.
+
+Strangers cannot fill a disk with it: of refusals, only so many are written in a second, and the rest are counted.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+REFUSALS = 5
+"""Refusals written in one second, at most."""
+
+
+class EventLog:
+    """Events of a served run; may be used from any thread.
+
+    Args:
+        path: the file they are appended to; None keeps none.
+        clock: Unix time, s.
+    """
+
+    def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
+        self.path, self.clock = path, clock
+        self._lock = threading.Lock()
+        self._file: TextIO | None = None
+        self._second, self._written, self._untold = 0, 0, 0
+
+    def __call__(self, event: str, **said: Any) -> None:
+        """Write an event; a disk that refuses is no reason to stop serving."""
+        if self.path is None:
+            return
+        line = {"time": round(self.clock(), 3), "event": event} | {
+            key: value for key, value in said.items() if value is not None
+        }
+        with self._lock:
+            try:
+                self._file = self._file or self.path.open("a", encoding="utf-8")
+                self._file.write(json.dumps(line) + "\n")
+                self._file.flush()
+            except OSError:
+                self._file = None
+
+    def refused(self, status: int, reason: str, device: int | None, path: str) -> None:
+        """Write a refusal, unless there have been enough in this second."""
+        now = int(self.clock())
+        with self._lock:
+            if now != self._second:
+                self._second, self._written = now, 0
+            self._written += 1
+            if self._written > REFUSALS:
+                self._untold += 1
+                return
+            untold, self._untold = self._untold, 0
+        self(
+            "refused",
+            status=status,
+            reason=reason[:300],
+            device=device,
+            path=path[:100],
+            untold=untold or None,
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None

@@ -1,0 +1,244 @@
+"""A fleet of real devices behind the same seam as a simulated one: the round loop cannot tell."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from sflam.codec.messages import AdapterFrame
+from sflam.errors import ServeError
+from sflam.learn.aggregate import aggregation_error, fedavg, weights_of
+from sflam.learn.exchange import send_adapters
+from sflam.learn.fleet import Average, Steps, select_devices
+from sflam.learn.split_fleet import LocalFleet, flatten, unflatten
+from sflam.link.contract import Contract
+from sflam.model.adapters import State
+from sflam.records.served_round import ServedRound
+from sflam.seeds import generator
+from sflam.serve.dispatch import Dispatch
+from sflam.serve.event_log import EventLog
+from sflam.serve.round_stats import Reading, RoundStats
+from sflam.serve.session import Verdict
+from sflam.serve.trunk_worker import Worker
+from sflam.sizes import IDENTITY
+
+
+class Stopped(ServeError):
+    """The server was asked to stop; the run goes on from its last checkpoint."""
+
+
+class RemoteFleet:
+    """Devices over a network; see :class:`sflam.learn.fleet.Fleet`.
+
+    Args:
+        local: the same job's simulated fleet, whose trunk serves and whose device half says what is trained where.
+        dispatch: where devices arrive.
+        contract: what was agreed with each.
+        attempt: returns the next attempt number, larger than any before, also after a restart.
+        deadline: seconds a round may last.
+        tell: shows one line to whoever runs the server.
+        stats: what the network does in a round.
+        event_log: one line per event.
+        planner: a number of a round -> device -> its bits up and down from then on; it is passed in, as nothing here
+            knows how to plan. None leaves the bits as they are.
+    """
+
+    def __init__(
+        self,
+        local: LocalFleet,
+        dispatch: Dispatch,
+        contract: dict[int, Contract],
+        attempt: Callable[[], int],
+        *,
+        deadline: float = 3600.0,
+        tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+        stats: RoundStats | None = None,
+        event_log: EventLog | None = None,
+        planner: Callable[[int], Mapping[int, tuple[int, int]]] | None = None,
+    ) -> None:
+        self.local, self.dispatch, self.contract = local, dispatch, contract
+        (self.trunk,) = local.servers.trunks.values()
+        self.settings = local.settings
+        self.deadline, self.tell, self._attempt = deadline, tell, attempt
+        self.worker = Worker(dispatch, self.trunk, local.exchange, dict(enumerate(local.devices.cuts)))
+        self.stats, self.event_log, self.planner = stats or RoundStats(), event_log or EventLog(), planner
+        self._start: State = {}
+        self._results: dict[int, tuple[AdapterFrame | None, float, int]] = {}
+
+    def assign(self, bits: Mapping[int, tuple[int, int]]) -> None:
+        """Give devices their own bits up and down from the next opening on; cuts stay as they are."""
+        self.local.assign(bits)
+        self.worker.exchange = self.local.exchange
+        if self.local.exchange.scheme == IDENTITY:
+            return
+        with self.dispatch.locked() as session:
+            assert not session.seats, "bits change between rounds"
+            for device, (up, down) in bits.items():
+                self.contract[device] = replace(self.contract[device], bits=up, bits_down=down)
+
+    def select(self, round: int) -> tuple[int, ...]:
+        """Return the devices of a round, once enough are present: those a simulation draws, where they are here."""
+        if self.planner is not None:
+            self.assign(self.planner(round))
+        wanted = select_devices(self.settings, self.local.seed, round)
+        quorum = self.dispatch.session.quorum
+        self.tell(f"round {round + 1}: waiting for devices")
+        patient = self.dispatch.clock() + self.dispatch.session.patience
+
+        def enough(present: tuple[int, ...]) -> bool:
+            return set(wanted) <= set(present) or (
+                len(present) >= quorum and self.dispatch.clock() >= patient
+            )
+
+        present = self.dispatch.wait_present(enough)
+        self._expect_running()
+        if set(wanted) <= set(present) or not self.settings.selected:
+            return tuple(device for device in wanted if device in present)
+        count = min(self.settings.selected, len(present))
+        drawn = generator(self.local.seed, "selection", round, 1).choice(present, count, replace=False)
+        return tuple(sorted(int(device) for device in drawn))
+
+    def download(self, round: int, devices: Sequence[int], state: State) -> int:
+        """Start the server's copies from the global adapters; return the bytes of what devices will fetch."""
+        self._start = state
+        self.trunk.open()
+        self._momenta = copy.deepcopy(self.trunk.state()) if self.local.learn.state == "keep" else None
+        self._copies(devices)
+        return sum(map(len, self._downloads(round, devices).values()))
+
+    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
+        """Serve a round until its devices have delivered; one that ends below its quorum is opened once more.
+
+        Raises:
+            ServeError: the quorum was missed twice.
+        """
+        quorum = self.dispatch.session.quorum
+        for opening in (1, 2):
+            attempt = self._attempt()
+            with self.dispatch.locked() as session:
+                legs = session.legs
+                plan = {d: legs * self.contract[d].steps(session.samples[d]) for d in devices}
+            self.stats.begin()
+            self.dispatch.open(round, attempt, plan, self.deadline, self._downloads(round, devices))
+            self.event_log("opened", round=round, attempt=attempt, devices=list(devices))
+            self.tell(
+                f"round {round + 1}, attempt {attempt}: open for devices {', '.join(map(str, devices))}"
+            )
+            done = self.worker.serve(round, attempt, tuple(devices))
+            self.dispatch.wait_over()
+            self._expect_running()
+            with self.dispatch.locked() as session:
+                verdict = session.verdict(self.dispatch.clock())
+                made = {device: seat.next // legs for device, seat in session.seats.items()}
+            results = self.dispatch.close()
+            finite = {d: r for d, r in results.items() if self._is_finite(d)}
+            if verdict is Verdict.COMPLETE and len(finite) >= quorum:
+                break
+            self.event_log("short", round=round, attempt=attempt, delivered=sorted(finite), quorum=quorum)
+            said = (
+                f"round {round + 1}, attempt {attempt}: {len(finite)} of at least {quorum} devices delivered"
+            )
+            if opening == 2:
+                raise ServeError(
+                    f"{said} within {self.deadline:g} s, twice in a row; bring devices back, lower --quorum or raise "
+                    "--deadline, and go on with sflam serve --resume"
+                )
+            self.tell(f"{said}; opened once more")
+            devices = self.select(round)
+            self._again(devices)
+        self._results = finite
+        lost = sorted(set(devices) - finite.keys())
+        if lost:
+            self.tell(f"round {round + 1}: went on without devices {', '.join(map(str, lost))}")
+        self.event_log("closed", round=round, attempt=attempt, devices=sorted(finite), left_out=lost or None)
+        done.samples = {device: done.samples[device] for device in sorted(finite)}
+        losses = done.device_losses
+        if legs == 2:  # only the devices know their loss
+            losses = {device: finite[device][1] * rows for device, rows in done.samples.items()}
+        done.device_losses = {device: losses[device] for device in done.samples}
+        done.losses = sum(done.device_losses.values())
+        done.measured = self._measured(done, opening, {device: made[device] for device in lost})
+        return done
+
+    def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
+        """Return the sample-weighted average over the devices that delivered."""
+        states, sent = [], 0
+        segment, served = self.local.devices.segment, self.trunk.segment
+        for device, (message, _, size) in self._results.items():
+            cut = self.local.devices.cuts[device]
+            names = segment.names(cut)
+            own: State = {}
+            if message is not None:
+                like = flatten(self._start, names)
+                own = unflatten(torch.from_numpy(message.values.copy()).to(like), self._start, names)
+            sent += size
+            theirs = served.stack.read(self.trunk.copy_of(device))
+            states.append({n: own[n] for n in names} | {n: theirs[n] for n in served.names(cut)})
+        weights = weights_of([steps.samples[device] for device in self._results])
+        state = self._start | fedavg(states, weights)
+        exact = self.local.learn.aggregation == "freeze-a"
+        return Average(state, None if exact else aggregation_error(states, weights), sent)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a simulated fleet would: the trunk's optimiser state where it is kept; devices keep their own."""
+        return self.local.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` returned."""
+        self.local.restore(state)
+
+    def _measured(self, done: Steps, openings: int, lost: Mapping[int, int]) -> ServedRound:
+        """Return what the round took; ``lost`` is the devices left out, with the steps they had made."""
+        readings, devices = self.stats.readings(), sorted(done.samples)
+        each = [readings.get(device, Reading()) for device in devices]
+        contract = [self.contract[device] for device in devices]
+        return ServedRound(
+            seconds=self.stats.seconds,
+            openings=openings,
+            server_s=self.worker.busy,
+            finish=tuple(one.finish_s for one in each),
+            upload_s=tuple(one.upload_s for one in each),
+            away_s=tuple(one.away_s for one in each),
+            bytes_up=tuple(one.bytes_up for one in each),
+            bytes_down=tuple(one.bytes_down for one in each),
+            payload_up=tuple(done.payload_up.get(device, 0) for device in devices),
+            payload_down=tuple(done.payload_down.get(device, 0) for device in devices),
+            cuts=tuple(self.local.devices.cuts[device] for device in devices),
+            bits_up=tuple(one.bits for one in contract),
+            bits_down=tuple(one.bits_down for one in contract),
+            left_out=tuple(lost),
+            left_steps=tuple(lost.values()),
+        )
+
+    def _again(self, devices: Sequence[int]) -> None:
+        """Put the trunk back to the start of the round."""
+        self.trunk.optimizer.state.clear()
+        if self._momenta is not None:
+            self.trunk.restore(self._momenta)
+            self._momenta = copy.deepcopy(self._momenta)
+        self._copies(devices)
+
+    def _copies(self, devices: Sequence[int]) -> None:
+        for row in sorted({self.trunk.copy_of(device) for device in devices}):
+            self.trunk.segment.stack.write(row, self._start)
+
+    def _downloads(self, round: int, devices: Sequence[int]) -> dict[int, bytes]:
+        segment, cuts = self.local.devices.segment, self.local.devices.cuts
+        found = {}
+        for device in devices:
+            names = segment.names(cuts[device])
+            found[device] = send_adapters(round, device, 0, flatten(self._start, names)) if names else b""
+        return found
+
+    def _is_finite(self, device: int) -> bool:
+        row = self.trunk.segment.stack.values[self.trunk.copy_of(device)]
+        return bool(row.isfinite().all())
+
+    def _expect_running(self) -> None:
+        if self.dispatch.stopping:
+            raise Stopped("the server was stopped")

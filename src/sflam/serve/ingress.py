@@ -1,0 +1,160 @@
+"""What every request passes first: who is it, how large may its body be, and how long may that take.
+
+A body is bounded before it is read and while it is read. A refused request of a known device is read to its end, and
+thrown away, so that the device reads why; whoever else is refused loses the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from sflam.errors import Refused
+from sflam.link.contract import Contract
+from sflam.serve.chunked_response import Pieces
+from sflam.serve.dispatch import Dispatch
+from sflam.serve.event_log import EventLog
+from sflam.serve.memory_bounds import Bounds
+from sflam.serve.roster import Roster
+from sflam.serve.round_stats import RoundStats
+
+OCTETS = "application/octet-stream"
+SMALL = 1 << 16
+"""Bytes of a stranger's body that are read and thrown away; more, and the connection ends at once."""
+
+
+@dataclass
+class Ingress:
+    """What the routes need.
+
+    Attributes:
+        dispatch: where requests meet the trunk.
+        roster: who may come in.
+        contract: what was agreed with each device; the round's, so it changes between rounds.
+        job: device -> what it must know to take part, as JSON.
+        files: what devices download, name -> path.
+        bounds: bytes of bodies in flight.
+        hold: seconds a request waits for its answer before it is asked to come again.
+        stall: seconds without a byte after which a body is given up.
+        slowest: bytes a second, on average, below which a body is given up.
+        counts: what ``/metrics`` tells.
+        stats: what the network did in this round.
+        event_log: one line per event.
+    """
+
+    dispatch: Dispatch
+    roster: Roster
+    contract: Mapping[int, Contract]
+    job: Callable[[int], dict[str, Any]]
+    files: Mapping[str, Path]
+    bounds: Bounds
+    hold: float = 20.0
+    stall: float = 30.0
+    slowest: float = 1000.0
+    counts: Counter[str] = field(default_factory=Counter)
+    stats: RoundStats = field(default_factory=RoundStats)
+    event_log: EventLog = field(default_factory=EventLog)
+
+    def device(self, request: Request) -> int:
+        """Return the device a request comes from; raises Refused, 401 or 403."""
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise Refused(401, "no token; send Authorization: Bearer TOKEN")
+        device = self.roster.device_of(token.strip(), time.time())
+        if device not in self.contract:
+            raise Refused(403, f"device {device} is enrolled, but this job has {len(self.contract)} devices")
+        request.state.device = device
+        self.dispatch.heard(device)
+        return device
+
+    def size(self, request: Request, sizes: set[int]) -> int:
+        """Return the Content-Length; raises Refused: 411 without, 413 above, 422 beside the agreed ``sizes``."""
+        said = announced(request)
+        if said is None:
+            raise Refused(411, "say the exact Content-Length; bodies in chunks are not taken")
+        if said in sizes:
+            return said
+        agreed = " or ".join(map(str, sorted(sizes)))
+        raise Refused(413 if said > max(sizes) else 422, f"a body of {said} bytes; {agreed} were agreed")
+
+    async def read(self, request: Request, size: int) -> bytearray:
+        """Return a body of exactly ``size`` bytes; raises Refused."""
+        device: int = request.state.device
+        buffer, at, began = bytearray(size), 0, time.monotonic()
+        heard, clock = began, asyncio.get_running_loop().time
+        end = clock() + self.stall + size / self.slowest
+        try:
+            async with asyncio.timeout(self.stall) as timer:
+                async for chunk in request.stream():
+                    if at + len(chunk) > size:
+                        raise Refused(413, f"a body of more than the {size} bytes announced")
+                    buffer[at : at + len(chunk)] = chunk
+                    at += len(chunk)
+                    timer.reschedule(min(end, clock() + self.stall))
+                    if time.monotonic() - heard > 1:  # a slow body is a sign of life, too
+                        heard = time.monotonic()
+                        self.dispatch.heard(device)
+        except TimeoutError:
+            raise Refused(408, f"{at} of {size} bytes came, and then none in time; send again", 1.0) from None
+        except ClientDisconnect:
+            raise Refused(400, "the device hung up") from None
+        if at != size:
+            raise Refused(422, f"a body of {at} bytes; {size} were announced")
+        self.counts["bytes_up"] += size
+        self.stats.came(device, size, time.monotonic() - began)
+        return buffer
+
+    def down(self, request: Request, body: bytes) -> Response:
+        """Answer with a body; with an empty one, by 204."""
+        self.counts["bytes_down"] += len(body)
+        self.stats.went(request.state.device, len(body))
+        return Pieces(body, media_type=OCTETS) if body else Response(status_code=204)
+
+    async def refuse(self, request: Request, refused: Refused) -> Response:
+        """Return the answer to a refused request, after what is left of its body where that is little."""
+        self.counts[f"refused_{refused.status}"] += 1
+        device: int | None = getattr(request.state, "device", None)
+        self.event_log.refused(refused.status, str(refused), device, request.url.path)
+        # Who was too slow is not waited for again.
+        over = refused.status not in (400, 408) and await self._drained(request, device)
+        headers = {} if over else {"Connection": "close"}
+        if refused.retry is not None:
+            headers["Retry-After"] = f"{refused.retry:g}"
+        if refused.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse({"error": str(refused)}, refused.status, headers)
+
+    async def _drained(self, request: Request, device: int | None) -> bool:
+        """Throw the rest of a body away; return whether the connection can go on."""
+        if request.method == "GET" and "content-length" not in request.headers:
+            return "transfer-encoding" not in request.headers
+        said = announced(request)
+        most = SMALL if device is None else max(SMALL, self.contract[device].largest())
+        if said is not None and said > most:
+            return False
+        with suppress(
+            TimeoutError, ClientDisconnect, RuntimeError
+        ):  # a body that was read to its end is no more
+            async with asyncio.timeout(1.0 if device is None else 10.0):
+                async for chunk in request.stream():
+                    most -= len(chunk)
+                    if most < 0:
+                        return False
+            return True
+        return bool(getattr(request, "_stream_consumed", False))
+
+
+def announced(request: Request) -> int | None:
+    """Return the bytes a request says its body has; None where it does not say, or says it in chunks."""
+    said = request.headers.get("content-length", "")
+    plain = said.isascii() and said.isdigit() and len(said) < 12
+    return int(said) if plain and "transfer-encoding" not in request.headers else None

@@ -1,0 +1,208 @@
+"""``sflam join``: this machine as a device of a served job. It downloads its part of the model and brings its data."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from sflam import config
+from sflam.config import Job
+from sflam.data.dataset import Dataset
+from sflam.data.partition import length_groups, partition
+from sflam.data.sources import load as load_data
+from sflam.errors import DataError, ServeError
+from sflam.files import replace_file
+from sflam.learn.exchange import Exchange
+from sflam.link.https_client import Link
+from sflam.model.adapters import attach
+from sflam.model.export import backbone_from, put_adapters
+from sflam.model.families import CAUSAL
+from sflam.model.split import DeviceSegment
+from sflam.run.assemble import examples_of, preprocessor_of, torch_device
+from sflam.serve.device import Client, Place
+
+PROTOCOL = 1
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def join(
+    link: Link,
+    data: str | None,
+    folder: Path,
+    *,
+    column: str = "",
+    label: str = "",
+    device: str = "auto",
+    tell: Callable[[str], None] = lambda line: None,
+) -> int:
+    """Take part in a served job until it ends; return the rounds trained.
+
+    Args:
+        link: the way to the server.
+        data: a file, folder or named dataset of this device alone; None takes this device's share of the job's own
+            data, as a simulation would give it.
+        folder: keeps what was downloaded, and where this device is.
+        column: array or column of the inputs; the job's by default.
+        label: array or column of the labels; the job's by default.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        tell: shows one line to whoever runs the device.
+
+    Raises:
+        SflamError: whatever keeps it from taking part.
+    """
+    try:
+        said = _described(link)
+        try:
+            client = _client(link, said, data, folder, column, label, device, tell)
+        except (KeyError, TypeError) as error:
+            raise ServeError(
+                f"the server's description of the job lacks {error}; use the same version on both sides"
+            ) from error
+        return client.run()
+    finally:
+        link.close()
+
+
+def _described(link: Link) -> dict[str, Any]:
+    """Return what the server says of the job; raises ServeError where it speaks another protocol."""
+    said = link.json("GET", "/v1/job")
+    if not isinstance(said, dict) or said.get("protocol") != PROTOCOL:
+        theirs = said if isinstance(said, dict) else {}
+        raise ServeError(
+            f"the server (sflam {str(theirs.get('version', 'of another kind'))[:30]}) speaks protocol "
+            f"{str(theirs.get('protocol', 'unknown'))[:10]}, this device (sflam {version('sflam')}) {PROTOCOL}; use "
+            "the same version of sflam on both sides"
+        )
+    return said
+
+
+def _client(
+    link: Link,
+    said: dict[str, Any],
+    data: str | None,
+    folder: Path,
+    column: str,
+    label: str,
+    device: str,
+    tell: Callable[[str], None],
+) -> Client:
+    """Return the device, ready to take part."""
+    cache = folder / "model"
+    cache.mkdir(parents=True, exist_ok=True)
+    for name, sha256 in said["files"].items():
+        fetch(link, cache, str(name), str(sha256))
+    replace_file(folder / "job.toml", str(said["job"]).encode())
+    job = config.load(folder / "job.toml")
+    where = torch_device(device)
+    if job.learn.canonical:
+        torch.set_num_threads(1)
+    cut, labels = int(said["cut"]), job.model.labels
+    job = replace(job, model=replace(job.model, name=str(cache)))
+    try:
+        tensors = safetensors.torch.load_file(str(cache / str(said["segment"])))
+    except (OSError, SafetensorError) as error:
+        raise ServeError(
+            f"the part of the model in {cache} cannot be read ({error}); delete the folder"
+        ) from error
+    backbone = backbone_from(
+        str(cache),
+        tensors,
+        task=str(said["task"]),
+        dtype=job.model.dtype,
+        fresh=tuple(map(str, said["fresh"])),
+        cut=cut,
+        labels=labels,
+        device=where,
+    )
+    model = attach(backbone, job.model, seed=job.seed)
+    put_adapters(model, tensors)
+    segment = DeviceSegment(backbone, cut, 1, frozen_a=job.learn.aggregation == "freeze-a", labels=labels)
+    segment.checkpointing = job.learn.checkpointing
+    dataset, own = samples(
+        job, data, int(said["device"]), [str(name) for name in said["classes"]], column, label, tell
+    )
+    place = Place(
+        number=int(said["device"]),
+        run=str(said["run"]),
+        cut=cut,
+        seed=job.seed,
+        task=backbone.task,
+        examples=examples_of(dataset, backbone, str(cache), buckets=job.data.buckets),
+        own=own,
+    )
+    exchange = Exchange(
+        scheme=str(said["scheme"]),
+        bits_up=int(said["bits"][0]),
+        bits_down=int(said["bits"][1]),
+        seed=job.seed,
+        per_token=backbone.task == CAUSAL,
+    )
+    tell(f"device {place.number}: {len(own)} samples, {cut} blocks")
+    return Client(link, place, segment, job.learn, exchange, folder / "state", tell)
+
+
+def samples(
+    job: Job,
+    data: str | None,
+    device: int,
+    classes: list[str],
+    column: str,
+    label: str,
+    tell: Callable[[str], None],
+) -> tuple[Dataset, Any]:
+    """Return a dataset with the server's classes, and the indices of this device's samples in it."""
+    settings = replace(
+        job.data,
+        name=data or job.data.name,
+        input=column or ("" if data else job.data.input),
+        label=label or job.data.label,
+    )
+    splits = load_data(settings, job.seed, preprocessor_of(replace(job, data=settings)))
+    for note in splits.notes:
+        tell(note)
+    train = splits.train
+    if data is None:
+        groups = train.labels
+        if not train.classes and train.lengths is not None and job.data.partition != "iid":
+            groups = length_groups(train.lengths)
+        return train, partition(job.data, groups, job.fleet.devices, job.seed)[device]
+    unknown = sorted(set(train.classes) - set(classes))
+    if unknown:
+        raise DataError(
+            f"data {data} holds the class {unknown[0]!r}, which the job does not know (it has "
+            f"{', '.join(classes[:20])}); rename it, or leave its samples out"
+        )
+    if train.classes:
+        numbers = np.array([classes.index(name) for name in train.classes], np.int64)
+        train = replace(train, labels=numbers[train.labels], classes=tuple(classes))
+    return train, np.arange(len(train))
+
+
+def fetch(link: Link, cache: Path, name: str, sha256: str) -> None:
+    """Download a file unless ``cache`` holds it; raises ServeError when what came is not what was announced."""
+    if not NAME.fullmatch(name):
+        raise ServeError(
+            f"the server names a file {name[:60]!r}; names are letters, digits, '.', '_' and '-'"
+        )
+    path = cache / name
+    if path.is_file():
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+                return
+    body = link.call("GET", f"/v1/files/{name}")
+    if hashlib.sha256(body).hexdigest() != sha256:
+        raise ServeError(f"{name} came damaged; join again")
+    try:
+        replace_file(path, body)
+    except OSError as error:
+        raise ServeError(f"{path} cannot be written ({error.strerror}); choose another --folder") from error

@@ -1,0 +1,160 @@
+"""The roster: which devices may join, by name and number, each by a token of which only the hash is kept.
+
+A roster is a JSON file. A token is 32 random bytes, so its SHA-256 can be stored as it is: there is nothing to guess.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from sflam.errors import Refused, ServeError
+from sflam.files import replace_file
+
+DAY = 86400.0
+PREFIX = "sflam_"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One device that may join.
+
+    Attributes:
+        name: what people call it.
+        device: its number in the fleet.
+        sha256: hexadecimal SHA-256 of its token.
+        expires: Unix time after which the token is of no use.
+        revoked: whether it was taken back.
+    """
+
+    name: str
+    device: int
+    sha256: str
+    expires: float
+    revoked: bool = False
+
+
+class Roster:
+    """The devices that may join, read again whenever the file has changed.
+
+    Args:
+        path: the JSON file; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stamp: tuple[int, int] | None = None
+        self._entries: dict[str, Entry] = {}
+
+    def entries(self) -> dict[str, Entry]:
+        """Return the devices by name.
+
+        Raises:
+            ServeError: the file cannot be read, or is no roster.
+        """
+        try:
+            found = self.path.stat()
+            stamp = (found.st_mtime_ns, found.st_ino)
+            if stamp != self._stamp:
+                rows = json.loads(self.path.read_text(encoding="utf-8"))["devices"]
+                entries = [Entry(**row) for row in rows]
+                self._entries = {entry.name: entry for entry in entries}
+                self._stamp = stamp
+        except FileNotFoundError:
+            self._entries, self._stamp = {}, None
+        except OSError as error:
+            raise ServeError(
+                f"roster {self.path} cannot be read ({error.strerror}); make it readable"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServeError(
+                f"{self.path} is no roster of devices ({error}); enrol the devices again"
+            ) from error
+        return self._entries
+
+    def enrol(self, name: str, days: float = 30.0) -> str:
+        """Let a device in, or give a known one a new token; return the token, which is stored nowhere.
+
+        Raises:
+            ServeError: an empty or odd name, no lifetime, or a roster that cannot be written.
+        """
+        if not name or len(name) > 64 or not all(letter.isalnum() or letter in "-_." for letter in name):
+            raise ServeError(f"device name {name!r}: use 1..64 letters, digits, '-', '_' or '.'")
+        if not days > 0:
+            raise ServeError(f"a token that lives {days} days is of no use; give more than 0")
+        entries = dict(self.entries())
+        taken = {entry.device for entry in entries.values()}
+        number = (
+            entries[name].device
+            if name in entries
+            else next(n for n in range(len(taken) + 1) if n not in taken)
+        )
+        token = PREFIX + secrets.token_urlsafe(32)
+        entries[name] = Entry(name, number, digest(token), time.time() + days * DAY)
+        self._write(entries)
+        return token
+
+    def revoke(self, name: str) -> None:
+        """Take a device's token back; a running server refuses it from its next request on.
+
+        Raises:
+            ServeError: there is no such device, or the roster cannot be written.
+        """
+        entries = dict(self.entries())
+        if name not in entries:
+            known = ", ".join(sorted(entries)) or "none"
+            raise ServeError(f"no device {name!r} in {self.path}; enrolled: {known}")
+        entries[name] = replace(entries[name], revoked=True)
+        self._write(entries)
+
+    def device_of(self, token: str, now: float) -> int:
+        """Return the number of the device a token belongs to.
+
+        Raises:
+            Refused: 401 for a token nobody has; 403 for one that was revoked or has expired.
+        """
+        wanted = digest(token)
+        for entry in self.entries().values():
+            if secrets.compare_digest(entry.sha256, wanted):
+                if entry.revoked:
+                    raise Refused(403, f"the token of {entry.name} was revoked; enrol the device again")
+                if now >= entry.expires:
+                    raise Refused(403, f"the token of {entry.name} has expired; enrol the device again")
+                return entry.device
+        raise Refused(401, "the token is not in the roster; enrol the device")
+
+    def _write(self, entries: dict[str, Entry]) -> None:
+        rows = [asdict(entry) for entry in sorted(entries.values(), key=lambda entry: entry.device)]
+        try:
+            replace_file(self.path, (json.dumps({"devices": rows}, indent=2) + "\n").encode())
+            os.chmod(self.path, 0o600)
+        except OSError as error:
+            raise ServeError(
+                f"roster {self.path} cannot be written ({error.strerror}); give another path"
+            ) from error
+        self._stamp = None
+
+
+def digest(token: str) -> str:
+    """Return the hexadecimal SHA-256 of a token."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file; raises ServeError when there is none."""
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ServeError(
+            f"token file {path} cannot be read ({error}); put the token of sflam enrol there"
+        ) from error
+    if not token.startswith(PREFIX) or not token.isascii() or any(letter.isspace() for letter in token):
+        raise ServeError(
+            f"{path} holds no token (they begin with {PREFIX}); put the one sflam enrol printed there"
+        )
+    return token

@@ -1,0 +1,344 @@
+"""``sflam serve``: a job whose devices are reached over a network, in the run folder of any other run."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+
+from sflam.config import Job, to_toml
+from sflam.data.images import PREPROCESSOR
+from sflam.errors import ConfigError, DataError, ServeError
+from sflam.files import replace_file
+from sflam.learn.fit import token_shape
+from sflam.learn.methods import METHODS
+from sflam.learn.split_fleet import LocalFleet
+from sflam.link.contract import Contract
+from sflam.model.backbone import quiet
+from sflam.model.export import device_tensors
+from sflam.model.families import CAUSAL
+from sflam.model.tokenizer import Tokenizer
+from sflam.records.history import RoundRecord
+from sflam.records.served_round import trace_csv
+from sflam.run import run as jobs
+from sflam.run.assemble import Assembly, examples_of, pixels_of
+from sflam.run.follow_plan import follow
+from sflam.serve.app import application
+from sflam.serve.dispatch import Dispatch
+from sflam.serve.event_log import EventLog
+from sflam.serve.fleet import RemoteFleet
+from sflam.serve.ingress import Ingress
+from sflam.serve.memory_bounds import Bounds
+from sflam.serve.progress_board import ProgressBoard
+from sflam.serve.roster import Roster
+from sflam.serve.round_stats import RoundStats
+from sflam.serve.session import Session
+from sflam.serve.web_server import Attempts, Listen, WebServer
+from sflam.sizes import IDENTITY
+
+PROTOCOL = 1
+LINGER = 10.0
+"""Seconds, at most, in which devices are told that the run has ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """How a job is served.
+
+    Attributes:
+        listen: where.
+        roster: file of the devices that may join.
+        quorum: fewest devices whose result a round needs; 0 wants all that take part.
+        deadline: seconds a round may last.
+        patience: seconds of silence after which a device counts as absent.
+        memory: most bytes of bodies in memory at once.
+    """
+
+    listen: Listen
+    roster: Path
+    quorum: int = 0
+    deadline: float = 3600.0
+    patience: float = 60.0
+    memory: int = 1 << 29
+
+    def check(self, job: Job) -> None:
+        """Raise an error, in one line each, for what cannot be served."""
+        self.listen.check()
+        learn, problems = job.learn, []
+        if not METHODS[learn.method].split:
+            problems.append(
+                f'learn.method = "{learn.method}" has no devices to serve; use sflam, sfl-v1 or sfl-v2'
+            )
+        if learn.cache == "server":
+            problems.append('learn.cache = "server" is for simulations; serve with "off" or "device"')
+        if learn.aggregation == "residual":
+            problems.append(
+                'learn.aggregation = "residual" is for simulations; serve with "fedavg" or "freeze-a"'
+            )
+        if job.fleet.servers:
+            problems.append("fleet.servers is for simulations; serve with one server, and leave it out")
+        if job.network.simulate:
+            problems.append("network.simulate is for simulations; serve with network.simulate = false")
+        if job.model.trainable == "full":
+            problems.append('model.trainable = "full" is for simulations; serve with "lora" or "lora+head"')
+        if (
+            job.model.labels == "device"
+            and METHODS[learn.method].shared
+            and learn.server_update == "sequential"
+        ):
+            problems.append(
+                'learn.server_update = "sequential" with model.labels = "device" is for simulations; '
+                'serve with "batched"'
+            )
+        most = job.fleet.selected or job.fleet.devices
+        if not 0 <= self.quorum <= most:
+            problems.append(f"--quorum is {self.quorum}; {most} devices take part in a round")
+        for name, value in (("--deadline", self.deadline), ("--patience", self.patience)):
+            if not value > 0:
+                problems.append(f"{name} is {value} s; it must be more than 0")
+        if problems:
+            raise ConfigError(problems)
+
+
+class Served:
+    """A run and the server in front of it.
+
+    Args:
+        run: started or resumed.
+        serving: how it is served.
+        tell: shows one line to whoever runs the server.
+    """
+
+    def __init__(
+        self,
+        run: jobs.Run,
+        serving: Serving,
+        tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    ) -> None:
+        assembly = run.assembly
+        local = assembly.fleet
+        assert isinstance(local, LocalFleet)
+        folder = run.folder.path / "served"
+        folder.mkdir(exist_ok=True)
+        stats, self.event_log = RoundStats(), EventLog(run.folder.path / "served.jsonl")
+        self.run, self.attempts = run, Attempts(folder / "attempt")
+        fleet = run.job.fleet
+        legs = 1 if run.job.model.labels == "server" else 2
+        session = Session(
+            serving.quorum or fleet.selected or fleet.devices, legs=legs, patience=serving.patience
+        )
+        session.attempt = 0
+        self.dispatch = Dispatch(session, canonical=run.job.learn.canonical)
+        contract = terms_of(assembly, local)
+        ingress = Ingress(
+            dispatch=self.dispatch,
+            roster=Roster(serving.roster),
+            contract=contract,
+            job=describe(assembly, local, self.attempts.run_id(), bundle(assembly, local, folder)),
+            files={path.name: path for path in folder.iterdir() if path.name not in ("attempt", "run.id")},
+            bounds=Bounds(serving.memory, 2 * max(one.largest() for one in contract.values())),
+            stats=stats,
+            event_log=self.event_log,
+        )
+        largest = max(one.largest() for one in contract.values())
+        if largest > serving.memory:
+            raise ServeError(f"one body takes {largest} bytes, but --memory is {serving.memory}; raise it")
+        remote = RemoteFleet(
+            local,
+            self.dispatch,
+            contract,
+            self.attempts,
+            deadline=serving.deadline,
+            tell=tell,
+            stats=stats,
+            event_log=self.event_log,
+        )
+        run.assembly, run.fleet = replace(assembly, fleet=remote), remote
+        board = ProgressBoard(run.job.learn.rounds, run.records)
+        self.server = WebServer(application(ingress, board), self.dispatch, serving.listen)
+
+    def rounds(self) -> Iterator[RoundRecord]:
+        """Listen, and run the rounds not done yet; SIGTERM and SIGINT end it after what is on disk.
+
+        Raises:
+            Stopped: it was asked to stop; the run can be resumed.
+        """
+        self.server.start()
+        try:
+            with _signals(self.dispatch.stop):
+                for record in self.run.rounds():
+                    self._trace()
+                    yield record
+            self.dispatch.end()
+            self.event_log("ended", round=len(self.run.records) - 1)
+        except BaseException as error:
+            self.event_log("stopped", reason=str(error)[:300] or type(error).__name__)
+            self.dispatch.stop()
+            self.server.stop()
+            raise
+        self.server.stop(linger=LINGER)
+
+    def _trace(self) -> None:
+        """Write the rates measured so far where ``sflam plan`` can read them."""
+        rounds = [(one.participants, one.measured) for one in self.run.records if one.measured]
+        with suppress(OSError):  # it can be made again from the history
+            replace_file(self.run.folder.path / "trace.csv", trace_csv(rounds).encode())
+
+
+def start(job: Job, folder: str | Path | None, serving: Serving) -> Served:
+    """Assemble a job and make its folder, ready to be served; raises SflamError."""
+    job, told = follow(job)
+    serving.check(job)
+    run = jobs.start(job, folder)
+    run.assembly = replace(run.assembly, notes=(*told, *run.assembly.notes))
+    return Served(run, serving)
+
+
+def resume(folder: str | Path, serving: Serving) -> Served:
+    """Go on with a served run after a crash, or a stop; raises SflamError."""
+    run = jobs.resume(folder)
+    serving.check(run.job)
+    return Served(run, serving)
+
+
+def terms_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
+    """Return what is agreed with each device."""
+    backbone, job, exchange = assembly.backbone, assembly.job, local.exchange
+    train = assembly.splits.train
+    sample = examples_of(train, backbone).take(np.arange(1)).inputs
+    tokens, dim = token_shape(backbone, sample)
+    text, causal = train.kind == "text", backbone.task == CAUSAL
+    if text:
+        limits = [train.inputs.shape[1], job.data.max_tokens or assembly_limit(assembly)]
+        positions = getattr(backbone.model.config, "max_position_embeddings", None)
+        tokens = min(max(limits), positions) if positions else max(limits)
+    segment, double = local.devices.segment, str(backbone.model.dtype) == "torch.float64"
+    raw = 64 if double else 32
+    own, common = exchange.bits, (exchange.bits_up, exchange.bits_down)
+    return {
+        device: Contract(
+            device=device,
+            scheme=exchange.scheme,
+            bits=raw if exchange.scheme == IDENTITY else own.get(device, common)[0],
+            dim=dim,
+            tokens=tokens,
+            text=text,
+            labels_up=job.model.labels == "server",
+            per_token=causal,
+            classes=int(backbone.model.config.vocab_size) if causal else len(train.classes),
+            batch=job.learn.batch,
+            local_steps=job.learn.local_steps,
+            local_epochs=job.learn.local_epochs,
+            adapters=segment.stack.size(segment.names(cut)),
+            adapter_bits=segment.stack.values.element_size() * 8,
+            bits_down=raw if exchange.scheme == IDENTITY else own.get(device, common)[1],
+        )
+        for device, cut in enumerate(local.devices.cuts)
+    }
+
+
+def assembly_limit(assembly: Assembly) -> int:
+    """Return the tokens its model sees at most, 0 when nothing limits them or it has no tokenizer."""
+    try:
+        return Tokenizer(assembly.backbone.name).longest()
+    except DataError:
+        return 0
+
+
+def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str]:
+    """Write what devices download into ``folder``; return name -> SHA-256.
+
+    One safetensors file per cut, the model's config, and what turns raw samples into its inputs.
+    """
+    backbone, job = assembly.backbone, assembly.job
+    with quiet():
+        backbone.model.config.save_pretrained(str(folder))
+    pixels = pixels_of(backbone.name)
+    if assembly.splits.train.kind == "image" and pixels.is_file():
+        shutil.copyfile(pixels, folder / PREPROCESSOR)
+    if assembly.splits.train.kind == "text":
+        try:
+            with quiet():
+                Tokenizer(backbone.name).loaded.save_pretrained(str(folder))
+        except DataError:
+            pass  # token ids from an .npz need no tokenizer
+    for cut in sorted(set(local.devices.cuts)):
+        frozen_a = job.learn.aggregation == "freeze-a"
+        tensors = device_tensors(backbone, assembly.model, cut, job.model.labels, frozen_a=frozen_a)
+        safetensors.torch.save_file(tensors, str(folder / segment_name(cut)))
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name not in ("attempt", "run.id"):
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def segment_name(cut: int) -> str:
+    """Return the name of the file with the device's part of the model."""
+    return f"cut-{cut}.safetensors"
+
+
+def describe(
+    assembly: Assembly, local: LocalFleet, run: str, files: dict[str, str]
+) -> Callable[[int], dict[str, Any]]:
+    """Return the function that tells a device what it must know to take part."""
+    job, backbone = assembly.job, assembly.backbone
+    # Where things are on the server is nobody's business.
+    sent = replace(
+        job,
+        model=replace(job.model, name="served", adapter="", trunk_bits=0),
+        data=replace(job.data, name=Path(job.data.name).name),
+        learn=replace(job.learn, device="auto"),
+        # A device knows its own share of the plan alone.
+        fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=()),
+    )
+    segments = {segment_name(cut) for cut in local.devices.cuts}
+
+    def one(device: int) -> dict[str, Any]:
+        cut = local.devices.cuts[device]
+        return {
+            "protocol": PROTOCOL,
+            "version": version("sflam"),
+            "run": run,
+            "device": device,
+            "cut": cut,
+            "bits": list(local.exchange.bits.get(device, (local.exchange.bits_up, local.exchange.bits_down))),
+            "task": backbone.task,
+            "classes": list(assembly.splits.train.classes),
+            "fresh": list(backbone.fresh),
+            "scheme": local.exchange.scheme,
+            "segment": segment_name(cut),
+            "files": {n: h for n, h in files.items() if n not in segments or n == segment_name(cut)},
+            "job": to_toml(sent),
+        }
+
+    return one
+
+
+@contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` on SIGTERM and SIGINT, in the main thread only, where signals arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        s: signal.signal(s, lambda *_: threading.Thread(target=stop).start())
+        for s in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

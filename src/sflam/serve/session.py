@@ -1,0 +1,263 @@
+"""Who is here and how far each device of the open round has come: plain functions on state, no HTTP, no clock.
+
+A round is open from :meth:`Session.open` to :meth:`Session.close`. Every request names its round and its attempt;
+the attempt grows with every opening, so that nothing meant for an earlier one is taken for this one. A device makes
+its exchanges one after another: a step is one exchange, or two with labels on the device (forward, backward).
+
+    fresh      the exchange the server expects: computed once, then answered
+    underway   the same exchange again while it is being computed: it waits for the same answer
+    again      an exchange of the step just answered: the kept answer is given, nothing is computed
+    refused    every other number, round or attempt: 409, and nothing changes
+
+Time is a number that callers pass in, in seconds; it may stand still but never runs backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from sflam.errors import Refused
+
+
+class Phase(Enum):
+    """What the server is doing."""
+
+    WAITING = "waiting"
+    OPEN = "open"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+class Verdict(Enum):
+    """How an open round stands."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    SHORT = "short"  # over, with fewer devices than the quorum
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Compute this exchange."""
+
+
+@dataclass(frozen=True)
+class Underway:
+    """This exchange is being computed; wait for its answer."""
+
+
+@dataclass(frozen=True)
+class Again:
+    """This exchange was answered before: with ``answer``."""
+
+    answer: bytes
+
+
+@dataclass
+class Seat:
+    """One device in the open round.
+
+    Attributes:
+        exchanges: how many it will make.
+        next: the exchange expected of it.
+        computing: whether that one has arrived and is not answered yet.
+        answers: exchange -> answer, of the step it is at or has just finished.
+        result: what it trained; None until it sends it.
+        out: whether it was dropped from this round.
+    """
+
+    exchanges: int
+    next: int = 0
+    computing: bool = False
+    answers: dict[int, bytes] = field(default_factory=dict)
+    result: Any = None
+    out: bool = False
+
+    @property
+    def active(self) -> bool:
+        """Whether the round still waits for it."""
+        return self.result is None and not self.out
+
+
+class Session:
+    """The devices of a run and its open round.
+
+    Args:
+        quorum: fewest devices whose result a round needs.
+        legs: exchanges of a step: 1, or 2 with labels on the device.
+        patience: seconds without a word after which a device counts as absent.
+    """
+
+    def __init__(self, quorum: int, *, legs: int = 1, patience: float = 60.0) -> None:
+        assert quorum >= 1 and legs in (1, 2), (quorum, legs)
+        self.quorum, self.legs, self.patience = quorum, legs, patience
+        self.phase = Phase.WAITING
+        self.round = self.attempt = -1
+        self.deadline = 0.0
+        self.seats: dict[int, Seat] = {}
+        self.samples: dict[int, int] = {}
+        """Samples each device said it has, of the devices that ever came."""
+        self.told: set[int] = set()
+        """Devices that know that the run has ended."""
+        self._heard: dict[int, float] = {}
+
+    def hello(self, device: int, samples: int, now: float) -> None:
+        """Let a device in, or in again; it holds ``samples`` samples.
+
+        Raises:
+            Refused: it is in the open round with another number of samples.
+        """
+        before = self.samples.get(device, samples)
+        if before != samples and device in self.seats and self.seats[device].active:
+            raise Refused(
+                409,
+                f"device {device} joined round {self.round} with {before} samples and now has {samples}; wait for the "
+                "next round, or bring the same data",
+                retry=5.0,
+            )
+        self.samples[device] = samples
+        self.heard(device, now)
+
+    def heard(self, device: int, now: float) -> None:
+        """Note a sign of life."""
+        self._heard[device] = max(now, self._heard.get(device, now))
+
+    def present(self, now: float) -> tuple[int, ...]:
+        """Return the devices that let themselves be heard within the last ``patience`` seconds, ascending."""
+        return tuple(sorted(d for d, at in self._heard.items() if now - at <= self.patience))
+
+    def open(self, round: int, attempt: int, exchanges: Mapping[int, int], deadline: float) -> None:
+        """Open a round.
+
+        Args:
+            round: its number.
+            attempt: a number above that of every opening before.
+            exchanges: device -> how many exchanges it will make, 0 or more.
+            deadline: when it is over, finished or not.
+        """
+        assert self.phase is Phase.WAITING and not self.seats, self.phase
+        assert attempt > self.attempt and len(exchanges) >= 1, (attempt, self.attempt)
+        self.round, self.attempt, self.deadline = round, attempt, deadline
+        self.seats = {device: Seat(count) for device, count in sorted(exchanges.items())}
+        self.phase = Phase.OPEN
+
+    def seat(self, device: int, round: int, attempt: int) -> Seat:
+        """Return the seat of a device in the open round it names.
+
+        Raises:
+            Refused: another round is open, or none; or the device has no part in it.
+        """
+        if self.phase is Phase.DRAINING:
+            raise Refused(503, "the server is going down; come again", retry=5.0)
+        if self.phase is not Phase.OPEN or (round, attempt) != (self.round, self.attempt):
+            raise Refused(
+                409,
+                f"round {round}, attempt {attempt} is not open (now {self.phase.value}: round {self.round}, attempt "
+                f"{self.attempt}); ask for the round",
+            )
+        if device not in self.seats or self.seats[device].out:
+            raise Refused(409, f"device {device} has no part in round {round}; wait for the next")
+        return self.seats[device]
+
+    def exchange(
+        self, device: int, round: int, attempt: int, number: int, now: float
+    ) -> Fresh | Underway | Again:
+        """Take an exchange of a device and say what to do with it.
+
+        Raises:
+            Refused: it is not this round's, or neither the next exchange nor one of the step just answered.
+        """
+        seat = self.check(device, round, attempt, number)
+        self.heard(device, now)
+        if number < seat.next:
+            return Again(seat.answers[number])
+        if seat.computing:
+            return Underway()
+        if number % self.legs == 0:
+            seat.answers.clear()  # the device has moved on, so it has the answers of the step before
+        seat.computing = True
+        return Fresh()
+
+    def check(self, device: int, round: int, attempt: int, number: int) -> Seat:
+        """Return the seat where :meth:`exchange` would take ``number``, changing nothing; raises Refused if not."""
+        seat = self.seat(device, round, attempt)
+        if number in seat.answers or (number == seat.next < seat.exchanges):
+            return seat
+        kind = "was answered long ago" if number < seat.next else "is not due"
+        raise Refused(
+            409, f"exchange {number} {kind}; the next of device {device} is {seat.next} of {seat.exchanges}"
+        )
+
+    def answer(self, device: int, attempt: int, number: int, body: bytes) -> bool:
+        """Keep the answer of a fresh exchange; return False when its round is over or the device was dropped."""
+        seat = self.seats.get(device)
+        if attempt != self.attempt or seat is None or seat.out or not seat.computing or number != seat.next:
+            return False
+        seat.answers[number] = body
+        seat.next += 1
+        seat.computing = False
+        return True
+
+    def deliver(self, device: int, round: int, attempt: int, result: Any, now: float) -> bool:
+        """Take what a device trained; return False when it had delivered before (the first one counts).
+
+        Raises:
+            Refused: it is not this round's, or the device has exchanges left.
+        """
+        assert result is not None
+        seat = self.seat(device, round, attempt)
+        if seat.next < seat.exchanges:
+            raise Refused(
+                409,
+                f"device {device} is at exchange {seat.next} of {seat.exchanges}; adapters come after the last",
+            )
+        self.heard(device, now)
+        if seat.result is not None:
+            return False
+        seat.result = result
+        seat.answers.clear()
+        return True
+
+    def drop(self, device: int) -> None:
+        """Go on without a device in the open round; it may take part in the next."""
+        if device in self.seats:
+            seat = self.seats[device]
+            seat.out, seat.computing, seat.result = True, False, None
+            seat.answers.clear()
+
+    def awaited(self, now: float) -> tuple[int, ...]:
+        """Return the devices of the open round that have exchanges left and are present, ascending."""
+        here = set(self.present(now))
+        return tuple(d for d, s in self.seats.items() if d in here and s.active and s.next < s.exchanges)
+
+    def verdict(self, now: float) -> Verdict:
+        """Say whether the open round goes on, is complete, or is over without its quorum.
+
+        With a quorum, nobody waits for the absent.
+        """
+        done = sum(seat.result is not None for seat in self.seats.values())
+        active = {device for device, seat in self.seats.items() if seat.active}
+        if now < self.deadline and active and (done < self.quorum or active & set(self.present(now))):
+            return Verdict.RUNNING
+        return Verdict.COMPLETE if done >= self.quorum else Verdict.SHORT
+
+    def close(self) -> dict[int, Any]:
+        """Close the round, forget every kept answer, and return device -> what it delivered."""
+        results = {d: seat.result for d, seat in self.seats.items() if seat.result is not None}
+        self.seats = {}
+        if self.phase is Phase.OPEN:
+            self.phase = Phase.WAITING
+        return results
+
+    def drain(self) -> None:
+        """Take nothing more: the server goes down, and may come back."""
+        if self.phase is not Phase.ENDED:
+            self.phase = Phase.DRAINING
+
+    def end(self) -> None:
+        """The run is over; devices may leave."""
+        self.seats = {}
+        self.phase = Phase.ENDED

@@ -1,0 +1,130 @@
+"""The trunk at work: arrivals of many devices in one step, in the thread that runs the rounds.
+
+With labels on the devices a forward holds its graph until the gradients of all its devices have come; one that stays
+away meanwhile is left out of the round.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sflam.learn.exchange import DOWN, HEAD_DOWN, Exchange, Position
+from sflam.learn.fleet import Steps
+from sflam.learn.round import SERVER
+from sflam.learn.server import Trunk
+from sflam.seeds import derive
+from sflam.serve.dispatch import Dispatch, Request
+
+
+class Worker:
+    """Computes what arrives during one round.
+
+    Args:
+        dispatch: where it arrives.
+        trunk: the server half.
+        exchange: how bodies become tensors.
+        cuts: blocks each device keeps.
+    """
+
+    def __init__(self, dispatch: Dispatch, trunk: Trunk, exchange: Exchange, cuts: Mapping[int, int]) -> None:
+        self.dispatch, self.trunk, self.exchange, self.cuts = dispatch, trunk, exchange, cuts
+        self.where = next(trunk.segment.parameters()).device
+        self.busy = 0.0
+        """Seconds of computing in the round."""
+
+    def serve(self, round: int, attempt: int, devices: tuple[int, ...]) -> Steps:
+        """Answer everything until the round is over; return what was done.
+
+        With labels on the devices, losses are theirs to tell.
+        """
+        done = Steps(samples=dict.fromkeys(devices, 0), device_losses=dict.fromkeys(devices, 0.0))
+        self.busy = 0.0
+        while arrivals := self.dispatch.collect():
+            began = time.perf_counter()
+            if self.dispatch.session.legs == 1:
+                self._step(round, attempt, arrivals, done)
+            else:
+                self._at_home(round, attempt, arrivals, done)
+            self.busy += time.perf_counter() - began
+        return done
+
+    def _step(self, round: int, attempt: int, arrivals: list[Request], done: Steps) -> None:
+        frames = [self.exchange.receive_step(a.body, self.cuts[a.device], self.where) for a in arrivals]
+        answers = self.trunk.step(frames, self._seed(round, arrivals))
+        for arrival, frame, answer in zip(arrivals, frames, answers, strict=True):
+            if not math.isfinite(answer.loss) or not _finite(answer.gradient):
+                self._diverged(arrival)
+                continue
+            at = Position(round, arrival.number, arrival.device)
+            body = self.exchange.send_answer(at, answer, frame.lengths)
+            done.learned(arrival.device, answer.loss, len(frame.hidden))
+            self._count(done, arrival, body)
+            self.dispatch.answer(arrival, attempt, body)
+
+    def _at_home(self, round: int, attempt: int, arrivals: list[Request], done: Steps) -> None:
+        frames = {
+            a.device: self.exchange.receive_step(a.body, self.cuts[a.device], self.where) for a in arrivals
+        }
+        at = {a.device: Position(round, a.number // 2, a.device) for a in arrivals}
+        last = self.trunk.forward(list(frames.values()), self._seed(round, arrivals))
+        for arrival in arrivals:
+            device = arrival.device
+            if not _finite(last[device]):
+                self._diverged(arrival)
+                continue
+            body = self.exchange.send_tokens(at[device], HEAD_DOWN, last[device], frames[device].lengths)
+            done.samples[device] += len(frames[device].hidden)
+            self._count(done, arrival, body)
+            self.dispatch.answer(arrival, attempt, body)
+        began = time.perf_counter()
+        back = {a.device: a for a in self.dispatch.collect(1, tuple(frames))}
+        self.busy -= time.perf_counter() - began  # waiting is no computing
+        wanted: dict[int, Tensor] = {}
+        for device, frame in frames.items():
+            if device not in back:
+                self.dispatch.drop(
+                    device, f"device {device} stayed away in the middle of a step; wait for the next round"
+                )
+                wanted[device] = torch.zeros_like(last[device])
+                continue
+            wanted[device] = self.exchange.receive_tokens(
+                back[device].body, len(frame.hidden), frame.lengths, self.where
+            )
+            sent = back[device].body
+            done.count(device, sent, self.exchange.packed_in(sent), up=True)
+        for device, gradient in self.trunk.backward(wanted).items():
+            if device not in back:
+                continue
+            if not _finite(gradient):
+                self._diverged(back[device])
+                continue
+            body = b""
+            if gradient is not None:
+                body = self.exchange.send_tokens(at[device], DOWN, gradient, frames[device].lengths)
+                done.count(device, body, self.exchange.packed_in(body), up=False)
+            self.dispatch.answer(back[device], attempt, body)
+
+    def _count(self, done: Steps, arrival: Request, answer: bytes) -> None:
+        done.device_steps += 1
+        done.count(arrival.device, arrival.body, self.exchange.packed_in(arrival.body), up=True)
+        done.count(arrival.device, answer, self.exchange.packed_in(answer), up=False)
+
+    def _diverged(self, arrival: Request) -> None:
+        self.dispatch.drop(
+            arrival.device,
+            f"what device {arrival.device} trains is no longer finite; lower learn.lr or set learn.clip",
+        )
+
+    def _seed(self, round: int, arrivals: list[Request]) -> int:
+        """Return the seed of the dropout of a pass: that of its earliest step."""
+        step = min(arrival.number for arrival in arrivals) // self.dispatch.session.legs
+        return derive(self.exchange.seed, "dropout", round, step, SERVER)
+
+
+def _finite(tensor: Tensor | None) -> bool:
+    return tensor is None or bool(tensor.isfinite().all())

@@ -1,0 +1,115 @@
+"""What each device's whole model would learn from a mini-batch, with activations quantized or not; nothing is learned.
+
+Both halves run as they do in a round, with real bodies on the way up. Gradients come back as they are: what their own
+quantizer adds is the same at every width up. Noise is drawn from streams of its own, optimisers are not stepped, and
+a round begins by loading the global adapters anyway: training goes on as if nothing had been measured.
+
+K devices, P trained numbers of both halves of a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sflam.data.batches import batches
+from sflam.learn.examples import Minibatch
+from sflam.learn.exchange import Exchange, Position
+from sflam.learn.round import SERVER
+from sflam.learn.split_fleet import LocalFleet
+from sflam.model.adapters import State
+from sflam.seeds import derive, generator
+from sflam.sizes import MAX_BITS
+
+Gradients = dict[int, Tensor]
+NOISES = 2**20  # more draws of the rounding than anybody takes of one mini-batch
+
+
+class Probe:
+    """Differentiates at fixed global adapters.
+
+    Args:
+        fleet: whose halves are used; every device has a server, and a copy of its own there.
+        state: the global adapters.
+        devices: those to look at.
+        round: names the random streams.
+    """
+
+    def __init__(self, fleet: LocalFleet, state: State, devices: Sequence[int], round: int) -> None:
+        self.fleet, self.devices, self.round = fleet, tuple(devices), round
+        common = fleet.exchange
+        self.exchange = Exchange(
+            scheme=common.scheme,
+            bits_up=common.bits_up,
+            bits_down=common.bits_down,
+            seed=derive(fleet.seed, "sensitivity"),
+            per_token=common.per_token,
+        )
+        for device in self.devices:
+            fleet.devices.segment.stack.write(device, state)
+            trunk = fleet.servers.trunk_of(device)
+            trunk.segment.stack.write(trunk.copy_of(device), state)
+
+    def draw(self, number: int) -> dict[int, Minibatch]:
+        """Return mini-batch ``number`` of every device: the first of a pass of its own."""
+        fleet = self.fleet
+        return {
+            device: fleet.examples.take(
+                batches(
+                    fleet.parts[device],
+                    fleet.learn.batch,
+                    generator(fleet.seed, "sensitivity batches", self.round, number, device),
+                    steps=1,
+                    lengths=fleet.examples.buckets,
+                )[0]
+            )
+            for device in self.devices
+        }
+
+    def gradients(
+        self,
+        drawn: Mapping[int, Minibatch],
+        number: int,
+        bits: int = 0,
+        noise: int = 0,
+        *,
+        mirrored: bool = False,
+    ) -> Gradients:
+        """Return device -> [P], the gradient of its mini-batch's mean loss, in loss per unit of parameter.
+
+        Args:
+            drawn: of :meth:`draw`.
+            number: of the mini-batch; dropout is the same whatever the other arguments are.
+            bits: width of the activations; 0 does not quantize them.
+            noise: which draw of the rounding.
+            mirrored: turn the error of every activation round: x - e where x + e would arrive.
+        """
+        devices, servers = self.fleet.devices, self.fleet.servers
+        where = next(devices.segment.parameters()).device
+        seeds = {d: derive(self.exchange.seed, "dropout", self.round, number, d) for d in (*drawn, SERVER)}
+        kept, devices.kept = devices.kept, None  # what a device keeps is made by its rounds alone
+        try:
+            hidden = devices.forward(drawn, seeds)
+        finally:
+            devices.kept = kept
+        exchange = self.exchange.with_bits(dict.fromkeys(drawn, (bits or MAX_BITS, MAX_BITS)))
+        frames = []
+        for device, batch in drawn.items():
+            at = Position(self.round, number * NOISES + noise, device)
+            body = exchange.send_step(at, hidden[device], batch)
+            frame = exchange.receive_step(body, devices.cuts[device], where)
+            if not bits or mirrored:
+                exact = hidden[device].to(frame.hidden)
+                frame = replace(frame, hidden=2 * exact - frame.hidden if bits else exact)
+            frames.append(frame)
+        answers = servers.differentiate(frames, seeds[SERVER])
+        devices.differentiate({a.device: a.gradient for a in answers if a.gradient is not None})
+        return {device: self._gradient(device) for device in drawn}
+
+    def _gradient(self, device: int) -> Tensor:
+        trunk = self.fleet.servers.trunk_of(device)
+        own = self.fleet.devices.segment.stack.grads[device]
+        return torch.cat([own, trunk.segment.stack.grads[trunk.copy_of(device)]]).detach().cpu()

@@ -1,0 +1,170 @@
+"""chi_k, how much the noise of each device's quantizer slows learning, measured on the model as it is (2.12).
+
+    chi_k = rho_k^2 (Var_k,q - Var_k,inf) / (V0 v(q)),   V0 = sum_j rho_j^2 Var_j,inf,   v(q) = (2^q - 1)^-2
+
+Var is the variance of the gradient of a mini-batch's mean loss, summed over all trained numbers: without quantization,
+and with activations rounded to q bits. Both are taken over the same mini-batches, as means over pairs of them:
+Var = E |g - g'|^2 / 2, which has no bias. Rounding noise moves a gradient by much more, along the way it points, than
+it changes the variance; what it adds there is of mean zero, but at 4 bits larger than chi. So each rounding x + e is
+taken together with its mirror image x - e, in which that part cancels. Errors are the jackknife's over mini-batches.
+
+M mini-batches, K devices, P trained numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from sflam.cost.convergence import measured_slowdown, quantization_noise
+from sflam.learn.split_fleet import LocalFleet
+from sflam.model.adapters import State
+from sflam.simulate.gradients import Probe
+
+Floats = NDArray[np.float64]
+WIDTH = 4
+"""Bits at which noise is measured; it is the same, times v(q), at other widths."""
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientNoise:
+    """What one device's gradients do, in (loss per unit of parameter) squared; errors are standard errors.
+
+    Attributes:
+        round: before which it was measured.
+        plain: sigma_k^2, variance of a mini-batch's gradient without quantization.
+        plain_error: of that.
+        added: (Var_k,q - Var_k,inf) / v(q), the variance that quantization adds, per unit of v(q).
+        added_error: of that.
+        bias: |mean of the quantized gradient - gradient|^2 / v(q)^2; what mini-batches have in common of it.
+        batches: M.
+    """
+
+    round: int
+    plain: float
+    plain_error: float
+    added: float
+    added_error: float
+    bias: float
+    batches: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slowdown:
+    """chi of a group of devices. Arrays [K], no unit.
+
+    Attributes:
+        chi: as measured; below 0 where quantization makes gradients agree more.
+        half: half the width of its confidence interval, of ``CONFIDENCE``.
+    """
+
+    chi: Floats
+    half: Floats
+
+
+def gradient_noise(
+    fleet: LocalFleet,
+    state: State,
+    devices: Sequence[int],
+    *,
+    round: int,
+    batches: int,
+    bits: int = WIDTH,
+) -> dict[int, GradientNoise]:
+    """Measure devices at the global adapters ``state``; the fleet trains on as if it had not been measured.
+
+    Args:
+        fleet: see :class:`sflam.simulate.gradients.Probe`.
+        state: the global adapters.
+        devices: those to measure, all in the same passes.
+        round: names the random streams.
+        batches: M, at least 2; each costs three forwards and backwards.
+        bits: the width.
+    """
+    assert batches >= 2, batches
+    probe = Probe(fleet, state, devices, round)
+    found: list[dict[int, tuple[Tensor, Tensor, Tensor]]] = []
+    for number in range(batches):
+        drawn = probe.draw(number)
+        plain = probe.gradients(drawn, number)
+        up = probe.gradients(drawn, number, bits)
+        down = probe.gradients(drawn, number, bits, mirrored=True)
+        found.append({device: (plain[device], up[device], down[device]) for device in devices})
+    return {device: _noise([one[device] for one in found], round, bits) for device in devices}
+
+
+def slowdown(found: Sequence[GradientNoise], samples: ArrayLike) -> Slowdown:
+    """Return chi of devices that are averaged together, weighted by their samples [K] as FedAvg does.
+
+    The error is that of each device's own noise and of V0, to first order, as if they were independent.
+    """
+    rho = np.asarray(samples, float) / np.sum(samples)
+    plain, added, plain_error, added_error = (
+        np.array([getattr(one, name) for one in found])
+        for name in ("plain", "added", "plain_error", "added_error")
+    )
+    whole = float(rho**2 @ plain)
+    if not whole > 0:  # nothing varies: every mini-batch is the whole of its device's data
+        return Slowdown(chi=np.zeros(len(rho)), half=np.full(len(rho), np.inf))
+    noise = quantization_noise(WIDTH)
+    chi = measured_slowdown(rho, plain + added * noise, plain, WIDTH)
+    whole_error = float(np.sqrt(rho**4 @ plain_error**2)) / whole
+    error = np.hypot(rho**2 * added_error / whole, chi * whole_error)
+    return Slowdown(chi=chi, half=error * np.array([_student(one.batches - 1) for one in found]))
+
+
+def _noise(found: Sequence[tuple[Tensor, Tensor, Tensor]], round: int, bits: int) -> GradientNoise:
+    """Return what (plain, rounded, mirrored) gradients [P] of M mini-batches show."""
+    plain, up, down = (torch.stack(list(each)) for each in zip(*found, strict=True))
+    noise = float(quantization_noise(bits))
+    base = _halved_distances(plain)
+    added = ((_halved_distances(up) + _halved_distances(down)) / 2 - base) / noise
+    # Different mini-batches round independently: their products have the common bias alone, and no noise.
+    shift = (((up.double() + down.double()) / 2 - plain.double()) / noise).numpy()
+    products = shift @ shift.T
+    count = len(found)
+    bias = (products.sum() - np.trace(products)) / (count * (count - 1))
+    sigma, sigma_error = _jackknife(base)
+    more, more_error = _jackknife(added)
+    return GradientNoise(
+        round=round,
+        plain=sigma,
+        plain_error=sigma_error,
+        added=more,
+        added_error=more_error,
+        bias=float(bias),
+        batches=count,
+    )
+
+
+def _halved_distances(gradients: Tensor) -> Floats:
+    """Return [M, M] |g_i - g_j|^2 / 2 of [M, P] gradients."""
+    centred = (gradients - gradients.mean(0)).double()
+    products = (centred @ centred.T).numpy()
+    squares = products.diagonal()
+    halves: Floats = (squares[:, None] + squares[None, :]) / 2 - products
+    return halves
+
+
+def _jackknife(pairs: Floats) -> tuple[float, float]:
+    """Return the mean over all pairs of different ones of [M, M], and its standard error; inf where M is 2."""
+    count = len(pairs)
+    off = pairs - np.diag(pairs.diagonal())
+    whole = off.sum() / (count * (count - 1))
+    if count < 3:
+        return float(whole), float("inf")
+    without = (off.sum() - 2 * off.sum(axis=1)) / ((count - 1) * (count - 2))
+    return float(whole), float(np.sqrt((count - 1) * without.var()))
+
+
+def _student(freedom: int) -> float:
+    """Return the two-sided quantile of Student's t at ``CONFIDENCE``."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))

@@ -1,0 +1,77 @@
+"""Bits and bytes that cross the cut, from plain numbers: what the cost model charges, what the socket sees.
+
+The payload is the information: ``bits`` per value plus ``SIDE_BITS`` per token for its offset and step.
+The body adds what the wire needs to say which tensors these are: ``HEADER_BYTES``, lengths and labels.
+``sflam.codec.bodies`` writes bodies of exactly these sizes, so a receiver knows a body's size beforehand.
+
+The scheme ``identity`` sends floats as they are: 32 bits a value, or 64 where ``bits`` is 64; no side. All other
+schemes cost the same.
+"""
+
+from __future__ import annotations
+
+MIN_BITS, MAX_BITS = 1, 16
+SIDE_BITS = 32  # per token: offset and step, bfloat16 each
+HEADER_BYTES = 592  # 8-byte length and space-padded JSON; holds the longest header within the limits below
+COUNT_LIMIT = 10**9  # exclusive limit of every number a header states: tokens, rows, round, step, ...
+BODY_LIMIT = 10**10  # exclusive limit of the bytes of one body
+IDENTITY = "identity"
+
+
+def value_bits(bits: int, scheme: str = "uniform") -> int:
+    """Return the bits one value costs: ``bits``, or the float's width (32 or 64) for ``identity``."""
+    if scheme != IDENTITY:
+        return bits
+    return 64 if bits == 64 else 32
+
+
+def side_bits(scheme: str = "uniform") -> int:
+    """Return the bits of side information per token."""
+    return 0 if scheme == IDENTITY else SIDE_BITS
+
+
+def payload_bits(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
+    """Return the bits of ``tokens`` x ``dim`` values and their side information, without header."""
+    return tokens * (dim * value_bits(bits, scheme) + side_bits(scheme))
+
+
+def codes_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
+    """Return the bytes that hold the packed codes (only the last byte may have spare bits)."""
+    return -(-tokens * dim * value_bits(bits, scheme) // 8)
+
+
+def payload_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
+    """Return the bytes of packed codes and side information, as sent, without header."""
+    return codes_bytes(tokens, dim, bits, scheme) + tokens * side_bits(scheme) // 8
+
+
+def step_body_bytes(
+    tokens: int,
+    dim: int,
+    bits: int,
+    *,
+    rows: int,
+    lengths: bool = False,
+    labels: int = 0,
+    samples: bool = False,
+    scheme: str = "uniform",
+) -> int:
+    """Return the exact bytes of a step's body: activations up, one int32 per row where lengths travel, and where
+    sample numbers do, one int32 per label."""
+    return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme) + 4 * (rows * (lengths + samples) + labels)
+
+
+def gradient_body_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
+    """Return the exact bytes of a gradient's body; ``tokens = 0`` when no gradient comes back."""
+    return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme)
+
+
+def token_body_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
+    """Return the exact bytes of a body of tokens alone: with labels on the device, what comes and goes between the
+    server's last block and the head."""
+    return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme)
+
+
+def adapter_body_bytes(values: int, bits: int = 32) -> int:
+    """Return the exact bytes of a body that carries ``values`` adapter weights, float32 or (64 bits) float64."""
+    return HEADER_BYTES + values * bits // 8

@@ -1,0 +1,1 @@
+"""Average-replace-one stability: measured, and its bounds."""

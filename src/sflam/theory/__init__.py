@@ -1,1 +1,0 @@
-"""Convergence and stability bounds: measured quantities are inputs."""

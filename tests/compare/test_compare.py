@@ -1,0 +1,354 @@
+"""Methods side by side: equal samples, cached runs, means by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sflam import config
+from sflam.compare.outcome import Compared, first_at, target_of, to_target
+from sflam.compare.variants import AIRLESS, AXES, variant, variants_of
+from sflam.errors import ConfigError
+from sflam.records import history
+from sflam.records.history import RoundRecord
+from sflam.report.charts.comparison import draw_comparison
+from sflam.report.charts.sweeps import draw_sweeps
+from sflam.report.terminal.comparison_table import comparison_table, device_table, target_table
+from tests.conftest import Cli, assert_refused, files, sets
+from tests.report.charges import charge
+
+METHODS = ("sflam", "sflam+equal", "sl", "fedlora", "fedavg", "local", "central")
+PICTURES = {"comparison.png", "sweeps.png"}
+
+
+def test_a_comparison_is_fair_cached_and_goes_on(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    words = [*sets(*small, "learn.rounds=1", "learn.local_steps=0"), "--out", folder, "--json", "--jobs", 1]
+    first = cli("compare", *words, "--methods", ",".join(METHODS))
+    assert first.code == 0 and sum(line.endswith(": started") for line in first.err) == len(METHODS)
+    assert len(first.out) == 1
+    said = json.loads(first.out[-1])
+    found = said["methods"]
+    assert tuple(found) == METHODS and said["seeds"] == 1 and 0 < said["target"]["accuracy"] <= 1
+    samples = set()
+    for method in METHODS:
+        one = found[method]
+        airless = method in AIRLESS
+        assert (one["virtual_s"] is None) == (one["energy_j"] is None) == airless
+        assert 0 <= one["accuracy"] <= 1 and one["accuracy_spread"] is None and one["rounds"] == 1
+        assert (one["device_memory_bytes"] is None) == (one["device_flop"] is None) == (method == "central")
+        samples |= {record.samples for record in history.read(Path(one["runs"][0]) / "history.jsonl")[1]}
+    assert len(samples) == 1
+    assert found["local"]["bytes_up"] == found["central"]["bytes_up"] == 0 < found["fedlora"]["bytes_up"]
+    assert found["sflam"]["device_flop"] < found["fedlora"]["device_flop"] == found["local"]["device_flop"]
+    assert found["fedlora"]["virtual_s"] < found["fedavg"]["virtual_s"]
+    assert found["sflam"]["device_flop"] == found["sflam+equal"]["device_flop"]
+    before = files(folder)
+    again = cli("compare", *words, "--methods", ",".join(METHODS))
+    assert json.loads(again.out[-1]) == said
+    assert sum(line.endswith(": finished") for line in again.err) == len(METHODS)
+    after = files(folder)
+    assert {k: v for k, v in after.items() if k not in PICTURES} == {
+        k: v for k, v in before.items() if k not in PICTURES
+    }
+    (Path(found["sl"]["runs"][0]) / "result.json").unlink()
+    stopped = cli("compare", *words, "--methods", "sl")
+    assert [line for line in stopped.err if line.endswith(": resumed")] != []
+    other = cli("compare", *words, "--methods", "sl", "--set", "learn.lr=0.001")
+    assert any(line.endswith(": started") for line in other.err)
+
+
+def test_sweeps_share_runs_with_each_other_and_are_drawn(
+    cli: Cli, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    words = [*sets(*small, "learn.rounds=1"), "--out", tmp_path, "--jobs", 1, "--target", 0.05, "--json"]
+    swept = ["--bits", "2,8", "--weights", "0.5,0.9", "--alphas", "0.5"]
+    done = cli("compare", *words, "--methods", "sflam,central", *swept)
+    assert done.code == 0, done.err
+    said = json.loads(done.out[-1])
+    assert (
+        sum(line.endswith(": started") for line in done.err) == 4
+    )  # both, bits 2, weight 0.9: the rest are these
+    assert [point["value"] for point in said["sweeps"]["bits"]["sflam"]] == [2.0, 8.0]
+    assert set(said["sweeps"]["alpha"]) == {"sflam", "central"}
+    assert set(said["sweeps"]["weight"]) == set(said["sweeps"]["bits"]) == {"sflam"}
+    two, eight = said["sweeps"]["bits"]["sflam"]
+    assert two["bytes_up"] < eight["bytes_up"] == said["methods"]["sflam"]["bytes_up"]
+    assert eight["runs"] == said["methods"]["sflam"]["runs"] == said["sweeps"]["alpha"]["sflam"][0]["runs"]
+    assert said["target"] == {"accuracy": 0.05, "rule": "as given"}
+    reached = said["methods"]["sflam"]["to_target"]
+    assert reached["reached"] == 0 or (reached["rounds"] == 1 and reached["virtual_s"] > 0)
+    assert (tmp_path / "sweeps.png").stat().st_size > 10_000
+
+
+def test_methods_for_several_servers_are_allocators(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
+    """Each variant plans who is where by its own method, before the first round or in every one."""
+    square = (
+        "network.scenario=square",
+        "network.servers=2",
+        "network.server_flops_per_cycle=64",
+        "learn.rounds=1",
+    )
+    names = ["sflam+dual", "sflam+equal", "sflam+all-local", "central"]
+    for plan in ("", "computed"):
+        words = [
+            *sets(*small, *square, f"fleet.plan={plan}"),
+            "--out",
+            tmp_path / f"out{plan}",
+            "--jobs",
+            1,
+            "--json",
+        ]
+        done = cli("compare", *words, "--methods", ",".join(names), "--weights", "0.9")
+        assert done.code == 0, done.err
+        said = json.loads(done.out[-1])
+        found = said["methods"]
+        assert list(found) == names and found["central"]["virtual_s"] is None
+        assert set(said["sweeps"]["weight"]) == set(names[:3])
+        charges = {
+            name: history.read(Path(found[name]["runs"][0]) / "history.jsonl")[1][0].charge
+            for name in names[:3]
+        }
+        assert all(one is not None and one.method == name.split("+")[1] for name, one in charges.items())
+        assert set(charges["sflam+all-local"].servers) == {-1} and set(charges["sflam+equal"].servers) <= {
+            0,
+            1,
+        }
+        assert charges["sflam+dual"].objective <= min(one.objective for one in charges.values()) * (1 + 1e-9)
+        memory = {name: found[name]["device_memory_bytes"] for name in names[:3]}
+        assert memory["sflam+all-local"] == max(memory.values()) > memory["sflam+equal"]
+        assert found["sflam+equal"]["energy_j"] > 0 and found["sflam+all-local"]["bytes_up"] > 0
+
+
+WAIT = 240.0
+"""Seconds after which a hung test is given up; nothing is asserted of time."""
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_and_again(small: tuple[str, ...], tmp_path: Path) -> None:
+    """Two at once, killed when one is finished and another half-done: that one resumes, the first is left alone."""
+    settings = sets(*small, "learn.rounds=40", "learn.canonical=true", "learn.evaluate_every=0")
+    words = [sys.executable, "-c", "from sflam.cli import main; main()", "compare", *settings]
+    words += ["--methods", "central,sflam,sl,fedlora", "--jobs", "2", "--json", "--out"]
+    whole = subprocess.run([*words, tmp_path / "whole"], capture_output=True, text=True, check=True)
+    folder = tmp_path / "killed"
+    process = subprocess.Popen([*words, folder], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if ": done" in line:
+            break
+    until = time.monotonic() + WAIT
+    while not any(half_done(folder)) and time.monotonic() < until:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    finished = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/result.json")}
+    assert finished and len(finished) < 4
+    again = subprocess.run([*words, folder], capture_output=True, text=True, check=True)
+    told = {line.split(":")[0]: line.split(": ")[1] for line in again.stderr.splitlines() if ": " in line}
+    said = again.stderr.splitlines()
+    assert {line.removesuffix(": finished") for line in said if line.endswith(": finished")} >= set(finished)
+    assert any(line.endswith(": resumed") for line in said), told
+    for name, written in finished.items():
+        assert (folder / name / "result.json").stat().st_mtime_ns == written
+    one, other = (json.loads(done.stdout)["methods"] for done in (whole, again))
+    for name in one:
+        assert {k: v for k, v in one[name].items() if k != "runs"} == {
+            k: v for k, v in other[name].items() if k != "runs"
+        }
+
+
+def half_done(folder: Path) -> list[str]:
+    """Return the runs that have done a round, and not all."""
+    return [
+        path.parent.name
+        for path in folder.glob("*/history.jsonl")
+        if not (path.parent / "result.json").exists() and path.read_bytes().count(b"\n") > 2
+    ]
+
+
+def test_what_goes_wrong_in_another_process_is_one_line(
+    cli: Cli, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    wrong = sets(*small, "data.name=nowhere.npz")
+    done = cli("compare", *wrong, "--methods", "sflam,sl", "--jobs", 2, "--out", tmp_path)
+    told = [line for line in done.err if not line.endswith(": failed")]
+    assert_refused(replace(done, err=told), r"runs sflam-0-\w+, sl-0-\w+: .*nowhere.npz")
+
+
+def test_a_folder_belongs_to_one_comparison(
+    cli: Cli, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    from sflam.compare import lock
+
+    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    with (tmp_path / lock.LOCK).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = cli("compare", *sets(*small), "--methods", "sl", "--out", tmp_path)
+    assert_refused(done, "another comparison is writing to")
+
+
+def test_means_and_spread_over_seeds_by_hand() -> None:
+    results = [
+        {"accuracy": share, "rounds": 2, "virtual_s": 3.0, "energy_j": 1.0, "bytes_up": up, "bytes_down": 4}
+        | {"device_memory": None, "device_flop": 2e12, "run_dir": "x"}
+        for share, up in ((0.5, 10), (0.7, 20))
+    ]
+    one = Compared(name="sflam", results=tuple(results), records=((), ()))
+    said = one.to_dict()
+    assert said["accuracy"] == pytest.approx(0.6) and said["accuracy_spread"] == pytest.approx(0.02**0.5)
+    assert (said["bytes_up"], said["bytes_down"], said["virtual_s"]) == (15, 4, 3.0)
+    assert said["device_memory_bytes"] is None and said["runs"] == ["x", "x"]
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(
+            comparison_table(
+                {"sflam+equal-bandwidth": said, "central": said | {"virtual_s": None, "energy_j": None}}
+            )
+        )
+        console.print(device_table({"sflam": said}))
+    text = capture.get()
+    assert "60.0 % ± 14.1" in text and "after 2 rounds" in text and "…" not in text and "2 TFLOP" in text
+
+
+def rounds(*shares: float | None) -> list[RoundRecord]:
+    return [
+        RoundRecord(round=n, loss=1.0, accuracy=share, bytes_up=100, charge=charge(n))
+        for n, share in enumerate(shares)
+    ]
+
+
+def test_the_cost_of_a_target_by_hand() -> None:
+    fast, slow = rounds(0.5, 0.8, 0.7), rounds(0.5, None, 0.8)
+    assert first_at(fast, 0.8) == {
+        "rounds": 2,
+        "virtual_s": 4.0,
+        "energy_j": pytest.approx(1.6),
+        "bytes": 200,
+    }
+    assert first_at(fast, 0.81) is None
+    both = to_target([fast, slow], 0.75)
+    assert both == {
+        "reached": 2,
+        "rounds": 2.5,
+        "virtual_s": 5.0,
+        "energy_j": pytest.approx(2.0),
+        "bytes": 250,
+    }
+    assert to_target([fast, rounds(0.1)], 0.75) == {
+        "reached": 1, **dict.fromkeys(("rounds", "virtual_s", "energy_j", "bytes"))
+    }  # fmt: skip
+    airless = [replace(record, charge=None) for record in fast]
+    assert to_target([airless], 0.75)["rounds"] == 2 and to_target([airless], 0.75)["energy_j"] is None
+    made = [
+        Compared(name=name, results=({"accuracy": share},), records=())
+        for name, share in (("a", 0.8), ("b", 0.6))
+    ]
+    assert target_of(made, None) == (pytest.approx(0.76), "95 % of what a reaches")
+    assert target_of(made, 0.9) == (0.9, "as given")
+    rows = {"a": {"to_target": both}, "never": {"to_target": to_target([fast], 1.0)}}
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(target_table(rows, 0.75, "as given"))
+    first = [line.split()[0] for line in capture.get().splitlines() if line.strip()]
+    assert first[-2:] == ["a", "never"]
+
+
+def test_a_method_changes_only_what_it_cannot_do() -> None:
+    wanted = config.load(None, ["network.simulate=true", "fleet.policy=loss", "learn.lr=0.01"])
+    assert variant(wanted, "sflam", 0) == wanted
+    assert variant(wanted, "sflam+optimal", 0) == wanted
+    assert variant(wanted, "sflam+equal", 0) == replace(wanted, plan=replace(wanted.plan, method="equal"))
+    alone = variant(wanted, "central", 3)
+    assert (alone.seed, alone.network.simulate, alone.fleet.policy) == (3, False, "uniform")
+    assert alone.learn == replace(wanted.learn, method="central") and alone.data == wanted.data
+    assert variant(wanted, "fedavg", 0).model.trainable == "full"
+    planned = config.load(None, ['fleet.plan="computed"'])
+    assert (
+        variant(planned, "sl", 0).fleet.plan == "computed" and variant(planned, "fedlora", 0).fleet.plan == ""
+    )
+
+
+def test_a_sweep_moves_only_what_it_changes() -> None:
+    wanted = config.load(None, ["network.simulate=true"])
+    lines = variants_of(
+        wanted, ["sflam", "sflam+equal", "sl", "local"], 2, dict.fromkeys(AXES, (1.0, 0.5)) | {"bits": (4,)}
+    )
+    moved = {axis: {line.name for line in lines if line.axis == axis} for axis in AXES}
+    assert moved["bits"] == {"sflam", "sflam+equal"}
+    assert moved["alpha"] == {"sflam", "sflam+equal", "sl", "local"}
+    assert moved["weight"] == {"sflam", "sl"}
+    assert all(len(line.jobs) == len(line.runs) == 2 for line in lines)
+    with pytest.raises(ConfigError, match="--bits changes none of sl"):
+        variants_of(wanted, ["sl"], 1, {"bits": (4,)})
+
+
+def test_the_settings_of_a_job_make_it_again() -> None:
+    said = [
+        "seed=3",
+        "learn.rounds=7",
+        "fleet.devices=2",
+        'plan.optimize=["bits"]',
+        'network.device=[{profile="phone", name="it\'s", count=2}]',
+    ]
+    job = config.load(None, said)
+    assert config.load(None, config.overrides(job)) == job
+    assert config.overrides(config.Job()) == []
+
+
+def test_the_picture_shows_what_was_measured(tmp_path: Path) -> None:
+    plain = [RoundRecord(round=n, loss=1.0, accuracy=0.5 + n / 10, bytes_up=10**6) for n in range(3)]
+    charged = [replace(item, charge=charge(item.round)) for item in plain]
+    draw_comparison({"sflam": [charged, charged], "central": [plain]}, tmp_path / "four.png", title="both")
+    draw_comparison({"central": [plain]}, tmp_path / "two.png")
+    row = {"accuracy": 0.9, "accuracy_spread": 0.01, "virtual_s": 3.0, "energy_j": 2.0}
+    lines = {"sflam": [(0.5, row), (2.0, row)]}
+    labels = {axis: AXES[axis].label for axis in AXES}
+    draw_sweeps(dict.fromkeys(AXES, lines), tmp_path / "three.png", labels=labels, methods={"sl": row})
+    sizes = [
+        [int.from_bytes((tmp_path / name).read_bytes()[at : at + 4], "big") for at in (16, 20)]
+        for name in ("four.png", "two.png", "three.png")
+    ]
+    assert sizes[0][1] > sizes[1][1] and sizes[2][0] > 2 * sizes[2][1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--methods", "sflam,sl2"), "sl2"),
+        (("--methods", "sl,sl"), "name each method once"),
+        (("--methods", "sflam+best"), "unknown allocator 'best'"),
+        (("--methods", "sflam+dual"), "unknown allocator 'dual'"),
+        (
+            ("--methods", "sflam+bcd", "--set", "network.scenario=square", "--set", "network.servers=2"),
+            "unknown allocator 'bcd'",
+        ),
+        (("--methods", "central+equal"), "central uses no network; write central"),
+        (("--methods", "sl+equal", "--set", "network.simulate=false"), "network.simulate is false"),
+        (("--seeds", "0"), "at least one is needed"),
+        (("--jobs", "0"), "--jobs is 0"),
+        (("--target", "90"), "--target is 90"),
+        (("--bits", "2,x"), "--bits holds 'x'"),
+        (("--bits", "2.5"), "whole numbers"),
+        (("--bits", "40"), "must be between 1 and 16"),
+        (("--alphas", "0.5,0.5"), "give each value once"),
+        (("--weights", "1.5"), "latency_weight is 1.5"),
+        (("--bits", "4", "--methods", "sl"), "--bits changes none of sl"),
+    ],
+)
+def test_bad_words_are_told(cli: Cli, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    done = cli("compare", *words, "--out", tmp_path / "out")
+    assert done.code == 2 and done.out == [] and any(said in line for line in done.err), done.err
+    assert_refused(done, *([""] * len(done.err)))
+    assert not list(tmp_path.glob("out/*-*"))

@@ -1,0 +1,120 @@
+"""The bounds of section 2.4: their algebra, and that they hold on a quantized regression small enough to compute."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from sflam.cost import convergence as theory
+
+FLEET = theory.Sensitivity(
+    share=np.array([0.2, 0.3, 0.5]),
+    deviation=np.array([1.0, 2.0, 0.5]),
+    squared_range=np.array([3.0, 1.0, 8.0]),
+    lipschitz=0.7,
+    curvature=0.4,
+    batch=16,
+)
+
+
+def test_noise_and_error() -> None:
+    np.testing.assert_allclose(theory.quantization_noise([1, 2, 8]), [1, 1 / 9, 255.0**-2])
+    assert theory.activation_error(12.0, 2) == pytest.approx(12 / 9 / 4)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_the_error_bound_holds_for_stochastic_rounding(bits: int) -> None:
+    draw = np.random.default_rng(bits)
+    x = draw.standard_normal((64, 96))
+    low, width = x.min(axis=1, keepdims=True), np.ptp(x, axis=1, keepdims=True)
+    step = width / (2**bits - 1)
+    error = np.zeros(200)
+    for turn in range(200):
+        error[turn] = ((low + step * np.floor((x - low) / step + draw.random(x.shape)) - x) ** 2).sum()
+    bound = theory.activation_error(float(96 * (width**2).sum()), bits)
+    assert 0.55 < error.mean() / bound < 0.75  # measured 0.64-0.66: nearer to 1/6 than to 1/4
+
+
+def test_variance_to_first_order_is_linear_in_noise() -> None:
+    bits = np.array([12, 13, 14])
+    linear = FLEET.plain_variance * (1 + FLEET.slowdowns() @ theory.quantization_noise(bits))
+    assert FLEET.variance(bits) == pytest.approx(linear, rel=1e-12)
+    assert FLEET.variance(2) > FLEET.plain_variance * (1 + FLEET.slowdowns().sum() / 9)  # beta^2 on top
+    assert theory.rounds_factor(FLEET.slowdowns(), bits) == pytest.approx(linear / FLEET.plain_variance)
+
+
+def test_bias_falls_sixteenfold_per_two_bits() -> None:
+    assert FLEET.bias(3) / FLEET.bias(5) == pytest.approx((31 / 7) ** 2)
+    by_hand = sum(FLEET.share * 0.4 / 8 * FLEET.squared_range) / 9
+    assert FLEET.bias(2) == pytest.approx(by_hand)
+    assert theory.bias_floor(FLEET, 2) == pytest.approx(by_hand**2)
+
+
+def test_measured_slowdowns_are_relative_to_the_aggregate() -> None:
+    plain = np.array([1.0, 4.0, 0.25])
+    chi = np.array([0.5, 2.0, 1.0])
+    whole = float(FLEET.share**2 @ plain)
+    at_four = plain + chi * whole * theory.quantization_noise(4) / FLEET.share**2
+    np.testing.assert_allclose(theory.measured_slowdown(FLEET.share, at_four, plain, 4), chi, rtol=1e-9)
+
+
+def test_rounds_meet_the_bound_exactly() -> None:
+    """At the step of (2.15) and its rounds, (2.14) is the target, or less where the step is capped at 1 / L."""
+    for target in (1e-3, 1e-2, 10.0):
+        given = {"gap": 3.0, "smoothness": 2.0}
+        variance, bias = 0.5, 0.02
+        rounds = theory.rounds_to(target, variance=variance, bias=bias, **given)
+        step = theory.best_step(target, smoothness=2.0, variance=variance, bias=bias)
+        bound = theory.gradient_bound(step=step, rounds=rounds, variance=variance, bias=bias, **given)
+        assert bound <= target * (1 + 1e-12)
+        if step < 0.5:
+            assert bound == pytest.approx(target)
+
+
+def test_below_the_floor_no_number_of_rounds_suffices() -> None:
+    assert theory.rounds_to(1e-4, gap=1.0, smoothness=1.0, variance=1.0, bias=0.011) == math.inf
+    assert theory.best_step(1e-4, smoothness=1.0, variance=1.0, bias=0.011) == 0.0
+
+
+def test_in_the_noise_dominated_regime_rounds_grow_by_the_factor() -> None:
+    bits = np.array([6, 7, 8])
+    variances = FLEET.variance(bits), FLEET.plain_variance
+    with_noise, without = (
+        theory.rounds_to(1e-3, gap=1.0, smoothness=1.0, variance=variance) for variance in variances
+    )
+    assert with_noise / without == pytest.approx(theory.rounds_factor(FLEET.slowdowns(), bits), rel=1e-6)
+
+
+def test_the_way_down_adds_noise() -> None:
+    up = theory.rounds_factor([1.0, 1.0], 4)
+    assert theory.rounds_factor([1.0, 1.0], 4, down=[1.0, 1.0], bits_down=4) - up == pytest.approx(2 / 225)
+
+
+def test_least_bits_are_least() -> None:
+    for target in (1e-8, 1e-4, 1.0):
+        bits = theory.least_bits(FLEET, target)
+        assert bits is not None and theory.bias_floor(FLEET, bits) <= target / 4
+        assert bits == 1 or theory.bias_floor(FLEET, bits - 1) > target / 4
+    assert theory.least_bits(FLEET, 1e-30) is None
+
+
+def test_the_bias_of_a_curved_map_is_of_second_order() -> None:
+    """Gradients through a smooth nonlinearity at randomly rounded inputs: bias ~ v, variance ~ v (2.12), (2.13)."""
+    draw = np.random.default_rng(1)
+    x = draw.uniform(-1, 1, 512)
+    found = []
+    for bits in (2, 3, 4):
+        step = 2 / (2**bits - 1)
+        up = (np.floor((x + 1) / step) + 1) * step - 1
+        low = up - step
+        chance = (x - low) / step
+        value = np.tanh(1.5 * np.stack([low, up]))
+        mean = (1 - chance) * value[0] + chance * value[1]
+        spread = chance * (1 - chance) * (value[1] - value[0]) ** 2
+        found.append((np.sqrt(((mean - np.tanh(1.5 * x)) ** 2).mean()), spread.mean()))
+    noise = theory.quantization_noise([2, 3, 4])
+    for each in np.array(found).T:
+        ratio = each / noise
+        assert ratio.max() / ratio.min() < 1.5

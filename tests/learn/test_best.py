@@ -1,0 +1,110 @@
+"""``learn.keep``: the best round's model is what a run writes, also after a crash."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import sflam
+from sflam import config
+from sflam.errors import ConfigError, RunError
+from sflam.learn import checkpoint
+from sflam.learn.best import best_of
+from sflam.learn.evaluate import Score
+from sflam.model.families import CAUSAL, IMAGE
+from sflam.records.history import RoundRecord
+from sflam.run import assemble as assembly
+
+SCORES = [Score(1.0, 0.5), Score(0.9, 0.75), Score(0.9, 0.75), Score(0.2, 0.25)]
+"""The second round is the best, the third its equal, the last has the lowest loss."""
+
+
+@pytest.fixture
+def job(small: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> sflam.Job:
+    """Four rounds with the scores above, whatever is trained; each round once, in whatever process state."""
+    scores = iter(SCORES)
+    monkeypatch.setattr(assembly, "evaluate", lambda *_: next(scores))
+    return config.load(None, [*small, "learn.rounds=4", "learn.keep=best", "learn.canonical=true"])
+
+
+def finished(run: Any) -> tuple[dict[int, Any], sflam.Result]:
+    """Run what is left; return the state after each round, and the result."""
+    states = {record.round: run.state for record in run.rounds()}
+    return states, run.finish()
+
+
+def expect_second_round(result: sflam.Result, states: dict[int, Any]) -> None:
+    written = load_file(Path(result.run_dir) / "adapter" / "adapter_model.safetensors")
+    assert result.kept_round == 2 and result.rounds == 4
+    assert (result.accuracy, result.loss) == (0.75, 0.9)
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in written.items())
+    assert any(not torch.equal(tensor, states[3][name]) for name, tensor in written.items())
+    card = (Path(result.run_dir) / "adapter" / "README.md").read_text()
+    assert "75.0 %" in card and "25.0 %" not in card
+
+
+def test_the_best_round_is_written(job: sflam.Job, tmp_path: Path) -> None:
+    states, result = finished(sflam.start(job, tmp_path / "run"))
+    expect_second_round(result, states)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["kept_round"] == 2
+
+
+@pytest.mark.parametrize("done", [1, 2, 3, 4])
+def test_it_is_kept_across_resume(job: sflam.Job, tmp_path: Path, done: int) -> None:
+    run = sflam.start(job, tmp_path / "run")
+    rounds, states = run.rounds(), {}
+    for _ in range(done):
+        record = next(rounds)
+        states[record.round] = run.state
+    rounds.close()
+    more, result = finished(sflam.resume(tmp_path / "run"))
+    expect_second_round(result, states | more)
+
+
+def test_the_last_round_is_written_by_default(job: sflam.Job, tmp_path: Path) -> None:
+    last = config.load(None, [f"learn.rounds={len(SCORES)}"])
+    assert last.learn.keep == "last"
+    states, result = finished(
+        sflam.start(replace(job, learn=replace(job.learn, keep="last")), tmp_path / "run")
+    )
+    assert result.kept_round == 4 and result.accuracy == 0.25
+    written = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(tensor, states[3][name]) for name, tensor in written.items())
+
+
+def test_a_checkpoint_without_its_best_is_refused(job: sflam.Job, tmp_path: Path) -> None:
+    run = sflam.start(job, tmp_path / "run")
+    next(run.rounds())
+    saved = checkpoint.load(run.folder.checkpoints)
+    assert saved is not None
+    del saved["best"]
+    checkpoint.save(run.folder.checkpoints, saved)
+    with pytest.raises(RunError, match="is not of this run"):
+        sflam.resume(tmp_path / "run")
+
+
+def test_language_models_are_compared_by_loss_and_classifiers_by_accuracy() -> None:
+    records = [
+        RoundRecord(round=number, loss=0.0, test_loss=score.loss, accuracy=score.accuracy)
+        for number, score in enumerate(SCORES)
+    ]
+    for task, wanted in ((CAUSAL, 3), (IMAGE, 1)):
+        kept = None
+        for record in records:
+            kept = best_of(kept, record, {}, task)
+        assert kept is not None and kept.record.round == wanted
+    better = RoundRecord(round=4, loss=0.0, test_loss=0.5, accuracy=0.75)
+    assert best_of(best_of(None, records[1], {}, IMAGE), better, {}, IMAGE).record.round == 4
+
+
+def test_residual_aggregation_cannot_go_back() -> None:
+    with pytest.raises(
+        ConfigError, match=r'learn.keep = "best" cannot go back to frozen weights.*use learn.keep'
+    ):
+        config.load(None, ["learn.keep=best", "learn.aggregation=residual"])

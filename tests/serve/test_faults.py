@@ -1,0 +1,133 @@
+"""Lost answers, killed devices, a killed server: the result is the simulation's, bit for bit."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from tests.serve.network import adapters_of, network
+from tests.serve.test_served_is_simulated import FOUR_BITS, job_of, sets, simulated
+
+LONG = (*FOUR_BITS, "learn.local_steps=6")
+
+
+def lose_every_fifth_answer():
+    """Make every device's connection break after every fifth request, its answer unread."""
+    count, ask = itertools.count(1), http.client.HTTPConnection.getresponse
+
+    def getresponse(self):
+        if next(count) % 5 == 0:
+            ask(self).read()  # the server has computed and answered; the device never learns
+            raise ConnectionResetError("lost on purpose")
+        return ask(self)
+
+    http.client.HTTPConnection.getresponse = getresponse
+
+
+def equal(found, wanted):
+    return all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.slow
+def test_every_fifth_answer_lost(room, tmp_path):
+    settings = job_of(room, *LONG, "learn.rounds=1")
+    with network(tmp_path) as net:
+        server = net.serve(*sets(settings), "--out", tmp_path / "run")
+        joined = [net.join(device, prepare=lose_every_fifth_answer) for device in range(3)]
+        assert server.wait() == 0, server.lines
+        for device in joined:
+            device.wait(20)
+    assert equal(adapters_of(tmp_path / "run"), simulated(tmp_path / "local", settings))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", ["server", "device"])
+def test_a_device_killed_at_any_moment_comes_back(room, tmp_path, labels):
+    settings = job_of(room, *LONG, "learn.local_steps=30", "learn.state=keep", f"model.labels={labels}")
+    with network(tmp_path) as net:
+        server = net.serve(*sets(settings), "--out", tmp_path / "run")
+        joined = [net.join(device) for device in range(3)]
+        for victim in (0, 1, 0):
+            joined[victim].wait_for("samples")
+            server.wait_for("round 1, attempt 1")
+            time.sleep(1.0)
+            joined[victim].kill(signal.SIGKILL)
+            joined[victim].process.join(10)
+            joined[victim] = net.join(victim)
+        assert server.wait() == 0, server.lines
+        assert [device.wait(20) for device in joined] == [0, 0, 0]
+    assert equal(adapters_of(tmp_path / "run"), simulated(tmp_path / "local", settings))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_server_killed_mid_round_goes_on_with_the_next_attempt(room, tmp_path, number):
+    settings = job_of(room, *LONG, "learn.local_steps=20", "learn.state=keep", "learn.rounds=2")
+    with network(tmp_path) as net:
+        server = net.serve(*sets(settings), "--out", tmp_path / "run")
+        joined = [net.join(device) for device in range(3)]
+        server.wait_for("round 2, attempt 2")
+        time.sleep(0.5)
+        server.kill(number)
+        code = server.wait(20)
+        assert code == (-9 if number == signal.SIGKILL else 130), server.lines
+        server = net.serve("--resume", tmp_path / "run")
+        server.wait_for("round 2, attempt 3")
+        assert server.wait() == 0, server.lines
+        assert [device.wait(20) for device in joined] == [0, 0, 0], [device.lines for device in joined]
+    assert equal(adapters_of(tmp_path / "run"), simulated(tmp_path / "local", settings))
+
+
+class DieAfter:
+    """Kill the server's own process, as kill -9 would, after so many answers and before the last of them is sent."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def __call__(self):
+        from sflam.serve.dispatch import Dispatch
+
+        count, answer = itertools.count(1), Dispatch.answer
+
+        def dying(dispatch, arrival, attempt, body):
+            if next(count) == self.answers:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return answer(dispatch, arrival, attempt, body)
+
+        Dispatch.answer = dying
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", [1, 2, 4, 6, 7, 9, 12])
+def test_a_server_killed_between_any_two_steps(room, tmp_path, answers):
+    settings = job_of(
+        room, *FOUR_BITS, "learn.state=keep", "learn.rounds=2"
+    )  # 2 rounds of 2 steps of 3 devices
+    with network(tmp_path) as net:
+        server = net.serve(*sets(settings), "--out", tmp_path / "run", prepare=DieAfter(answers))
+        joined = [net.join(device) for device in range(3)]
+        assert server.wait() == -9, server.lines
+        server = net.serve("--resume", tmp_path / "run")
+        assert server.wait() == 0, server.lines
+        assert [device.wait(60) for device in joined] == [0, 0, 0], [device.lines for device in joined]
+    assert equal(adapters_of(tmp_path / "run"), simulated(tmp_path / "local", settings))
+
+
+@pytest.mark.slow
+def test_a_round_closes_without_a_device_that_stays_away(room, tmp_path):
+    settings = job_of(room, "learn.local_steps=20", "learn.rounds=2")
+    with network(tmp_path) as net:
+        server = net.serve(*sets(settings), "--out", tmp_path / "run", "--quorum", 2, "--patience", 15)
+        joined = [net.join(device) for device in range(3)]
+        server.wait_for("round 1, attempt 1")
+        time.sleep(0.3)
+        joined[2].kill(signal.SIGKILL)
+        server.wait_for("went on without devices 2")
+        assert server.wait() == 0, server.lines
+        assert [device.wait(20) for device in joined[:2]] == [0, 0]

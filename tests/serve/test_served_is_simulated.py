@@ -1,0 +1,86 @@
+"""Served == simulated: the same job over processes, sockets and TLS gives the adapters of the simulation."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import sflam
+from sflam import config
+from sflam.records import history
+from tests.learn.builders import assert_equal_states
+from tests.serve.network import adapters_of, network
+
+JOB = (
+    "fleet.devices=3",
+    "learn.rounds=2",
+    "learn.local_steps=2",
+    "learn.batch=8",
+    "learn.device=cpu",
+    "learn.evaluate_every=0",
+    "data.partition=iid",
+    "model.rank=2",
+)
+FOUR_BITS = (*JOB, "learn.canonical=true", "quant.bits_up=4", "quant.bits_down=4")
+
+
+def job_of(room, *settings):
+    return (*JOB, f"model.name={room / 'vit'}", *settings)
+
+
+def sets(settings):
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def served(folder, settings, devices=3, **options):
+    """Serve a job to its devices until it ends; return the adapters."""
+    with network(folder, devices) as net:
+        server = net.serve(*sets(settings), "--out", folder / "run", *options.get("serve", ()))
+        joined = [net.join(device) for device in range(devices)]
+        assert server.wait() == 0, server.lines
+        assert [device.wait(20) for device in joined] == [0] * devices, [device.lines for device in joined]
+    return adapters_of(folder / "run")
+
+
+def simulated(folder, settings):
+    sflam.train(config.load(None, settings), folder)
+    return adapters_of(folder)
+
+
+def test_four_bits_bit_for_bit(room, tmp_path):
+    settings = job_of(room, *FOUR_BITS)
+    found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted), {
+        name: float((found[name] - wanted[name]).abs().max()) for name in wanted
+    }
+
+
+@pytest.mark.slow
+def test_four_bits_bit_for_bit_with_labels_at_home(room, tmp_path):
+    settings = job_of(room, *FOUR_BITS, "model.labels=device", "learn.state=keep")
+    found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", ["server", "device"])
+def test_floats_to_rounding_error_in_any_order(room, tmp_path, labels):
+    settings = job_of(room, "quant.scheme=identity", "model.dtype=float64", f"model.labels={labels}")
+    assert_equal_states(served(tmp_path, settings), simulated(tmp_path / "local", settings))
+
+
+@pytest.mark.slow
+def test_a_plan_for_every_device_bit_for_bit(room, tmp_path):
+    told = [(1, 4, 3), (2, 2, 5), (0, 7, 1)]
+    devices = [{"cut": cut, "bits": up, "bits_down": down} for cut, up, down in told]
+    (tmp_path / "plan.json").write_text(json.dumps({"devices": devices}))
+    settings = job_of(room, *JOB, "learn.canonical=true")
+    found = served(tmp_path, settings, serve=("--plan", tmp_path / "plan.json"))
+    cuts, up, down = (list(column) for column in zip(*told, strict=True))
+    planned = (f"fleet.cuts={cuts}", f"fleet.bits_up={up}", f"fleet.bits_down={down}")
+    wanted = simulated(tmp_path / "local", (*settings, *planned))
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    _, records = history.read(tmp_path / "run" / "history.jsonl")
+    assert [(one.measured.cuts, one.measured.bits_up) for one in records] == [((1, 2, 0), (4, 2, 7))] * 2

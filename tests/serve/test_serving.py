@@ -1,0 +1,170 @@
+"""What cannot be served is said in one line; a device's own data meets the job's classes; TLS trusts whom it should."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sflam import config
+from sflam.errors import ConfigError, DataError, Refused, ServeError
+from sflam.link.https_client import Link
+from sflam.serve.app import application
+from sflam.serve.certificates import make_certificates
+from sflam.serve.dispatch import Dispatch
+from sflam.serve.ingress import Ingress
+from sflam.serve.join import fetch, samples
+from sflam.serve.memory_bounds import Bounds
+from sflam.serve.roster import Roster
+from sflam.serve.serve import Serving
+from sflam.serve.session import Session
+from sflam.serve.web_server import Attempts, Listen, Server
+from tests.serve.test_hostile import TERMS
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["learn.cache=server", "model.cut=0"], "learn.cache"),
+        (["learn.aggregation=residual"], "learn.aggregation"),
+        (["model.trainable=full"], "model.trainable"),
+        (["learn.method=central"], "learn.method"),
+        (["learn.method=sfl-v2", "model.labels=device"], "learn.server_update"),
+    ],
+)
+def test_what_cannot_be_served_is_said(tmp_path, settings, said):
+    serving = Serving(listen=Listen(), roster=tmp_path / "devices.json")
+    with pytest.raises(ConfigError, match=said):
+        serving.check(config.load(None, settings))
+
+
+def test_a_quorum_beyond_the_fleet_is_refused(tmp_path):
+    serving = Serving(listen=Listen(), roster=tmp_path / "devices.json", quorum=11, deadline=0)
+    with pytest.raises(ConfigError) as found:
+        serving.check(config.load())
+    assert [problem.split()[0] for problem in found.value.problems] == ["--quorum", "--deadline"]
+
+
+def test_the_command_line_says_it_in_one_line(cli, tmp_path):
+    for arguments, said in (
+        (["serve", "--set", "learn.cache=server"], "learn.cache"),
+        (["serve", "--host", "0.0.0.0"], "in the clear"),
+        (["serve", "--resume", tmp_path, "--out", tmp_path], "--resume goes on"),
+        (["join", "host", "--token-file", tmp_path / "none"], "token file"),
+        (["enrol", "a b", "--roster", tmp_path / "r.json"], "device name"),
+        (["enrol", "pi", "--revoke", "--roster", tmp_path / "r.json"], "no device 'pi'"),
+        (["certs", "--client", "ca", "--out", tmp_path / "certs"], "client name"),
+    ):
+        done = cli(*arguments)
+        assert done.code == 2 and len(done.err) == 1 and said in done.err[0], done
+
+
+def test_tokens_are_printed_alone(cli, tmp_path):
+    done = cli("enrol", "pi", "--roster", tmp_path / "r.json")
+    assert done.code == 0 and [line.startswith("sflam_") for line in done.out] == [True]
+
+
+def test_a_devices_own_data_takes_the_jobs_numbers_of_classes(tmp_path):
+    draw = np.random.default_rng(0)
+    names = np.array(["cat", "ant"] * 10)
+    np.savez(tmp_path / "own.npz", image=draw.integers(0, 255, (20, 8, 8), dtype=np.uint8), label=names)
+    job, path = config.load(), str(tmp_path / "own.npz")
+    dataset, own = samples(job, path, 0, ["bee", "cat", "ant"], "", "", print)
+    assert (
+        len(own) == len(dataset)
+        and set(dataset.labels) == {1, 2}
+        and dataset.classes == ("bee", "cat", "ant")
+    )
+    with pytest.raises(DataError, match="'cat', which the job does not know"):
+        samples(job, path, 0, ["bee", "ant"], "", "", print)
+
+
+def test_without_data_a_device_takes_its_share_of_the_jobs():
+    job = config.load(None, ["fleet.devices=3"])
+    shares = [samples(job, None, device, [], "", "", print)[1] for device in range(3)]
+    assert len(np.unique(np.concatenate(shares))) == sum(map(len, shares))
+
+
+def test_attempts_grow_over_restarts_and_the_run_keeps_its_name(tmp_path):
+    first = Attempts(tmp_path / "attempt")
+    assert [first(), first(), Attempts(tmp_path / "attempt")()] == [1, 2, 3]
+    assert first.run_id() == Attempts(tmp_path / "attempt").run_id()
+    (tmp_path / "attempt").write_text("x")
+    with pytest.raises(ServeError, match="cannot be used"):
+        first()
+
+
+@pytest.fixture
+def secure(tmp_path):
+    """A server that asks devices for certificates."""
+    certs = tmp_path / "certs"
+    make_certificates(certs, ["127.0.0.1"], ["pi"])
+    make_certificates(tmp_path / "other", ["127.0.0.1"], ["pi"])
+    (tmp_path / "file").write_bytes(b"content")
+    token = Roster(tmp_path / "devices.json").enrol("pi")
+    dispatch = Dispatch(Session(1))
+    ingress = Ingress(
+        dispatch, Roster(tmp_path / "devices.json"), {0: replace(TERMS)}, lambda _: {}, {"file": tmp_path / "file"},
+        Bounds(1 << 20, 1 << 20),
+    )  # fmt: skip
+    listen = Listen(
+        port=0, certificate=certs / "server.pem", key=certs / "server.key", client_ca=certs / "ca.pem"
+    )
+    server = Server(application(ingress), dispatch, listen)
+    server.start()
+    yield server, token, tmp_path
+    dispatch.stop()
+    server.stop()
+
+
+def linked(secure, ca="certs", own="certs", **options):
+    server, token, folder = secure
+    certificate = {"certificate": folder / own / "pi.pem", "key": folder / own / "pi.key"} if own else {}
+    address = f"127.0.0.1:{server.port}"
+    return Link(address, token, ca=folder / ca / "ca.pem", patience=0.3, **certificate, **options)
+
+
+def test_both_sides_show_certificates(secure):
+    link = linked(secure)
+    assert link.call("GET", "/v1/files/file") == b"content"
+    link.close()
+    with pytest.raises(ServeError, match="is not trusted"):
+        linked(secure, ca="other").call("GET", "/v1/job")
+    for own in (None, "other"):
+        with pytest.raises(ServeError, match="no answer"):
+            linked(secure, own=own).call("GET", "/v1/job")
+
+
+def test_a_file_that_is_not_what_was_announced_is_refused(secure, tmp_path):
+    link, cache = linked(secure), tmp_path / "cache"
+    cache.mkdir()
+    with pytest.raises(ServeError, match="came damaged"):
+        fetch(link, cache, "file", "0" * 64)
+    with pytest.raises(ServeError, match="names a file"):
+        fetch(link, cache, "../file", "0" * 64)
+    with pytest.raises(Refused, match="no such file"):
+        fetch(link, cache, "other", "0" * 64)
+    assert list(cache.iterdir()) == []
+    link.close()
+
+
+def test_a_device_reads_no_more_than_was_agreed(secure):
+    link = linked(secure)
+    assert link.call("GET", "/v1/files/file", most=7) == b"content"
+    with pytest.raises(ServeError, match="more than 6 bytes"):
+        link.call("GET", "/v1/files/file", most=6)
+    link.close()
+
+
+def test_a_waiting_worker_wakes_when_the_server_stops():
+    dispatch = Dispatch(Session(1))
+    dispatch.session.hello(0, 4, dispatch.clock())
+    dispatch.open(0, 1, {0: 1}, 1000.0, {})
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(dispatch.collect()))
+    waiting.start()
+    dispatch.stop()
+    waiting.join(5)
+    assert found == [[]]

@@ -1,0 +1,143 @@
+"""The session by itself: what is computed once, answered again, or refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from sflam.errors import Refused
+from sflam.serve.session import Again, Fresh, Phase, Session, Underway, Verdict
+
+
+def opened(*, legs=1, exchanges=2, devices=3, quorum=2, deadline=100.0):
+    session = Session(quorum, legs=legs, patience=10.0)
+    for device in range(devices):
+        session.hello(device, 8, 0.0)
+    session.open(4, 7, dict.fromkeys(range(devices), exchanges), deadline)
+    return session
+
+
+def status(call, *arguments):
+    with pytest.raises(Refused) as refused:
+        call(*arguments)
+    return refused.value.status
+
+
+def make(session, device, number, now=0.0):
+    assert session.exchange(device, 4, 7, number, now) == Fresh()
+    assert session.answer(device, 7, number, b"%d" % number)
+
+
+def test_an_exchange_is_computed_once_and_answered_as_often_as_asked():
+    session = opened()
+    assert session.exchange(0, 4, 7, 0, 0.0) == Fresh()
+    assert session.exchange(0, 4, 7, 0, 0.0) == Underway()
+    assert session.answer(0, 7, 0, b"one") and not session.answer(0, 7, 0, b"two")
+    assert [session.exchange(0, 4, 7, 0, 0.0) for _ in range(2)] == [Again(b"one")] * 2
+
+
+@pytest.mark.parametrize(
+    ("device", "round", "attempt", "number"),
+    [(0, 4, 7, 1), (0, 4, 6, 0), (0, 3, 7, 0), (0, 4, 8, 0), (9, 4, 7, 0)],
+)
+def test_any_other_number_round_or_attempt_is_refused(device, round, attempt, number):
+    assert status(opened().exchange, device, round, attempt, number, 0.0) == 409
+
+
+def test_an_answer_is_forgotten_when_the_device_moves_on():
+    session = opened(exchanges=3)
+    make(session, 0, 0)
+    assert session.exchange(0, 4, 7, 1, 0.0) == Fresh()
+    assert status(session.exchange, 0, 4, 7, 0, 0.0) == 409
+    assert list(session.seats[0].answers) == []
+
+
+def test_with_labels_at_home_both_answers_of_a_step_are_kept():
+    session = opened(legs=2, exchanges=4)
+    make(session, 0, 0)
+    make(session, 0, 1)
+    assert session.exchange(0, 4, 7, 0, 0.0) == Again(
+        b"0"
+    )  # a device that died after its backward begins the step anew
+    assert session.exchange(0, 4, 7, 1, 0.0) == Again(b"1")
+    make(session, 0, 2)
+    assert status(session.exchange, 0, 4, 7, 1, 0.0) == 409
+
+
+def test_adapters_come_after_the_last_exchange_and_count_once():
+    session = opened()
+    assert status(session.deliver, 0, 4, 7, "early", 0.0) == 409
+    make(session, 0, 0)
+    make(session, 0, 1)
+    assert session.deliver(0, 4, 7, "first", 0.0) and not session.deliver(0, 4, 7, "second", 0.0)
+    assert status(session.exchange, 0, 4, 7, 2, 0.0) == 409
+    assert session.seats[0].result == "first"
+
+
+def finish(session, device):
+    for number in range(session.seats[device].next, session.seats[device].exchanges):
+        make(session, device, number)
+    session.deliver(device, 4, 7, device, 0.0)
+
+
+def test_a_round_ends_when_all_have_delivered_or_at_the_deadline_with_a_quorum():
+    session = opened()
+    finish(session, 0)
+    assert session.verdict(99.0) is Verdict.RUNNING
+    assert session.verdict(100.0) is Verdict.SHORT
+    finish(session, 1)
+    assert session.verdict(99.0) is Verdict.COMPLETE  # device 2 has been silent for too long
+    session.heard(2, 98.0)
+    assert session.verdict(99.0) is Verdict.RUNNING and session.verdict(100.0) is Verdict.COMPLETE
+    finish(session, 2)
+    assert session.verdict(1.0) is Verdict.COMPLETE
+    assert session.close() == {0: 0, 1: 1, 2: 2} and session.phase is Phase.WAITING
+
+
+def test_a_dropped_device_is_refused_and_waited_for_no_more():
+    session = opened()
+    make(session, 2, 0)
+    session.drop(2)
+    assert status(session.exchange, 2, 4, 7, 1, 0.0) == 409
+    finish(session, 0)
+    finish(session, 1)
+    assert session.verdict(0.0) is Verdict.COMPLETE and session.close() == {0: 0, 1: 1}
+    session.open(5, 8, {0: 1, 2: 1}, 1.0)
+    assert session.exchange(2, 5, 8, 0, 0.0) == Fresh()  # it may take part again
+
+
+def test_a_late_answer_of_a_closed_round_is_not_kept():
+    session = opened()
+    assert session.exchange(0, 4, 7, 0, 0.0) == Fresh()
+    session.close()
+    session.open(4, 8, {0: 2}, 1.0)
+    assert session.exchange(0, 4, 8, 0, 0.0) == Fresh()
+    assert not session.answer(0, 7, 0, b"old") and session.answer(0, 8, 0, b"new")
+
+
+def test_who_is_silent_for_too_long_is_not_awaited():
+    session = opened()
+    session.heard(1, 5.0)
+    assert session.present(12.0) == (1,) and session.awaited(12.0) == (1,)
+    session.hello(0, 8, 12.0)
+    assert session.awaited(12.0) == (0, 1)
+
+
+def test_draining_asks_to_come_again_and_the_end_is_final():
+    session = opened()
+    session.drain()
+    with pytest.raises(Refused) as refused:
+        session.exchange(0, 4, 7, 0, 0.0)
+    assert refused.value.status == 503 and refused.value.retry
+    session.end()
+    session.drain()
+    assert session.phase is Phase.ENDED
+    assert status(session.exchange, 0, 4, 7, 0, 0.0) == 409
+
+
+def test_samples_may_change_between_rounds_but_not_within_one():
+    session = opened()
+    assert status(session.hello, 0, 9, 0.0) == 409
+    assert session.samples[0] == 8
+    session.close()
+    session.hello(0, 9, 0.0)
+    assert session.samples[0] == 9

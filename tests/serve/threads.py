@@ -1,0 +1,148 @@
+"""A server and its devices as threads of one process, with real sockets between them: quick, and open to every fault.
+
+Processes and TLS are in tests/runtime/network.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from sflam.link.contract import Contract
+from sflam.link.https_client import Link
+from sflam.model.adapters import state_of
+from sflam.model.families import CAUSAL
+from sflam.model.split import DeviceSegment
+from sflam.serve.app import application
+from sflam.serve.device import Client, Place
+from sflam.serve.dispatch import Dispatch
+from sflam.serve.fleet import RemoteFleet, Stopped
+from sflam.serve.ingress import Ingress
+from sflam.serve.memory_bounds import Bounds
+from sflam.serve.roster import Roster
+from sflam.serve.session import Phase, Session
+from sflam.serve.web_server import Listen, Server
+from tests.learn.builders import adapted, local_fleet, parts_of, run
+from tests.tiny import CLASSES, VOCABULARY, WIDTH, is_image
+
+SIZES = (7, 12, 5)
+
+
+class Died(BaseException):
+    """A device's process is no more."""
+
+
+def terms_of(local, labels, quant, text, causal):
+    segment, raw = local.devices.segment, quant.scheme == "identity"
+    return {
+        device: Contract(
+            device=device, scheme=quant.scheme, bits=64 if raw else quant.bits_up, dim=WIDTH,
+            tokens=10 if text else 17, text=text, labels_up=labels == "server", per_token=causal,
+            classes=VOCABULARY if causal else CLASSES, batch=local.learn.batch, local_steps=local.learn.local_steps,
+            local_epochs=local.learn.local_epochs, adapters=segment.stack.size(segment.names(cut)), adapter_bits=64,
+            bits_down=64 if raw else quant.bits_down,
+        )
+        for device, cut in enumerate(local.devices.cuts)
+    }  # fmt: skip
+
+
+class Rig:
+    """One job, served to threads.
+
+    Args:
+        folder: where devices write down where they are.
+        kind: of model.
+        links: device -> the class of its link, where it is not the plain one.
+        lives: how often a device that died may come back.
+        away: whether a device that died counts as absent at once, and comes back only when its round is over.
+        planner: see RemoteFleet.
+        quorum: fewest devices; all by default.
+        options: cuts, labels, quant, learn.
+    """
+
+    def __init__(self, folder, kind, *, links=None, lives=3, away=False, planner=None, quorum=0, **options):
+        self.folder, self.kind, self.options, self.links, self.away = folder, kind, options, links or {}, away
+        backbone, self.model, examples = adapted(kind)
+        local = local_fleet(backbone, self.model, examples, parts_of(SIZES), **options)
+        labels, learn = options["labels"], options["learn"]
+        session = Session(quorum or len(SIZES), legs=1 if labels == "server" else 2, patience=1000.0)
+        session.attempt = 0
+        self.dispatch = Dispatch(session, canonical=learn.canonical)
+        self.contract = terms_of(local, labels, options["quant"], not is_image(kind), backbone.task == CAUSAL)
+        roster = Roster(folder / "devices.json")
+        self.tokens = [roster.enrol(f"device-{device}") for device in self.contract]
+        self.ingress = Ingress(
+            self.dispatch, roster, self.contract, lambda _: {}, {}, Bounds(1 << 24, 1 << 22)
+        )
+        self.server = Server(application(self.ingress), self.dispatch, Listen(port=0))
+        self.fleet = RemoteFleet(
+            local, self.dispatch, self.contract, itertools.count(1).__next__, tell=lambda line: None, deadline=1e6,
+            stats=self.ingress.stats, planner=planner,
+        )  # fmt: skip
+        # They draw from torch's one generator, so they are made here and not in the threads.
+        self.models = [
+            [adapted(kind) for _ in range(lives if number in self.links else 1)] for number in self.contract
+        ]
+        self.deaths = 0
+
+    def run(self):
+        """Run the rounds; return the records and the adapters."""
+        rounds = self.options["learn"].rounds
+        self.server.start()
+        with ThreadPoolExecutor(len(SIZES)) as pool:
+            joined = [pool.submit(self.live, number) for number in self.contract]
+            try:
+                found = run(self.fleet, state_of(self.model), rounds)
+            except Stopped:
+                found = None
+            finally:
+                self.dispatch.end()
+            self.rounds = [one.result(60) for one in joined]
+        self.server.stop()
+        assert found is not None
+        return found
+
+    def live(self, number):
+        """Be a device until the run ends, over its deaths; return the rounds it trained in its last life."""
+        kind = self.links.get(number, Link)
+        link = kind(f"http://127.0.0.1:{self.server.port}", self.tokens[number], patience=60)
+        while True:
+            try:
+                return self.client(number, link).run()
+            except Died:
+                self.deaths += 1
+                if self.away:
+                    self.stay_away(number)
+            except BaseException:
+                self.dispatch.stop()  # so that nobody waits for it
+                raise
+            finally:
+                link.close()
+
+    def client(self, number, link):
+        """Return a device as a new process would make it, from what the last one wrote down."""
+        own, _, its = self.models[number].pop()
+        cuts, labels, learn = (self.options[key] for key in ("cuts", "labels", "learn"))
+        segment = DeviceSegment(own, cuts[number], 1, labels=labels)
+        place = Place(number, "run", cuts[number], 3, own.task, its, parts_of(SIZES)[number])
+        exchange = self.fleet.local.exchange
+        return Client(link, place, segment, learn, exchange, self.folder / f"device-{number}")
+
+    def stay_away(self, number):
+        """Be silent until the round is over."""
+        with self.dispatch.locked() as session:
+            gone = session.round
+            session._heard.pop(number)
+        while self.dispatch.session.round == gone and self.dispatch.session.phase is Phase.OPEN:
+            time.sleep(0.01)
+
+
+def simulated(kind, *, selected=None, **options):
+    """Run the same job in one process; ``selected`` gives the devices of a round, from fleet and round."""
+    backbone, model, examples = adapted(kind)
+    local = local_fleet(backbone, model, examples, parts_of(SIZES), **options)
+    if selected:
+        local.select = partial(selected, local)
+    return run(local, state_of(model), options["learn"].rounds)

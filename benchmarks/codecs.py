@@ -28,6 +28,7 @@ import torch
 from common import in_turns, parser, set_up, show
 
 from sflam import config
+from sflam.codec.messages import GradientFrame, StepFrame
 from sflam.codec.packing import unpack
 from sflam.codec.quantizer import Floats
 from sflam.codec.quantizers import quantizer
@@ -51,19 +52,19 @@ class Watched(Exchange):
     up: ClassVar[list[torch.Tensor]] = []
     down: ClassVar[list[torch.Tensor]] = []
 
-    def send_step(
+    def step_message(
         self, at: Position, hidden: torch.Tensor | None, batch: Minibatch, *, labels: bool = True
-    ) -> bytes:
+    ) -> StepFrame:
         """Keep the activations [B, T, d]."""
         assert hidden is not None
         self.up.append(hidden.detach().clone())
-        return super().send_step(at, hidden, batch, labels=labels)
+        return super().step_message(at, hidden, batch, labels=labels)
 
-    def send_answer(self, at: Position, answer: Answer, lengths: torch.Tensor | None) -> bytes:
+    def answer_message(self, at: Position, answer: Answer, lengths: torch.Tensor | None) -> GradientFrame:
         """Keep the gradient [B, T, d]."""
         assert answer.gradient is not None
         self.down.append(answer.gradient.detach().clone())
-        return super().send_answer(at, answer, lengths)
+        return super().answer_message(at, answer, lengths)
 
 
 def crossed(cut: int, rounds: int, seed: int, more: Sequence[str]) -> tuple[Floats, Floats]:

@@ -23,7 +23,7 @@ from common import parser, set_up, show
 
 from sflam import config
 from sflam.codec.torch_quantizers import TORCH_QUANTIZERS
-from sflam.learn import device, exchange, server, split_fleet
+from sflam.learn import device, exchange, round, server, split_fleet, u_shape
 from sflam.learn.examples import Examples
 from sflam.learn.exchange import Exchange
 from sflam.model.split import DeviceSegment, ServerSegment
@@ -50,8 +50,9 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "encode": [(type(each), "encode") for each in TORCH_QUANTIZERS.values()],
     "decode": [(type(each), "decode") for each in TORCH_QUANTIZERS.values()],
     "bodies": [
-        *((Exchange, name) for name in ("send_step", "receive_step", "send_answer", "receive_answer")),
-        *((exchange, name) for name in ("encode", "decode")),
+        *((Exchange, name) for name in ("step_message", "receive_step", "answer_message", "receive_answer")),
+        *((module, "encode") for module in (exchange, round, u_shape)),
+        (exchange, "decode"),
     ],
     "step loop": [(split_fleet, "local_steps")],
     "averaging": [(split_fleet.LocalFleet, name) for name in ("download", "average")],

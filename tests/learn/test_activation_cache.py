@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from sflam import sizes
-from sflam.codec.bodies import decode, encode
 from sflam.codec.settings import QuantSettings
 from sflam.errors import ConfigError, WireError
 from sflam.learn.examples import Minibatch
@@ -85,7 +84,7 @@ def test_noise_of_a_kept_sample_belongs_to_it_and_not_to_the_step():
             batch = examples.take(np.array(rows))
             hidden = fleet.devices.forward({0: batch}, {0: 0})[0]
             frame = fleet.exchange.receive_step(
-                fleet.exchange.send_step(Position(0, step, 0), hidden, batch), 0, torch.device("cpu")
+                fleet.exchange.step_message(Position(0, step, 0), hidden, batch), 0, torch.device("cpu")
             )
             for sample, length, row in zip(
                 rows, batch.counts(frame.hidden.shape[1]), frame.hidden, strict=True
@@ -116,13 +115,12 @@ def test_a_server_refuses_steps_that_do_not_fit_what_it_keeps():
         backbone, model, examples, [np.arange(8)], cut=0, learn=replace(LEARN, cache="server"), quant=FOUR
     )
     batch, at = examples.take(np.arange(4)), Position(0, 0, 0)
-    body = fleet.exchange.send_step(at, fleet.devices.forward({0: batch}, {0: 0})[0], batch)
-    fleet.exchange.receive_step(body, 0, torch.device("cpu"))
+    message = fleet.exchange.step_message(at, fleet.devices.forward({0: batch}, {0: 0})[0], batch)
+    fleet.exchange.receive_step(message, 0, torch.device("cpu"))
     with pytest.raises(WireError, match="exactly the samples that were not sent"):
-        fleet.exchange.receive_step(body, 0, torch.device("cpu"))
-    message = decode(body)
+        fleet.exchange.receive_step(message, 0, torch.device("cpu"))
     with pytest.raises(WireError, match="without sample numbers"):
-        fleet.exchange.receive_step(encode(replace(message, samples=None)), 0, torch.device("cpu"))
+        fleet.exchange.receive_step(replace(message, samples=None), 0, torch.device("cpu"))
     with pytest.raises(WireError, match="no two alike"):
         replace(message, samples=np.zeros(4, np.int32))
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sflam import sizes
-from sflam.codec.bodies import decode
+from sflam.codec.bodies import encode
 from sflam.codec.settings import QuantSettings
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import Exchange, Position
@@ -77,10 +77,10 @@ def test_padding_cannot_change_what_is_sent():
     lengths, labels = torch.tensor([5, 2]), torch.tensor([0, 1])
     at = Position(0, 0, 0)
     batch = Minibatch({}, lengths, labels)
-    body = exchange.send_step(at, hidden, batch)
+    message = exchange.step_message(at, hidden, batch)
     hidden[1, 2:] = 1e6
-    assert exchange.send_step(at, hidden, batch) == body
-    frame = exchange.receive_step(body, 1, torch.device("cpu"))
+    assert encode(exchange.step_message(at, hidden, batch)) == encode(message)
+    frame = exchange.receive_step(message, 1, torch.device("cpu"))
     assert not frame.hidden[1, 2:].any()
     assert frame.lengths.tolist() == [5, 2] and frame.labels.tolist() == [0, 1]
 
@@ -89,12 +89,10 @@ def test_every_exchange_has_its_own_noise():
     exchange = Exchange("uniform", 2, 2, seed=1)
     hidden, batch = torch.randn(2, 5, 8), Minibatch({}, None, torch.tensor([0, 1]))
     codes = {
-        decode(exchange.send_step(Position(*at), hidden, batch)).activations.codes.tobytes()
+        exchange.step_message(Position(*at), hidden, batch).activations.codes.tobytes()
         for at in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     }
-    down = decode(
-        exchange.send_answer(Position(0, 0, 0), Answer(0, 0.5, hidden), None)
-    ).gradient.codes.tobytes()
+    down = exchange.answer_message(Position(0, 0, 0), Answer(0, 0.5, hidden), None).gradient.codes.tobytes()
     assert len(codes | {down}) == 5
 
 

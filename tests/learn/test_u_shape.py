@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from sflam import sizes
-from sflam.codec.bodies import decode
 from sflam.codec.messages import StepFrame, TokenFrame
 from sflam.codec.settings import QuantSettings
 from sflam.learn import u_shape
@@ -70,7 +69,7 @@ def test_the_server_sees_no_labels_no_logits_and_no_head(monkeypatch):
     backbone, model, examples = adapted("vit")
     fleet = local_fleet(backbone, model, examples, parts_of([4, 2]), labels="device", quant=QuantSettings())
     seen = []
-    for name in ("send_step", "send_tokens"):
+    for name in ("step_message", "token_message"):
         honest = getattr(u_shape.Exchange, name)
 
         def spy(*arguments, honest=honest, **options):
@@ -79,13 +78,12 @@ def test_the_server_sees_no_labels_no_logits_and_no_head(monkeypatch):
 
         monkeypatch.setattr(u_shape.Exchange, name, spy)
     monkeypatch.setattr(
-        u_shape.Exchange, "send_answer", None
+        u_shape.Exchange, "answer_message", None
     )  # the frame that carries a loss is never written
     run(fleet, state_of(model), 1)
-    messages = [decode(body) for body in seen]
-    assert sorted({type(message) for message in messages}, key=str) == [StepFrame, TokenFrame]
-    assert all(message.labels is None for message in messages if isinstance(message, StepFrame))
-    assert {(m.activations if isinstance(m, StepFrame) else m.tokens).dim for m in messages} == {WIDTH}
+    assert sorted({type(message) for message in seen}, key=str) == [StepFrame, TokenFrame]
+    assert all(message.labels is None for message in seen if isinstance(message, StepFrame))
+    assert {(m.activations if isinstance(m, StepFrame) else m.tokens).dim for m in seen} == {WIDTH}
     assert not any("classifier" in name for name, _ in fleet.servers.trunks[0].segment.named_modules())
     assert not any("classifier" in name for name in fleet.servers.trunks[0].segment.stack.slots)
 

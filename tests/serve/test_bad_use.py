@@ -15,7 +15,7 @@ from sflam.serve.ingress import Ingress
 from sflam.serve.memory_bounds import Bounds
 from sflam.serve.roster import Roster
 from sflam.serve.session import Session
-from sflam.serve.web_server import Listen, Server
+from sflam.serve.web_server import Listen, WebServer
 from tests.serve.network import network
 from tests.serve.test_hostile import TERMS
 from tests.serve.test_served_is_simulated import job_of, sets
@@ -84,7 +84,7 @@ def served(tmp_path):
         listen = Unchecked(
             port=0, certificate=certs and certs / "server.pem", key=certs and certs / "server.key"
         )
-        server = Server(application(ingress), dispatch, listen)
+        server = WebServer(application(ingress), dispatch, listen)
         server.start()
         started.append((dispatch, server))
         return server.port

@@ -24,7 +24,7 @@ from sflam.serve.ingress import Ingress
 from sflam.serve.memory_bounds import Bounds
 from sflam.serve.roster import Roster
 from sflam.serve.session import Session
-from sflam.serve.web_server import Listen, Server
+from sflam.serve.web_server import Listen, WebServer
 
 TERMS = Contract(
     device=0, scheme="uniform", bits=4, dim=8, tokens=5, text=True, labels_up=True, per_token=False, classes=3,
@@ -61,7 +61,7 @@ class Site:
         self.ingress = Ingress(
             self.dispatch, roster, contract, lambda device: {"device": device}, {}, Bounds(1 << 20, 1 << 14)
         )
-        self.server = Server(application(self.ingress), self.dispatch, Listen(port=0), **guard)
+        self.server = WebServer(application(self.ingress), self.dispatch, Listen(port=0), **guard)
         self.server.start()
         self.computed = []
         self.dispatch.session.hello(0, 4, self.dispatch.clock())

@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sflam.codec.bodies import decode
 from sflam.codec.packing import unpack
 from sflam.codec.settings import QuantSettings
 from sflam.learn.exchange import Exchange
@@ -65,15 +64,15 @@ def codes_sent(monkeypatch):
     """A function that runs something and returns (round, step, device) -> the codes its devices sent."""
 
     def sent_by(work):
-        found, send = {}, Exchange.send_step
+        found, send = {}, Exchange.step_message
 
         def keeping(self, at, hidden, batch, **options):
-            body = send(self, at, hidden, batch, **options)
-            found[at] = unpack(decode(body).activations.codes, 4, hidden.numel())
-            return body
+            message = send(self, at, hidden, batch, **options)
+            found[at] = unpack(message.activations.codes, 4, hidden.numel())
+            return message
 
         with monkeypatch.context() as patch:
-            patch.setattr(Exchange, "send_step", keeping)
+            patch.setattr(Exchange, "step_message", keeping)
             work()
         return found
 

@@ -20,7 +20,7 @@ from sflam.serve.memory_bounds import Bounds
 from sflam.serve.roster import Roster
 from sflam.serve.serve import Serving
 from sflam.serve.session import Session
-from sflam.serve.web_server import Attempts, Listen, Server
+from sflam.serve.web_server import Attempts, Listen, WebServer
 from tests.serve.test_hostile import TERMS
 
 
@@ -112,7 +112,7 @@ def secure(tmp_path):
     listen = Listen(
         port=0, certificate=certs / "server.pem", key=certs / "server.key", client_ca=certs / "ca.pem"
     )
-    server = Server(application(ingress), dispatch, listen)
+    server = WebServer(application(ingress), dispatch, listen)
     server.start()
     yield server, token, tmp_path
     dispatch.stop()

@@ -23,7 +23,7 @@ from sflam.serve.ingress import Ingress
 from sflam.serve.memory_bounds import Bounds
 from sflam.serve.roster import Roster
 from sflam.serve.session import Phase, Session
-from sflam.serve.web_server import Listen, Server
+from sflam.serve.web_server import Listen, WebServer
 from tests.learn.builders import adapted, local_fleet, parts_of, run
 from tests.tiny import CLASSES, VOCABULARY, WIDTH, is_image
 
@@ -76,7 +76,7 @@ class Rig:
         self.ingress = Ingress(
             self.dispatch, roster, self.contract, lambda _: {}, {}, Bounds(1 << 24, 1 << 22)
         )
-        self.server = Server(application(self.ingress), self.dispatch, Listen(port=0))
+        self.server = WebServer(application(self.ingress), self.dispatch, Listen(port=0))
         self.fleet = RemoteFleet(
             local, self.dispatch, self.contract, itertools.count(1).__next__, tell=lambda line: None, deadline=1e6,
             stats=self.ingress.stats, planner=planner,

@@ -1,7 +1,8 @@
 """What crosses the cut, as real bytes: activations and labels up, gradients down, adapters once a round.
 
 Both ends of every exchange go through here, in a simulated fleet as over a network, so training always sees
-``decode(encode(x))`` and every byte count is the length of a real body. Only valid tokens travel.
+``decode(encode(x))`` and every byte count is the length of a real body. A body is decoded once, by :func:`opened`, and
+what needs it later gets the message. Only valid tokens travel.
 
 B rows, T tokens, d hidden size, n valid tokens.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sflam.codec.bodies import Body, decode, encode
-from sflam.codec.messages import AdapterFrame, GradientFrame, StepFrame, TokenFrame
+from sflam.codec.messages import AdapterFrame, GradientFrame, Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
 from sflam.codec.torch_quantizers import TorchQuantizer, torch_quantizer
 from sflam.errors import WireError
@@ -35,6 +36,7 @@ server's last block down and the gradient of the device's loss for them up."""
 
 UPWARD = {UP, HEAD_UP}
 RAW_BITS = {torch.float32: 32, torch.float64: 64}
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Exchange:
-    """How tensors become bodies and bodies tensors.
+    """How tensors become messages and messages tensors.
 
     Attributes:
         scheme: name of the quantizer.
@@ -79,10 +81,10 @@ class Exchange:
         """Return the rows of each device's mini-batch whose activations must be sent, for devices with any."""
         return dict(batches)
 
-    def send_step(
+    def step_message(
         self, at: Position, hidden: Tensor | None, batch: Minibatch, *, labels: bool = True
-    ) -> bytes:
-        """Return the body of a device's step.
+    ) -> StepFrame:
+        """Return what a device sends in a step.
 
         Args:
             at: where in the run.
@@ -95,7 +97,7 @@ class Exchange:
         if labels:
             flat = batch.labels.flatten()
             flat = flat[flat != IGNORED] if self.per_token else flat
-        message = StepFrame(
+        return StepFrame(
             at.round,
             at.step,
             at.device,
@@ -105,7 +107,6 @@ class Exchange:
             labels=None if flat is None else flat.cpu().numpy().astype(np.int32),
             samples=samples,
         )
-        return encode(message)
 
     def _outgoing(
         self, at: Position, hidden: Tensor | None, batch: Minibatch
@@ -119,11 +120,8 @@ class Exchange:
         """Return the encoded activations of all rows of a step."""
         return message.activations
 
-    def receive_step(self, body: Body, cut: int, device: torch.device) -> Frame:
-        """Return what a step's body says; the tokens that were not sent are zero."""
-        message = decode(body)
-        if not isinstance(message, StepFrame):
-            raise WireError(f"a {type(message).__name__} came where a StepFrame was agreed")
+    def receive_step(self, message: StepFrame, cut: int, device: torch.device) -> Frame:
+        """Return the tensors of a step; the tokens that were not sent are zero."""
         lengths = (
             None if message.lengths is None else torch.from_numpy(message.lengths.astype(np.int64)).to(device)
         )
@@ -137,8 +135,8 @@ class Exchange:
                 labels = _rows(labels, valid, message.rows, width, IGNORED)
         return Frame(message.device, cut, _rows(tokens, valid, message.rows, width, 0.0), lengths, labels)
 
-    def send_answer(self, at: Position, answer: Answer, lengths: Tensor | None) -> bytes:
-        """Return the body of the server's answer: the loss, and the gradient [B,T,d] where one is wanted."""
+    def answer_message(self, at: Position, answer: Answer, lengths: Tensor | None) -> GradientFrame:
+        """Return what the server answers: the loss, and the gradient [B,T,d] where one is wanted."""
         gradient = None
         if answer.gradient is not None:
             valid = _valid(lengths, answer.gradient.shape[1])
@@ -146,31 +144,30 @@ class Exchange:
             gradient = self.quantizer.encode(
                 tokens, self._bits(tokens, DOWN, at.device), self._seed(at, DOWN)
             )
-        return encode(GradientFrame(at.round, at.step, at.device, loss=answer.loss, gradient=gradient))
+        return GradientFrame(at.round, at.step, at.device, loss=answer.loss, gradient=gradient)
 
-    def receive_answer(self, body: bytes, rows: int, lengths: Tensor | None, device: torch.device) -> Answer:
-        """Return what an answer's body says; the gradient of tokens that were not sent is zero."""
-        message = decode(body)
-        if not isinstance(message, GradientFrame):
-            raise WireError(f"a {type(message).__name__} came where a GradientFrame was agreed")
+    def receive_answer(
+        self, message: GradientFrame, rows: int, lengths: Tensor | None, device: torch.device
+    ) -> Answer:
+        """Return the loss and the gradient of an answer; the gradient of tokens that were not sent is zero."""
         if message.gradient is None:
             return Answer(message.device, message.loss, None)
-        tokens = self.quantizer.decode(message.gradient, device)
-        width = len(tokens) // rows if lengths is None else int(lengths.max())
-        return Answer(message.device, message.loss, _rows(tokens, _valid(lengths, width), rows, width, 0.0))
+        return Answer(message.device, message.loss, self._unpacked(message.gradient, rows, lengths, device))
 
-    def send_tokens(self, at: Position, leg: int, x: Tensor, lengths: Tensor | None) -> bytes:
-        """Return the body of [B,T,d] tokens of a step already announced."""
+    def token_message(self, at: Position, leg: int, x: Tensor, lengths: Tensor | None) -> TokenFrame:
+        """Return the message with the [B,T,d] tokens of a step already announced."""
         tokens = _tokens(x, _valid(lengths, x.shape[1]))
         packed = self.quantizer.encode(tokens, self._bits(tokens, leg, at.device), self._seed(at, leg))
-        return encode(TokenFrame(at.round, at.step, at.device, packed))
+        return TokenFrame(at.round, at.step, at.device, packed)
 
-    def receive_tokens(self, body: Body, rows: int, lengths: Tensor | None, device: torch.device) -> Tensor:
-        """Return the [B,T,d] tokens of a body; those that were not sent are zero."""
-        message = decode(body)
-        if not isinstance(message, TokenFrame):
-            raise WireError(f"a {type(message).__name__} came where a TokenFrame was agreed")
-        tokens = self.quantizer.decode(message.tokens, device)
+    def receive_tokens(
+        self, message: TokenFrame, rows: int, lengths: Tensor | None, device: torch.device
+    ) -> Tensor:
+        """Return the [B,T,d] tokens of a message; those that were not sent are zero."""
+        return self._unpacked(message.tokens, rows, lengths, device)
+
+    def _unpacked(self, packed: Packed, rows: int, lengths: Tensor | None, device: torch.device) -> Tensor:
+        tokens = self.quantizer.decode(packed, device)
         width = len(tokens) // rows if lengths is None else int(lengths.max())
         return _rows(tokens, _valid(lengths, width), rows, width, 0.0)
 
@@ -180,14 +177,6 @@ class Exchange:
         whole = codes_bytes(tokens, x.shape[2], self._bits(x, UP, device), self.scheme)
         return whole - (sent.codes.nbytes if sent else 0)
 
-    def packed_in(self, body: Body) -> Packed | None:
-        """Return what a body carries, still packed; None where it carries no tokens."""
-        message = decode(body)
-        assert isinstance(message, StepFrame | GradientFrame | TokenFrame)
-        if isinstance(message, StepFrame):
-            return message.activations
-        return message.gradient if isinstance(message, GradientFrame) else message.tokens
-
     def _bits(self, x: Tensor, leg: int, device: int) -> int:
         if self.scheme == "identity":
             return RAW_BITS.get(x.dtype, 32)
@@ -196,6 +185,14 @@ class Exchange:
 
     def _seed(self, at: Position, leg: int) -> int:
         return derive(self.seed, "quantizer", at.round, at.step, at.device, leg)
+
+
+def opened(body: Body, kind: type[M]) -> M:
+    """Return the message in ``body``; raises WireError unless it is one of the agreed ``kind``."""
+    message = decode(body)
+    if not isinstance(message, kind):
+        raise WireError(f"a {type(message).__name__} came where a {kind.__name__} was agreed")
+    return message
 
 
 def send_adapters(round: int, device: int, samples: int, values: Tensor) -> bytes:

@@ -18,10 +18,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from sflam.codec.bodies import encode
+from sflam.codec.messages import GradientFrame, StepFrame
 from sflam.learn.device import Devices
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Minibatch
-from sflam.learn.exchange import Exchange, Position
+from sflam.learn.exchange import Exchange, Position, opened
 from sflam.learn.fleet import Fleet, Steps
 from sflam.learn.server import Server
 from sflam.model.adapters import State
@@ -111,22 +113,25 @@ def local_steps(
     where = next(devices.segment.parameters()).device
     for now, at, seeds in each_step(number, batches, exchange.seed):
         hidden = devices.forward(now, seeds, exchange.unsent(now))  # a
-        up = {d: exchange.send_step(at[d], hidden.get(d), now[d]) for d in now}
+        up = {d: encode(exchange.step_message(at[d], hidden.get(d), now[d])) for d in now}
 
-        frames = [exchange.receive_step(up[d], devices.cuts[d], where) for d in now]  # b
+        sent = {d: opened(up[d], StepFrame) for d in now}  # b
+        frames = [exchange.receive_step(sent[d], devices.cuts[d], where) for d in now]
         answers = trunk.step(frames, seeds[SERVER])
 
-        down = {a.device: exchange.send_answer(at[a.device], a, now[a.device].lengths) for a in answers}  # c
+        down = {  # c
+            a.device: encode(exchange.answer_message(at[a.device], a, now[a.device].lengths)) for a in answers
+        }
 
-        back = [exchange.receive_answer(down[d], len(now[d]), now[d].lengths, where) for d in now]  # d
+        got = {d: opened(down[d], GradientFrame) for d in now}  # d
+        back = [exchange.receive_answer(got[d], len(now[d]), now[d].lengths, where) for d in now]
         devices.backward({a.device: a.gradient for a in back if a.gradient is not None})
 
         for a in back:
             done.learned(a.device, a.loss, len(now[a.device]))
         for d, frame in zip(now, frames, strict=True):
-            sent = exchange.packed_in(up[d])
-            done.count(d, up[d], sent, up=True)
-            done.count(d, down[d], exchange.packed_in(down[d]), up=False)
-            done.saved_bytes += exchange.saved_bytes(d, frame.hidden, now[d].lengths, sent)
+            done.count(d, up[d], sent[d].activations, up=True)
+            done.count(d, down[d], got[d].gradient, up=False)
+            done.saved_bytes += exchange.saved_bytes(d, frame.hidden, now[d].lengths, sent[d].activations)
         done.device_steps += len(now)
     return done

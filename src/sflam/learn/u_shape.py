@@ -14,9 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from torch import Tensor
+
+from sflam.codec.bodies import encode
+from sflam.codec.messages import StepFrame, TokenFrame
 from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
-from sflam.learn.exchange import DOWN, HEAD_DOWN, HEAD_UP, Exchange
+from sflam.learn.exchange import DOWN, HEAD_DOWN, HEAD_UP, UPWARD, Exchange, Position, opened
 from sflam.learn.fleet import Steps
 from sflam.learn.round import SERVER, each_step
 from sflam.learn.server import Server
@@ -35,40 +39,51 @@ def local_steps_at_home(
     where = next(devices.segment.parameters()).device
     for now, at, seeds in each_step(number, batches, exchange.seed):
         hidden = devices.forward(now, seeds, exchange.unsent(now))  # a
-        announced = {d: exchange.send_step(at[d], hidden.get(d), now[d], labels=False) for d in now}
-        frames = {d: exchange.receive_step(announced[d], devices.cuts[d], where) for d in now}
-        sent_first = {d: exchange.packed_in(announced[d]) for d in now}
+        announced = {
+            d: encode(exchange.step_message(at[d], hidden.get(d), now[d], labels=False)) for d in now
+        }
+        sent = {d: opened(announced[d], StepFrame) for d in now}
+        frames = {d: exchange.receive_step(sent[d], devices.cuts[d], where) for d in now}
         for d in now:
-            done.count(d, announced[d], sent_first[d], up=True)
+            done.count(d, announced[d], sent[d].activations, up=True)
 
         losses: dict[int, float] = {}
-        gradients = {}
+        gradients: dict[int, Tensor] = {}
         # A server that updates one device after another answers one before it hears the next.
         for group in [[d] for d in now] if trunk.one_by_one else [list(now)]:
             last = trunk.forward([frames[d] for d in group], seeds[SERVER])  # b
-            sent = {d: exchange.send_tokens(at[d], HEAD_DOWN, last[d], now[d].lengths) for d in group}
-            for d in group:
-                done.count(d, sent[d], exchange.packed_in(sent[d]), up=False)
-
-            seen = {d: exchange.receive_tokens(sent[d], len(now[d]), now[d].lengths, where) for d in group}
+            seen = _cross(HEAD_DOWN, {d: last[d] for d in group}, at, now, exchange, done)
             own = {d: now[d] for d in group}
             heads = devices.finish(trunk.task, own, seen, {d: derive(seeds[d], "head") for d in group})  # c
-            sent = {d: exchange.send_tokens(at[d], HEAD_UP, heads[d][1], now[d].lengths) for d in group}
-            for d in group:
-                done.count(d, sent[d], exchange.packed_in(sent[d]), up=True)
-
-            wanted = {d: exchange.receive_tokens(sent[d], len(now[d]), now[d].lengths, where) for d in group}
-            for d, gradient in trunk.backward(wanted).items():  # d
-                losses[d] = heads[d][0]
-                if gradient is not None:
-                    body = exchange.send_tokens(at[d], DOWN, gradient, now[d].lengths)
-                    gradients[d] = exchange.receive_tokens(body, len(now[d]), now[d].lengths, where)
-                    done.count(d, body, exchange.packed_in(body), up=False)
+            wanted = _cross(HEAD_UP, {d: heads[d][1] for d in group}, at, now, exchange, done)
+            back = trunk.backward(wanted)  # d
+            losses |= {d: heads[d][0] for d in back}
+            back_sent = {d: gradient for d, gradient in back.items() if gradient is not None}
+            gradients |= _cross(DOWN, back_sent, at, now, exchange, done)
 
         devices.backward(gradients)  # e
 
         for d, loss in losses.items():
             done.learned(d, loss, len(now[d]))
-            done.saved_bytes += exchange.saved_bytes(d, frames[d].hidden, now[d].lengths, sent_first[d])
+            done.saved_bytes += exchange.saved_bytes(d, frames[d].hidden, now[d].lengths, sent[d].activations)
         done.device_steps += len(now)
     return done
+
+
+def _cross(
+    leg: int,
+    x: Mapping[int, Tensor],
+    at: Mapping[int, Position],
+    batches: Mapping[int, Minibatch],
+    exchange: Exchange,
+    done: Steps,
+) -> dict[int, Tensor]:
+    """Send device -> [B,T,d] tokens one way, as bytes; count the bodies and return what arrives."""
+    out = {}
+    for device, tokens in x.items():
+        batch = batches[device]
+        body = encode(exchange.token_message(at[device], leg, tokens, batch.lengths))
+        message = opened(body, TokenFrame)
+        done.count(device, body, message.tokens, up=leg in UPWARD)
+        out[device] = exchange.receive_tokens(message, len(batch), batch.lengths, tokens.device)
+    return out

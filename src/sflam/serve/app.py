@@ -126,8 +126,10 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
         size = ingress.size(request, sizes)
         with ingress.bounds.hold(device, size):
             body = await ingress.read(request, size)
-            contract.check(decode(body), number, step, leg, rows, tokens)
-            answer = asyncio.wrap_future(ingress.dispatch.submit(device, number, attempt, exchange, body))
+            message = decode(body)
+            contract.check(message, number, step, leg, rows, tokens)
+            future = ingress.dispatch.submit(device, number, attempt, exchange, body, message)
+            answer = asyncio.wrap_future(future)
             try:
                 return ingress.down(request, await asyncio.wait_for(asyncio.shield(answer), ingress.hold))
             except TimeoutError:

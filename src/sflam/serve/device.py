@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sflam.codec.bodies import encode
+from sflam.codec.messages import GradientFrame, TokenFrame
 from sflam.data.batches import round_batches
 from sflam.errors import Refused
 from sflam.learn import checkpoint
 from sflam.learn.device import Devices
 from sflam.learn.examples import Examples, Minibatch
-from sflam.learn.exchange import HEAD_UP, Exchange, Position, receive_adapters, send_adapters
+from sflam.learn.exchange import HEAD_UP, Exchange, Position, opened, receive_adapters, send_adapters
 from sflam.learn.settings import LearnSettings
 from sflam.learn.split_fleet import flatten, unflatten
 from sflam.link.https_client import Link
@@ -176,28 +178,29 @@ class Client:
         seed = derive(place.seed, "dropout", round, self.step, place.number)
         hidden = self.devices.forward({ROW: batch}, {ROW: seed})[ROW]
         at_home = self.devices.segment.at_home
-        body = self.exchange.send_step(position, hidden, batch, labels=not at_home)
+        body = encode(self.exchange.step_message(position, hidden, batch, labels=not at_home))
         tokens = hidden.shape[0] * hidden.shape[1] if batch.lengths is None else int(batch.lengths.sum())
         headers = {"Sflam-Tokens": str(tokens)} if "input_ids" in batch.inputs else {}
         path = f"{at}/steps/{self.step}"
         most = HEADER_BYTES + 12 * hidden.numel()  # 64 bits a value, and its token's side
         rows, lengths = len(batch), batch.lengths
         if not at_home:
-            answer = self.exchange.receive_answer(
-                self.link.call("POST", path, body, headers, most=most), rows, lengths, self.where
-            )
+            answered = opened(self.link.call("POST", path, body, headers, most=most), GradientFrame)
+            answer = self.exchange.receive_answer(answered, rows, lengths, self.where)
             self.loss += answer.loss * rows
             self.devices.backward({} if answer.gradient is None else {ROW: answer.gradient})
             return
-        found = self.link.call("POST", f"{path}/forward", body, headers, most=most)
+        found = opened(self.link.call("POST", f"{path}/forward", body, headers, most=most), TokenFrame)
         last = self.exchange.receive_tokens(found, rows, lengths, self.where)
         loss, gradient = self.devices.finish(
             place.task, {ROW: batch}, {ROW: last}, {ROW: derive(seed, "head")}
         )[ROW]
         self.loss += loss * rows
-        body = self.exchange.send_tokens(position, HEAD_UP, gradient, lengths)
-        found = self.link.call("POST", f"{path}/backward", body, headers, most=most)
-        back = {ROW: self.exchange.receive_tokens(found, rows, lengths, self.where)} if found else {}
+        body = encode(self.exchange.token_message(position, HEAD_UP, gradient, lengths))
+        body = self.link.call("POST", f"{path}/backward", body, headers, most=most)
+        back = {}
+        if body:  # empty where nothing below the cut trains
+            back[ROW] = self.exchange.receive_tokens(opened(body, TokenFrame), rows, lengths, self.where)
         self.devices.backward(back)
 
     def _deliver(self, at: str, round: int, batches: Sequence[NDArray[Any]]) -> None:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from sflam.codec.bodies import Body
+from sflam.codec.messages import Message
 from sflam.errors import Refused
 from sflam.serve.session import Again, Fresh, Phase, Session, Verdict
 
@@ -28,12 +30,14 @@ class Request:
     Attributes:
         device: who sent it.
         number: which exchange.
-        body: the checked body.
+        body: its bytes.
+        message: what they hold, checked.
     """
 
     device: int
     number: int
-    body: bytes | bytearray
+    body: Body
+    message: Message
     future: Future[bytes]
 
 
@@ -87,7 +91,7 @@ class Dispatch:
                 self.session.heard(device, self.clock())
 
     def submit(
-        self, device: int, round: int, attempt: int, number: int, body: bytes | bytearray
+        self, device: int, round: int, attempt: int, number: int, body: Body, message: Message
     ) -> Future[bytes]:
         """Hand in a checked exchange; the future holds its answer, at once where it was answered before.
 
@@ -104,7 +108,7 @@ class Dispatch:
             if said == Fresh():
                 future: Future[bytes] = Future()
                 self._futures[device] = future
-                self._arrived[device] = Request(device, number, body, future)
+                self._arrived[device] = Request(device, number, body, message, future)
                 self._changed.notify_all()
             else:
                 self.repeated += 1

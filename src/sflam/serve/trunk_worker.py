@@ -13,10 +13,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from sflam.codec.bodies import encode
+from sflam.codec.messages import Message, StepFrame, TokenFrame
+from sflam.codec.quantizer import Packed
 from sflam.learn.exchange import DOWN, HEAD_DOWN, Exchange, Position
 from sflam.learn.fleet import Steps
 from sflam.learn.round import SERVER
-from sflam.learn.server import Trunk
+from sflam.learn.server import Frame, Trunk
 from sflam.seeds import derive
 from sflam.serve.dispatch import Dispatch, Request
 
@@ -54,22 +57,20 @@ class Worker:
         return done
 
     def _step(self, round: int, attempt: int, arrivals: list[Request], done: Steps) -> None:
-        frames = [self.exchange.receive_step(a.body, self.cuts[a.device], self.where) for a in arrivals]
+        frames = [self._frame(arrival) for arrival in arrivals]
         answers = self.trunk.step(frames, self._seed(round, arrivals))
         for arrival, frame, answer in zip(arrivals, frames, answers, strict=True):
             if not math.isfinite(answer.loss) or not _finite(answer.gradient):
                 self._diverged(arrival)
                 continue
             at = Position(round, arrival.number, arrival.device)
-            body = self.exchange.send_answer(at, answer, frame.lengths)
+            message = self.exchange.answer_message(at, answer, frame.lengths)
             done.learned(arrival.device, answer.loss, len(frame.hidden))
-            self._count(done, arrival, body)
+            body = self._count(done, arrival, message, message.gradient)
             self.dispatch.answer(arrival, attempt, body)
 
     def _at_home(self, round: int, attempt: int, arrivals: list[Request], done: Steps) -> None:
-        frames = {
-            a.device: self.exchange.receive_step(a.body, self.cuts[a.device], self.where) for a in arrivals
-        }
+        frames = {arrival.device: self._frame(arrival) for arrival in arrivals}
         at = {a.device: Position(round, a.number // 2, a.device) for a in arrivals}
         last = self.trunk.forward(list(frames.values()), self._seed(round, arrivals))
         for arrival in arrivals:
@@ -77,9 +78,9 @@ class Worker:
             if not _finite(last[device]):
                 self._diverged(arrival)
                 continue
-            body = self.exchange.send_tokens(at[device], HEAD_DOWN, last[device], frames[device].lengths)
+            message = self.exchange.token_message(at[device], HEAD_DOWN, last[device], frames[device].lengths)
             done.samples[device] += len(frames[device].hidden)
-            self._count(done, arrival, body)
+            body = self._count(done, arrival, message, message.tokens)
             self.dispatch.answer(arrival, attempt, body)
         began = time.perf_counter()
         back = {a.device: a for a in self.dispatch.collect(1, tuple(frames))}
@@ -92,11 +93,12 @@ class Worker:
                 )
                 wanted[device] = torch.zeros_like(last[device])
                 continue
+            answered = back[device].message
+            assert isinstance(answered, TokenFrame)
             wanted[device] = self.exchange.receive_tokens(
-                back[device].body, len(frame.hidden), frame.lengths, self.where
+                answered, len(frame.hidden), frame.lengths, self.where
             )
-            sent = back[device].body
-            done.count(device, sent, self.exchange.packed_in(sent), up=True)
+            done.count(device, back[device].body, answered.tokens, up=True)
         for device, gradient in self.trunk.backward(wanted).items():
             if device not in back:
                 continue
@@ -105,14 +107,23 @@ class Worker:
                 continue
             body = b""
             if gradient is not None:
-                body = self.exchange.send_tokens(at[device], DOWN, gradient, frames[device].lengths)
-                done.count(device, body, self.exchange.packed_in(body), up=False)
+                message = self.exchange.token_message(at[device], DOWN, gradient, frames[device].lengths)
+                body = encode(message)
+                done.count(device, body, message.tokens, up=False)
             self.dispatch.answer(back[device], attempt, body)
 
-    def _count(self, done: Steps, arrival: Request, answer: bytes) -> None:
+    def _frame(self, arrival: Request) -> Frame:
+        assert isinstance(arrival.message, StepFrame)
+        return self.exchange.receive_step(arrival.message, self.cuts[arrival.device], self.where)
+
+    def _count(self, done: Steps, arrival: Request, answer: Message, tokens: Packed | None) -> bytes:
+        """Count a step's first exchange, whose answer carries ``tokens``; return the body of the answer."""
+        assert isinstance(arrival.message, StepFrame)
+        body = encode(answer)
         done.device_steps += 1
-        done.count(arrival.device, arrival.body, self.exchange.packed_in(arrival.body), up=True)
-        done.count(arrival.device, answer, self.exchange.packed_in(answer), up=False)
+        done.count(arrival.device, arrival.body, arrival.message.activations, up=True)
+        done.count(arrival.device, body, tokens, up=False)
+        return body
 
     def _diverged(self, arrival: Request) -> None:
         self.dispatch.drop(

@@ -99,8 +99,8 @@ class Probe:
         frames = []
         for device, batch in drawn.items():
             at = Position(self.round, number * NOISES + noise, device)
-            body = exchange.send_step(at, hidden[device], batch)
-            frame = exchange.receive_step(body, devices.cuts[device], where)
+            message = exchange.step_message(at, hidden[device], batch)
+            frame = exchange.receive_step(message, devices.cuts[device], where)
             if not bits or mirrored:
                 exact = hidden[device].to(frame.hidden)
                 frame = replace(frame, hidden=2 * exact - frame.hidden if bits else exact)

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sflam.learn.exchange import Exchange, Position, send_adapters
+from sflam.codec.bodies import encode
+from sflam.codec.messages import GradientFrame, StepFrame
+from sflam.codec.quantizer import Packed
+from sflam.learn.exchange import Exchange, Position, opened, send_adapters
 from sflam.learn.round import SERVER
 from sflam.learn.split_fleet import LocalFleet
 from sflam.seeds import derive
@@ -76,13 +79,15 @@ def _measured(fleet: LocalFleet, device: int, turns: int) -> StepCost:
         for _ in range(1 + turns):
             began = _now(where)
             hidden = devices.forward({device: batch}, seeds)
-            up = exchange.send_step(at, hidden[device], batch)
+            up = encode(exchange.step_message(at, hidden[device], batch))
             sent = _now(where)
-            frame = exchange.receive_step(up, devices.cuts[device], where)
+            step = opened(up, StepFrame)
+            frame = exchange.receive_step(step, devices.cuts[device], where)
             [answer] = servers.differentiate([frame], seeds[SERVER])
-            down = exchange.send_answer(at, answer, batch.lengths)
+            down = encode(exchange.answer_message(at, answer, batch.lengths))
             answered = _now(where)
-            back = exchange.receive_answer(down, len(batch), batch.lengths, where)
+            answered_with = opened(down, GradientFrame)
+            back = exchange.receive_answer(answered_with, len(batch), batch.lengths, where)
             if back.gradient is not None:
                 devices.differentiate({device: back.gradient})
             times.append((sent - began + _now(where) - answered, answered - sent))
@@ -95,15 +100,14 @@ def _measured(fleet: LocalFleet, device: int, turns: int) -> StepCost:
         cut=devices.cuts[device],
         device_s=device_s,
         server_s=server_s,
-        extra_up=_beside(up, exchange),
-        extra_down=_beside(down, exchange),
+        extra_up=_beside(up, step.activations),
+        extra_down=_beside(down, answered_with.gradient),
         extra_adapter=_beside_adapters(fleet, device),
     )
 
 
-def _beside(body: bytes, exchange: Exchange) -> int:
+def _beside(body: bytes, packed: Packed | None) -> int:
     """Return the bits of a body that are neither codes nor side information."""
-    packed = exchange.packed_in(body)
     if packed is None:
         return 8 * len(body)
     return 8 * len(body) - payload_bits(packed.tokens, packed.dim, packed.bits, packed.scheme)

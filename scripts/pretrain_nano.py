@@ -7,7 +7,7 @@ Letters and symbols of the DejaVu fonts that come with matplotlib are drawn by P
 handwriting, and reduced to 8 x 8 pixels of 17 levels exactly as the handwritten digits of scikit-learn were
 (a 32 x 32 black-and-white bitmap, ink counted in 4 x 4 blocks). The model learns to name the glyph; its
 backbone is kept. Digits in any form (superscript, circled, fractions, ...) are left out, so fine-tuning on
-digits is real transfer. docs/nano_vit.md tells the whole story with numbers.
+digits is real transfer. docs/explanation/nano_vit.md tells the whole story with numbers.
 
 G glyph drawings, B batch, all images one grey channel.
 """

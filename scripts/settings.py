@@ -1,4 +1,4 @@
-"""Rewrite docs/settings.md from the settings dataclasses. Run it after changing a key."""
+"""Rewrite docs/reference/settings.md from the settings dataclasses. Run it after changing a key."""
 
 from __future__ import annotations
 
@@ -7,4 +7,6 @@ from pathlib import Path
 from sflam.template import reference
 
 if __name__ == "__main__":
-    (Path(__file__).parents[1] / "docs" / "settings.md").write_text(reference(), encoding="utf-8")
+    (Path(__file__).parents[1] / "docs" / "reference" / "settings.md").write_text(
+        reference(), encoding="utf-8"
+    )

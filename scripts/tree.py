@@ -1,4 +1,4 @@
-"""Rewrite the tree in README.md: every module with the first line of its docstring. Run it after adding a file."""
+"""Rewrite docs/reference/files.md: every module with the first line of its docstring. Run it after adding a file."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def _lines(room: Path, indent: str) -> list[str]:
 
 def main() -> None:
     """Replace the fenced block after the mark."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    page = ROOT / "docs" / "reference" / "files.md"
+    text = page.read_text(encoding="utf-8")
     before, _, rest = text.partition(MARK)
     after = rest.partition("```text\n")[2].partition("```\n")[2]
     block = f"{MARK}```text\n{tree(ROOT / 'src' / 'sflam')}\n```\n"
-    readme.write_text(before + block + after, encoding="utf-8")
+    page.write_text(before + block + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

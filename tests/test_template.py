@@ -32,7 +32,9 @@ def test_the_template_is_the_default_job(tmp_path):
 
 
 def test_the_reference_is_up_to_date():
-    assert (DOCS / "settings.md").read_text(encoding="utf-8") == reference(), "run scripts/settings.py"
+    assert (DOCS / "reference" / "settings.md").read_text(encoding="utf-8") == reference(), (
+        "run scripts/settings.py"
+    )
 
 
 def test_init_writes_once(tmp_path, capsys):

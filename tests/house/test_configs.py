@@ -49,7 +49,7 @@ def test_a_script_names_what_exists(path: Path) -> None:
 
 
 def test_every_script_is_on_the_page_of_the_papers() -> None:
-    page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "paper.md").read_text(encoding="utf-8")
     assert [path.name for path in FIGURES if path.name not in page] == []
 
 

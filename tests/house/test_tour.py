@@ -1,4 +1,4 @@
-"""The tour, run as written: its blocks in order, in an empty folder."""
+"""The tutorials, run as written: the blocks of each in order, in an empty folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sflam.registry import OWN
 from sflam.simulate.policies import POLICIES
 from sflam.simulate.policies import register as register_policy
 
-PAGE = Path(__file__).parents[2] / "docs" / "tour.md"
+TUTORIALS = Path(__file__).parents[2] / "docs" / "tutorials"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -40,7 +40,44 @@ def forgotten() -> Iterator[None]:
         names.clear()
 
 
-def test_every_block_runs_as_written(
+def blocks_of(page: str) -> list[tuple[str, str]]:
+    """Return (language, text) of every block that is meant to run."""
+    found = BLOCK.findall((TUTORIALS / page).read_text(encoding="utf-8"))
+    assert {language for language, _ in found} <= {"sh", "python", "text"}
+    return [block for block in found if block[0] != "text"]
+
+
+def printed_by(page: str, cli: Cli, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Run the blocks of a page, and return the lines that its Python printed."""
+    names: dict[str, object] = {}
+    printed = ""
+    for language, text in blocks_of(page):
+        if language == "python":
+            capsys.readouterr()
+            exec(compile(text, page, "exec"), names)
+            printed += capsys.readouterr().out
+            continue
+        for line in text.splitlines():
+            command, *words = shlex.split(line)
+            done = cli(*words)
+            assert (command, done.code) == ("sflam", 0), (line, done.err)
+    return printed.splitlines()
+
+
+def test_the_first_run_runs_as_written(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    [line] = printed_by("first_run.md", cli, capsys)
+    assert line.startswith("accuracy ") and line.endswith(" bytes up")
+    assert (tmp_path / "runs" / "third" / "report.html").is_file()
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 360
+    text = (TUTORIALS / "first_run.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([\w./]+)` \|", text, re.MULTILINE)
+    assert listed and [name for name in listed if not (tmp_path / "runs" / "first" / name).exists()] == []
+
+
+def test_own_methods_run_as_written(
     cli: Cli,
     forgotten: None,
     tmp_path: Path,
@@ -48,22 +85,7 @@ def test_every_block_runs_as_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
-    assert {language for language, _ in blocks} == {"sh", "python"} and len(blocks) >= 9
-    names: dict[str, object] = {}
-    said = ""
-    for language, text in blocks:
-        if language == "python":
-            capsys.readouterr()
-            exec(compile(text, PAGE.name, "exec"), names)
-            said += capsys.readouterr().out
-            continue
-        for line in text.splitlines():
-            command, *words = shlex.split(line)
-            done = cli(*words)
-            assert (command, done.code) == ("sflam", 0), (line, done.err)
-    assert (tmp_path / "runs" / "third" / "report.html").is_file()
-    lines = said.splitlines()
+    lines = printed_by("own_methods.md", cli, capsys)
     assert [line.split(":")[0] for line in lines if " s, " in line] == ["sflam+optimal", "sflam+by-payload"]
     sent = [line.rpartition(", ")[2] for line in lines if line.startswith(("uniform", "clipped"))]
     assert len(sent) == 2 and sent[0] == sent[1]
@@ -75,9 +97,7 @@ def test_every_block_runs_as_written(
 
 
 def test_each_extension_is_shown_in_under_twenty_lines() -> None:
-    blocks = [
-        text for language, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")) if language == "python"
-    ]
+    blocks = [text for language, text in blocks_of("own_methods.md") if language == "python"]
     for hook in ("register_allocator", "register_quantizer", "register_policy"):
         [shown] = [text for text in blocks if f"{hook}(" in text]
         assert len(shown.splitlines()) < 20

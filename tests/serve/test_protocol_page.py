@@ -1,4 +1,4 @@
-"""docs/protocol.md is right to the byte: its examples are what the code writes."""
+"""docs/reference/protocol.md is right to the byte: its examples are what the code writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sflam.codec.bodies import decode, encode
 from sflam.codec.messages import AdapterFrame, GradientFrame, StepFrame, TokenFrame
 from sflam.codec.quantizers import quantizer
 
-PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "protocol.md").read_text(encoding="utf-8")
 VECTORS = dict(re.findall(r"```text vector=(\w+)\n(.*?)```", PAGE, re.DOTALL))
 TOKENS = np.array([[0, 1, 2, 3], [-1, 0.5, 0.25, 4], [1, 1, 1, 1]], np.float32)
 PACKED = quantizer("uniform").encode(TOKENS, 4, 7)

@@ -1,4 +1,4 @@
-"""examples/two-laptops works as it is written, and its service files are what they claim to be."""
+"""The tutorial of two laptops works as it is written, and its service files are what they claim to be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples" / "two-laptops"
-BLOCKS = re.findall(r"```sh\n(.*?)```", (FOLDER / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "two_laptops.md"
+BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def path_with_sflam(folder):

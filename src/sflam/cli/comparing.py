@@ -30,7 +30,7 @@ def compare(
     overrides: Set = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="Which, apart by commas; METHOD or METHOD+ALLOCATOR: docs/simulating.md."),
+        typer.Option(help="Which, apart by commas; METHOD or METHOD+ALLOCATOR: docs/how-to/compare.md."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each method, from the job's seed on.")] = 1,
     rates: Annotated[

@@ -32,7 +32,9 @@ def plan(
     latency_weight: Annotated[
         float | None, typer.Option(help="Weight of time, 0..1; energy the rest.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="The allocator; docs/choosing.md lists them.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="The allocator; docs/how-to/choose_allocator.md lists them.")
+    ] = None,
     compare: Annotated[bool, typer.Option(help="Plan with all methods: ratio to the optimum.")] = False,
     optimize: Annotated[str | None, typer.Option(help="Choose these too: bits,clock,cut.")] = None,
     subchannels: Annotated[int | None, typer.Option(help="Equal pieces the band comes in.")] = None,

@@ -1,6 +1,6 @@
 """The routes: authenticate on the headers, bound before reading, call the session, give a status code.
 
-docs/protocol.md describes every exchange. Nothing here computes, and nothing here imports torch.
+docs/reference/protocol.md describes every exchange. Nothing here computes, and nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -26,8 +26,9 @@ from rich.table import Table
 
 from sflam.allocate.edge import baselines as edge_baselines
 from sflam.allocate.edge import dual as edge_dual
-from sflam.allocate.edge.methods import associate
 from sflam.allocate.edge.problem import EdgeProblem, edge_problem
+from sflam.allocate.referee import score
+from sflam.allocate.registry import allocate
 from sflam.network.reference import ref_b
 
 SIZES = ((20, 4), (40, 5), (100, 10), (200, 10))
@@ -57,12 +58,12 @@ def methods(sizes: Sequence[tuple[int, int]], most_fractional: int, rounds: int)
         row |= dict.fromkeys(("fractional", "fractional_s"), float("nan"))
         for name in names:
             began = time.process_time()
-            row[name] = associate(problem, name).objective / plan.objective
+            row[name] = allocate(problem, name).objective / plan.objective
             if name == "fractional":
                 row["fractional_s"] = time.process_time() - began
         told = plan.devices
         shared = edge_baselines.equal_shares(problem, told.server, told.cut)
-        rows.append(row | {"equal shares, dual's choice": problem.objective_of(shared) / plan.objective})
+        rows.append(row | {"equal shares, dual's choice": score(problem, shared).objective / plan.objective})
     return rows
 
 
@@ -72,9 +73,9 @@ def small_cases() -> list[dict[str, Any]]:
     for rate in (512.0, 4096.0):
         for seed in range(6):
             problem = square(4, 2, seed, rate, layers=6)
-            best = associate(problem, "exhaustive").objective
+            best = allocate(problem, "exhaustive").objective
             for name in ("dual", "fractional", *RIVALS):
-                found.setdefault(name, []).append(associate(problem, name).objective / best - 1)
+                found.setdefault(name, []).append(allocate(problem, name).objective / best - 1)
     return [
         {
             "method": name,

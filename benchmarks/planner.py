@@ -29,6 +29,7 @@ from rich.table import Table
 from sflam.allocate.cell import baselines, bcd, bits, optimal, oracle
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
+from sflam.allocate.referee import Found, make_plan
 from sflam.errors import AllocationError
 from sflam.network.reference import ref_a, ref_a_workload
 from sflam.plan import Plan
@@ -125,7 +126,7 @@ def slsqp(problem: Problem) -> Plan:
         power=np.clip(found.x[count:-1], 1e-6, 1) * part.max_power,
         clock=problem.network.max_clock,
     )
-    return problem.plan("slsqp", told)
+    return make_plan("slsqp", Found(problem=problem, shares=told))
 
 
 def solvers(counts: Sequence[int], repeats: int) -> list[dict[str, Any]]:

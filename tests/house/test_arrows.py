@@ -188,7 +188,6 @@ def test_hand_written_files_stay_short() -> None:
     assert [str(path) for path, lines in lengths.items() if lines > MOST_LINES] == []
 
 
-@pytest.mark.xfail(reason="limits of problem B look at the problem", strict=True)
 def test_there_is_no_circle() -> None:
     assert circles(ROOT / "src") == []
 

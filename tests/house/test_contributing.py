@@ -37,7 +37,7 @@ SHORT = ["learn.rounds=1", "learn.local_steps=1", "fleet.devices=2", "learn.devi
 def forgotten() -> Iterator[None]:
     """Take back what a block adds."""
     tables = (
-        allocators.METHODS,
+        allocators.CELL_METHODS,
         quantizers.QUANTIZERS,
         torch_quantizers.TORCH_QUANTIZERS,
         families.FAMILIES,

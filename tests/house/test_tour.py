@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Cli
 
 from sflam import config
-from sflam.allocate.registry import METHODS, register
+from sflam.allocate.registry import CELL_METHODS, register
 from sflam.codec.quantizers import QUANTIZERS
 from sflam.codec.torch_quantizers import TORCH_QUANTIZERS
 from sflam.codec.torch_quantizers import register as register_quantizer
@@ -30,7 +30,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 @pytest.fixture
 def forgotten() -> Iterator[None]:
     """Take back what a test registers."""
-    dicts = (METHODS, QUANTIZERS, TORCH_QUANTIZERS, POLICIES)
+    dicts = (CELL_METHODS, QUANTIZERS, TORCH_QUANTIZERS, POLICIES)
     before = [dict(each) for each in dicts]
     yield
     for each, kept in zip(dicts, before, strict=True):
@@ -106,7 +106,7 @@ def test_each_extension_is_shown_in_under_twenty_lines() -> None:
 def test_names_are_checked(forgotten: None) -> None:
     for name in ("optimal", "Mine", "a+b", "a,b", "x" * 33, ""):
         with pytest.raises(ConfigError, match="allocator"):
-            register(name, METHODS["equal"])
+            register(name, CELL_METHODS["equal"])
     with pytest.raises(ConfigError, match="'uniform' exists already"):
         register_quantizer(Uniform())
     with pytest.raises(ConfigError, match="exists already"):
@@ -117,6 +117,6 @@ def test_names_are_checked(forgotten: None) -> None:
         register_quantizer(long)
     with pytest.raises(ConfigError, match=r"plan.method is 'mine'.*quant.scheme.*fleet.policy"):
         config.load(None, ["plan.method=mine", "quant.scheme=mine", "fleet.policy=mine"])
-    register("mine", METHODS["equal"])
+    register("mine", CELL_METHODS["equal"])
     register_policy("mine", POLICIES["loss"])
     assert config.load(None, ["plan.method=mine", "fleet.policy=mine"]).plan.method == "mine"

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from sflam import config, sizes
-from sflam.allocate.edge.methods import EDGE_METHODS, associate, stay
 from sflam.allocate.edge.shares import EdgeShares
-from sflam.allocate.registry import allocate
+from sflam.allocate.referee import score
+from sflam.allocate.registry import EDGE_METHODS, allocate, stay
 from sflam.codec.settings import QuantSettings
 from sflam.model.adapters import state_of
 from sflam.network.channel import rate
@@ -70,29 +70,20 @@ def test_what_is_charged_is_what_the_referee_says(small, tmp_path, method, place
     for record in run.records:
         charge, problem = record.charge, stated(run, record)
         server, cut = np.array(charge.servers), np.array(charge.cuts)
-        plan = stay(problem, method, server, cut) if placed else associate(problem, method)
+        plan = stay(problem, method, server, cut) if placed else allocate(problem, method)
         told = plan.devices
         assert charge.method == method and (told.server == server).all() and (told.cut == cut).all()
-        score = problem.score(
-            EdgeShares(
-                server=server,
-                split=cut,
-                bandwidth=told.bandwidth,
-                power=told.power,
-                clock=told.clock,
-                server_clock=told.server_clock,
-            )
-        )
-        assert not score.violations
-        ends = score.compute + score.transmit + score.serve
+        scored = score(problem, EdgeShares.told(told))
+        assert not scored.violations
+        ends = scored.compute + scored.transmit + scored.serve
         assert charge.finish == pytest.approx(ends, rel=1e-9)
         assert charge.charged_s == pytest.approx(ends.max(), rel=1e-9)
         assert charge.predicted_s == pytest.approx(charge.charged_s, rel=1e-9)
         assert charge.predicted_j == pytest.approx(charge.charged_j, rel=1e-9)
-        assert charge.compute_j == pytest.approx(score.compute_energy.sum(), rel=1e-9)
-        assert charge.transmit_j == pytest.approx(score.transmit_energy.sum(), rel=1e-9, abs=1e-30)
-        assert charge.server_j == pytest.approx(score.server_energy.sum(), rel=1e-9, abs=1e-30)
-        assert charge.objective == pytest.approx(score.objective, rel=1e-9)
+        assert charge.compute_j == pytest.approx(scored.compute_energy.sum(), rel=1e-9)
+        assert charge.transmit_j == pytest.approx(scored.transmit_energy.sum(), rel=1e-9, abs=1e-30)
+        assert charge.server_j == pytest.approx(scored.server_energy.sum(), rel=1e-9, abs=1e-30)
+        assert charge.objective == pytest.approx(scored.objective, rel=1e-9)
         for device, where in zip(record.participants, charge.servers, strict=True):
             place = record.participants.index(device)
             alone = where == ALL_LOCAL
@@ -121,7 +112,7 @@ def test_no_method_beats_dual_in_any_round_wherever_everybody_is(small, tmp_path
     for one, other in zip(moving.records, staying.records, strict=True):
         problem = stated(moving, one)
         for name in set(EDGE_METHODS) - {"slsqp"}:
-            assert one.charge.objective <= associate(problem, name).objective * (1 + 1e-9), name
+            assert one.charge.objective <= allocate(problem, name).objective * (1 + 1e-9), name
         assert one.charge.objective <= other.charge.objective * (1 + 1e-9)
         server, cut = np.array(other.charge.servers), np.array(other.charge.cuts)
         for name in ("equal", "card"):

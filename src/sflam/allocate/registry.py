@@ -1,7 +1,8 @@
-"""The allocators by name."""
+"""The methods of both problems by name."""
 
 from __future__ import annotations
 
+import time as clock
 from collections.abc import Callable
 from typing import Any
 
@@ -9,16 +10,25 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sflam.allocate.cell import baselines, bcd, bcd_bits, bits, cuts, optimal, oracle, subchannels
-from sflam.allocate.cell.limits import Impossible
 from sflam.allocate.cell.problem import Problem
-from sflam.allocate.settings import BY_SUBCHANNEL, PlanSettings
+from sflam.allocate.cell.shares import Shares
+from sflam.allocate.edge import baselines as edge_baselines
+from sflam.allocate.edge import dual, exhaustive, slsqp
+from sflam.allocate.edge.market import settle
+from sflam.allocate.edge.papers import card, fractional, hungarian
+from sflam.allocate.edge.problem import EdgeProblem
+from sflam.allocate.edge.shares import EdgeShares, Integers
+from sflam.allocate.referee import Found, make_plan, planned
+from sflam.allocate.settings import PlanSettings
 from sflam.errors import AllocationError, unknown
 from sflam.network.network import Network
 from sflam.plan import Plan
 from sflam.registry import add
 from sflam.workload import Workload
 
-METHODS: dict[str, Callable[..., Plan]] = {
+Solve = Callable[..., Plan]
+
+CELL_METHODS: dict[str, Solve] = {
     "optimal": optimal.solve,  # bandwidth, power, clocks: the global optimum, certified
     "bits": bits.solve,  # and bits for every device, certified
     "cut": cuts.solve,  # and the cut
@@ -32,38 +42,85 @@ METHODS: dict[str, Callable[..., Plan]] = {
     "random": baselines.random,  # takes seed=
     "oracle": oracle.solve,  # a general convex solver, for checking; needs cvxpy
 }
+"""For problem A, one server."""
+EDGE_METHODS: dict[str, Solve] = {
+    "dual": dual.solve,  # dual prices, recovery, local search: a certified gap
+    "fractional": fractional.solve,  # the paper's; takes splits="rounded" or "enumerated"
+    "hungarian": hungarian.solve,  # optimal assignment at prices
+    "nearest": edge_baselines.nearest,  # the strongest server, the best splits and shares
+    "random": edge_baselines.random,  # a random server, the best splits and shares; takes seed=
+    "all-local": edge_baselines.all_local,  # nothing is sent
+    "all-edge": edge_baselines.all_edge,  # as few layers as may be on users, the best shares
+    "equal": edge_baselines.equal,  # equal shares, full power, half of the layers; takes split=
+    "card": card.solve,  # everybody's own best cut, the server's clock in closed form
+    "exhaustive": exhaustive.solve,  # every choice, for small cases
+    "slsqp": slsqp.solve,  # a general solver for the shares at dual's choice, for checking; up to 40 users
+}
+"""For problem B, several servers."""
+RECOMMENDED = "optimal"
+"""The method nobody named; among several servers it is ``dual``."""
+
+EDGE_SHARES: dict[str, Callable[[EdgeProblem, Integers, Integers], EdgeShares]] = {
+    "equal": edge_baselines.equal_shares,
+    "card": card.shares,
+}
+"""What a method gives users whose servers and splits are known; all others give the optimum."""
 
 
-def allocate(problem: Problem, method: str = "optimal", **options: Any) -> Plan:
+def allocate(problem: Problem | EdgeProblem, method: str = RECOMMENDED, **options: Any) -> Plan:
     """Return the plan that a method finds.
 
     Args:
         problem: what to plan.
-        method: a name in ``METHODS``.
+        method: a name in ``CELL_METHODS`` or ``EDGE_METHODS``, as the problem is.
         options: of that method.
 
     Raises:
-        AllocationError: an unknown method, or options it refuses.
+        AllocationError: an unknown method, or a problem or options that it refuses.
     """
-    if method not in METHODS:
-        raise AllocationError(unknown("method", method, METHODS))
-    try:
-        return METHODS[method](problem, **options)
-    except Impossible as impossible:  # an own method need not know of it
-        return problem.no_plan(method, *impossible.advice)
+    several = isinstance(problem, EdgeProblem)
+    known = EDGE_METHODS if several else CELL_METHODS
+    if several and method == RECOMMENDED:
+        method = "dual"
+    if method not in known:
+        where = "for several servers: " if several else ""
+        raise AllocationError(where + unknown("method", method, known))
+    return known[method](problem, **options)
 
 
-def register(name: str, solve: Callable[..., Plan]) -> None:
-    """Make an own allocator known as ``plan.method = name`` in this process.
+def stay(problem: EdgeProblem, method: str, server: Integers, split: Integers) -> Plan:
+    """Return the plan of a method that leaves everybody where it is: shares alone are decided, for these gains.
+
+    Args:
+        problem: what to plan.
+        method: a name in ``EDGE_METHODS``; it has no bound here.
+        server: [N], ``ALL_LOCAL`` where the split is Y.
+        split: [N].
+    """
+    began = clock.perf_counter()
+    if method in EDGE_SHARES:
+        shares = EDGE_SHARES[method](problem, server, split)
+    else:
+        shares = settle(problem, server, split).shares
+    return make_plan(method, Found(problem=problem, shares=shares), solve_s=clock.perf_counter() - began)
+
+
+def register(name: str, solve: Callable[..., Shares | Found | Plan]) -> None:
+    """Make an own allocator of problem A known as ``plan.method = name`` in this process.
 
     Args:
         name: small letters, digits and hyphens.
-        solve: from a ``Problem`` to a plan, as ``problem.plan(name, Shares(...))`` makes it.
+        solve: from a ``Problem`` to the ``Shares`` it decides; or to a ``Found``, with a bound or advice; or to a plan.
 
     Raises:
         ConfigError: the name is taken, or cannot be one.
     """
-    add("allocator", name, solve, METHODS)
+
+    def found(problem: Problem, **options: Any) -> Found | Plan:
+        decided = solve(problem, **options)
+        return Found(problem=problem, shares=decided) if isinstance(decided, Shares) else decided
+
+    add("allocator", name, planned(name)(found), CELL_METHODS)
 
 
 def state(
@@ -114,17 +171,3 @@ def method_of(settings: PlanSettings) -> str:
     if "bits" in settings.optimize:
         method = {"optimal": "bits", "bcd": "bcd-bits"}.get(method, method)
     return method
-
-
-def plan(network: Network, workload: Workload, settings: PlanSettings) -> Plan:
-    """Return the plan that ``[plan]`` asks for, from cut 1 and 8 bits where these are not chosen.
-
-    Raises:
-        AllocationError: numbers with which no network can be; see ``Problem``.
-    """
-    method = method_of(settings)
-    options: dict[str, Any] = {"count": settings.subchannels} if method in BY_SUBCHANNEL else {}
-    problem = state(network, workload, settings)
-    if "cut" in settings.optimize:
-        return cuts.solve(problem, solve_at=lambda at_cut: allocate(at_cut, method, **options))
-    return allocate(problem, method, **options)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sflam.allocate.edge.methods import EDGE_METHODS
-from sflam.allocate.registry import METHODS as ALLOCATORS
+from sflam.allocate.registry import CELL_METHODS as ALLOCATORS
+from sflam.allocate.registry import EDGE_METHODS
 from sflam.compare.rates import at_rate
 from sflam.config import Job, digest
 from sflam.errors import ConfigError, unknown

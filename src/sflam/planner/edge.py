@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from rich.console import RenderableType
 
-from sflam.allocate.edge.methods import EDGE_METHODS, associate
 from sflam.allocate.edge.problem import EdgeProblem, edge_problem
-from sflam.allocate.edge.shares import Costs, EdgeShares
+from sflam.allocate.edge.shares import Costs, EdgeShares, Loads
+from sflam.allocate.referee import loads, score
+from sflam.allocate.registry import EDGE_METHODS, allocate
 from sflam.allocate.settings import METHODS, PlanSettings
 from sflam.config import Job
 from sflam.errors import AllocationError, ConfigError, unknown
@@ -68,12 +69,17 @@ class EdgePlanned(Planned):
     @property
     def costs(self) -> Costs:
         """The three parts of the plan's objective."""
-        return self.problem.score(EdgeShares.told(self.plan.devices)).costs
+        return score(self.problem, EdgeShares.told(self.plan.devices)).costs
+
+    @property
+    def loads(self) -> Loads:
+        """What the plan asks of every server."""
+        return loads(self.problem, self.plan.devices)
 
     @property
     def extras(self) -> tuple[RenderableType, ...]:
         """The parts of the cost and the servers' loads."""
-        loads, network, costs = self.problem.loads(self.plan), self.problem.network, self.costs
+        loads, network, costs = self.loads, self.problem.network, self.costs
         return (
             costs_table(costs.delay, costs.energy, costs.instability),
             loads_table(loads.users, loads.bandwidth, network.bandwidth, loads.clock, network.server_clock),
@@ -84,7 +90,7 @@ class EdgePlanned(Planned):
         found = super().to_dict()
         for device in found["devices"]:
             device["layers"] = device["cut"]
-        costs, loads = self.costs, self.problem.loads(self.plan)
+        costs, loads = self.costs, self.loads
         found["costs"] = {"delay": costs.delay, "energy": costs.energy, "instability": costs.instability}
         found["servers"] = [
             {"users": int(users), "bandwidth": band, "clock": clock}
@@ -216,4 +222,4 @@ def decide(
 
 def plan_with(problem: EdgeProblem, method: str, seed: int) -> Plan:
     """Return the plan of one method; ``seed`` is for those that draw."""
-    return associate(problem, method, **({"seed": seed} if method == "random" else {}))
+    return allocate(problem, method, **({"seed": seed} if method == "random" else {}))

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from sflam.allocate.cell.limits import Impossible
 from sflam.allocate.cell.online import Controller
 from sflam.allocate.cell.optimal import Market
 from sflam.allocate.cell.problem import Problem
+from sflam.allocate.limits import Impossible
 from sflam.allocate.registry import allocate, method_of
 from sflam.errors import AllocationError
 from sflam.network.channel import rate

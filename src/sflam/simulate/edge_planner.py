@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.allocate.edge.methods import stay
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import EdgeShares
+from sflam.allocate.referee import score
+from sflam.allocate.registry import stay
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
@@ -64,19 +65,19 @@ class EdgePlanner(Planner):
         problem, told = self.problem(network, turn.devices), turn.plan.devices
         away = told.server != ALL_LOCAL
         sent = np.where(away & (up > 0), up * np.log(2), problem.payload)
-        score = problem.change(payload=sent).score(EdgeShares.told(told))
+        real = score(problem.change(payload=sent), EdgeShares.told(told))
         handing = self._handing(problem, told.server, told.cut)
         return Bill(
-            compute_s=score.compute,
-            up_s=score.transmit,
-            server_s=score.serve,
+            compute_s=real.compute,
+            up_s=real.transmit,
+            server_s=real.serve,
             down_s=np.zeros(len(problem)),
             adapters=handing,
-            compute_j=score.compute_energy,
-            transmit_j=score.transmit_energy,
+            compute_j=real.compute_energy,
+            transmit_j=real.transmit_energy,
             adapter_j=problem.network.max_power * handing,
-            server_j=float(score.server_energy.sum()),
-            counted=score.compute_energy + score.transmit_energy,
+            server_j=float(real.server_energy.sum()),
+            counted=real.compute_energy + real.transmit_energy,
         )
 
     def dearest(self, network: Network) -> Floats:

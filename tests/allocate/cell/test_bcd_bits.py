@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sflam.allocate.cell import bcd, bcd_bits, bits
+from sflam.allocate.referee import score
 from sflam.allocate.registry import allocate
 from sflam.plan import Status
 from tests.allocate.cell.builders import random_problem, reference, with_sensitivity
@@ -41,7 +42,7 @@ def test_a_step_by_hand() -> None:
 
     held = Shares(bandwidth=start.devices.bandwidth, power=start.devices.power, clock=start.devices.clock)
     found = bcd_bits.bits_step(problem.change(bits=16), held)
-    totals = {q: problem.change(bits=q).score(held).objective for q in problem.widths}
+    totals = {q: score(problem.change(bits=q), held).objective for q in problem.widths}
     assert found.tolist() == [min(totals, key=totals.__getitem__)]
 
 
@@ -55,7 +56,7 @@ def test_random_cells(seed: int) -> None:
     problem = random_problem(seed, most=8, fixed=True)
     problem = problem.change(sensitivity=draw.exponential(2.0, len(problem)))
     plan = bcd_bits.solve(problem)
-    assert not problem.change(bits=plan.devices.bits).score(_shares(plan)).violations
+    assert not score(problem.change(bits=plan.devices.bits), _shares(plan)).violations
     assert np.all(np.diff(plan.history) <= 1e-9 * plan.objective)
     assert bits.solve(problem).objective <= plan.objective * (1 + 1e-6)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sflam.allocate.cell import bits, cuts, online, optimal, pareto
-from sflam.allocate.cell.limits import Impossible
+from sflam.allocate.limits import Impossible
 from sflam.errors import AllocationError
 from sflam.network.reference import ref_a
 from tests.allocate.cell.builders import reference, with_sensitivity

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 
 from sflam.allocate.cell import baselines, bcd, optimal
-from sflam.allocate.cell.limits import Impossible
 from sflam.allocate.cell.optimal import Market
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.curves import growth, psi
+from sflam.allocate.limits import Impossible
 from sflam.plan import Plan, Status
 from tests.allocate.cell.builders import SEEDS, capped, random_problem, reference
 

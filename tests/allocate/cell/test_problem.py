@@ -12,7 +12,8 @@ import pytest
 from sflam.allocate.cell import optimal
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
-from sflam.allocate.registry import METHODS, allocate, plan
+from sflam.allocate.referee import Found, make_plan, score
+from sflam.allocate.registry import CELL_METHODS, allocate
 from sflam.allocate.settings import METHODS as NAMES
 from sflam.allocate.settings import PlanSettings
 from sflam.errors import AllocationError, ConfigError
@@ -37,18 +38,18 @@ def test_the_referee_computes_by_hand() -> None:
         2, latency_weight=0.25, base_s=2.0, base_j=3.0, local_steps=2, delay=(0.5, 0.0), cut=(0, 1)
     )
     network = problem.network
-    score = problem.score(shares(problem))
+    found = score(problem, shares(problem))
     rate = 10e6 * np.log2(1 + network.max_power * network.gain[0] / (network.noise * 10e6))
     transmit = 2 * 19_466_752 / rate
     flops = np.array([WORK.device_forward[0], WORK.device_forward[1] + WORK.device_backward[1]])
     compute = 2 * flops / (512 * network.max_clock)
-    np.testing.assert_allclose(score.transmit, transmit, rtol=1e-12)
-    np.testing.assert_allclose(score.compute, compute, rtol=1e-12)
+    np.testing.assert_allclose(found.transmit, transmit, rtol=1e-12)
+    np.testing.assert_allclose(found.compute, compute, rtol=1e-12)
     latency = 2 + (np.array([1.0, 0.0]) + transmit + compute).max()
     energy = 3 + (network.max_power * transmit + 1e-28 * network.max_clock**3 * compute).sum()
-    assert score.latency == pytest.approx(latency) and score.energy == pytest.approx(energy)
-    assert score.objective == pytest.approx(0.25 * latency + 0.75 * energy)
-    assert score.violations == {}
+    assert found.latency == pytest.approx(latency) and found.energy == pytest.approx(energy)
+    assert found.objective == pytest.approx(0.25 * latency + 0.75 * energy)
+    assert found.violations == {}
 
 
 @pytest.mark.parametrize(
@@ -67,8 +68,8 @@ def test_the_referee_computes_by_hand() -> None:
 def test_every_broken_limit_is_seen(limit: str, changes: dict[str, Any], broken: dict[str, Any]) -> None:
     problem = reference(4, **changes)
     told = shares(problem, **broken)
-    assert limit in problem.score(told).violations
-    made = problem.plan("mine", told)
+    assert limit in score(problem, told).violations
+    made = make_plan("mine", Found(problem=problem, shares=told))
     assert made.status is Status.INFEASIBLE and any(limit in sentence for sentence in made.advice)
 
 
@@ -76,7 +77,7 @@ def test_memory_is_seen() -> None:
     problem = reference(4)
     network = replace(problem.network, memory=np.array([1e12, 1e8, 1e12, 1e8]), names=("a", "b", "c", "d"))
     small = problem.change(network=network)
-    assert "memory" in small.score(shares(small)).violations
+    assert "memory" in score(small, shares(small)).violations
     assert "b, d would need 177.92 MB" in optimal.solve(small).advice[0]
 
 
@@ -131,31 +132,17 @@ def test_impossible_requests_are_refused(changes: dict[str, Any], message: str) 
 
 
 def test_every_method_is_there_and_an_unknown_one_is_not() -> None:
-    assert tuple(METHODS) and set(METHODS) == set(NAMES)
+    assert set(CELL_METHODS) == set(NAMES)
     problem = reference(3)
     options = {"subchannels": {"count": 6}, "bcd-matching": {"count": 6}}
     best = allocate(problem).objective
-    for name in METHODS:
+    for name in CELL_METHODS:
         if name in ("oracle", "cut", "bits", "bcd-bits", "fixed-bits"):
             continue
         made = allocate(problem, name, **options.get(name, {}))
         assert made.method == name and made.objective >= best * (1 - 1e-9) and made.solve_s > 0
     with pytest.raises(AllocationError, match="did you mean 'optimal'"):
         allocate(problem, "optimall")
-
-
-def test_settings_become_plans() -> None:
-    network = ref_a(3)
-    assert plan(network, WORK, PlanSettings()).objective == pytest.approx(
-        optimal.solve(reference(3)).objective
-    )
-    both = plan(network, WORK, PlanSettings(optimize=("clock", "cut", "bits"), sensitivity=1.0, bits_most=3))
-    assert both.method == "cut" and both.devices.cut.tolist() == [0, 0, 0] and both.devices.bits.max() <= 3
-    assert (
-        plan(network, WORK, PlanSettings(method="subchannels", subchannels=6)).devices.subchannels.sum() == 6
-    )
-    assert plan(network, WORK, PlanSettings(optimize=())).devices.clock.tolist() == network.max_clock.tolist()
-    assert plan(network, WORK, PlanSettings(deadline=1e-3)).status is Status.INFEASIBLE
 
 
 def test_settings_tell_all_problems_together() -> None:

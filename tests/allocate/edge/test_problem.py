@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from sflam.allocate.edge.baselines import equal, equal_shares
 from sflam.allocate.edge.market import settle
 from sflam.allocate.edge.problem import EdgeProblem, edge_problem, layer_flops
+from sflam.allocate.referee import Found, loads, make_plan, score
 from sflam.errors import AllocationError
 from sflam.network.reference import ref_b, ref_b_workload
 from sflam.plan import ALL_LOCAL, Status
@@ -78,14 +79,13 @@ def test_the_referee_counts_by_hand() -> None:
     delay = here / f + bits / rate + there / 1.5e9
     joules = 1e-28 * f**2 * here + network.max_power[0] * bits / rate + 1.5e-26 * 1.5e9**2 * there
     unstable = 2 / (np.asarray(problem.samples)[0] * (0.1 + 1 - 4 / 12))
-    score = problem.score(shares)
-    assert score.objective == pytest.approx(delay + 0.3 * joules + 200 * unstable, rel=1e-12)
-    assert score.costs.delay == pytest.approx(delay) and score.costs.energy == pytest.approx(0.3 * joules)
-    plan = problem.plan("mine", shares)
+    found = score(problem, shares)
+    assert found.objective == pytest.approx(delay + 0.3 * joules + 200 * unstable, rel=1e-12)
+    assert found.costs.delay == pytest.approx(delay) and found.costs.energy == pytest.approx(0.3 * joules)
+    plan = make_plan("mine", Found(problem=problem, shares=shares))
     assert (plan.latency, plan.energy) == pytest.approx((delay, joules))
     assert (plan.devices.cut[0], plan.devices.server[0]) == (4, 0) and plan.devices[0].server_clock == 1.5e9
-    assert not score.violations and problem.violations(shares) == {}
-    assert problem.objective_of(shares) == score.objective
+    assert found.violations == {}
 
 
 def test_every_broken_limit_is_named() -> None:
@@ -102,25 +102,26 @@ def test_every_broken_limit_is_named() -> None:
         ({"bandwidth": told.bandwidth * 0}, "not a positive number"),
     ):
         broken = replace(told, **change)
-        assert name in problem.violations(broken)
-        plan = problem.plan("mine", broken)
+        assert name in score(problem, broken).violations
+        plan = make_plan("mine", Found(problem=problem, shares=broken))
         assert plan.status is Status.INFEASIBLE and any(name in advice for advice in plan.advice)
     small = problem.change(network=replace(problem.network, memory=problem.memory[:, 3]))
-    assert {"memory", "split"} <= set(small.violations(told))
+    assert {"memory", "split"} <= set(score(small, told).violations)
     deaf = problem.network.gain.copy()
     deaf[told.server[0], 0] = 0.0
     unheard = problem.change(network=replace(problem.network, gain=deaf))
-    assert "reach" in unheard.violations(told)
+    assert "reach" in score(unheard, told).violations
 
 
 def test_all_local_users_take_nothing() -> None:
     problem = square(3, 2)
-    plan = problem.plan("mine", settle(problem, np.full(3, ALL_LOCAL), np.full(3, 12)).shares)
+    shares = settle(problem, np.full(3, ALL_LOCAL), np.full(3, 12)).shares
+    plan = make_plan("mine", Found(problem=problem, shares=shares))
     told = plan.devices
     assert not (told.bandwidth.any() or told.power.any() or told.server_clock.any() or told.transmit_s.any())
     assert plan.objective == pytest.approx(problem.local[:, 12].sum())
-    loads = problem.loads(plan)
-    assert not (loads.users.any() or loads.bandwidth.any() or loads.clock.any())
+    asked = loads(problem, told)
+    assert not (asked.users.any() or asked.bandwidth.any() or asked.clock.any())
 
 
 @settings(max_examples=40, deadline=None)
@@ -132,9 +133,9 @@ def test_settled_shares_hold_the_limits_and_meet_the_optimality_conditions(seed:
     chance = np.where(problem.reachable, draw.random(problem.reachable.shape), -1)
     server = np.where(split == problem.layers, ALL_LOCAL, chance.argmax(axis=0))
     found = settle(problem, server, split)
-    score = problem.score(found.shares)
-    assert not score.violations
-    assert found.objective == pytest.approx(score.objective, rel=1e-9)
+    scored = score(problem, found.shares)
+    assert not scored.violations
+    assert found.objective == pytest.approx(scored.objective, rel=1e-9)
     for m in range(problem.servers):
         mine = np.flatnonzero(server == m)
         for name in ("bandwidth", "server_clock") if len(mine) > 1 else ():
@@ -143,7 +144,7 @@ def test_settled_shares_hold_the_limits_and_meet_the_optimality_conditions(seed:
             step = 0.01 * min(values[a], values[b])
             values[a], values[b] = values[a] + step, values[b] - step
             moved = replace(found.shares, **{name: values})
-            assert problem.objective_of(moved) >= score.objective * (1 - 1e-9)
+            assert score(problem, moved).objective >= scored.objective * (1 - 1e-9)
 
 
 def changed(**changes: Any) -> EdgeProblem:

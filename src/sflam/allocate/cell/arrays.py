@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.allocate.curves import inverse_growth
+from sflam.allocate.roots import bisect
 from sflam.network.network import Floats
 
 Index = NDArray[np.bool_] | NDArray[np.intp]
@@ -115,3 +116,33 @@ ARRAYS = (
     "radio_cap",
     "energy_cap",
 )
+
+
+def fastest_clock(
+    cycles: Floats, max_clock: Floats, kappa: Floats, static_power: Floats, cap: Floats
+) -> Floats:
+    """Return the fastest clock [K], Hz, at which computing stays within ``cap`` J; 0 where none does (2.7).
+
+    Energy is kappa f^2 C + P0 C / f, least at f = (P0 / (2 kappa))^(1/3).
+    """
+
+    def excess(clock: Floats, index: NDArray[np.intp]) -> Floats:
+        energy = cycles[index] * (kappa[index] * clock**2 + static_power[index] / clock)
+        with np.errstate(divide="ignore"):
+            value: Floats = np.log(np.maximum(cap[index], 0.0) / energy)
+        return value
+
+    clock = max_clock.astype(float).copy()
+    tight = np.flatnonzero(cycles * (kappa * clock**2 + static_power / clock) > cap)
+    with np.errstate(divide="ignore"):
+        frugal = np.cbrt(static_power[tight] / (2 * kappa[tight]))
+    frugal = np.clip(frugal, 1e-9 * clock[tight], clock[tight])
+    possible = excess(frugal, tight) >= 0
+    clock[tight[~possible]] = 0.0
+    some = tight[possible]
+    clock[some] = np.exp(
+        bisect(lambda u: excess(np.exp(u), some), np.log(frugal[possible]), np.log(clock[some]))
+    )
+    # the root may lie a rounding error above the cap
+    clock[some] *= 1 - 1e-14
+    return clock

@@ -13,7 +13,6 @@ round, though the two moved together would gain.
 
 from __future__ import annotations
 
-import time as clock
 from dataclasses import replace
 
 import numpy as np
@@ -21,44 +20,34 @@ import numpy as np
 from sflam.allocate.cell.arrays import Cell
 from sflam.allocate.cell.best_response import Response, power_balance
 from sflam.allocate.cell.fixed_bandwidth import least_transmit, objective, shares, shortest_round
-from sflam.allocate.cell.limits import Impossible
 from sflam.allocate.cell.optimal import Market
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.curves import TINY, growth, inverse_growth
+from sflam.allocate.limits import Impossible
+from sflam.allocate.referee import Found, planned
 from sflam.allocate.roots import bisect, decreasing_root
 from sflam.errors import AllocationError
 from sflam.network.network import Floats
-from sflam.plan import Plan
 
 STOP = 1e-9  # relative fall of the objective below which it has converged
 ROUNDS = 50
 INNER = 30  # convex approximations of one power step at most
 
 
-def solve(
-    problem: Problem,
-    method: str = "bcd",
-    *,
-    start: Shares | None = None,
-    subchannels: int = 0,
-    inner: int = INNER,
-) -> Plan:
+def descend(
+    problem: Problem, *, start: Shares | None = None, subchannels: int = 0, inner: int = INNER
+) -> Found:
     """Return the plan that block coordinate descent reaches.
 
     Args:
         problem: what to solve.
-        method: the plan's name.
         start: where to start; equal bandwidth, full power and full speed by default.
         subchannels: how many equal subchannels the band has; 0 for continuous bandwidth.
         inner: convex approximations of one power step at most. Steps left unfinished (5, say) stall less: devices
             that could still save do not finish together yet, and bandwidth can move.
     """
-    began = clock.perf_counter()
-    try:
-        cell = problem.cell
-    except Impossible as impossible:
-        return problem.no_plan(method, *impossible.advice, solve_s=clock.perf_counter() - began)
+    cell = problem.cell
     if 0 < subchannels < len(problem):
         raise AllocationError(f"{subchannels} subchannels for {len(problem)} devices; every device needs one")
     block = Blocks(cell, start, subchannels)
@@ -75,17 +64,16 @@ def solve(
     told = shares(cell, block.bandwidth, block.transmit, block.compute)
     if subchannels:
         told = replace(told, subchannels=np.rint(block.bandwidth / block.unit))
-    return problem.plan(
-        method,
-        told,
-        history=tuple(problem.total(value) for value in history),
-        solve_s=clock.perf_counter() - began,
-    )
+    return Found(problem=problem, shares=told, history=tuple(problem.total(value) for value in history))
 
 
-def solve_matching(problem: Problem, count: int) -> Plan:
-    """Return ``solve`` over ``count`` equal subchannels."""
-    return solve(problem, "bcd-matching", subchannels=count)
+solve = planned("bcd")(descend)
+
+
+@planned("bcd-matching")
+def solve_matching(problem: Problem, count: int) -> Found:
+    """Return ``descend`` over ``count`` equal subchannels."""
+    return descend(problem, subchannels=count)
 
 
 class Blocks:

@@ -7,37 +7,31 @@ round. Bandwidth and power stay what they were; the other steps then use what wa
 
 from __future__ import annotations
 
-import time as clock
-
 import numpy as np
 
 from sflam.allocate.cell.bcd import INNER, ROUNDS, STOP, Blocks
 from sflam.allocate.cell.bits import Bits
 from sflam.allocate.cell.fixed_bandwidth import shares
-from sflam.allocate.cell.limits import Impossible
-from sflam.allocate.cell.problem import Problem, quantization_noise
+from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
+from sflam.allocate.referee import Found, planned, score
+from sflam.cost.convergence import quantization_noise
 from sflam.network.network import Floats
-from sflam.plan import Plan
 
 
-def solve(problem: Problem, method: str = "bcd-bits", *, inner: int = INNER) -> Plan:
+@planned("bcd-bits")
+def solve(problem: Problem, *, inner: int = INNER) -> Found:
     """Return the plan that the descent over power, bandwidth and bits reaches; it has no bound of its own.
 
     Args:
         problem: its ``bits`` are not used; its ``sensitivity`` says what a bit is worth.
-        method: the plan's name.
         inner: convex approximations of one power step at most.
     """
-    began = clock.perf_counter()
     now = problem.change(bits=problem.widths[-1])
     held: Shares | None = None
     history: list[float] = []
     for _ in range(ROUNDS):
-        try:
-            block = Blocks(now.cell, held, 0)
-        except Impossible as impossible:
-            return problem.no_plan(method, *impossible.advice, solve_s=clock.perf_counter() - began)
+        block = Blocks(now.cell, held, 0)
         block.power_step(inner)
         block.bandwidth_step()
         held = shares(now.cell, block.bandwidth, block.transmit, block.compute)
@@ -49,12 +43,7 @@ def solve(problem: Problem, method: str = "bcd-bits", *, inner: int = INNER) -> 
         if settled:
             break
     assert held is not None
-    return now.plan(
-        method,
-        held,
-        history=(*history, now.score(held).objective),
-        solve_s=clock.perf_counter() - began,
-    )
+    return Found(problem=now, shares=held, history=(*history, score(now, held).objective))
 
 
 def bits_step(problem: Problem, held: Shares) -> Bits:

@@ -10,7 +10,6 @@ device tries one bit more and one less, exactly.
 
 from __future__ import annotations
 
-import time as clock
 from dataclasses import replace
 
 import numpy as np
@@ -21,12 +20,13 @@ from sflam.allocate.cell.best_response import Response
 from sflam.allocate.cell.bits_bound import bound
 from sflam.allocate.cell.bits_moves import CHANGES, hopeful
 from sflam.allocate.cell.energy_caps import respond_within
-from sflam.allocate.cell.limits import Impossible
 from sflam.allocate.cell.optimal import Market, Solution
-from sflam.allocate.cell.problem import Problem, quantization_noise
+from sflam.allocate.cell.problem import Problem
 from sflam.allocate.curves import growth
+from sflam.allocate.limits import Impossible
+from sflam.allocate.referee import Found, planned
+from sflam.cost.convergence import quantization_noise
 from sflam.network.network import Floats
-from sflam.plan import Plan
 
 Bits = NDArray[np.int64]
 POLISHED = 60  # devices up to which one bit more and less is tried exactly
@@ -42,7 +42,6 @@ class Search:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.cell = problem.cell
-        self.solves = 0
         self.last: Solution | None = None
 
     def solve(self, bits: Bits) -> tuple[float, Solution | None]:
@@ -55,27 +54,22 @@ class Search:
             solution = market.solve()
         except Impossible:
             return np.inf, None
-        self.solves += 1
         self.last = solution
         return problem.total(solution.objective), solution
 
 
-def solve(problem: Problem, method: str = "bits", *, certify: bool | None = None) -> Plan:
+@planned("bits")
+def solve(problem: Problem, *, certify: bool | None = None) -> Found:
     """Return the plan with bits chosen by Algorithm Q.
 
     Args:
         problem: its ``bits`` are not used.
-        method: the plan's name.
         certify: whether to compute the lower bound (2.18); by default for up to ``CERTIFIED`` devices.
     """
-    began = clock.perf_counter()
     problem = problem.change(bits=problem.widths[0])
-    try:
-        sample = _sample(problem)
-        common, solved, history = best_common(sample)
-        search = Search(problem)
-    except Impossible as impossible:
-        return problem.no_plan(method, *impossible.advice, solve_s=clock.perf_counter() - began)
+    sample = _sample(problem)
+    common, solved, history = best_common(sample)
+    search = Search(problem)
     start = np.full(len(sample), common)
     bits, best, solution, seen = _descend(sample, Search(sample), start, solved)
     if sample is not problem and solution is not None:
@@ -86,8 +80,7 @@ def solve(problem: Problem, method: str = "bits", *, certify: bool | None = None
         search.last = replace(solution, price=price)
         bits, best, solution, seen = _descend(problem, search, bits)
     if solution is None:
-        failed = "no common width holds the limits"
-        return problem.no_plan(method, failed, solve_s=clock.perf_counter() - began)
+        raise Impossible("no common width holds the limits")
     if len(problem) <= POLISHED:
         bits, best, solution = _polish(problem, search, bits, best, solution)
     lower = -np.inf
@@ -95,13 +88,12 @@ def solve(problem: Problem, method: str = "bits", *, certify: bool | None = None
         lower = bound(problem, cost_table, best, solution)
     chosen = problem.change(bits=bits)
     advice = () if lower > -np.inf else ("the bits are not certified: only resources are optimal for them",)
-    return chosen.plan(
-        method,
-        solution.shares(chosen.cell),
+    return Found(
+        problem=chosen,
+        shares=solution.shares(chosen.cell),
         lower_bound=lower,
         advice=advice,
         history=(*history, *seen, best),
-        solve_s=clock.perf_counter() - began,
     )
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.allocate.cell.optimal import Market, Solution
-from sflam.allocate.cell.problem import Problem, quantization_noise
+from sflam.allocate.cell.problem import Problem
+from sflam.cost.convergence import quantization_noise
 from sflam.network.network import Floats
 
 Bits = NDArray[np.int64]

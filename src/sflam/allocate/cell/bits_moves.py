@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from sflam.allocate.cell.bits_bound import Table
 from sflam.allocate.cell.optimal import Solution
-from sflam.allocate.cell.problem import Problem, quantization_noise
+from sflam.allocate.cell.problem import Problem
+from sflam.cost.convergence import quantization_noise
 from sflam.network.network import Floats
 
 POINTS = np.exp(

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sflam.allocate.cell import optimal
-from sflam.allocate.cell.limits import devices
 from sflam.allocate.cell.problem import Problem
+from sflam.allocate.limits import devices
+from sflam.allocate.referee import no_plan
 from sflam.plan import Plan, Status
 
 Solver = Callable[[Problem], Plan]
@@ -88,7 +89,7 @@ def choose_cut(
     spent = clock.perf_counter() - began
     if best.plan.status is Status.INFEASIBLE:
         advice = dict.fromkeys(sentence for each in looked for sentence in each.plan.advice)
-        return problem.no_plan("cut", *advice, solve_s=spent), tuple(looked)
+        return no_plan("cut", *advice, solve_s=spent), tuple(looked)
     return replace(best.plan, solve_s=spent), tuple(looked)
 
 

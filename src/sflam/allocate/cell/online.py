@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from sflam.allocate.cell.limits import Impossible
 from sflam.allocate.cell.optimal import Market
 from sflam.allocate.cell.problem import Problem
+from sflam.allocate.limits import Impossible
+from sflam.allocate.referee import Found, make_plan, no_plan, score
 from sflam.errors import AllocationError
 from sflam.network.network import Floats
 from sflam.plan import Plan, Status
@@ -72,13 +73,12 @@ class Controller:
             cell = replace(now.cell, latency_weight=self.patience, weight=self.queues)
             solution = Market(cell, *self._last).solve()
         except Impossible as impossible:
-            return now.no_plan("online", *impossible.advice)
+            return no_plan("online", *impossible.advice)
         self._last = solution.price, solution.time
         shares = solution.shares(cell)
-        plan = now.plan("online", shares)
-        score = now.score(shares)
-        energy = score.transmit_energy + (score.compute_energy if now.choose_clocks else 0.0)
-        weighted = self.patience * score.latency + float(self.queues @ energy)
+        plan, spent = make_plan("online", Found(problem=now, shares=shares)), score(now, shares)
+        energy = spent.transmit_energy + (spent.compute_energy if now.choose_clocks else 0.0)
+        weighted = self.patience * spent.latency + float(self.queues @ energy)
         bound = solution.lower_bound + self.patience * now.base_s
         self.queues = np.maximum(self.queues + energy - self.budgets, 0.0)
         self.spent += energy

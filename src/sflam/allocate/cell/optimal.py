@@ -8,7 +8,6 @@ optimum, and (2.9) bounds its distance from it without another solver.
 
 from __future__ import annotations
 
-import time as clock
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,13 +17,13 @@ from sflam.allocate.cell.arrays import Cell
 from sflam.allocate.cell.best_response import Response
 from sflam.allocate.cell.energy_caps import respond_within
 from sflam.allocate.cell.fixed_bandwidth import shares
-from sflam.allocate.cell.limits import Impossible
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.curves import TINY, inverse_growth
+from sflam.allocate.limits import Impossible
+from sflam.allocate.referee import Found, planned
 from sflam.allocate.roots import decreasing_root
 from sflam.network.network import Floats
-from sflam.plan import Plan
 
 Respond = Callable[[Cell, float, float, Response | None], Response]
 CORNER = 1e-9  # relative distance from T_min at which prices are taken where the optimum is T_min itself
@@ -63,21 +62,14 @@ class Solution:
         return shares(cell, answer.bandwidth, answer.transmit, answer.compute)
 
 
-def solve(problem: Problem, method: str = "optimal") -> Plan:
-    """Return the optimal plan with its certified lower bound, or the plan that says what is infeasible."""
-    began = clock.perf_counter()
-    try:
-        cell = problem.cell
-        solution = Market(cell).solve()
-    except Impossible as impossible:
-        advice = impossible.advice
-        return problem.no_plan(method, *advice, solve_s=clock.perf_counter() - began)
-    return problem.plan(
-        method,
-        solution.shares(cell),
-        lower_bound=problem.total(solution.lower_bound),
-        solve_s=clock.perf_counter() - began,
-    )
+def optimum(problem: Problem) -> Found:
+    """Return the optimal shares with their certified lower bound; raises Impossible where no plan holds the limits."""
+    solution = Market(problem.cell).solve()
+    lower_bound = problem.total(solution.lower_bound)
+    return Found(problem=problem, shares=solution.shares(problem.cell), lower_bound=lower_bound)
+
+
+solve = planned("optimal")(optimum)
 
 
 class Market:

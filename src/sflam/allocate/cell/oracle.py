@@ -10,7 +10,6 @@ G a (e^x - 1) / x by Gauss-Legendre quadrature of its integral. Quantities are s
 
 from __future__ import annotations
 
-import time as clock
 import warnings
 from typing import Any
 
@@ -18,11 +17,11 @@ import numpy as np
 
 from sflam.allocate.cell.arrays import Cell
 from sflam.allocate.cell.fixed_bandwidth import shares, shortest_round
-from sflam.allocate.cell.limits import Impossible
 from sflam.allocate.cell.problem import Problem
+from sflam.allocate.limits import Impossible
+from sflam.allocate.referee import Found, planned
 from sflam.errors import AllocationError
 from sflam.network.network import Floats
-from sflam.plan import Plan
 
 NODES = 12
 ATTEMPTS = (
@@ -34,24 +33,18 @@ ATTEMPTS = (
 )  # tolerance, size of the objective
 
 
-def solve(problem: Problem) -> Plan:
+@planned("oracle")
+def solve(problem: Problem) -> Found:
     """Return the plan that Clarabel finds; slightly beyond limits at times, which the referee then says.
 
     Raises:
         AllocationError: cvxpy is not installed, caps on a device's whole energy, or the solver failed.
     """
-    began = clock.perf_counter()
-    try:
-        cell = problem.cell
-    except Impossible as impossible:
-        return problem.no_plan("oracle", *impossible.advice, solve_s=clock.perf_counter() - began)
-    told = minimise(cell)
-    if told is None:
-        return problem.no_plan("oracle", "the solver found no plan", solve_s=clock.perf_counter() - began)
-    bandwidth, transmit, compute = told
-    return problem.plan(
-        "oracle", shares(cell, bandwidth, transmit, compute), solve_s=clock.perf_counter() - began
-    )
+    cell = problem.cell
+    found = minimise(cell)
+    if found is None:
+        raise Impossible("the solver found no plan")
+    return Found(problem=problem, shares=shares(cell, *found))
 
 
 def minimise(cell: Cell) -> tuple[Floats, Floats, Floats] | None:

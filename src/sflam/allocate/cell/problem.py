@@ -1,11 +1,10 @@
-"""Problem A (2.1): one cell, one band, devices that compute and then send. And the referee of every method.
+"""Problem A (2.1): one cell, one band, devices that compute and then send.
 
     min  lam (T0 + H T) + sum_k W_k H (E_tx + E_cmp)    over bandwidth, power and clock of every device
     s.t. c_k + tau_k + t_k <= T, bandwidths share B, powers, clocks, deadline and energies hold their limits
 
 with H local steps a round and W_k = (1 - lam) w_k, times 1 + sum_k chi_k v(q_k), the rounds that quantization costs
-(2.16), where devices' sensitivities chi are given. A method is whatever returns ``Shares``; ``Problem.plan`` recomputes
-time, energy and violations from them with the physics alone, so that no method marks its own work.
+(2.16), where devices' sensitivities chi are given.
 """
 
 from __future__ import annotations
@@ -17,18 +16,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sflam.allocate.cell.arrays import Cell
-from sflam.allocate.cell.limits import Impossible, devices, fastest_clock, wrong_network
-from sflam.allocate.cell.shares import CellScore, Shares
+from sflam.allocate.cell.arrays import Cell, fastest_clock
+from sflam.allocate.limits import Impossible, devices, wrong_numbers
+from sflam.cost.convergence import quantization_noise
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
-from sflam.plan import NO_DEVICES, DevicePlans, Plan, Status
 from sflam.sizes import MAX_BITS, MIN_BITS
 from sflam.units import human_bytes
 from sflam.workload import Workload
-
-TOLERANCE = 1e-9  # relative violation that passes for rounding
-OPTIMAL_GAP = 1e-6  # certified gap up to which a plan is called optimal
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,12 +75,23 @@ class Problem:
     server: int = 0
 
     def __post_init__(self) -> None:
-        found = wrong_network(self.network, self.server) or self._wrong_request()
+        found = self._wrong_network() or self._wrong_request()
         if found:
             raise AllocationError("; ".join(found))
 
     def __len__(self) -> int:
         return len(self.network)
+
+    def _wrong_network(self) -> list[str]:
+        network, server = self.network, self.server
+        if not len(network):
+            return ["the network has no devices; give at least one"]
+        if not 0 <= server < len(network.bandwidth):
+            return [f"server {server} of {len(network.bandwidth)}; count from 0"]
+        gain, found = network.gain[server], []
+        if (wrong := ~((gain > 0) & np.isfinite(gain))).any():
+            found = [f"gain of {devices(network, wrong)} is {gain[wrong][0]}; it must be positive and finite"]
+        return found + wrong_numbers(network, server)
 
     def _wrong_request(self) -> list[str]:
         found = []
@@ -225,104 +231,6 @@ class Problem:
         nats: Floats = sent[:, None] * self.each("local_steps")
         return nats if np.ndim(bits) else nats[0]
 
-    def score(self, shares: Shares) -> CellScore:
-        """Return what shares cost and which limits they break. The rate is Shannon's (1.11)."""
-        network, lam = self.network, self.latency_weight
-        b, p, f = (np.asarray(array, float) for array in (shares.bandwidth, shares.power, shares.clock))
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            x = np.log1p(p * network.gain[self.server] / (network.noise * b))
-            transmit = self.payload / (b * x)
-            compute = self.cycles / f
-            transmit_energy = p * transmit
-            compute_energy = self.cycles * (network.kappa * f**2 + network.static_power / f)
-        finish = self.each("local_steps") * self.each("delay") + compute + transmit
-        latency = float(self.base_s + finish.max())
-        counted = transmit_energy + (compute_energy if self.choose_clocks else 0.0)
-        weighted = float(network.energy_weight @ counted) + self.base_j
-        together = transmit_energy + compute_energy
-        with np.errstate(divide="ignore", invalid="ignore"):
-            excess = {
-                "bandwidth": b.sum() / network.bandwidth[self.server] - 1,
-                "power": (p / network.max_power - 1).max(),
-                "clock": (f / network.max_clock - 1).max(),
-                "deadline": latency / self.deadline - 1,
-                "radio_cap": (transmit_energy / self.each("radio_cap") - 1).max(),
-                "compute_cap": (compute_energy / self.each("compute_cap") - 1).max(),
-                "energy_cap": (together / self.each("energy_cap") - 1).max(),
-                "memory": (
-                    np.asarray(self.workload.device_memory)[self.each("cut")] / network.memory - 1
-                ).max(),
-                "not a positive number": 0.0 if ((b > 0) & (p > 0) & (f > 0)).all() else np.inf,
-            }
-        return CellScore(
-            objective=self.rounds * (lam * latency + (1 - lam) * weighted),
-            latency=latency,
-            energy=float(counted.sum() + self.base_j),
-            compute=compute,
-            transmit=transmit,
-            compute_energy=compute_energy,
-            transmit_energy=transmit_energy,
-            violations={name: float(by) for name, by in excess.items() if not by <= TOLERANCE},
-        )
-
-    def plan(
-        self,
-        method: str,
-        shares: Shares,
-        *,
-        lower_bound: float = -np.inf,
-        advice: tuple[str, ...] = (),
-        history: tuple[float, ...] = (),
-        solve_s: float = 0.0,
-    ) -> Plan:
-        """Return shares as a plan with the referee's score. ``lower_bound`` includes T0."""
-        score = self.score(shares)
-        if score.objective < lower_bound <= score.objective * (1 + TOLERANCE):
-            lower_bound = score.objective  # equal up to rounding
-        broken = tuple(f"{name} is exceeded by {100 * by:.3g} %" for name, by in score.violations.items())
-        close = lower_bound > 0 and score.objective <= lower_bound * (1 + OPTIMAL_GAP)
-        status = Status.INFEASIBLE if broken else Status.OPTIMAL if close else Status.FEASIBLE
-        return Plan(
-            method=method,
-            devices=DevicePlans(
-                len(self),
-                cut=self.each("cut"),
-                bits=self.each("bits"),
-                bits_down=self.bits_down,
-                bandwidth=shares.bandwidth,
-                power=shares.power,
-                clock=shares.clock,
-                server=self.server,
-                subchannels=0 if shares.subchannels is None else shares.subchannels,
-                compute_s=score.compute,
-                transmit_s=score.transmit,
-                compute_j=score.compute_energy,
-                transmit_j=score.transmit_energy,
-            ),
-            latency=score.latency,
-            energy=score.energy,
-            objective=score.objective,
-            lower_bound=lower_bound,
-            status=status,
-            advice=(*broken, *advice),
-            history=history or (score.objective,),
-            solve_s=solve_s,
-        )
-
-    def no_plan(self, method: str, *advice: str, solve_s: float = 0.0) -> Plan:
-        """Return the plan that says why there is none."""
-        return Plan(
-            method=method,
-            devices=NO_DEVICES,
-            latency=np.inf,
-            energy=np.inf,
-            objective=np.inf,
-            lower_bound=np.inf,
-            status=Status.INFEASIBLE,
-            advice=advice,
-            solve_s=solve_s,
-        )
-
 
 PER_DEVICE = (
     "local_steps",
@@ -334,9 +242,3 @@ PER_DEVICE = (
     "energy_cap",
     "sensitivity",
 )
-
-
-def quantization_noise(bits: ArrayLike) -> Floats:
-    """Return v(q) = (2^q - 1)^-2: the noise of a quantizer of q bits, relative to the squared range."""
-    value: Floats = (2.0 ** np.asarray(bits, float) - 1) ** -2.0
-    return value

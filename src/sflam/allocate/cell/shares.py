@@ -1,4 +1,4 @@
-"""What a method decides, and what the referee says of it."""
+"""What a method of problem A decides."""
 
 from __future__ import annotations
 
@@ -22,28 +22,3 @@ class Shares:
     power: Floats
     clock: Floats
     subchannels: Floats | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellScore:
-    """The referee's word on shares, SI; arrays [K], a whole round.
-
-    Attributes:
-        objective: what (2.1) minimises, T0 included.
-        latency: s.
-        energy: J, unweighted: transmission, and computing where clocks are chosen.
-        compute: s.
-        transmit: s.
-        compute_energy: J.
-        transmit_energy: J.
-        violations: name of a broken limit -> by how much, relative.
-    """
-
-    objective: float
-    latency: float
-    energy: float
-    compute: Floats
-    transmit: Floats
-    compute_energy: Floats
-    transmit_energy: Floats
-    violations: dict[str, float]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time as clock
-
 import numpy as np
 
 from sflam.allocate.edge.dual import Prices
@@ -12,59 +10,62 @@ from sflam.allocate.edge.papers.fractional import nearest_allowed
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.search import improve
 from sflam.allocate.edge.shares import EdgeShares, Integers
+from sflam.allocate.referee import Found, planned
 from sflam.errors import AllocationError
 from sflam.network.network import Floats
-from sflam.plan import ALL_LOCAL, Plan
+from sflam.plan import ALL_LOCAL
 
 
-def nearest(problem: EdgeProblem) -> Plan:
+@planned("nearest")
+def nearest(problem: EdgeProblem) -> Found:
     """Return everybody at the server that hears it best, fading included; the best shares, splits at their prices."""
-    return _best_splits(problem, "nearest", problem.network.gain.argmax(axis=0))
+    return _best_splits(problem, problem.network.gain.argmax(axis=0))
 
 
-def random(problem: EdgeProblem, seed: int = 0) -> Plan:
+@planned("random")
+def random(problem: EdgeProblem, seed: int = 0) -> Found:
     """Return everybody at a random server in reach; the best shares, splits at their prices."""
     draw = np.random.default_rng(seed)
     chance = draw.random(problem.reachable.shape)
-    return _best_splits(problem, "random", np.where(problem.reachable, chance, -1.0).argmax(axis=0))
+    return _best_splits(problem, np.where(problem.reachable, chance, -1.0).argmax(axis=0))
 
 
-def all_local(problem: EdgeProblem) -> Plan:
+@planned("all-local")
+def all_local(problem: EdgeProblem) -> Found:
     """Return everybody training all layers itself.
 
     Raises:
         AllocationError: a user may not, for its memory or the range of splits.
     """
-    began = clock.perf_counter()
     if not np.isfinite(problem.local[:, problem.layers]).all():
         user = int(np.argmin(np.isfinite(problem.local[:, problem.layers])))
         raise AllocationError(
             f"all-local: user {user} may not train all {problem.layers} layers; use another method"
         )
     found = settle(problem, np.full(len(problem), ALL_LOCAL), np.full(len(problem), problem.layers))
-    return problem.plan("all-local", found.shares, solve_s=clock.perf_counter() - began)
+    return Found(problem=problem, shares=found.shares)
 
 
-def all_edge(problem: EdgeProblem) -> Plan:
+@planned("all-edge")
+def all_edge(problem: EdgeProblem) -> Found:
     """Return everybody with as few layers as it may have, at the nearest server, with the best shares."""
-    began = clock.perf_counter()
     split = nearest_allowed(problem, np.zeros(len(problem)))
     found = settle(problem, *_sent(problem, problem.network.gain.argmax(axis=0), split))
-    return problem.plan("all-edge", found.shares, solve_s=clock.perf_counter() - began)
+    return Found(problem=problem, shares=found.shares)
 
 
-def equal(problem: EdgeProblem, split: int | None = None) -> Plan:
+@planned("equal")
+def equal(problem: EdgeProblem, split: int | None = None) -> Found:
     """Return equal bandwidths and clocks at the nearest server, full power, half of the layers on everybody.
 
     Args:
         problem: any.
         split: layers on everybody instead, where they may have them.
     """
-    began = clock.perf_counter()
     half = max(problem.layers // 2, 1) if split is None else split
     layers = nearest_allowed(problem, np.full(len(problem), float(half)))
     server, layers = _sent(problem, problem.network.gain.argmax(axis=0), layers)
-    return problem.plan("equal", equal_shares(problem, server, layers), solve_s=clock.perf_counter() - began)
+    return Found(problem=problem, shares=equal_shares(problem, server, layers))
 
 
 def equal_shares(problem: EdgeProblem, server: Integers, split: Integers) -> EdgeShares:
@@ -86,12 +87,11 @@ def equal_shares(problem: EdgeProblem, server: Integers, split: Integers) -> Edg
     )
 
 
-def _best_splits(problem: EdgeProblem, method: str, server: Integers) -> Plan:
-    began = clock.perf_counter()
+def _best_splits(problem: EdgeProblem, server: Integers) -> Found:
     split = nearest_allowed(problem, np.full(len(problem), problem.layers / 2))
     start = settle(problem, *_sent(problem, server, split))
     found, history = improve(problem, start, prices=Prices(problem), budget=0)
-    return problem.plan(method, found.shares, history=history, solve_s=clock.perf_counter() - began)
+    return Found(problem=problem, shares=found.shares, history=history)
 
 
 def _sent(problem: EdgeProblem, server: Integers, split: Integers) -> tuple[Integers, Integers]:

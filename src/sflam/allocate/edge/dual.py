@@ -10,7 +10,6 @@ way is evaluated exactly and then improved by moving one user at a time, so that
 
 from __future__ import annotations
 
-import time as clock
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +20,9 @@ from sflam.allocate.edge.prices import Links, server_clock
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.search import improve
 from sflam.allocate.edge.shares import Integers, add_up
+from sflam.allocate.referee import Found, planned
 from sflam.network.network import Floats
-from sflam.plan import ALL_LOCAL, Plan
+from sflam.plan import ALL_LOCAL
 
 ROUNDS = 1000
 STEP, FADING = 0.6, 4.0  # step 0.6 / sqrt(1 + i / 4)
@@ -168,7 +168,8 @@ def first_prices(problem: EdgeProblem) -> tuple[Floats, Floats]:
     return np.full(problem.servers, mu), np.full(problem.servers, problem.time_weight * nu)
 
 
-def solve(problem: EdgeProblem, rounds: int = ROUNDS, budget: int = 1500, few: int = FEW) -> Plan:
+@planned("dual")
+def solve(problem: EdgeProblem, rounds: int = ROUNDS, budget: int = 1500, few: int = FEW) -> Found:
     """Return the best plan found, with the bound (3.7) that no plan beats.
 
     Args:
@@ -177,7 +178,6 @@ def solve(problem: EdgeProblem, rounds: int = ROUNDS, budget: int = 1500, few: i
         budget: moves of one user that are evaluated exactly.
         few: choices up to which all are looked at, which makes the plan optimal.
     """
-    began = clock.perf_counter()
     bound, kept, _ = ascend(problem, rounds)
     best: Settled | None = None
     seen = set()
@@ -192,6 +192,4 @@ def solve(problem: EdgeProblem, rounds: int = ROUNDS, budget: int = 1500, few: i
         truth = edge_exhaustive.find(problem)
         best = min(best, truth, key=lambda one: one.objective)
         bound, history = best.objective, (*history, best.objective)
-    return problem.plan(
-        "dual", best.shares, lower_bound=bound, history=history, solve_s=clock.perf_counter() - began
-    )
+    return Found(problem=problem, shares=best.shares, lower_bound=bound, history=history)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time as clock
 from itertools import product
 
 import numpy as np
@@ -11,21 +10,22 @@ import numpy as np
 from sflam.allocate.edge.market import Groups, Settled, settle, share_bands, share_clocks
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import Integers, add_up
+from sflam.allocate.referee import Found, planned
 from sflam.errors import AllocationError
 from sflam.network.network import Floats
-from sflam.plan import ALL_LOCAL, Plan
+from sflam.plan import ALL_LOCAL
 
 MOST = 3_000_000
 """Combinations looked at, at most."""
 
 
-def solve(problem: EdgeProblem) -> Plan:
+@planned("exhaustive")
+def solve(problem: EdgeProblem) -> Found:
     """Return the optimum over all (M (Y - 1) + 1)^N choices; its own objective is its bound.
 
     Raises:
         AllocationError: more than ``MOST`` choices.
     """
-    began = clock.perf_counter()
     users = len(problem)
     count = choices(problem)
     if count > MOST or problem.layers**users > MOST:
@@ -34,9 +34,7 @@ def solve(problem: EdgeProblem) -> Plan:
             f"choices, more than {MOST}; use method dual, which is certified"
         )
     found = find(problem)
-    return problem.plan(
-        "exhaustive", found.shares, lower_bound=found.objective, solve_s=clock.perf_counter() - began
-    )
+    return Found(problem=problem, shares=found.shares, lower_bound=found.objective)
 
 
 def choices(problem: EdgeProblem) -> int:

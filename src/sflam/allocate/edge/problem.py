@@ -28,16 +28,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sflam.allocate.edge.limits import wrong_edge
-from sflam.allocate.edge.shares import Costs, EdgeScore, EdgeShares, Loads, add_up
+from sflam.allocate.limits import devices, wrong_numbers
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
-from sflam.plan import ALL_LOCAL, DevicePlans, Plan, Status
+from sflam.units import human_bytes
 from sflam.workload import Workload
-
-Integers = NDArray[np.int64]
-TOLERANCE = 1e-9  # relative violation that passes for rounding
-OPTIMAL_GAP = 1e-6  # certified gap up to which a plan is called optimal
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,7 +80,7 @@ class EdgeProblem:
     transmit_delay: bool = True
 
     def __post_init__(self) -> None:
-        if found := wrong_edge(self):
+        if found := self._wrong_network() or self._wrong_request() or self._wrong_splits():
             raise AllocationError("; ".join(found))
 
     def __len__(self) -> int:
@@ -169,120 +164,72 @@ class EdgeProblem:
         cost: Floats = np.arange(self.layers + 1) * layer[:, None] + shaky
         return np.where(self.allowed, cost, np.inf)
 
-    def score(self, shares: EdgeShares) -> EdgeScore:
-        """Return what shares cost and which limits they break. The rate is Shannon's (1.11)."""
-        network, users = self.network, np.arange(len(self))
-        m, alpha = shares.server, shares.split
-        away = m != ALL_LOCAL
-        home = np.where(away, m, 0)
-        b, p, f, g = shares.bandwidth, shares.power, shares.clock, shares.server_clock
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            x = np.log1p(p * network.gain[home, users] / (network.noise * b))
-            send = np.where(away, self.payload / (b * x), 0.0)
-            compute = alpha * self.cycles / f
-            work = (self.layers - alpha) * self.server_cycles[home, users]
-            serve = np.where(away, work / g, 0.0)
-            serve_j = np.where(away, network.server_kappa[home] * g**2 * work, 0.0)
-        compute_j = alpha * self.cycles * (network.kappa * f**2 + network.static_power / f)
-        send_j = np.where(away, p * send, 0.0)
-        shaky = self.instability[users, alpha]
-        loads = self._loads(home, away, b, g)
-        positive = (f > 0).all() and ((b > 0) & (p > 0) & (g > 0))[away].all()
-        need = np.zeros(len(self)) if self.memory is None else self.memory[users, alpha]
-        whole = away == (alpha < self.layers)
-        excess = {
-            "bandwidth": (loads.bandwidth / network.bandwidth - 1).max(),
-            "server clock": (loads.clock / network.server_clock - 1).max(),
-            "power": (p / network.max_power - 1).max(),
-            "clock": (f / network.max_clock - 1).max(),
-            "memory": (need / network.memory - 1).max(),
-            "reach": 0.0 if self.reachable[home, users][away].all() else np.inf,
-            "split": 0.0 if (self.allowed[users, alpha] & whole).all() else np.inf,
-            "not a positive number": 0.0 if positive else np.inf,
-        }
-        costs = Costs(
-            delay=self.time_weight * float((compute + send + serve).sum()),
-            energy=float(self.energy_price @ (compute_j + send_j))
-            + self.energy_weight * float(serve_j.sum()),
-            instability=self.stability_weight * float(shaky.sum()) if self.stability_weight else 0.0,
-        )
-        return EdgeScore(
-            objective=costs.total,
-            costs=costs,
-            compute=compute,
-            transmit=send,
-            serve=serve,
-            compute_energy=compute_j,
-            transmit_energy=send_j,
-            server_energy=serve_j,
-            instability=shaky,
-            violations={name: float(by) for name, by in excess.items() if not by <= TOLERANCE},
-        )
+    def _wrong_network(self) -> list[str]:
+        network = self.network
+        if not len(network) or not self.servers:
+            return [
+                f"the network has {len(network)} users and {self.servers} servers; give at least one of each"
+            ]
+        found = []
+        bad = np.asarray(~((network.gain >= 0) & np.isfinite(network.gain)).all(axis=0))
+        if bad.any():
+            found.append(f"gain of {devices(network, bad)} is not a number of 0 or more at every server")
+        elif (deaf := np.asarray(~(network.gain > 0).any(axis=0))).any():
+            found.append(
+                f"{devices(network, deaf)} can be reached by no server (every gain is 0); move a server or leave it out"
+            )
+        return found + wrong_numbers(network)
 
-    def objective_of(self, shares: EdgeShares) -> float:
-        """Return (3.1) for shares, whatever limits they break."""
-        return self.score(shares).objective
+    def _wrong_request(self) -> list[str]:
+        found = []
+        for name in ("layer_flops", "payload", "samples"):
+            values = np.asarray(getattr(self, name), float)
+            if values.shape != (len(self),):
+                found.append(f"{name} has shape {list(values.shape)}; give one per user ({len(self)})")
+            elif (wrong := ~((values > 0) & np.isfinite(values))).any():
+                names = devices(self.network, wrong)
+                found.append(f"{name} of {names} is {values[wrong][0]}; it must be positive and finite")
+        if self.memory is not None and self.memory.shape != (len(self), self.layers + 1):
+            found.append(f"memory has shape {list(self.memory.shape)}; give [users, layers + 1]")
+        if not 0 < self.time_weight < np.inf:
+            found.append(
+                f"time_weight is {self.time_weight}; it must be positive: without it, sending for ever costs least"
+            )
+        for name in ("energy_weight", "stability_weight", "eigenvalue", "penalty"):
+            if not 0 <= getattr(self, name) < np.inf:
+                found.append(f"{name} is {getattr(self, name)}; it must be 0 or more and finite")
+        if not 0 < self.lipschitz < np.inf:
+            found.append(f"lipschitz is {self.lipschitz}; it must be positive and finite")
+        if not self.transmit_delay:
+            found.append(
+                "transmit_delay is off, as printed in 2409.20247: the energy of sending then falls for ever as the "
+                "power goes to 0, and no plan attains the optimum; leave it on"
+            )
+        return found
 
-    def violations(self, shares: EdgeShares) -> dict[str, float]:
-        """Return the limits that shares break: name -> by how much, relative."""
-        return self.score(shares).violations
-
-    def loads(self, plan: Plan) -> Loads:
-        """Return what a plan asks of every server, [M] each."""
-        told = plan.devices
-        away = told.server != ALL_LOCAL
-        return self._loads(np.where(away, told.server, 0), away, told.bandwidth, told.server_clock)
-
-    def _loads(self, home: Integers, away: NDArray[np.bool_], bandwidth: Floats, clock: Floats) -> Loads:
-        def add(values: Floats) -> Floats:
-            return add_up(home[away], values[away], self.servers)
-
-        return Loads(users=add(np.ones(len(self))), bandwidth=add(bandwidth), clock=add(clock))
-
-    def plan(
-        self,
-        method: str,
-        shares: EdgeShares,
-        *,
-        lower_bound: float = -np.inf,
-        advice: tuple[str, ...] = (),
-        history: tuple[float, ...] = (),
-        solve_s: float = 0.0,
-    ) -> Plan:
-        """Return shares as a plan with the referee's score.
-
-        Its latency is the slowest user's, its energy all joules of users and servers, unweighted.
-        """
-        score = self.score(shares)
-        if score.objective < lower_bound <= score.objective * (1 + TOLERANCE):
-            lower_bound = score.objective  # equal up to rounding
-        broken = tuple(f"{name} is exceeded by {100 * by:.3g} %" for name, by in score.violations.items())
-        close = lower_bound > 0 and score.objective <= lower_bound * (1 + OPTIMAL_GAP)
-        return Plan(
-            method=method,
-            devices=DevicePlans(
-                len(self),
-                cut=shares.split,
-                bits=self.bits,
-                bandwidth=shares.bandwidth,
-                power=shares.power,
-                clock=shares.clock,
-                server=shares.server,
-                server_clock=shares.server_clock,
-                compute_s=score.compute,
-                transmit_s=score.transmit,
-                compute_j=score.compute_energy,
-                transmit_j=score.transmit_energy,
-            ),
-            latency=float((score.compute + score.transmit + score.serve).max()),
-            energy=float((score.compute_energy + score.transmit_energy + score.server_energy).sum()),
-            objective=score.objective,
-            lower_bound=lower_bound,
-            status=Status.INFEASIBLE if broken else Status.OPTIMAL if close else Status.FEASIBLE,
-            advice=(*broken, *advice),
-            history=history or (score.objective,),
-            solve_s=solve_s,
-        )
+    def _wrong_splits(self) -> list[str]:
+        if self.layers < 1:
+            return [f"the model has {self.layers} layers; it needs at least 1"]
+        most = self.layers if self.most_split is None else self.most_split
+        if not 1 <= self.least_split <= most <= self.layers:
+            return [
+                f"splits {self.least_split} to {most} of a model with {self.layers} layers; splits are 1 to "
+                f"{self.layers}, the smallest first"
+            ]
+        full = np.asarray(~self.allowed.any(axis=1))
+        if full.any() and self.memory is not None:
+            index = int(np.argmax(full))
+            need = human_bytes(float(self.memory[index, self.least_split]))
+            have = human_bytes(float(self.network.memory[index]))
+            return [
+                f"no split fits the memory of {devices(self.network, full)}: {self.least_split} layers need {need}, "
+                f"its limit is {have}; allow fewer layers or give it more memory"
+            ]
+        if self.eigenvalue == 0 and self.stability_weight and self.least_split == self.layers:
+            return [
+                "eigenvalue is 0 and every split is the whole model, whose bound is then infinite; allow fewer layers"
+            ]
+        return []
 
 
 def layer_flops(workload: Workload, *, full_training: bool = False) -> float:

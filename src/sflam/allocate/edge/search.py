@@ -9,6 +9,7 @@ import numpy as np
 from sflam.allocate.edge.market import Groups, Settled, settle, share_bands, share_clocks
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import Integers, add_up
+from sflam.allocate.referee import score
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL
 
@@ -178,10 +179,10 @@ def _untouched(problem: EdgeProblem, now: Settled, touched: np.ndarray) -> Float
 
 def server_costs(problem: EdgeProblem, now: Settled) -> Floats:
     """Return [M] what sending to and computing at every server costs."""
-    score = problem.score(now.shares)
+    found = score(problem, now.shares)
     away = now.shares.server != ALL_LOCAL
-    cost = problem.time_weight * (score.transmit + score.serve)
-    cost = cost + problem.energy_price * score.transmit_energy + problem.energy_weight * score.server_energy
+    cost = problem.time_weight * (found.transmit + found.serve)
+    cost = cost + problem.energy_price * found.transmit_energy + problem.energy_weight * found.server_energy
     return add_up(now.shares.server[away], cost[away], problem.servers)
 
 

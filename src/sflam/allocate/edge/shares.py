@@ -1,4 +1,4 @@
-"""What a method of problem B decides, and what the referee says of it. N users, M servers, SI units."""
+"""What a method of problem B decides, its cost in parts, and its loads. N users, M servers, SI units."""
 
 from __future__ import annotations
 
@@ -85,32 +85,3 @@ class Loads:
     users: Floats
     bandwidth: Floats
     clock: Floats
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EdgeScore:
-    """The referee's word on shares; arrays [N].
-
-    Attributes:
-        objective: (3.1).
-        costs: its parts.
-        compute: s on the user.
-        transmit: s.
-        serve: s on the server.
-        compute_energy: J on the user.
-        transmit_energy: J.
-        server_energy: J.
-        instability: AS_n, unweighted.
-        violations: name of a broken limit -> by how much, relative.
-    """
-
-    objective: float
-    costs: Costs
-    compute: Floats
-    transmit: Floats
-    serve: Floats
-    compute_energy: Floats
-    transmit_energy: Floats
-    server_energy: Floats
-    instability: Floats
-    violations: dict[str, float]

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import time as clock
-
 import numpy as np
 
 from sflam.allocate.edge import dual as edge_dual
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import EdgeShares, Integers
+from sflam.allocate.referee import Found, planned, score
 from sflam.errors import AllocationError
 from sflam.network.network import Floats
-from sflam.plan import ALL_LOCAL, Plan
+from sflam.plan import ALL_LOCAL
 
 MOST = 40
 """Users at most: a step costs the cube of their number."""
 
 
+@planned("slsqp")
 def solve(
     problem: EdgeProblem, association: tuple[Integers, Integers] | None = None, starts: int = 4, seed: int = 0
-) -> Plan:
+) -> Found:
     """Return the best shares of several random starts at a fixed association and split.
 
     Args:
@@ -33,15 +33,14 @@ def solve(
     """
     if len(problem) > MOST:
         raise AllocationError(f"slsqp: {len(problem)} users are more than {MOST}; use method dual")
-    began = clock.perf_counter()
     if association is None:
         told = edge_dual.solve(problem).devices
         association = told.server, told.cut
     server, split = association
     draw = np.random.default_rng(seed)
     found = [_from(problem, server, split, draw) for _ in range(starts)]
-    best = min(found, key=problem.objective_of)
-    return problem.plan("slsqp", best, solve_s=clock.perf_counter() - began)
+    best = min(found, key=lambda shares: score(problem, shares).objective)
+    return Found(problem=problem, shares=best)
 
 
 def _from(problem: EdgeProblem, server: Integers, split: Integers, draw: np.random.Generator) -> EdgeShares:

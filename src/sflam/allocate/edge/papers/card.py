@@ -10,7 +10,6 @@ until nobody changes.
 
 from __future__ import annotations
 
-import time as clock
 from dataclasses import replace
 
 import numpy as np
@@ -20,22 +19,23 @@ from sflam.allocate.edge.market import links_of
 from sflam.allocate.edge.papers.fractional import nearest_allowed
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import EdgeShares, Integers
+from sflam.allocate.referee import Found, planned, score
 from sflam.network.network import Floats
-from sflam.plan import ALL_LOCAL, Plan
+from sflam.plan import ALL_LOCAL
 
 ROUNDS = 20
 
 
-def solve(problem: EdgeProblem) -> Plan:
+@planned("card")
+def solve(problem: EdgeProblem) -> Found:
     """Return the plan of users that each choose their own cut; no bound of its own."""
-    began = clock.perf_counter()
     users, layers = np.arange(len(problem)), problem.layers
     nearest = problem.network.gain.argmax(axis=0)
     split = nearest_allowed(problem, np.full(len(problem), layers / 2))
     best, value = _shares(problem, nearest, split), np.inf
     for _ in range(ROUNDS):
         tried = _shares(problem, nearest, split)
-        if (found := problem.objective_of(tried)) < value:
+        if (found := score(problem, tried).objective) < value:
             best, value = tried, found
         # what a user alone would find: the shares of those that send, one more where it does not yet
         sends = tried.server != ALL_LOCAL
@@ -52,7 +52,7 @@ def solve(problem: EdgeProblem) -> Plan:
         if (chosen == split).all():
             break
         split = chosen
-    return problem.plan("card", best, solve_s=clock.perf_counter() - began)
+    return Found(problem=problem, shares=best)
 
 
 def _clock(problem: EdgeProblem, server: Integers, top: Floats) -> Floats:

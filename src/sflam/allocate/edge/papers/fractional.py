@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time as clock
-
 import numpy as np
 
 from sflam.allocate.edge.market import Groups, share_clocks, shares_from
@@ -11,16 +9,18 @@ from sflam.allocate.edge.papers.cccp import associate, options_of
 from sflam.allocate.edge.papers.fp import alternate
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import EdgeShares, Integers
+from sflam.allocate.referee import Found, planned, score
 from sflam.allocate.roots import bisect
 from sflam.errors import AllocationError, unknown
 from sflam.network.network import Floats
-from sflam.plan import ALL_LOCAL, Plan
+from sflam.plan import ALL_LOCAL
 
 SPLITS = ("rounded", "enumerated")
 OUTER, INNER = 5, 200
 
 
-def solve(problem: EdgeProblem, splits: str = "rounded") -> Plan:
+@planned("fractional")
+def solve(problem: EdgeProblem, splits: str = "rounded") -> Found:
     """Return the paper's plan; no bound of its own.
 
     Args:
@@ -33,14 +33,13 @@ def solve(problem: EdgeProblem, splits: str = "rounded") -> Plan:
     """
     if splits not in SPLITS:
         raise AllocationError(unknown("way to choose splits", splits, SPLITS))
-    began = clock.perf_counter()
     if splits == "enumerated":
         server, split, _ = associate(problem, options_of(problem))
         best = _shares(problem, server, split)
-        history = [problem.objective_of(best)]
+        history = [score(problem, best).objective]
     else:
         best, history = _turns(problem)
-    return problem.plan("fractional", best, history=tuple(history), solve_s=clock.perf_counter() - began)
+    return Found(problem=problem, shares=best, history=tuple(history))
 
 
 def _turns(problem: EdgeProblem) -> tuple[EdgeShares, list[float]]:
@@ -52,7 +51,7 @@ def _turns(problem: EdgeProblem) -> tuple[EdgeShares, list[float]]:
         server, split, _ = associate(problem, options_of(problem, split))
         split = nearest_allowed(problem, relax(problem, server, split))
         tried = _shares(problem, np.where(split == problem.layers, ALL_LOCAL, server), split)
-        value = problem.objective_of(tried)
+        value = score(problem, tried).objective
         if history and value >= history[-1] * (1 - 1e-9):
             break
         best = tried

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time as clock
-
 import numpy as np
 
 from sflam.allocate.edge.dual import Prices, first_prices
@@ -11,7 +9,8 @@ from sflam.allocate.edge.market import settle
 from sflam.allocate.edge.papers.fractional import nearest_allowed
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.search import improve
-from sflam.plan import ALL_LOCAL, Plan
+from sflam.allocate.referee import Found, planned
+from sflam.plan import ALL_LOCAL
 
 SEATS = 1.5  # over equal shares of the users
 ROUNDS = 5
@@ -19,7 +18,8 @@ TINY = 1e-20
 """A price of what nobody uses up, 1/Hz."""
 
 
-def solve(problem: EdgeProblem) -> Plan:
+@planned("hungarian")
+def solve(problem: EdgeProblem) -> Found:
     """Return the best plan of five rounds: costs at prices, assignment to seats, splits and prices anew.
 
     Prices are the geometric means of the last ones and the new, or users would rush to and fro between servers. Every
@@ -27,7 +27,6 @@ def solve(problem: EdgeProblem) -> Plan:
     """
     from scipy.optimize import linear_sum_assignment
 
-    began = clock.perf_counter()
     users, layers = len(problem), problem.layers
     prices = Prices(problem)
     half = nearest_allowed(problem, np.full(users, layers / 2))
@@ -60,4 +59,4 @@ def solve(problem: EdgeProblem) -> Plan:
         if now.objective < best.objective:
             best = now
             history = (*history, *[value for value in more if value < history[-1]])
-    return problem.plan("hungarian", best.shares, history=history, solve_s=clock.perf_counter() - began)
+    return Found(problem=problem, shares=best.shares, history=history)

@@ -1,0 +1,293 @@
+"""The referee of every method of both problems: cost and violations of shares from the physics alone.
+
+A method returns what it decided, as ``Shares`` of problem A or ``EdgeShares`` of problem B. Time, energy, objective and
+broken limits are computed here from nothing else, so that no method marks its own work. The rate is Shannon's (1.11).
+"""
+
+from __future__ import annotations
+
+import functools
+import time as clock
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ParamSpec, overload
+
+import numpy as np
+
+from sflam.allocate.cell.problem import Problem
+from sflam.allocate.cell.shares import Shares
+from sflam.allocate.edge.problem import EdgeProblem
+from sflam.allocate.edge.shares import Costs, EdgeShares, Loads, add_up
+from sflam.allocate.limits import Impossible
+from sflam.network.network import Floats
+from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, Status
+
+TOLERANCE = 1e-9  # relative violation that passes for rounding
+OPTIMAL_GAP = 1e-6  # certified gap up to which a plan is called optimal
+AnyProblem = Problem | EdgeProblem
+AnyShares = Shares | EdgeShares
+Options = ParamSpec("Options")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharesScore:
+    """What shares cost and which limits they break. SI units; arrays [K], a whole round.
+
+    Attributes:
+        objective: what (2.1) or (3.1) minimises, with what no plan changes.
+        latency: s, of the slowest device.
+        energy: J, unweighted, as far as the objective counts it.
+        compute: s on the device.
+        transmit: s.
+        compute_energy: J on the device.
+        transmit_energy: J.
+        violations: name of a broken limit -> by how much, relative.
+    """
+
+    objective: float
+    latency: float
+    energy: float
+    compute: Floats
+    transmit: Floats
+    compute_energy: Floats
+    transmit_energy: Floats
+    violations: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeScore(SharesScore):
+    """The score of shares among several servers.
+
+    Attributes:
+        costs: the parts of the objective.
+        serve: [N] s on the server.
+        server_energy: [N] J.
+        instability: [N] AS_n, unweighted.
+    """
+
+    costs: Costs
+    serve: Floats
+    server_energy: Floats
+    instability: Floats
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Found:
+    """What a method found.
+
+    Attributes:
+        problem: what the shares are for: with the bits, cut or gains that were chosen.
+        shares: what everybody gets.
+        lower_bound: no plan has a smaller objective; -inf without a bound.
+        advice: sentences for the user.
+        history: the objective after each iteration; none for direct methods.
+    """
+
+    problem: AnyProblem
+    shares: AnyShares
+    lower_bound: float = -np.inf
+    advice: tuple[str, ...] = ()
+    history: tuple[float, ...] = ()
+
+
+@overload
+def score(problem: Problem, shares: Shares) -> SharesScore: ...
+@overload
+def score(problem: EdgeProblem, shares: EdgeShares) -> EdgeScore: ...
+@overload
+def score(problem: AnyProblem, shares: AnyShares) -> SharesScore: ...
+def score(problem: Any, shares: Any) -> SharesScore:
+    """Return what shares cost and which limits they break."""
+    return _score_edge(problem, shares) if isinstance(problem, EdgeProblem) else _score_cell(problem, shares)
+
+
+def loads(problem: EdgeProblem, shares: EdgeShares | DevicePlans) -> Loads:
+    """Return what shares, or the devices of a plan, ask of every server, [M] each."""
+    away = shares.server != ALL_LOCAL
+    home, count = shares.server[away], problem.servers
+    return Loads(
+        users=add_up(home, np.ones(len(home)), count),
+        bandwidth=add_up(home, shares.bandwidth[away], count),
+        clock=add_up(home, shares.server_clock[away], count),
+    )
+
+
+def make_plan(method: str, found: Found, *, solve_s: float = 0.0) -> Plan:
+    """Return what a method found as a plan, with the referee's score."""
+    problem, shares, lower_bound = found.problem, found.shares, found.lower_bound
+    scored = score(problem, shares)
+    if scored.objective < lower_bound <= scored.objective * (1 + TOLERANCE):
+        lower_bound = scored.objective  # equal up to rounding
+    broken = tuple(f"{name} is exceeded by {100 * by:.3g} %" for name, by in scored.violations.items())
+    close = lower_bound > 0 and scored.objective <= lower_bound * (1 + OPTIMAL_GAP)
+    return Plan(
+        method=method,
+        devices=DevicePlans(
+            len(problem),
+            bandwidth=shares.bandwidth,
+            power=shares.power,
+            clock=shares.clock,
+            compute_s=scored.compute,
+            transmit_s=scored.transmit,
+            compute_j=scored.compute_energy,
+            transmit_j=scored.transmit_energy,
+            **_placement(problem, shares),
+        ),
+        latency=scored.latency,
+        energy=scored.energy,
+        objective=scored.objective,
+        lower_bound=lower_bound,
+        status=Status.INFEASIBLE if broken else Status.OPTIMAL if close else Status.FEASIBLE,
+        advice=(*broken, *found.advice),
+        history=found.history or (scored.objective,),
+        solve_s=solve_s,
+    )
+
+
+def no_plan(method: str, *advice: str, solve_s: float = 0.0) -> Plan:
+    """Return the plan that says why there is none."""
+    return Plan(
+        method=method,
+        devices=NO_DEVICES,
+        latency=np.inf,
+        energy=np.inf,
+        objective=np.inf,
+        lower_bound=np.inf,
+        status=Status.INFEASIBLE,
+        advice=advice,
+        solve_s=solve_s,
+    )
+
+
+def planned(method: str) -> Callable[[Callable[Options, Found | Plan]], Callable[Options, Plan]]:
+    """Make a function that returns what it ``Found`` one that returns a scored plan, or why there is none."""
+
+    def wrap(solve: Callable[Options, Found | Plan]) -> Callable[Options, Plan]:
+        @functools.wraps(solve)
+        def plan(*args: Options.args, **options: Options.kwargs) -> Plan:
+            began = clock.perf_counter()
+            try:
+                found = solve(*args, **options)
+            except Impossible as impossible:
+                return no_plan(method, *impossible.advice, solve_s=clock.perf_counter() - began)
+            spent = clock.perf_counter() - began
+            return found if isinstance(found, Plan) else make_plan(method, found, solve_s=spent)
+
+        return plan
+
+    return wrap
+
+
+def _placement(problem: AnyProblem, shares: AnyShares) -> dict[str, Any]:
+    """Return the columns of a plan that say where everybody is."""
+    if isinstance(shares, EdgeShares):
+        assert isinstance(problem, EdgeProblem)
+        return {
+            "cut": shares.split,
+            "bits": problem.bits,
+            "server": shares.server,
+            "server_clock": shares.server_clock,
+        }
+    assert isinstance(problem, Problem)
+    return {
+        "cut": problem.each("cut"),
+        "bits": problem.each("bits"),
+        "bits_down": problem.bits_down,
+        "server": problem.server,
+        "subchannels": 0 if shares.subchannels is None else shares.subchannels,
+    }
+
+
+def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
+    network, lam = problem.network, problem.latency_weight
+    b, p, f = (np.asarray(array, float) for array in (shares.bandwidth, shares.power, shares.clock))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        x = np.log1p(p * network.gain[problem.server] / (network.noise * b))
+        transmit = problem.payload / (b * x)
+        compute = problem.cycles / f
+        transmit_energy = p * transmit
+        compute_energy = problem.cycles * (network.kappa * f**2 + network.static_power / f)
+    finish = problem.each("local_steps") * problem.each("delay") + compute + transmit
+    latency = float(problem.base_s + finish.max())
+    counted = transmit_energy + (compute_energy if problem.choose_clocks else 0.0)
+    weighted = float(network.energy_weight @ counted) + problem.base_j
+    need = np.asarray(problem.workload.device_memory)[problem.each("cut")]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        excess = {
+            "bandwidth": b.sum() / network.bandwidth[problem.server] - 1,
+            "power": (p / network.max_power - 1).max(),
+            "clock": (f / network.max_clock - 1).max(),
+            "deadline": latency / problem.deadline - 1,
+            "radio_cap": (transmit_energy / problem.each("radio_cap") - 1).max(),
+            "compute_cap": (compute_energy / problem.each("compute_cap") - 1).max(),
+            "energy_cap": ((transmit_energy + compute_energy) / problem.each("energy_cap") - 1).max(),
+            "memory": (need / network.memory - 1).max(),
+            "not a positive number": 0.0 if ((b > 0) & (p > 0) & (f > 0)).all() else np.inf,
+        }
+    return SharesScore(
+        objective=problem.rounds * (lam * latency + (1 - lam) * weighted),
+        latency=latency,
+        energy=float(counted.sum() + problem.base_j),
+        compute=compute,
+        transmit=transmit,
+        compute_energy=compute_energy,
+        transmit_energy=transmit_energy,
+        violations=_beyond(excess),
+    )
+
+
+def _score_edge(problem: EdgeProblem, shares: EdgeShares) -> EdgeScore:
+    network, users = problem.network, np.arange(len(problem))
+    m, alpha = shares.server, shares.split
+    away = m != ALL_LOCAL
+    home = np.where(away, m, 0)
+    b, p, f, g = shares.bandwidth, shares.power, shares.clock, shares.server_clock
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        x = np.log1p(p * network.gain[home, users] / (network.noise * b))
+        send = np.where(away, problem.payload / (b * x), 0.0)
+        compute = alpha * problem.cycles / f
+        work = (problem.layers - alpha) * problem.server_cycles[home, users]
+        serve = np.where(away, work / g, 0.0)
+        serve_j = np.where(away, network.server_kappa[home] * g**2 * work, 0.0)
+    compute_j = alpha * problem.cycles * (network.kappa * f**2 + network.static_power / f)
+    send_j = np.where(away, p * send, 0.0)
+    shaky = problem.instability[users, alpha]
+    asked = loads(problem, shares)
+    positive = (f > 0).all() and ((b > 0) & (p > 0) & (g > 0))[away].all()
+    need = np.zeros(len(problem)) if problem.memory is None else problem.memory[users, alpha]
+    whole = away == (alpha < problem.layers)
+    excess = {
+        "bandwidth": (asked.bandwidth / network.bandwidth - 1).max(),
+        "server clock": (asked.clock / network.server_clock - 1).max(),
+        "power": (p / network.max_power - 1).max(),
+        "clock": (f / network.max_clock - 1).max(),
+        "memory": (need / network.memory - 1).max(),
+        "reach": 0.0 if problem.reachable[home, users][away].all() else np.inf,
+        "split": 0.0 if (problem.allowed[users, alpha] & whole).all() else np.inf,
+        "not a positive number": 0.0 if positive else np.inf,
+    }
+    costs = Costs(
+        delay=problem.time_weight * float((compute + send + serve).sum()),
+        energy=float(problem.energy_price @ (compute_j + send_j))
+        + problem.energy_weight * float(serve_j.sum()),
+        instability=problem.stability_weight * float(shaky.sum()) if problem.stability_weight else 0.0,
+    )
+    return EdgeScore(
+        objective=costs.total,
+        latency=float((compute + send + serve).max()),
+        energy=float((compute_j + send_j + serve_j).sum()),
+        costs=costs,
+        compute=compute,
+        transmit=send,
+        serve=serve,
+        compute_energy=compute_j,
+        transmit_energy=send_j,
+        server_energy=serve_j,
+        instability=shaky,
+        violations=_beyond(excess),
+    )
+
+
+def _beyond(excess: dict[str, Any]) -> dict[str, float]:
+    """Return the limits that are broken by more than rounding; NaN breaks its limit."""
+    return {name: float(by) for name, by in excess.items() if not by <= TOLERANCE}

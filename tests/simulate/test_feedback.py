@@ -12,7 +12,8 @@ from sflam import config, sizes
 from sflam.allocate.registry import allocate
 from sflam.network.scenario import build
 from sflam.records import history
-from sflam.records.charge import charge_from_dict, charge_to_dict
+from sflam.records.charge import Charge
+from sflam.records.codec import from_json_values, to_json_values
 from sflam.report.terminal.loop_lines import both_times, loop_lines
 from sflam.run import run as jobs
 from sflam.simulate.sensitivity import gradient_noise, slowdown
@@ -124,7 +125,7 @@ def test_measured_steps_and_bodies_stand_beside_modelled_ones(small, tmp_path, m
         assert charge.predicted_s == pytest.approx(
             charge.charged_s, rel=0.2
         )  # ragged batches have whole headers
-        assert charge_from_dict(json.loads(json.dumps(charge_to_dict(charge)))) == charge
+        assert from_json_values(Charge, json.loads(json.dumps(to_json_values(charge)))) == charge
     took, as_modelled = sum(r.charge.charged_s for r in run.records), both_times(run.records)
     assert as_modelled == (
         pytest.approx(sum(r.charge.charged_s for r in modelled.records)),

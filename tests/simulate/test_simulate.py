@@ -11,6 +11,7 @@ import pytest
 
 from sflam import config, sizes
 from sflam.allocate.cell.shares import Shares
+from sflam.allocate.referee import score
 from sflam.allocate.registry import allocate
 from sflam.learn.aggregate import A_ENDS
 from sflam.learn.server import Trunk
@@ -51,12 +52,12 @@ def test_what_is_charged_is_what_the_referee_says(small, tmp_path, optimize, met
         plan = allocate(problem, charge.method)
         told = plan.devices
         at_bits = problem.change(bits=told.bits)
-        score = at_bits.score(Shares(bandwidth=told.bandwidth, power=told.power, clock=told.clock))
-        assert charge.charged_s == pytest.approx(score.latency, rel=1e-9)
-        assert charge.predicted_s == pytest.approx(score.latency, rel=1e-9)
-        assert charge.charged_j == pytest.approx(score.energy, rel=1e-9)
-        assert charge.transmit_j == pytest.approx(score.transmit_energy.sum(), rel=1e-9)
-        assert charge.compute_j == pytest.approx(score.compute_energy.sum(), rel=1e-9)
+        scored = score(at_bits, Shares(bandwidth=told.bandwidth, power=told.power, clock=told.clock))
+        assert charge.charged_s == pytest.approx(scored.latency, rel=1e-9)
+        assert charge.predicted_s == pytest.approx(scored.latency, rel=1e-9)
+        assert charge.charged_j == pytest.approx(scored.energy, rel=1e-9)
+        assert charge.transmit_j == pytest.approx(scored.transmit_energy.sum(), rel=1e-9)
+        assert charge.compute_j == pytest.approx(scored.compute_energy.sum(), rel=1e-9)
         assert charge.server_j > 0 and charge.seconds > charge.charged_s == max(charge.finish)
         assert charge.gap is not None and charge.gap < 2e-2
     clocks = itertools.accumulate(record.charge.seconds for record in run.records)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields
 
 from sflam.plan import ALL_LOCAL
-
-_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+from sflam.records.codec import LATER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +99,19 @@ class Charge:
     charged_j: float
     objective: float
     gap: float | None
-    # What follows came later: histories without it are read.
-    begin: tuple[float, ...] = ()
-    compute_s: tuple[float, ...] = ()
-    up_s: tuple[float, ...] = ()
-    server_s: tuple[float, ...] = ()
-    down_s: tuple[float, ...] = ()
-    adapter_s: tuple[float, ...] = ()
-    bandwidth: tuple[float, ...] = ()
-    power: tuple[float, ...] = ()
-    speed: tuple[float, ...] = ()
-    sensitivity: tuple[float, ...] = ()
-    sensitivity_error: tuple[float, ...] = ()
-    servers: tuple[int, ...] = ()
-    calibration: Calibration | None = None
+    begin: tuple[float, ...] = field(default=(), metadata=LATER)
+    compute_s: tuple[float, ...] = field(default=(), metadata=LATER)
+    up_s: tuple[float, ...] = field(default=(), metadata=LATER)
+    server_s: tuple[float, ...] = field(default=(), metadata=LATER)
+    down_s: tuple[float, ...] = field(default=(), metadata=LATER)
+    adapter_s: tuple[float, ...] = field(default=(), metadata=LATER)
+    bandwidth: tuple[float, ...] = field(default=(), metadata=LATER)
+    power: tuple[float, ...] = field(default=(), metadata=LATER)
+    speed: tuple[float, ...] = field(default=(), metadata=LATER)
+    sensitivity: tuple[float, ...] = field(default=(), metadata=LATER)
+    sensitivity_error: tuple[float, ...] = field(default=(), metadata=LATER)
+    servers: tuple[int, ...] = field(default=(), metadata=LATER)
+    calibration: Calibration | None = field(default=None, metadata=LATER)
 
     @property
     def placed(self) -> bool:
@@ -156,63 +153,3 @@ def wrong_charge(charge: Charge, participants: Sequence[int], devices: int, bloc
     if blocks is not None and max(charge.cuts) > blocks:
         return f"charge.cuts is {list(charge.cuts)}, but the model has {blocks} blocks"
     return ""
-
-
-def charge_to_dict(charge: Charge) -> dict[str, Any]:
-    """Return plain JSON values; infinities become strings."""
-    return {item.name: plain_of(getattr(charge, item.name)) for item in fields(Charge)}
-
-
-def charge_from_dict(values: Any) -> Charge:
-    """Return the charge that ``charge_to_dict`` wrote; raises ValueError naming what is missing or wrong."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"charge is {values!r}")
-    names = {item.name for item in fields(Charge)}
-    needed = {item.name for item in fields(Charge) if item.default is MISSING}
-    if strange := (values.keys() - names) | (needed - values.keys()):
-        raise ValueError(f"charge misses or should not hold {', '.join(sorted(strange))}")
-    return Charge(
-        **{
-            item.name: typed_of(f"charge.{item.name}", str(item.type), values[item.name])
-            for item in fields(Charge)
-            if item.name in values
-        }
-    )
-
-
-def plain_of(value: Any) -> Any:
-    """Return a field of a record as JSON holds it: tuples as lists, numbers that are not finite as strings."""
-    if isinstance(value, Calibration):
-        return asdict(value)
-    if isinstance(value, tuple):
-        return [plain_of(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
-def typed_of(name: str, kind: str, value: Any) -> Any:
-    """Return a field of the type ``kind`` (as annotated) that ``plain_of`` wrote; raises ValueError naming it."""
-    if kind.startswith("tuple["):
-        if isinstance(value, list):
-            inner = kind.removeprefix("tuple[").partition(",")[0]
-            return tuple(typed_of(name, inner, one) for one in value)
-    elif value is None and kind.endswith("None"):
-        return None
-    elif kind.startswith("Calibration"):
-        names = {item.name for item in fields(Calibration)}
-        if isinstance(value, Mapping) and value.keys() == names:
-            return Calibration(
-                **{
-                    item.name: typed_of(f"{name}.{item.name}", str(item.type), value[item.name])
-                    for item in fields(Calibration)
-                }
-            )
-    elif kind.startswith("float"):
-        if isinstance(value, str) and value in _NOT_FINITE:
-            return _NOT_FINITE[value]
-        if type(value) in (int, float):
-            return float(value)
-    elif type(value).__name__ == kind:
-        return value
-    raise ValueError(f"{name} is {value!r}")

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
-import operator
 import os
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from sflam.errors import RunError
 from sflam.files import replace_file, write_all
-from sflam.records.charge import Charge, charge_from_dict, charge_to_dict
-from sflam.records.served_round import ServedRound, measured_from_dict, measured_to_dict
+from sflam.records.charge import Charge, wrong_charge
+from sflam.records.codec import LATER, from_json_values, to_json_values
+from sflam.records.served_round import ServedRound
 
-# JSON has no numbers for these; a diverged run must still be recorded as what it is.
-_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _VERSIONED = ("sflam", "numpy", "torch", "transformers", "peft", "scikit-learn")
 
 
@@ -72,12 +69,12 @@ class RoundRecord:
     residual_bytes: int = 0
     aggregation_error: float | None = None
     seconds: float = 0.0
-    planning_s: float = 0.0
-    measuring_s: float = 0.0
+    planning_s: float = field(default=0.0, metadata=LATER)
+    measuring_s: float = field(default=0.0, metadata=LATER)
     class_accuracy: tuple[float | None, ...] = ()
     participants: tuple[int, ...] = ()
-    charge: Charge | None = None
-    measured: ServedRound | None = None
+    charge: Charge | None = field(default=None, metadata=LATER)
+    measured: ServedRound | None = field(default=None, metadata=LATER)
 
     @property
     def total_bytes(self) -> int:
@@ -86,29 +83,17 @@ class RoundRecord:
         return activations + self.adapter_bytes_up + self.adapter_bytes_down + self.residual_bytes
 
 
-_FLOATS = {"loss", "test_loss", "accuracy", "aggregation_error", "seconds", "planning_s", "measuring_s"}
-_OPTIONAL = {"test_loss", "accuracy", "aggregation_error"}
-_LATER = {"charge", "measured", "planning_s", "measuring_s"}
-"""What histories of runs without a network, and of earlier versions, may leave out."""
-
-
 def record_to_dict(record: RoundRecord) -> dict[str, Any]:
-    """Return the record as plain JSON values; NumPy numbers become Python's, NaN and infinities strings."""
-    said = {field.name: getattr(record, field.name) for field in fields(record)}
-    charge, measured = said.pop("charge"), said.pop("measured")
-    plain = {name: _plain(name, value) for name, value in said.items()}
-    plain |= {} if charge is None else {"charge": charge_to_dict(charge)}
-    return plain | ({} if measured is None else {"measured": measured_to_dict(measured)})
+    """Return the record as plain JSON values; a charge and what was measured are written where there is one."""
+    plain = to_json_values(record)
+    return {
+        key: value for key, value in plain.items() if value is not None or key not in ("charge", "measured")
+    }
 
 
 def record_from_dict(values: Mapping[str, Any]) -> RoundRecord:
     """Return the record that ``record_to_dict`` wrote; raises ValueError naming a missing or wrong key."""
-    names = {field.name for field in fields(RoundRecord)}
-    if missing := names - values.keys() - _LATER:
-        raise ValueError(f"misses {', '.join(sorted(missing))}")
-    if extra := values.keys() - names:
-        raise ValueError(f"holds unknown {', '.join(sorted(extra))}")
-    return RoundRecord(**{name: _typed(name, values[name]) for name in values})
+    return from_json_values(RoundRecord, values)
 
 
 class History:
@@ -197,6 +182,18 @@ def read(path: Path) -> tuple[dict[str, Any], list[RoundRecord]]:
     return _parse(path, _read_bytes(path))
 
 
+def expect_charges(
+    path: Path, records: Sequence[RoundRecord], devices: int, blocks: int | None = None
+) -> None:
+    """Raise RunError where a record's charge is not one of its own devices, or of a model with so many blocks."""
+    for record in records:
+        charge = record.charge
+        if charge and (reason := wrong_charge(charge, record.participants, devices, blocks)):
+            raise RunError(
+                f"{path} is damaged: in round {record.round + 1} {reason}; put the right one back, or start a new run"
+            )
+
+
 def rewind(path: Path, rounds: int) -> list[RoundRecord]:
     """Keep the header and the records of rounds below ``rounds``, atomically, and return those records.
 
@@ -259,42 +256,6 @@ def _read_bytes(path: Path) -> bytes:
 
 def _line(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, allow_nan=False) + "\n").encode()
-
-
-def _plain(name: str, value: Any) -> Any:
-    if value is None and name in _OPTIONAL:
-        return None
-    if name == "participants":
-        return [operator.index(index) for index in value]
-    if name == "class_accuracy":
-        return [None if share is None else float(share) for share in value]
-    if name in _FLOATS:
-        number = float(value)
-        return number if math.isfinite(number) else str(number)
-    return operator.index(value)
-
-
-def _typed(name: str, value: Any) -> Any:
-    if value is None and name in _OPTIONAL:
-        return None
-    if name == "charge":
-        return charge_from_dict(value)
-    if name == "measured":
-        return measured_from_dict(value)
-    if name == "participants":
-        if isinstance(value, list) and all(type(index) is int for index in value):
-            return tuple(value)
-    elif name == "class_accuracy":
-        if isinstance(value, list) and all(share is None or type(share) in (int, float) for share in value):
-            return tuple(None if share is None else float(share) for share in value)
-    elif name in _FLOATS:
-        if isinstance(value, str) and value in _NOT_FINITE:
-            return _NOT_FINITE[value]
-        if type(value) in (int, float):
-            return float(value)
-    elif type(value) is int:
-        return value
-    raise ValueError(f"{name} is {value!r}")
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:

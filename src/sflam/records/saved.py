@@ -11,7 +11,6 @@ from typing import Any
 from sflam.config import Job
 from sflam.errors import RunError
 from sflam.records import history
-from sflam.records.charge import wrong_charge
 from sflam.records.history import RoundRecord
 from sflam.records.run_folder import RunFolder
 from sflam.records.saved_rates import later
@@ -78,9 +77,7 @@ def read_run(folder: Path) -> SavedRun:
     header, records = history.read(run.history)
     if not records:
         raise RunError(f"{run.history} holds no round; finish the run with sflam train --resume {folder}")
-    for record in records:
-        if record.charge and (reason := wrong_charge(record.charge, record.participants, job.fleet.devices)):
-            raise RunError(f"{run.history}, round {record.round + 1} is damaged ({reason}); restore the file")
+    history.expect_charges(run.history, records, job.fleet.devices)
     versions = header.get("versions")
     said = versions if isinstance(versions, dict) else {}
     return SavedRun(

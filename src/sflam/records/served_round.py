@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
-
-from sflam.records.charge import plain_of, typed_of
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 FASTEST = 1e11
 """bit/s that stand for bodies that came in no time."""
@@ -74,22 +71,3 @@ def trace_csv(rounds: Sequence[tuple[Sequence[int], ServedRound]]) -> str:
             known = own.get(device, known)
             lines.append(f"{device},{number},{min(known, FASTEST) / 1e6:.6g}")
     return "\n".join(lines) + "\n"
-
-
-def measured_to_dict(measured: ServedRound) -> dict[str, Any]:
-    """Return plain JSON values."""
-    return {item.name: plain_of(getattr(measured, item.name)) for item in fields(ServedRound)}
-
-
-def measured_from_dict(values: Any) -> ServedRound:
-    """Return what ``measured_to_dict`` wrote; raises ValueError naming what is missing or wrong."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"measured is {values!r}")
-    if strange := {item.name for item in fields(ServedRound)} ^ values.keys():
-        raise ValueError(f"measured misses or should not hold {', '.join(sorted(strange))}")
-    return ServedRound(
-        **{
-            item.name: typed_of(f"measured.{item.name}", str(item.type), values[item.name])
-            for item in fields(ServedRound)
-        }
-    )

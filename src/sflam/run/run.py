@@ -21,7 +21,6 @@ from sflam.learn.round import train as train_rounds
 from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import State
 from sflam.records import history
-from sflam.records.charge import wrong_charge
 from sflam.records.history import History, RoundRecord
 from sflam.records.run_folder import RunFolder, default_folder
 from sflam.report.tensorboard import Events
@@ -191,7 +190,7 @@ def resume(folder: str | Path) -> Run:
             "damaged, start a new run"
         )
     assembly = assemble(job)
-    _expect_sound(run, records, assembly)
+    history.expect_charges(run.history, records, job.fleet.devices, assembly.backbone.depth)
     fleet = _fleet(assembly)
     state, best = _restored(assembly, fleet, run, saved, records[:rounds])
     return Run(assembly, run, state, history.rewind(run.history, rounds), best, fleet)
@@ -254,18 +253,6 @@ def _expect_same(run: RunFolder, header: Mapping[str, Any], job: Job) -> None:
         raise RunError(
             f"{run.config} was changed since the run began with {', '.join(said)}; put that back, or start a new run"
         )
-
-
-def _expect_sound(run: RunFolder, records: list[RoundRecord], assembly: Assembly) -> None:
-    """Raise RunError where a record's charge is not one of its own devices and model."""
-    devices, blocks = assembly.job.fleet.devices, assembly.backbone.depth
-    for record in records:
-        charge = record.charge
-        if charge and (reason := wrong_charge(charge, record.participants, devices, blocks)):
-            raise RunError(
-                f"{run.history} is damaged: in round {record.round + 1} {reason}; put the right one back, or start a "
-                "new run"
-            )
 
 
 def _restored(

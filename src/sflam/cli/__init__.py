@@ -16,7 +16,7 @@ from sflam.cli import (  # noqa: F401 (each adds its commands)
     stability,
     training,
 )
-from sflam.cli.app import app
+from sflam.cli.shared import app
 from sflam.errors import ConfigError, RunsError, SflamError
 
 __all__ = ["app", "main", "mended"]

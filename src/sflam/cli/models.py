@@ -1,9 +1,7 @@
-"""``predict`` and ``verify``: what a trained model says, and whether a split one is the whole one."""
+"""``predict`` and ``verify``: predictions of a trained model, and whether a split model equals the whole one."""
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +9,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sflam.cli.app import Json, app, status, stderr, stdout
+from sflam.cli import shared
 from sflam.errors import ConfigError
 
 
-@app.command(
-    epilog="Example:\n\n  sflam predict runs/digits-nano-vit-sflam-1 --data digits --out predictions.csv"
-)
+@shared.command("sflam predict runs/digits-nano-vit-sflam-1 --data digits --out predictions.csv")
 def predict(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     data: Annotated[
@@ -29,15 +25,14 @@ def predict(
         str, typer.Option(help="Array or column that holds the labels, if any; 'label' by default.")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="Write one line per sample to this CSV file.")] = None,
-    as_json: Json = False,
+    as_json: shared.Json = False,
 ) -> None:
-    """Predict with a saved run, and say how well it does."""
-    with status("loading model and data"):
+    """Predict with a saved run, and report its accuracy."""
+    with shared.status("loading model and data"):
         from sflam.run.predict import predict as predict_run
 
         found = predict_run(run_dir, data, column=column, label=label)
-    for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
+    shared.notes(found.notes)
     if out:
         found.write_csv(out)
     table = Table("class", "predicted", "right")
@@ -45,17 +40,16 @@ def predict(
         right = found.per_class.get(name)
         count = int((found.predicted == number).sum())
         table.add_row(name, str(count), "" if right is None else f"{right:.1%}")
-    screen = stderr if as_json else stdout
-    screen.print(table)
+    shared.show(as_json, table)
     if found.accuracy is not None:
-        screen.print(f"accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, {len(found.predicted)} samples")
-    if as_json:
-        print(json.dumps(found.metrics() | {"out": None if out is None else str(out)}))
+        shared.show(
+            as_json,
+            f"accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, {len(found.predicted)} samples",
+        )
+    shared.show_json(as_json, found.metrics() | {"out": None if out is None else str(out)})
 
 
-@app.command(
-    epilog="Examples:\n\n  sflam verify nano-vit\n\n  sflam verify path/to/model --cut 2 --dtype float32"
-)
+@shared.command("sflam verify nano-vit", "sflam verify path/to/model --cut 2 --dtype float32")
 def verify(
     model: Annotated[str, typer.Argument(help="Bundled name, local folder, or hub name.")],
     cut: Annotated[str, typer.Option(help="A number of blocks, or all.")] = "all",
@@ -64,7 +58,7 @@ def verify(
     perturb: Annotated[
         float, typer.Option(help="Add this to one value at the cut: the check must then fail.")
     ] = 0.0,
-    as_json: Json = False,
+    as_json: shared.Json = False,
 ) -> None:
     """Check that the model, cut, is still the model: loss, activations and adapter gradients.
 
@@ -74,16 +68,14 @@ def verify(
         raise ConfigError(f"--cut is {cut!r}; give a number of blocks or all")
     if dtype not in ("float32", "float64"):
         raise ConfigError(f"--dtype is {dtype!r}; choose float64 or float32")
-    with status("loading the model"):
+    with shared.status("loading the model"):
         from sflam.model.verify import tolerance
         from sflam.model.verify import verify as differences
         from sflam.run.assemble import open_model
 
         backbone = open_model(model, task=task, dtype=dtype)
         cuts = range(backbone.depth + 1) if cut == "all" else [int(cut)]
-        found = []
-        for one in differences(backbone, cuts, perturb=perturb):
-            found.append(one)
+        found = list(differences(backbone, cuts, perturb=perturb))
     limit = tolerance(backbone)
     equal = all(one.largest <= limit for one in found)
     table = Table(
@@ -92,12 +84,9 @@ def verify(
     for one in found:
         numbers = (f"{value:.1e}" for value in (one.loss, one.activations, one.gradients))
         table.add_row(str(one.cut), *numbers, "yes" if one.largest <= limit else "NO")
-    screen = stderr if as_json else stdout
-    screen.print(table)
     verdict = "split == whole" if equal else "the split model is NOT the whole model"
-    screen.print(f"{verdict} (tolerance {limit:.0e} in {dtype}, task {backbone.task})")
-    if as_json:
-        rows = [asdict(one) for one in found]
-        print(json.dumps({"model": model, "equal": equal, "tolerance": limit, "cuts": rows}))
+    shared.show(as_json, table, f"{verdict} (tolerance {limit:.0e} in {dtype}, task {backbone.task})")
+    cuts_found = [asdict(one) for one in found]
+    shared.show_json(as_json, {"model": model, "equal": equal, "tolerance": limit, "cuts": cuts_found})
     if not equal:
         raise SystemExit(1)

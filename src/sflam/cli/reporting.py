@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sflam.cli.app import app
+from sflam.cli import shared
 from sflam.errors import ConfigError
 
 
-@app.command(
-    epilog="Examples:\n\n  sflam report runs/digits-nano-vit-sflam-1\n\n  sflam report runs/compare --out page.html"
-)
+@shared.command("sflam report runs/digits-nano-vit-sflam-1", "sflam report runs/compare --out page.html")
 def report(
     folders: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs or comparisons.")
@@ -32,4 +29,4 @@ def report(
     from sflam.report.pages.written import write_page
 
     for folder in folders:
-        print(f"wrote {write_page(folder, out or folder / 'report.html')}", file=sys.stderr)
+        shared.remark(f"wrote {write_page(folder, out or folder / 'report.html')}")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sflam import config
-from sflam.cli.app import Json, Set, app, status, stderr, stdout
+from sflam.cli.shared import Json, Set, app, status, stderr, stdout
 from sflam.errors import ConfigError
 
 

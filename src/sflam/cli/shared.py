@@ -1,0 +1,135 @@
+"""What all commands share: the application, the options of many commands, and where each writes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console, RenderableType
+
+from sflam import __version__, config
+from sflam.config import Job
+from sflam.errors import ConfigError
+
+app = typer.Typer(
+    name="sflam",
+    help="Fine-tune large transformers on devices that could never hold them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+Command = TypeVar("Command", bound=Callable[..., Any])
+stdout, stderr = Console(), Console(stderr=True)
+
+JobFile = Annotated[Path | None, typer.Argument(help="A TOML job file; without one, the default job.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="SECTION.KEY=VALUE", help="Override a setting; may be repeated."),
+]
+RunOut = Annotated[
+    Path | None, typer.Option("--out", help="Run folder to write; by default a new one in runs/.")
+]
+Resume = Annotated[Path | None, typer.Option(help="Run folder to resume after a stop or a crash.")]
+FollowedPlan = Annotated[
+    str | None, typer.Option("--plan", help="Follow this plan.json of sflam plan; or computed: plan now.")
+]
+Merge = Annotated[bool, typer.Option(help="Also write the merged model.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"sflam {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Fine-tune large transformers on devices that could never hold them."""
+
+
+def command(*examples: str) -> Callable[[Command], Command]:
+    """Register a function as a command, whose help ends with examples to copy."""
+    lines = [f"Example{'s' * (len(examples) > 1)}:", *(f"  {each}" for each in examples)]
+    return app.command(epilog="\n\n".join(lines))
+
+
+def status(text: str) -> AbstractContextManager[object]:
+    """Show that something is going on, where somebody can see it."""
+    return stderr.status(text) if stderr.is_terminal else nullcontext()
+
+
+def remark(*lines: str) -> None:
+    """Print lines that are no result: to stderr, at once."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+
+
+def notes(found: Iterable[str]) -> None:
+    """Print what the user should know beside the result."""
+    remark(*(f"note: {note}" for note in found))
+
+
+def show(as_json: bool, *tables: RenderableType) -> None:
+    """Print tables to stdout, or to stderr where stdout is for JSON."""
+    for table in tables:
+        (stderr if as_json else stdout).print(table, markup=False)
+
+
+def show_json(as_json: bool, found: object) -> None:
+    """Print the one JSON object, if it was asked for."""
+    if as_json:
+        print(json.dumps(found))
+
+
+def run_job(
+    job: Path | None,
+    overrides: list[str] | None,
+    *,
+    plan: str | None = None,
+    out: Path | None = None,
+    resume: Path | None = None,
+    first: tuple[str, ...] = (),
+) -> Job:
+    """Return the job of a command that runs one; ``first`` are overrides of the command itself.
+
+    Raises:
+        ConfigError: a job that cannot be, or one given to a run that is resumed.
+    """
+    if resume and (job or overrides or out or plan):
+        raise ConfigError(
+            "--resume continues a run as it was; leave out the job file, --set, --out and --plan"
+        )
+    planned = [] if plan is None else [f"fleet.plan={config.toml_value(plan)}"]
+    return config.load(job, [*first, *(overrides or []), *planned])
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """Return the numbers of an option; ConfigError names what is none."""
+    found = []
+    for word in text.split(","):
+        try:
+            found.append(float(word))
+        except ValueError:
+            raise ConfigError(f"{option} holds {word!r}; separate numbers by commas, e.g. 0.1,0.5") from None
+    return found
+
+
+@contextmanager
+def stoppable(advice: str, stopped: type[BaseException] = KeyboardInterrupt) -> Iterator[None]:
+    """Turn a stop by the user into one line of advice and exit code 130."""
+    try:
+        yield
+    except stopped:
+        remark(f"stopped; {advice}")
+        raise SystemExit(130) from None

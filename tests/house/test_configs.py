@@ -14,6 +14,7 @@ import pytest
 from sflam import config
 from sflam.learn.methods import METHODS
 from sflam.planner import cell as planning
+from sflam.run.compatibility import SIMULATE, check
 from sflam.simulate.setup import expect_possible
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,7 @@ def test_a_configuration_is_read_and_planned(path: Path) -> None:
     network = planning.with_devices(job)
     assert len(planning.decide(network).plan.devices) > 0
     if path.parent.name == "sflam":
+        check(network, SIMULATE)
         expect_possible(network)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from sflam import sizes
 from sflam.codec.settings import QuantSettings
-from sflam.errors import ConfigError, WireError
+from sflam.errors import WireError
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import Position
 from sflam.model.adapters import state_of
@@ -103,7 +103,7 @@ def test_the_frozen_half_runs_without_dropout_where_it_is_kept():
 
 def test_a_device_half_that_changes_cannot_be_kept():
     backbone, model, examples = adapted("vit")
-    with pytest.raises(ConfigError, match=r'learn.cache is "server".*cut 2.*model.cut = 0'):
+    with pytest.raises(AssertionError, match=r"run.compatibility"):
         local_fleet(
             backbone, model, examples, parts_of([4, 4]), cuts=[0, 2], learn=replace(LEARN, cache="server")
         )

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import sflam
 from sflam import config
-from sflam.errors import ConfigError, RunError
+from sflam.errors import RunError
 from sflam.learn import checkpoint
 from sflam.learn.best import best_of
 from sflam.learn.evaluate import Score
@@ -101,10 +101,3 @@ def test_language_models_are_compared_by_loss_and_classifiers_by_accuracy() -> N
         assert kept is not None and kept.record.round == wanted
     better = RoundRecord(round=4, loss=0.0, test_loss=0.5, accuracy=0.75)
     assert best_of(best_of(None, records[1], {}, IMAGE), better, {}, IMAGE).record.round == 4
-
-
-def test_residual_aggregation_cannot_go_back() -> None:
-    with pytest.raises(
-        ConfigError, match=r'learn.keep = "best" cannot go back to frozen weights.*use learn.keep'
-    ):
-        config.load(None, ["learn.keep=best", "learn.aggregation=residual"])

@@ -147,7 +147,7 @@ def test_what_full_training_cannot_be_combined_with_is_said(cli, small):
     with pytest.raises(ConfigError, match=r'would lose small updates in model.dtype = "bfloat16"'):
         ModelSettings(trainable="full", dtype="bfloat16")
     said = cli("train", *sets(*small, "model.trainable=full", "learn.aggregation=residual"))
-    assert_refused(said, "learn.aggregation is 'residual'.*use learn.aggregation")
+    assert_refused(said, 'learn.aggregation = "residual" do not go together.*use learn.aggregation')
 
 
 def test_a_run_leaves_a_model_and_resumes_to_the_same(small, tmp_path: Path):

@@ -148,7 +148,6 @@ def test_a_wrong_profile_file_is_refused(tmp_path, text, sentence):
         ("min_distance_m=300", "must be below radius_m"),
         ("fading=rayleihg", "did you mean 'rayleigh'"),
         ("scenario=refa", "did you mean 'refA'"),
-        ("servers=2", "choose 'square'"),
         ("profiles={phone = 0}", "0 of 'phone'"),
         ("profiles={phone = 1.5}", "a table, each value a whole number"),
         ("profiles=[1]", "it must be a table"),
@@ -168,13 +167,6 @@ def test_a_wrong_setting_is_refused_with_its_fix(override, sentence):
     with pytest.raises(ConfigError, match=sentence) as caught:
         settings(override)
     assert len(caught.value.problems) == 1
-
-
-def test_devices_are_counted_once():
-    with pytest.raises(ConfigError, match=r"network\.devices is 50, but tables or profiles list them"):
-        settings("devices=50", "profiles={phone = 3}")
-    with pytest.raises(ConfigError, match=r"network\.servers is 3, but tables"):
-        settings("servers=3", "server=[{}]", "scenario=square")
 
 
 def test_all_problems_come_together():

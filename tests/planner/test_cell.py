@@ -197,7 +197,7 @@ def test_labels_at_home_are_two_exchanges(cli: Cli) -> None:
     [
         (("--devices", 0), r"network\.devices is 0; it must be at least 1"),
         (("--method", "optimol"), r"plan\.method is 'optimol'; choose one of optimal"),
-        (("--method", "bcd-matching"), r"needs plan\.subchannels"),
+        (("--method", "bcd-matching"), r"set plan\.subchannels, at least one per device"),
         (("--scenario", "refB2"), "unknown scenario"),
         (("--latency-weight", 3), r"plan\.latency_weight is 3"),
         (("--latency-weight", "nan"), "latency_weight is nan"),

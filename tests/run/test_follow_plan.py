@@ -124,16 +124,18 @@ def test_files_that_are_no_plan_for_this_job(cli: Cli, tmp_path: Path, content: 
 def test_a_server_serves_its_own_devices_alone(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
     path = plan_file(tmp_path / "plan.json", [row(1, 0), {"cut": 2, "bits": 4}, row(1, 1)])
     said = cli("serve", *sets(*small, "fleet.devices=3"), "--plan", path, "--out", tmp_path / "run")
-    assert_refused(said, "fleet.servers is for simulations; serve with one server")
+    assert_refused(
+        said, r"fleet.servers = \[.*\] does not go with sflam serve: one server serves all devices"
+    )
 
 
 def test_other_refusals(cli: Cli, tmp_path: Path) -> None:
     missing = cli("train", "--plan", tmp_path / "nowhere.json")
     assert_refused(missing, "cannot be read .*give a plan.json that sflam plan --out wrote, or 'computed'")
     both = ["fleet.cuts=[1, 1]", "fleet.devices=2", 'fleet.plan="computed"']
-    with pytest.raises(ConfigError, match=r"fleet.cuts is set, but fleet.plan decides that"):
+    with pytest.raises(ConfigError, match=r"fleet.cuts = \[1, 1\] do not go together: the plan decides that"):
         follow(sflam.load(None, both))
-    with pytest.raises(ConfigError, match=r'learn.method = "central" has no cut to plan'):
+    with pytest.raises(ConfigError, match="this method has no cut to plan"):
         follow(sflam.load(None, ['fleet.plan="computed"', 'learn.method="central"']))
 
 

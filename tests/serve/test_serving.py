@@ -49,7 +49,7 @@ def test_a_quorum_beyond_the_fleet_is_refused(tmp_path):
 
 def test_the_command_line_says_it_in_one_line(cli, tmp_path):
     for arguments, said in (
-        (["serve", "--set", "learn.cache=server"], "learn.cache"),
+        (["serve", "--set", "learn.cache=server", "--set", "model.cut=0"], "learn.cache"),
         (["serve", "--host", "0.0.0.0"], "in the clear"),
         (["serve", "--resume", tmp_path, "--out", tmp_path], "--resume goes on"),
         (["join", "host", "--token-file", tmp_path / "none"], "token file"),

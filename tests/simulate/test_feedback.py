@@ -181,10 +181,13 @@ def test_the_lines_under_a_table():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (("plan.measure_every=1", "quant.scheme=identity"), "quant.scheme is identity, which adds no noise"),
+        (("plan.measure_every=1", "quant.scheme=identity"), "identity adds no noise to measure"),
         (("plan.measure_every=-1",), "plan.measure_every is -1"),
         (("plan.measure_batches=2",), "plan.measure_batches is 2; .* at least 3"),
-        (("network.calibrate=true", "learn.method=fedlora"), "measures both halves of a cut model"),
+        (
+            ("network.calibrate=true", "learn.method=fedlora"),
+            "calibration measures both halves of a cut model",
+        ),
     ],
 )
 def test_bad_input_is_one_line(cli, small, tmp_path, settings, said):

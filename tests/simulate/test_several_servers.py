@@ -324,9 +324,9 @@ def test_a_method_without_deadlines_takes_a_cut_that_holds_them(small, tmp_path)
 
 def test_what_no_plan_can_have_is_refused_before_there_is_a_folder(cli, small, tmp_path):
     for settings, said in (
-        ("plan.deadline=3", "plan.deadline is set"),
+        ("plan.deadline=3", "plan.deadline = 3.0"),
         ("plan.split_least=9", "splits 9 to 3"),
-        ("plan.late=drop", "plan.late is drop"),
+        ("plan.late=drop", 'plan.late = "drop"'),
         ("fleet.servers=[0,0,0,0,9]", "is at server 9"),
     ):
         refused = cli("simulate", *sets(*small, *MIXED, settings), "--out", tmp_path / "run")

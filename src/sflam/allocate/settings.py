@@ -134,8 +134,6 @@ class PlanSettings:
         ):
             if not 0 <= getattr(self, key) < float("inf"):
                 problems.append(f"plan.{key} is {getattr(self, key)}; it must be 0 or more and finite")
-        if self.latency_weight == 0 and self.deadline == 0:
-            problems.append("plan.latency_weight is 0 without a plan.deadline; give either")
         for key in ("bits_least", "bits_most"):
             if not MIN_BITS <= getattr(self, key) <= MAX_BITS:
                 problems.append(f"plan.{key} is {getattr(self, key)}; it must be {MIN_BITS} to {MAX_BITS}")
@@ -147,10 +145,6 @@ class PlanSettings:
             problems.append(f"plan.late is {self.late!r}; choose one of {', '.join(LATE)}")
         if not 0 < self.patience < float("inf"):
             problems.append(f"plan.patience is {self.patience}; it must be positive and finite")
-        if self.budget and (self.method != "optimal" or "bits" in self.optimize or self.every != 1):
-            problems.append(
-                "plan.budget is kept by plan.method optimal, with plan.every = 1 and bits not chosen; change these"
-            )
         if self.bits_least > self.bits_most:
             problems.append(f"plan.bits_least is {self.bits_least}, above plan.bits_most = {self.bits_most}")
         problems += [
@@ -158,7 +152,5 @@ class PlanSettings:
             for key in ("local_steps", "samples", "split_least")
             if getattr(self, key) < 1
         ]
-        if self.method in BY_SUBCHANNEL and self.subchannels < 1:
-            problems.append(f"plan.method {self.method} needs plan.subchannels, at least one per device")
         if problems:
             raise ConfigError(problems)

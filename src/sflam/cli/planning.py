@@ -62,7 +62,9 @@ def plan(
     job = config.load(file, [*(overrides or []), *options])
     from sflam.planner import cell as planning
     from sflam.report.terminal import plan_table
+    from sflam.run.compatibility import check
 
+    check(job, "plan")
     with shared.status("planning"):
         found = planning.decide(
             job, compare=compare, points=pareto, round_number=round_number, draw=out is not None

@@ -34,11 +34,11 @@ from sflam.seeds import derive
 
 
 def expect_frozen(cache: str, cuts: Sequence[int], frozen: bool = True) -> None:
-    """Raise ConfigError where ``learn.cache`` is asked for and some device half changes while it trains."""
-    if cache != "off" and (any(cuts) or not frozen):
-        reason = f"a device at cut {max(cuts)} trains its blocks" if any(cuts) else "its embedding is trained"
+    """Raise ConfigError where ``learn.cache`` is asked for and the embedding is trained; cuts are 0 then."""
+    assert cache == "off" or not any(cuts), "run.compatibility refuses that"
+    if cache != "off" and not frozen:
         raise ConfigError(
-            f'learn.cache is "{cache}", but {reason}, so activations change; set model.cut = 0, or learn.cache = "off"'
+            f'learn.cache is "{cache}", but the embedding is trained, so activations change; set learn.cache = "off"'
         )
 
 

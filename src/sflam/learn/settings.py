@@ -167,11 +167,6 @@ class LearnSettings:
         for key in ("local_steps", "weight_decay", "clip", "evaluate_every"):
             if getattr(self, key) < 0:
                 problems.append(f"learn.{key} is {getattr(self, key)}; it must be 0 or more")
-        if self.keep == "best" and self.aggregation == "residual":
-            problems.append(
-                'learn.keep = "best" cannot go back to frozen weights that learn.aggregation = "residual" changes '
-                'every round; use learn.keep = "last", or another aggregation'
-            )
         if not self.lr > 0:
             problems.append(f"learn.lr is {self.lr}; it must be positive")
         if not 0 <= self.momentum < 1:

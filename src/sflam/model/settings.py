@@ -54,22 +54,8 @@ class ModelSettings:
             problems.append(f"model.labels is {self.labels!r}; choose one of {', '.join(LABELS)}")
         if self.trainable not in TRAINABLE:
             problems.append(f"model.trainable is {self.trainable!r}; choose one of {', '.join(TRAINABLE)}")
-        if self.trainable == "full" and self.adapter:
-            problems.append(
-                'model.adapter goes on from an adapter, but model.trainable = "full" trains none; give the merged '
-                "folder of a run as model.name"
-            )
-        if self.trainable == "full" and self.dtype == "bfloat16":
-            problems.append(
-                'model.trainable = "full" would lose small updates in model.dtype = "bfloat16"; use "float32"'
-            )
         if self.trunk_bits not in TRUNK_BITS:
             problems.append(f"model.trunk_bits is {self.trunk_bits}; choose 0 (not quantized), 8 or 4")
-        elif self.trunk_bits and (self.trainable == "full" or self.dtype == "float64"):
-            problems.append(
-                f"model.trunk_bits is {self.trunk_bits}, but weights are only quantized where they are frozen and not "
-                'kept in float64; use model.trainable = "lora" and another model.dtype, or model.trunk_bits = 0'
-            )
         if self.rank < 1:
             problems.append(f"model.rank is {self.rank}; it must be at least 1")
         if not self.alpha > 0:

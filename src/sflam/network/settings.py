@@ -235,13 +235,6 @@ class NetworkSettings:
             problems.append(
                 f"network.min_distance_m is {self.min_distance_m}; it must be below radius_m = {self.radius_m}"
             )
-        for key, tables in (("devices", self.device or self.profiles), ("servers", self.server)):
-            if tables and getattr(self, key) != COUNTS[key]:
-                problems.append(
-                    f"network.{key} is {getattr(self, key)}, but tables or profiles list them; leave one of the two out"
-                )
-        if self.scenario == "cell" and max(self.servers, len(self.server)) > 1:
-            problems.append("network.scenario is 'cell' with several servers; choose 'square'")
         if self.scenario in REFERENCE_KEYS:
             problems += self._fixed()
         if problems:

@@ -43,15 +43,10 @@ def workload_of(job: Job) -> Workload:
     """Return what a job's model costs; the reference cell trains ViT-B/16 unless ``[model]`` says otherwise.
 
     Raises:
-        ConfigError: labels at home in the reference cell, whose published numbers count one exchange.
         ModelError: an unknown model, or targets it has not.
     """
     if job.network.scenario == "refA" and job.model.name == ModelSettings().name:
-        if job.model.labels == "device":
-            raise ConfigError(
-                'model.labels is "device", but the reference cell has them on the server; name a model, or choose '
-                "another network.scenario"
-            )
+        assert job.model.labels == "server", "run.compatibility refuses others"
         return ref_a_workload()
     return measured(job)
 
@@ -214,6 +209,13 @@ def weighted_energy(problem: Problem, plan: Plan) -> float:
 def chooses_cut(job: Job, method: str) -> bool:
     """Return whether a method looks at all cuts."""
     return "cut" in job.plan.optimize or method == "cut"
+
+
+def moves(job: Job) -> bool:
+    """Return whether plans of a run decide on cuts or servers anew as it goes."""
+    if planning_edge.wanted(job):
+        return not (job.fleet.cuts or job.fleet.servers)
+    return chooses_cut(job, method_of(job.plan))
 
 
 def rivals(job: Job) -> list[str]:

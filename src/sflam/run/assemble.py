@@ -38,6 +38,7 @@ from sflam.model.families import CAUSAL, IMAGE, SEQUENCE, blocks_of
 from sflam.model.structure import family_of
 from sflam.model.tokenizer import Tokenizer
 from sflam.model.verify import expect_equal
+from sflam.run.compatibility import check
 
 
 @dataclass(frozen=True)
@@ -90,18 +91,8 @@ def assemble(job: Job) -> Assembly:
     Raises:
         SflamError: whatever cannot be loaded, cut, shared or run; nothing has been written then.
     """
-    device = torch_device(job.learn.device)  # refused before anything is loaded
-    if job.model.trainable == "full" and job.learn.aggregation != "fedavg":
-        raise ConfigError(
-            f"learn.aggregation is {job.learn.aggregation!r}, which is about the factors of adapters, but "
-            'model.trainable = "full" trains none; use learn.aggregation = "fedavg"'
-        )
-    _expect_whole(job)
-    if job.model.trunk_bits and job.learn.aggregation == "residual":
-        raise ConfigError(
-            'learn.aggregation = "residual" corrects frozen weights, which '
-            f"model.trunk_bits = {job.model.trunk_bits} would round away; use another, or model.trunk_bits = 0"
-        )
+    check(job)  # before anything is loaded
+    device = torch_device(job.learn.device)
     if job.learn.canonical:
         torch.set_num_threads(1)
     splits = load_data(job.data, job.seed, preprocessor_of(job))
@@ -139,11 +130,6 @@ def assemble(job: Job) -> Assembly:
             labels=job.model.labels,
         )
     else:
-        if job.learn.cache != "off":
-            raise ConfigError(
-                f'learn.cache is "{job.learn.cache}", but learn.method = "{job.learn.method}" has no cut; '
-                'set learn.cache = "off"'
-            )
         blocks = blocks_of(backbone.model, backbone.family)
         fleet = (Alone if method.at_home else Central)(
             model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed, blocks=blocks
@@ -164,28 +150,6 @@ def assemble(job: Job) -> Assembly:
 def _fit(job: Job, train: Dataset, examples: Examples, backbone: Backbone, fleet: Fleet) -> Fit:
     sample = examples.take(np.arange(1)).inputs
     return fit(fleet, backbone, sample, 0 if train.lengths is None else int(train.lengths.max()), job.learn)
-
-
-def _expect_whole(job: Job) -> None:
-    """Raise ConfigError where devices are to train whole models in a way they cannot."""
-    name, full = job.learn.method, job.model.trainable == "full"
-    if not METHODS[name].at_home:
-        return
-    if (name == "fedavg") != full:
-        wanted = "full" if name == "fedavg" else "lora"
-        raise ConfigError(
-            f'learn.method = "{name}" is for model.trainable = "{wanted}", which is now "{job.model.trainable}"; set '
-            f'it, or use learn.method = "{"fedavg" if full else "fedlora"}"'
-        )
-    if job.learn.aggregation == "residual":
-        raise ConfigError(
-            f'learn.aggregation = "residual" needs a model that is cut, but learn.method = "{name}" cuts none; use '
-            '"fedavg" or "freeze-a"'
-        )
-    if name == "local" and job.learn.keep == "best":
-        raise ConfigError(
-            'learn.method = "local" has a model per device, and no best one; set learn.keep = "last"'
-        )
 
 
 def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> Backbone:

@@ -9,10 +9,9 @@ from typing import Any
 
 from sflam.config import Job
 from sflam.errors import ConfigError
-from sflam.learn.methods import METHODS
-from sflam.learn.settings import FleetSettings
 from sflam.plan import ALL_LOCAL
 from sflam.planner import cell as planning
+from sflam.run.compatibility import check
 
 COMPUTED = "computed"
 """``fleet.plan`` that asks the planner."""
@@ -24,13 +23,13 @@ def follow(job: Job) -> tuple[Job, tuple[str, ...]]:
     Without ``fleet.plan`` the job comes back as it is.
 
     Raises:
-        ConfigError: no plan, one of other devices, or a job that has something of its own where a plan decides.
+        ConfigError: no plan, one of other devices, or settings that do not go together.
         SflamError: what the planner raises.
     """
     wish = job.fleet
     if not wish.plan:
         return job, ()
-    _expect_room(job)
+    check(job)
     rows = _computed(job) if wish.plan == COMPUTED else read(Path(wish.plan))
     if len(rows) != wish.devices:
         raise ConfigError(
@@ -96,25 +95,11 @@ def _whole(path: Path, index: int, device: Any, key: str) -> int:
 
 
 def _computed(job: Job) -> list[tuple[int, int, int, int]]:
+    check(job, "plan")
     plan = planning.decide(planning.with_devices(job)).plan
     if not len(plan.devices):
         raise ConfigError(f"no plan holds the limits: {' '.join(plan.advice)}")
     return [(one.cut, one.server, one.bits, one.bits_down) for one in plan.devices]
-
-
-def _expect_room(job: Job) -> None:
-    """Raise ConfigError where a plan's decisions and the job's own would be in each other's way."""
-    plain, problems = FleetSettings(), []
-    for key in ("cuts", "servers", "bits_up", "bits_down"):
-        if getattr(job.fleet, key) != getattr(plain, key):
-            problems.append(f"fleet.{key} is set, but fleet.plan decides that; leave one of them out")
-    if not METHODS[job.learn.method].split:
-        problems.append(
-            f'fleet.plan is {job.fleet.plan!r}, but learn.method = "{job.learn.method}" has no cut to plan; leave it '
-            "out"
-        )
-    if problems:
-        raise ConfigError(problems)
 
 
 def _told(source: str, cuts: tuple[int, ...], servers: tuple[int, ...], bits: tuple[int, ...]) -> str:

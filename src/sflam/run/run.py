@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from sflam.config import Job, changes
-from sflam.errors import ConfigError, DivergedError, NotFiniteError, QuantizerError, RunError, WireError
+from sflam.errors import DivergedError, NotFiniteError, QuantizerError, RunError, WireError
 from sflam.learn import checkpoint
 from sflam.learn.aggregate import trained_numbers
 from sflam.learn.best import BestRound, best_of, restored
@@ -20,6 +20,7 @@ from sflam.learn.fleet import Fleet
 from sflam.learn.round import train as train_rounds
 from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import State
+from sflam.planner.cell import moves
 from sflam.records import history
 from sflam.records.history import History, RoundRecord
 from sflam.records.run_folder import RunFolder, default_folder
@@ -28,7 +29,7 @@ from sflam.run.assemble import Assembly, assemble
 from sflam.run.finish import Result, finish
 from sflam.run.follow_plan import follow
 from sflam.simulate.fleet import Simulated, simulated_rounds
-from sflam.simulate.setup import moves, notes, simulated
+from sflam.simulate.setup import notes, simulated
 
 CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "model.name"}
 """What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
@@ -220,11 +221,6 @@ def _fleet(assembly: Assembly) -> Fleet:
     """Return what trains: the assembly's fleet, or that fleet over a simulated network."""
     job = assembly.job
     if not job.network.simulate:
-        if job.fleet.policy != "uniform":
-            raise ConfigError(
-                f'fleet.policy = "{job.fleet.policy}" chooses devices by what a network shows; run it with sflam '
-                'simulate, or use "uniform"'
-            )
         return assembly.fleet
     numbers = trained_numbers(assembly.state, job.learn.aggregation)
     return simulated(job, assembly.fleet, assembly.parts, assembly.splits.train, numbers)

@@ -22,7 +22,6 @@ from sflam.data.images import PREPROCESSOR
 from sflam.errors import ConfigError, DataError, ServeError
 from sflam.files import replace_file
 from sflam.learn.fit import token_shape
-from sflam.learn.methods import METHODS
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import Contract
 from sflam.model.backbone import quiet
@@ -33,6 +32,7 @@ from sflam.records.history import RoundRecord
 from sflam.records.served_round import trace_csv
 from sflam.run import run as jobs
 from sflam.run.assemble import Assembly, examples_of, pixels_of
+from sflam.run.compatibility import problems_of
 from sflam.run.follow_plan import follow
 from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
@@ -75,32 +75,7 @@ class Serving:
     def check(self, job: Job) -> None:
         """Raise an error, in one line each, for what cannot be served."""
         self.listen.check()
-        learn, problems = job.learn, []
-        if not METHODS[learn.method].split:
-            problems.append(
-                f'learn.method = "{learn.method}" has no devices to serve; use sflam, sfl-v1 or sfl-v2'
-            )
-        if learn.cache == "server":
-            problems.append('learn.cache = "server" is for simulations; serve with "off" or "device"')
-        if learn.aggregation == "residual":
-            problems.append(
-                'learn.aggregation = "residual" is for simulations; serve with "fedavg" or "freeze-a"'
-            )
-        if job.fleet.servers:
-            problems.append("fleet.servers is for simulations; serve with one server, and leave it out")
-        if job.network.simulate:
-            problems.append("network.simulate is for simulations; serve with network.simulate = false")
-        if job.model.trainable == "full":
-            problems.append('model.trainable = "full" is for simulations; serve with "lora" or "lora+head"')
-        if (
-            job.model.labels == "device"
-            and METHODS[learn.method].shared
-            and learn.server_update == "sequential"
-        ):
-            problems.append(
-                'learn.server_update = "sequential" with model.labels = "device" is for simulations; '
-                'serve with "batched"'
-            )
+        problems = problems_of(job, "serve")
         most = job.fleet.selected or job.fleet.devices
         if not 0 <= self.quorum <= most:
             problems.append(f"--quorum is {self.quorum}; {most} devices take part in a round")

@@ -9,13 +9,11 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from sflam.config import Job
-from sflam.errors import ConfigError
 from sflam.learn.fleet import Fleet
 from sflam.learn.methods import METHODS
 from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import State
 from sflam.simulate.sensitivity import GradientNoise, Slowdown, gradient_noise, slowdown
-from sflam.sizes import IDENTITY
 
 
 class Feedback:
@@ -67,10 +65,5 @@ def feedback_of(job: Job, fleet: Fleet) -> Feedback | None:
     """
     if not job.plan.measure_every or not METHODS[job.learn.method].quantized:
         return None
-    if job.quant.scheme == IDENTITY:
-        raise ConfigError(
-            f"plan.measure_every is {job.plan.measure_every}, but quant.scheme is identity, which adds no noise to "
-            'measure; set it to 0, or use quant.scheme = "uniform"'
-        )
     assert isinstance(fleet, LocalFleet)
     return Feedback(fleet, job.plan.measure_every, job.plan.measure_batches)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.allocate.registry import method_of
 from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.errors import ConfigError
@@ -18,7 +16,7 @@ from sflam.network import trace
 from sflam.network.scenario import build
 from sflam.plan import ALL_LOCAL
 from sflam.planner import edge as planning_edge
-from sflam.planner.cell import chooses_cut, with_devices
+from sflam.planner.cell import moves, with_devices
 from sflam.simulate.cell_planner import CellPlanner
 from sflam.simulate.edge_planner import EdgePlanner
 from sflam.simulate.feedback import feedback_of
@@ -77,15 +75,8 @@ def notes(job: Job) -> tuple[str, ...]:
     return tuple(said)
 
 
-def moves(job: Job) -> bool:
-    """Return whether plans decide on cuts or servers as the run goes."""
-    if planning_edge.wanted(job):
-        return not (job.fleet.cuts or job.fleet.servers)
-    return chooses_cut(job, method_of(job.plan))
-
-
 def expect_possible(job: Job) -> None:
-    """Raise ConfigError where a run cannot be simulated."""
+    """Raise ConfigError where the network is not that of the run."""
     network, problems = build(job.network, job.seed), []
     if len(network) != job.fleet.devices:
         problems.append(
@@ -96,84 +87,5 @@ def expect_possible(job: Job) -> None:
             f"trace {job.network.trace} has {rows} rounds, but learn.rounds is {job.learn.rounds}; give a longer "
             "trace, or fewer rounds"
         )
-    if job.learn.method in ("central", "local"):
-        problems.append(f'learn.method = "{job.learn.method}" uses no network; train it without simulating')
-    if job.model.labels == "device":
-        problems += [
-            f'{key} is set, but with model.labels = "device" nothing is measured on the way; leave it out'
-            for key, _ in _wished(job, "plan.measure_every", "network.calibrate")
-        ]
-    if job.model.trainable == "full" and job.learn.method != "fedavg":
-        problems.append('model.trainable is "full": costs are those of adapters; simulate with "lora"')
-    several = planning_edge.wanted(job)
-    problems += list(_for_several(job) if several else _for_one(job))
-    if moves(job):
-        problems += list(_for_moving(job))
-    if job.fleet.bits_up or job.fleet.bits_down:
-        problems.append(
-            "fleet.bits_up and fleet.bits_down are what a plan gives; leave them out of a simulation"
-        )
-    if job.network.calibrate and METHODS[job.learn.method].at_home:
-        problems.append(
-            f'network.calibrate measures both halves of a cut model, but learn.method = "{job.learn.method}" cuts '
-            "none; set it to false"
-        )
-    if "bits" in job.plan.optimize and job.learn.cache == "server":
-        problems.append('learn.cache = "server" keeps what came with other bits; choose bits, or the cache')
     if problems:
         raise ConfigError(problems)
-
-
-def _for_several(job: Job) -> Iterator[str]:
-    """Yield what a run among several servers has no place for."""
-    name = job.learn.method
-    planning_edge.method_of(job)
-    if not METHODS[name].split or METHODS[name].relay:
-        yield (
-            f'learn.method = "{name}" has no trunks at several servers; use sflam, sfl-v1 or sfl-v2, or '
-            "network.servers = 1"
-        )
-    unknown = ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")
-    for key, value in _wished(job, *unknown):
-        yield f"{key} is {value}, but plans for several servers do not know it; leave it out"
-
-
-def _for_one(job: Job) -> Iterator[str]:
-    """Yield what a run with one server has no place for."""
-    others = sorted({server for server in job.fleet.servers if server != 0})
-    if others:
-        yield (
-            f"fleet.servers holds {others[0]}, but the network has one server; simulate several with "
-            'network.scenario = "square" and network.servers'
-        )
-
-
-def _for_moving(job: Job) -> Iterator[str]:
-    """Yield what does not go with plans that choose cuts."""
-    several = planning_edge.wanted(job)
-    if not several and (METHODS[job.learn.method].relay or not METHODS[job.learn.method].split):
-        yield (
-            f'plan.optimize chooses the cut, but learn.method = "{job.learn.method}" has none of its own for every '
-            "device; leave it out"
-        )
-    if job.fleet.cuts:
-        yield "fleet.cuts is set, but plan.optimize chooses the cut; leave one of them out"
-    for key, value, plain in (
-        ("learn.state", job.learn.state, "reset"),
-        ("learn.cache", job.learn.cache, "off"),
-    ):
-        if value != plain:
-            yield f'{key} is "{value}", but cuts change from plan to plan; set it to "{plain}"'
-    still = () if several else ("plan.budget", "plan.measure_every", "network.calibrate")
-    for key, value in _wished(job, *still):
-        yield f"{key} is {value}, which is about a cut that stays; leave it out, or do not choose the cut"
-
-
-def _wished(job: Job, *keys: str) -> Iterator[tuple[str, Any]]:
-    """Yield those of some settings, ``section.name``, that are not as they are by themselves, with their values."""
-    plain = Job()
-    for key in keys:
-        section, _, name = key.partition(".")
-        value = getattr(getattr(job, section), name)
-        if value != getattr(getattr(plain, section), name):
-            yield key, value

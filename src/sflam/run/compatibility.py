@@ -1,0 +1,298 @@
+"""Every rule about settings that do not go together, in one table; each row says what, why, and the fix.
+
+A row holds for the commands it names. Limits of one setting are checked by its section; what depends on things that
+must be loaded first (the depth of a model, the devices of a network, the rounds of a trace) is checked where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sflam.allocate.edge.methods import EDGE_METHODS
+from sflam.allocate.registry import method_of
+from sflam.allocate.settings import BY_SUBCHANNEL
+from sflam.config import Job, toml_value
+from sflam.errors import ConfigError
+from sflam.learn.methods import METHODS, Method
+from sflam.model.settings import ModelSettings
+from sflam.planner import edge as planning_edge
+from sflam.planner.cell import chooses_cut
+from sflam.sizes import IDENTITY
+
+TRAIN, SIMULATE, SERVE, PLAN = "train", "simulate", "serve", "plan"
+RUNS = (TRAIN, SIMULATE, SERVE)
+NETWORK = (SIMULATE, PLAN)
+"""Commands that use the network's radio and the planner."""
+ALL = (*RUNS, PLAN)
+SHOWN = 40
+"""Longest value that a message shows whole."""
+
+Condition = Callable[[Job], str]
+"""Returns the key, ``section.name``, whose value meets the condition; "" where none does."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Settings that do not go together.
+
+    Attributes:
+        name: of the rule.
+        conditions: the rule is broken where all of them hold.
+        why: the reason.
+        fix: what to change.
+        commands: where the rule holds.
+    """
+
+    name: str
+    conditions: tuple[Condition, ...]
+    why: str
+    fix: str
+    commands: tuple[str, ...] = RUNS
+
+    def broken(self, job: Job, command: str) -> str:
+        """Return the message for a job that breaks the rule in ``command``; "" for any other."""
+        keys = [condition(job) for condition in self.conditions] if command in self.commands else [""]
+        if not all(keys):
+            return ""
+        named = [f"{key} = {_shown(job, key)}" for key in dict.fromkeys(keys)]
+        together = f"does not go with sflam {command}" if len(named) == 1 else "do not go together"
+        listed = " and ".join([*([", ".join(named[:-1])] if named[1:] else []), named[-1]])
+        return f"{listed} {together}: {self.why}; {self.fix}"
+
+
+def check(job: Job, command: str = "") -> None:
+    """Raise ConfigError with every rule that a job breaks.
+
+    Args:
+        job: what was asked for.
+        command: ``train``, ``simulate``, ``serve`` or ``plan``; by default ``simulate`` or ``train``, as
+            ``network.simulate`` says.
+    """
+    problems = problems_of(job, command or (SIMULATE if job.network.simulate else TRAIN))
+    if problems:
+        raise ConfigError(problems)
+
+
+def problems_of(job: Job, command: str) -> list[str]:
+    """Return the message of every rule that a job breaks."""
+    return [message for rule in RULES if (message := rule.broken(job, command))]
+
+
+def _value(job: Job, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return getattr(getattr(job, section), name)
+
+
+def _shown(job: Job, key: str) -> str:
+    value = _value(job, key)
+    if key in ("network.device", "network.server"):
+        return f"{len(value)} tables"
+    text = toml_value(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def _where(key: str, test: Callable[[Any], bool]) -> Condition:
+    return lambda job: key if test(_value(job, key)) else ""
+
+
+def _is(key: str, *values: Any) -> Condition:
+    return _where(key, lambda value: value in values)
+
+
+def _not(key: str, *values: Any) -> Condition:
+    return _where(key, lambda value: value not in values)
+
+
+def _set(key: str) -> Condition:
+    return _not(key, _value(Job(), key))
+
+
+def _holds(key: str, item: Any) -> Condition:
+    return _where(key, lambda value: item in value)
+
+
+def _method(test: Callable[[Method], bool]) -> Condition:
+    return _where("learn.method", lambda name: test(METHODS[name]))
+
+
+def _several(job: Job) -> str:
+    """The key by which a job is about several servers."""
+    if not planning_edge.wanted(job):
+        return ""
+    if job.network.scenario == "refB":
+        return "network.scenario"
+    if job.network.server:
+        return "network.server"
+    return "network.servers" if job.network.servers > 1 else "plan.method"
+
+
+def _many_servers(job: Job) -> str:
+    """The key by which a network has several servers."""
+    if job.network.server:
+        return "network.server" if len(job.network.server) > 1 else ""
+    return "network.servers" if job.network.servers > 1 else ""
+
+
+def _one_server(job: Job) -> str:
+    return "" if planning_edge.wanted(job) else "network.servers"
+
+
+def _chosen_cut(job: Job) -> str:
+    """The key by which plans for one server choose the cut."""
+    if planning_edge.wanted(job) or not chooses_cut(job, method_of(job.plan)):
+        return ""
+    return "plan.optimize" if "cut" in job.plan.optimize else "plan.method"
+
+
+def _moving_cuts(job: Job) -> str:
+    """The key by which plans choose cuts anew in every round, for one server or several."""
+    several = "" if job.fleet.cuts or job.fleet.servers else _several(job)
+    return several or _chosen_cut(job)
+
+
+def _deep_cut(job: Job) -> str:
+    """The key that lets a device keep blocks which are trained."""
+    if not METHODS[job.learn.method].split:
+        return ""
+    key = "fleet.cuts" if job.fleet.cuts else "model.cut"
+    return key if any(job.fleet.cuts or (job.model.cut,)) else ""
+
+
+SPLIT = _method(lambda method: method.split)
+UNSPLIT = _method(lambda method: not method.split)
+WHOLE = _method(lambda method: method.at_home)
+TRUNKLESS = _method(lambda method: not method.split or method.relay)
+SHARED = _method(lambda method: method.split and method.shared)
+FULL = _is("model.trainable", "full")
+AT_HOME = _is("model.labels", "device")
+CACHED = _not("learn.cache", "off")
+RESIDUAL = _is("learn.aggregation", "residual")
+BITS_CHOSEN = _holds("plan.optimize", "bits")
+
+RULES: tuple[Rule, ...] = (
+    # what is trained, and how it is averaged
+    Rule("full-factors", (FULL, _not("learn.aggregation", "fedavg")),
+         "full training has no adapter factors to average", 'use learn.aggregation = "fedavg"'),
+    Rule("full-adapter", (FULL, _set("model.adapter")),
+         "full training has no adapter to go on from", "give the merged folder of a run as model.name"),
+    Rule("full-bfloat16", (FULL, _is("model.dtype", "bfloat16")),
+         "small updates would be lost", 'use model.dtype = "float32"'),
+    Rule("fedavg-adapters", (_is("learn.method", "fedavg"), _not("model.trainable", "full")),
+         "fedavg trains every weight", 'set model.trainable = "full", or use learn.method = "fedlora"'),
+    Rule("whole-full", (_is("learn.method", "fedlora", "local"), FULL),
+         "this method trains adapters", 'set model.trainable = "lora", or use learn.method = "fedavg"'),
+    Rule("whole-residual", (WHOLE, RESIDUAL),
+         "residuals correct the halves of a model that is cut, and this method cuts none",
+         'use learn.aggregation = "fedavg" or "freeze-a"'),
+    Rule("local-best", (_is("learn.method", "local"), _is("learn.keep", "best")),
+         "every device has a model of its own, so there is no best one", 'set learn.keep = "last"'),
+    Rule("best-residual", (_is("learn.keep", "best"), RESIDUAL),
+         "residuals change the frozen weights in every round, and those of the best round are not kept",
+         'use learn.keep = "last", or another learn.aggregation'),
+    Rule("trunk-bits-residual", (_set("model.trunk_bits"), RESIDUAL),
+         "residuals correct frozen weights, and rounding these would lose the correction",
+         "set model.trunk_bits = 0, or use another learn.aggregation"),
+    Rule("trunk-bits-full", (_set("model.trunk_bits"), FULL),
+         "weights are only quantized where they are frozen",
+         'use model.trainable = "lora", or model.trunk_bits = 0'),
+    Rule("trunk-bits-float64", (_set("model.trunk_bits"), _is("model.dtype", "float64")),
+         "weights in float64 are not quantized", "use another model.dtype, or model.trunk_bits = 0"),
+    # where the model is cut
+    Rule("cache-unsplit", (CACHED, UNSPLIT),
+         "this method has no cut whose activations could be kept", 'set learn.cache = "off"'),
+    Rule("cache-deep", (CACHED, _deep_cut),
+         "devices train the blocks they keep, so activations change",
+         'set model.cut = 0 and leave fleet.cuts out, or set learn.cache = "off"'),
+    Rule("relay-cuts", (_method(lambda method: method.relay), _where("fleet.cuts", lambda cuts: len(set(cuts)) > 1)),
+         "devices pass one device half on, which has one cut", "give all devices one cut"),
+    # fleet.plan
+    *(Rule(f"plan-and-{key}", (_set("fleet.plan"), _set(f"fleet.{key}")),
+           "the plan decides that", "leave one of them out") for key in ("cuts", "servers", "bits_up", "bits_down")),
+    Rule("plan-unsplit", (_set("fleet.plan"), UNSPLIT), "this method has no cut to plan", "leave fleet.plan out"),
+    # sflam serve
+    Rule("serve-unsplit", (TRUNKLESS,), "it has no trunk that serves devices at once",
+         'use learn.method = "sflam", "sfl-v1" or "sfl-v2"', (SERVE,)),
+    Rule("serve-cache", (_is("learn.cache", "server"),), "only a simulated server keeps activations",
+         'use "off" or "device"', (SERVE,)),
+    Rule("serve-residual", (RESIDUAL,), "residuals do not travel over a network",
+         'use "fedavg" or "freeze-a"', (SERVE,)),
+    Rule("serve-servers", (_set("fleet.servers"),), "one server serves all devices", "leave it out", (SERVE,)),
+    Rule("serve-simulate", (_is("network.simulate", True),), "real devices use a real network",
+         "set network.simulate = false", (SERVE,)),
+    Rule("serve-full", (FULL,), "only adapters travel over a network", 'use "lora" or "lora+head"', (SERVE,)),
+    Rule("serve-sequential", (AT_HOME, SHARED, _is("learn.server_update", "sequential")),
+         "devices would have to wait for each other within a step", 'use learn.server_update = "batched"', (SERVE,)),
+    # without a simulated network
+    Rule("policy", (_not("fleet.policy", "uniform"), _is("network.simulate", False)),
+         "the policy chooses devices by what a network shows", 'run it with sflam simulate, or use "uniform"',
+         (TRAIN, SERVE)),
+    # sflam simulate
+    Rule("simulate-method", (_is("learn.method", "central", "local"),), "it uses no network",
+         "train it without simulating", (SIMULATE,)),
+    *(Rule(f"labels-{key}", (AT_HOME, _set(key)), "with labels on devices nothing is measured on the way",
+           f"leave {key} out", (SIMULATE,)) for key in ("plan.measure_every", "network.calibrate")),
+    Rule("simulate-full", (FULL, _not("learn.method", "fedavg")), "the costs of a split are those of adapters",
+         'simulate with model.trainable = "lora"', (SIMULATE,)),
+    *(Rule(f"simulate-{key}", (_set(key),), "bits are what a plan gives", "leave it out", (SIMULATE,))
+      for key in ("fleet.bits_up", "fleet.bits_down")),
+    Rule("calibrate-whole", (_is("network.calibrate", True), WHOLE),
+         "calibration measures both halves of a cut model, and this method cuts none",
+         "set network.calibrate = false", (SIMULATE,)),
+    Rule("bits-cache", (BITS_CHOSEN, _is("learn.cache", "server")),
+         "the server keeps activations that came with other bits", "leave one of them out", (SIMULATE,)),
+    Rule("measure-identity",
+         (_set("plan.measure_every"), _is("quant.scheme", IDENTITY), _method(lambda method: method.quantized)),
+         "identity adds no noise to measure", 'set plan.measure_every = 0, or quant.scheme = "uniform"', (SIMULATE,)),
+    Rule("server-of-one", (_where("fleet.servers", any), _one_server), "the network has one server",
+         'simulate several with network.scenario = "square" and network.servers', (SIMULATE,)),
+    # plans that choose the cut
+    Rule("cut-method", (_chosen_cut, TRUNKLESS), "this method has no cut of its own for every device",
+         "do not choose the cut", (SIMULATE,)),
+    Rule("cut-cuts", (_chosen_cut, _set("fleet.cuts")), "the plan chooses the cut", "leave one of them out",
+         (SIMULATE,)),
+    Rule("cut-state", (_moving_cuts, _not("learn.state", "reset")), "cuts change from plan to plan",
+         'set learn.state = "reset"', (SIMULATE,)),
+    Rule("cut-cache", (_moving_cuts, CACHED), "cuts change from plan to plan", 'set learn.cache = "off"', (SIMULATE,)),
+    *(Rule(f"cut-{key}", (_chosen_cut, _set(key)), "it is about a cut that stays",
+           f"leave {key} out, or do not choose the cut", (SIMULATE,))
+      for key in ("plan.budget", "plan.measure_every", "network.calibrate")),
+    # plans
+    Rule("endless", (_is("plan.latency_weight", 0), _is("plan.deadline", 0)), "no round would be too long",
+         "give either", ALL),
+    Rule("budget-method", (_set("plan.budget"), _not("plan.method", "optimal")),
+         "only optimal plans keep a budget", 'use plan.method = "optimal"', ALL),
+    Rule("budget-bits", (_set("plan.budget"), BITS_CHOSEN), "plans that keep a budget do not choose bits",
+         "leave one of them out", ALL),
+    Rule("budget-every", (_set("plan.budget"), _not("plan.every", 1)), "a budget is kept by planning every round",
+         "set plan.every = 1", ALL),
+    Rule("subchannels", (_is("plan.method", *BY_SUBCHANNEL), _is("plan.subchannels", 0)),
+         "the method shares out subchannels", "set plan.subchannels, at least one per device", ALL),
+    Rule("ref-labels", (_is("network.scenario", "refA"), AT_HOME, _is("model.name", ModelSettings().name)),
+         "the reference cell's published numbers have labels on the server",
+         "name another model, or choose another network.scenario", NETWORK),
+    # networks
+    Rule("cell-servers", (_is("network.scenario", "cell"), _many_servers), "a cell has one server",
+         'choose network.scenario = "square"', ALL),
+    *(Rule(f"listed-{key}-{tables}", (_set(f"network.{key}"), _set(f"network.{tables}")),
+           "the tables or profiles list them", "leave one of the two out", ALL)
+      for key, tables in (("devices", "device"), ("devices", "profiles"), ("servers", "server"))),
+    Rule("ref-fading", (_is("network.scenario", "refA"), _is("network.fading", "rician")),
+         "the reference cell has rayleigh fading or none", 'choose network.scenario = "cell"', NETWORK),
+    Rule("trace-servers", (_set("network.trace"), _many_servers), "a trace is measured at one server",
+         "leave network.trace out", NETWORK),
+    # several servers
+    Rule("several-method", (_several, TRUNKLESS), "this method has no trunks at several servers",
+         'use learn.method = "sflam", "sfl-v1" or "sfl-v2", or network.servers = 1', (SIMULATE,)),
+    Rule("several-allocator", (_several, _not("plan.method", "optimal", *EDGE_METHODS)),
+         "this method plans for one server", f"use one of {', '.join(EDGE_METHODS)}", NETWORK),
+    Rule("several-bits", (_several, BITS_CHOSEN), "bits are not chosen among several servers",
+         'leave "bits" out of plan.optimize', NETWORK),
+    *(Rule(f"several-{key}", (_several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
+           NETWORK)
+      for key in (*(f"plan.{name}" for name in planning_edge.UNUSED), "network.downlink_mbps")),
+    *(Rule(f"several-{key}", (_several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
+           (SIMULATE,))
+      for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
+)  # fmt: skip

@@ -1,0 +1,175 @@
+"""The table of settings that do not go together: every row is broken by an example of its own, and by that alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sflam import config
+from sflam.errors import ConfigError
+from sflam.learn.settings import METHODS
+from sflam.run.compatibility import ALL, PLAN, RULES, Rule, check
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted([*ROOT.glob("configs/*/*.toml"), *ROOT.glob("examples/**/*.toml")])
+RESIDUAL, FULL, FEDLORA = "learn.aggregation=residual", "model.trainable=full", "learn.method=fedlora"
+LABELS, MEASURED, CALIBRATED = "model.labels=device", "plan.measure_every=5", "network.calibrate=true"
+SQUARE = ('network.scenario="square"', "network.servers=2")
+CUT = 'plan.optimize=["clock", "cut"]'
+TABLES = ("network.device", "network.server")
+DEFAULTS = {
+    "model.cut",
+    "model.trainable",
+    "model.name",
+    "learn.method",
+    "learn.server_update",
+    "network.simulate",
+}
+DEFAULTS |= {"network.scenario", "network.servers", "plan.deadline", "plan.subchannels"}
+"""Keys of messages that an example leaves as they are."""
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "full-factors": (FULL, "learn.aggregation=freeze-a"),
+    "full-adapter": (FULL, "model.adapter=there"),
+    "full-bfloat16": (FULL, "model.dtype=bfloat16"),
+    "fedavg-adapters": ("learn.method=fedavg",),
+    "whole-full": (FEDLORA, FULL),
+    "whole-residual": (FEDLORA, RESIDUAL),
+    "local-best": ("learn.method=local", "learn.keep=best"),
+    "best-residual": ("learn.keep=best", RESIDUAL),
+    "trunk-bits-residual": ("model.trunk_bits=4", RESIDUAL),
+    "trunk-bits-full": ("model.trunk_bits=8", FULL),
+    "trunk-bits-float64": ("model.trunk_bits=8", "model.dtype=float64"),
+    "cache-unsplit": ("learn.cache=device", FEDLORA),
+    "cache-deep": ("learn.cache=server",),
+    "relay-cuts": ("learn.method=sl", "fleet.devices=2", "fleet.cuts=[1, 2]"),
+    "plan-and-cuts": ("fleet.plan=computed", "fleet.devices=2", "fleet.cuts=[1, 1]"),
+    "plan-and-servers": ("fleet.plan=computed", "fleet.devices=2", "fleet.servers=[0, 1]"),
+    "plan-and-bits_up": ("fleet.plan=computed", "fleet.devices=2", "fleet.bits_up=[4, 8]"),
+    "plan-and-bits_down": ("fleet.plan=computed", "fleet.devices=2", "fleet.bits_down=[4, 8]"),
+    "plan-unsplit": ("fleet.plan=computed", "learn.method=central"),
+    "serve-unsplit": (FEDLORA,),
+    "serve-cache": ("learn.cache=server", "model.cut=0"),
+    "serve-residual": (RESIDUAL,),
+    "serve-servers": ("fleet.devices=2", "fleet.servers=[0, 1]"),
+    "serve-simulate": ("network.simulate=true",),
+    "serve-full": (FULL,),
+    "serve-sequential": (LABELS, "learn.method=sfl-v2"),
+    "policy": ("fleet.policy=channel",),
+    "simulate-method": ("learn.method=central",),
+    "labels-plan.measure_every": (LABELS, MEASURED),
+    "labels-network.calibrate": (LABELS, CALIBRATED),
+    "simulate-full": (FULL,),
+    "simulate-fleet.bits_up": ("fleet.devices=2", "fleet.bits_up=[4, 8]"),
+    "simulate-fleet.bits_down": ("fleet.devices=2", "fleet.bits_down=[4, 8]"),
+    "calibrate-whole": (CALIBRATED, FEDLORA),
+    "bits-cache": ('plan.optimize=["bits"]', "learn.cache=server", "model.cut=0"),
+    "measure-identity": (MEASURED, "quant.scheme=identity"),
+    "server-of-one": ("fleet.devices=2", "fleet.servers=[0, 1]"),
+    "cut-method": (CUT, "learn.method=sl"),
+    "cut-cuts": (CUT, "fleet.devices=2", "fleet.cuts=[1, 2]"),
+    "cut-state": (*SQUARE, "learn.state=keep"),
+    "cut-cache": (CUT, "learn.cache=device", "model.cut=0"),
+    "cut-plan.budget": (CUT, "plan.budget=1"),
+    "cut-plan.measure_every": (CUT, MEASURED),
+    "cut-network.calibrate": (CUT, CALIBRATED),
+    "endless": ("plan.latency_weight=0",),
+    "budget-method": ("plan.budget=1", "plan.method=equal"),
+    "budget-bits": ("plan.budget=1", 'plan.optimize=["bits"]'),
+    "budget-every": ("plan.budget=1", "plan.every=2"),
+    "subchannels": ("plan.method=bcd-matching",),
+    "ref-labels": ("network.scenario=refA", LABELS),
+    "cell-servers": ("network.servers=2",),
+    "listed-devices-device": ("network.devices=7", "network.device=TABLES"),
+    "listed-devices-profiles": ("network.devices=7", 'network.profiles={"phone" = 3}'),
+    "listed-servers-server": ("network.servers=3", "network.scenario=square", "network.server=TABLES"),
+    "ref-fading": ("network.scenario=refA", "network.fading=rician"),
+    "trace-servers": (*SQUARE, "network.trace=gains.csv"),
+    "several-method": (*SQUARE, FEDLORA),
+    "several-allocator": (*SQUARE, "plan.method=bcd"),
+    "several-bits": (*SQUARE, 'plan.optimize=["bits"]'),
+    "several-plan.deadline": (*SQUARE, "plan.deadline=1"),
+    "several-plan.radio_cap": (*SQUARE, "plan.radio_cap=1"),
+    "several-plan.compute_cap": (*SQUARE, "plan.compute_cap=1"),
+    "several-plan.energy_cap": (*SQUARE, "plan.energy_cap=1"),
+    "several-plan.subchannels": (*SQUARE, "plan.subchannels=20"),
+    "several-plan.sensitivity": (*SQUARE, "plan.sensitivity=0.1"),
+    "several-network.downlink_mbps": (*SQUARE, "network.downlink_mbps=10"),
+    "several-plan.budget": (*SQUARE, "plan.budget=1"),
+    "several-plan.measure_every": (*SQUARE, MEASURED),
+    "several-plan.late": (*SQUARE, "plan.late=drop"),
+    "several-network.battery_j": (*SQUARE, "network.battery_j=5"),
+    "several-network.calibrate": (*SQUARE, CALIBRATED),
+}
+
+
+def read(*overrides: str) -> config.Job:
+    """Return a job; ``TABLES`` stands for two plain tables."""
+    return config.load(None, [one.replace("TABLES", "[{}, {}]") for one in overrides])
+
+
+def broken(job: config.Job, command: str) -> dict[str, str]:
+    return {rule.name: message for rule in RULES if (message := rule.broken(job, command))}
+
+
+def test_every_row_has_a_name_and_an_example() -> None:
+    names = [rule.name for rule in RULES]
+    assert sorted(names) == sorted(EXAMPLES) and len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_an_example_breaks_its_row_alone(rule: Rule) -> None:
+    job = read(*EXAMPLES[rule.name])
+    found = {command: broken(job, command) for command in ALL}
+    assert [command for command in ALL if rule.name in found[command]] == list(rule.commands)
+    assert any(set(found[command]) == {rule.name} for command in rule.commands)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_message_names_the_keys_with_their_values_the_reason_and_the_fix(rule: Rule) -> None:
+    job, command = read(*EXAMPLES[rule.name]), rule.commands[0]
+    text = rule.broken(job, command)
+    named, reason = text.split(": ", 1)
+    assert reason == f"{rule.why}; {rule.fix}"
+    keys = dict(re.findall(r"(\w+\.\w+) = (.+?)(?:,? and |, (?=\w+\.)| do(?:es)? not go )", named))
+    assert keys and keys.keys() <= {one.partition("=")[0] for one in EXAMPLES[rule.name]} | DEFAULTS
+    for key, value in keys.items():
+        section, _, name = key.partition(".")
+        wanted = getattr(getattr(job, section), name)
+        assert value == (config.toml_value(wanted) if key not in TABLES else f"{len(wanted)} tables")
+    assert named.endswith(" do not go together" if len(keys) > 1 else f" does not go with sflam {command}")
+    with pytest.raises(ConfigError) as raised:
+        check(job, command)
+    assert text in raised.value.problems
+
+
+def test_all_broken_rows_are_reported_together() -> None:
+    with pytest.raises(ConfigError) as raised:
+        check(read(FEDLORA, FULL, "learn.cache=device", RESIDUAL))
+    assert len(raised.value.problems) == 4
+
+
+def test_a_long_value_is_cut() -> None:
+    job = read("fleet.devices=100", f"fleet.cuts={[1] * 99 + [2]}", "learn.method=sl")
+    with pytest.raises(ConfigError, match=r"fleet.cuts = \[1, 1, .*\.\.\. do not go") as raised:
+        check(job)
+    assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_the_default_job_breaks_none(command: str) -> None:
+    check(config.load(), command)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_can_be_trained(method: str) -> None:
+    check(read(f"learn.method={method}", *([FULL] if method == "fedavg" else [])))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_shipped_breaks_none(path: Path) -> None:
+    job = config.load(path)
+    check(job)
+    check(job, PLAN)

@@ -13,7 +13,7 @@ import transformers
 
 import sflam
 from sflam import config
-from sflam.errors import ConfigError, ModelError
+from sflam.errors import ModelError
 from sflam.learn.central import Central
 from sflam.learn.settings import FleetSettings
 from sflam.learn.split_fleet import LocalFleet
@@ -142,10 +142,6 @@ def test_a_part_both_sides_need_is_refused():
 
 
 def test_what_full_training_cannot_be_combined_with_is_said(cli, small):
-    with pytest.raises(ConfigError, match=r"model.adapter goes on from an adapter"):
-        ModelSettings(trainable="full", adapter="x")
-    with pytest.raises(ConfigError, match=r'would lose small updates in model.dtype = "bfloat16"'):
-        ModelSettings(trainable="full", dtype="bfloat16")
     said = cli("train", *sets(*small, "model.trainable=full", "learn.aggregation=residual"))
     assert_refused(said, 'learn.aggregation = "residual" do not go together.*use learn.aggregation')
 

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sflam.allocate.edge.methods import EDGE_METHODS
 from sflam.allocate.registry import method_of
-from sflam.allocate.settings import BY_SUBCHANNEL
+from sflam.allocate.settings import BY_SUBCHANNEL, EDGE_METHODS
 from sflam.config import Job, toml_value
 from sflam.errors import ConfigError
 from sflam.learn.methods import METHODS, Method

@@ -56,7 +56,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     ],
     "step loop": [(split_fleet, "local_steps")],
     "averaging": [(split_fleet.LocalFleet, name) for name in ("download", "average")],
-    "evaluation": [(Assembly, "score")],
+    "evaluation": [(Assembly, "evaluate")],
     "run folder": [(job, "_checkpoint"), (History, "append"), (Events, "add")],
 }
 

@@ -59,7 +59,7 @@ def cut(
     """Return one local step of one device and its server, with what crosses the cut as bytes."""
     device, server = split(backbone, model, [CUT])
     devices, trunk = Devices(device, [CUT], LEARN), Trunk(server, backbone.task, LEARN)
-    exchange = Exchange(scheme, bits, bits, seed=0)
+    exchange = Exchange(scheme, seed=0, bits={0: (bits, bits)})
 
     def run() -> float:
         return local_steps(0, {0: [lambda: batch]}, devices, trunk, exchange).loss

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sflam.config import Job, load
     from sflam.errors import SflamError
+    from sflam.learn.fleet import FleetAround
     from sflam.model.backbone import locate as model_folder
     from sflam.records.history import RoundRecord
     from sflam.run.finish import Result
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "FleetAround": ("sflam.learn.fleet", "FleetAround"),
     "Job": ("sflam.config", "Job"),
     "Result": ("sflam.run.finish", "Result"),
     "RoundRecord": ("sflam.records.history", "RoundRecord"),
@@ -33,6 +35,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "FleetAround",
     "Job",
     "Result",
     "RoundRecord",

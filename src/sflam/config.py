@@ -29,6 +29,7 @@ from sflam.errors import ConfigError, unknown
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.settings import ModelSettings
 from sflam.network.settings import NetworkSettings
+from sflam.plan import Placement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,16 @@ class Job:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """Where every device is, and with how many bits: the one place where defaults of ``[fleet]`` are resolved."""
+        return self.fleet.placements(self.model.cut, (self.quant.bits_up, self.quant.bits_down))
+
+    def placed(self, placements: Sequence[Placement]) -> Job:
+        """Return the job whose :attr:`placements` are these."""
+        bits = self.quant.bits_up, self.quant.bits_down
+        return dataclasses.replace(self, fleet=self.fleet.placed(placements, bits))
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Job:

@@ -59,6 +59,41 @@ class DevicePlan:
     subchannels: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """What one device trains, and with what: a plan after every default is resolved. SI units.
+
+    Attributes:
+        device: its number.
+        cut: blocks on the device.
+        bits_up: bits of an activation value.
+        bits_down: bits of a gradient value.
+        server: index of its server; ``ALL_LOCAL`` for a device that trains the whole model itself.
+        bandwidth: Hz; 0 where no plan gives any, and so are the next two.
+        power: transmit power, W.
+        clock: Hz.
+    """
+
+    device: int
+    cut: int
+    bits_up: int
+    bits_down: int
+    server: int = 0
+    bandwidth: float = 0.0
+    power: float = 0.0
+    clock: float = 0.0
+
+    @property
+    def alone(self) -> bool:
+        """Whether the device trains the whole model itself."""
+        return self.server == ALL_LOCAL
+
+    @property
+    def bits(self) -> tuple[int, int]:
+        """Bits up and down."""
+        return self.bits_up, self.bits_down
+
+
 class DevicePlans(Sequence[DevicePlan]):
     """The plans of K devices as a structure of arrays: ``plans.power`` is [K], ``plans[3]`` is one device's plan.
 
@@ -145,6 +180,22 @@ class Plan:
         if not (self.lower_bound > 0 and math.isfinite(self.objective)):
             return float("inf")
         return max(0.0, self.objective / self.lower_bound - 1.0)
+
+    def placements(self, devices: Sequence[int], bits_down: int) -> tuple[Placement, ...]:
+        """Return where the plan puts ``devices``, one per row; ``bits_down`` where the plan leaves them open."""
+        return tuple(
+            Placement(
+                device=device,
+                cut=one.cut,
+                bits_up=one.bits,
+                bits_down=one.bits_down or bits_down,
+                server=one.server,
+                bandwidth=one.bandwidth,
+                power=one.power,
+                clock=one.clock,
+            )
+            for device, one in zip(devices, self.devices, strict=True)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain numbers, strings and lists, for JSON; a number that is not finite becomes None."""

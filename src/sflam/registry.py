@@ -1,4 +1,4 @@
-"""What a program adds to a visible dict of methods: an own allocator, quantizer or selection policy, by name.
+"""What a program adds to a visible dict of methods: an allocator, quantizer, method or policy of its own.
 
 The dict that holds the bundled ones is the registry; settings know names alone, so that reading a job file loads
 nothing. What is added lives in this process only.
@@ -13,7 +13,7 @@ from typing import TypeVar
 from sflam.errors import ConfigError
 
 Thing = TypeVar("Thing")
-OWN: dict[str, set[str]] = {"allocator": set(), "quantizer": set(), "policy": set()}
+OWN: dict[str, set[str]] = {"allocator": set(), "method": set(), "policy": set(), "quantizer": set()}
 """Kind -> the names added in this process; settings accept them beside the bundled ones."""
 LONGEST = {"quantizer": 8}
 """Letters a name may have: a quantizer's travels in headers of a fixed size."""

@@ -59,18 +59,22 @@ def adapted(kind, *, dropout=0.0, model_settings=None, dtype=None):
     return backbone, model, Examples(dataset(kind), backbone, spec)
 
 
-def local_fleet(backbone, model, examples, parts, *, cuts=(), servers=(), selected=0, **options):
-    """Return a fleet of one device per part; ``options`` override cut, learn, quant, seed and labels."""
-    chosen = {"cut": 1, "learn": LEARN, "quant": IDENTITY, "seed": 3} | options
-    kind = Relay if METHODS[chosen["learn"].method].relay else LocalFleet
-    return kind(
+def local_fleet(
+    backbone, model, examples, parts, *, cut=1, cuts=(), servers=(), selected=0, quant=IDENTITY, **options
+):
+    """Return a fleet of one device per part; ``options`` override learn, seed and labels."""
+    chosen = {"learn": LEARN, "seed": 3} | options
+    method = METHODS[chosen["learn"].method]
+    settings = FleetSettings(devices=len(parts), selected=selected, cuts=tuple(cuts), servers=tuple(servers))
+    return (Relay if method.relay else LocalFleet)(
         backbone,
         model,
         examples,
         parts,
-        settings=FleetSettings(
-            devices=len(parts), selected=selected, cuts=tuple(cuts), servers=tuple(servers)
-        ),
+        placements=settings.placements(cut, (quant.bits_up, quant.bits_down)),
+        settings=settings,
+        scheme=method.scheme(quant),
+        shared=method.shared,
         **chosen,
     )
 

@@ -12,7 +12,7 @@ from sflam.config import load
 from sflam.data.batches import round_batches
 from sflam.errors import ConfigError
 from sflam.learn.evaluate import Score
-from sflam.learn.federated import Alone
+from sflam.learn.federated import Federated
 from sflam.learn.relay import Relay
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import load_state, state_of
@@ -77,9 +77,9 @@ def alone(method, kind="vit", model_settings=None, **options):
     _, model, examples = adapted(kind, model_settings=model_settings)
     learn = replace(LEARN, method=method, **options)
     parts = parts_of(SIZES)
-    return Alone(model, examples, parts, settings=FleetSettings(devices=3), learn=learn, seed=3), state_of(
-        model
-    )
+    return Federated(
+        model, examples, parts, settings=FleetSettings(devices=3), learn=learn, seed=3
+    ), state_of(model)
 
 
 def each_alone(fleet, kind, rounds, *, averaged, model_settings=None):

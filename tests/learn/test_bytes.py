@@ -72,7 +72,7 @@ def test_masked_tokens_cost_no_bits_and_no_mask_crosses(kind):
 
 def test_padding_cannot_change_what_is_sent():
     """Garbage in masked positions moves neither a byte nor what the server sees."""
-    exchange = Exchange("uniform", 4, 4, seed=1)
+    exchange = Exchange("uniform", seed=1, bits={0: (4, 4)})
     hidden = torch.randn(2, 5, 8)
     lengths, labels = torch.tensor([5, 2]), torch.tensor([0, 1])
     at = Position(0, 0, 0)
@@ -86,7 +86,7 @@ def test_padding_cannot_change_what_is_sent():
 
 
 def test_every_exchange_has_its_own_noise():
-    exchange = Exchange("uniform", 2, 2, seed=1)
+    exchange = Exchange("uniform", seed=1, bits={0: (2, 2)})
     hidden, batch = torch.randn(2, 5, 8), Minibatch({}, None, torch.tensor([0, 1]))
     codes = {
         exchange.step_message(Position(*at), hidden, batch).activations.codes.tobytes()

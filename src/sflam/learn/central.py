@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from sflam.data.batches import batches
-from sflam.learn.fleet import Average, Steps
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
-from sflam.learn.whole_model import Whole
+from sflam.learn.steps import Average, Steps
+from sflam.learn.whole_model import WholeModel
 from sflam.model.adapters import State, load_state, state_of
 from sflam.seeds import derive, generator
 
 
-class Central(Whole):
+class Central(WholeModel):
     """Plain peft training of the unmodified model behind the same seam as a fleet; nothing crosses a network.
 
     A round pools the samples of the devices that would have taken part.

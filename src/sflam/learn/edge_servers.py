@@ -13,9 +13,9 @@ from torch import Tensor
 from sflam.learn.aggregate import average_of_servers, weights_of
 from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
-from sflam.learn.fleet import Steps
 from sflam.learn.round import SERVER, each_step
 from sflam.learn.server import Answer, Frame, Trunk
+from sflam.learn.steps import Steps
 from sflam.model.adapters import State
 from sflam.plan import ALL_LOCAL
 from sflam.seeds import derive

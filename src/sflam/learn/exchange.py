@@ -54,22 +54,18 @@ class Exchange:
 
     Attributes:
         scheme: name of the quantizer.
-        bits_up: bits per activation; ignored by ``identity``.
-        bits_down: bits per gradient entry; ignored by ``identity``.
         seed: seed of the run; rounding noise is drawn from its ``quantizer`` stream.
+        bits: device -> bits per activation and per gradient entry; ignored by ``identity``.
         per_token: labels belong to tokens (language models), not to rows.
-        bits: device -> its own bits up and down, instead of those above.
     """
 
     scheme: str
-    bits_up: int
-    bits_down: int
     seed: int
-    per_token: bool = False
     bits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    per_token: bool = False
 
     def with_bits(self, bits: Mapping[int, tuple[int, int]]) -> Self:
-        """Return the exchange with each device's own bits up and down; devices not named keep the common ones."""
+        """Return the exchange with other bits up and down for every device."""
         return replace(self, bits=dict(bits))
 
     @property
@@ -180,8 +176,7 @@ class Exchange:
     def _bits(self, x: Tensor, leg: int, device: int) -> int:
         if self.scheme == "identity":
             return RAW_BITS.get(x.dtype, 32)
-        up, down = self.bits.get(device, (self.bits_up, self.bits_down))
-        return up if leg in UPWARD else down
+        return self.bits[device][0 if leg in UPWARD else 1]
 
     def _seed(self, at: Position, leg: int) -> int:
         return derive(self.seed, "quantizer", at.round, at.step, at.device, leg)

@@ -17,21 +17,19 @@ from sflam.data.batches import round_batches
 from sflam.learn.aggregate import A_ENDS, aggregation_error, fedavg, weights_of
 from sflam.learn.evaluate import Score
 from sflam.learn.exchange import receive_adapters, send_adapters
-from sflam.learn.fleet import Average, Steps
-from sflam.learn.methods import METHODS
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
 from sflam.learn.split_fleet import adapted_layers, flatten, unflatten
-from sflam.learn.whole_model import Whole
+from sflam.learn.steps import Average, Steps
+from sflam.learn.whole_model import WholeModel
 from sflam.model.adapters import State, load_state, state_of
 from sflam.seeds import derive
 
 
-class Alone(Whole):
-    """``fedlora``, ``fedavg`` and ``local`` behind the seam of a fleet; one device trains after another here."""
+class Federated(WholeModel):
+    """``fedlora`` and ``fedavg`` behind the seam of a fleet; one device trains after another here."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.averaged = METHODS[self.learn.method].averaged
         self.start = state_of(self.model)
         self.own: dict[int, State] = {}
         self._momenta: dict[int, dict[str, Any]] = {}
@@ -40,9 +38,7 @@ class Alone(Whole):
         self._names = [name for name in self.start if not (freeze and name.endswith(A_ENDS))]
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
-        """Start the devices from the global adapters, or each from its own; return the bytes sent."""
-        if not self.averaged:
-            return 0
+        """Start the devices from the global adapters; return the bytes sent."""
         sent = 0
         for device in devices:
             body = send_adapters(round, device, 0, flatten(state, self._names))
@@ -82,10 +78,7 @@ class Alone(Whole):
         return done
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
-        """Return the sample-weighted average; for ``local``, what the device with most samples has."""
-        if not self.averaged:
-            most = max(range(len(self.parts)), key=lambda device: len(self.parts[device]))
-            return Average(self.own.get(most, self.start), None)
+        """Return the sample-weighted average."""
         states, sent = [], 0
         for device in devices:
             own = self.own[device]
@@ -100,7 +93,28 @@ class Alone(Whole):
         learned = fedavg([{name: one[name] for name in self._names} for one in states], weights)
         return Average(states[0] | learned, error, sent)
 
-    def score(self, evaluate: Callable[[State], Score]) -> Score:
+    def state(self) -> dict[str, Any]:
+        """Return what, beside the global adapters, must survive a crash between rounds."""
+        return {"momenta": dict(self._momenta)} if self.learn.state == "keep" else {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` returned, on a freshly built fleet."""
+        self._momenta = dict(state.get("momenta", {}))
+
+
+class Local(Federated):
+    """``local``: every device trains its own model, and nothing is sent or averaged."""
+
+    def download(self, round: int, devices: Sequence[int], state: State) -> int:
+        """Start every device from its own adapters."""
+        return 0
+
+    def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
+        """Return what the device with most samples has."""
+        most = max(range(len(self.parts)), key=lambda device: len(self.parts[device]))
+        return Average(self.own.get(most, self.start), None)
+
+    def score(self, state: State, evaluate: Callable[[State], Score]) -> Score:
         """Return the mean over all devices of what each one's own model scores."""
         found = [evaluate(self.own.get(device, self.start)) for device in range(len(self.parts))]
         shares = list(zip(*(one.per_class for one in found), strict=True))
@@ -111,13 +125,12 @@ class Alone(Whole):
         )
 
     def state(self) -> dict[str, Any]:
-        """Return what, beside the global adapters, must survive a crash between rounds."""
-        kept: dict[str, Any] = {} if self.averaged else {"own": dict(self.own)}
-        return kept | ({"momenta": dict(self._momenta)} if self.learn.state == "keep" else {})
+        """Return what must survive a crash between rounds: every device's own adapters, too."""
+        return {"own": dict(self.own)} | super().state()
 
+    @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned, on a freshly built fleet."""
-        with torch.no_grad():
-            for device, own in state.get("own", {}).items():
-                self.own[device] = {name: own[name].to(tensor) for name, tensor in self.start.items()}
-        self._momenta = dict(state.get("momenta", {}))
+        for device, own in state.get("own", {}).items():
+            self.own[device] = {name: own[name].to(tensor) for name, tensor in self.start.items()}
+        super().restore(state)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from sflam.learn.central import Central
-from sflam.learn.federated import Alone
+from sflam.learn.federated import Federated
 from sflam.learn.fleet import Fleet
 from sflam.learn.server import Trunk
 from sflam.learn.settings import LearnSettings
@@ -127,7 +127,7 @@ def fit(
     frozen = _bytes(p for p in backbone.model.parameters() if not p.requires_grad)
     free = free_bytes(backbone.model.device)
     if not isinstance(fleet, LocalFleet):
-        assert isinstance(fleet, Central | Alone)
+        assert isinstance(fleet, Central | Federated)
         trained = sum(tensor.numel() for tensor in state_of(fleet.model).values())
         blocks = [step.block(block) for block in blocks_of(backbone.model, backbone.family)]
         own = Memory(frozen, step.training(trained), step.kept(blocks, learn.batch) + step.head(learn.batch))

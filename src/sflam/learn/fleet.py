@@ -1,112 +1,51 @@
-"""The one seam between the round loop and how devices are reached."""
+"""The one seam between the round loop and how devices are reached; a fleet may wrap another and keeps all of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from sflam.codec.bodies import Body
-from sflam.codec.quantizer import Packed
+from sflam.errors import ConfigError
+from sflam.learn.evaluate import Score
 from sflam.learn.settings import FleetSettings
+from sflam.learn.steps import Average, Steps
 from sflam.model.adapters import State
-from sflam.records.served_round import ServedRound
+from sflam.plan import Placement
+from sflam.records.history import RoundRecord
 from sflam.seeds import generator
-from sflam.sizes import payload_bits
-
-
-@dataclass
-class Steps:
-    """What the local steps of one round did.
-
-    Attributes:
-        losses: sum of loss x rows over all mini-batches.
-        samples: rows trained on, per device.
-        device_steps: mini-batches, summed over devices.
-        bytes_up: bytes of the bodies devices sent during steps.
-        bytes_down: bytes of the bodies they received during steps.
-        code_bytes: of both, the packed codes alone.
-        saved_bytes: packed codes that the server already had.
-        device_losses: device -> sum of loss x rows of its own.
-        payload_up: device -> bits of codes and side information it sent, without headers, labels and lengths.
-        payload_down: device -> the same of what it received.
-        measured: what the steps took over a real network; None in a simulation.
-        sent: device -> bytes of the bodies it sent during steps.
-        received: device -> bytes of those it received.
-    """
-
-    losses: float = 0.0
-    samples: dict[int, int] = field(default_factory=dict)
-    device_steps: int = 0
-    bytes_up: int = 0
-    bytes_down: int = 0
-    code_bytes: int = 0
-    saved_bytes: int = 0
-    device_losses: dict[int, float] = field(default_factory=dict)
-    payload_up: dict[int, int] = field(default_factory=dict)
-    payload_down: dict[int, int] = field(default_factory=dict)
-    measured: ServedRound | None = None
-    sent: dict[int, int] = field(default_factory=dict)
-    received: dict[int, int] = field(default_factory=dict)
-
-    def learned(self, device: int, loss: float, rows: int) -> None:
-        """Count a mini-batch of a device: its mean loss and its rows."""
-        self.losses += loss * rows
-        self.samples[device] += rows
-        self.device_losses[device] = self.device_losses.get(device, 0.0) + loss * rows
-
-    def count(self, device: int, body: Body, tokens: Packed | None, *, up: bool) -> None:
-        """Count a body that a device sent (``up``) or received, and the tokens packed in it."""
-        if up:
-            self.bytes_up += len(body)
-        else:
-            self.bytes_down += len(body)
-        bodies = self.sent if up else self.received
-        bodies[device] = bodies.get(device, 0) + len(body)
-        if tokens is not None:
-            self.code_bytes += tokens.codes.nbytes
-            payload = self.payload_up if up else self.payload_down
-            bits = payload_bits(tokens.tokens, tokens.dim, tokens.bits, tokens.scheme)
-            payload[device] = payload.get(device, 0) + bits
-
-    def add(self, other: Steps) -> None:
-        """Count the steps of other devices too."""
-        for item in fields(self):
-            if item.name == "measured":  # what is added up here is simulated
-                continue
-            mine, theirs = getattr(self, item.name), getattr(other, item.name)
-            setattr(self, item.name, mine | theirs if isinstance(mine, dict) else mine + theirs)
-
-    @property
-    def loss(self) -> float:
-        """Mean training loss per sample."""
-        return self.losses / max(1, sum(self.samples.values()))
-
-
-@dataclass(frozen=True)
-class Average:
-    """What averaging one round's adapters did.
-
-    Attributes:
-        state: the new global adapters, by peft's names.
-        error: ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||; None where no factors are averaged apart.
-        bytes_up: bytes of the adapter bodies devices sent.
-        residual_bytes: bytes of the exact correction of the frozen weights sent to devices.
-    """
-
-    state: State
-    error: float | None
-    bytes_up: int = 0
-    residual_bytes: int = 0
 
 
 class Fleet(Protocol):
-    """Who takes part, their local steps, the average of their adapters."""
+    """Who takes part, their local steps, the average of their adapters: all that callers may ask of a fleet.
+
+    Methods with a body here are answers of a plain fleet; derive from this class to have them.
+    """
+
+    @property
+    def name(self) -> str:
+        """What a result and a checkpoint call the fleet."""
+        return type(self).__name__
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about what the fleet does on its own."""
+        return ()
+
+    def before(self, round: int, state: State) -> None:
+        """Prepare a round that begins from the global adapters ``state``: look at the network, plan."""
+        return None
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round, ascending."""
+
+    def turns(self, round: int, devices: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return the devices in groups that share the network at once, one group after another."""
+        return [tuple(devices)]
+
+    def place(self, placements: Sequence[Placement]) -> None:
+        """Follow a plan from now on: cut, server and bits of every device that is listed; between rounds."""
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start the devices and their server copies from the global adapters; return the bytes sent."""
@@ -117,11 +56,97 @@ class Fleet(Protocol):
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the sample-weighted average of what the devices trained."""
 
+    def score(self, state: State, evaluate: Callable[[State], Score]) -> Score:
+        """Return how good the fleet's model is; ``evaluate`` scores global adapters."""
+        return evaluate(state)
+
+    def after(self, record: RoundRecord) -> RoundRecord:
+        """Return the record of a round with what only this fleet knows of it."""
+        return record
+
+    def diverged(self) -> list[int]:
+        """Return the devices whose adapters, or the server's own copy of them, hold NaN or infinity."""
+        return []
+
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned."""
+
+
+class FleetAround(Fleet):
+    """A fleet around another, which answers whatever a subclass does not answer itself.
+
+    Args:
+        inner: the fleet that is wrapped.
+    """
+
+    def __init__(self, inner: Fleet) -> None:
+        self.inner = inner
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Those of the wrapped fleet."""
+        return self.inner.notes
+
+    def before(self, round: int, state: State) -> None:
+        """Prepare a round."""
+        self.inner.before(round, state)
+
+    def select(self, round: int) -> tuple[int, ...]:
+        """Return the devices of a round, ascending."""
+        return self.inner.select(round)
+
+    def turns(self, round: int, devices: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return the devices in groups that share the network at once."""
+        return self.inner.turns(round, devices)
+
+    def place(self, placements: Sequence[Placement]) -> None:
+        """Follow a plan from now on."""
+        self.inner.place(placements)
+
+    def download(self, round: int, devices: Sequence[int], state: State) -> int:
+        """Start the devices from the global adapters; return the bytes sent."""
+        return self.inner.download(round, devices, state)
+
+    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
+        """Run every local step of the devices' round."""
+        return self.inner.local_steps(round, devices)
+
+    def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
+        """Return the average of what the devices trained."""
+        return self.inner.average(round, devices, steps)
+
+    def score(self, state: State, evaluate: Callable[[State], Score]) -> Score:
+        """Return how good the wrapped fleet's model is."""
+        return self.inner.score(state, evaluate)
+
+    def after(self, record: RoundRecord) -> RoundRecord:
+        """Return the record with what the wrapped fleet knows."""
+        return self.inner.after(record)
+
+    def diverged(self) -> list[int]:
+        """Return the devices that hold NaN or infinity."""
+        return self.inner.diverged()
+
+    def state(self) -> dict[str, Any]:
+        """Return what must survive a crash; a subclass adds its own beside ``inner``."""
+        return {"inner": self.inner.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` returned."""
+        self.inner.restore(state["inner"])
+
+
+def expect_fleet(fleet: object) -> None:
+    """Raise ConfigError unless an object answers all that is asked of a fleet."""
+    asked = [name for name in vars(Fleet) if not name.startswith("_")]
+    if missing := [name for name in asked if not hasattr(fleet, name)]:
+        raise ConfigError(
+            f"{type(fleet).__name__} is no fleet: it lacks {', '.join(missing)}; derive it from sflam.FleetAround, "
+            "which passes on what it does not change"
+        )
 
 
 def select_devices(settings: FleetSettings, seed: int, round: int) -> tuple[int, ...]:

@@ -1,99 +1,238 @@
-"""The methods by name: what each quantizes, and what its server keeps."""
+"""The methods by name. A method builds its fleet, and answers what differs between methods everywhere else."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from sflam.codec.settings import QuantSettings
+from sflam.config import Job
 from sflam.learn import settings
+from sflam.registry import add
+from sflam.sizes import IDENTITY
+
+if TYPE_CHECKING:  # torch is loaded when a fleet is built, not when a method is looked up
+    from numpy.typing import NDArray
+    from peft import PeftModel
+
+    from sflam.learn.examples import Examples
+    from sflam.learn.fleet import Fleet
+    from sflam.learn.split_fleet import LocalFleet
+    from sflam.model.backbone import Backbone
 
 
-@dataclass(frozen=True)
-class Method:
-    """One method.
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a fleet is built from.
 
     Attributes:
-        split: whether the model is cut at all.
-        quantized: whether what crosses the cut is quantized; otherwise it crosses as floats.
-        shared: one server copy for all devices (SFL-V2), or one each (SFL-V1).
+        job: its settings.
+        backbone: the model, adapted in place by ``model``.
+        model: its peft wrapper.
+        examples: the training samples of all devices.
+        parts: the samples of each device, int64 [n_k].
+    """
+
+    job: Job
+    backbone: Backbone
+    model: PeftModel
+    examples: Examples
+    parts: Sequence[NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One method; a subclass builds its fleet.
+
+    Attributes:
+        name: what ``learn.method`` calls it.
         summary: one line for people.
         source: where it comes from.
-        relay: whether devices train one after another and pass one device half on.
-        at_home: whether every device trains the whole model itself.
+        split: whether the model is cut between devices and server.
+        quantized: whether what crosses the cut is quantized; otherwise it crosses as floats.
+        shared: whether one server copy serves all devices (SFL-V2), instead of one each (SFL-V1).
+        relay: whether devices train one after another and hand one device half on.
+        whole: whether every device trains the whole model, which then travels once a round.
+        charged: whether its rounds use a network that a simulation can charge for.
+    """
+
+    name: str
+    summary: str
+    source: str
+    split: bool = False
+    quantized: bool = False
+    shared: bool = False
+    relay: bool = False
+    whole: bool = False
+    charged: bool = True
+
+    def scheme(self, quant: QuantSettings) -> str:
+        """Return the name of the quantizer that is really used."""
+        return quant.scheme if self.quantized else IDENTITY
+
+    def halves(self, material: Material) -> LocalFleet | None:
+        """Return the fleet of a model that is cut; None where none is."""
+        return None
+
+    def fleet(self, material: Material) -> Fleet:
+        """Return the fleet that trains."""
+        raise NotImplementedError(f"method {self.name!r} builds no fleet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitMethod(Method):
+    """A method that cuts the model."""
+
+    split: bool = True
+
+    def halves(self, material: Material) -> LocalFleet:
+        """Return the devices and the server in this process."""
+        from sflam.learn.split_fleet import LocalFleet
+
+        return self._built(LocalFleet, material)
+
+    def fleet(self, material: Material) -> Fleet:
+        """Return the same."""
+        return self.halves(material)
+
+    def _built(self, kind: type[LocalFleet], material: Material) -> LocalFleet:
+        job = material.job
+        return kind(
+            material.backbone,
+            material.model,
+            material.examples,
+            material.parts,
+            placements=job.placements,
+            settings=job.fleet,
+            learn=job.learn,
+            scheme=self.scheme(job.quant),
+            shared=self.shared,
+            seed=job.seed,
+            labels=job.model.labels,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelayMethod(SplitMethod):
+    """A method whose devices train one after another."""
+
+    shared: bool = True
+    relay: bool = True
+
+    def halves(self, material: Material) -> LocalFleet:
+        """Return the devices and the server in this process."""
+        from sflam.learn.relay import Relay
+
+        return self._built(Relay, material)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederatedMethod(Method):
+    """A method whose devices train whole models.
+
+    Attributes:
         averaged: whether devices ever learn from each other.
     """
 
-    split: bool
-    quantized: bool
-    shared: bool
-    summary: str
-    source: str
-    relay: bool = False
-    at_home: bool = False
+    whole: bool = True
     averaged: bool = True
+
+    def fleet(self, material: Material) -> Fleet:
+        """Return the devices, each with the whole model, in this process."""
+        from sflam.learn.federated import Federated, Local
+
+        return _unsplit(Federated if self.averaged else Local, material)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CentralMethod(Method):
+    """The whole model on all the data."""
+
+    shared: bool = True
+    charged: bool = False
+
+    def fleet(self, material: Material) -> Fleet:
+        """Return the one trainer."""
+        from sflam.learn.central import Central
+
+        return _unsplit(Central, material)
+
+
+def _unsplit(kind: Callable[..., Fleet], material: Material) -> Fleet:
+    """Return a fleet of the unmodified model."""
+    from sflam.model.families import blocks_of
+
+    job, backbone = material.job, material.backbone
+    return kind(
+        material.model,
+        material.examples,
+        material.parts,
+        settings=job.fleet,
+        learn=job.learn,
+        seed=job.seed,
+        blocks=blocks_of(backbone.model, backbone.family),
+    )
 
 
 METHODS: dict[str, Method] = {
-    "sflam": Method(
-        split=True,
-        quantized=True,
-        shared=False,
-        summary="split federated fine-tuning with a quantized cut, one server copy per device",
-        source="arXiv 2504.09114",
-    ),
-    "sfl-v1": Method(
-        split=True,
-        quantized=False,
-        shared=False,
-        summary="SplitFed V1: one server copy per device, averaged every round",
-        source="arXiv 2004.12088",
-    ),
-    "sfl-v2": Method(
-        split=True,
-        quantized=False,
-        shared=True,
-        summary="SplitFed V2: one server copy for all devices",
-        source="arXiv 2004.12088",
-    ),
-    "sl": Method(
-        split=True,
-        quantized=False,
-        shared=True,
-        summary="split learning: devices one after another, one device half passed on, one server half",
-        source="arXiv 1812.00564",
-        relay=True,
-    ),
-    "fedlora": Method(
-        split=False,
-        quantized=False,
-        shared=False,
-        summary="every device trains the whole adapted model, adapters alone travel and are averaged",
-        source="arXiv 2305.05644",
-        at_home=True,
-    ),
-    "fedavg": Method(
-        split=False,
-        quantized=False,
-        shared=False,
-        summary="every device trains every weight of the whole model, which travels and is averaged",
-        source="arXiv 1602.05629",
-        at_home=True,
-    ),
-    "local": Method(
-        split=False,
-        quantized=False,
-        shared=False,
-        summary="every device trains the whole adapted model for itself; nothing travels, nothing is averaged",
-        source="what a device reaches without the others",
-        at_home=True,
-        averaged=False,
-    ),
-    "central": Method(
-        split=False,
-        quantized=False,
-        shared=True,
-        summary="the whole model on all the data, as many samples a round as the fleet uses",
-        source="the reference every method is compared with",
-    ),
+    method.name: method
+    for method in (
+        SplitMethod(
+            name="sflam",
+            quantized=True,
+            summary="split federated fine-tuning with a quantized cut, one server copy per device",
+            source="arXiv 2504.09114",
+        ),
+        SplitMethod(
+            name="sfl-v1",
+            summary="SplitFed V1: one server copy per device, averaged every round",
+            source="arXiv 2004.12088",
+        ),
+        SplitMethod(
+            name="sfl-v2",
+            shared=True,
+            summary="SplitFed V2: one server copy for all devices",
+            source="arXiv 2004.12088",
+        ),
+        RelayMethod(
+            name="sl",
+            summary="split learning: devices one after another, one device half passed on, one server half",
+            source="arXiv 1812.00564",
+        ),
+        FederatedMethod(
+            name="fedlora",
+            summary="every device trains the whole adapted model, adapters alone travel and are averaged",
+            source="arXiv 2305.05644",
+        ),
+        FederatedMethod(
+            name="fedavg",
+            summary="every device trains every weight of the whole model, which travels and is averaged",
+            source="arXiv 1602.05629",
+        ),
+        FederatedMethod(
+            name="local",
+            averaged=False,
+            charged=False,
+            summary="every device trains the whole adapted model for itself; nothing travels, nothing is averaged",
+            source="what a device reaches without the others",
+        ),
+        CentralMethod(
+            name="central",
+            summary="the whole model on all the data, as many samples a round as the fleet uses",
+            source="the reference every method is compared with",
+        ),
+    )
 }
 
 assert tuple(METHODS) == settings.METHODS, "settings.py names exactly the methods that exist"
+
+
+def method_of(job: Job) -> Method:
+    """Return the method of a job."""
+    return METHODS[job.learn.method]
+
+
+def register(method: Method) -> None:
+    """Add a method of one's own, for ``learn.method``; raises ConfigError for a name that is taken or unfit."""
+    add("method", method.name, method, METHODS)

@@ -9,13 +9,13 @@ for every round, the devices in an order drawn for it:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sflam.errors import ConfigError
 from sflam.learn.exchange import receive_adapters, send_adapters
-from sflam.learn.fleet import Average, Steps
 from sflam.learn.split_fleet import LocalFleet, flatten, unflatten
+from sflam.learn.steps import Average, Steps
 from sflam.model.adapters import State
+from sflam.plan import Placement
 from sflam.seeds import generator
 
 
@@ -26,13 +26,18 @@ class Relay(LocalFleet):
         ConfigError: devices with different cuts, which have no half in common.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        cuts = options["settings"].cuts
-        if len(set(cuts)) > 1:
+    def place(self, placements: Sequence[Placement]) -> None:
+        """Follow a plan from now on; all devices have one cut."""
+        cuts = {one.cut for one in placements}
+        if len(cuts) > 1:
             raise ConfigError(
-                'learn.method = "sl" passes one device half on, but fleet.cuts differ; give all devices one cut'
+                f"a relay passes one device half on, but cuts are {min(cuts)} to {max(cuts)}; give all devices one cut"
             )
-        super().__init__(*args, **options)
+        super().place(placements)
+
+    def turns(self, round: int, devices: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return the devices one by one: each has the network to itself when its turn comes."""
+        return [(device,) for device in self.order(round, devices)]
 
     def order(self, round: int, devices: Sequence[int]) -> list[int]:
         """Return the devices of a round in their turns."""

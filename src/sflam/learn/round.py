@@ -1,6 +1,7 @@
 """THE algorithm: quantized split federated fine-tuning (SFLAM, arXiv 2504.09114), as in its box.
 
     for every round:
+        0. the fleet looks at the network and plans, where it does
         1. the devices of the round download the adapters of their first blocks
         2. for every local step, all devices at once:
            a. device:  forward to the cut, quantize the activations, send them with the labels
@@ -9,6 +10,7 @@
            d. device:  dequantize; backward to the first block; update its adapters
         3. adapters of both sides are averaged, weighted by samples
         4. the whole model is evaluated, when it is due
+        5. the fleet adds to the record what only it knows: what the round cost, or really took
 
 A fleet decides how devices are reached; :func:`local_steps` is step 2 for devices and server in one process.
 """
@@ -24,8 +26,9 @@ from sflam.learn.device import Devices
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import Exchange, Position, opened
-from sflam.learn.fleet import Fleet, Steps
+from sflam.learn.fleet import Fleet
 from sflam.learn.server import Server
+from sflam.learn.steps import Steps
 from sflam.model.adapters import State
 from sflam.records.history import RoundRecord
 from sflam.seeds import derive
@@ -48,36 +51,35 @@ def train(
     """
     for number in rounds:
         began = time.perf_counter()
+        fleet.before(number, state)  # 0
         devices = fleet.select(number)
         adapters_down = fleet.download(number, devices, state)  # 1
         steps = fleet.local_steps(number, devices)  # 2
         average = fleet.average(number, devices, steps)  # 3
         state = average.state
         due = number == rounds[-1] or (every and (number + 1) % every == 0)
-        score = evaluate(state) if due else None  # 4
-        yield (
-            RoundRecord(
-                round=number,
-                loss=steps.loss,
-                test_loss=score.loss if score else None,
-                accuracy=score.accuracy if score else None,
-                samples=sum(steps.samples.values()),
-                device_steps=steps.device_steps,
-                bytes_up=steps.bytes_up,
-                bytes_down=steps.bytes_down,
-                code_bytes=steps.code_bytes,
-                saved_bytes=steps.saved_bytes,
-                adapter_bytes_up=average.bytes_up,
-                adapter_bytes_down=adapters_down,
-                residual_bytes=average.residual_bytes,
-                aggregation_error=average.error,
-                seconds=time.perf_counter() - began,
-                class_accuracy=score.per_class if score else (),
-                participants=tuple(sorted(steps.samples)),  # a real network may lose some on the way
-                measured=steps.measured,
-            ),
-            state,
+        score = fleet.score(state, evaluate) if due else None  # 4
+        record = RoundRecord(
+            round=number,
+            loss=steps.loss,
+            test_loss=score.loss if score else None,
+            accuracy=score.accuracy if score else None,
+            samples=sum(steps.samples.values()),
+            device_steps=steps.device_steps,
+            bytes_up=steps.bytes_up,
+            bytes_down=steps.bytes_down,
+            code_bytes=steps.code_bytes,
+            saved_bytes=steps.saved_bytes,
+            adapter_bytes_up=average.bytes_up,
+            adapter_bytes_down=adapters_down,
+            residual_bytes=average.residual_bytes,
+            aggregation_error=average.error,
+            seconds=time.perf_counter() - began,
+            class_accuracy=score.per_class if score else (),
+            participants=tuple(sorted(steps.samples)),  # a real network may lose some on the way
+            measured=steps.measured,
         )
+        yield fleet.after(record), state  # 5
 
 
 def each_step(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from sflam.errors import ConfigError
-from sflam.plan import ALL_LOCAL
+from sflam.plan import ALL_LOCAL, Placement
 from sflam.registry import OWN
 from sflam.sizes import MAX_BITS, MIN_BITS
 
@@ -86,12 +87,32 @@ class FleetSettings:
         if problems:
             raise ConfigError(problems)
 
-    def bits(self, common: tuple[int, int]) -> dict[int, tuple[int, int]]:
-        """Return device -> its bits up and down where any have their own; ``common`` are those of the others."""
-        if not (self.bits_up or self.bits_down):
-            return {}
-        up, down = self.bits_up or common[:1] * self.devices, self.bits_down or common[1:] * self.devices
-        return dict(enumerate(zip(up, down, strict=True)))
+    def placements(self, cut: int, bits: tuple[int, int]) -> tuple[Placement, ...]:
+        """Return where every device is; ``cut`` and ``bits`` (up, down) are those of devices without their own."""
+        every = self.devices
+        columns = (
+            self.cuts or (cut,) * every,
+            self.bits_up or bits[:1] * every,
+            self.bits_down or bits[1:] * every,
+            self.servers or (0,) * every,
+        )
+        return tuple(
+            Placement(device=device, cut=own, bits_up=up, bits_down=down, server=server)
+            for device, (own, up, down, server) in enumerate(zip(*columns, strict=True))
+        )
+
+    def placed(self, placements: Sequence[Placement], bits: tuple[int, int]) -> FleetSettings:
+        """Return settings whose :meth:`placements` are these; what all have in common is left to its own key."""
+        servers = tuple(one.server for one in placements)
+        up, down = (tuple(column) for column in zip(*(one.bits for one in placements), strict=True))
+        return replace(
+            self,
+            plan="",
+            cuts=tuple(one.cut for one in placements),
+            servers=servers if any(servers) else (),
+            bits_up=up if set(up) != {bits[0]} else (),
+            bits_down=down if set(down) != {bits[1]} else (),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +171,7 @@ class LearnSettings:
     def __post_init__(self) -> None:
         problems = []
         for key, allowed in (
-            ("method", METHODS),
+            ("method", (*METHODS, *sorted(OWN["method"]))),
             ("server_update", SERVER_UPDATES),
             ("aggregation", AGGREGATIONS),
             ("optimizer", OPTIMIZERS),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor
 
-from sflam.codec.settings import QuantSettings
 from sflam.data.batches import round_batches
 from sflam.learn.activation_cache import CachedExchange, expect_frozen
 from sflam.learn.aggregate import B_ENDS, aggregation_error, residuals, weights_of
@@ -19,20 +18,20 @@ from sflam.learn.device import Devices
 from sflam.learn.edge_servers import Servers, steps_alone
 from sflam.learn.examples import Examples
 from sflam.learn.exchange import Exchange, receive_adapters, send_adapters
-from sflam.learn.fleet import Average, Steps, select_devices
-from sflam.learn.methods import METHODS
+from sflam.learn.fleet import Fleet, select_devices
 from sflam.learn.round import local_steps
 from sflam.learn.server import Trunk
 from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.learn.steps import Average, Steps
 from sflam.learn.u_shape import local_steps_at_home
 from sflam.model.adapters import PREFIX, State, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
 from sflam.model.split import split_among
-from sflam.plan import ALL_LOCAL
+from sflam.plan import ALL_LOCAL, Placement
 
 
-class LocalFleet:
+class LocalFleet(Fleet):
     """Devices and server in one process; see :class:`sflam.learn.fleet.Fleet`.
 
     Args:
@@ -40,10 +39,11 @@ class LocalFleet:
         model: its peft wrapper.
         examples: the training samples of all devices.
         parts: the samples of each device, int64 [n_k].
-        cut: blocks kept by every device, unless ``settings.cuts`` says otherwise.
+        placements: cut, server and bits of every device.
         settings: who takes part.
         learn: how a round is run.
-        quant: how what crosses the cut is quantized.
+        scheme: the quantizer of what crosses the cut.
+        shared: whether one server copy serves all devices.
         seed: seed of the run.
         labels: where head and loss live: ``server`` or ``device``.
 
@@ -58,28 +58,23 @@ class LocalFleet:
         examples: Examples,
         parts: Sequence[NDArray[Any]],
         *,
-        cut: int,
+        placements: Sequence[Placement],
         settings: FleetSettings,
         learn: LearnSettings,
-        quant: QuantSettings,
+        scheme: str,
         seed: int,
+        shared: bool = False,
         labels: str = "server",
     ) -> None:
-        method = METHODS[learn.method]
         self.settings, self.learn, self.seed, self.labels = settings, learn, seed, labels
+        self.shared = shared
         self.examples, self.parts = examples, parts
         self.backbone, self.model = backbone, model
-        self._place(settings.cuts or (cut,) * settings.devices, settings.servers or (0,) * settings.devices)
+        kind = CachedExchange if learn.cache == "server" else Exchange
+        self.exchange = kind(scheme, seed, per_token=backbone.task == CAUSAL)
+        self.placements: tuple[Placement, ...] = ()
+        self.place(placements)
         expect_frozen(learn.cache, self.devices.cuts, frozen=not self.devices.segment.answers(0))
-        exchange = CachedExchange if learn.cache == "server" else Exchange
-        self.exchange = exchange(
-            scheme=quant.scheme if method.quantized else "identity",
-            bits_up=quant.bits_up,
-            bits_down=quant.bits_down,
-            seed=seed,
-            per_token=backbone.task == CAUSAL,
-            bits=settings.bits((quant.bits_up, quant.bits_down)),
-        )
         self._layers = adapted_layers(model)
         segments = (self.devices.segment, *(trunk.segment for trunk in self.servers.trunks.values()))
         trained = {name for segment in segments for name in segment.names()}
@@ -89,21 +84,17 @@ class LocalFleet:
         """Return the devices of a round."""
         return select_devices(self.settings, self.seed, round)
 
-    def assign(self, bits: Mapping[int, tuple[int, int]]) -> None:
-        """Give devices their own bits up and down from now on; cuts stay as they are."""
-        self.exchange = self.exchange.with_bits(bits)
+    def place(self, placements: Sequence[Placement]) -> None:
+        """Give devices other cuts, servers and bits, between rounds; devices that are not listed stay as they are.
 
-    def place(self, cuts: Sequence[int], server_of: Sequence[int]) -> None:
-        """Give devices other cuts and servers, between rounds; everything starts anew but the global adapters.
-
-        Args:
-            cuts: one per device.
-            server_of: one per device, ``ALL_LOCAL`` for a device that trains the whole model, whatever its cut.
+        Where a cut or a server changes, everything starts anew but the global adapters.
         """
-        before = self.devices.cuts, self.servers.server_of
-        if before != (own_blocks(cuts, server_of), tuple(server_of)):
-            assert self.learn.state == "reset" and self.learn.cache == "off"
-            self._place(cuts, server_of)
+        after = {one.device: one for one in (*self.placements, *placements)}
+        before, self.placements = self.placements, tuple(after[device] for device in sorted(after))
+        if [(one.cut, one.server) for one in before] != [(one.cut, one.server) for one in self.placements]:
+            assert not before or (self.learn.state == "reset" and self.learn.cache == "off")
+            self._cut()
+        self.exchange = self.exchange.with_bits({one.device: one.bits for one in self.placements})
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start both halves of the devices from the global adapters; return the bytes sent to devices."""
@@ -182,22 +173,23 @@ class LocalFleet:
             residual = self._correct(round, devices, residuals(states, weights))
         return Average(state, error, sent, residual)
 
-    def _place(self, wanted: Sequence[int], server_of: Sequence[int]) -> None:
-        """Cut the model for every device, and give each a server."""
-        method, learn, cuts = METHODS[self.learn.method], self.learn, own_blocks(wanted, server_of)
+    def _cut(self) -> None:
+        """Cut the model for every device, and give each a server; who trains alone has a whole trunk of its own."""
+        learn, server_of = self.learn, tuple(one.server for one in self.placements)
+        cuts = tuple(0 if one.alone else one.cut for one in self.placements)
         device, segments = split_among(
             self.backbone,
             self.model,
             cuts,
             server_of,
-            shared=method.shared,
+            shared=self.shared,
             frozen_a=learn.aggregation == "freeze-a",
             labels=self.labels,
         )
         trunks = {}
         for server, segment in segments.items():
             own = [index for index, name in enumerate(server_of) if name == server]
-            shared = method.shared and server != ALL_LOCAL
+            shared = self.shared and server != ALL_LOCAL
             trunks[server] = Trunk(segment, self.backbone.task, learn, shared=shared, devices=own)
             segment.checkpointing = learn.checkpointing
         device.checkpointing = learn.checkpointing
@@ -220,6 +212,19 @@ class LocalFleet:
                 sent += len(send_adapters(round, device, 0, flatten(found, held).float()))
         return sent
 
+    def diverged(self) -> list[int]:
+        """Return the devices whose adapters, or the server's own copy of them, hold NaN or infinity."""
+        rows = [*enumerate(self.devices.segment.stack.values), *self.servers.rows()]
+        return sorted({device for device, values in rows if not values.isfinite().all()})
+
+    def numbers(self) -> int:
+        """Return the numbers, frozen and trained, of the device that holds most."""
+        device, alone = self.devices.segment, self.servers.trunks.get(ALL_LOCAL)
+        if alone is None:
+            return device.numbers()
+        embedding = sum(parameter.numel() for parameter in device.parts.parameters())
+        return max(device.numbers(), embedding + alone.segment.numbers())
+
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""
         kept: dict[str, Any] = {}
@@ -236,11 +241,6 @@ class LocalFleet:
         if self.learn.state == "keep":
             self.devices.restore(state["devices"])
             self.servers.restore(state["servers"])
-
-
-def own_blocks(cuts: Sequence[int], server_of: Sequence[int]) -> tuple[int, ...]:
-    """Return the blocks of each device's half: none where it trains alone, and runs a whole trunk beside it."""
-    return tuple(0 if s == ALL_LOCAL else c for s, c in zip(server_of, cuts, strict=True))
 
 
 def adapted_layers(model: PeftModel) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from sflam.codec.messages import StepFrame, TokenFrame
 from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import DOWN, HEAD_DOWN, HEAD_UP, UPWARD, Exchange, Position, opened
-from sflam.learn.fleet import Steps
 from sflam.learn.round import SERVER, each_step
 from sflam.learn.server import Server
+from sflam.learn.steps import Steps
 from sflam.seeds import derive
 
 

@@ -15,14 +15,15 @@ from peft import PeftModel
 from torch.utils.checkpoint import checkpoint
 
 from sflam.learn.examples import Examples, Minibatch
-from sflam.learn.fleet import select_devices
+from sflam.learn.fleet import Fleet, select_devices
 from sflam.learn.optimizers import optimizer
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.dummy_inputs import valid_tokens
+from sflam.plan import Placement
 
 
-class Whole:
+class WholeModel(Fleet):
     """The whole model and its one optimiser.
 
     Args:
@@ -62,6 +63,9 @@ class Whole:
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round."""
         return select_devices(self.settings, self.seed, round)
+
+    def place(self, placements: Sequence[Placement]) -> None:
+        """Follow a plan: whole models have no cut, and nothing of them is quantized."""
 
     def step(self, one: Minibatch, seed: int) -> float:
         """Take one optimiser step; return the mean loss. ``seed`` is that of the dropout."""

@@ -22,19 +22,16 @@ from sflam.data.partition import QUANTILES, length_groups, partition
 from sflam.data.preprocessor import Preprocessor
 from sflam.data.sources import load as load_data
 from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
-from sflam.learn.central import Central
 from sflam.learn.evaluate import Score, evaluate
 from sflam.learn.examples import Examples
-from sflam.learn.federated import Alone
 from sflam.learn.fit import Fit, fit
 from sflam.learn.fleet import Fleet
-from sflam.learn.methods import METHODS
-from sflam.learn.relay import Relay
+from sflam.learn.methods import Material, method_of
 from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import State, attach, load_state, state_of
 from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
 from sflam.model.bitsandbytes import TrunkBits
-from sflam.model.families import CAUSAL, IMAGE, SEQUENCE, blocks_of
+from sflam.model.families import CAUSAL, IMAGE, SEQUENCE
 from sflam.model.structure import family_of
 from sflam.model.tokenizer import Tokenizer
 from sflam.model.verify import expect_equal
@@ -51,6 +48,7 @@ class Assembly:
         backbone: the model, adapted by ``model``.
         model: its peft wrapper, which evaluation uses.
         fleet: how the devices are reached.
+        halves: the devices and the server of a cut model in this process, beneath whatever wraps them; else None.
         fit: the memory it will need.
         state: the global adapters at the start.
         parts: the training samples of each device, int64 [n_k].
@@ -62,6 +60,7 @@ class Assembly:
     backbone: Backbone
     model: PeftModel
     fleet: Fleet
+    halves: LocalFleet | None
     fit: Fit
     state: State
     parts: tuple[NDArray[np.int64], ...]
@@ -70,19 +69,14 @@ class Assembly:
     def refitted(self) -> Assembly:
         """Return the pieces with the memory that the fleet needs where its devices are now."""
         examples = examples_of(self.splits.train, self.backbone)
-        return replace(self, fit=_fit(self.job, self.splits.train, examples, self.backbone, self.fleet))
+        return replace(
+            self, fit=_fit(self.job, self.splits.train, examples, self.backbone, self.halves or self.fleet)
+        )
 
-    def score(self, state: State) -> Score:
-        """Return how well the whole model does on the test samples with ``state``."""
-        examples = examples_of(self.splits.test, self.backbone)
-
-        def one(adapters: State) -> Score:
-            load_state(self.model, adapters)
-            return evaluate(self.model, examples)
-
-        if isinstance(self.fleet, Alone) and not self.fleet.averaged:
-            return self.fleet.score(one)  # devices that never meet have a model each
-        return one(state)
+    def evaluate(self, state: State) -> Score:
+        """Return how well the whole model does on the test samples with the global adapters ``state``."""
+        load_state(self.model, state)
+        return evaluate(self.model, examples_of(self.splits.test, self.backbone))
 
 
 def assemble(job: Job) -> Assembly:
@@ -108,32 +102,16 @@ def assemble(job: Job) -> Assembly:
     model = attach(backbone, job.model, seed=job.seed)
     state = state_of(model)
     examples = examples_of(splits.train, backbone, buckets=job.data.buckets)
-    fleet: Fleet
-    method = METHODS[job.learn.method]
-    if method.split:
-        if backbone.family.gates:
-            found = expect_equal(backbone, model, job.fleet.cuts or [job.model.cut])
-            notes.append(
-                f"model class {type(backbone.model).__name__} is in no known family; it was split by its structure at "
-                f"{backbone.family.path}; checked against the unsplit model (largest difference {found:.0e})"
-            )
-        fleet = (Relay if method.relay else LocalFleet)(
-            backbone,
-            model,
-            examples,
-            parts,
-            cut=job.model.cut,
-            settings=job.fleet,
-            learn=job.learn,
-            quant=job.quant,
-            seed=job.seed,
-            labels=job.model.labels,
+    method = method_of(job)
+    if method.split and backbone.family.gates:
+        found = expect_equal(backbone, model, sorted({one.cut for one in job.placements}))
+        notes.append(
+            f"model class {type(backbone.model).__name__} is in no known family; it was split by its structure at "
+            f"{backbone.family.path}; checked against the unsplit model (largest difference {found:.0e})"
         )
-    else:
-        blocks = blocks_of(backbone.model, backbone.family)
-        fleet = (Alone if method.at_home else Central)(
-            model, examples, parts, settings=job.fleet, learn=job.learn, seed=job.seed, blocks=blocks
-        )
+    material = Material(job, backbone, model, examples, parts)
+    halves = method.halves(material)
+    fleet = halves or method.fleet(material)
     if job.model.dtype == "bfloat16" and device.type == "cpu":
         notes.append('bfloat16 is often far slower than float32 on a CPU; model.dtype = "float32" is safe')
     if splits.train.kind == "image" and not pixels_of(backbone.name).is_file():
@@ -144,7 +122,7 @@ def assemble(job: Job) -> Assembly:
         notes.append(f"the head {', '.join(backbone.fresh)} is newly initialised, so it is trained in full")
     needed = _fit(job, splits.train, examples, backbone, fleet)
     notes += needed.notes()
-    return Assembly(job, splits, backbone, model, fleet, needed, state, tuple(parts), tuple(notes))
+    return Assembly(job, splits, backbone, model, fleet, halves, needed, state, tuple(parts), tuple(notes))
 
 
 def _fit(job: Job, train: Dataset, examples: Examples, backbone: Backbone, fleet: Fleet) -> Fit:
@@ -158,7 +136,7 @@ def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> B
     # By the job, not the dataset: what a classifier predicts may lack labels too.
     texts = SEQUENCE if job.data.label else CAUSAL
     task = IMAGE if dataset.kind == "image" else texts
-    device, cut = torch_device(job.learn.device), max(job.fleet.cuts or [job.model.cut])
+    device, cut = torch_device(job.learn.device), max(one.cut for one in job.placements)
     trunk = TrunkBits(job.model.trunk_bits, cut, device) if job.model.trunk_bits else None
     backbone = open_model(
         name,

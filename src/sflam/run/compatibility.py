@@ -161,7 +161,7 @@ def _deep_cut(job: Job) -> str:
 
 SPLIT = _method(lambda method: method.split)
 UNSPLIT = _method(lambda method: not method.split)
-WHOLE = _method(lambda method: method.at_home)
+WHOLE = _method(lambda method: method.whole)
 TRUNKLESS = _method(lambda method: not method.split or method.relay)
 SHARED = _method(lambda method: method.split and method.shared)
 FULL = _is("model.trainable", "full")

@@ -10,10 +10,8 @@ import numpy as np
 from sflam.learn.aggregate import trained_numbers
 from sflam.learn.best import BestRound
 from sflam.learn.evaluate import Score, perplexity
-from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import load_state, save
 from sflam.model.families import CAUSAL
-from sflam.plan import ALL_LOCAL
 from sflam.records.history import RoundRecord
 from sflam.records.run_folder import RunFolder
 from sflam.report import model_card as card
@@ -56,6 +54,7 @@ class Result:
         modelled_s: with ``network.calibrate``, T of all rounds as modelled; else None.
         calibrated_s: with it, T of all rounds as measured.
         planning_share: of the host's time, what planning took; None where no network was simulated.
+        fleet: class of the fleet that trained; a wrapper of one's own is named here.
         run_dir: the run's folder.
     """
 
@@ -85,6 +84,7 @@ class Result:
     modelled_s: float | None
     calibrated_s: float | None
     planning_share: float | None
+    fleet: str
     run_dir: str
     classes: tuple[str, ...]
 
@@ -96,7 +96,7 @@ def finish(
     state, last = kept.state, kept.record
     job, sums = assembly.job, totals(records)
     load_state(assembly.model, state)
-    exact = job.learn.aggregation == "residual" and isinstance(assembly.fleet, LocalFleet)
+    exact = job.learn.aggregation == "residual" and assembly.halves is not None
     whole = job.model.trainable == "full"
     if not (exact or whole):  # a corrected base is not the one an adapter alone would be loaded on
         run.adapter.mkdir(exist_ok=True)
@@ -118,7 +118,9 @@ def finish(
     score = None
     if last.accuracy is not None and last.test_loss is not None:
         score = Score(last.test_loss, last.accuracy)
-    score = score or assembly.score(kept.state)  # the round was not the last when it ran
+    score = score or assembly.fleet.score(
+        kept.state, assembly.evaluate
+    )  # the round was not the last when it ran
     steps = sum(record.bytes_up + record.bytes_down for record in records)
     codes = sum(record.code_bytes for record in records)
     charge = records[-1].charge
@@ -150,6 +152,7 @@ def finish(
         modelled_s=modelled_s,
         calibrated_s=calibrated_s,
         planning_share=None if charge is None else planning_share(records),
+        fleet=assembly.fleet.name,
         run_dir=str(run.path),
         classes=assembly.splits.train.classes,
     )
@@ -174,13 +177,9 @@ def device_accuracy(assembly: Assembly, per_class: Sequence[float | None]) -> tu
 
 
 def _device_parameters(assembly: Assembly) -> int:
-    if not isinstance(assembly.fleet, LocalFleet):
+    if assembly.halves is None:
         return sum(parameter.numel() for parameter in assembly.model.parameters())
-    device, alone = assembly.fleet.devices.segment, assembly.fleet.servers.trunks.get(ALL_LOCAL)
-    if alone is None:
-        return device.numbers()
-    embedding = sum(parameter.numel() for parameter in device.parts.parameters())
-    return max(device.numbers(), embedding + alone.segment.numbers())
+    return assembly.halves.numbers()
 
 
 def _loading(assembly: Assembly) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sflam.config import Job
 from sflam.errors import ConfigError
-from sflam.plan import ALL_LOCAL
+from sflam.plan import ALL_LOCAL, Placement
 from sflam.planner import cell as planning
 from sflam.run.compatibility import check
 
@@ -30,27 +30,17 @@ def follow(job: Job) -> tuple[Job, tuple[str, ...]]:
     if not wish.plan:
         return job, ()
     check(job)
-    rows = _computed(job) if wish.plan == COMPUTED else read(Path(wish.plan))
-    if len(rows) != wish.devices:
+    placements = _computed(job) if wish.plan == COMPUTED else read(Path(wish.plan), job.quant.bits_down)
+    if len(placements) != wish.devices:
         raise ConfigError(
-            f"fleet.plan = {wish.plan!r} is of {len(rows)} devices, but fleet.devices is {wish.devices}; make them "
-            "equal"
+            f"fleet.plan = {wish.plan!r} is of {len(placements)} devices, but fleet.devices is {wish.devices}; make "
+            "them equal"
         )
-    cuts, servers, up, down = zip(*rows, strict=True)
-    down = tuple(bits or job.quant.bits_down for bits in down)  # several servers leave the way down open
-    fleet = replace(
-        wish,
-        plan="",
-        cuts=cuts,
-        servers=() if set(servers) == {0} else servers,
-        bits_up=() if set(up) == {job.quant.bits_up} else up,
-        bits_down=() if set(down) == {job.quant.bits_down} else down,
-    )
-    return replace(job, fleet=fleet), (_told(wish.plan, cuts, servers, up),)
+    return job.placed(placements), (_summary(wish.plan, placements),)
 
 
-def read(path: Path) -> list[tuple[int, int, int, int]]:
-    """Return (cut, server, bits up, bits down) of every device of a plan.json that ``sflam plan --out`` wrote.
+def read(path: Path, bits_down: int) -> tuple[Placement, ...]:
+    """Return the placements in a plan.json that ``sflam plan --out`` wrote; ``bits_down`` where it leaves them open.
 
     Raises:
         ConfigError: the file is missing, no plan, or one that gives devices nothing.
@@ -76,16 +66,25 @@ def read(path: Path) -> list[tuple[int, int, int, int]]:
         raise ConfigError(
             f"fleet.plan {str(path)!r} gives no device anything: {advice or 'it is infeasible'}"
         )
-    return [tuple(_whole(path, index, one, key) for key in KEYS) for index, one in enumerate(devices)]  # type: ignore[misc]
+    rows = [{key: _whole(path, index, one, key) for key in LEAST} for index, one in enumerate(devices)]
+    return tuple(
+        Placement(
+            device=index,
+            cut=row["cut"],
+            bits_up=row["bits"],
+            bits_down=row["bits_down"] or bits_down,
+            server=row["server"],
+        )
+        for index, row in enumerate(rows)
+    )
 
 
-KEYS = ("cut", "server", "bits", "bits_down")
-UNSAID = {"server": 0, "bits_down": 0}
+OPTIONAL = {"server": 0, "bits_down": 0}
 LEAST = {"cut": 0, "server": ALL_LOCAL, "bits": 1, "bits_down": 0}
 
 
 def _whole(path: Path, index: int, device: Any, key: str) -> int:
-    value = device.get(key, UNSAID.get(key)) if isinstance(device, dict) else None
+    value = device.get(key, OPTIONAL.get(key)) if isinstance(device, dict) else None
     if type(value) is not int or value < LEAST[key]:
         raise ConfigError(
             f"fleet.plan {str(path)!r}: {key} of device {index} is {value!r}; it must be a whole number, {LEAST[key]} "
@@ -94,22 +93,23 @@ def _whole(path: Path, index: int, device: Any, key: str) -> int:
     return value
 
 
-def _computed(job: Job) -> list[tuple[int, int, int, int]]:
+def _computed(job: Job) -> tuple[Placement, ...]:
     check(job, "plan")
     plan = planning.decide(planning.with_devices(job)).plan
     if not len(plan.devices):
         raise ConfigError(f"no plan holds the limits: {' '.join(plan.advice)}")
-    return [(one.cut, one.server, one.bits, one.bits_down) for one in plan.devices]
+    return plan.placements(range(len(plan.devices)), job.quant.bits_down)
 
 
-def _told(source: str, cuts: tuple[int, ...], servers: tuple[int, ...], bits: tuple[int, ...]) -> str:
+def _summary(source: str, placements: Sequence[Placement]) -> str:
     """Return the plan in one sentence."""
-    served = sorted({server for server in servers if server != ALL_LOCAL})
-    alone = servers.count(ALL_LOCAL)
+    served = {one.server for one in placements if not one.alone}
+    alone = sum(one.alone for one in placements)
     who = f"{len(served)} server{'s' * (len(served) != 1)}" + (f", {alone} alone" if alone else "")
-    return f"plan ({source}): cuts {_span(cuts)}, {_span(bits)} bits up, {who}"
+    cuts, bits = _span([one.cut for one in placements]), _span([one.bits_up for one in placements])
+    return f"plan ({source}): cuts {cuts}, {bits} bits up, {who}"
 
 
-def _span(values: tuple[int, ...]) -> str:
+def _span(values: Sequence[int]) -> str:
     least, most = min(values), max(values)
     return str(least) if least == most else f"{least} to {most}"

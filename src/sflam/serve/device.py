@@ -110,7 +110,7 @@ class Client:
                 after = max(after, int(now["attempt"])) if now["phase"] == "open" else max(after, 0)
                 continue
             try:
-                up, down = now.get("bits", (self.exchange.bits_up, self.exchange.bits_down))
+                up, down = now.get("bits", self.exchange.bits[self.place.number])
                 self.exchange = self.exchange.with_bits({self.place.number: (int(up), int(down))})
                 rounds += self._round(int(now["round"]), int(now["attempt"]), int(now["exchange"]))
             except Refused as refused:

@@ -14,10 +14,12 @@ from sflam.codec.messages import AdapterFrame
 from sflam.errors import ServeError
 from sflam.learn.aggregate import aggregation_error, fedavg, weights_of
 from sflam.learn.exchange import send_adapters
-from sflam.learn.fleet import Average, Steps, select_devices
+from sflam.learn.fleet import Fleet, select_devices
 from sflam.learn.split_fleet import LocalFleet, flatten, unflatten
+from sflam.learn.steps import Average, Steps
 from sflam.link.contract import Contract
 from sflam.model.adapters import State
+from sflam.plan import Placement
 from sflam.records.served_round import ServedRound
 from sflam.seeds import generator
 from sflam.serve.dispatch import Dispatch
@@ -32,7 +34,7 @@ class Stopped(ServeError):
     """The server was asked to stop; the run goes on from its last checkpoint."""
 
 
-class RemoteFleet:
+class RemoteFleet(Fleet):
     """Devices over a network; see :class:`sflam.learn.fleet.Fleet`.
 
     Args:
@@ -44,7 +46,7 @@ class RemoteFleet:
         tell: shows one line to whoever runs the server.
         stats: what the network does in a round.
         event_log: one line per event.
-        planner: a number of a round -> device -> its bits up and down from then on; it is passed in, as nothing here
+        planner: a number of a round -> the placements that change from then on; it is passed in, as nothing here
             knows how to plan. None leaves the bits as they are.
     """
 
@@ -59,7 +61,7 @@ class RemoteFleet:
         tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
         stats: RoundStats | None = None,
         event_log: EventLog | None = None,
-        planner: Callable[[int], Mapping[int, tuple[int, int]]] | None = None,
+        planner: Callable[[int], Sequence[Placement]] | None = None,
     ) -> None:
         self.local, self.dispatch, self.contract = local, dispatch, contract
         (self.trunk,) = local.servers.trunks.values()
@@ -70,21 +72,28 @@ class RemoteFleet:
         self._start: State = {}
         self._results: dict[int, tuple[AdapterFrame | None, float, int]] = {}
 
-    def assign(self, bits: Mapping[int, tuple[int, int]]) -> None:
+    def place(self, placements: Sequence[Placement]) -> None:
         """Give devices their own bits up and down from the next opening on; cuts stay as they are."""
-        self.local.assign(bits)
+        cuts = self.local.devices.cuts
+        assert all(one.cut == cuts[one.device] for one in placements), "a served cut stays"
+        self.local.place(placements)
         self.worker.exchange = self.local.exchange
         if self.local.exchange.scheme == IDENTITY:
             return
         with self.dispatch.locked() as session:
             assert not session.seats, "bits change between rounds"
-            for device, (up, down) in bits.items():
-                self.contract[device] = replace(self.contract[device], bits=up, bits_down=down)
+            for one in placements:
+                contract = self.contract[one.device]
+                self.contract[one.device] = replace(contract, bits=one.bits_up, bits_down=one.bits_down)
+
+    def diverged(self) -> list[int]:
+        """Return the devices whose copy on the server holds NaN or infinity."""
+        return self.local.diverged()
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round, once enough are present: those a simulation draws, where they are here."""
         if self.planner is not None:
-            self.assign(self.planner(round))
+            self.place(self.planner(round))
         wanted = select_devices(self.settings, self.local.seed, round)
         quorum = self.dispatch.session.quorum
         self.tell(f"round {round + 1}: waiting for devices")

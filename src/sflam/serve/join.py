@@ -140,11 +140,11 @@ def _client(
         examples=examples_of(dataset, backbone, str(cache), buckets=job.data.buckets),
         own=own,
     )
+    up, down = map(int, said["bits"])
     exchange = Exchange(
         scheme=str(said["scheme"]),
-        bits_up=int(said["bits"][0]),
-        bits_down=int(said["bits"][1]),
         seed=job.seed,
+        bits={place.number: (up, down)},
         per_token=backbone.task == CAUSAL,
     )
     tell(f"device {place.number}: {len(own)} samples, {cut} blocks")

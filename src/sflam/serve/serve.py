@@ -102,8 +102,8 @@ class Served:
         tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     ) -> None:
         assembly = run.assembly
-        local = assembly.fleet
-        assert isinstance(local, LocalFleet)
+        local = assembly.halves
+        assert local is not None, "Serving.check lets methods with a cut through"
         folder = run.folder.path / "served"
         folder.mkdir(exist_ok=True)
         stats, self.event_log = RoundStats(), EventLog(run.folder.path / "served.jsonl")
@@ -200,12 +200,11 @@ def terms_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
         tokens = min(max(limits), positions) if positions else max(limits)
     segment, double = local.devices.segment, str(backbone.model.dtype) == "torch.float64"
     raw = 64 if double else 32
-    own, common = exchange.bits, (exchange.bits_up, exchange.bits_down)
     return {
         device: Contract(
             device=device,
             scheme=exchange.scheme,
-            bits=raw if exchange.scheme == IDENTITY else own.get(device, common)[0],
+            bits=raw if exchange.scheme == IDENTITY else exchange.bits[device][0],
             dim=dim,
             tokens=tokens,
             text=text,
@@ -217,7 +216,7 @@ def terms_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             local_epochs=job.learn.local_epochs,
             adapters=segment.stack.size(segment.names(cut)),
             adapter_bits=segment.stack.values.element_size() * 8,
-            bits_down=raw if exchange.scheme == IDENTITY else own.get(device, common)[1],
+            bits_down=raw if exchange.scheme == IDENTITY else exchange.bits[device][1],
         )
         for device, cut in enumerate(local.devices.cuts)
     }
@@ -289,7 +288,7 @@ def describe(
             "run": run,
             "device": device,
             "cut": cut,
-            "bits": list(local.exchange.bits.get(device, (local.exchange.bits_up, local.exchange.bits_down))),
+            "bits": list(local.exchange.bits[device]),
             "task": backbone.task,
             "classes": list(assembly.splits.train.classes),
             "fresh": list(backbone.fresh),

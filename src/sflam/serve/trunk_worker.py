@@ -17,9 +17,9 @@ from sflam.codec.bodies import encode
 from sflam.codec.messages import Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
 from sflam.learn.exchange import DOWN, HEAD_DOWN, Exchange, Position
-from sflam.learn.fleet import Steps
 from sflam.learn.round import SERVER
 from sflam.learn.server import Frame, Trunk
+from sflam.learn.steps import Steps
 from sflam.seeds import derive
 from sflam.serve.dispatch import Dispatch, Request
 

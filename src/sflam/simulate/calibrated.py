@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sflam.learn.fleet import Steps
+from sflam.learn.steps import Steps
 from sflam.network.network import Network
 from sflam.records.charge import Calibration
 from sflam.simulate.clock import Bill

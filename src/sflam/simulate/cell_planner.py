@@ -53,7 +53,7 @@ class CellPlanner(Planner):
             self.job,
             network=some,
             workload=workload or self.workload,
-            cut=self.cuts[index] if cuts is None else np.asarray(cuts, np.int64),
+            cut=self.cuts(devices) if cuts is None else np.asarray(cuts, np.int64),
             steps=steps,
             server=server,
         )
@@ -83,7 +83,7 @@ class CellPlanner(Planner):
 
     def dearest(self, network: Network) -> Floats:
         """Return the J of each device's round at full power over the whole band and at full speed, [K]."""
-        problem = self.problem(network, range(len(self.cuts)))
+        problem = self.problem(network, range(len(self.placements)))
         there = problem.network
         band = np.full(len(problem), there.bandwidth[0])
         ahead = rate(band, there.max_power, there.gain[0], there.noise)
@@ -99,7 +99,7 @@ class CellPlanner(Planner):
         while left:
             plan = self._solved(network, left, battery)
             if len(plan.devices) and plan.status is not Status.INFEASIBLE:
-                return Turn(devices=left, plan=plan), tuple(sorted(dropped))
+                return self.turn(left, plan), tuple(sorted(dropped))
             if self.job.plan.late == "stop" and battery is None:
                 raise AllocationError(
                     f"round {number + 1}: no plan holds the limits: {'; '.join(plan.advice)}; change them, or set "
@@ -150,4 +150,4 @@ class CellPlanner(Planner):
             least = float(Market(cell).least_bandwidth(cell.deadline)[0])
             if not 0 < least <= cell.bandwidth:
                 return None
-        return int(self.cuts[device])
+        return self.placements[device].cut

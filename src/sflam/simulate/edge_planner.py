@@ -7,7 +7,6 @@ blocks stay at home.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +45,7 @@ class EdgePlanner(Planner):
         super().__init__(*others, **named)
         self.numbers, self.moves = numbers, moves
         self.method = planning_edge.method_of(self.job)
+        self.everybody = tuple(range(len(self.placements)))
 
     def problem(self, network: Network, devices: tuple[int, ...]) -> EdgeProblem:
         """Return the problem of ``devices`` in a network of all; a round's mini-batches count."""
@@ -82,12 +82,13 @@ class EdgePlanner(Planner):
 
     def dearest(self, network: Network) -> Floats:
         """Return the J of each user's round at full speed, sent at full power over its best server's whole band."""
-        problem = self.problem(network, tuple(range(len(self.cuts))))
+        problem = self.problem(network, self.everybody)
         there, best = problem.network, problem.network.gain.argmax(axis=0)
         gain = there.gain[best, np.arange(len(problem))]
         ahead = rate(there.bandwidth[best], there.max_power, gain, there.noise)
-        radio: Floats = there.max_power * problem.payload / (ahead * np.log(2)) * (self.servers != ALL_LOCAL)
-        return radio + self.cuts * problem.cycles * (
+        away = self.servers(self.everybody) != ALL_LOCAL
+        radio: Floats = there.max_power * problem.payload / (ahead * np.log(2)) * away
+        return radio + self.cuts(self.everybody) * problem.cycles * (
             there.kappa * there.max_clock**2 + there.static_power / there.max_clock
         )
 
@@ -98,11 +99,11 @@ class EdgePlanner(Planner):
             ConfigError: settings that problem B has no place for.
             AllocationError: among others, a user that may not keep the layers it has, or has no such server.
         """
-        problem = self.problem(network, tuple(range(len(self.cuts))))
+        problem = self.problem(network, self.everybody)
         if self.moves:
             return
         network, layers = problem.network, problem.layers
-        split, server = self.cuts, self.servers
+        split, server = self.cuts(self.everybody), self.servers(self.everybody)
         if (far := server >= problem.servers).any():
             user = int(np.argmax(far))
             raise AllocationError(
@@ -130,19 +131,14 @@ class EdgePlanner(Planner):
     def _ask(
         self, number: int, network: Network, devices: tuple[int, ...], battery: Floats | None
     ) -> tuple[Turn | None, tuple[int, ...]]:
-        index, problem = np.asarray(devices, np.int64), self.problem(network, devices)
+        problem = self.problem(network, devices)
         if self.moves:
             plan = planning_edge.plan_with(problem, self.method, self.job.seed)
         else:
-            plan = stay(problem, self.method, self.servers[index], self.cuts[index])
+            plan = stay(problem, self.method, self.servers(devices), self.cuts(devices))
         if not len(plan.devices) or plan.status is Status.INFEASIBLE:
             raise AllocationError(f"round {number + 1}: {'; '.join(plan.advice)}")
-        away = plan.devices.server != ALL_LOCAL
-        quant = self.job.quant
-        told = plan.devices.change(
-            bits=np.where(away, quant.bits_up, 0), bits_down=np.where(away, quant.bits_down, 0)
-        )
-        return Turn(devices=devices, plan=replace(plan, devices=told)), ()
+        return self.turn(devices, plan), ()
 
     def _handing(self, problem: EdgeProblem, server: NDArray[np.int64], cut: NDArray[np.int64]) -> Floats:
         """Return the seconds [n] that each user's adapters take."""

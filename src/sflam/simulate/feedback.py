@@ -9,8 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from sflam.config import Job
-from sflam.learn.fleet import Fleet
-from sflam.learn.methods import METHODS
+from sflam.learn.methods import method_of
 from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import State
 from sflam.simulate.sensitivity import GradientNoise, Slowdown, gradient_noise, slowdown
@@ -57,13 +56,13 @@ class Feedback:
         self.known = {int(device): GradientNoise(**values) for device, values in state.items()}
 
 
-def feedback_of(job: Job, fleet: Fleet) -> Feedback | None:
+def feedback_of(job: Job, halves: LocalFleet | None) -> Feedback | None:
     """Return what a job wants to be measured; None where it wants nothing, or its method quantizes nothing.
 
     Raises:
         ConfigError: a quantizer that adds no noise.
     """
-    if not job.plan.measure_every or not METHODS[job.learn.method].quantized:
+    if not job.plan.measure_every or not method_of(job).quantized:
         return None
-    assert isinstance(fleet, LocalFleet)
-    return Feedback(fleet, job.plan.measure_every, job.plan.measure_batches)
+    assert halves is not None, "what is quantized is cut"
+    return Feedback(halves, job.plan.measure_every, job.plan.measure_batches)

@@ -11,9 +11,8 @@ Nothing here depends on how fast the host is. K devices.
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -21,16 +20,13 @@ import numpy as np
 
 from sflam.config import Job
 from sflam.errors import AllocationError
-from sflam.learn.evaluate import Score
-from sflam.learn.fleet import Average, Fleet, Steps
-from sflam.learn.methods import METHODS
-from sflam.learn.relay import Relay
-from sflam.learn.round import train
+from sflam.learn.fleet import Fleet, FleetAround
 from sflam.learn.split_fleet import LocalFleet
+from sflam.learn.steps import Average, Steps
 from sflam.model.adapters import State
 from sflam.network.network import Network
 from sflam.network.scenario import build
-from sflam.plan import ALL_LOCAL
+from sflam.plan import Placement
 from sflam.records.charge import Calibration, Charge
 from sflam.records.history import RoundRecord
 from sflam.simulate.calibrated import calibrated, compared
@@ -45,77 +41,98 @@ from sflam.units import human_si
 from sflam.workload import Workload
 
 
-class Simulated:
-    """The seam of :class:`sflam.learn.fleet.Fleet` around a fleet in this process.
+class SimulatedFleet(FleetAround):
+    """A fleet whose rounds are planned, and charged for on a virtual clock.
 
     Args:
         inner: trains.
         planner: plans.
-        job: what was asked for.
+        job: what is asked for.
+        halves: the fleet of a cut model, whose steps are measured; None where no model is cut.
+        notes: sentences for the user about the simulation.
     """
 
-    def __init__(self, inner: Fleet, planner: Planner, job: Job) -> None:
-        self.inner, self.planner, self.job = inner, planner, job
-        every = len(planner.cuts)
+    def __init__(
+        self,
+        inner: Fleet,
+        planner: Planner,
+        job: Job,
+        halves: LocalFleet | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(inner)
+        self.planner, self.job, self.halves = planner, job, halves
+        every = len(job.placements)
         self.clock = 0.0
         self.losses = np.full(every, np.inf)
         self.battery = np.full(every, job.network.battery_j) if job.network.battery_j else None
-        self.turns: list[Turn] = []
+        self.in_force: list[Turn] = []
         self.dropped: tuple[int, ...] = ()
         self.planned = -1
         self.charge: Charge | None = None
-        self.adapters: State = {}
+        self.host_s: tuple[float, float] = (0.0, 0.0)
         self.measuring_s = 0.0
         self.costs: tuple[StepCost, ...] = ()
+        self._notes = notes
 
-    def select(self, round: int) -> tuple[int, ...]:
-        """Draw the channel, plan where that is due, tell the devices their bits; return those that take part."""
+    @property
+    def name(self) -> str:
+        """The wrapped fleet's: the virtual clock changes nothing about training."""
+        return self.inner.name
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the simulation."""
+        return (*self.inner.notes, *self._notes)
+
+    def before(self, round: int, state: State) -> None:
+        """Draw the channel, plan where that is due, and let the devices follow the plan."""
+        self.inner.before(round, state)
+        self.host_s = self.planner.seconds, self.measuring_s
         self.network = build(self.job.network, self.job.seed, round)
         if self.job.network.calibrate and not self.costs:
-            assert isinstance(self.inner, LocalFleet)
-            self._calibrate(step_costs(self.inner))
+            assert self.halves is not None, "network.calibrate is refused without a cut"
+            self._calibrate(step_costs(self.halves))
         every = self.job.plan.every
         if self.planned < 0 or (every and round % every == 0) or self._somebody_is_empty():
-            self._plan(round)
-            self.planner.follow(self.turns)
-            self._obey()
-        if isinstance(self.inner, LocalFleet) and METHODS[self.job.learn.method].quantized:
-            self.inner.assign(
-                {
-                    device: (int(told.bits), int(told.bits_down))
-                    for turn in self.turns
-                    for device, told in zip(turn.devices, turn.plan.devices, strict=True)
-                    if told.server != ALL_LOCAL
-                }
-            )
-        return tuple(sorted(device for turn in self.turns for device in turn.devices))
+            self._plan(round, state)
+        self.place([one for turn in self.in_force for one in turn.placements])
 
-    def download(self, round: int, devices: Sequence[int], state: State) -> int:
-        """Start the devices from the global adapters; return the bytes sent."""
-        return self.inner.download(round, devices, state)
+    def select(self, round: int) -> tuple[int, ...]:
+        """Return the devices that the plan in force counts on."""
+        return tuple(sorted(device for turn in self.in_force for device in turn.devices))
 
-    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
-        """Run every local step of the devices' round."""
-        return self.inner.local_steps(round, devices)
+    def place(self, placements: Sequence[Placement]) -> None:
+        """Put devices where a plan has them, and all others where they start."""
+        self.planner.place(placements)
+        self.inner.place(self.planner.placements)
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the average of what the devices trained, and charge for the round."""
         average = self.inner.average(round, devices, steps)
-        self.adapters = average.state
         for device, loss in steps.device_losses.items():
             self.losses[device] = loss / steps.samples[device]
         self._charge(devices, steps)
         return average
 
+    def after(self, record: RoundRecord) -> RoundRecord:
+        """Return the record with its charge, and with the host's time of planning and measuring."""
+        planning, measuring = self.host_s
+        return replace(
+            self.inner.after(record),
+            charge=self.charge,
+            planning_s=self.planner.seconds - planning,
+            measuring_s=self.measuring_s - measuring,
+        )
+
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""
-        return {
-            "inner": self.inner.state(),
+        return super().state() | {
             "clock": self.clock,
             "losses": self.losses.tolist(),
             "queues": self.planner.queues.tolist(),
             "battery": None if self.battery is None else self.battery.tolist(),
-            "turns": [kept_turn(turn) for turn in self.turns],
+            "turns": [kept_turn(turn) for turn in self.in_force],
             "dropped": list(self.dropped),
             "planned": self.planned,
             "costs": [asdict(cost) for cost in self.costs],
@@ -124,28 +141,16 @@ class Simulated:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned."""
-        self.inner.restore(state["inner"])
+        super().restore(state)
         self.clock, self.planned = state["clock"], state["planned"]
         self.losses, self.planner.queues = np.array(state["losses"]), np.array(state["queues"])
         self.battery = None if state["battery"] is None else np.array(state["battery"])
-        self.turns = [turn_kept(turn) for turn in state["turns"]]
-        self.planner.follow(self.turns)
-        self._obey()
+        self.in_force = [turn_kept(turn, self.planner) for turn in state["turns"]]
+        self.place([one for turn in self.in_force for one in turn.placements])
         self.dropped = tuple(state["dropped"])
         self._calibrate(tuple(StepCost(**cost) for cost in state["costs"]))
         if self.planner.feedback:
             self.planner.feedback.restore(state["feedback"])
-
-    def place_deepest(self, records: Sequence[RoundRecord]) -> None:
-        """Put everybody where the round with the deepest cut had them: what a device needs shows there."""
-        charge = max((one.charge for one in records if one.charge is not None), key=lambda one: max(one.cuts))
-        # Whoever was not in that round is placed as those that were, so that only what was planned is counted.
-        servers = charge.servers or (0,) * len(charge.cuts)
-        places = list(
-            itertools.islice(itertools.cycle(zip(charge.cuts, servers, strict=True)), len(self.losses))
-        )
-        self.planner.place(range(len(places)), [cut for cut, _ in places], [server for _, server in places])
-        self._obey()
 
     def _calibrate(self, costs: tuple[StepCost, ...]) -> None:
         self.costs = costs
@@ -165,21 +170,18 @@ class Simulated:
             found.append((there, POLICIES[policy](self._known(number, there))))
         return found
 
-    def _plan(self, round: int) -> None:
+    def _plan(self, round: int, state: State) -> None:
         if self.planned < 0 and self.job.plan.budget:
             self.planner.queues = warm_queues(self.planner, self._imagined())
         chosen = POLICIES[self.job.fleet.policy](self._known(round, self.network))
         if self.planner.feedback:
             began = time.perf_counter()
-            self.planner.feedback.update(round, chosen, self.adapters)
+            self.planner.feedback.update(round, chosen, state)
             self.measuring_s += time.perf_counter() - began
-        # In a relay everyone has the cell to itself when its turn comes.
-        groups = (
-            [(one,) for one in self.inner.order(round, chosen)] if isinstance(self.inner, Relay) else [chosen]
-        )
+        groups = self.inner.turns(round, chosen)
         asked = [self.planner.ask(round, self.network, group, self.battery) for group in groups]
-        self.turns = [turn for turn, _ in asked if turn is not None]
-        if not self.turns:
+        self.in_force = [turn for turn, _ in asked if turn is not None]
+        if not self.in_force:
             raise AllocationError(self._nobody(round))
         self.dropped = tuple(sorted(device for _, dropped in asked for device in dropped))
         self.planned = round
@@ -187,12 +189,9 @@ class Simulated:
     def _somebody_is_empty(self) -> bool:
         """Whether a device that a plan counts on has no battery left."""
         left = self.battery
-        return left is not None and any(left[device] <= 0 for turn in self.turns for device in turn.devices)
-
-    def _obey(self) -> None:
-        """Put everybody where the planner says."""
-        if isinstance(self.inner, LocalFleet):
-            self.inner.place(self.planner.cuts.tolist(), self.planner.servers.tolist())
+        return left is not None and any(
+            left[device] <= 0 for turn in self.in_force for device in turn.devices
+        )
 
     def _nobody(self, round: int) -> str:
         """Return why a round has no device, and what to change."""
@@ -207,7 +206,7 @@ class Simulated:
         )
 
     def _known(self, round: int, network: Network) -> Known:
-        every = len(self.planner.cuts)
+        every = len(self.planner.placements)
         joules = self.planner.dearest(network) if self.battery is None else -self.battery
         return Known(
             settings=self.job.fleet,
@@ -220,15 +219,15 @@ class Simulated:
         )
 
     def _charge(self, devices: Sequence[int], steps: Steps) -> None:
-        bills = [self._bill(turn, steps) for turn in self.turns]
-        mine = [device for turn in self.turns for device in turn.devices]
+        bills = [self._bill(turn, steps) for turn in self.in_force]
+        mine = [device for turn in self.in_force for device in turn.devices]
         if self.battery is not None:
             spent = np.concatenate([paid.device_j for paid in bills])
             self.battery[mine] = np.maximum(self.battery[mine] - spent, 0.0)
         if self.job.plan.budget:
             self.planner.spend(mine, np.concatenate([paid.counted for paid in bills]))
         self.charge = charged(
-            list(zip(self.turns, bills, strict=True)),
+            list(zip(self.in_force, bills, strict=True)),
             devices,
             steps,
             began=self.clock,
@@ -255,8 +254,8 @@ class Simulated:
         if not self.costs:
             return None
         modelled = self.planner.modelled
-        bills = [self._bill(turn, steps, modelled) for turn in self.turns]
-        cuts = [int(self.planner.cuts[device]) for device in devices]
+        bills = [self._bill(turn, steps, modelled) for turn in self.in_force]
+        cuts = [self.planner.placements[device].cut for device in devices]
         return compared(self.costs, modelled, self.network, cuts, steps, bills)
 
     def _bill(self, turn: Turn, steps: Steps, workload: Workload | None = None) -> Bill:
@@ -268,15 +267,3 @@ class Simulated:
             for book in books
         )
         return self.planner.bill(self.network, turn, up, down, workload)
-
-
-def simulated_rounds(
-    fleet: Simulated, state: State, evaluate: Callable[[State], Score], rounds: range, every: int = 1
-) -> Iterator[tuple[RoundRecord, State]]:
-    """Run the rounds as :func:`sflam.learn.round.train` does; every record carries its charge."""
-    fleet.adapters = state
-    planning, measuring = fleet.planner.seconds, fleet.measuring_s
-    for record, trained in train(fleet, state, evaluate, rounds, every):
-        host = fleet.planner.seconds - planning, fleet.measuring_s - measuring
-        yield replace(record, charge=fleet.charge, planning_s=host[0], measuring_s=host[1]), trained
-        planning, measuring = fleet.planner.seconds, fleet.measuring_s

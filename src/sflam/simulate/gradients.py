@@ -43,8 +43,6 @@ class Probe:
         common = fleet.exchange
         self.exchange = Exchange(
             scheme=common.scheme,
-            bits_up=common.bits_up,
-            bits_down=common.bits_down,
             seed=derive(fleet.seed, "sensitivity"),
             per_token=common.per_token,
         )

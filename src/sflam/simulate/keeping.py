@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from sflam.plan import DevicePlan, DevicePlans, Plan, Status
-from sflam.simulate.planner import Turn
+from sflam.simulate.planner import Planner, Turn
 
 NUMBERS = ("latency", "energy", "objective", "lower_bound")
 
@@ -22,10 +22,10 @@ def kept_turn(turn: Turn) -> dict[str, Any]:
     } | {name: float(getattr(plan, name)) for name in NUMBERS}
 
 
-def turn_kept(values: dict[str, Any]) -> Turn:
-    """Return the turn that ``kept_turn`` wrote; raises KeyError or ValueError where it did not."""
+def turn_kept(values: dict[str, Any], planner: Planner) -> Turn:
+    """Return the turn that ``kept_turn`` wrote, of the same planner; raises KeyError or ValueError where it did not."""
     devices = tuple(values["devices"])
     numbers = {name: values[name] for name in NUMBERS}
     told = DevicePlans(len(devices), **values["told"])
     plan = Plan(method=values["method"], devices=told, status=Status(values["status"]), **numbers)
-    return Turn(devices=devices, plan=plan)
+    return planner.turn(devices, plan)

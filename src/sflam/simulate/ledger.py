@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sflam.learn.fleet import Steps
+from sflam.learn.steps import Steps
 from sflam.network.network import Floats
-from sflam.plan import DevicePlan, Plan
+from sflam.plan import Placement, Plan
 from sflam.records.charge import Calibration, Charge
 from sflam.simulate.clock import Bill
 from sflam.simulate.planner import Turn
@@ -45,17 +45,18 @@ def charged(
     """
     begin: dict[int, float] = {}
     place: dict[int, tuple[Bill, int]] = {}
-    told: dict[int, DevicePlan] = {}
+    placed: dict[int, Placement] = {}
     seconds = 0.0
     for turn, one in paid:
         for index, device in enumerate(turn.devices):
             begin[device], place[device] = seconds, (one, index)
-            told[device] = turn.plan.devices[index]
+            placed[device] = turn.placements[index]
         seconds += one.seconds + float(one.adapters.max())
 
     def each(name: str) -> tuple[float, ...]:
         return tuple(float(getattr(one, name)[index]) for one, index in (place[device] for device in devices))
 
+    crossing = [placed[d].bits if cut and not placed[d].alone else (0, 0) for d in devices]
     starts = tuple(begin[device] for device in devices)
     plans, bills = [turn.plan for turn, _ in paid], [one for _, one in paid]
     return Charge(
@@ -68,9 +69,9 @@ def charged(
         server_j=float(sum(one.server_j for one in bills)),
         device_j=each("device_j"),
         battery_j=() if battery is None else tuple(battery.tolist()),
-        cuts=tuple(told[device].cut for device in devices),
-        bits_up=tuple(told[device].bits * cut for device in devices),
-        bits_down=tuple(told[device].bits_down * cut for device in devices),
+        cuts=tuple(placed[device].cut for device in devices),
+        bits_up=tuple(bits[0] for bits in crossing),
+        bits_down=tuple(bits[1] for bits in crossing),
         payload_up=tuple(steps.payload_up.get(device, 0) for device in devices),
         payload_down=tuple(steps.payload_down.get(device, 0) for device in devices),
         dropped=dropped,
@@ -88,12 +89,12 @@ def charged(
         server_s=each("server_s"),
         down_s=each("down_s"),
         adapter_s=each("adapters"),
-        bandwidth=tuple(told[device].bandwidth for device in devices),
-        power=tuple(told[device].power for device in devices),
-        speed=tuple(told[device].clock for device in devices),
+        bandwidth=tuple(placed[device].bandwidth for device in devices),
+        power=tuple(placed[device].power for device in devices),
+        speed=tuple(placed[device].clock for device in devices),
         sensitivity=slowdowns[0],
         sensitivity_error=slowdowns[1],
-        servers=tuple(told[device].server for device in devices) if several else (),
+        servers=tuple(placed[device].server for device in devices) if several else (),
         calibration=calibration,
     )
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sflam.config import Job
 from sflam.network.network import Floats, Network
-from sflam.plan import Plan
+from sflam.plan import Placement, Plan
 from sflam.simulate.clock import Bill
 from sflam.simulate.feedback import Feedback
 from sflam.simulate.sensitivity import Slowdown
@@ -21,10 +21,11 @@ from sflam.workload import Workload
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Turn:
-    """Devices that share the network at once, and their plan, in the same order."""
+    """Devices that share the network at once, their plan, and where it puts them, all in the same order."""
 
     devices: tuple[int, ...]
     plan: Plan
+    placements: tuple[Placement, ...]
 
 
 class Planner(ABC):
@@ -33,15 +34,13 @@ class Planner(ABC):
     Args:
         job: its ``[plan]``, ``[quant]`` and ``[network]``.
         workload: what a mini-batch costs.
-        cuts: [K] blocks on each device at the start.
-        servers: [K] the server of each device at the start, or ``ALL_LOCAL``.
         batches: [K] mini-batches of each device's round; a ragged one is a fraction.
         once: whether the payload travels once a round, as whole models do, and not with every mini-batch.
         feedback: measures chi on the way; None plans with ``plan.sensitivity``.
 
     Attributes:
         several: whether plans say which server, or none, everybody is at.
-        cuts: [K] as the plans now in force have it; so is ``servers``.
+        placements: [K] where the plans now in force have every device; at first, where the job has it.
         modelled: the workload as it was given; ``workload`` may be calibrated.
         queues: [K] J that each device has used beyond its budget.
         patience: what a second is worth in joules beyond budgets, J/s.
@@ -54,8 +53,6 @@ class Planner(ABC):
         self,
         job: Job,
         workload: Workload,
-        cuts: NDArray[np.int64],
-        servers: NDArray[np.int64],
         batches: Floats,
         *,
         once: bool = False,
@@ -66,8 +63,10 @@ class Planner(ABC):
         self.patience = job.plan.patience
         self.seconds = 0.0
         self.batches, self.once = batches, once
-        self.cuts, self.servers = self._first = cuts, servers
-        self.queues = np.zeros(len(cuts))
+        self.placements = self._start = tuple(
+            replace(one, cut=workload.blocks) if one.alone else one for one in job.placements
+        )
+        self.queues = np.zeros(len(self.placements))
 
     def ask(
         self, number: int, network: Network, devices: Sequence[int], battery: Floats | None = None
@@ -89,17 +88,26 @@ class Planner(ABC):
         finally:
             self.seconds += time.perf_counter() - began
 
-    def follow(self, turns: Sequence[Turn]) -> None:
-        """Take over the cuts and servers of plans that come into force; devices without one are as at the start."""
-        devices = [device for turn in turns for device in turn.devices]
-        told = [one for turn in turns for one in turn.plan.devices]
-        self.place(devices, [one.cut for one in told], [one.server for one in told])
+    def turn(self, devices: Sequence[int], plan: Plan) -> Turn:
+        """Return the turn of devices with their plan; bits down that a plan leaves open are ``quant.bits_down``."""
+        return Turn(
+            devices=tuple(devices),
+            plan=plan,
+            placements=plan.placements(devices, self.job.quant.bits_down),
+        )
 
-    def place(self, devices: Sequence[int], cuts: Sequence[int], servers: Sequence[int]) -> None:
-        """Put devices at cuts and servers, and all others where they start."""
-        self.cuts, self.servers = (first.copy() for first in self._first)
-        index = np.asarray(devices, np.int64)
-        self.cuts[index], self.servers[index] = cuts, servers
+    def place(self, placements: Sequence[Placement]) -> None:
+        """Put devices where a plan has them, and all others where they start."""
+        after = {one.device: one for one in (*self._start, *placements)}
+        self.placements = tuple(after[one.device] for one in self._start)
+
+    def cuts(self, devices: Sequence[int]) -> NDArray[np.int64]:
+        """Return the blocks on each of ``devices``, [n]."""
+        return np.array([self.placements[device].cut for device in devices], np.int64)
+
+    def servers(self, devices: Sequence[int]) -> NDArray[np.int64]:
+        """Return the server of each of ``devices``, or ``ALL_LOCAL``, [n]."""
+        return np.array([self.placements[device].server for device in devices], np.int64)
 
     def spend(self, devices: Sequence[int], joules: Floats) -> None:
         """Count [n] J that devices used in a round towards their budgets (4.1)."""

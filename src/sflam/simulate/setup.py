@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,27 +13,35 @@ from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.errors import ConfigError
 from sflam.learn.fleet import Fleet
-from sflam.learn.methods import METHODS
+from sflam.learn.methods import method_of
+from sflam.learn.split_fleet import LocalFleet
 from sflam.network import trace
 from sflam.network.scenario import build
-from sflam.plan import ALL_LOCAL
+from sflam.plan import Placement
 from sflam.planner import edge as planning_edge
 from sflam.planner.cell import moves, with_devices
+from sflam.records.history import RoundRecord
 from sflam.simulate.cell_planner import CellPlanner
 from sflam.simulate.edge_planner import EdgePlanner
 from sflam.simulate.feedback import feedback_of
-from sflam.simulate.fleet import Simulated
+from sflam.simulate.fleet import SimulatedFleet
 from sflam.simulate.work import batches_of, work_of
 
 
 def simulated(
-    job: Job, inner: Fleet, parts: Sequence[NDArray[np.int64]], train: Dataset, numbers: int
-) -> Simulated:
+    job: Job,
+    inner: Fleet,
+    halves: LocalFleet | None,
+    parts: Sequence[NDArray[np.int64]],
+    train: Dataset,
+    numbers: int,
+) -> SimulatedFleet:
     """Return ``inner`` on a virtual clock over the job's network.
 
     Args:
-        job: what was asked for.
+        job: what is asked for.
         inner: trains.
+        halves: the fleet of a cut model beneath it; None where no model is cut.
         parts: the samples of each device, int64 [n_k].
         train: the training samples; the lengths of texts are what they cost.
         numbers: trained numbers of the whole model, which devices that hold it send.
@@ -42,14 +52,13 @@ def simulated(
     job = with_devices(job)
     expect_possible(job)
     work, batches = work_of(job, train, numbers), batches_of(job, parts)
-    servers = np.array(job.fleet.servers or [0] * len(parts))
-    cuts = np.where(servers == ALL_LOCAL, work.blocks, job.fleet.cuts or job.model.cut)
     if planning_edge.wanted(job):
-        edge = EdgePlanner(job, work, cuts, servers, batches, numbers=numbers, moves=moves(job))
+        edge = EdgePlanner(job, work, batches, numbers=numbers, moves=moves(job))
         edge.expect_possible(build(job.network, job.seed))  # before anything is written
-        return Simulated(inner, edge, job)
-    once, feedback = METHODS[job.learn.method].at_home, feedback_of(job, inner)
-    return Simulated(inner, CellPlanner(job, work, cuts, servers, batches, once=once, feedback=feedback), job)
+        return SimulatedFleet(inner, edge, job, halves, notes(job))
+    feedback = feedback_of(job, halves)
+    planner = CellPlanner(job, work, batches, once=method_of(job).whole, feedback=feedback)
+    return SimulatedFleet(inner, planner, job, halves, notes(job))
 
 
 def notes(job: Job) -> tuple[str, ...]:
@@ -67,12 +76,29 @@ def notes(job: Job) -> tuple[str, ...]:
             "busy it is"
         )
     blind = not job.plan.sensitivity and not job.plan.measure_every
-    if "bits" in job.plan.optimize and METHODS[job.learn.method].quantized and blind:
+    if "bits" in job.plan.optimize and method_of(job).quantized and blind:
         said.append(
             "plan.sensitivity is 0, so quantization noise costs nothing and the fewest bits win; measure chi with "
             "plan.measure_every = 5"
         )
     return tuple(said)
+
+
+def deepest_placements(job: Job, records: Sequence[RoundRecord]) -> tuple[Placement, ...]:
+    """Return where the round with the deepest cut had everybody, since a device's memory shows there.
+
+    Whoever was not in that round is placed as those that were. Empty where plans move nobody.
+    """
+    charges = [record.charge for record in records if record.charge is not None]
+    if not charges or not moves(job):
+        return ()
+    charge = max(charges, key=lambda one: max(one.cuts))
+    servers = charge.servers or (0,) * len(charge.cuts)
+    places = itertools.cycle(zip(charge.cuts, servers, strict=True))
+    return tuple(
+        replace(one, cut=cut, server=server)
+        for one, (cut, server) in zip(job.placements, places, strict=False)
+    )
 
 
 def expect_possible(job: Job) -> None:

@@ -64,8 +64,7 @@ def _measured(fleet: LocalFleet, device: int, turns: int) -> StepCost:
     # One of its own: with learn.cache = "server" the fleet's remembers what was sent.
     exchange = Exchange(
         scheme=common.scheme,
-        bits_up=common.bits_up,
-        bits_down=common.bits_down,
+        bits=common.bits,
         seed=derive(fleet.seed, "step costs"),
         per_token=common.per_token,
     )

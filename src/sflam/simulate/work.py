@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.errors import ModelError
-from sflam.learn.methods import METHODS
+from sflam.learn.methods import method_of
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL
 from sflam.planner.cell import measured
@@ -31,15 +31,15 @@ def work_of(job: Job, train: Dataset, numbers: int) -> Workload:
     Raises:
         ModelError: a model that cannot be measured.
     """
-    method = METHODS[job.learn.method]
-    quant = job.quant if method.quantized else replace(job.quant, scheme=IDENTITY)
+    method = method_of(job)
+    quant = replace(job.quant, scheme=method.scheme(job.quant))
     tokens = 0 if train.lengths is None else max(1, round(float(train.lengths.mean())))
     workload = measured(replace(job, quant=quant), tokens)
-    if workload.exchanges > 1 and not method.at_home:  # of the head, what is trained is on the device
+    if workload.exchanges > 1 and not method.whole:  # of the head, what is trained is on the device
         block = workload.adapter_values[1] - workload.adapter_values[0]
         values = tuple(numbers - (workload.blocks - cut) * block for cut in range(workload.blocks + 1))
         workload = replace(workload, adapter_values=values)
-    return at_home(workload, numbers) if method.at_home else workload
+    return at_home(workload, numbers) if method.whole else workload
 
 
 def batches_of(job: Job, parts: Sequence[NDArray[np.int64]]) -> Floats:
@@ -67,8 +67,8 @@ def device_flop(
     Returns:
         None where devices compute nothing (``central``), and for a model that cannot be measured.
     """
-    method = METHODS[job.learn.method]
-    if not (method.split or method.at_home):
+    method = method_of(job)
+    if not (method.split or method.whole):
         return None
     try:
         work = work_of(job, train, 1)
@@ -76,8 +76,8 @@ def device_flop(
         return None
     step = np.add(work.device_forward, work.device_backward)
     whole = np.add(work.server_forward, work.server_backward)
-    cuts = np.array(job.fleet.cuts or [job.model.cut] * len(parts))
-    servers = np.array(job.fleet.servers or [0] * len(parts))
+    cuts = np.array([one.cut for one in job.placements])
+    servers = np.array([one.server for one in job.placements])
     done = np.zeros(len(parts))
     for record in records:
         who, charge = list(record.participants), record.charge

@@ -1,0 +1,96 @@
+"""What the local steps of a round did, and what averaging their adapters gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from sflam.codec.bodies import Body
+from sflam.codec.quantizer import Packed
+from sflam.model.adapters import State
+from sflam.records.served_round import ServedRound
+from sflam.sizes import payload_bits
+
+
+@dataclass
+class Steps:
+    """What the local steps of one round did.
+
+    Attributes:
+        losses: sum of loss x rows over all mini-batches.
+        samples: rows trained on, per device.
+        device_steps: mini-batches, summed over devices.
+        bytes_up: bytes of the bodies devices sent during steps.
+        bytes_down: bytes of the bodies they received during steps.
+        code_bytes: of both, the packed codes alone.
+        saved_bytes: packed codes that the server already had.
+        device_losses: device -> sum of loss x rows of its own.
+        payload_up: device -> bits of codes and side information it sent, without headers, labels and lengths.
+        payload_down: device -> the same of what it received.
+        measured: what the steps took over a real network; None in a simulation.
+        sent: device -> bytes of the bodies it sent during steps.
+        received: device -> bytes of those it received.
+    """
+
+    losses: float = 0.0
+    samples: dict[int, int] = field(default_factory=dict)
+    device_steps: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    code_bytes: int = 0
+    saved_bytes: int = 0
+    device_losses: dict[int, float] = field(default_factory=dict)
+    payload_up: dict[int, int] = field(default_factory=dict)
+    payload_down: dict[int, int] = field(default_factory=dict)
+    measured: ServedRound | None = None
+    sent: dict[int, int] = field(default_factory=dict)
+    received: dict[int, int] = field(default_factory=dict)
+
+    def learned(self, device: int, loss: float, rows: int) -> None:
+        """Count a mini-batch of a device: its mean loss and its rows."""
+        self.losses += loss * rows
+        self.samples[device] += rows
+        self.device_losses[device] = self.device_losses.get(device, 0.0) + loss * rows
+
+    def count(self, device: int, body: Body, tokens: Packed | None, *, up: bool) -> None:
+        """Count a body that a device sent (``up``) or received, and the tokens packed in it."""
+        if up:
+            self.bytes_up += len(body)
+        else:
+            self.bytes_down += len(body)
+        bodies = self.sent if up else self.received
+        bodies[device] = bodies.get(device, 0) + len(body)
+        if tokens is not None:
+            self.code_bytes += tokens.codes.nbytes
+            payload = self.payload_up if up else self.payload_down
+            bits = payload_bits(tokens.tokens, tokens.dim, tokens.bits, tokens.scheme)
+            payload[device] = payload.get(device, 0) + bits
+
+    def add(self, other: Steps) -> None:
+        """Count the steps of other devices too."""
+        for item in fields(self):
+            if item.name == "measured":  # what is added up here is simulated
+                continue
+            mine, theirs = getattr(self, item.name), getattr(other, item.name)
+            setattr(self, item.name, mine | theirs if isinstance(mine, dict) else mine + theirs)
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss per sample."""
+        return self.losses / max(1, sum(self.samples.values()))
+
+
+@dataclass(frozen=True)
+class Average:
+    """What averaging one round's adapters did.
+
+    Attributes:
+        state: the new global adapters, by peft's names.
+        error: ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||; None where no factors are averaged apart.
+        bytes_up: bytes of the adapter bodies devices sent.
+        residual_bytes: bytes of the exact correction of the frozen weights sent to devices.
+    """
+
+    state: State
+    error: float | None
+    bytes_up: int = 0
+    residual_bytes: int = 0

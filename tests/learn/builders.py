@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
@@ -77,6 +78,15 @@ def local_fleet(
         shared=method.shared,
         **chosen,
     )
+
+
+def with_bits(fleet, bits):
+    """Return the placements of a fleet with each listed device's own bits up and down."""
+    return [
+        replace(one, bits_up=bits[one.device][0], bits_down=bits[one.device][1])
+        for one in fleet.placements
+        if one.device in bits
+    ]
 
 
 def run(fleet, state, rounds):

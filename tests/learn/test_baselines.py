@@ -12,7 +12,7 @@ from sflam.config import load
 from sflam.data.batches import round_batches
 from sflam.errors import ConfigError
 from sflam.learn.evaluate import Score
-from sflam.learn.federated import Federated
+from sflam.learn.federated import Federated, Local
 from sflam.learn.relay import Relay
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import load_state, state_of
@@ -77,7 +77,7 @@ def alone(method, kind="vit", model_settings=None, **options):
     _, model, examples = adapted(kind, model_settings=model_settings)
     learn = replace(LEARN, method=method, **options)
     parts = parts_of(SIZES)
-    return Federated(
+    return (Local if method == "local" else Federated)(
         model, examples, parts, settings=FleetSettings(devices=3), learn=learn, seed=3
     ), state_of(model)
 
@@ -140,7 +140,7 @@ def test_local_devices_never_meet_and_score_the_mean_of_their_own():
     assert records[0].total_bytes == 0
     scores = [(1.0, 0.5, (0.5, None)), (2.0, 0.25, (1.0, None)), (6.0, 0.0, (0.0, None))]
     found = iter([Score(loss, share, per_class=classes) for loss, share, classes in scores])
-    assert fleet.score(lambda _: next(found)) == Score(3.0, 0.25, per_class=(0.5, None))
+    assert fleet.score({}, lambda _: next(found)) == Score(3.0, 0.25, per_class=(0.5, None))
 
 
 @pytest.mark.parametrize("method", ["fedlora", "local"])

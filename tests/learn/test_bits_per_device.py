@@ -7,7 +7,7 @@ import pytest
 from sflam import sizes
 from sflam.codec.settings import QuantSettings
 from sflam.model.adapters import state_of
-from tests.learn.builders import adapted, assert_equal_states, local_fleet, parts_of, run
+from tests.learn.builders import adapted, assert_equal_states, local_fleet, parts_of, run, with_bits
 from tests.tiny import WIDTH
 
 PATCHES = 17
@@ -28,11 +28,11 @@ def made(quant):
 
 def test_bytes_on_the_wire_follow_each_devices_bits_round_by_round():
     fleet, state = made(QuantSettings(bits_up=8, bits_down=8))
-    plans = [{0: (3, 5), 1: (16, 1), 2: (7, 11)}, {0: (4, 4)}, {}]
-    for bits in plans:
-        fleet.assign(bits)
+    expected = [(8, 8)] * 3
+    for bits in [{0: (3, 5), 1: (16, 1), 2: (7, 11)}, {0: (4, 4)}, {}]:
+        fleet.place(with_bits(fleet, bits))
         (record,), _ = run(fleet, state, 1)
-        expected = [bits.get(device, (8, 8)) for device in range(3)]
+        expected = [bits.get(device, expected[device]) for device in range(3)]
         assert (record.bytes_up, record.bytes_down) == bytes_of(expected)
         codes = [
             sizes.codes_bytes(n * PATCHES, WIDTH, b) for n, e in zip(SIZES, expected, strict=True) for b in e
@@ -42,7 +42,7 @@ def test_bytes_on_the_wire_follow_each_devices_bits_round_by_round():
 
 def test_the_payload_of_each_device_is_codes_and_side_bits_without_headers():
     fleet, state = made(QuantSettings(bits_up=8, bits_down=8))
-    fleet.assign({0: (3, 5), 1: (16, 1)})
+    fleet.place(with_bits(fleet, {0: (3, 5), 1: (16, 1)}))
     fleet.download(0, (0, 1, 2), state)
     steps = fleet.local_steps(0, (0, 1, 2))
     for device, (rows, up, down) in enumerate([(4, 3, 5), (3, 16, 1), (2, 8, 8)]):
@@ -55,14 +55,14 @@ def test_the_payload_of_each_device_is_codes_and_side_bits_without_headers():
 def test_one_width_told_to_all_is_the_common_width():
     common, state = made(QuantSettings(bits_up=5, bits_down=6))
     told, _ = made(QuantSettings(bits_up=8, bits_down=8))
-    told.assign(dict.fromkeys(range(3), (5, 6)))
+    told.place(with_bits(told, dict.fromkeys(range(3), (5, 6))))
     assert_equal_states(run(told, state, 2)[1], run(common, state, 2)[1], tolerance=0 + 1e-300)
 
 
 def test_floats_have_no_bits_to_assign():
     fleet, state = made(QuantSettings(scheme="identity"))
     before = run(fleet, state, 1)[0][0].bytes_up
-    fleet.assign({0: (2, 2)})
+    fleet.place(with_bits(fleet, {0: (2, 2)}))
     assert run(fleet, state, 1)[0][0].bytes_up == before
 
 
@@ -71,7 +71,7 @@ def test_labels_at_home_use_the_same_bits_on_every_leg(labels):
     backbone, model, examples = adapted("vit")
     fleet = local_fleet(backbone, model, examples, parts_of(SIZES), quant=QuantSettings(), labels=labels)
     fleet.download(0, (0, 1, 2), state_of(model))
-    fleet.assign({0: (2, 3)})
+    fleet.place(with_bits(fleet, {0: (2, 3)}))
     steps = fleet.local_steps(0, (0, 1, 2))
     legs = 2 if labels == "device" else 1
     assert steps.payload_up[0] == legs * sizes.payload_bits(4 * PATCHES, WIDTH, 2)

@@ -111,15 +111,7 @@ def test_central_trains_every_weight_too():
     learn = replace(PLAIN, method="central")
     central = Central(model, examples, parts, settings=FleetSettings(devices=1), learn=learn, seed=3)
     start = state_of(model)
-    fleet = LocalFleet(
-        *full("vit"),
-        parts,
-        cut=1,
-        settings=FleetSettings(devices=1),
-        learn=PLAIN,
-        quant=IDENTITY,
-        seed=3,
-    )
+    fleet = local_fleet(*full("vit"), parts, learn=PLAIN)
     records, trained = run(central, start, 1)
     assert records[0].samples == 14 and trained.keys() == run(fleet, start, 1)[1].keys()
 

@@ -15,7 +15,7 @@ from sflam.link.https_client import Link
 from sflam.network import trace
 from sflam.records import history
 from sflam.records.served_round import trace_csv
-from tests.learn.builders import IDENTITY, LEARN, assert_equal_states
+from tests.learn.builders import IDENTITY, LEARN, assert_equal_states, with_bits
 from tests.serve.threads import Died, Rig, simulated
 
 FEW = replace(LEARN, canonical=True, local_steps=2)
@@ -29,11 +29,12 @@ def test_a_plan_for_every_round_served_and_simulated(tmp_path, labels):
     job = JOB | {"labels": labels, "learn": replace(FEW, local_steps=0, local_epochs=1)}
 
     def planned(local, number):
-        local.assign(PLANS[number])
+        local.place(with_bits(local, PLANS[number]))
         return (0, 1, 2)
 
     _, wanted = simulated("vit", selected=planned, **job)
-    records, found = Rig(tmp_path, "vit", planner=PLANS.get, **job).run()
+    rig = Rig(tmp_path, "vit", planner=lambda number: with_bits(rig.fleet.local, PLANS[number]), **job)
+    records, found = rig.run()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     for record, plan in zip(records, PLANS.values(), strict=True):
         assert list(zip(record.measured.bits_up, record.measured.bits_down, strict=True)) == list(

@@ -115,7 +115,7 @@ def test_measured_steps_and_bodies_stand_beside_modelled_ones(small, tmp_path, m
         network = build(run.fleet.job.network, 0, record.round)
         batches = np.array([len(part) for part in run.assembly.parts]) / 4
         computing = 0.02 * batches * network.max_clock.max() / network.max_clock
-        turn = run.fleet.turns[0].plan.devices
+        turn = run.fleet.in_force[0].plan.devices
         told = np.log2(1 + turn.power * network.gain[0] / (network.noise * turn.bandwidth)) * turn.bandwidth
         bodies = np.ceil(batches) * 8 * sizes.HEADER_BYTES
         up = np.array(charge.payload_up) + bodies + 32 * batches * 4

@@ -152,7 +152,7 @@ def test_a_fleet_that_is_placed_is_one_built_there(quant):
 
     moved, state = built(*first)
     after, _ = one_round(moved, state, 0)
-    moved.place(*then)
+    moved.place(built(*then)[0].placements)
     found, said = one_round(moved, after, 1)
     fresh, _ = built(*then)
     wanted, told = one_round(fresh, after, 1)

@@ -86,7 +86,7 @@ def test_padding_cannot_change_what_is_sent():
 
 
 def test_every_exchange_has_its_own_noise():
-    exchange = Exchange("uniform", seed=1, bits={0: (2, 2)})
+    exchange = Exchange("uniform", seed=1, bits={0: (2, 2), 1: (2, 2)})
     hidden, batch = torch.randn(2, 5, 8), Minibatch({}, None, torch.tensor([0, 1]))
     codes = {
         exchange.step_message(Position(*at), hidden, batch).activations.codes.tobytes()

@@ -16,7 +16,6 @@ from sflam import config
 from sflam.errors import ModelError
 from sflam.learn.central import Central
 from sflam.learn.settings import FleetSettings
-from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import attach, load_state, state_of
 from sflam.model.settings import ModelSettings
 from sflam.model.split import split

@@ -13,6 +13,7 @@ import pytest
 import sflam
 
 NAMES = [
+    "FleetAround",
     *("Job", "Result", "RoundRecord", "SflamError"),
     *("load", "model_folder", "predict", "resume", "start", "train"),
 ]

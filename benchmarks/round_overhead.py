@@ -30,7 +30,7 @@ from sflam.model.split import DeviceSegment, ServerSegment
 from sflam.model.stack import AdapterStack
 from sflam.records.history import History
 from sflam.report.tensorboard import Events
-from sflam.run import run as job
+from sflam.run import start as job
 from sflam.run.assemble import Assembly
 
 LEARNING = ("forward", "backward", "optimizer")

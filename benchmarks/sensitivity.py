@@ -22,7 +22,7 @@ from common import parser, set_up, show
 from sflam import config
 from sflam.records.history import RoundRecord
 from sflam.report.terminal.loop_lines import planning_share
-from sflam.run import run as job
+from sflam.run import start as job
 
 BITS = 'plan.optimize=["clock", "bits"]'
 ARMS: dict[str, tuple[str, ...]] = {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sflam.records.history import RoundRecord
     from sflam.run.finish import Result
     from sflam.run.predict import predict
-    from sflam.run.run import resume, start, train
+    from sflam.run.start import resume, start, train
 
 __version__ = "0.1.0"
 
@@ -29,9 +29,9 @@ _HOMES = {
     "load": ("sflam.config", "load"),
     "model_folder": ("sflam.model.backbone", "locate"),
     "predict": ("sflam.run.predict", "predict"),
-    "resume": ("sflam.run.run", "resume"),
-    "start": ("sflam.run.run", "start"),
-    "train": ("sflam.run.run", "train"),
+    "resume": ("sflam.run.start", "resume"),
+    "start": ("sflam.run.start", "start"),
+    "train": ("sflam.run.start", "train"),
 }
 
 __all__ = [

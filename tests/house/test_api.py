@@ -30,7 +30,7 @@ def test_the_public_names_are_these() -> None:
 def test_no_public_name_is_hidden_by_a_module_of_that_name() -> None:
     """Importing ``sflam.x`` binds the module to ``x``; where x is a function too, its second use would fail."""
     import sflam.run.predict
-    import sflam.run.run
+    import sflam.run.start
 
     for name in NAMES * 2:
         assert not inspect.ismodule(getattr(sflam, name)), name

@@ -32,7 +32,7 @@ from sflam.report.pages.markup import Html, element
 from sflam.report.pages.run import allocation
 from sflam.report.pages.timeline import phase_table, spans, timeline
 from sflam.report.pages.written import write_page
-from sflam.run import run as jobs
+from sflam.run import start as jobs
 
 
 @pytest.fixture(scope="module")

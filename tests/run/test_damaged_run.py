@@ -125,4 +125,4 @@ def test_more_rounds_may_be_asked_for_later(cli: Cli, run: Path) -> None:
 
 def test_resume_takes_nothing_beside_the_folder(cli: Cli, run: Path) -> None:
     said = cli("train", "--resume", run, "--set", "learn.rounds=9")
-    assert_refused(said, "leave out the job file, --set and --out")
+    assert_refused(said, "leave out the job file, --set, --out and --plan")

@@ -13,7 +13,7 @@ from sflam import config
 from sflam.errors import ConfigError
 from sflam.learn.split_fleet import LocalFleet
 from sflam.plan import ALL_LOCAL
-from sflam.run import run as job
+from sflam.run import start as job
 from sflam.run.follow_plan import follow
 from tests.conftest import Cli, assert_refused, sets
 

@@ -232,7 +232,7 @@ class Runs:
         if pid := os.fork():
             return pid
         try:
-            from sflam.run import run as jobs
+            from sflam.run import start as jobs
 
             jobs.assemble = lambda _: self.assembly  # the child's own copy of it
             before()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from sflam import config
-from sflam.run import run as jobs
+from sflam.run import start as jobs
 
 SIMULATED = ("network.simulate=true", "learn.local_steps=0")
 

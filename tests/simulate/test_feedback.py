@@ -15,7 +15,7 @@ from sflam.records import history
 from sflam.records.charge import Charge
 from sflam.records.codec import from_json_values, to_json_values
 from sflam.report.terminal.loop_lines import both_times, loop_lines
-from sflam.run import run as jobs
+from sflam.run import start as jobs
 from sflam.simulate.sensitivity import gradient_noise, slowdown
 from sflam.simulate.step_times import StepCost, step_costs
 from tests.conftest import assert_refused, sets

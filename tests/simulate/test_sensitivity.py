@@ -14,7 +14,7 @@ from sflam.cost.convergence import quantization_noise
 from sflam.learn.evaluate import Score
 from sflam.learn.round import train
 from sflam.model.adapters import state_of
-from sflam.run import run as jobs
+from sflam.run import start as jobs
 from sflam.simulate import sensitivity
 from sflam.simulate.gradients import Probe
 from sflam.simulate.sensitivity import GradientNoise, gradient_noise, slowdown

@@ -20,7 +20,7 @@ from sflam.network.scenario import build
 from sflam.plan import ALL_LOCAL, Status
 from sflam.planner import edge as planning_edge
 from sflam.planner.cell import best_cut, measured, problem_of
-from sflam.run import run as jobs
+from sflam.run import start as jobs
 from sflam.simulate.work import batches_of, work_of
 from tests.conftest import assert_refused, sets
 from tests.learn.builders import adapted, local_fleet, parts_of

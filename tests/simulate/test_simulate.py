@@ -18,7 +18,7 @@ from sflam.learn.server import Trunk
 from sflam.network.scenario import build
 from sflam.planner.cell import measured
 from sflam.records import history
-from sflam.run import run as jobs
+from sflam.run import start as jobs
 from tests.simulate.builders import assert_resumes, ran, timeless
 
 FADED = ("learn.rounds=3", "learn.evaluate_every=0")

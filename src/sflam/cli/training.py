@@ -62,7 +62,7 @@ def _train(wanted: Job, out: Path | None, resume: Path | None, merge: bool, as_j
     with shared.status("loading model and data"):
         from sflam.report.terminal.progress import Progress
         from sflam.report.terminal.run_table import rounds_table
-        from sflam.run import run as jobs
+        from sflam.run import start as jobs
 
         run = jobs.resume(resume) if resume else jobs.start(wanted, out)
     shared.notes(run.notes)

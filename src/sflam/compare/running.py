@@ -115,7 +115,7 @@ def run_here(task: Waiting, heard: Heard) -> None:
     Raises:
         SflamError: as the run does; where it diverged, its folder remembers.
     """
-    from sflam.run import run as runs
+    from sflam.run import start as runs
 
     folder = RunFolder(task.path)
     resumed = folder.config.is_file()

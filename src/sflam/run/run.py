@@ -1,37 +1,26 @@
-"""A run from its job to its folder: start it, resume it after a crash, finish it."""
+"""A run under way: its rounds, one after another, each on disk before the next, and its end."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
-from sflam.config import Job, changes
+from sflam.config import Job
 from sflam.errors import DivergedError, NotFiniteError, QuantizerError, RunError, WireError
 from sflam.learn import checkpoint
-from sflam.learn.aggregate import trained_numbers
-from sflam.learn.best import BestRound, best_of, restored
-from sflam.learn.fleet import Fleet, expect_fleet
+from sflam.learn.best import BestRound, best_of
+from sflam.learn.fleet import Fleet
 from sflam.learn.round import train as train_rounds
 from sflam.model.adapters import State
-from sflam.records import history
 from sflam.records.history import History, RoundRecord
-from sflam.records.run_folder import RunFolder, default_folder
+from sflam.records.run_folder import RunFolder
 from sflam.report.tensorboard import Events
-from sflam.run.assemble import Assembly, assemble
+from sflam.run.assemble import Assembly
 from sflam.run.finish import Result, finish
-from sflam.run.follow_plan import follow
-from sflam.simulate.setup import deepest_placements, simulated
-
-Around = Callable[[Fleet], Fleet]
-CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "model.name"}
-"""What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
+from sflam.simulate.setup import deepest_placements
 
 
 class Run:
@@ -85,11 +74,19 @@ class Run:
                     log.append(record)
                     if job.learn.keep == "best":
                         self.best = best_of(self.best, record, state, self.assembly.backbone.task)
-                    _checkpoint(self.folder, record.round + 1, state, self.fleet, self.best)
                     self.state = state
                     self.records.append(record)
+                    self.save()
                     events.add(record)
                     yield record
+
+    def save(self) -> None:
+        """Write a checkpoint of the rounds done."""
+        kept = {"best": self.best.stored()} if self.best else {}
+        fleet = {"fleet": self.fleet.state(), "fleet_name": self.fleet.name}
+        checkpoint.save(
+            self.folder.checkpoints, {"round": len(self.records), "adapters": self.state} | fleet | kept
+        )
 
     def finish(self, *, merge: bool = False) -> Result:
         """Write adapter, card, picture and, last, the result; ``merge`` also writes the merged model.
@@ -147,160 +144,3 @@ class Run:
             f"round {number + 1} of {learn.rounds} diverged{where}: {reason}; lower learn.lr ({learn.lr:g}) or {clip} "
             f"and start a new run{kept}"
         )
-
-
-def start(job: Job, folder: str | Path | None = None, *, around: Around | None = None) -> Run:
-    """Assemble a job and make its folder (``runs/data-model-method-N`` by default).
-
-    Args:
-        job: what is asked for.
-        folder: where the run is written.
-        around: returns a fleet of one's own around the job's, as a :class:`sflam.FleetAround` is.
-
-    Raises:
-        SflamError: anything a user can mend; nothing is left half-written.
-    """
-    if folder is not None:
-        RunFolder(Path(folder)).expect_free()  # before minutes of loading
-    job, told = follow(job)
-    assembly = _assembled(job, around)
-    assembly = replace(assembly, notes=(*told, *assembly.notes))
-    fleet = _fleet(assembly)  # before anything is written
-    run = RunFolder(default_folder(job) if folder is None else Path(folder))
-    run.create(job)
-    return _begin(assembly, fleet, run)
-
-
-def resume(folder: str | Path, *, around: Around | None = None) -> Run:
-    """Go on with the run in ``folder`` from its newest checkpoint; a finished run is finished again.
-
-    Args:
-        folder: of the run.
-        around: as given to :func:`start`.
-
-    Raises:
-        RunError: the folder holds no run, a damaged one, one of another fleet, or one whose configuration was changed;
-            it is then as before.
-    """
-    run = RunFolder(Path(folder))
-    job = run.read_job()
-    saved = checkpoint.load(run.checkpoints)
-    records: list[RoundRecord] = []
-    if saved is not None or run.history.exists():
-        header, records = history.read(run.history)
-        _expect_same(run, header, job)
-    if saved is None:
-        return _begin_again(run, job, len(records), around)
-    rounds = saved.get("round")
-    if not isinstance(rounds, int):
-        raise _misfit(run, "it counts no rounds")
-    if len(records) < rounds:
-        raise RunError(
-            f"{run.history} holds {len(records)} of the {rounds} rounds its checkpoint has done; the folder is "
-            "damaged, start a new run"
-        )
-    assembly = _assembled(job, around)
-    history.expect_charges(run.history, records, job.fleet.devices, assembly.backbone.depth)
-    fleet = _fleet(assembly)
-    state, best = _restored(assembly, fleet, run, saved, records[:rounds])
-    return Run(assembly, run, state, history.rewind(run.history, rounds), best, fleet)
-
-
-def train(
-    job: Job, folder: str | Path | None = None, *, merge: bool = False, around: Around | None = None
-) -> Result:
-    """Run a job from start to finish and return its result; see :func:`start`."""
-    run = start(job, folder, around=around)
-    for _ in run.rounds():
-        pass
-    return run.finish(merge=merge)
-
-
-def _begin_again(run: RunFolder, job: Job, done: int, around: Around | None) -> Run:
-    """Begin a run anew that has no checkpoint: the first one is written before any round, the second after round 1."""
-    if done > 1:
-        raise RunError(
-            f"{run.checkpoints} holds no checkpoint of the {done} rounds in {run.history}; put the newest one back, or "
-            "start a new run"
-        )
-    assembly = _assembled(job, around)
-    run.history.unlink(missing_ok=True)
-    return _begin(assembly, _fleet(assembly), run)
-
-
-def _assembled(job: Job, around: Around | None) -> Assembly:
-    """Assemble a job, with a fleet of the user's own around its fleet where one is given."""
-    assembly = assemble(job)
-    if around is None:
-        return assembly
-    fleet = around(assembly.fleet)
-    expect_fleet(fleet)
-    return replace(assembly, fleet=fleet)
-
-
-def _fleet(assembly: Assembly) -> Fleet:
-    """Return what trains: the assembly's fleet, or that fleet over a simulated network."""
-    job = assembly.job
-    if not job.network.simulate:
-        return assembly.fleet
-    numbers = trained_numbers(assembly.state, job.learn.aggregation)
-    return simulated(job, assembly.fleet, assembly.halves, assembly.parts, assembly.splits.train, numbers)
-
-
-def _begin(assembly: Assembly, fleet: Fleet, run: RunFolder) -> Run:
-    with History(run.history) as log:
-        log.start(asdict(assembly.job), assembly.job.seed)
-    _checkpoint(run, 0, assembly.state, fleet)
-    return Run(assembly, run, assembly.state, [], fleet=fleet)
-
-
-def _checkpoint(
-    run: RunFolder, rounds: int, state: State, fleet: Fleet, best: BestRound | None = None
-) -> None:
-    kept = {"best": best.stored()} if best else {}
-    saved = {"round": rounds, "adapters": state, "fleet": fleet.state(), "fleet_name": fleet.name}
-    checkpoint.save(run.checkpoints, saved | kept)
-
-
-def _expect_same(run: RunFolder, header: Mapping[str, Any], job: Job) -> None:
-    """Raise RunError when ``job`` is not the one the run was started with, which its history remembers."""
-    before = header.get("config")
-    changed = changes(job, before) if isinstance(before, dict) else {}
-    said = [f"{name} = {json.dumps(was)}" for name, (was, _) in changed.items() if name not in CHANGEABLE]
-    if said:
-        raise RunError(
-            f"{run.config} was changed since the run began with {', '.join(said)}; put that back, or start a new run"
-        )
-
-
-def _restored(
-    assembly: Assembly, fleet: Fleet, run: RunFolder, saved: Mapping[Any, Any], records: list[RoundRecord]
-) -> tuple[State, BestRound | None]:
-    """Put the fleet back as ``saved`` says; return its adapters and the best so far, where that is kept.
-
-    Raises:
-        RunError: it is of another run.
-    """
-    if (name := saved.get("fleet_name")) != fleet.name:
-        raise RunError(
-            f"{run.path} was trained by the fleet {name!r}, not by {fleet.name!r}; resume it from Python with the same "
-            "one, as in sflam.resume(folder, around=...), or start a new run"
-        )
-    try:
-        found = {name: tensor.shape for name, tensor in saved["adapters"].items()}
-        if found != {name: tensor.shape for name, tensor in assembly.state.items()}:
-            raise ValueError("its adapters have other names or shapes")
-        fleet.restore(saved["fleet"])
-        best = None
-        if assembly.job.learn.keep == "best" and records:
-            best = restored(saved["best"], records, assembly.state)
-        return {name: saved["adapters"][name].to(tensor) for name, tensor in assembly.state.items()}, best
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise _misfit(run, str(error)) from error
-
-
-def _misfit(run: RunFolder, reason: str) -> RunError:
-    return RunError(
-        f"the newest checkpoint in {run.checkpoints} is not of this run ({reason}); put the right one back, or start a "
-        "new run"
-    )

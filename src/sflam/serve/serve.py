@@ -30,10 +30,11 @@ from sflam.model.families import CAUSAL
 from sflam.model.tokenizer import Tokenizer
 from sflam.records.history import RoundRecord
 from sflam.records.served_round import trace_csv
-from sflam.run import run as jobs
+from sflam.run import start as jobs
 from sflam.run.assemble import Assembly, examples_of, pixels_of
 from sflam.run.compatibility import problems_of
 from sflam.run.follow_plan import follow
+from sflam.run.run import Run
 from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
@@ -97,7 +98,7 @@ class Served:
 
     def __init__(
         self,
-        run: jobs.Run,
+        run: Run,
         serving: Serving,
         tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     ) -> None:

@@ -1,0 +1,179 @@
+"""Start a run, or resume one after a crash: from a job, or a folder, to a run that is under way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from sflam.config import Job, changes
+from sflam.errors import RunError
+from sflam.learn import checkpoint
+from sflam.learn.aggregate import trained_numbers
+from sflam.learn.best import BestRound, restored
+from sflam.learn.fleet import Fleet, expect_fleet
+from sflam.model.adapters import State
+from sflam.records import history
+from sflam.records.history import History, RoundRecord
+from sflam.records.run_folder import RunFolder, default_folder
+from sflam.run.assemble import Assembly, assemble
+from sflam.run.finish import Result
+from sflam.run.follow_plan import follow
+from sflam.run.run import Run
+from sflam.simulate.setup import simulated
+
+Around = Callable[[Fleet], Fleet]
+CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "model.name"}
+"""What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
+
+
+def start(job: Job, folder: str | Path | None = None, *, around: Around | None = None) -> Run:
+    """Assemble a job and make its folder (``runs/data-model-method-N`` by default).
+
+    Args:
+        job: what is asked for.
+        folder: where the run is written.
+        around: returns a fleet of one's own around the job's, as a :class:`sflam.FleetAround` is.
+
+    Raises:
+        SflamError: anything a user can mend; nothing is left half-written.
+    """
+    if folder is not None:
+        RunFolder(Path(folder)).expect_free()  # before minutes of loading
+    job, told = follow(job)
+    assembly = _assembled(job, around)
+    assembly = replace(assembly, notes=(*told, *assembly.notes))
+    fleet = _fleet(assembly)  # before anything is written
+    run = RunFolder(default_folder(job) if folder is None else Path(folder))
+    run.create(job)
+    return _begin(assembly, fleet, run)
+
+
+def resume(folder: str | Path, *, around: Around | None = None) -> Run:
+    """Go on with the run in ``folder`` from its newest checkpoint; a finished run is finished again.
+
+    Args:
+        folder: of the run.
+        around: as given to :func:`start`.
+
+    Raises:
+        RunError: the folder holds no run, a damaged one, one of another fleet, or one whose configuration was changed;
+            it is then as before.
+    """
+    run = RunFolder(Path(folder))
+    job = run.read_job()
+    saved = checkpoint.load(run.checkpoints)
+    records: list[RoundRecord] = []
+    if saved is not None or run.history.exists():
+        header, records = history.read(run.history)
+        _expect_same(run, header, job)
+    if saved is None:
+        return _begin_again(run, job, len(records), around)
+    rounds = saved.get("round")
+    if not isinstance(rounds, int):
+        raise _misfit(run, "it counts no rounds")
+    if len(records) < rounds:
+        raise RunError(
+            f"{run.history} holds {len(records)} of the {rounds} rounds its checkpoint has done; the folder is "
+            "damaged, start a new run"
+        )
+    assembly = _assembled(job, around)
+    history.expect_charges(run.history, records, job.fleet.devices, assembly.backbone.depth)
+    fleet = _fleet(assembly)
+    state, best = _restored(assembly, fleet, run, saved, records[:rounds])
+    return Run(assembly, run, state, history.rewind(run.history, rounds), best, fleet)
+
+
+def train(
+    job: Job, folder: str | Path | None = None, *, merge: bool = False, around: Around | None = None
+) -> Result:
+    """Run a job from start to finish and return its result; see :func:`start`."""
+    run = start(job, folder, around=around)
+    for _ in run.rounds():
+        pass
+    return run.finish(merge=merge)
+
+
+def _begin_again(run: RunFolder, job: Job, done: int, around: Around | None) -> Run:
+    """Begin a run anew that has no checkpoint: the first one is written before any round, the second after round 1."""
+    if done > 1:
+        raise RunError(
+            f"{run.checkpoints} holds no checkpoint of the {done} rounds in {run.history}; put the newest one back, or "
+            "start a new run"
+        )
+    assembly = _assembled(job, around)
+    run.history.unlink(missing_ok=True)
+    return _begin(assembly, _fleet(assembly), run)
+
+
+def _assembled(job: Job, around: Around | None) -> Assembly:
+    """Assemble a job, with a fleet of the user's own around its fleet where one is given."""
+    assembly = assemble(job)
+    if around is None:
+        return assembly
+    fleet = around(assembly.fleet)
+    expect_fleet(fleet)
+    return replace(assembly, fleet=fleet)
+
+
+def _fleet(assembly: Assembly) -> Fleet:
+    """Return what trains: the assembly's fleet, or that fleet over a simulated network."""
+    job = assembly.job
+    if not job.network.simulate:
+        return assembly.fleet
+    numbers = trained_numbers(assembly.state, job.learn.aggregation)
+    return simulated(job, assembly.fleet, assembly.halves, assembly.parts, assembly.splits.train, numbers)
+
+
+def _begin(assembly: Assembly, fleet: Fleet, folder: RunFolder) -> Run:
+    with History(folder.history) as log:
+        log.start(asdict(assembly.job), assembly.job.seed)
+    run = Run(assembly, folder, assembly.state, [], fleet=fleet)
+    run.save()
+    return run
+
+
+def _expect_same(run: RunFolder, header: Mapping[str, Any], job: Job) -> None:
+    """Raise RunError when ``job`` is not the one the run was started with, which its history remembers."""
+    before = header.get("config")
+    changed = changes(job, before) if isinstance(before, dict) else {}
+    said = [f"{name} = {json.dumps(was)}" for name, (was, _) in changed.items() if name not in CHANGEABLE]
+    if said:
+        raise RunError(
+            f"{run.config} was changed since the run began with {', '.join(said)}; put that back, or start a new run"
+        )
+
+
+def _restored(
+    assembly: Assembly, fleet: Fleet, run: RunFolder, saved: Mapping[Any, Any], records: list[RoundRecord]
+) -> tuple[State, BestRound | None]:
+    """Put the fleet back as ``saved`` says; return its adapters and the best so far, where that is kept.
+
+    Raises:
+        RunError: it is of another run.
+    """
+    if (name := saved.get("fleet_name")) != fleet.name:
+        raise RunError(
+            f"{run.path} was trained by the fleet {name!r}, not by {fleet.name!r}; resume it from Python with the same "
+            "one, as in sflam.resume(folder, around=...), or start a new run"
+        )
+    try:
+        found = {name: tensor.shape for name, tensor in saved["adapters"].items()}
+        if found != {name: tensor.shape for name, tensor in assembly.state.items()}:
+            raise ValueError("its adapters have other names or shapes")
+        fleet.restore(saved["fleet"])
+        best = None
+        if assembly.job.learn.keep == "best" and records:
+            best = restored(saved["best"], records, assembly.state)
+        return {name: saved["adapters"][name].to(tensor) for name, tensor in assembly.state.items()}, best
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _misfit(run, str(error)) from error
+
+
+def _misfit(run: RunFolder, reason: str) -> RunError:
+    return RunError(
+        f"the newest checkpoint in {run.checkpoints} is not of this run ({reason}); put the right one back, or start a "
+        "new run"
+    )

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 
+from sflam import config
 from sflam.allocate.settings import EDGE_METHODS, METHODS
+from sflam.cli import app
 from sflam.template import keys
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 KNOWN = {f"{key.section}.{key.name}" for key in keys()}
+BLOCKS = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SECTIONS = "|".join(sorted({key.section for key in keys()} - {""}))
 
 
@@ -59,3 +64,44 @@ def test_the_command_line_reference_is_up_to_date() -> None:
     assert page == runpy.run_path(str(ROOT / "scripts" / "commands.py"))["commands"](), (
         "run scripts/commands.py"
     )
+
+
+def blocks(language: str) -> list[pytest.param]:
+    """Return the blocks in a language of the README and of every page but the tutorials, which run as a whole."""
+    pages = [ROOT / "README.md", *(page for page in PAGES if page.parent.name != "tutorials")]
+    found = [
+        (page.stem, text)
+        for page in pages
+        for name, text in BLOCKS.findall(text_of(page))
+        if name == language
+    ]
+    return [pytest.param(text, id=f"{stem}-{number}") for number, (stem, text) in enumerate(found)]
+
+
+@pytest.mark.parametrize("text", blocks("toml"))
+def test_a_job_file_is_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text(text, encoding="utf-8")
+    config.load(tmp_path / "job.toml")
+
+
+@pytest.mark.parametrize("text", [each for each in blocks("python") if "README" not in str(each.id)])
+def test_python_runs(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    exec(compile(text, "block", "exec"), {})
+
+
+@pytest.mark.parametrize("text", [*blocks("sh"), *blocks("bash")])
+def test_commands_and_options_exist(text: str) -> None:
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for line in text.splitlines():
+        for part in re.split(r"&&|&$|;", line.partition(" #")[0]):
+            words = shlex.split(part)
+            if words[:1] != ["sflam"]:
+                continue
+            options = {option for each in known[words[1]].params for option in each.opts}
+            used = {word.partition("=")[0] for word in words if re.match(r"-\D", word)}
+            assert used <= options, (part, used - options)
+            keys_set = {
+                words[place + 1].partition("=")[0] for place, word in enumerate(words) if word == "--set"
+            }
+            assert keys_set <= KNOWN, (part, keys_set - KNOWN)

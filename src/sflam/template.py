@@ -19,7 +19,7 @@ _ATTRIBUTE = re.compile(r"^    (\w+): (.*)$")
 
 @dataclass(frozen=True)
 class Key:
-    """One setting: its section (empty at the top level), name, default as TOML, and what it means."""
+    """One setting: its section (empty at the top level), name, default as TOML, and meaning."""
 
     section: str
     name: str
@@ -59,7 +59,7 @@ def attributes(kind: type) -> dict[str, str]:
 
 
 def template() -> str:
-    """Return a job file that says every key, what it means, and its default."""
+    """Return a job file with every key, its meaning and its default."""
     lines = ["# A job for sflam train. Every key may be left out; these are the defaults.", ""]
     section = ""
     for key in keys():

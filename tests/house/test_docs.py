@@ -105,3 +105,9 @@ def test_commands_and_options_exist(text: str) -> None:
                 words[place + 1].partition("=")[0] for place, word in enumerate(words) if word == "--set"
             }
             assert keys_set <= KNOWN, (part, keys_set - KNOWN)
+
+
+def test_every_room_is_described() -> None:
+    text = text_of(DOCS / "explanation" / "house.md")
+    rooms = [path.parent.name for path in (ROOT / "src" / "sflam").glob("*/__init__.py")]
+    assert rooms and [room for room in sorted(rooms) if f"`{room}/`" not in text] == []

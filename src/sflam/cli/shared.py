@@ -65,7 +65,7 @@ def command(*examples: str) -> Callable[[Command], Command]:
 
 
 def status(text: str) -> AbstractContextManager[object]:
-    """Show that something is going on, where somebody can see it."""
+    """Show a spinner on a terminal."""
     return stderr.status(text) if stderr.is_terminal else nullcontext()
 
 

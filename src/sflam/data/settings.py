@@ -23,7 +23,7 @@ class DataSettings:
         shards: pieces of the samples sorted by class that each device holds, with ``shards``.
         minimum: fewest samples a device may hold.
         test: share of the samples held out for testing, equal in every class.
-        input: array or column that holds the inputs; empty guesses, and says what was guessed.
+        input: array or column that holds the inputs; empty guesses, and a note names the guess.
         label: array or column that holds the labels; empty trains a language model on texts alone.
         max_tokens: texts are cut after so many tokens; 0 is the model's own limit.
         buckets: make mini-batches of texts of similar length, so that less is padded.

@@ -133,7 +133,7 @@ class NetworkSettings:
         server: tables of single servers, ``[[network.server]]``.
         radius_m: radius of the cell.
         side_m: side of the square.
-        min_distance_m: nobody is nearer to a server.
+        min_distance_m: least distance of a device from a server.
         bandwidth_mhz: band of every server, shared by its devices.
         max_power_dbm: highest transmit power of a device.
         noise_dbm_hz: noise density N0.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from tests.tiny import IMAGE
 
@@ -15,6 +17,7 @@ import sflam
 from sflam import config
 from sflam.allocate import registry as allocators
 from sflam.codec import quantizers, torch_quantizers
+from sflam.learn import methods
 from sflam.model import families
 from sflam.model.backbone import quiet
 from sflam.model.verify import tolerance, verify
@@ -41,6 +44,7 @@ def forgotten() -> Iterator[None]:
         quantizers.QUANTIZERS,
         torch_quantizers.TORCH_QUANTIZERS,
         families.FAMILIES,
+        methods.METHODS,
     )
     before = [dict(each) for each in tables]
     own = {kind: set(names) for kind, names in OWN.items()}
@@ -51,13 +55,15 @@ def forgotten() -> Iterator[None]:
     OWN.update(own)
 
 
-def run_block(title: str) -> None:
-    """Run the block of a section."""
-    exec(compile(SECTIONS[title], f"{PAGE.name}: {title}", "exec"), {"__name__": "contributing"})
+def run_block(title: str) -> dict[str, Any]:
+    """Run the block of a section, and return its names."""
+    names: dict[str, Any] = {"__name__": "contributing"}
+    exec(compile(SECTIONS[title], f"{PAGE.name}: {title}", "exec"), names)
+    return names
 
 
 @pytest.mark.parametrize("title", SECTIONS)
-def test_a_block_is_about_ten_lines(title: str) -> None:
+def test_a_block_has_at_most_ten_lines(title: str) -> None:
     lines = [
         line for line in SECTIONS[title].splitlines() if line and not line.startswith(("from ", "import "))
     ]
@@ -86,6 +92,23 @@ def test_a_quantizer(tmp_path: Path) -> None:
     assert np.abs(halved.decode(packed) - x).max() < 0.1
     trained = sflam.train(config.load(None, [*SHORT, "quant.scheme=halved"]), tmp_path / "run")
     assert trained.bytes_up > 0
+
+
+def test_a_method(tmp_path: Path) -> None:
+    run_block("A method")
+    trained = sflam.train(config.load(None, [*SHORT, "learn.method=sfl-v2-q"]), tmp_path / "run")
+    floats = sflam.train(config.load(None, [*SHORT, "learn.method=sfl-v2"]), tmp_path / "floats")
+    assert trained.bytes_up < floats.bytes_up / 2
+
+
+def test_a_step_of_the_round(tmp_path: Path) -> None:
+    around = run_block("A step of the round")["HalfWay"]
+    job = config.load(None, SHORT)
+    plain, half = sflam.start(job, tmp_path / "plain"), sflam.start(job, tmp_path / "half", around=around)
+    first = dict(plain.state)
+    list(plain.rounds()), list(half.rounds())
+    for name, value in half.state.items():
+        assert torch.allclose(value, (first[name] + plain.state[name]) / 2, atol=1e-6), name
 
 
 def test_an_allocator(tmp_path: Path) -> None:

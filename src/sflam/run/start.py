@@ -89,7 +89,7 @@ def resume(folder: str | Path, *, around: Around | None = None) -> Run:
 def train(
     job: Job, folder: str | Path | None = None, *, merge: bool = False, around: Around | None = None
 ) -> Result:
-    """Run a job from start to finish and return its result; see :func:`start`."""
+    """Run a job from start to finish and return its result; ``start`` lists the errors."""
     run = start(job, folder, around=around)
     for _ in run.rounds():
         pass

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sflam.errors import AllocationError
 from sflam.sizes import MAX_BITS, MIN_BITS, payload_bits
+
+PER_CUT = (
+    "device_forward",
+    "device_backward",
+    "server_forward",
+    "server_backward",
+    "adapter_values",
+    "device_memory",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +68,11 @@ class Workload:
     extra_adapter: int = 0
 
     def __post_init__(self) -> None:
-        for per_cut in (
-            self.device_forward,
-            self.device_backward,
-            self.server_forward,
-            self.server_backward,
-            self.adapter_values,
-            self.device_memory,
-        ):
-            assert len(per_cut) == self.blocks + 1, (len(per_cut), self.blocks)
+        for name in PER_CUT:
+            if (found := len(getattr(self, name))) != self.blocks + 1:
+                raise AllocationError(
+                    f"{name} of workload {self.name!r} has {found} values; it must have one per cut, {self.blocks + 1}"
+                )
 
     @property
     def elements(self) -> int:

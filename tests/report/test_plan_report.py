@@ -13,6 +13,7 @@ from rich.console import Console
 from sflam.errors import RunError
 from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, Status
 from sflam.report.charts.plan import draw_allocation, draw_front
+from sflam.report.terminal.edge_table import costs_table
 from sflam.report.terminal.plan_table import FIRST, LAST, front_table, methods_table, plan_table, summary
 from sflam.units import human_si
 
@@ -139,3 +140,10 @@ def test_nothing_to_draw_and_nowhere_to_write_are_told(tmp_path: Path) -> None:
         draw_front([], tmp_path / "a.png")
     with pytest.raises(RunError, match="cannot be written"):
         draw_front([(1.0, 1.0)], tmp_path / "none" / "a.png")
+
+
+def test_shares_of_an_unbounded_cost_are_not_numbers() -> None:
+    assert str(costs_table(1.0, 2.0, 1.0)) == "of which delay 1 (25 %), energy 2 (50 %), instability 1 (25 %)"
+    for parts in ((np.inf, 1.0, 0.0), (np.inf, 1.0, np.inf), (0.0, 0.0, 0.0)):
+        said = str(costs_table(*parts))
+        assert "nan" not in said and said.count("(-)") == 3

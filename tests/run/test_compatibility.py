@@ -80,6 +80,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "budget-bits": ("plan.budget=1", 'plan.optimize=["bits"]'),
     "budget-every": ("plan.budget=1", "plan.every=2"),
     "subchannels": ("plan.method=bcd-matching",),
+    "subchannel-bits": ('plan.optimize=["bits"]', "plan.subchannels=20"),
+    "plan-subchannel-bits": ("fleet.plan=computed", "plan.method=bits", "plan.subchannels=20"),
     "ref-labels": ("network.scenario=refA", LABELS),
     "cell-servers": ("network.servers=2",),
     "listed-devices-device": ("network.devices=7", "network.device=TABLES"),

@@ -143,3 +143,23 @@ def test_the_example_of_several_servers_is_planned_unevenly() -> None:
     path = Path(__file__).parents[2] / "examples" / "several-servers.toml"
     fleet = follow(config.load(path))[0].fleet
     assert set(fleet.servers) == {0, 1, 2} and len(set(fleet.cuts)) > 1
+
+
+@pytest.mark.parametrize(
+    "chosen", ['["clock", "bits"]', '["clock", "bits", "cut"]', '["clock", "cut"]', "[]"]
+)
+def test_a_simulated_run_follows_cuts_and_plans_bits_round_by_round(
+    small: tuple[str, ...], tmp_path: Path, chosen: str
+) -> None:
+    more = ("network.simulate=true", "plan.sensitivity=1", f"plan.optimize={chosen}", "learn.rounds=1")
+    run = job.start(sflam.load(None, [*small, *more, "fleet.plan=computed"]), tmp_path / "run")
+    [record] = run.rounds()
+    assert record.charge is not None and record.charge.cuts == run.job.fleet.cuts
+    assert run.job.fleet.bits_up == () and ("bits" in chosen) == (record.charge.method == "bits")
+
+
+def test_a_simulated_run_refuses_bits_that_only_a_file_chose(small: tuple[str, ...], tmp_path: Path) -> None:
+    path = plan_file(tmp_path / "plan.json", [row(1, 0, 4), row(1, 0), row(1, 0)])
+    wanted = [*small, "network.simulate=true", f"fleet.plan={config.toml_value(str(path))}"]
+    with pytest.raises(ConfigError, match=r"fleet.plan = .* gives 4 to 8 bits up .* plan.optimize"):
+        follow(sflam.load(None, wanted))

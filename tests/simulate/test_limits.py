@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sflam import config
 from sflam.allocate.registry import allocate
 from sflam.data.batches import batches
 from sflam.errors import AllocationError
@@ -17,6 +18,7 @@ from sflam.learn.settings import FleetSettings
 from sflam.network.scenario import build
 from sflam.network.settings import NetworkSettings
 from sflam.simulate.policies import POLICIES, Known
+from sflam.simulate.setup import notes
 from sflam.simulate.work import rows_of
 from tests.conftest import assert_refused, sets
 from tests.simulate.builders import SIMULATED, ran, started
@@ -305,3 +307,16 @@ def test_budgets_hold_from_the_first_rounds_on(small, tmp_path, monkeypatch, pat
     monkeypatch.setattr("sflam.simulate.fleet.warm_queues", lambda planner, rounds: planner.queues)
     cold = mean_use("cold")
     assert warm < min(1.15, cold), (warm, cold)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (("network.battery_j=1",), "fleet.selected is 0, so every device trains until its battery is empty"),
+        (("fleet.policy=energy",), 'fleet.policy = "energy" leaves nobody out: all 10 devices'),
+        (("network.battery_j=1", "fleet.selected=3", "fleet.policy=energy"), ""),
+    ],
+)
+def test_a_choice_that_chooses_nobody_is_remarked(settings, said):
+    found = notes(config.load(None, list(settings)))
+    assert len(found) == bool(said) and said in "".join(found)

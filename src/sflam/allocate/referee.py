@@ -18,7 +18,7 @@ from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import Costs, EdgeShares, Loads, add_up
-from sflam.allocate.limits import Impossible
+from sflam.allocate.limits import Impossible, devices
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, Status
 
@@ -118,7 +118,10 @@ def make_plan(method: str, found: Found, *, solve_s: float = 0.0) -> Plan:
     scored = score(problem, shares)
     if scored.objective < lower_bound <= scored.objective * (1 + TOLERANCE):
         lower_bound = scored.objective  # equal up to rounding
-    broken = tuple(f"{name} is exceeded by {100 * by:.3g} %" for name, by in scored.violations.items())
+    broken = tuple(
+        f"{name} is exceeded by {100 * by:.3g} %{_spent(problem, scored, name)}"
+        for name, by in scored.violations.items()
+    )
     close = lower_bound > 0 and scored.objective <= lower_bound * (1 + OPTIMAL_GAP)
     return Plan(
         method=method,
@@ -196,6 +199,20 @@ def _placement(problem: AnyProblem, shares: AnyShares) -> dict[str, Any]:
         "server": problem.server,
         "subchannels": 0 if shares.subchannels is None else shares.subchannels,
     }
+
+
+def _spent(problem: AnyProblem, scored: SharesScore, name: str) -> str:
+    """Return what shares take of a limit on time or energy, as the end of a sentence."""
+    if name == "deadline":
+        return f": these shares take {scored.latency:.6g} s a round"
+    sent, computed = scored.transmit_energy, scored.compute_energy
+    joules = {"radio_cap": sent, "compute_cap": computed, "energy_cap": sent + computed}.get(name)
+    if joules is None or not isinstance(problem, Problem):
+        return ""
+    worst = int(np.argmax(joules / problem.each(name)))
+    return (
+        f": {devices(problem.network, np.arange(len(problem)) == worst)} spends {joules[worst]:.4g} J a round"
+    )
 
 
 def _score_cell(problem: Problem, shares: Shares) -> SharesScore:

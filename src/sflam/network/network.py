@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sflam.errors import AllocationError
+
 Floats = NDArray[np.float64]
 PER_DEVICE = (
     "max_power",
@@ -18,6 +20,7 @@ PER_DEVICE = (
     "memory",
     "energy_weight",
 )
+PER_SERVER = ("bandwidth", "server_clock", "server_flops_per_cycle", "server_kappa")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +44,9 @@ class Network:
         names: [K] what to call the devices.
         positions: [K, 2] m, or None where unknown.
         server_positions: [M, 2] m, or None where unknown.
+
+    Raises:
+        AllocationError: an array of another shape.
     """
 
     gain: Floats
@@ -61,10 +67,23 @@ class Network:
     server_positions: Floats | None = None
 
     def __post_init__(self) -> None:
+        if np.ndim(self.gain) != 2:
+            raise AllocationError(
+                f"gain has shape {list(np.shape(self.gain))}; it must be [servers, devices]"
+            )
         servers, devices = self.gain.shape
-        assert all(getattr(self, name).shape == (devices,) for name in PER_DEVICE)
-        per_server = (self.bandwidth, self.server_clock, self.server_flops_per_cycle, self.server_kappa)
-        assert all(array.shape == (servers,) for array in per_server)
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(PER_DEVICE, (devices,))
+        shapes |= dict.fromkeys(PER_SERVER, (servers,))
+        optional = {"names": (devices,), "positions": (devices, 2), "server_positions": (servers, 2)}
+        unknown = [name for name in optional if getattr(self, name) is None or not len(getattr(self, name))]
+        shapes |= {name: shape for name, shape in optional.items() if name not in unknown}
+        for name, shape in shapes.items():
+            found = np.shape(getattr(self, name))
+            if found != shape:
+                raise AllocationError(
+                    f"{name} has shape {list(found)}; it must be {list(shape)} for the {servers} servers and {devices} "
+                    "devices of gain"
+                )
 
     def only(self, devices: Sequence[int]) -> Network:
         """Return the network of some of its devices, in the order given."""

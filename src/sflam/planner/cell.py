@@ -257,6 +257,8 @@ def _notes(job: Job) -> Iterator[str]:
     """Yield what a user should know about the question itself."""
     if job.plan.measure_every:
         yield "plan.measure_every measures in simulated runs; here chi is plan.sensitivity"
+    if job.network.battery_j:
+        yield "network.battery_j is for a whole simulated run; a plan's round is limited by plan.energy_cap"
     if job.quant.scheme == IDENTITY:
         yield "quant.scheme is identity: 32 bits are sent for every value, whatever the bits say"
     method = method_of(job.plan)

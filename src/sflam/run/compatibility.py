@@ -17,7 +17,7 @@ from sflam.errors import ConfigError
 from sflam.learn.methods import METHODS, Method
 from sflam.model.settings import ModelSettings
 from sflam.planner import edge as planning_edge
-from sflam.planner.cell import chooses_cut
+from sflam.planner.cell import CHOOSE_BITS, chooses_cut
 from sflam.sizes import IDENTITY
 
 TRAIN, SIMULATE, SERVE, PLAN = "train", "simulate", "serve", "plan"
@@ -145,6 +145,13 @@ def _chosen_cut(job: Job) -> str:
     return "plan.optimize" if "cut" in job.plan.optimize else "plan.method"
 
 
+def _chosen_bits(job: Job) -> str:
+    """The key by which plans choose bits."""
+    if "bits" in job.plan.optimize:
+        return "plan.optimize"
+    return "plan.method" if job.plan.method in CHOOSE_BITS else ""
+
+
 def _moving_cuts(job: Job) -> str:
     """The key by which plans choose cuts anew in every round, for one server or several."""
     several = "" if job.fleet.cuts or job.fleet.servers else _several(job)
@@ -268,6 +275,10 @@ RULES: tuple[Rule, ...] = (
          "set plan.every = 1", ALL),
     Rule("subchannels", (_is("plan.method", *BY_SUBCHANNEL), _is("plan.subchannels", 0)),
          "the method shares out subchannels", "set plan.subchannels, at least one per device", ALL),
+    Rule("subchannel-bits", (_chosen_bits, _set("plan.subchannels")),
+         "subchannels are shared out at bits that are given", "leave one of them out", (SIMULATE,)),
+    Rule("plan-subchannel-bits", (_is("fleet.plan", "computed"), _chosen_bits, _set("plan.subchannels")),
+         "subchannels are shared out at bits that are given", "choose bits, or set plan.subchannels", (TRAIN, SERVE)),
     Rule("ref-labels", (_is("network.scenario", "refA"), AT_HOME, _is("model.name", ModelSettings().name)),
          "the reference cell's published numbers have labels on the server",
          "name another model, or choose another network.scenario", NETWORK),

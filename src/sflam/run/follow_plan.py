@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sflam.allocate.registry import method_of
 from sflam.config import Job
 from sflam.errors import ConfigError
 from sflam.plan import ALL_LOCAL, Placement
@@ -36,7 +38,10 @@ def follow(job: Job) -> tuple[Job, tuple[str, ...]]:
             f"fleet.plan = {wish.plan!r} is of {len(placements)} devices, but fleet.devices is {wish.devices}; make "
             "them equal"
         )
-    return job.placed(placements), (_summary(wish.plan, placements),)
+    told = _summary(wish.plan, placements)
+    if job.network.simulate:
+        job, placements = _simulated(job, placements)
+    return job.placed(placements), (told,)
 
 
 def read(path: Path, bits_down: int) -> tuple[Placement, ...]:
@@ -99,6 +104,27 @@ def _computed(job: Job) -> tuple[Placement, ...]:
     if not len(plan.devices):
         raise ConfigError(f"no plan holds the limits: {' '.join(plan.advice)}")
     return plan.placements(range(len(plan.devices)), job.quant.bits_down)
+
+
+def _simulated(job: Job, placements: tuple[Placement, ...]) -> tuple[Job, tuple[Placement, ...]]:
+    """Return a job whose rounds plan bits anew but keep the plan's cuts, and placements with the job's own bits.
+
+    Raises:
+        ConfigError: bits of the plan that the job's rounds would not keep.
+    """
+    quant, wish = job.quant, job.plan
+    bits = {"bits_up": quant.bits_up, "bits_down": quant.bits_down}
+    plain = tuple(replace(one, **bits) for one in placements)
+    if method_of(wish) not in planning.CHOOSE_BITS and plain != placements:
+        up, down = (_span([getattr(one, name) for one in placements]) for name in bits)
+        raise ConfigError(
+            f"fleet.plan = {job.fleet.plan!r} gives {up} bits up and {down} down, but a simulated run plans every "
+            f"round with quant.bits_up = {quant.bits_up} and quant.bits_down = {quant.bits_down}; add "
+            '"bits" to plan.optimize, or set these to the bits of the plan'
+        )
+    optimize = tuple(each for each in wish.optimize if each != "cut")
+    method = "optimal" if wish.method == "cut" else wish.method
+    return replace(job, plan=replace(wish, optimize=optimize, method=method)), plain
 
 
 def _summary(source: str, placements: Sequence[Placement]) -> str:

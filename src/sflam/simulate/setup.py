@@ -75,6 +75,16 @@ def notes(job: Job) -> tuple[str, ...]:
             "network.calibrate: steps take as long as on this machine, so virtual time depends on how fast and how "
             "busy it is"
         )
+    if job.network.battery_j and not job.fleet.selected:
+        said.append(
+            "fleet.selected is 0, so every device trains until its battery is empty; set fleet.selected, and "
+            'fleet.policy = "energy", to spare the emptier ones'
+        )
+    elif job.fleet.policy != "uniform" and not 0 < job.fleet.selected < job.fleet.devices:
+        said.append(
+            f'fleet.policy = "{job.fleet.policy}" leaves nobody out: all {job.fleet.devices} devices take part in '
+            "every round; set fleet.selected"
+        )
     blind = not job.plan.sensitivity and not job.plan.measure_every
     if "bits" in job.plan.optimize and method_of(job).quantized and blind:
         said.append(

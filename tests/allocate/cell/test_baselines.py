@@ -94,5 +94,11 @@ def test_infeasible_baselines_are_called_so() -> None:
     problem = reference(deadline=2.0)
     assert baselines.equal(problem).status == "infeasible"
     assert "deadline is exceeded" in baselines.equal(problem).advice[0]
+    assert f"take {baselines.equal(problem).latency:.6g} s a round" in baselines.equal(problem).advice[0]
+    loose = baselines.equal(reference(3)).devices
+    used = float((loose.transmit_j + loose.compute_j).max())
+    spent = baselines.equal(reference(3, energy_cap=0.9 * used))
+    most = (spent.devices.transmit_j + spent.devices.compute_j).max()
+    assert f"spends {most:.4g} J a round" in spent.advice[0]
     assert bcd.solve(reference(radio_cap=1e-9)).status == "infeasible"
     assert baselines.fixed_bits(reference(3, deadline=1e-3)).status == "infeasible"

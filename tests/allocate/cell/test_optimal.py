@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -217,6 +218,9 @@ def test_a_deadline_below_the_shortest_round_is_infeasible_and_says_by_how_much(
     plan = optimal.solve(problem.change(deadline=shortest - 0.25))
     assert plan.status is Status.INFEASIBLE and not plan.devices and plan.objective == np.inf
     assert f"{0.25:.6g} s short" in plan.advice[0]
+    assert f"the shortest possible round takes {shortest:.6g} s" in plan.advice[0]
+    fixed = optimal.solve(problem.change(deadline=2.0, base_s=1.5))
+    assert f"the shortest possible round takes {shortest + 1.5:.6g} s" in fixed.advice[0]
     nearly = optimal.solve(problem.change(deadline=shortest * (1 + 1e-12)))
     assert nearly.status is Status.OPTIMAL
 
@@ -284,6 +288,25 @@ def test_impossible_caps_are_said() -> None:
             caps["network"] = replace(problem.network, static_power=np.ones(3))
         plan = optimal.solve(problem.change(**caps))
         assert plan.status is Status.INFEASIBLE and "cap" in plan.advice[0]
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("cap", ["radio_cap", "energy_cap"])
+def test_a_cap_that_is_too_small_says_what_is_needed(cap: str, fixed: bool) -> None:
+    """With a little more than what the advice says, some round holds the cap."""
+    problem = reference(3, fixed=fixed, cut=2)
+    problem = problem.change(network=replace(problem.network, static_power=np.full(3, 0.1)))
+    caps = np.full(3, np.inf)
+    caps[1] = 1e-4
+    [advice] = optimal.solve(problem.change(**{cap: caps})).advice
+    found = re.search(
+        r"of device 1 are too small.* more than (\S+) J, (\S+) J of computing .* (\S+) J of sending", advice
+    )
+    assert found is not None, advice
+    both, computing, sending = map(float, found.groups())
+    assert both == pytest.approx(computing + sending, rel=2e-4)
+    caps[1] = (sending if cap == "radio_cap" else both) * 1.01
+    assert optimal.solve(problem.change(**{cap: caps})).status is not Status.INFEASIBLE
 
 
 def test_a_market_without_time_is_impossible() -> None:

@@ -57,4 +57,9 @@ def test_a_deadline_nobody_meets_is_infeasible() -> None:
     shortest = optimal.Market(problem.cell).shortest()
     plan = subchannels.solve(problem.change(deadline=shortest * 1.0001), 4)
     assert plan.status is Status.INFEASIBLE
+    needed = float(plan.advice[0].partition("takes ")[2].partition(" s")[0])
+    assert "the shortest possible round over 4 subchannels" in plan.advice[0] and needed > shortest
+    for factor, status in ((0.999, True), (1.001, False)):
+        again = subchannels.solve(problem.change(deadline=needed * factor), 4)
+        assert (again.status is Status.INFEASIBLE) == status
     assert subchannels.solve(problem.change(deadline=shortest / 2), 4).status is Status.INFEASIBLE

@@ -155,6 +155,13 @@ def changed(**changes: Any) -> EdgeProblem:
     return problem.change(network=network, **changes)
 
 
+def test_workloads_that_do_not_belong_together_are_refused() -> None:
+    edge = ref_b(3, 2)
+    for workloads in (edge.workloads[:2], (*edge.workloads[:2], ref_b_workload(128, layers=3))):
+        with pytest.raises(AllocationError, match=r"workloads of .* blocks for 3 users; give one each"):
+            edge_problem(edge.network, workloads, edge.samples)
+
+
 def test_impossible_input_is_said_in_one_line() -> None:
     gain = square(4, 2).network.gain.copy()
     gain[:, 2] = 0.0

@@ -35,6 +35,7 @@ class Cell:
         energy_cap: [K] J of transmission and computing together; inf for none.
         bandwidth: Hz to share, B.
         deadline: s for T, the constant part taken off; inf for none.
+        constant: s of that part, T0, for messages.
     """
 
     latency_weight: float
@@ -51,6 +52,7 @@ class Cell:
     energy_cap: Floats
     bandwidth: float
     deadline: float
+    constant: float = 0.0
 
     def __len__(self) -> int:
         return len(self.payload)
@@ -118,6 +120,13 @@ ARRAYS = (
 )
 
 
+def frugal_clock(max_clock: Floats, kappa: Floats, static_power: Floats) -> Floats:
+    """Return the clock [K], Hz, at which a cycle costs least energy, (P0 / (2 kappa))^(1/3) within the limits."""
+    best = np.where(kappa > 0, np.cbrt(static_power / (2 * np.where(kappa > 0, kappa, 1.0))), np.inf)
+    clock: Floats = np.clip(best, 1e-9 * max_clock, max_clock)
+    return clock
+
+
 def fastest_clock(
     cycles: Floats, max_clock: Floats, kappa: Floats, static_power: Floats, cap: Floats
 ) -> Floats:
@@ -134,9 +143,7 @@ def fastest_clock(
 
     clock = max_clock.astype(float).copy()
     tight = np.flatnonzero(cycles * (kappa * clock**2 + static_power / clock) > cap)
-    with np.errstate(divide="ignore"):
-        frugal = np.cbrt(static_power[tight] / (2 * kappa[tight]))
-    frugal = np.clip(frugal, 1e-9 * clock[tight], clock[tight])
+    frugal = frugal_clock(clock, kappa, static_power)[tight]
     possible = excess(frugal, tight) >= 0
     clock[tight[~possible]] = 0.0
     some = tight[possible]

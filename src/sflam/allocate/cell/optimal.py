@@ -169,7 +169,7 @@ class Market:
         shortest = self.shortest()
         if cell.deadline < shortest:
             raise Impossible(
-                f"no round is shorter than {shortest:.6g} s plus what is fixed: the deadline falls "
+                f"the shortest possible round takes {shortest + cell.constant:.6g} s: the deadline falls "
                 f"{shortest - cell.deadline:.6g} s short; raise it, or give more bandwidth, fewer bits "
                 "or an earlier cut"
             )

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sflam.allocate.cell.arrays import Cell, fastest_clock
+from sflam.allocate.cell.arrays import Cell, fastest_clock, frugal_clock
 from sflam.allocate.limits import Impossible, devices, wrong_numbers
 from sflam.cost.convergence import quantization_noise
 from sflam.errors import AllocationError
@@ -160,21 +160,11 @@ class Problem:
         if self.choose_clocks:
             caps = np.minimum(caps, joint - least)
         clock = fastest_clock(self.cycles, network.max_clock, network.kappa, network.static_power, caps)
-        if (poor := clock <= 0).any():
-            raise Impossible(
-                f"the energy caps of {devices(network, poor)} are too small to compute at any clock; "
-                "cut earlier or raise the cap"
-            )
-        if not self.choose_clocks:
-            radio = np.minimum(
-                radio, joint - self.cycles * (network.kappa * clock**2 + network.static_power / clock)
-            )
-        if (poor := radio <= least).any():
-            raise Impossible(
-                f"the energy caps of {devices(network, poor)} leave {max(0.0, radio[poor][0]):.3g} J for "
-                f"transmission, which costs {least[poor][0]:.3g} J even over unlimited bandwidth; "
-                "send fewer bits or raise the cap"
-            )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            computing = self.cycles * (network.kappa * clock**2 + network.static_power / clock)
+            left = radio if self.choose_clocks else np.minimum(radio, joint - computing)
+        if (poor := (clock <= 0) | (left <= least)).any():
+            raise Impossible(self._too_little(poor, clock, computing, least))
         cell = Cell(
             latency_weight=float(self.latency_weight),
             weight=(1 - self.latency_weight) * network.energy_weight,
@@ -186,14 +176,29 @@ class Problem:
             kappa=network.kappa,
             static_power=network.static_power,
             delay=self.each("local_steps") * self.each("delay").astype(float),
-            radio_cap=radio,
+            radio_cap=left,
             energy_cap=joint,
             bandwidth=float(network.bandwidth[self.server]),
             deadline=float(self.deadline - self.base_s),
+            constant=float(self.base_s),
         )
         if self.choose_clocks:
             return cell
         return replace(cell, delay=cell.busy, cycles=np.zeros(every), energy_cap=np.full(every, np.inf))
+
+    def _too_little(self, poor: NDArray[np.bool_], clock: Floats, computing: Floats, sending: Floats) -> str:
+        """Return what the devices whose energy caps are too small would need at least, J."""
+        network, index = self.network, int(np.argmax(poor))
+        frugal = frugal_clock(network.max_clock, network.kappa, network.static_power)
+        cheapest = self.cycles * (network.kappa * frugal**2 + network.static_power / frugal)
+        slow = self.choose_clocks or clock[index] <= 0
+        need, send = float((cheapest if slow else computing)[index]), float(sending[index])
+        return (
+            f"the energy caps of {devices(network, poor)} are too small: a round of "
+            f"{devices(network, np.arange(len(self)) == index)} takes more than {need + send:.4g} J, {need:.4g} J of "
+            f"computing at {'its most frugal clock' if slow else 'full speed'} and {send:.4g} J of sending even over "
+            "unlimited bandwidth; raise the cap, cut earlier or send fewer bits"
+        )
 
     def _check_memory(self) -> None:
         need = np.asarray(self.workload.device_memory)[self.each("cut")]

@@ -97,6 +97,18 @@ def _weighted(cell: Cell, bandwidth: Floats, time: float) -> Floats:
     return value
 
 
+def _shortest(cell: Cell, count: int, unit: float, least: float) -> float:
+    """Return the shortest round, s, to a millionth; ``least`` is shorter than any."""
+    low, high = least, 2 * least
+    while _counts(cell, count, unit, high)[0] >= NEVER and high < least * 1e9:
+        low, high = high, 2 * high
+    while high > low * (1 + 1e-6):
+        middle = 0.5 * (low + high)
+        possible = _counts(cell, count, unit, middle)[0] < NEVER
+        low, high = (low, middle) if possible else (middle, high)
+    return high
+
+
 def _over_time(
     cell: Cell, count: int, unit: float, relaxed: Solution, tolerance: float
 ) -> tuple[Integers, float]:
@@ -127,7 +139,11 @@ def _over_time(
     high = shortest * 1.5
     while look(min(high, cell.deadline)) >= NEVER:
         if high >= cell.deadline or high > shortest * 1e9:
-            raise Impossible("no choice of subchannels meets the deadline; give more of them, or more time")
+            least = _shortest(cell, count, unit, shortest) + cell.constant
+            raise Impossible(
+                f"the shortest possible round over {count} subchannels takes {least:.6g} s, more than the deadline; "
+                "give more of them, or more time"
+            )
         high *= 2
     longest = min(best / lam if lam > 0 else np.inf, cell.deadline)
     if not np.isfinite(longest):

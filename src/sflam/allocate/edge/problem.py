@@ -268,7 +268,11 @@ def edge_problem(
         full_training: all weights of a layer are trained; see ``layer_flops``.
         asked: further attributes of ``EdgeProblem``.
     """
-    assert len(workloads) == len(network) and len({one.blocks for one in workloads}) == 1
+    depths = sorted({one.blocks for one in workloads})
+    if len(workloads) != len(network) or len(depths) != 1:
+        raise AllocationError(
+            f"{len(workloads)} workloads of {depths} blocks for {len(network)} users; give one each, all of one depth"
+        )
     count = np.asarray(steps, float)
     return EdgeProblem(
         network=network,

@@ -16,7 +16,11 @@ def costs_table(delay: float, energy: float, instability: float) -> RenderableTy
     """Return a line with the three parts of the objective and their shares."""
     total = delay + energy + instability
     parts = {"delay": delay, "energy": energy, "instability": instability}
-    said = ", ".join(f"{name} {value:.4g} ({100 * value / total:.0f} %)" for name, value in parts.items())
+    share = 100 / total if 0 < total < np.inf else np.nan
+    said = ", ".join(
+        f"{name} {value:.4g} ({f'{share * value:.0f} %' if np.isfinite(share) else '-'})"
+        for name, value in parts.items()
+    )
     return Text(f"of which {said}")
 
 

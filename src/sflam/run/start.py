@@ -33,7 +33,7 @@ def start(job: Job, folder: str | Path | None = None, *, around: Around | None =
     """Assemble a job and make its folder (``runs/data-model-method-N`` by default).
 
     Args:
-        job: what is asked for.
+        job: the settings.
         folder: where the run is written.
         around: returns a fleet of one's own around the job's, as a :class:`sflam.FleetAround` is.
 
@@ -42,9 +42,9 @@ def start(job: Job, folder: str | Path | None = None, *, around: Around | None =
     """
     if folder is not None:
         RunFolder(Path(folder)).expect_free()  # before minutes of loading
-    job, told = follow(job)
+    job, notes = follow(job)
     assembly = _assembled(job, around)
-    assembly = replace(assembly, notes=(*told, *assembly.notes))
+    assembly = replace(assembly, notes=(*notes, *assembly.notes))
     fleet = _fleet(assembly)  # before anything is written
     run = RunFolder(default_folder(job) if folder is None else Path(folder))
     run.create(job)
@@ -139,10 +139,10 @@ def _expect_same(run: RunFolder, header: Mapping[str, Any], job: Job) -> None:
     """Raise RunError when ``job`` is not the one the run was started with, which its history remembers."""
     before = header.get("config")
     changed = changes(job, before) if isinstance(before, dict) else {}
-    said = [f"{name} = {json.dumps(was)}" for name, (was, _) in changed.items() if name not in CHANGEABLE]
-    if said:
+    edits = [f"{name} = {json.dumps(was)}" for name, (was, _) in changed.items() if name not in CHANGEABLE]
+    if edits:
         raise RunError(
-            f"{run.config} was changed since the run began with {', '.join(said)}; put that back, or start a new run"
+            f"{run.config} was changed since the run began with {', '.join(edits)}; put that back, or start a new run"
         )
 
 

@@ -67,7 +67,7 @@ class CellPlanner(Planner):
     def bill(
         self, network: Network, turn: Turn, up: Floats, down: Floats, workload: Workload | None = None
     ) -> Bill:
-        """Return what a turn came to; of whole models, adapters are all that travels."""
+        """Return the cost of a turn; of whole models, only adapters travel."""
         problem = self.problem(network, turn.devices, workload=workload)
         work = problem.workload
         if self.once:

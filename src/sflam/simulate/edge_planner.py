@@ -32,11 +32,11 @@ class EdgePlanner(Planner):
 
     Args:
         numbers: trained numbers of the whole model, which users that train alone send.
-        moves: whether plans say who is where; else everybody stays where it starts.
+        moves: whether plans choose servers and splits; else every user stays where it starts.
         others: those of :class:`Planner`.
 
     Raises:
-        AllocationError: a start at which somebody cannot stay.
+        AllocationError: a start at which a user cannot stay.
     """
 
     several = True
@@ -45,7 +45,7 @@ class EdgePlanner(Planner):
         super().__init__(*others, **named)
         self.numbers, self.moves = numbers, moves
         self.method = planning_edge.method_of(self.job)
-        self.everybody = tuple(range(len(self.placements)))
+        self.every_device = tuple(range(len(self.placements)))
 
     def problem(self, network: Network, devices: tuple[int, ...]) -> EdgeProblem:
         """Return the problem of ``devices`` in a network of all; a round's mini-batches count."""
@@ -57,16 +57,16 @@ class EdgePlanner(Planner):
     def bill(
         self, network: Network, turn: Turn, up: Floats, down: Floats, workload: Workload | None = None
     ) -> Bill:
-        """Return what a turn came to, by the referee, with the bits really sent.
+        """Return the cost of a turn, by the referee, with the bits really sent.
 
         Adapters move after the last step, at full power: each server's band is shared out equally among those who
         report to it. A user that trains alone reports what it trained to the server that hears it best.
         """
-        problem, told = self.problem(network, turn.devices), turn.plan.devices
-        away = told.server != ALL_LOCAL
+        problem, given = self.problem(network, turn.devices), turn.plan.devices
+        away = given.server != ALL_LOCAL
         sent = np.where(away & (up > 0), up * np.log(2), problem.payload)
-        real = score(problem.change(payload=sent), EdgeShares.told(told))
-        handing = self._handing(problem, told.server, told.cut)
+        real = score(problem.change(payload=sent), EdgeShares.told(given))
+        handing = self._handing(problem, given.server, given.cut)
         return Bill(
             compute_s=real.compute,
             up_s=real.transmit,
@@ -82,13 +82,13 @@ class EdgePlanner(Planner):
 
     def dearest(self, network: Network) -> Floats:
         """Return the J of each user's round at full speed, sent at full power over its best server's whole band."""
-        problem = self.problem(network, self.everybody)
+        problem = self.problem(network, self.every_device)
         there, best = problem.network, problem.network.gain.argmax(axis=0)
         gain = there.gain[best, np.arange(len(problem))]
         ahead = rate(there.bandwidth[best], there.max_power, gain, there.noise)
-        away = self.servers(self.everybody) != ALL_LOCAL
+        away = self.servers(self.every_device) != ALL_LOCAL
         radio: Floats = there.max_power * problem.payload / (ahead * np.log(2)) * away
-        return radio + self.cuts(self.everybody) * problem.cycles * (
+        return radio + self.cuts(self.every_device) * problem.cycles * (
             there.kappa * there.max_clock**2 + there.static_power / there.max_clock
         )
 
@@ -99,11 +99,11 @@ class EdgePlanner(Planner):
             ConfigError: settings that problem B has no place for.
             AllocationError: among others, a user that may not keep the layers it has, or has no such server.
         """
-        problem = self.problem(network, self.everybody)
+        problem = self.problem(network, self.every_device)
         if self.moves:
             return
         network, layers = problem.network, problem.layers
-        split, server = self.cuts(self.everybody), self.servers(self.everybody)
+        split, server = self.cuts(self.every_device), self.servers(self.every_device)
         if (far := server >= problem.servers).any():
             user = int(np.argmax(far))
             raise AllocationError(

@@ -1,4 +1,4 @@
-"""What training says back to the planner: chi of the devices, measured on the way. K devices."""
+"""Feedback from training to the planner: chi of the devices, measured during the run. K devices."""
 
 from __future__ import annotations
 

@@ -45,9 +45,9 @@ class SimulatedFleet(FleetAround):
     """A fleet whose rounds are planned, and charged for on a virtual clock.
 
     Args:
-        inner: trains.
-        planner: plans.
-        job: what is asked for.
+        inner: the fleet that trains.
+        planner: plans every round.
+        job: the settings.
         halves: the fleet of a cut model, whose steps are measured; None where no model is cut.
         notes: sentences for the user about the simulation.
     """
@@ -94,7 +94,7 @@ class SimulatedFleet(FleetAround):
             assert self.halves is not None, "network.calibrate is refused without a cut"
             self._calibrate(step_costs(self.halves))
         every = self.job.plan.every
-        if self.planned < 0 or (every and round % every == 0) or self._somebody_is_empty():
+        if self.planned < 0 or (every and round % every == 0) or self._battery_is_empty():
             self._plan(round, state)
         self.place([one for turn in self.in_force for one in turn.placements])
 
@@ -163,7 +163,7 @@ class SimulatedFleet(FleetAround):
         network, job = self.job.network, self.job
         first = 0 if network.trace else job.learn.rounds  # all that is known of a trace is its rows
         numbers = range(first, first + (min(IMAGINED, job.learn.rounds) if network.trace else IMAGINED))
-        policy = "uniform" if job.fleet.policy == "loss" else job.fleet.policy  # nobody has a loss yet
+        policy = "uniform" if job.fleet.policy == "loss" else job.fleet.policy  # there are no losses yet
         found = []
         for number in numbers:
             there = build(network, job.seed, number)
@@ -182,26 +182,26 @@ class SimulatedFleet(FleetAround):
         asked = [self.planner.ask(round, self.network, group, self.battery) for group in groups]
         self.in_force = [turn for turn, _ in asked if turn is not None]
         if not self.in_force:
-            raise AllocationError(self._nobody(round))
+            raise AllocationError(self._no_device(round))
         self.dropped = tuple(sorted(device for _, dropped in asked for device in dropped))
         self.planned = round
 
-    def _somebody_is_empty(self) -> bool:
+    def _battery_is_empty(self) -> bool:
         """Whether a device that a plan counts on has no battery left."""
         left = self.battery
         return left is not None and any(
             left[device] <= 0 for turn in self.in_force for device in turn.devices
         )
 
-    def _nobody(self, round: int) -> str:
+    def _no_device(self, round: int) -> str:
         """Return why a round has no device, and what to change."""
-        said = f"round {round + 1}: no device can take part"
+        start = f"round {round + 1}: no device can take part"
         if self.battery is None:
-            return f"{said}; relax plan.deadline or the limits on energy"
+            return f"{start}; relax plan.deadline or the limits on energy"
         left, empty = float(self.battery.max()), int((self.battery <= 0).sum())
         other = ", or relax plan.deadline" if self.job.plan.deadline else ""
         return (
-            f"{said}: of {len(self.battery)} batteries {empty} are empty, and the fullest holds {human_si(left, 'J')}, "
+            f"{start}: of {len(self.battery)} batteries {empty} are empty, and the fullest holds {human_si(left, 'J')}, "
             f"too little for a round; raise network.battery_j, or run fewer rounds{other}"
         )
 
@@ -259,7 +259,7 @@ class SimulatedFleet(FleetAround):
         return compared(self.costs, modelled, self.network, cuts, steps, bills)
 
     def _bill(self, turn: Turn, steps: Steps, workload: Workload | None = None) -> Bill:
-        """Return what a turn came to; with a ``workload`` that is modelled, what it would have come to."""
+        """Return the cost of a turn; with a ``workload``, what it would cost by that one."""
         whole = bool(self.costs) and workload is None
         books = (steps.sent, steps.received) if whole else (steps.payload_up, steps.payload_down)
         up, down = (

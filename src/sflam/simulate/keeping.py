@@ -18,7 +18,9 @@ def kept_turn(turn: Turn) -> dict[str, Any]:
         "devices": list(turn.devices),
         "method": plan.method,
         "status": plan.status.value,
-        "told": {item.name: getattr(plan.devices, item.name).tolist() for item in fields(DevicePlan)},
+        "devices_plans": {
+            item.name: getattr(plan.devices, item.name).tolist() for item in fields(DevicePlan)
+        },
     } | {name: float(getattr(plan, name)) for name in NUMBERS}
 
 
@@ -26,6 +28,6 @@ def turn_kept(values: dict[str, Any], planner: Planner) -> Turn:
     """Return the turn that ``kept_turn`` wrote, of the same planner; raises KeyError or ValueError where it did not."""
     devices = tuple(values["devices"])
     numbers = {name: values[name] for name in NUMBERS}
-    told = DevicePlans(len(devices), **values["told"])
-    plan = Plan(method=values["method"], devices=told, status=Status(values["status"]), **numbers)
+    given = DevicePlans(len(devices), **values["devices_plans"])
+    plan = Plan(method=values["method"], devices=given, status=Status(values["status"]), **numbers)
     return planner.turn(devices, plan)

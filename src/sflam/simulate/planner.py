@@ -1,4 +1,4 @@
-"""Who asks for the plan of a simulated round, whatever is planned: one cell, or several servers. K devices."""
+"""The planner of simulated rounds, for one cell or several servers. K devices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Turn:
 
 
 class Planner(ABC):
-    """States the problem of some devices in some round, has it solved, and says what a plan came to.
+    """States the problem of the devices of a round, has it solved, and returns what a plan costs.
 
     Args:
         job: its ``[plan]``, ``[quant]`` and ``[network]``.
@@ -39,7 +39,7 @@ class Planner(ABC):
         feedback: measures chi on the way; None plans with ``plan.sensitivity``.
 
     Attributes:
-        several: whether plans say which server, or none, everybody is at.
+        several: whether plans say which server, or none, every device has.
         placements: [K] where the plans now in force have every device; at first, where the job has it.
         modelled: the workload as it was given; ``workload`` may be calibrated.
         queues: [K] J that each device has used beyond its budget.
@@ -125,10 +125,10 @@ class Planner(ABC):
     def bill(
         self, network: Network, turn: Turn, up: Floats, down: Floats, workload: Workload | None = None
     ) -> Bill:
-        """Return what a turn came to.
+        """Return the cost of a turn.
 
         Args:
-            network: of all, in the round in which the plan is carried out.
+            network: of all devices, in the round in which the plan is carried out.
             turn: whose.
             up: [n] bits that its devices sent.
             down: [n] bits that they received.

@@ -39,7 +39,7 @@ def simulated(
     """Return ``inner`` on a virtual clock over the job's network.
 
     Args:
-        job: what is asked for.
+        job: the settings.
         inner: trains.
         halves: the fleet of a cut model beneath it; None where no model is cut.
         parts: the samples of each device, int64 [n_k].
@@ -62,16 +62,16 @@ def simulated(
 
 
 def notes(job: Job) -> tuple[str, ...]:
-    """Return what a user should know of a simulated run before it starts."""
-    said = []
+    """Return notes for the user about a simulated run, before it starts."""
+    found = []
     if moves(job):
         what = "who trains how many blocks at which server" if planning_edge.wanted(job) else "the cut"
-        said.append(
+        found.append(
             f"every plan chooses {what} anew; the memory above is that of model.cut = {job.model.cut}, "
             "the result tells that of the deepest cut in use"
         )
     if job.network.calibrate:
-        said.append(
+        found.append(
             "network.calibrate: steps take as long as on this machine, so virtual time depends on how fast and how "
             "busy it is"
         )
@@ -87,17 +87,17 @@ def notes(job: Job) -> tuple[str, ...]:
         )
     blind = not job.plan.sensitivity and not job.plan.measure_every
     if "bits" in job.plan.optimize and method_of(job).quantized and blind:
-        said.append(
+        found.append(
             "plan.sensitivity is 0, so quantization noise costs nothing and the fewest bits win; measure chi with "
             "plan.measure_every = 5"
         )
-    return tuple(said)
+    return tuple(found)
 
 
 def deepest_placements(job: Job, records: Sequence[RoundRecord]) -> tuple[Placement, ...]:
-    """Return where the round with the deepest cut had everybody, since a device's memory shows there.
+    """Return where the round with the deepest cut had the devices, since a device's memory shows there.
 
-    Whoever was not in that round is placed as those that were. Empty where plans move nobody.
+    A device that was not in that round is placed as those that were. Empty where plans do not move devices.
     """
     charges = [record.charge for record in records if record.charge is not None]
     if not charges or not moves(job):

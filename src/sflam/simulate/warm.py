@@ -39,9 +39,9 @@ def warm_queues(planner: Planner, rounds: Sequence[tuple[Network, tuple[int, ...
             for network, devices in rounds:
                 turn, _ = planner.ask(0, network, devices)
                 if turn is not None:
-                    told = turn.plan.devices
-                    computing = told.compute_j if "clock" in planner.job.plan.optimize else 0.0
-                    planner.spend(turn.devices, told.transmit_j + computing)
+                    given = turn.plan.devices
+                    computing = given.compute_j if "clock" in planner.job.plan.optimize else 0.0
+                    planner.spend(turn.devices, given.transmit_j + computing)
                 late.append(planner.queues)
             # Settled queues go up and down by about a budget a round; their mean does not.
             found = np.mean(late[len(late) // 2 :], axis=0) * patience / planner.patience

@@ -32,6 +32,7 @@ from sflam.records.history import History
 from sflam.report.tensorboard import Events
 from sflam.run import start as job
 from sflam.run.assemble import Assembly
+from sflam.run.run import Run
 
 LEARNING = ("forward", "backward", "optimizer")
 APART = ("evaluation", "run folder")
@@ -41,7 +42,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "backward": [(AdapterStack, "backward")],
     "optimizer": [(AdapterStack, "begin"), (AdapterStack, "hand_out")],
     "batching": [
-        *((split_fleet, name) for name in ("round_batches",)),
+        *((split_fleet, name) for name in ("drawn",)),
         (Examples, "take"),
         (device.Devices, "forward"),
         (device.Devices, "backward"),
@@ -57,7 +58,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "step loop": [(split_fleet, "local_steps")],
     "averaging": [(split_fleet.LocalFleet, name) for name in ("download", "average")],
     "evaluation": [(Assembly, "evaluate")],
-    "run folder": [(job, "_checkpoint"), (History, "append"), (Events, "add")],
+    "run folder": [(Run, "save"), (History, "append"), (Events, "add")],
 }
 
 

@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sflam.data.batches import round_batches
 from sflam.data.dataset import Dataset
 from sflam.data.images import ImageSpec, to_pixels
 from sflam.errors import DataError
+from sflam.learn.settings import LearnSettings
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
 from sflam.model.loss import IGNORED
@@ -150,6 +152,22 @@ class Examples:
 
     def _tensor(self, pixels: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(pixels).to(self.device, self.dtype)
+
+
+def drawn(
+    learn: LearnSettings, examples: Examples, part: NDArray[np.int64], seed: int, round: int, device: int
+) -> list[NDArray[np.int64]]:
+    """Return the samples of each mini-batch of a device's round, of the samples ``part`` that it holds."""
+    return round_batches(
+        part,
+        learn.batch,
+        seed=seed,
+        round=round,
+        device=device,
+        steps=learn.local_steps,
+        epochs=learn.local_epochs,
+        lengths=examples.buckets,
+    )
 
 
 def _expect_pairs(dataset: Dataset) -> None:

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sflam.codec.bodies import Body, decode, encode
-from sflam.codec.messages import AdapterFrame, GradientFrame, Message, StepFrame, TokenFrame
+from sflam.codec.bodies import Body, decode
+from sflam.codec.messages import GradientFrame, Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
 from sflam.codec.torch_quantizers import TorchQuantizer, torch_quantizer
 from sflam.errors import WireError
@@ -188,19 +188,6 @@ def opened(body: Body, kind: type[M]) -> M:
     if not isinstance(message, kind):
         raise WireError(f"a {type(message).__name__} came where a {kind.__name__} was agreed")
     return message
-
-
-def send_adapters(round: int, device: int, samples: int, values: Tensor) -> bytes:
-    """Return the body of a device's adapters [P], in the order of the segment's slots."""
-    return encode(AdapterFrame(round, device, samples=samples, values=values.detach().cpu().numpy()))
-
-
-def receive_adapters(body: bytes, like: Tensor) -> Tensor:
-    """Return the adapters [P] a body carries, on the device and in the type of ``like`` [P]."""
-    message = decode(body)
-    if not isinstance(message, AdapterFrame) or message.values.shape != tuple(like.shape):
-        raise WireError(f"a body does not hold the {like.numel()} adapter values agreed; restart the round")
-    return torch.from_numpy(message.values.copy()).to(like)
 
 
 def _valid(lengths: Tensor | None, width: int) -> Tensor | None:

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from sflam.data.batches import round_batches
+from sflam.learn.adapter_exchange import transfer
 from sflam.learn.aggregate import A_ENDS, aggregation_error, fedavg, weights_of
 from sflam.learn.evaluate import Score
-from sflam.learn.exchange import receive_adapters, send_adapters
+from sflam.learn.examples import drawn
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
-from sflam.learn.split_fleet import adapted_layers, flatten, unflatten
+from sflam.learn.split_fleet import adapted_layers
 from sflam.learn.steps import Average, Steps
 from sflam.learn.whole_model import WholeModel
 from sflam.model.adapters import State, load_state, state_of
@@ -41,10 +41,9 @@ class Federated(WholeModel):
         """Start the devices from the global adapters; return the bytes sent."""
         sent = 0
         for device in devices:
-            body = send_adapters(round, device, 0, flatten(state, self._names))
-            like = flatten(state, self._names)
-            self.own[device] = state | unflatten(receive_adapters(body, like), state, self._names)
-            sent += len(body)
+            received, size = transfer(round, device, 0, state, self._names)
+            self.own[device] = state | received
+            sent += size
         return sent
 
     def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
@@ -56,22 +55,13 @@ class Federated(WholeModel):
             self.optimizer.state.clear()
             if self.learn.state == "keep" and device in self._momenta:
                 restore_optimizer(self.optimizer, self._momenta[device])
-            drawn = round_batches(
-                self.parts[device],
-                self.learn.batch,
-                seed=self.seed,
-                round=round,
-                device=device,
-                steps=self.learn.local_steps,
-                epochs=self.learn.local_epochs,
-                lengths=self.examples.buckets,
-            )
-            for step, indices in enumerate(drawn):
+            batches = drawn(self.learn, self.examples, self.parts[device], self.seed, round, device)
+            for step, indices in enumerate(batches):
                 one = self.examples.take(indices)
                 done.learned(
                     device, self.step(one, derive(self.seed, "dropout", round, step, device)), len(one)
                 )
-            done.device_steps += len(drawn)
+            done.device_steps += len(batches)
             self.own[device] = state_of(self.model)
             if self.learn.state == "keep":
                 self._momenta[device] = optimizer_state(self.optimizer)
@@ -82,11 +72,9 @@ class Federated(WholeModel):
         states, sent = [], 0
         for device in devices:
             own = self.own[device]
-            body = send_adapters(round, device, steps.samples[device], flatten(own, self._names))
-            states.append(
-                own | unflatten(receive_adapters(body, flatten(own, self._names)), own, self._names)
-            )
-            sent += len(body)
+            received, size = transfer(round, device, steps.samples[device], own, self._names)
+            states.append(own | received)
+            sent += size
         weights = weights_of([steps.samples[device] for device in devices])
         error = aggregation_error(states, weights) if self._factors else None
         self.own = {}

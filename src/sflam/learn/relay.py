@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sflam.errors import ConfigError
-from sflam.learn.exchange import receive_adapters, send_adapters
-from sflam.learn.split_fleet import LocalFleet, flatten, unflatten
+from sflam.learn.adapter_exchange import transfer
+from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.steps import Average, Steps
 from sflam.model.adapters import State
 from sflam.plan import Placement
@@ -68,5 +68,4 @@ class Relay(LocalFleet):
         names = self.devices.segment.names(self.devices.cuts[device])
         if names:
             held = stack.read(before)
-            body = send_adapters(round, before, 0, flatten(held, names))
-            stack.write(device, held | unflatten(receive_adapters(body, flatten(held, names)), held, names))
+            stack.write(device, held | transfer(round, before, 0, held, names)[0])

@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
-from torch import Tensor
 
-from sflam.data.batches import round_batches
 from sflam.learn.activation_cache import CachedExchange, expect_frozen
+from sflam.learn.adapter_exchange import flatten, send_adapters, transfer
 from sflam.learn.aggregate import B_ENDS, aggregation_error, residuals, weights_of
 from sflam.learn.device import Devices
 from sflam.learn.edge_servers import Servers, steps_alone
-from sflam.learn.examples import Examples
-from sflam.learn.exchange import Exchange, receive_adapters, send_adapters
+from sflam.learn.examples import Examples, drawn
+from sflam.learn.exchange import Exchange
 from sflam.learn.fleet import Fleet, select_devices
 from sflam.learn.round import local_steps
 from sflam.learn.server import Trunk
@@ -104,16 +103,14 @@ class LocalFleet(Fleet):
         for device in devices:
             names = self.devices.segment.names(self.devices.cuts[device])
             if names:
-                body = send_adapters(round, device, 0, flatten(state, names))
-                stack.write(device, unflatten(receive_adapters(body, flatten(state, names)), state, names))
-                sent += len(body)
+                received, size = transfer(round, device, 0, state, names)
+                stack.write(device, received)
+                sent += size
         for device in self.servers.alone(devices):
             home = self.servers.trunk_of(device)
-            names = home.segment.names(0)
-            body = send_adapters(round, device, 0, flatten(state, names))
-            received = unflatten(receive_adapters(body, flatten(state, names)), state, names)
+            received, size = transfer(round, device, 0, state, home.segment.names(0))
             home.segment.stack.write(home.copy_of(device), received)
-            sent += len(body)
+            sent += size
         return sent
 
     def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
@@ -121,16 +118,7 @@ class LocalFleet(Fleet):
         batches = {
             device: [
                 partial(self.examples.take, indices)
-                for indices in round_batches(
-                    self.parts[device],
-                    self.learn.batch,
-                    seed=self.seed,
-                    round=round,
-                    device=device,
-                    steps=self.learn.local_steps,
-                    epochs=self.learn.local_epochs,
-                    lengths=self.examples.buckets,
-                )
+                for indices in drawn(self.learn, self.examples, self.parts[device], self.seed, round, device)
             ]
             for device in devices
         }
@@ -146,25 +134,19 @@ class LocalFleet(Fleet):
         """Return the sample-weighted average; a block counts on whichever side each device trained it."""
         states, sent = [], 0
         for device in devices:
-            cut = self.devices.cuts[device]
-            own = self.devices.segment.stack.read(device)
-            names = self.devices.segment.names(cut)
-            if names:
-                body = send_adapters(round, device, steps.samples[device], flatten(own, names))
-                own = unflatten(receive_adapters(body, flatten(own, names)), own, names)
-                sent += len(body)
+            cut, samples = self.devices.cuts[device], steps.samples[device]
             served = self.servers.read(device, cut)
-            if self.servers.server_of[device] == ALL_LOCAL:
-                body = send_adapters(round, device, steps.samples[device], flatten(served, list(served)))
-                served = unflatten(
-                    receive_adapters(body, flatten(served, list(served))), served, list(served)
-                )
-                sent += len(body)
-                names = []
-            states.append({name: own[name] for name in names} | served)
-        samples = [steps.samples[device] for device in devices]
-        weights = weights_of(samples)
-        state = self.servers.average(devices, states, samples) | self._untrained
+            if self.placements[device].alone:
+                state, size = transfer(round, device, samples, served, list(served))
+            else:
+                own, names = self.devices.segment.stack.read(device), self.devices.segment.names(cut)
+                received, size = transfer(round, device, samples, own, names)
+                state = received | served
+            states.append(state)
+            sent += size
+        counts = [steps.samples[device] for device in devices]
+        weights = weights_of(counts)
+        state = self.servers.average(devices, states, counts) | self._untrained
         if self.learn.aggregation == "freeze-a" or not self._layers:  # no factors are averaged apart
             return Average(state, None, sent)
         error = aggregation_error(states, weights)
@@ -250,14 +232,3 @@ def adapted_layers(model: PeftModel) -> dict[str, Any]:
         for name, module in model.get_base_model().named_modules()
         if hasattr(module, "lora_A")
     }
-
-
-def flatten(state: State, names: Sequence[str]) -> Tensor:
-    """Return the named tensors laid end to end, [P]."""
-    return torch.cat([state[name].flatten() for name in names])
-
-
-def unflatten(values: Tensor, like: State, names: Sequence[str]) -> State:
-    """Return [P] values as the named tensors again."""
-    parts = torch.split(values, [like[name].numel() for name in names])
-    return {name: part.view(like[name].shape) for name, part in zip(names, parts, strict=True)}

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 
 from sflam.codec.bodies import encode
 from sflam.codec.messages import GradientFrame, TokenFrame
-from sflam.data.batches import round_batches
 from sflam.errors import Refused
 from sflam.learn import checkpoint
+from sflam.learn.adapter_exchange import flatten, receive_adapters, send_adapters, unflatten
 from sflam.learn.device import Devices
-from sflam.learn.examples import Examples, Minibatch
-from sflam.learn.exchange import HEAD_UP, Exchange, Position, opened, receive_adapters, send_adapters
+from sflam.learn.examples import Examples, Minibatch, drawn
+from sflam.learn.exchange import HEAD_UP, Exchange, Position, opened
 from sflam.learn.settings import LearnSettings
-from sflam.learn.split_fleet import flatten, unflatten
 from sflam.link.https_client import Link
 from sflam.model.split import DeviceSegment
 from sflam.seeds import derive
@@ -138,16 +137,8 @@ class Client:
                 return False
             most = HEADER_BYTES + 8 * self.devices.segment.stack.size(self.names)
             self._open(round, attempt, self.link.call("GET", f"{at}/adapters", most=most))
-        batches = round_batches(
-            self.place.own,
-            self.learn.batch,
-            seed=self.place.seed,
-            round=round,
-            device=self.place.number,
-            steps=self.learn.local_steps,
-            epochs=self.learn.local_epochs,
-            lengths=self.place.examples.buckets,
-        )
+        place = self.place
+        batches = drawn(self.learn, place.examples, place.own, place.seed, round, place.number)
         while self.step < len(batches):
             self._train(at, round, self.place.examples.take(batches[self.step]))
             self.step += 1

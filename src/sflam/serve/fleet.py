@@ -12,10 +12,10 @@ import torch
 
 from sflam.codec.messages import AdapterFrame
 from sflam.errors import ServeError
+from sflam.learn.adapter_exchange import flatten, send_adapters, unflatten
 from sflam.learn.aggregate import aggregation_error, fedavg, weights_of
-from sflam.learn.exchange import send_adapters
 from sflam.learn.fleet import Fleet, select_devices
-from sflam.learn.split_fleet import LocalFleet, flatten, unflatten
+from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.steps import Average, Steps
 from sflam.link.contract import Contract
 from sflam.model.adapters import State

@@ -201,7 +201,7 @@ class SimulatedFleet(FleetAround):
         left, empty = float(self.battery.max()), int((self.battery <= 0).sum())
         other = ", or relax plan.deadline" if self.job.plan.deadline else ""
         return (
-            f"{start}: of {len(self.battery)} batteries {empty} are empty, and the fullest holds {human_si(left, 'J')}, "
+            f"{start}: of {len(self.battery)} batteries {empty} are empty, the fullest holds {human_si(left, 'J')}, "
             f"too little for a round; raise network.battery_j, or run fewer rounds{other}"
         )
 

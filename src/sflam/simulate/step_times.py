@@ -16,7 +16,8 @@ import torch
 from sflam.codec.bodies import encode
 from sflam.codec.messages import GradientFrame, StepFrame
 from sflam.codec.quantizer import Packed
-from sflam.learn.exchange import Exchange, Position, opened, send_adapters
+from sflam.learn.adapter_exchange import send_adapters
+from sflam.learn.exchange import Exchange, Position, opened
 from sflam.learn.round import SERVER
 from sflam.learn.split_fleet import LocalFleet
 from sflam.seeds import derive

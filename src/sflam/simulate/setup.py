@@ -76,12 +76,12 @@ def notes(job: Job) -> tuple[str, ...]:
             "busy it is"
         )
     if job.network.battery_j and not job.fleet.selected:
-        said.append(
+        found.append(
             "fleet.selected is 0, so every device trains until its battery is empty; set fleet.selected, and "
             'fleet.policy = "energy", to spare the emptier ones'
         )
     elif job.fleet.policy != "uniform" and not 0 < job.fleet.selected < job.fleet.devices:
-        said.append(
+        found.append(
             f'fleet.policy = "{job.fleet.policy}" leaves nobody out: all {job.fleet.devices} devices take part in '
             "every round; set fleet.selected"
         )

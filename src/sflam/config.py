@@ -26,6 +26,7 @@ from sflam.allocate.settings import PlanSettings
 from sflam.codec.settings import QuantSettings
 from sflam.data.settings import DataSettings
 from sflam.errors import ConfigError, unknown
+from sflam.files import reading
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.settings import ModelSettings
 from sflam.network.settings import NetworkSettings
@@ -149,12 +150,8 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
+    with reading(f"job file {path}", "give the path of a TOML file", ConfigError):
         raw = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"job file {path} cannot be read: {error.strerror}; give the path of a TOML file"
-        ) from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -7,10 +7,32 @@ The order is the whole idea: write a temporary file beside the target, fsync it,
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from sflam.errors import RunError, SflamError
 
 CHUNK_BYTES = 1 << 20
 _TEMPORARY = ".tmp"
+
+
+@contextmanager
+def writing(what: object, advice: str, error: type[SflamError] = RunError) -> Iterator[None]:
+    """Raise ``error`` where what is done within fails on the disk: what cannot be written, why, and ``advice``."""
+    try:
+        yield
+    except OSError as problem:
+        raise error(f"{what} cannot be written ({problem.strerror or problem}); {advice}") from problem
+
+
+@contextmanager
+def reading(what: object, advice: str, error: type[SflamError] = RunError) -> Iterator[None]:
+    """Raise ``error`` where what is read within cannot be: see :func:`writing`."""
+    try:
+        yield
+    except OSError as problem:
+        raise error(f"{what} cannot be read ({problem.strerror or problem}); {advice}") from problem
 
 
 def write_all(descriptor: int, body: bytes, *, chunk: int = CHUNK_BYTES) -> None:

@@ -36,7 +36,12 @@ FLOORS: list[set[str]] = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 BASE = FLOORS[0]
 TOP = FLOORS[-1]
-WITHIN = {"registry": {"errors"}, "workload": {"errors", "sizes"}, "template": {"config"}}
+WITHIN = {
+    "files": {"errors"},
+    "registry": {"errors"},
+    "workload": {"errors", "sizes"},
+    "template": {"config"},
+}
 """Arrows between files of one floor."""
 # rooms that see less than everything beneath them: a device without torch, and what it shares
 FEWER = {

@@ -144,7 +144,7 @@ def test_a_refusing_disk_leaves_the_old_state(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(RunError, match="No space left on device; free space"):
+    with pytest.raises(RunError, match=r"No space left on device\); free space"):
         checkpoint.save(tmp_path, state(2))
     monkeypatch.undo()
     assert os.listdir(tmp_path) == ["checkpoint-00001.safetensors"]

@@ -43,7 +43,7 @@ def stability(
     except ValueError:
         raise ConfigError(f"--layers is {layers!r}; give numbers apart by commas, as in 1,3,6") from None
     with status("loading model and data"):
-        from sflam.files import replace_file
+        from sflam.files import replace_file, writing
         from sflam.report.charts.stability import draw_stability, stability_table
         from sflam.report.terminal.tally import Tally
         from sflam.stability.bounds import judge
@@ -60,11 +60,9 @@ def stability(
     title = f"{Path(wanted.model.name).name} on {Path(wanted.data.name).name}, n = {samples}"
     (stderr if as_json else stdout).print(stability_table(found, title))
     if out:
-        try:
+        with writing(out, "give another --out", ConfigError):
             out.mkdir(parents=True, exist_ok=True)
             replace_file(out / "stability.json", (json.dumps(found, indent=2) + "\n").encode())
-        except OSError as error:
-            raise ConfigError(f"{out} cannot be written ({error.strerror}); give another --out") from error
         draw_stability(found, out / "stability.png", title=title)
         print(f"wrote stability.json, stability.png to {out}", file=sys.stderr)
     if as_json:

@@ -11,6 +11,7 @@ import typer
 from sflam.cli import shared
 from sflam.config import Job
 from sflam.errors import ConfigError
+from sflam.files import writing
 
 
 @shared.command(
@@ -90,11 +91,8 @@ def init(
     """Write a job file with every key, its meaning and its default."""
     from sflam.template import template
 
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(template())
-    except FileExistsError:
-        raise ConfigError(f"{path} exists already; give another name, or remove it first") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}); give another path") from error
+    if path.exists():
+        raise ConfigError(f"{path} exists already; give another name, or remove it first")
+    with writing(path, "give another path", ConfigError), path.open("x", encoding="utf-8") as file:
+        file.write(template())
     print(f"wrote {path}; run it with: sflam train {path}")

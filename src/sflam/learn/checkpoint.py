@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 
 from sflam.errors import RunError
-from sflam.files import remove_leftovers, replace_file, sync_folder
+from sflam.files import reading, remove_leftovers, replace_file, sync_folder, writing
 
 KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d{5,})\.safetensors")
@@ -37,7 +37,7 @@ def save(folder: Path, state: Mapping[Any, Any]) -> Path:
     tensors: dict[str, torch.Tensor] = {}
     skeleton = json.dumps(_skeleton(state, tensors, "state"), allow_nan=False)
     body = _sealed(safetensors.torch.save(tensors, {"skeleton": skeleton, "sha256": _BLANK.decode()}))
-    try:
+    with writing(f"checkpoint in {folder}", "free space, or choose another run folder"):
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
         found = checkpoints(folder)
@@ -46,11 +46,6 @@ def save(folder: Path, state: Mapping[Any, Any]) -> Path:
         for old in [*found, path][:-KEPT]:
             old.unlink(missing_ok=True)
         sync_folder(folder)
-    except OSError as error:
-        raise RunError(
-            f"no checkpoint could be written to {folder}: {error.strerror}; "
-            "free space, or choose another run folder"
-        ) from error
     return path
 
 
@@ -63,13 +58,12 @@ def load(folder: Path) -> dict[Any, Any] | None:
     if not found:
         return None
     path = found[-1]
-    try:
+    with reading(path, "make it readable, or delete it"):
         raw = path.read_bytes()
+    try:
         skeleton = _unsealed(raw)
         tensors = safetensors.torch.load(raw)
         state = _state(json.loads(skeleton), tensors)
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}; make it readable, or delete it") from error
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         then = f"resume from {found[-2].name}" if len(found) > 1 else "start the run again"
         raise RunError(f"{path} is damaged ({error}); delete that file to {then}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sflam.errors import ConfigError
+from sflam.files import writing
 from sflam.network.profiles import GIGA, KEYS, Profile, to_toml
 from sflam.units import human_bytes
 
@@ -63,10 +64,8 @@ def write_profile(path: Path, **known: float) -> MachineSpeed:
         f"Measured by sflam profile: {found.summary}.",
         "clock_ghz and flops_per_cycle: of one core; power_w: at full load above idle_w; 0: not known.",
     )
-    try:
+    with writing(path, "give another path", ConfigError):
         path.write_text(to_toml(found.profile, remarks=remarks), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}); give another path") from error
     return found
 
 

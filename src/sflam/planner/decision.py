@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from rich.console import RenderableType
 
-from sflam.errors import RunError
-from sflam.files import replace_file
+from sflam.files import replace_file, writing
 from sflam.plan import Plan, Status
 
 
@@ -77,14 +76,10 @@ class Planned:
         Raises:
             RunError: the folder cannot be written.
         """
-        try:
+        with writing(folder, "choose another with --out"):
             folder.mkdir(parents=True, exist_ok=True)
             replace_file(folder / "plan.json", (json.dumps(self.to_dict(), indent=1) + "\n").encode())
             replace_file(folder / "plan.csv", self.to_csv().encode())
-        except OSError as error:
-            raise RunError(
-                f"{folder} cannot be written ({error.strerror}); choose another with --out"
-            ) from error
         written = ["plan.json", "plan.csv"]
         return written + self.draw(folder)
 

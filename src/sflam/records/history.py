@@ -11,13 +11,14 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from sflam.errors import RunError
-from sflam.files import replace_file, write_all
+from sflam.files import reading, replace_file, write_all, writing
 from sflam.records.charge import Charge, wrong_charge
 from sflam.records.codec import LATER, from_json_values, to_json_values
 from sflam.records.served_round import ServedRound
@@ -131,11 +132,9 @@ class History:
             "seed": seed,
             "versions": dict(installed_versions() if versions is None else versions),
         }
-        try:
+        with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self.path, _line(header))
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
 
     def append(self, record: RoundRecord) -> None:
         """Write one round and wait until it is on disk.
@@ -148,15 +147,13 @@ class History:
                 f"{self.path} already holds round {self._last_round}, so round {record.round} is refused; "
                 "rewind the history to repeat a round"
             )
-        try:
+        if self._descriptor is None and not self.path.exists():
+            raise RunError(f"{self.path} does not exist; start the history before appending")
+        with _writing(self.path):
             if self._descriptor is None:
                 self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
             write_all(self._descriptor, _line({"kind": "round", **record_to_dict(record)}))
             os.fsync(self._descriptor)
-        except FileNotFoundError:
-            raise RunError(f"{self.path} does not exist; start the history before appending") from None
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
         self._last_round = record.round
 
     def close(self) -> None:
@@ -202,10 +199,8 @@ def rewind(path: Path, rounds: int) -> list[RoundRecord]:
     header, records = read(path)
     kept = [record for record in records if record.round < rounds]
     lines = [_line(header), *(_line({"kind": "round", **record_to_dict(record)}) for record in kept)]
-    try:
+    with _writing(path):
         replace_file(path, b"".join(lines))
-    except OSError as error:
-        raise _unwritable(path, error) from error
     return kept
 
 
@@ -248,15 +243,13 @@ def _parse(path: Path, raw: bytes) -> tuple[dict[str, Any], list[RoundRecord]]:
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
+    with reading(path, "give the folder of a run"):
         return path.read_bytes()
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}; give the folder of a run") from error
 
 
 def _line(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, allow_nan=False) + "\n").encode()
 
 
-def _unwritable(path: Path, error: OSError) -> RunError:
-    return RunError(f"{path} cannot be written: {error.strerror}; free space, or choose another run folder")
+def _writing(path: Path) -> AbstractContextManager[None]:
+    return writing(path, "free space, or choose another run folder")

@@ -16,13 +16,14 @@ import itertools
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sflam.config import Job, load, to_toml
 from sflam.errors import RunError
-from sflam.files import replace_file, sync_files, sync_folder
+from sflam.files import replace_file, sync_files, sync_folder, writing
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,9 @@ class RunFolder:
     def create(self, job: Job) -> None:
         """Make the folder and write the configuration; raises RunError when it holds a run or cannot be written."""
         self.expect_free()
-        try:
+        with writing(f"run folder {self.path}", "choose another with --out"):
             self.path.mkdir(parents=True, exist_ok=True)
             replace_file(self.config, to_toml(job).encode())
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
 
     def read_job(self) -> Job:
         """Return the job of an existing run; raises RunError when there is none."""
@@ -121,15 +120,7 @@ def default_folder(job: Job, parent: Path = Path("runs")) -> Path:
     stem = f"{Path(job.data.name).stem}-{Path(job.model.name).name}-{job.learn.method}"
     for number in itertools.count(1):
         path = parent / f"{stem}-{number}"
-        try:
+        with writing(f"run folder {path}", "choose another with --out"), suppress(FileExistsError):
             path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        return path
+            return path
     raise AssertionError("unreachable")
-
-
-def _unwritable(path: Path, error: OSError) -> RunError:
-    return RunError(f"run folder {path} cannot be written ({error.strerror}); choose another with --out")

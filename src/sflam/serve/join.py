@@ -21,7 +21,7 @@ from sflam.data.dataset import Dataset
 from sflam.data.partition import length_groups, partition
 from sflam.data.sources import load as load_data
 from sflam.errors import DataError, ServeError
-from sflam.files import replace_file
+from sflam.files import replace_file, writing
 from sflam.learn.exchange import Exchange
 from sflam.link.https_client import Link
 from sflam.model.adapters import attach
@@ -202,7 +202,5 @@ def fetch(link: Link, cache: Path, name: str, sha256: str) -> None:
     body = link.call("GET", f"/v1/files/{name}")
     if hashlib.sha256(body).hexdigest() != sha256:
         raise ServeError(f"{name} came damaged; join again")
-    try:
+    with writing(path, "choose another --folder", ServeError):
         replace_file(path, body)
-    except OSError as error:
-        raise ServeError(f"{path} cannot be written ({error.strerror}); choose another --folder") from error

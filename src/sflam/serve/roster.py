@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sflam.errors import Refused, ServeError
-from sflam.files import replace_file
+from sflam.files import replace_file, writing
 
 DAY = 86400.0
 PREFIX = "sflam_"
@@ -130,13 +130,9 @@ class Roster:
 
     def _write(self, entries: dict[str, Entry]) -> None:
         rows = [asdict(entry) for entry in sorted(entries.values(), key=lambda entry: entry.device)]
-        try:
+        with writing(f"roster {self.path}", "give another path", ServeError):
             replace_file(self.path, (json.dumps({"devices": rows}, indent=2) + "\n").encode())
             os.chmod(self.path, 0o600)
-        except OSError as error:
-            raise ServeError(
-                f"roster {self.path} cannot be written ({error.strerror}); give another path"
-            ) from error
         self._stamp = None
 
 

@@ -66,6 +66,13 @@ def test_the_command_line_reference_is_up_to_date() -> None:
     )
 
 
+def test_the_reference_of_combinations_is_up_to_date() -> None:
+    page = text_of(DOCS / "reference" / "combinations.md")
+    assert page == runpy.run_path(str(ROOT / "scripts" / "settings.py"))["combinations"](), (
+        "run scripts/settings.py"
+    )
+
+
 def blocks(language: str) -> list[pytest.param]:
     """Return the blocks in a language of the README and of every page but the tutorials, which run as a whole."""
     pages = [ROOT / "README.md", *(page for page in PAGES if page.parent.name != "tutorials")]

@@ -41,11 +41,11 @@ SETTINGS = {
     "cut": (["model.cut=4"], ["cut 4 is out of range.*3 blocks.*between 0 .* and 3"]),
     "one of the cuts": (["fleet.cuts=[0,1,9]"], ["cut 9 is out of range.*3 blocks"]),
     "negative cut": (["model.cut=-1"], ["model.cut is -1; it must be 0 or more"]),
-    "cuts": (["fleet.cuts=[1,2]"], ["fleet.cuts lists 2 cuts for 3 devices; give one per device"]),
+    "cuts": (["fleet.cuts=[1,2]"], ["fleet.cuts lists 2 numbers for 3 devices; give one per device"]),
     "devices": (["fleet.devices=50"], ["50 devices cannot share 49 training samples; use at most 49"]),
     "selected": (["fleet.selected=4"], ["fleet.selected is 4; .* between 0 .* and fleet.devices = 3"]),
-    "alpha 0": (["data.alpha=0"], ["data.alpha is 0.0; it must be a positive number"]),
-    "negative alpha": (["data.alpha=-2"], ["data.alpha is -2.0; it must be a positive number"]),
+    "alpha 0": (["data.alpha=0"], ["data.alpha is 0.0; it must be positive"]),
+    "negative alpha": (["data.alpha=-2"], ["data.alpha is -2.0; it must be positive"]),
     "0 bits": (["quant.bits_up=0"], ["quant.bits_up is 0; it must be between 1 and 16"]),
     "17 bits": (["quant.bits_down=17"], ["quant.bits_down is 17; it must be between 1 and 16"]),
     "word for a number": (["learn.lr=fast"], ['learn.lr is "fast"; it must be a finite number']),
@@ -211,16 +211,17 @@ def test_diverging_training(
 def test_a_later_round_that_diverges_leaves_the_rounds_before(
     cli: Cli, small: tuple[str, ...], finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sflam.learn import split_fleet
+    from sflam.learn.split_fleet import LocalFleet
 
-    class Diverging(split_fleet.LocalFleet):
-        def average(self, round: int, *arguments: Any) -> Any:
-            found = super().average(round, *arguments)
-            if round == 1:
-                found.state[next(iter(found.state))][0] = np.nan
-            return found
+    honest = LocalFleet.average
 
-    monkeypatch.setattr("sflam.run.assemble.LocalFleet", Diverging)
+    def diverging(self: LocalFleet, round: int, *arguments: Any) -> Any:
+        found = honest(self, round, *arguments)
+        if round == 1:
+            found.state[next(iter(found.state))][0] = np.nan
+        return found
+
+    monkeypatch.setattr(LocalFleet, "average", diverging)
     said = cli("train", *sets(*small), "--out", tmp_path / "run")
     assert_refused(said, "round 2 of 2 diverged: .*; .*run keeps the rounds before it$")
     monkeypatch.undo()

@@ -18,7 +18,7 @@ PACKAGE = "sflam"
 
 # bottom to top: a room imports only from the rooms above it in this list, and from itself
 FLOORS: list[set[str]] = [
-    {"errors", "units", "seeds", "files", "sizes", "workload", "plan", "registry"},
+    {"errors", "units", "seeds", "files", "sizes", "workload", "plan", "ranges", "registry"},
     {"settings"},  # the settings.py of every room
     {"config", "template"},
     {"network", "records", "codec", "data", "graph"},
@@ -38,6 +38,7 @@ BASE = FLOORS[0]
 TOP = FLOORS[-1]
 WITHIN = {
     "files": {"errors"},
+    "ranges": {"errors"},
     "registry": {"errors"},
     "workload": {"errors", "sizes"},
     "template": {"config"},

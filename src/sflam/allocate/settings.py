@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sflam.errors import ConfigError
+from sflam.ranges import Ranges
 from sflam.registry import OWN
 from sflam.sizes import MAX_BITS, MIN_BITS
 
@@ -106,51 +106,22 @@ class PlanSettings:
     patience: float = 0.1
 
     def __post_init__(self) -> None:
-        problems = []
-        known = dict.fromkeys((*METHODS, *EDGE_METHODS, *sorted(OWN["allocator"])))
-        if self.method not in known:
-            problems.append(f"plan.method is {self.method!r}; choose one of {', '.join(known)}")
-        problems += [
-            f"plan.optimize holds {each!r}; choose from {', '.join(OPTIMIZE)}"
-            for each in self.optimize
-            if each not in OPTIMIZE
-        ]
-        if not 0 <= self.latency_weight <= 1:
-            problems.append(f"plan.latency_weight is {self.latency_weight}; it must be between 0 and 1")
-        for key in (
-            "deadline",
-            "sensitivity",
-            "subchannels",
-            "radio_cap",
-            "compute_cap",
-            "energy_cap",
-            "tokens",
-            "stability_weight",
-            "eigenvalue",
-            "split_most",
-            "every",
-            "measure_every",
-            "budget",
-        ):
-            if not 0 <= getattr(self, key) < float("inf"):
-                problems.append(f"plan.{key} is {getattr(self, key)}; it must be 0 or more and finite")
-        for key in ("bits_least", "bits_most"):
-            if not MIN_BITS <= getattr(self, key) <= MAX_BITS:
-                problems.append(f"plan.{key} is {getattr(self, key)}; it must be {MIN_BITS} to {MAX_BITS}")
-        if self.measure_batches < 3:
-            problems.append(
-                f"plan.measure_batches is {self.measure_batches}; a variance and its error need at least 3"
-            )
-        if self.late not in LATE:
-            problems.append(f"plan.late is {self.late!r}; choose one of {', '.join(LATE)}")
-        if not 0 < self.patience < float("inf"):
-            problems.append(f"plan.patience is {self.patience}; it must be positive and finite")
-        if self.bits_least > self.bits_most:
-            problems.append(f"plan.bits_least is {self.bits_least}, above plan.bits_most = {self.bits_most}")
-        problems += [
-            f"plan.{key} is {getattr(self, key)}; it must be at least 1"
-            for key in ("local_steps", "samples", "split_least")
-            if getattr(self, key) < 1
-        ]
-        if problems:
-            raise ConfigError(problems)
+        ranges = Ranges(self, "plan")
+        ranges.one_of((*METHODS, *EDGE_METHODS, *sorted(OWN["allocator"])), "method")
+        for each in self.optimize:
+            if each not in OPTIMIZE:
+                ranges.problems.append(f"plan.optimize holds {each!r}; choose from {', '.join(OPTIMIZE)}")
+        ranges.between(0, 1, "latency_weight")
+        ranges.at_least(
+            0, "deadline", "sensitivity", "subchannels", "radio_cap", "compute_cap", "energy_cap", "tokens"
+        )
+        ranges.at_least(0, "stability_weight", "eigenvalue", "split_most", "every", "measure_every", "budget")
+        ranges.at_least(3, "measure_batches", hint=": a variance and its error need as many")
+        ranges.at_least(1, "local_steps", "samples", "split_least")
+        ranges.between(MIN_BITS, MAX_BITS, "bits_least", "bits_most")
+        ranges.require(
+            self.bits_least <= self.bits_most, "bits_least", f"it is above plan.bits_most = {self.bits_most}"
+        )
+        ranges.one_of(LATE, "late")
+        ranges.positive("patience")
+        ranges.check()

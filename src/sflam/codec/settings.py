@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sflam.errors import ConfigError, unknown
+from sflam.ranges import Ranges
 from sflam.registry import OWN
 from sflam.sizes import MAX_BITS, MIN_BITS
 
@@ -27,14 +27,7 @@ class QuantSettings:
     bits_down: int = 8
 
     def __post_init__(self) -> None:
-        problems = []
-        schemes = (*SCHEMES, *OWN["quantizer"])
-        if self.scheme not in schemes:
-            problems.append(f"quant.scheme: {unknown('scheme', self.scheme, schemes)}")
-        for key in ("bits_up", "bits_down"):
-            if not MIN_BITS <= getattr(self, key) <= MAX_BITS:
-                problems.append(
-                    f"quant.{key} is {getattr(self, key)}; it must be between {MIN_BITS} and {MAX_BITS}"
-                )
-        if problems:
-            raise ConfigError(problems)
+        ranges = Ranges(self, "quant")
+        ranges.named("scheme", (*SCHEMES, *OWN["quantizer"]), "scheme")
+        ranges.between(MIN_BITS, MAX_BITS, "bits_up", "bits_down")
+        ranges.check()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from sflam.errors import ConfigError
+from sflam.ranges import Ranges
 
 PARTITIONS = ("iid", "dirichlet", "shards")
 
@@ -42,24 +41,15 @@ class DataSettings:
     buckets: bool = False
 
     def __post_init__(self) -> None:
-        problems = []
-        if not self.name:
-            problems.append("data.name is empty; give a named dataset (digits), a path, or a hub name")
-        if self.partition not in PARTITIONS:
-            problems.append(f"data.partition is {self.partition!r}; choose one of {', '.join(PARTITIONS)}")
-        if not (self.alpha > 0 and math.isfinite(self.alpha)):
-            problems.append(
-                f"data.alpha is {self.alpha}; it must be a positive number (0.5 is a common skew)"
-            )
-        if self.minimum < 1:
-            problems.append(f"data.minimum is {self.minimum}; every device needs at least 1 sample")
-        if not 0 < self.test < 1:
-            problems.append(f"data.test is {self.test}; it must be in (0, 1), for example 0.2")
-        if self.shards < 1:
-            problems.append(f"data.shards is {self.shards}; every device needs at least 1 (2 is customary)")
-        if self.max_tokens < 0 or self.max_tokens == 1:
-            problems.append(
-                f"data.max_tokens is {self.max_tokens}; it must be 2 or more, or 0: the model's limit"
-            )
-        if problems:
-            raise ConfigError(problems)
+        ranges = Ranges(self, "data")
+        ranges.require(bool(self.name), "name", "give a named dataset (digits), a path, or a hub name")
+        ranges.one_of(PARTITIONS, "partition")
+        ranges.positive("alpha", hint=" (0.5 is a common skew)")
+        ranges.at_least(1, "minimum", "shards", hint=" for every device")
+        ranges.require(0 < self.test < 1, "test", "it must be in (0, 1), for example 0.2")
+        ranges.require(
+            self.max_tokens == 0 or self.max_tokens >= 2,
+            "max_tokens",
+            "it must be 2 or more, or 0: the model's limit",
+        )
+        ranges.check()

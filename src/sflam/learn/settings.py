@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sflam.errors import ConfigError
 from sflam.plan import ALL_LOCAL, Placement
+from sflam.ranges import Ranges
 from sflam.registry import OWN
 from sflam.sizes import MAX_BITS, MIN_BITS
 
@@ -48,44 +49,18 @@ class FleetSettings:
     plan: str = ""
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.devices < 1:
-            problems.append(f"fleet.devices is {self.devices}; at least one device is needed")
-        if not 0 <= self.selected <= max(self.devices, 0):
-            problems.append(
-                f"fleet.selected is {self.selected}; it must be between 0 (all) and fleet.devices = {self.devices}"
-            )
-        if self.cuts and len(self.cuts) != self.devices:
-            problems.append(
-                f"fleet.cuts lists {len(self.cuts)} cuts for {self.devices} devices; give one per device, or none"
-            )
-        policies = (*POLICIES, *sorted(OWN["policy"]))
-        if self.policy not in policies:
-            problems.append(f"fleet.policy is {self.policy!r}; choose one of {', '.join(policies)}")
-        if any(cut < 0 for cut in self.cuts):
-            problems.append(f"fleet.cuts holds {min(self.cuts)}; every cut must be 0 or more")
-        if self.servers and len(self.servers) != self.devices:
-            problems.append(
-                f"fleet.servers lists {len(self.servers)} servers for {self.devices} devices; give one per device, or "
-                "none"
-            )
-        for key in ("bits_up", "bits_down"):
-            bits = getattr(self, key)
-            if bits and len(bits) != self.devices:
-                problems.append(
-                    f"fleet.{key} lists {len(bits)} numbers for {self.devices} devices; give one per device, or none"
-                )
-            if any(not MIN_BITS <= each <= MAX_BITS for each in bits):
-                problems.append(
-                    f"fleet.{key} holds {next(b for b in bits if not MIN_BITS <= b <= MAX_BITS)}; bits must be between "
-                    f"{MIN_BITS} and {MAX_BITS}"
-                )
-        if any(server < ALL_LOCAL for server in self.servers):
-            problems.append(
-                f"fleet.servers holds {min(self.servers)}; a server is 0 or more, {ALL_LOCAL} for a device without one"
-            )
-        if problems:
-            raise ConfigError(problems)
+        ranges = Ranges(self, "fleet")
+        ranges.at_least(1, "devices")
+        ranges.require(
+            0 <= self.selected <= max(self.devices, 0),
+            "selected",
+            f"it must be between 0 (all) and fleet.devices = {self.devices}",
+        )
+        ranges.one_of((*POLICIES, *sorted(OWN["policy"])), "policy")
+        ranges.each(self.devices, 0, math.inf, "cuts", of="device")
+        ranges.each(self.devices, ALL_LOCAL, math.inf, "servers", of="device")
+        ranges.each(self.devices, MIN_BITS, MAX_BITS, "bits_up", "bits_down", of="device")
+        ranges.check()
 
     def placements(self, cut: int, bits: tuple[int, int]) -> tuple[Placement, ...]:
         """Return where every device is; ``cut`` and ``bits`` (up, down) are those of devices without their own."""
@@ -169,28 +144,17 @@ class LearnSettings:
     canonical: bool = False
 
     def __post_init__(self) -> None:
-        problems = []
-        for key, allowed in (
-            ("method", (*METHODS, *sorted(OWN["method"]))),
-            ("server_update", SERVER_UPDATES),
-            ("aggregation", AGGREGATIONS),
-            ("optimizer", OPTIMIZERS),
-            ("state", STATES),
-            ("cache", CACHES),
-            ("keep", KEEPS),
-            ("device", ("auto", "cpu", "cuda")),
-        ):
-            if getattr(self, key) not in allowed:
-                problems.append(f"learn.{key} is {getattr(self, key)!r}; choose one of {', '.join(allowed)}")
-        for key in ("rounds", "local_epochs", "batch"):
-            if getattr(self, key) < 1:
-                problems.append(f"learn.{key} is {getattr(self, key)}; it must be at least 1")
-        for key in ("local_steps", "weight_decay", "clip", "evaluate_every"):
-            if getattr(self, key) < 0:
-                problems.append(f"learn.{key} is {getattr(self, key)}; it must be 0 or more")
-        if not self.lr > 0:
-            problems.append(f"learn.lr is {self.lr}; it must be positive")
-        if not 0 <= self.momentum < 1:
-            problems.append(f"learn.momentum is {self.momentum}; it must be in [0, 1)")
-        if problems:
-            raise ConfigError(problems)
+        ranges = Ranges(self, "learn")
+        ranges.one_of((*METHODS, *sorted(OWN["method"])), "method")
+        ranges.one_of(SERVER_UPDATES, "server_update")
+        ranges.one_of(AGGREGATIONS, "aggregation")
+        ranges.one_of(OPTIMIZERS, "optimizer")
+        ranges.one_of(STATES, "state")
+        ranges.one_of(CACHES, "cache")
+        ranges.one_of(KEEPS, "keep")
+        ranges.one_of(("auto", "cpu", "cuda"), "device")
+        ranges.at_least(1, "rounds", "local_epochs", "batch")
+        ranges.at_least(0, "local_steps", "weight_decay", "clip", "evaluate_every")
+        ranges.positive("lr")
+        ranges.require(0 <= self.momentum < 1, "momentum", "it must be in [0, 1)")
+        ranges.check()

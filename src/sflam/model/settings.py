@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sflam.errors import ConfigError
+from sflam.ranges import Ranges
 
 LABELS = ("server", "device")
 TRAINABLE = ("lora", "lora+head", "full")
@@ -45,24 +45,14 @@ class ModelSettings:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        problems = []
-        if not self.name:
-            problems.append("model.name is empty; give nano-vit, a local folder, or a hub name")
-        if self.cut < 0:
-            problems.append(f"model.cut is {self.cut}; it must be 0 or more (0 keeps only the embedding)")
-        if self.labels not in LABELS:
-            problems.append(f"model.labels is {self.labels!r}; choose one of {', '.join(LABELS)}")
-        if self.trainable not in TRAINABLE:
-            problems.append(f"model.trainable is {self.trainable!r}; choose one of {', '.join(TRAINABLE)}")
-        if self.trunk_bits not in TRUNK_BITS:
-            problems.append(f"model.trunk_bits is {self.trunk_bits}; choose 0 (not quantized), 8 or 4")
-        if self.rank < 1:
-            problems.append(f"model.rank is {self.rank}; it must be at least 1")
-        if not self.alpha > 0:
-            problems.append(f"model.alpha is {self.alpha}; it must be positive")
-        if not 0 <= self.dropout < 1:
-            problems.append(f"model.dropout is {self.dropout}; it must be in [0, 1)")
-        if self.dtype not in DTYPES:
-            problems.append(f"model.dtype is {self.dtype!r}; choose one of {', '.join(DTYPES)}")
-        if problems:
-            raise ConfigError(problems)
+        ranges = Ranges(self, "model")
+        ranges.require(bool(self.name), "name", "give nano-vit, a local folder, or a hub name")
+        ranges.at_least(0, "cut", hint=" (0 keeps only the embedding)")
+        ranges.one_of(LABELS, "labels")
+        ranges.one_of(TRAINABLE, "trainable")
+        ranges.one_of(TRUNK_BITS, "trunk_bits")
+        ranges.at_least(1, "rank")
+        ranges.positive("alpha")
+        ranges.require(0 <= self.dropout < 1, "dropout", "it must be in [0, 1)")
+        ranges.one_of(DTYPES, "dtype")
+        ranges.check()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
 
-from sflam.errors import ConfigError, unknown
+from sflam.ranges import Ranges
 
 SCENARIOS = ("cell", "square", "refA", "refB")
 FADINGS = ("rayleigh", "rician", "none")
@@ -27,6 +26,11 @@ REFERENCE_KEYS = {
 """What the reference networks leave open; the rest of them is fixed."""
 UNSAID_FLOPS_PER_CYCLE = 1e5
 """Where nothing is said, and the scenario has no number of its own."""
+
+
+PLACES = ("distance_m", "position_m", "gain_db", "rate_mbps")
+"""Keys of which a device has one at most: each says how well it is heard."""
+DBM = " (dBm: 20 is 0.1 W)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,27 +70,17 @@ class DeviceEntry:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        problems = _positive(
-            self, "network.device", ("distance_m", "rate_mbps", "clock_ghz", "flops_per_cycle")
-        )
-        problems += _not_negative(self, "network.device", ("kappa", "static_power_w", "memory_gb", "weight"))
-        if self.count < 1:
-            problems.append(f"network.device.count is {self.count}; it must be at least 1")
-        if self.position_m is not None and len(self.position_m) != 2:
-            problems.append(f"network.device.position_m has {len(self.position_m)} numbers; give x and y")
-        places = [
-            key
-            for key in ("distance_m", "position_m", "gain_db", "rate_mbps")
-            if getattr(self, key) is not None
-        ]
+        ranges = Ranges(self, "network.device")
+        ranges.positive("distance_m", "rate_mbps", "clock_ghz", "flops_per_cycle")
+        ranges.at_least(0, "kappa", "static_power_w", "memory_gb", "weight")
+        ranges.at_least(1, "count")
+        ranges.between(-250, 0, "gain_db")
+        ranges.between(-60, 60, "max_power_dbm", hint=DBM)
+        ranges.require(self.position_m is None or len(self.position_m) == 2, "position_m", "give x and y")
+        places = [key for key in PLACES if getattr(self, key) is not None]
         if len(places) > 1:
-            problems.append(f"network.device has {' and '.join(places)}; say one of them")
-        if self.gain_db is not None and not -250 <= self.gain_db <= 0:
-            problems.append(f"network.device.gain_db is {self.gain_db}; it must be between -250 and 0")
-        if self.max_power_dbm is not None:
-            problems += _power("network.device.max_power_dbm", self.max_power_dbm)
-        if problems:
-            raise ConfigError(problems)
+            ranges.problems.append(f"network.device has {' and '.join(places)}; give one of them")
+        ranges.check()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +104,11 @@ class ServerEntry:
     kappa: float | None = None
 
     def __post_init__(self) -> None:
-        problems = _positive(self, "network.server", ("bandwidth_mhz", "clock_ghz", "flops_per_cycle"))
-        problems += _not_negative(self, "network.server", ("kappa",))
-        if self.position_m is not None and len(self.position_m) != 2:
-            problems.append(f"network.server.position_m has {len(self.position_m)} numbers; give x and y")
-        if problems:
-            raise ConfigError(problems)
+        ranges = Ranges(self, "network.server")
+        ranges.positive("bandwidth_mhz", "clock_ghz", "flops_per_cycle")
+        ranges.at_least(0, "kappa")
+        ranges.require(self.position_m is None or len(self.position_m) == 2, "position_m", "give x and y")
+        ranges.check()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,51 +187,34 @@ class NetworkSettings:
     trace: str = ""
 
     def __post_init__(self) -> None:
-        positive = ("radius_m", "side_m", "min_distance_m", "bandwidth_mhz", "flops_per_cycle")
-        problems = _positive(self, "network", (*positive, "server_clock_ghz"))
-        not_negative = ("snr_gap_db", "path_loss_slope_db", "shadowing_db", "kappa", "static_power_w")
-        problems += _not_negative(
-            self,
-            "network",
-            (
-                *not_negative,
-                "memory_gb",
-                "server_kappa",
-                "server_flops_per_cycle",
-                "downlink_mbps",
-                "battery_j",
-            ),
+        ranges = Ranges(self, "network")
+        ranges.positive(
+            "radius_m", "side_m", "min_distance_m", "bandwidth_mhz", "flops_per_cycle", "server_clock_ghz"
         )
-        problems += _power("network.max_power_dbm", self.max_power_dbm)
-        if not -250 <= self.noise_dbm_hz <= -50:
-            problems.append(
-                f"network.noise_dbm_hz is {self.noise_dbm_hz}; it must be between -250 and -50 (dBm/Hz)"
-            )
-        if self.scenario not in SCENARIOS:
-            problems.append(f"network.scenario: {unknown('scenario', self.scenario, SCENARIOS)}")
-        if self.fading not in FADINGS:
-            problems.append(f"network.fading: {unknown('fading', self.fading, FADINGS)}")
-        for key in ("devices", "servers"):
-            if getattr(self, key) < 1:
-                problems.append(f"network.{key} is {getattr(self, key)}; it must be at least 1")
-        problems += [
-            f"network.profiles: {count} of {name!r}; it must be at least 1"
-            for name, count in self.profiles.items()
-            if count < 1
-        ]
-        low_high = self.clock_ghz
-        if len(low_high) != 2 or not 0 < low_high[0] <= low_high[1]:
-            problems.append(
-                f"network.clock_ghz is {list(low_high)}; give the lowest and the highest, above 0"
-            )
-        if self.min_distance_m >= self.radius_m:
-            problems.append(
-                f"network.min_distance_m is {self.min_distance_m}; it must be below radius_m = {self.radius_m}"
-            )
+        ranges.at_least(
+            0, "snr_gap_db", "path_loss_slope_db", "shadowing_db", "kappa", "static_power_w", "memory_gb"
+        )
+        ranges.at_least(0, "server_kappa", "server_flops_per_cycle", "downlink_mbps", "battery_j")
+        ranges.between(-60, 60, "max_power_dbm", hint=DBM)
+        ranges.between(-250, -50, "noise_dbm_hz", hint=" (dBm/Hz)")
+        ranges.named("scenario", SCENARIOS, "scenario")
+        ranges.named("fading", FADINGS, "fading")
+        ranges.at_least(1, "devices", "servers")
+        for name, count in self.profiles.items():
+            if count < 1:
+                ranges.problems.append(f"network.profiles: {count} of {name!r}; it must be at least 1")
+        ends = self.clock_ghz
+        ranges.require(
+            len(ends) == 2 and 0 < ends[0] <= ends[1], "clock_ghz", "give the lowest and the highest, above 0"
+        )
+        ranges.require(
+            self.min_distance_m < self.radius_m,
+            "min_distance_m",
+            f"it must be below network.radius_m = {self.radius_m:g}",
+        )
         if self.scenario in REFERENCE_KEYS:
-            problems += self._fixed()
-        if problems:
-            raise ConfigError(problems)
+            ranges.problems += self._fixed()
+        ranges.check()
 
     def _fixed(self) -> list[str]:
         """Return a problem per setting that the reference network does not leave open."""
@@ -248,27 +224,3 @@ class NetworkSettings:
             for key, default in plain.items()
             if key not in REFERENCE_KEYS[self.scenario] and getattr(self, key) != default
         ]
-
-
-def _positive(entry: Any, place: str, keys: tuple[str, ...]) -> list[str]:
-    values = {key: getattr(entry, key) for key in keys}
-    return [
-        f"{place}.{key} is {value}; it must be positive"
-        for key, value in values.items()
-        if value is not None and not value > 0
-    ]
-
-
-def _not_negative(entry: Any, place: str, keys: tuple[str, ...]) -> list[str]:
-    values = {key: getattr(entry, key) for key in keys}
-    return [
-        f"{place}.{key} is {value}; it must be 0 or more"
-        for key, value in values.items()
-        if value is not None and not value >= 0
-    ]
-
-
-def _power(name: str, value: float) -> list[str]:
-    if -60 <= value <= 60:
-        return []
-    return [f"{name} is {value}; it must be between -60 and 60 (dBm: 20 is 0.1 W)"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -212,10 +211,6 @@ class Plan:
             "history": [_plain(value) for value in self.history],
         }
         return head | {"devices": [asdict(device) for device in self.devices]}
-
-    def to_json(self) -> str:
-        """Return ``to_dict`` as one line of JSON."""
-        return json.dumps(self.to_dict(), allow_nan=False)
 
 
 def _plain(value: float) -> float | None:

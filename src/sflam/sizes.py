@@ -61,11 +61,6 @@ def step_body_bytes(
     return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme) + 4 * (rows * (lengths + samples) + labels)
 
 
-def gradient_body_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
-    """Return the exact bytes of a gradient's body; ``tokens = 0`` when no gradient comes back."""
-    return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme)
-
-
 def token_body_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
     """Return the exact bytes of a body of tokens alone: with labels on the device, what comes and goes between the
     server's last block and the head."""

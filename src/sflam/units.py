@@ -4,34 +4,15 @@ from __future__ import annotations
 
 import math
 
-BITS_PER_BYTE = 8
-
 
 def db_to_ratio(db: float) -> float:
     """Return the power ratio 10^(db/10)."""
     return float(10.0 ** (db / 10.0))
 
 
-def ratio_to_db(ratio: float) -> float:
-    """Return 10 log10(ratio) in dB; ``ratio`` must be positive."""
-    if ratio <= 0:
-        raise ValueError(f"a power ratio of {ratio} has no value in dB; it must be positive")
-    return 10.0 * math.log10(ratio)
-
-
 def dbm_to_watt(dbm: float) -> float:
     """Return the power in W of ``dbm`` decibels above one milliwatt."""
     return db_to_ratio(dbm - 30.0)
-
-
-def watt_to_dbm(watt: float) -> float:
-    """Return the power in dBm of ``watt`` W."""
-    return ratio_to_db(watt) + 30.0
-
-
-def bits_to_bytes(bits: int) -> int:
-    """Return the bytes that hold ``bits`` bits, rounded up."""
-    return -(-bits // BITS_PER_BYTE)
 
 
 def human_bytes(count: float) -> str:

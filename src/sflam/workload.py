@@ -74,11 +74,6 @@ class Workload:
                     f"{name} of workload {self.name!r} has {found} values; it must have one per cut, {self.blocks + 1}"
                 )
 
-    @property
-    def elements(self) -> int:
-        """Values that cross the cut in one direction, n = m_b s d."""
-        return self.batch * self.tokens * self.hidden
-
     def up_bits(self, bits: int) -> int:
         """Return the payload up in bit, codes and side bits, at any cut (1.8)."""
         return self.exchanges * self._tokens_bits(bits) + self.extra_up

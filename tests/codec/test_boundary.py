@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from sflam.codec.boundary import boundary
 from sflam.codec.quantizer import Packed
-from sflam.codec.torch_quantizers import TorchQuantizer, TorchUniform, torch_quantizer
+from sflam.codec.torch_quantizers import TorchQuantizer, torch_quantizer
+from sflam.codec.uniform import Uniform
 from sflam.errors import QuantizerError
+from tests.codec.boundary import boundary
 
 UNIFORM, IDENTITY = torch_quantizer("uniform"), torch_quantizer("identity")
 B, T, D = 3, 5, 16
 
 
-class Recorder(TorchUniform):
+class Recorder(TorchQuantizer):
     """The uniform quantizer, remembering the bytes it would send."""
 
     def __init__(self) -> None:
+        super().__init__(Uniform())
         self.sent: list[Packed] = []
 
     def round_trip(self, x: torch.Tensor, bits: int, seed: int) -> torch.Tensor:

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from sflam.codec import bodies as codec
 from sflam.codec import rotation
-from sflam.codec.boundary import boundary
 from sflam.codec.messages import StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
 from sflam.codec.quantizers import quantizer
 from sflam.codec.torch_quantizers import torch_quantizer
 from sflam.errors import QuantizerError, WireError
 from sflam.sizes import codes_bytes
+from tests.codec.boundary import boundary
 from tests.codec.tokens import BITS, SEEDS, SMALLEST, Floats, grid_of, tokens
 
 ROTATED, UNIFORM = quantizer("rotated"), quantizer("uniform")

@@ -30,9 +30,9 @@ def expected_size(message: Message) -> int:
                 scheme=sent.scheme,
             )
         case GradientFrame(gradient=None):
-            return sizes.gradient_body_bytes(0, 1, 8)
+            return sizes.token_body_bytes(0, 1, 8)
         case GradientFrame(gradient=sent):
-            return sizes.gradient_body_bytes(sent.tokens, sent.dim, sent.bits, sent.scheme)
+            return sizes.token_body_bytes(sent.tokens, sent.dim, sent.bits, sent.scheme)
         case AdapterFrame(values=values):
             return sizes.adapter_body_bytes(len(values), 8 * values.itemsize)
 

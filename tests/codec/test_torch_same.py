@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from sflam.codec.quantizer import Packed
 from sflam.codec.quantizers import quantizer
-from sflam.codec.torch_quantizers import TorchUniform, torch_quantizer
+from sflam.codec.torch_quantizers import torch_quantizer
 from sflam.codec.torch_rotation import decode_rotated, encode_rotated, round_trip_rotated
 from sflam.codec.torch_uniform import decode_on_device, encode_on_device, round_trip_on_device
 from sflam.errors import QuantizerError
 from tests.codec.tokens import BITS, ROWS, SEEDS, Floats, row, tokens
 
-NUMPY, TORCH = quantizer("uniform"), TorchUniform()
+NUMPY, TORCH = quantizer("uniform"), torch_quantizer("uniform")
 DEVICES = [
     "cpu",
     pytest.param(

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sflam.data.batches import POOL, batches, epoch_order, round_batches
+from sflam.data.batches import POOL, batches, round_batches
 
 
 @given(
@@ -59,12 +59,6 @@ def test_round_and_device_name_the_stream() -> None:
     assert drawn(1, 2, 3) == drawn(1, 2, 3)
     others = [drawn(2, 2, 3), drawn(1, 3, 3), drawn(1, 2, 4), drawn(1, 3, 2)]
     assert drawn(1, 2, 3) not in others
-
-
-def test_epoch_order_is_a_permutation_per_position() -> None:
-    order = epoch_order(30, 0, 1)
-    assert np.array_equal(np.sort(order), np.arange(30))
-    assert np.array_equal(order, epoch_order(30, 0, 1)) and not np.array_equal(order, epoch_order(30, 0, 2))
 
 
 @given(

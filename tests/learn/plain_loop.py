@@ -1,7 +1,7 @@
 """The oracle: split federated fine-tuning device by device, in the plainest way there is.
 
 Every device has a deep copy of the whole peft model. Its forward is the unmodified Hugging Face class with one
-hook, which lets the activations cross :func:`sflam.codec.boundary.boundary` before block ``cut``. Nothing of the
+hook, which lets the activations cross :func:`tests.codec.boundary.boundary` before block ``cut``. Nothing of the
 segments, the stacked adapters, the trunk or the wire is used.
 """
 
@@ -11,13 +11,13 @@ import copy
 
 import torch
 
-from sflam.codec.boundary import boundary
 from sflam.codec.torch_quantizers import torch_quantizer
 from sflam.data.batches import round_batches
 from sflam.learn.fleet import select_devices
 from sflam.model.adapters import PREFIX, load_state, state_of
 from sflam.model.families import blocks_of
 from sflam.seeds import derive
+from tests.codec.boundary import boundary
 
 
 class PlainLoop:

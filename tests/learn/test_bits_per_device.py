@@ -18,7 +18,7 @@ def bytes_of(bits):
     """Return the bytes of one step of every device, by formula, at each device's (up, down)."""
     pairs = list(zip(SIZES, bits, strict=True))
     up = [sizes.step_body_bytes(n * PATCHES, WIDTH, b, rows=n, labels=n) for n, (b, _) in pairs]
-    return sum(up), sum(sizes.gradient_body_bytes(n * PATCHES, WIDTH, b) for n, (_, b) in pairs)
+    return sum(up), sum(sizes.token_body_bytes(n * PATCHES, WIDTH, b) for n, (_, b) in pairs)
 
 
 def made(quant):

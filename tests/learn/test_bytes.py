@@ -32,10 +32,10 @@ def test_bytes_of_a_round_are_the_sum_of_its_bodies(quant, cut):
     up = [sizes.step_body_bytes(n * PATCHES, WIDTH, quant.bits_up, rows=n, labels=n) for n in rows]
     assert record.bytes_up == sum(up)
     if cut == 0:  # nothing trains on the device: only the loss comes back, no adapters travel
-        assert record.bytes_down == len(rows) * sizes.gradient_body_bytes(0, WIDTH, quant.bits_down)
+        assert record.bytes_down == len(rows) * sizes.token_body_bytes(0, WIDTH, quant.bits_down)
         assert record.adapter_bytes_up == record.adapter_bytes_down == 0
         return
-    down = [sizes.gradient_body_bytes(n * PATCHES, WIDTH, quant.bits_down) for n in rows]
+    down = [sizes.token_body_bytes(n * PATCHES, WIDTH, quant.bits_down) for n in rows]
     assert record.bytes_down == sum(down)
     codes = sum(
         sizes.codes_bytes(n * PATCHES, WIDTH, b) for n in rows for b in (quant.bits_up, quant.bits_down)
@@ -67,7 +67,7 @@ def test_masked_tokens_cost_no_bits_and_no_mask_crosses(kind):
     (record,), _ = run(fleet, state_of(model), 1)
     labels = valid if kind == "gpt2-lm" else 4
     assert record.bytes_up == sizes.step_body_bytes(valid, WIDTH, 4, rows=4, lengths=True, labels=labels)
-    assert record.bytes_down == sizes.gradient_body_bytes(valid, WIDTH, 4)
+    assert record.bytes_down == sizes.token_body_bytes(valid, WIDTH, 4)
 
 
 def test_padding_cannot_change_what_is_sent():

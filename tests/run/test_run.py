@@ -181,7 +181,7 @@ def test_bytes_and_parameters_are_those_of_the_arithmetic(digits_run: tuple[sfla
     )  # header, codes, offset and step, labels
     down = sizes.HEADER_BYTES + rows * tokens * dim * 4 // 8 + rows * tokens * 4
     assert up == sizes.step_body_bytes(rows * tokens, dim, 8, rows=rows, labels=rows)
-    assert down == sizes.gradient_body_bytes(rows * tokens, dim, 4)
+    assert down == sizes.token_body_bytes(rows * tokens, dim, 4)
     # rank 8 on q, k, v, o (96 to 96) and on the two layers of the MLP (96 to 192 and back)
     block = 8 * (4 * (96 + 96) + (96 + 192) + (192 + 96))
     adapters = rounds * devices * (sizes.HEADER_BYTES + 4 * block)

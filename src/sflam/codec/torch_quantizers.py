@@ -1,143 +1,56 @@
-"""The quantizers for torch tensors: the same names and the same bytes as the NumPy ones for the same seed.
+"""The quantizers for torch tensors: each is the NumPy one, so that names and bytes are the same for the same seed.
 
-Tensors on the CPU are handed to NumPy without a copy, which is several times faster there than torch operations;
-tensors on an accelerator are encoded where they are.
+Tensors on the CPU are handed to NumPy without a copy, which is several times faster there than torch operations. On an
+accelerator they are encoded where they are, by schemes that can; other schemes send them through the CPU.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from sflam import sizes
-from sflam.codec.identity import Identity
 from sflam.codec.quantizer import Packed, Quantizer
 from sflam.codec.quantizers import QUANTIZERS
 from sflam.codec.rotation import Rotated
-from sflam.codec.settings import SCHEMES
 from sflam.codec.torch_rotation import decode_rotated, encode_rotated, round_trip_rotated
 from sflam.codec.torch_uniform import decode_on_device, encode_on_device, round_trip_on_device
 from sflam.codec.uniform import Uniform
 from sflam.errors import QuantizerError, unknown
 from sflam.registry import add
+from sflam.sizes import IDENTITY
 
 CPU = torch.device("cpu")
 
 
-class TorchQuantizer(Protocol):
-    """``Quantizer`` over torch tensors of any device; ``Packed`` always holds NumPy arrays."""
+@dataclass(frozen=True)
+class OnDevice:
+    """A scheme in torch operations, where the tensor is: the bytes of the NumPy one.
 
-    @property
-    def name(self) -> str:
-        """The name in ``quant.scheme`` and in ``Packed.scheme``."""
+    Attributes:
+        encode: float32 [n, d], bits and seed to what travels.
+        decode: that to float32 [n, d] on a device.
+        round_trip: both, without packing.
+    """
 
-    def encode(self, x: torch.Tensor, bits: int, seed: int) -> Packed:
-        """Encode [n, d] of any float type, read as float32; QuantizerError like ``Quantizer.encode``."""
-
-    def decode(self, packed: Packed, device: torch.device = CPU) -> torch.Tensor:
-        """Return float32 [n, d] on ``device``. QuantizerError like ``Quantizer.decode``."""
-
-    def round_trip(self, x: torch.Tensor, bits: int, seed: int) -> torch.Tensor:
-        """Return ``decode(encode(x, bits, seed))`` on the device of ``x``, exactly, without packing."""
-
-    def nbytes(self, tokens: int, dim: int, bits: int) -> int:
-        """Return the exact bytes of codes and side information, before encoding."""
+    encode: Callable[[torch.Tensor, int, int], Packed]
+    decode: Callable[[Packed, torch.device], torch.Tensor]
+    round_trip: Callable[[torch.Tensor, int, int], torch.Tensor]
 
 
-class TorchIdentity:
-    """Raw floats; float64 stays float64, every other float type becomes float32."""
-
-    name = Identity.name
-
-    def nbytes(self, tokens: int, dim: int, bits: int) -> int:
-        """Return the exact bytes: 8 per value where ``bits`` is 64, else 4."""
-        return sizes.payload_bytes(tokens, dim, bits, self.name)
-
-    def encode(self, x: torch.Tensor, bits: int, seed: int) -> Packed:
-        """Encode [n, d]. See ``TorchQuantizer.encode``."""
-        x = x.detach() if x.dtype == torch.float64 else x.detach().float()
-        return Identity().encode(x.cpu().numpy(), bits, seed)
-
-    def decode(self, packed: Packed, device: torch.device = CPU) -> torch.Tensor:
-        """Return float32 or float64 [n, d], a copy. See ``TorchQuantizer.decode``."""
-        return torch.from_numpy(Identity().decode(packed).copy()).to(device)
-
-    def round_trip(self, x: torch.Tensor, bits: int, seed: int) -> torch.Tensor:
-        """Return ``x`` in the type that would be sent. See ``TorchQuantizer.round_trip``."""
-        return x.detach() if x.dtype == torch.float64 else x.detach().float()
-
-
-class TorchUniform:
-    """Stochastic uniform quantization; see ``uniform``."""
-
-    name = Uniform.name
-
-    def nbytes(self, tokens: int, dim: int, bits: int) -> int:
-        """Return the exact bytes of codes and side information, before encoding."""
-        return sizes.payload_bytes(tokens, dim, bits)
-
-    def encode(self, x: torch.Tensor, bits: int, seed: int) -> Packed:
-        """Encode [n, d]. See ``TorchQuantizer.encode``."""
-        x = x.detach().float()
-        if x.device.type == "cpu":
-            return Uniform().encode(x.numpy(), bits, seed)
-        return encode_on_device(x, bits, seed)
-
-    def decode(self, packed: Packed, device: torch.device = CPU) -> torch.Tensor:
-        """Return float32 [n, d] on ``device``. See ``TorchQuantizer.decode``."""
-        if device.type == "cpu":
-            return torch.from_numpy(Uniform().decode(packed))
-        return decode_on_device(packed, device)
-
-    def round_trip(self, x: torch.Tensor, bits: int, seed: int) -> torch.Tensor:
-        """Return what the other side would decode. See ``TorchQuantizer.round_trip``."""
-        if x.device.type == "cpu":
-            return self.decode(self.encode(x, bits, seed))
-        return round_trip_on_device(x.detach().float(), bits, seed)
-
-
-class TorchRotated:
-    """Uniform quantization of rotated tokens; see ``rotation``."""
-
-    name = Rotated.name
-
-    def nbytes(self, tokens: int, dim: int, bits: int) -> int:
-        """Return the exact bytes of codes and side information, before encoding."""
-        return sizes.payload_bytes(tokens, dim, bits, self.name)
-
-    def encode(self, x: torch.Tensor, bits: int, seed: int) -> Packed:
-        """Encode [n, d]. See ``TorchQuantizer.encode``."""
-        x = x.detach().float()
-        if x.device.type == "cpu":
-            return Rotated().encode(x.numpy(), bits, seed)
-        return encode_rotated(x, bits, seed)
-
-    def decode(self, packed: Packed, device: torch.device = CPU) -> torch.Tensor:
-        """Return float32 [n, d] on ``device``. See ``TorchQuantizer.decode``."""
-        if device.type == "cpu":
-            return torch.from_numpy(Rotated().decode(packed))
-        return decode_rotated(packed, device)
-
-    def round_trip(self, x: torch.Tensor, bits: int, seed: int) -> torch.Tensor:
-        """Return what the other side would decode. See ``TorchQuantizer.round_trip``."""
-        if x.device.type == "cpu":
-            return self.decode(self.encode(x, bits, seed))
-        return round_trip_rotated(x.detach().float(), bits, seed)
-
-
-TORCH_QUANTIZERS: dict[str, TorchQuantizer] = {
-    each.name: each for each in (TorchUniform(), TorchRotated(), TorchIdentity())
+ON_DEVICE: dict[str, OnDevice] = {
+    Uniform.name: OnDevice(encode_on_device, decode_on_device, round_trip_on_device),
+    Rotated.name: OnDevice(encode_rotated, decode_rotated, round_trip_rotated),
 }
 
-assert set(TORCH_QUANTIZERS) == set(SCHEMES)
 
-
-class ByNumpy:
-    """A NumPy quantizer for torch tensors of any device, which go through the CPU.
+class TorchQuantizer:
+    """A quantizer over torch tensors of any device; ``Packed`` always holds NumPy arrays.
 
     Args:
-        inner: the quantizer.
+        inner: the NumPy quantizer.
     """
 
     def __init__(self, inner: Quantizer) -> None:
@@ -148,16 +61,38 @@ class ByNumpy:
         return self.inner.nbytes(tokens, dim, bits)
 
     def encode(self, x: torch.Tensor, bits: int, seed: int) -> Packed:
-        """Encode [n, d]. See ``TorchQuantizer.encode``."""
-        return self.inner.encode(x.detach().float().cpu().numpy(), bits, seed)
+        """Encode [n, d] of any float type, read as float32; QuantizerError like ``Quantizer.encode``."""
+        x = self._read(x)
+        there = self._on(x.device)
+        return there.encode(x, bits, seed) if there else self.inner.encode(x.cpu().numpy(), bits, seed)
 
     def decode(self, packed: Packed, device: torch.device = CPU) -> torch.Tensor:
-        """Return float32 [n, d] on ``device``. See ``TorchQuantizer.decode``."""
-        return torch.from_numpy(self.inner.decode(packed)).to(device)
+        """Return float32 [n, d] on ``device``. QuantizerError like ``Quantizer.decode``."""
+        if there := self._on(device):
+            return there.decode(packed, device)
+        values = np.require(self.inner.decode(packed), requirements=["W", "O"])  # not a view of what came
+        return torch.from_numpy(values).to(device)
 
     def round_trip(self, x: torch.Tensor, bits: int, seed: int) -> torch.Tensor:
-        """Return what the other side would decode. See ``TorchQuantizer.round_trip``."""
+        """Return ``decode(encode(x, bits, seed))`` on the device of ``x``, exactly, without packing."""
+        if self.name == IDENTITY:
+            return self._read(x)
+        if there := self._on(x.device):
+            return there.round_trip(self._read(x), bits, seed)
         return self.decode(self.encode(x, bits, seed), x.device)
+
+    def _read(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what is sent: float32, or float64 where raw floats travel."""
+        wide = self.name == IDENTITY and x.dtype == torch.float64
+        return x.detach() if wide else x.detach().float()
+
+    def _on(self, device: torch.device) -> OnDevice | None:
+        return None if device.type == "cpu" else ON_DEVICE.get(self.name)
+
+
+TORCH_QUANTIZERS: dict[str, TorchQuantizer] = {
+    name: TorchQuantizer(inner) for name, inner in QUANTIZERS.items()
+}
 
 
 def register(quantizer: Quantizer) -> None:
@@ -171,7 +106,7 @@ def register(quantizer: Quantizer) -> None:
         ConfigError: the name is taken, or cannot be one.
     """
     add("quantizer", quantizer.name, quantizer, QUANTIZERS)
-    TORCH_QUANTIZERS[quantizer.name] = ByNumpy(quantizer)
+    TORCH_QUANTIZERS[quantizer.name] = TorchQuantizer(quantizer)
 
 
 def torch_quantizer(name: str) -> TorchQuantizer:

@@ -13,11 +13,6 @@ POOL = 16
 """Mini-batches sorted by length together: enough to save padding, few enough to keep their mix random."""
 
 
-def epoch_order(count: int, seed: int, *position: int) -> Indices:
-    """Return a permutation of 0..count - 1 for one pass, from the stream ``batches`` at ``position``."""
-    return generator(seed, "batches", *position).permutation(count)
-
-
 def batches(
     indices: Indices,
     size: int,

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from sflam.data.dataset import Dataset
 from sflam.data.settings import DataSettings
 from sflam.errors import DataError
 from sflam.seeds import generator
@@ -22,6 +23,17 @@ REDRAWS = 20  # tries for a Dirichlet draw that honours the minimum by itself
 
 Labels = NDArray[np.int64]
 Part = NDArray[np.int64]
+
+
+def share_out(settings: DataSettings, train: Dataset, devices: int, seed: int) -> tuple[list[Part], str]:
+    """Return the samples of each device, see :func:`partition`, and a sentence for the user where labels lack.
+
+    Texts without labels are shared out by length, but for ``iid``.
+    """
+    if train.classes or train.lengths is None or settings.partition == "iid":
+        return partition(settings, train.labels, devices, seed), ""
+    note = f"without labels, data.partition = {settings.partition} shares texts out by length, in {QUANTILES} groups"
+    return partition(settings, length_groups(train.lengths), devices, seed), note
 
 
 def partition(settings: DataSettings, labels: Labels, devices: int, seed: int) -> list[Part]:
@@ -134,12 +146,6 @@ def length_groups(lengths: NDArray[np.int32]) -> Labels:
     """
     edges = np.quantile(lengths, np.arange(1, QUANTILES) / QUANTILES)
     return np.searchsorted(edges, lengths, side="left").astype(np.int64)
-
-
-def class_counts(labels: Labels, parts: list[Part]) -> NDArray[np.int64]:
-    """Return how many samples of each class each device holds, int64 [K, classes]."""
-    classes = int(labels.max()) + 1
-    return np.stack([np.bincount(labels[part], minlength=classes) for part in parts])
 
 
 def _check(samples: int, devices: int, minimum: int) -> None:

@@ -18,7 +18,7 @@ from transformers.utils.hub import cached_file
 from sflam.config import Job
 from sflam.data.dataset import Dataset, Splits
 from sflam.data.images import PREPROCESSOR, ImageSpec
-from sflam.data.partition import QUANTILES, length_groups, partition
+from sflam.data.partition import share_out
 from sflam.data.preprocessor import Preprocessor
 from sflam.data.sources import load as load_data
 from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
@@ -91,13 +91,8 @@ def assemble(job: Job) -> Assembly:
         torch.set_num_threads(1)
     splits = load_data(job.data, job.seed, preprocessor_of(job))
     notes = [*splits.notes]
-    groups = splits.train.labels
-    if not splits.train.classes and splits.train.lengths is not None and job.data.partition != "iid":
-        groups = length_groups(splits.train.lengths)
-        notes.append(
-            f"without labels, data.partition = {job.data.partition} shares texts out by length, in {QUANTILES} groups"
-        )
-    parts = partition(job.data, groups, job.fleet.devices, job.seed)
+    parts, note = share_out(job.data, splits.train, job.fleet.devices, job.seed)
+    notes += [note] if note else []
     backbone = backbone_of(job, splits.train, len(splits.train.classes))
     model = attach(backbone, job.model, seed=job.seed)
     state = state_of(model)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from sflam import config
 from sflam.config import Job
 from sflam.data.dataset import Dataset
-from sflam.data.partition import length_groups, partition
+from sflam.data.partition import share_out
 from sflam.data.sources import load as load_data
 from sflam.errors import DataError, ServeError
 from sflam.files import replace_file, writing
@@ -172,10 +172,7 @@ def samples(
         tell(note)
     train = splits.train
     if data is None:
-        groups = train.labels
-        if not train.classes and train.lengths is not None and job.data.partition != "iid":
-            groups = length_groups(train.lengths)
-        return train, partition(job.data, groups, job.fleet.devices, job.seed)[device]
+        return train, share_out(job.data, train, job.fleet.devices, job.seed)[0][device]
     unknown = sorted(set(train.classes) - set(classes))
     if unknown:
         raise DataError(

@@ -6,7 +6,7 @@
     ├── DataError              a dataset, column, file or partition cannot be used
     ├── QuantizerError         a tensor cannot be encoded, or packed bytes cannot be decoded
     ├── WireError              a body is malformed, too large, or not what was agreed
-    │   └── NotFiniteError     it holds NaN or infinity
+    │   └── NotFiniteError     NaN, infinity or a value beyond float32 (a QuantizerError as well)
     ├── RunError               a run folder cannot be written, read or resumed
     │   ├── DivergedError      training left the finite numbers
     │   └── RunsError          no run of several came to an end
@@ -52,8 +52,8 @@ class WireError(SflamError):
     """A body is malformed, too large, or not what was agreed."""
 
 
-class NotFiniteError(WireError):
-    """A body holds NaN or infinity, which no number of it may be."""
+class NotFiniteError(QuantizerError, WireError):
+    """NaN, infinity, or a value beyond float32: it can neither be encoded nor sent."""
 
 
 class RunError(SflamError):

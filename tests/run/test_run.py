@@ -18,10 +18,15 @@ from torch import Tensor
 
 import sflam
 from sflam import config, sizes
+from sflam.codec.quantizers import QUANTIZERS
+from sflam.codec.torch_quantizers import TORCH_QUANTIZERS, ByNumpy
+from sflam.codec.uniform import Uniform
 from sflam.data.images import ImageSpec, to_pixels
 from sflam.data.sources import load as load_data
+from sflam.errors import QuantizerError
 from sflam.model.backbone import quiet
 from sflam.records import history
+from sflam.registry import OWN
 from tests.conftest import SHORT
 from tests.tiny import tiny
 
@@ -322,3 +327,49 @@ def test_texts(tmp_path: Path, kind: str) -> None:
     assert result.classes == ("maybe", "no", "yes")
     found = sflam.predict(tmp_path / "run")
     assert (found.accuracy, found.loss) == (result.accuracy, pytest.approx(result.loss, rel=1e-6))
+
+
+class Picky(Uniform):
+    """A quantizer of a user, which refuses what it is given from the second round on."""
+
+    name = "picky"
+    refusal = "picky wants 4 bits; got 8; see its page; never more"
+    calls = 0
+
+    def encode(self, x: Any, bits: int, seed: int) -> Any:
+        """Count, and refuse."""
+        Picky.calls += 1
+        if Picky.calls > 20:
+            raise QuantizerError(self.refusal)
+        return super().encode(x, bits, seed)
+
+
+def test_what_an_own_quantizer_refuses_is_shown_as_it_is(
+    small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, key, value in (
+        (OWN, "quantizer", {"picky": ""}),
+        (QUANTIZERS, "picky", Picky()),
+        (TORCH_QUANTIZERS, "picky", ByNumpy(Picky())),
+    ):
+        monkeypatch.setitem(place, key, value)  # type: ignore[arg-type]
+    with pytest.raises(QuantizerError) as raised:
+        sflam.train(config.load(None, [*small, "quant.scheme=picky"]), tmp_path / "run")
+    assert type(raised.value) is QuantizerError and str(raised.value) == Picky.refusal
+
+
+@pytest.mark.parametrize("label", ["names", "numbers"])
+def test_the_merged_model_knows_its_classes(small: tuple[str, ...], tmp_path: Path, label: str) -> None:
+    with np.load(next(one.partition("=")[2] for one in small if one.startswith("data.name="))) as arrays:
+        found = dict(arrays)
+    names = list("abcdefghij" if label == "names" else "0123456789")
+    if label == "names":
+        found["label"] = np.array(names)[found["label"]]
+    np.savez(tmp_path / "data.npz", **found)
+    result = sflam.train(
+        config.load(None, [*small, f"data.name={tmp_path / 'data.npz'}"]), tmp_path / "run", merge=True
+    )
+    written = transformers.AutoConfig.from_pretrained(Path(result.run_dir) / "model")
+    classes = dict(enumerate(names[: len(written.id2label)]))
+    assert written.id2label == classes
+    assert written.label2id == {name: number for number, name in classes.items()}

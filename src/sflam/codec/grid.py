@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sflam.codec.quantizer import Floats, Words
-from sflam.errors import QuantizerError
+from sflam.errors import NotFiniteError, QuantizerError
 
 LARGEST = float(np.finfo(np.float32).max)
 INFINITY = 0x7F80  # bfloat16 bit pattern
@@ -46,7 +46,7 @@ def fit(low: Floats, high: Floats, bits: int, first: int = 0) -> Grid:
     finite = np.isfinite(low) & np.isfinite(high)
     if not finite.all():
         token = int(np.argmin(finite))
-        raise QuantizerError(
+        raise NotFiniteError(
             f"token {first + token} ranges from {low[token]} to {high[token]}; only finite values can be quantized: "
             "lower the learning rate, or clip"
         )
@@ -92,7 +92,7 @@ def _checked(offset: Floats, step: Floats, side: Words, levels: int, first: int 
     fits = (np.maximum(offset, 0) + width <= LARGEST) & (offset >= -LARGEST)
     if not fits.all():
         token = int(np.argmin(fits))
-        raise QuantizerError(
+        raise NotFiniteError(
             f"token {first + token} needs {levels} steps of {step[token]:.4g} from {offset[token]:.4g} on; "
             f"float32 ends at {LARGEST:.4g}: scale the values down"
         )

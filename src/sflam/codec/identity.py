@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sflam import sizes
 from sflam.codec.quantizer import Packed, expect_scheme
-from sflam.errors import QuantizerError
+from sflam.errors import NotFiniteError, QuantizerError
 
 WIDTHS: dict[int, type[np.floating[Any]]] = {32: np.float32, 64: np.float64}
 
@@ -47,7 +47,7 @@ def expect_finite(x: npt.NDArray[np.floating[Any]]) -> None:
     """Raise QuantizerError at the first token (row) that holds NaN or inf."""
     finite = np.isfinite(x).all(axis=1)
     if not finite.all():
-        raise QuantizerError(
+        raise NotFiniteError(
             f"token {int(np.argmin(finite))} holds NaN or inf; only finite values can cross the cut: "
             "lower the learning rate, or clip"
         )

@@ -33,7 +33,7 @@ from sflam import sizes
 from sflam.codec import grid, noise
 from sflam.codec.quantizer import Floats, Packed, expect_scheme
 from sflam.codec.uniform import Uniform, check_tokens, chunks, encode_tokens
-from sflam.errors import QuantizerError
+from sflam.errors import NotFiniteError
 
 SIGNS = 0x73666C616D  # seed of the signs: "sflam" in ASCII
 TOGETHER = 8  # chunks of ``uniform`` rotated at once: 1.5 MB, enough to make the cost per call small
@@ -111,7 +111,7 @@ def expect_room(levels: grid.Grid, bits: int, dim: int, first: int = 0) -> None:
     peak = np.maximum(np.abs(offset), np.abs(top))
     if not (peak <= limit).all():
         token = int(np.argmax(peak > limit))
-        raise QuantizerError(
+        raise NotFiniteError(
             f"token {first + token}, rotated, reaches {peak[token]:.4g}; in blocks of {block} float32 holds "
             f"{limit:.4g}: scale the values down"
         )

@@ -255,8 +255,13 @@ def pixels_of(name: str) -> Path:
 def save_merged(assembly: Assembly, folder: Path) -> None:
     """Write the model with its adapters merged in, for plain transformers; ``assembly`` cannot be used afterwards."""
     folder.mkdir(exist_ok=True)
+    merged = assembly.model.merge_and_unload()
+    if assembly.backbone.task != CAUSAL:
+        classes = assembly.splits.train.classes
+        merged.config.id2label = dict(enumerate(classes))
+        merged.config.label2id = {name: index for index, name in enumerate(classes)}
     with quiet():
-        assembly.model.merge_and_unload().save_pretrained(str(folder))
+        merged.save_pretrained(str(folder))
     pixels = pixels_of(assembly.backbone.name)
     if pixels.is_file():  # whoever loads the merged model must feed it the same pixels
         shutil.copyfile(pixels, folder / PREPROCESSOR)

@@ -120,9 +120,8 @@ class Run:
         try:
             yield
         except (QuantizerError, WireError) as error:
-            finite = not (isinstance(error, NotFiniteError) or self.fleet.diverged())
-            if isinstance(error, WireError) and finite:
-                raise  # a body too large, say
+            if not (isinstance(error, NotFiniteError) or self.fleet.diverged()):
+                raise  # a body too large, say, or what a user's own quantizer refuses
             raise self._diverged(len(self.records), str(error).partition(";")[0]) from error
 
     def _expect_finite(self, record: RoundRecord, state: State) -> None:

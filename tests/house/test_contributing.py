@@ -47,7 +47,7 @@ def forgotten() -> Iterator[None]:
         methods.METHODS,
     )
     before = [dict(each) for each in tables]
-    own = {kind: set(names) for kind, names in OWN.items()}
+    own = {kind: dict(names) for kind, names in OWN.items()}
     yield
     for each, kept in zip(tables, before, strict=True):
         each.clear()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from sflam.config import Job
 from sflam.errors import ModelError
 from sflam.planner.cell import measured
-from sflam.registry import OWN
+from sflam.registry import own_modules
 
 LIBRARY = 0.7e9
 """Bytes of a process that has loaded torch and transformers, and nothing else."""
@@ -28,7 +28,7 @@ def jobs_that_fit(jobs: Sequence[Job]) -> int:
 
     from sflam.learn.fit import free_bytes
 
-    if not jobs or any(OWN.values()):  # what was added is known in this process alone
+    if not jobs or "__main__" in own_modules():  # only this process knows what its own program added
         return 1
     if torch.cuda.is_available() and any(job.learn.device != "cpu" for job in jobs):
         return 1

@@ -23,6 +23,7 @@ from sflam.config import Job, to_toml
 from sflam.errors import ConfigError, DivergedError, SflamError
 from sflam.files import replace_file
 from sflam.records.run_folder import RunFolder
+from sflam.registry import own_modules
 
 Heard = Callable[[str, str, int], None]
 """Hears of a run: its name, what became of it (``finished``, ``resumed``, ``started``, ``round``, ``done``,
@@ -64,9 +65,16 @@ def silent(name: str, what: str, rounds: int) -> None:
 
 
 def expect_jobs(jobs: int | None) -> None:
-    """Raise ConfigError where so many runs at once are none."""
+    """Raise ConfigError where so many runs at once are none, or need what only this process has."""
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; at least one is needed")
+    own = own_modules().get("__main__", [])
+    if jobs is not None and jobs > 1 and own:
+        named = " and ".join([*([", ".join(own[:-1])] if own[1:] else []), own[-1]])
+        raise ConfigError(
+            f"--jobs is {jobs}, but {named} {'are' if own[1:] else 'is'} registered by the program itself, which the "
+            "processes of several runs do not run; give --jobs 1, or register them in a module that the program imports"
+        )
 
 
 def run_all(
@@ -147,6 +155,7 @@ def _tell(task: Waiting, failure: Failure, heard: Heard) -> None:
 def _run_apart(tasks: Sequence[Waiting], jobs: int, lock: int | None, heard: Heard) -> dict[str, Failure]:
     failed: dict[str, Failure] = {}
     telling, stopping = threading.Lock(), threading.Event()
+    asked = {"modules": list(own_modules()), "search": sys.path}
     workers: set[subprocess.Popen[str]] = set()
     environment = dict(os.environ)
     environment.setdefault(
@@ -173,7 +182,9 @@ def _run_apart(tasks: Sequence[Waiting], jobs: int, lock: int | None, heard: Hea
                 with suppress(
                     BrokenPipeError
                 ):  # it ended before it was told what to do; its last words say why
-                    worker.stdin.write(json.dumps({"path": str(task.path), "job": to_toml(task.job)}) + "\n")
+                    worker.stdin.write(
+                        json.dumps(asked | {"path": str(task.path), "job": to_toml(task.job)}) + "\n"
+                    )
                     worker.stdin.flush()
                 for line in worker.stdout:
                     event = json.loads(line)

@@ -1,6 +1,7 @@
 """One run of a comparison, in a process of its own: told on standard input what to do, it says how far it is.
 
-The first line of standard input is JSON, ``path`` and ``job``. Every line of standard output is JSON: ``what`` and
+The first line of standard input is JSON: ``path``, ``job``, the ``modules`` that register own methods, and where to
+``search`` for them. Every line of standard output is JSON: ``what`` and
 ``rounds`` as ``sflam.compare.running.Heard`` hears them, or ``problem`` and ``diverged``. When
 standard input closes, so does this.
 """
@@ -12,11 +13,12 @@ import os
 import sys
 import tempfile
 import threading
+from importlib import import_module
 from pathlib import Path
 
 from sflam.compare.running import Waiting, failure_of, run_here
 from sflam.config import Job, load
-from sflam.errors import SflamError
+from sflam.errors import ConfigError, SflamError
 
 
 def main() -> int:
@@ -31,12 +33,26 @@ def main() -> int:
 
     path = Path(asked["path"])
     try:
+        _register(asked["modules"], asked["search"])
         run_here(Waiting(path.name, _job(asked["job"]), path), heard)
     except SflamError as error:
         failed = failure_of(error)
         print(json.dumps({"problem": failed.why, "diverged": failed.diverged}), file=events, flush=True)
         return 2
     return 0
+
+
+def _register(modules: list[str], search: list[str]) -> None:
+    """Import the modules that register own methods."""
+    sys.path += [folder for folder in search if folder not in sys.path]
+    for name in modules:
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise ConfigError(
+                f"module {name}, which registers own methods, cannot be imported in a process of its own ({error}); "
+                "put it where Python finds it, or give --jobs 1"
+            ) from error
 
 
 def _job(text: str) -> Job:

@@ -123,6 +123,14 @@ def test_a_server_that_leaves_out_half_of_the_job(cli, served, tmp_path):
     said(done, "lacks 'files'")
 
 
+@pytest.mark.parametrize("host", ["localhost", "0.0.0.0"])
+def test_a_server_of_plain_http_is_named_as_one(cli, served, tmp_path, host):
+    port = served(None, {})
+    done = cli("join", f"{host}:{port}", "--token-file", tmp_path / "token", "--patience", "2")
+    insecure = " with --insecure" if host == "0.0.0.0" else ""
+    said(done, f"{host}:{port} answers in plain HTTP, not HTTPS; join http://{host}:{port}{insecure}, or start")
+
+
 def test_something_that_is_no_server(cli, tmp_path):
     (tmp_path / "token").write_text("sflam_x")
     done = cli("join", "http://127.0.0.1:9", "--token-file", tmp_path / "token", "--patience", "0.2")

@@ -113,7 +113,7 @@ class Link:
 
         Raises:
             Refused: the server refuses it for good.
-            ServeError: no answer for ``patience`` seconds, or a certificate that does not fit.
+            ServeError: no answer for ``patience`` seconds, a certificate that does not fit, or a server of plain HTTP.
         """
         began, pause, said = time.monotonic(), FIRST_PAUSE, False
         self.most = most
@@ -129,6 +129,8 @@ class Link:
                 raise ServeError(f"the certificate of {self.host}:{self.port} {_distrust(error)}") from error
             except (OSError, http.client.HTTPException) as error:
                 self.close()
+                if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+                    raise ServeError(self._plain()) from error
                 status, retry, found = 0, None, str(error).encode() or type(error).__name__.encode()
             if 200 <= status < 300:
                 return found
@@ -146,6 +148,15 @@ class Link:
                 said = True
             self.sleep(pause * random.uniform(0.5, 1.0) if retry is None else retry)
             pause = min(LONGEST_PAUSE, pause * 2)
+
+    def _plain(self) -> str:
+        """Return what to do about a server that answers a TLS handshake in plain HTTP."""
+        at = f"{self.host}:{self.port}"
+        insecure = "" if is_loopback(self.host) else " with --insecure"
+        return (
+            f"{at} answers in plain HTTP, not HTTPS; join http://{at}{insecure}, or start the server with --cert and "
+            "--key"
+        )
 
     def close(self) -> None:
         """Hang up."""

@@ -35,8 +35,7 @@ from sflam.link.https_client import Link
 from sflam.serve.app import application
 from sflam.serve.certificates import make_certificates
 from sflam.serve.dispatch import Dispatch
-from sflam.serve.ingress import Ingress
-from sflam.serve.memory_bounds import Bounds
+from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.roster import Roster
 from sflam.serve.session import Session
 from sflam.serve.web_server import Listen, WebServer
@@ -129,10 +128,10 @@ def null_trunk(dispatch: Dispatch, contract: Contract) -> None:
 
 
 def real_trunk(devices: int) -> tuple[dict[int, Contract], Any]:
-    """Return the contract of the default job and a function that serves its trunk."""
+    """Return the contracts of the default job and a function that serves its trunk."""
     from sflam.learn.split_fleet import LocalFleet
     from sflam.run.assemble import assemble
-    from sflam.serve.serve import terms_of
+    from sflam.serve.serve import contracts_of
     from sflam.serve.trunk_worker import Worker
 
     assembly = assemble(config.load(None, [f"fleet.devices={devices}", "learn.device=cpu"]))
@@ -145,7 +144,7 @@ def real_trunk(devices: int) -> tuple[dict[int, Contract], Any]:
     def work(dispatch: Dispatch, _: Contract) -> None:
         Worker(dispatch, trunk, local.exchange, cuts).serve(0, 1, tuple(range(devices)))
 
-    return terms_of(assembly, local), work
+    return contracts_of(assembly, local), work
 
 
 def echo() -> Starlette:
@@ -162,28 +161,28 @@ def echo() -> Starlette:
 
 
 def measure(
-    contract: dict[int, Contract], steps: int, work: Any, app: Starlette | None = None
+    contracts: dict[int, Contract], steps: int, work: Any, app: Starlette | None = None
 ) -> dict[str, Any]:
     """Return steps a second of all devices together, and more; ``app`` stands in for the server's own."""
-    contract = {number: replace(one, local_steps=steps) for number, one in contract.items()}
+    contracts = {number: replace(one, local_steps=steps) for number, one in contracts.items()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_certificates(folder, ["127.0.0.1"])
         roster = Roster(folder / "devices.json")
-        tokens = [roster.enrol(f"device-{number}") for number in contract]
+        tokens = [roster.enrol(f"device-{number}") for number in contracts]
         dispatch = Dispatch(Session(1, patience=1000.0))
-        largest = max(one.largest() for one in contract.values())
-        ingress = Ingress(dispatch, roster, contract, lambda _: {}, {}, Bounds(1 << 30, 2 * largest))
+        largest = max(one.largest() for one in contracts.values())
+        ingress = Ingress(dispatch, roster, contracts, lambda _: {}, {}, Bounds(1 << 30, 2 * largest))
         listen = Listen(port=0, certificate=folder / "server.pem", key=folder / "server.key")
         server = WebServer(app or application(ingress), dispatch, listen)
         context = multiprocessing.get_context("spawn")
-        groups = [list(contract)[n::PROCESSES] for n in range(min(PROCESSES, len(contract)))]
+        groups = [list(contracts)[n::PROCESSES] for n in range(min(PROCESSES, len(contracts)))]
         ready, found = context.Barrier(len(groups) + 1), context.Queue()
         started = [
             context.Process(
                 target=devices,
                 args=(
-                    [contract[n] for n in group],
+                    [contracts[n] for n in group],
                     steps,
                     server.port,
                     [tokens[n] for n in group],
@@ -195,10 +194,10 @@ def measure(
             for group in groups
         ]
         server.start()
-        for number, one in contract.items():
+        for number, one in contracts.items():
             dispatch.session.hello(number, steps * one.batch, dispatch.clock())
-        dispatch.open(0, 1, dict.fromkeys(contract, steps), 1e6, {})
-        worker = threading.Thread(target=work, args=(dispatch, contract[0]), daemon=True)
+        dispatch.open(0, 1, dict.fromkeys(contracts, steps), 1e6, {})
+        worker = threading.Thread(target=work, args=(dispatch, contracts[0]), daemon=True)
         worker.start()
         for process in started:
             process.start()
@@ -211,7 +210,7 @@ def measure(
         dispatch.stop()
         worker.join(10)
         server.stop()
-    one, count = contract[0], len(contract)
+    one, count = contracts[0], len(contracts)
     size = one.forward_bytes(one.batch, one.batch * one.tokens, False)
     payload = count * steps * payload_bytes(one.batch * one.tokens, one.dim, one.bits, one.scheme)
     took = sorted(each for _, own, _ in done for each in own)
@@ -252,14 +251,14 @@ def main() -> None:
     counts = [int(text) for text in args.devices.split(",")]
     for name, (tokens, steps) in SIZES.items():
         for count in counts if name in args.sizes.split(",") and "none" in args.trunks else ():
-            contract = {n: replace(PLAIN, device=n, tokens=tokens) for n in range(count)}
+            contracts = {n: replace(PLAIN, device=n, tokens=tokens) for n in range(count)}
             few = max(4, min(steps, 2 * steps // count))
-            add({"trunk": "none", "body": name} | measure(contract, few, null_trunk))
+            add({"trunk": "none", "body": name} | measure(contracts, few, null_trunk))
             if "echo" in args.trunks:
-                add({"trunk": "echo", "body": name} | measure(contract, few, null_trunk, echo()))
+                add({"trunk": "echo", "body": name} | measure(contracts, few, null_trunk, echo()))
     for count in counts if "job" in args.trunks else ():
-        contract, work = real_trunk(count)
-        add({"trunk": "default job", "body": "as it is"} | measure(contract, max(10, 80 // count), work))
+        contracts, work = real_trunk(count)
+        add({"trunk": "default job", "body": "as it is"} | measure(contracts, max(10, 80 // count), work))
     if rows:
         show(rows, as_json=False, title="steps over TLS on one machine")
 

@@ -86,7 +86,7 @@ def test_what_a_program_registers_itself_runs_in_its_own_process_alone(
     exec(MODULE, {"__name__": "__main__"})
     assert_refused(
         cli(*words),
-        "--jobs is 2, but mine, own and first are registered by the program itself, .* give --jobs 1, or register "
+        "--jobs is 2, but mine, first and own are registered by the program itself, .* give --jobs 1, or register "
         "them in a module that the program imports",
     )
 

@@ -11,8 +11,7 @@ import pytest
 from sflam.serve.app import application
 from sflam.serve.certificates import make_certificates
 from sflam.serve.dispatch import Dispatch
-from sflam.serve.ingress import Ingress
-from sflam.serve.memory_bounds import Bounds
+from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.roster import Roster
 from sflam.serve.session import Session
 from sflam.serve.web_server import Listen, WebServer
@@ -128,7 +127,9 @@ def test_a_server_of_plain_http_is_named_as_one(cli, served, tmp_path, host):
     port = served(None, {})
     done = cli("join", f"{host}:{port}", "--token-file", tmp_path / "token", "--patience", "2")
     insecure = " with --insecure" if host == "0.0.0.0" else ""
-    said(done, f"{host}:{port} answers in plain HTTP, not HTTPS; join http://{host}:{port}{insecure}, or start")
+    said(
+        done, f"{host}:{port} answers in plain HTTP, not HTTPS; join http://{host}:{port}{insecure}, or start"
+    )
 
 
 def test_something_that_is_no_server(cli, tmp_path):

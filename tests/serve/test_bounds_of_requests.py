@@ -98,8 +98,8 @@ def test_a_device_that_hangs_up_in_the_middle_of_a_body_leaves_nothing(site):
 
 def test_a_refusal_arrives_though_the_body_is_large(site):
     """A device must read 409 after a long body, not lose the connection and try again for minutes."""
-    site.ingress.contract[0] = type(site.ingress.contract[0])(
-        **(vars(site.ingress.contract[0]) | {"adapters": 1 << 21})
+    site.ingress.contracts[0] = type(site.ingress.contracts[0])(
+        **(vars(site.ingress.contracts[0]) | {"adapters": 1 << 21})
     )
     body = b"x" * (8 << 20)
     for path, token, status in (

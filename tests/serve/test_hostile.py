@@ -20,8 +20,7 @@ from sflam.link.contract import Contract
 from sflam.link.https_client import Link
 from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
-from sflam.serve.ingress import Ingress
-from sflam.serve.memory_bounds import Bounds
+from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.roster import Roster
 from sflam.serve.session import Session
 from sflam.serve.web_server import Listen, WebServer
@@ -57,9 +56,9 @@ class Site:
         self.stranger = roster.enrol("e")  # enrolled, but the job has fewer devices
         self.session = Session(1, patience=1000.0)
         self.dispatch = Dispatch(self.session)
-        contract = {n: Contract(**(vars(TERMS) | {"device": n})) for n in range(4)}
+        contracts = {n: Contract(**(vars(TERMS) | {"device": n})) for n in range(4)}
         self.ingress = Ingress(
-            self.dispatch, roster, contract, lambda device: {"device": device}, {}, Bounds(1 << 20, 1 << 14)
+            self.dispatch, roster, contracts, lambda device: {"device": device}, {}, Bounds(1 << 20, 1 << 14)
         )
         self.server = WebServer(application(self.ingress), self.dispatch, Listen(port=0), **guard)
         self.server.start()

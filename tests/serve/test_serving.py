@@ -14,9 +14,8 @@ from sflam.link.https_client import Link
 from sflam.serve.app import application
 from sflam.serve.certificates import make_certificates
 from sflam.serve.dispatch import Dispatch
-from sflam.serve.ingress import Ingress
+from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.join import fetch, samples
-from sflam.serve.memory_bounds import Bounds
 from sflam.serve.roster import Roster
 from sflam.serve.serve import Serving
 from sflam.serve.session import Session

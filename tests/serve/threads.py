@@ -19,8 +19,7 @@ from sflam.serve.app import application
 from sflam.serve.device import Client, Place
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.fleet import RemoteFleet, Stopped
-from sflam.serve.ingress import Ingress
-from sflam.serve.memory_bounds import Bounds
+from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.roster import Roster
 from sflam.serve.session import Phase, Session
 from sflam.serve.web_server import Listen, WebServer
@@ -34,7 +33,7 @@ class Died(BaseException):
     """A device's process is no more."""
 
 
-def terms_of(local, labels, quant, text, causal):
+def contracts_of(local, labels, quant, text, causal):
     segment, raw = local.devices.segment, quant.scheme == "identity"
     return {
         device: Contract(
@@ -70,20 +69,22 @@ class Rig:
         session = Session(quorum or len(SIZES), legs=1 if labels == "server" else 2, patience=1000.0)
         session.attempt = 0
         self.dispatch = Dispatch(session, canonical=learn.canonical)
-        self.contract = terms_of(local, labels, options["quant"], not is_image(kind), backbone.task == CAUSAL)
+        self.contracts = contracts_of(
+            local, labels, options["quant"], not is_image(kind), backbone.task == CAUSAL
+        )
         roster = Roster(folder / "devices.json")
-        self.tokens = [roster.enrol(f"device-{device}") for device in self.contract]
+        self.tokens = [roster.enrol(f"device-{device}") for device in self.contracts]
         self.ingress = Ingress(
-            self.dispatch, roster, self.contract, lambda _: {}, {}, Bounds(1 << 24, 1 << 22)
+            self.dispatch, roster, self.contracts, lambda _: {}, {}, Bounds(1 << 24, 1 << 22)
         )
         self.server = WebServer(application(self.ingress), self.dispatch, Listen(port=0))
         self.fleet = RemoteFleet(
-            local, self.dispatch, self.contract, itertools.count(1).__next__, tell=lambda line: None, deadline=1e6,
+            local, self.dispatch, self.contracts, itertools.count(1).__next__, tell=lambda line: None, deadline=1e6,
             stats=self.ingress.stats, planner=planner,
         )  # fmt: skip
         # They draw from torch's one generator, so they are made here and not in the threads.
         self.models = [
-            [adapted(kind) for _ in range(lives if number in self.links else 1)] for number in self.contract
+            [adapted(kind) for _ in range(lives if number in self.links else 1)] for number in self.contracts
         ]
         self.deaths = 0
 
@@ -92,7 +93,7 @@ class Rig:
         rounds = self.options["learn"].rounds
         self.server.start()
         with ThreadPoolExecutor(len(SIZES)) as pool:
-            joined = [pool.submit(self.live, number) for number in self.contract]
+            joined = [pool.submit(self.live, number) for number in self.contracts]
             try:
                 found = run(self.fleet, state_of(self.model), rounds)
             except Stopped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import http.client
+import ipaddress
 import json
 import random
 import ssl
@@ -14,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sflam.errors import Refused, ServeError
-from sflam.link.loopback import is_loopback
 
 LARGEST = 1 << 34
 CHUNK = 1 << 16
@@ -193,6 +193,14 @@ class Link:
             except ValueError:
                 return response.status, None, found
             return response.status, seconds, found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` means this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _distrust(error: ssl.SSLCertVerificationError) -> str:

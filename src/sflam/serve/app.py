@@ -20,9 +20,8 @@ from sflam.codec.bodies import decode
 from sflam.errors import Refused, ServeError, WireError
 from sflam.link.contract import Contract
 from sflam.serve.ingress import OCTETS, Ingress, announced
-from sflam.serve.live_page import PAGE_HEADERS, page
+from sflam.serve.live_page import PAGE_HEADERS, ProgressBoard, page
 from sflam.serve.metrics import metrics_text
-from sflam.serve.progress_board import ProgressBoard
 from sflam.serve.session import Phase
 from sflam.sizes import COUNT_LIMIT
 
@@ -48,7 +47,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
             new = device not in session.samples
             session.hello(device, samples, ingress.dispatch.clock())
         ingress.event_log("joined" if new else "back", device=device, samples=samples)
-        return JSONResponse({"device": device, "steps": ingress.contract[device].steps(samples)})
+        return JSONResponse({"device": device, "steps": ingress.contracts[device].steps(samples)})
 
     async def job(request: Request) -> Response:
         return JSONResponse(ingress.job(ingress.device(request)))
@@ -79,7 +78,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
                     "exchange": seat.next if seat else 0,
                     "exchanges": seat.exchanges if seat else 0,
                     "delivered": seat is not None and seat.result is not None,
-                    "bits": [ingress.contract[device].bits, ingress.contract[device].bits_down],
+                    "bits": [ingress.contracts[device].bits, ingress.contracts[device].bits_down],
                 }
                 now = session.phase in (Phase.ENDED, Phase.DRAINING) or (
                     session.phase is Phase.OPEN and seat is not None and session.attempt > last
@@ -106,7 +105,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
         ingress.stats.asked(device)
         number, attempt, step = place(request, "round", "attempt", "step")
         leg = {"forward": 0, "backward": 1}.get(request.path_params.get("leg", "forward"), -1)
-        contract = ingress.contract[device]
+        contract = ingress.contracts[device]
         if leg < 0 or ("leg" in request.path_params) != (contract.legs == 2):
             raise Refused(
                 404, "a step is one exchange with labels on the server, forward and backward without"
@@ -137,7 +136,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
 
     async def upload(request: Request) -> Response:
         device, (number, attempt) = ingress.device(request), place(request, "round", "attempt")
-        contract = ingress.contract[device]
+        contract = ingress.contracts[device]
         with ingress.dispatch.looked() as session:
             seat = session.seat(device, number, attempt)
             if seat.next < seat.exchanges:

@@ -40,7 +40,7 @@ class RemoteFleet(Fleet):
     Args:
         local: the same job's simulated fleet, whose trunk serves and whose device half says what is trained where.
         dispatch: where devices arrive.
-        contract: what was agreed with each.
+        contracts: what was agreed with each.
         attempt: returns the next attempt number, larger than any before, also after a restart.
         deadline: seconds a round may last.
         tell: shows one line to whoever runs the server.
@@ -54,7 +54,7 @@ class RemoteFleet(Fleet):
         self,
         local: LocalFleet,
         dispatch: Dispatch,
-        contract: dict[int, Contract],
+        contracts: dict[int, Contract],
         attempt: Callable[[], int],
         *,
         deadline: float = 3600.0,
@@ -63,7 +63,7 @@ class RemoteFleet(Fleet):
         event_log: EventLog | None = None,
         planner: Callable[[int], Sequence[Placement]] | None = None,
     ) -> None:
-        self.local, self.dispatch, self.contract = local, dispatch, contract
+        self.local, self.dispatch, self.contracts = local, dispatch, contracts
         (self.trunk,) = local.servers.trunks.values()
         self.settings = local.settings
         self.deadline, self.tell, self._attempt = deadline, tell, attempt
@@ -83,8 +83,8 @@ class RemoteFleet(Fleet):
         with self.dispatch.locked() as session:
             assert not session.seats, "bits change between rounds"
             for one in placements:
-                contract = self.contract[one.device]
-                self.contract[one.device] = replace(contract, bits=one.bits_up, bits_down=one.bits_down)
+                contract = self.contracts[one.device]
+                self.contracts[one.device] = replace(contract, bits=one.bits_up, bits_down=one.bits_down)
 
     def diverged(self) -> list[int]:
         """Return the devices whose copy on the server holds NaN or infinity."""
@@ -131,7 +131,7 @@ class RemoteFleet(Fleet):
             attempt = self._attempt()
             with self.dispatch.locked() as session:
                 legs = session.legs
-                plan = {d: legs * self.contract[d].steps(session.samples[d]) for d in devices}
+                plan = {d: legs * self.contracts[d].steps(session.samples[d]) for d in devices}
             self.stats.begin()
             self.dispatch.open(round, attempt, plan, self.deadline, self._downloads(round, devices))
             self.event_log("opened", round=round, attempt=attempt, devices=list(devices))
@@ -205,7 +205,7 @@ class RemoteFleet(Fleet):
         """Return what the round took; ``lost`` is the devices left out, with the steps they had made."""
         readings, devices = self.stats.readings(), sorted(done.samples)
         each = [readings.get(device, Reading()) for device in devices]
-        contract = [self.contract[device] for device in devices]
+        contracts = [self.contracts[device] for device in devices]
         return ServedRound(
             seconds=self.stats.seconds,
             openings=openings,
@@ -218,8 +218,8 @@ class RemoteFleet(Fleet):
             payload_up=tuple(done.payload_up.get(device, 0) for device in devices),
             payload_down=tuple(done.payload_down.get(device, 0) for device in devices),
             cuts=tuple(self.local.devices.cuts[device] for device in devices),
-            bits_up=tuple(one.bits for one in contract),
-            bits_down=tuple(one.bits_down for one in contract),
+            bits_up=tuple(one.bits for one in contracts),
+            bits_down=tuple(one.bits_down for one in contracts),
             left_out=tuple(lost),
             left_steps=tuple(lost.values()),
         )

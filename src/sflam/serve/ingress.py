@@ -1,4 +1,4 @@
-"""What every request passes first: who is it, how large may its body be, and how long may that take.
+"""What every request passes first: who is it, how large may its body be, how long may that take, how much is in memory.
 
 A body is bounded before it is read and while it is read. A refused request of a known device is read to its end, and
 thrown away, so that the device reads why; whoever else is refused loses the connection.
@@ -9,27 +9,77 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from sflam.errors import Refused
 from sflam.link.contract import Contract
-from sflam.serve.chunked_response import Pieces
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
-from sflam.serve.memory_bounds import Bounds
 from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
 
 OCTETS = "application/octet-stream"
 SMALL = 1 << 16
 """Bytes of a stranger's body that are read and thrown away; more, and the connection ends at once."""
+PIECE = 1 << 16
+"""Bytes of an answer that are handed to a socket at once: a slow device costs no copy of its whole answer."""
+
+
+class Bounds:
+    """Bytes in flight; used from one thread only.
+
+    Args:
+        total: most bytes of all devices together.
+        each: most bytes of one device.
+    """
+
+    def __init__(self, total: int, each: int) -> None:
+        self.total, self.each = total, each
+        self.held: Counter[int] = Counter()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in flight now."""
+        return sum(self.held.values())
+
+    @contextmanager
+    def hold(self, device: int, size: int) -> Iterator[None]:
+        """Count ``size`` bytes of a device as in flight.
+
+        Raises:
+            Refused: 429 above the device's own limit, 503 above that of all.
+        """
+        if self.held[device] + size > self.each:
+            raise Refused(
+                429, f"device {device} has bodies of {self.held[device]} bytes in flight; one at a time", 0.2
+            )
+        if self.bytes + size > self.total:
+            raise Refused(503, f"{self.bytes} bytes are in flight, of {self.total}; come again", 0.5)
+        self.held[device] += size
+        try:
+            yield
+        finally:
+            self.held[device] -= size
+
+
+class Pieces(Response):
+    """A response whose body is handed over piece by piece, each when the one before has gone."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        view = memoryview(self.body)
+        for at in range(0, len(view), PIECE):
+            piece = bytes(view[at : at + PIECE])
+            await send({"type": "http.response.body", "body": piece, "more_body": at + PIECE < len(view)})
 
 
 @dataclass
@@ -39,7 +89,7 @@ class Ingress:
     Attributes:
         dispatch: where requests meet the trunk.
         roster: who may come in.
-        contract: what was agreed with each device; the round's, so it changes between rounds.
+        contracts: what was agreed with each device; the round's, so it changes between rounds.
         job: device -> what it must know to take part, as JSON.
         files: what devices download, name -> path.
         bounds: bytes of bodies in flight.
@@ -53,7 +103,7 @@ class Ingress:
 
     dispatch: Dispatch
     roster: Roster
-    contract: Mapping[int, Contract]
+    contracts: Mapping[int, Contract]
     job: Callable[[int], dict[str, Any]]
     files: Mapping[str, Path]
     bounds: Bounds
@@ -70,8 +120,8 @@ class Ingress:
         if kind.lower() != "bearer" or not token:
             raise Refused(401, "no token; send Authorization: Bearer TOKEN")
         device = self.roster.device_of(token.strip(), time.time())
-        if device not in self.contract:
-            raise Refused(403, f"device {device} is enrolled, but this job has {len(self.contract)} devices")
+        if device not in self.contracts:
+            raise Refused(403, f"device {device} is enrolled, but this job has {len(self.contracts)} devices")
         request.state.device = device
         self.dispatch.heard(device)
         return device
@@ -138,7 +188,7 @@ class Ingress:
         if request.method == "GET" and "content-length" not in request.headers:
             return "transfer-encoding" not in request.headers
         said = announced(request)
-        most = SMALL if device is None else max(SMALL, self.contract[device].largest())
+        most = SMALL if device is None else max(SMALL, self.contracts[device].largest())
         if said is not None and said > most:
             return False
         with suppress(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from sflam.records.history import RoundRecord
 from sflam.serve.dispatch import Dispatch
-from sflam.serve.progress_board import ProgressBoard
 from sflam.serve.round_stats import Reading, RoundStats
 from sflam.serve.session import Seat
 from sflam.units import human_bytes
@@ -62,6 +62,39 @@ setInterval(async()=>{try{const r=await fetch(location.href,{cache:"no-store"});
 await r.text(),"text/html");document.querySelector("main").replaceWith(d.querySelector("main"))}catch(e){
 document.querySelector(".phase").textContent="no answer"}},2000)
 """
+
+
+@dataclass
+class ProgressBoard:
+    """The rounds of a run.
+
+    Attributes:
+        rounds: how many there are to be.
+        records: those done.
+    """
+
+    rounds: int = 0
+    records: Sequence[RoundRecord] = field(default_factory=list)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The last one measured, in [0, 1]."""
+        return next((one.accuracy for one in reversed(self.records) if one.accuracy is not None), None)
+
+    @property
+    def loss(self) -> float | None:
+        """Training loss of the last round."""
+        return self.records[-1].loss if self.records else None
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes of bodies devices sent in the rounds done."""
+        return sum(one.bytes_up + one.adapter_bytes_up for one in self.records)
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes of bodies they received."""
+        return sum(one.bytes_down + one.adapter_bytes_down for one in self.records)
 
 
 def page(dispatch: Dispatch, stats: RoundStats, board: ProgressBoard) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from sflam.serve.dispatch import Dispatch
-from sflam.serve.progress_board import ProgressBoard
+from sflam.serve.live_page import ProgressBoard
 
 HELP = {
     "round": ("gauge", "Round that is open, or was last, from 0."),

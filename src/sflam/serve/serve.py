@@ -39,9 +39,8 @@ from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.fleet import RemoteFleet
-from sflam.serve.ingress import Ingress
-from sflam.serve.memory_bounds import Bounds
-from sflam.serve.progress_board import ProgressBoard
+from sflam.serve.ingress import Bounds, Ingress
+from sflam.serve.live_page import ProgressBoard
 from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
 from sflam.serve.session import Session
@@ -116,24 +115,24 @@ class Served:
         )
         session.attempt = 0
         self.dispatch = Dispatch(session, canonical=run.job.learn.canonical)
-        contract = terms_of(assembly, local)
+        contracts = contracts_of(assembly, local)
+        largest = max(one.largest() for one in contracts.values())
+        if largest > serving.memory:
+            raise ServeError(f"one body takes {largest} bytes, but --memory is {serving.memory}; raise it")
         ingress = Ingress(
             dispatch=self.dispatch,
             roster=Roster(serving.roster),
-            contract=contract,
+            contracts=contracts,
             job=describe(assembly, local, self.attempts.run_id(), bundle(assembly, local, folder)),
             files={path.name: path for path in folder.iterdir() if path.name not in ("attempt", "run.id")},
-            bounds=Bounds(serving.memory, 2 * max(one.largest() for one in contract.values())),
+            bounds=Bounds(serving.memory, 2 * largest),
             stats=stats,
             event_log=self.event_log,
         )
-        largest = max(one.largest() for one in contract.values())
-        if largest > serving.memory:
-            raise ServeError(f"one body takes {largest} bytes, but --memory is {serving.memory}; raise it")
         remote = RemoteFleet(
             local,
             self.dispatch,
-            contract,
+            contracts,
             self.attempts,
             deadline=serving.deadline,
             tell=tell,
@@ -188,7 +187,7 @@ def resume(folder: str | Path, serving: Serving) -> Served:
     return Served(run, serving)
 
 
-def terms_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
+def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
     """Return what is agreed with each device."""
     backbone, job, exchange = assembly.backbone, assembly.job, local.exchange
     train = assembly.splits.train

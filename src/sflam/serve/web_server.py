@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 from sflam.errors import ServeError
 from sflam.files import replace_file
-from sflam.link.loopback import is_loopback
+from sflam.link.https_client import is_loopback
 from sflam.serve.certificates import valid_between
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.header_limits import HEAD_SECONDS, guarded

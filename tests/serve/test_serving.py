@@ -50,7 +50,7 @@ def test_the_command_line_says_it_in_one_line(cli, tmp_path):
     for arguments, said in (
         (["serve", "--set", "learn.cache=server", "--set", "model.cut=0"], "learn.cache"),
         (["serve", "--host", "0.0.0.0"], "in the clear"),
-        (["serve", "--resume", tmp_path, "--out", tmp_path], "--resume goes on"),
+        (["serve", "--resume", tmp_path, "--out", tmp_path], "--resume continues"),
         (["join", "host", "--token-file", tmp_path / "none"], "token file"),
         (["enrol", "a b", "--roster", tmp_path / "r.json"], "device name"),
         (["enrol", "pi", "--revoke", "--roster", tmp_path / "r.json"], "no device 'pi'"),

@@ -29,6 +29,7 @@ from sflam.allocate.edge import dual as edge_dual
 from sflam.allocate.edge.problem import EdgeProblem, edge_problem
 from sflam.allocate.referee import score
 from sflam.allocate.registry import allocate
+from sflam.cost.reference import workloads_of
 from sflam.network.reference import ref_b
 
 SIZES = ((20, 4), (40, 5), (100, 10), (200, 10))
@@ -37,8 +38,8 @@ RIVALS = ("hungarian", "nearest", "random", "card", "all-edge", "all-local", "eq
 
 def square(users: int, servers: int, seed: int = 0, rate: float = 1024.0, layers: int = 12) -> EdgeProblem:
     """Return the reference square as a problem."""
-    edge = ref_b(users, servers, seed, rate, layers=layers)
-    return edge_problem(edge.network, edge.workloads, edge.samples)
+    edge = ref_b(users, servers, seed, rate)
+    return edge_problem(edge.network, workloads_of(edge, layers), edge.samples)
 
 
 def methods(sizes: Sequence[tuple[int, int]], most_fractional: int, rounds: int) -> list[dict[str, Any]]:

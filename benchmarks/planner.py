@@ -30,8 +30,9 @@ from sflam.allocate.cell import baselines, bcd, bits, optimal, oracle
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.referee import Found, make_plan
+from sflam.cost.reference import ref_a_workload
 from sflam.errors import AllocationError
-from sflam.network.reference import ref_a, ref_a_workload
+from sflam.network.reference import ref_a
 from sflam.plan import Plan
 
 WORK = ref_a_workload()

@@ -60,7 +60,7 @@ def files_of(*rooms: str) -> list[str]:
             "sflam.report.terminal.progress",
             "sflam.report.terminal.run_table",
         ],
-        ["sflam.model.measure"],
+        ["sflam.cost.measure"],
     ],
     ids=lambda modules: modules[0],
 )

@@ -9,18 +9,20 @@ import torch
 
 import sflam
 from sflam import config
+from sflam.cost.memory import Memory, activations, kept
 from sflam.learn import fit as fitting
 from sflam.learn.central import Central
-from sflam.learn.fit import Fit, Memory, fit, free_bytes, token_shape
+from sflam.learn.fit import Fit, built_step, fit, free_bytes
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import attach, state_of
+from sflam.model.built import token_shape
 from sflam.model.lora import Rows
 from sflam.model.settings import ModelSettings
 from sflam.model.split import Arrival
 from sflam.plan import ALL_LOCAL
 from tests.learn.builders import LEARN, adapted, local_fleet, parts_of
 from tests.run.saved_bytes import saved_bytes
-from tests.tiny import EVERY_KIND, STRANGERS, WIDTH, batch, is_image, is_lm, tiny
+from tests.tiny import DEPTH, EVERY_KIND, STRANGERS, WIDTH, batch, is_image, is_lm, tiny
 
 FACTOR = 1.5
 """How far the estimate of activations may be off, either way."""
@@ -40,40 +42,40 @@ def estimated(kind, trainable, checkpointing=False):
     one = batch(kind, rows=BATCH, tokens=TOKENS, full=True)["inputs"]
     inputs = {name: t.float() if t.is_floating_point() else t for name, t in one.items()}
     sample = {name: t[:1] for name, t in inputs.items()}
-    return backbone, fleet, fit(fleet, backbone, sample, 0 if is_image(kind) else TOKENS, learn), inputs
+    step = built_step(backbone, token_shape(backbone, sample)[0], learn)
+    return step, fleet, fit(fleet, backbone, sample, 0 if is_image(kind) else TOKENS, learn), inputs
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("trainable", ["lora", "full"])
 @pytest.mark.parametrize("kind", [*EVERY_KIND, *STRANGERS])
-def test_activations_are_estimated_within_the_stated_factor(kind, trainable, checkpointing):
+def test_what_is_kept_is_estimated_within_the_stated_factor(kind, trainable):
     if trainable == "full" and kind in FULL_OF_TIES:
         pytest.skip("a tied weight would stand on both sides")
-    backbone, fleet, found, inputs = estimated(kind, trainable)
+    step, fleet, found, inputs = estimated(kind, trainable)
     device, server = fleet.devices.segment, fleet.servers.trunks[0].segment
-    weights = [
-        *backbone.model.parameters(),
-        *backbone.model.buffers(),
-        device.stack.values,
-        server.stack.values,
-    ]
+    weights = [*fleet.model.parameters(), *fleet.model.buffers(), device.stack.values, server.stack.values]
     rows = Rows((0,), (BATCH,))
     hidden = device(inputs, None, CUT, rows).detach().requires_grad_()
-    kept = saved_bytes(lambda: device(inputs, None, CUT, rows), weights)
-    assert kept / FACTOR < found.device.activations < kept * FACTOR
+    held = saved_bytes(lambda: device(inputs, None, CUT, rows), weights)
+    assert held / FACTOR < kept(step, CUT) < held * FACTOR
+    assert found.device.activations == activations(step, CUT, head=False)
     if not is_lm(kind):
-        kept = saved_bytes(lambda: server([Arrival(CUT, hidden, rows)], None), weights)
-        assert kept / FACTOR < found.server.activations < kept * FACTOR
-    if checkpointing:
-        less = estimated(kind, trainable, checkpointing=True)[2]
-        tokens = token_shape(backbone, {name: t[:1] for name, t in inputs.items()})[0]
-        entering, blocks = CUT * BATCH * tokens * WIDTH * 4, found.device.activations
-        assert entering + blocks / CUT <= less.device.activations < entering + 0.6 * blocks
+        held = saved_bytes(lambda: server([Arrival(CUT, hidden, rows)], None), weights)
+        assert held / FACTOR < kept(step, DEPTH - CUT) < held * FACTOR
+        assert found.server.activations == activations(step, DEPTH - CUT, head=True)
+
+
+@pytest.mark.parametrize("kind", ["vit", "electra"])
+def test_checkpointing_keeps_every_block_s_input_and_one_block_s_inside(kind):
+    step, _, plain, _ = estimated(kind, "lora")
+    _, _, less, _ = estimated(kind, "lora", checkpointing=True)
+    entering = CUT * BATCH * step.tokens * WIDTH * 4
+    assert plain.device.activations - less.device.activations == kept(step, 1) - entering > 0
 
 
 def test_weights_and_training_are_counted_on_the_built_model():
     """One vit block, its embedding, and LoRA of rank 4; AdamW keeps two moments beside value and gradient."""
-    backbone, fleet, found, _ = estimated("vit", "lora")
+    _, fleet, found, _ = estimated("vit", "lora")
     plain = tiny("vit").model
     front = sum(p.numel() for p in plain.vit.embeddings.parameters())
     block = sum(p.numel() for p in plain.vit.layers[0].parameters())
@@ -82,7 +84,7 @@ def test_weights_and_training_are_counted_on_the_built_model():
     assert fleet.devices.segment.stack.size() == adapters and found.device.trained == 4 * 4 * adapters
     norm = sum(p.numel() for p in plain.vit.layernorm.parameters())
     assert found.server.weights == 4 * (block + norm)
-    assert found.process.weights == 4 * sum(p.numel() for p in backbone.model.parameters())
+    assert found.process.weights == 4 * sum(p.numel() for p in fleet.backbone.model.parameters())
     assert found.process.activations == found.device.activations + found.server.activations
 
 
@@ -112,9 +114,9 @@ def test_a_sequential_server_holds_one_device_at_a_time_and_selected_devices_cou
 
 
 def test_weights_of_whole_layers_are_training_not_frozen():
-    backbone, _, found, _ = estimated("vit", "full")
+    _, fleet, found, _ = estimated("vit", "full")
     assert found.device.weights == found.server.weights == 0
-    numbers = sum(p.numel() for p in backbone.model.parameters())
+    numbers = sum(p.numel() for p in fleet.backbone.model.parameters())
     assert found.device.trained + found.server.trained == 4 * 4 * numbers
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sflam.config import Job
+from sflam.cost.measure import named_step
+from sflam.cost.memory import whole_memory
 from sflam.errors import ModelError
-from sflam.planner.cell import measured
+from sflam.planner.cell import training_of
 from sflam.registry import own_modules
 
 LIBRARY = 0.7e9
@@ -40,17 +41,13 @@ def jobs_that_fit(jobs: Sequence[Job]) -> int:
 
 
 def bytes_of(job: Job) -> float:
-    """Return the bytes a run needs in one process: library, weights, and what every device of a round keeps.
+    """Return the bytes a run needs in one process: library, weights, and what every device of a round trains and keeps.
 
-    By the cost model at two batch sizes: what grows with the batch is activations, the rest is weights. A model that
-    cannot be measured counts as the whole memory, so that it runs alone.
+    A model that cannot be measured counts as the whole memory, so that it runs alone.
     """
     try:
-        one, two = (
-            measured(replace(job, learn=replace(job.learn, batch=batch))).device_memory[-1]
-            for batch in (1, 2)
-        )
+        whole = whole_memory(named_step(job.model.name, training_of(job)))
     except ModelError:
         return float("inf")
     devices = job.fleet.selected or job.fleet.devices
-    return LIBRARY + (2 * one - two) + (two - one) * job.learn.batch * devices
+    return LIBRARY + whole.weights + devices * (whole.trained + whole.activations)

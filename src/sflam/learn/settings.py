@@ -143,6 +143,11 @@ class LearnSettings:
     evaluate_every: int = 1
     canonical: bool = False
 
+    @property
+    def optimizer_slots(self) -> int:
+        """Numbers the optimiser keeps per trained weight, n_s."""
+        return int(self.momentum > 0) if self.optimizer == "sgd" else 2
+
     def __post_init__(self) -> None:
         ranges = Ranges(self, "learn")
         ranges.one_of((*METHODS, *sorted(OWN["method"])), "method")

@@ -74,6 +74,10 @@ class Architecture:
         extra_tokens: tokens that are not patches: class and distillation.
         tokens: tokens of an image; 0 where texts decide.
         most_tokens: positions the model has; 0 for no limit.
+        tail_weights: weights of the norm after the last block.
+        inner_norms: values of a token that are normalised inside the attention.
+        dropouts: values of width d that a block drops some of in training.
+        attention_dropout: whether attention weights are dropped in training.
         head: the layers after the last block, in order.
     """
 
@@ -93,6 +97,10 @@ class Architecture:
     extra_tokens: int = 0
     tokens: int = 0
     most_tokens: int = 0
+    tail_weights: int = 0
+    inner_norms: int = 0
+    dropouts: int = 0
+    attention_dropout: bool = False
     head: tuple[HeadLayer, ...] = ()
 
     @property
@@ -186,6 +194,8 @@ def _image(fields: _Fields, family: str, classes: int, language: bool) -> Archit
     positions = (
         0 if family == "beit" and not fields.flag("use_absolute_position_embeddings") else tokens * hidden
     )
+    if family == "beit" and fields.flag("use_shared_relative_position_bias"):
+        positions += ((2 * side - 1) ** 2 + 3) * heads
     masks = hidden if family == "dinov2" and fields.flag("use_mask_token", True) else 0
     return Architecture(
         family=family,
@@ -203,6 +213,9 @@ def _image(fields: _Fields, family: str, classes: int, language: bool) -> Archit
         embed_flops=2 * inside * hidden,
         extra_tokens=extra,
         tokens=tokens,
+        tail_weights=2 * hidden,
+        dropouts=(1 if family == "dinov2" else 2) * (fields.number("hidden_dropout_prob", 0.0) > 0),
+        attention_dropout=fields.number("attention_probs_dropout_prob", 0.0) > 0,
         head=(HeadLayer((2 if family == "dinov2" else 1) * hidden, classes),),
     )
 
@@ -238,6 +251,12 @@ def _encoder(fields: _Fields, family: str, classes: int, language: bool) -> Arch
         block_weights=4 * hidden**2 + 2 * hidden * inner + 9 * hidden + inner,
         embed_weights=(vocabulary + positions + types + 2) * hidden,
         most_tokens=positions - 2 if family == "roberta" else positions,
+        dropouts=(1 if distil else 2)
+        * (fields.number("dropout" if distil else "hidden_dropout_prob", 0.1) > 0),
+        attention_dropout=fields.number(
+            "attention_dropout" if distil else "attention_probs_dropout_prob", 0.1
+        )
+        > 0,
         head=(dense, HeadLayer(hidden, classes)),
     )
 
@@ -261,6 +280,9 @@ def _gpt2(fields: _Fields, family: str, classes: int, language: bool) -> Archite
         block_weights=4 * hidden**2 + 2 * hidden * inner + 9 * hidden + inner,
         embed_weights=(vocabulary + positions) * hidden,
         most_tokens=positions,
+        tail_weights=2 * hidden,
+        dropouts=2 * (fields.number("resid_pdrop", 0.1) > 0),
+        attention_dropout=fields.number("attn_pdrop", 0.1) > 0,
         head=(_decoder_head(fields, family, hidden, vocabulary, classes, language),),
     )
 
@@ -294,6 +316,9 @@ def _decoder(fields: _Fields, family: str, classes: int, language: bool) -> Arch
         activation_copies=fields.copies("hidden_act", "silu"),
         block_weights=sum(one.weights for one in (*maps, *mlp_in, mlp_out)) + biases + norms,
         embed_weights=vocabulary * hidden,
+        tail_weights=hidden,
+        inner_norms=width + groups * size if family == "qwen3" else 0,
+        attention_dropout=fields.number("attention_dropout", 0.0) > 0,
         head=(_decoder_head(fields, family, hidden, vocabulary, classes, language),),
     )
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from sflam.network.network import Floats, Network
 from sflam.units import dbm_to_watt
-from sflam.workload import Workload, transformer_workload
 
 NOISE_DBM = -174.0  # of one Hz
 NEAREST_M, FURTHEST_M = 10.0, 250.0
@@ -75,24 +74,6 @@ def ref_a(
     )
 
 
-def ref_a_workload(batch: int = 16, *, outputs: int = 1000) -> Workload:
-    """Return ViT-B/16 at 224 pixels with LoRA of rank 8 on queries and values."""
-    return transformer_workload(
-        "vit-b16",
-        hidden=768,
-        tokens=197,
-        blocks=12,
-        mlp=3072,
-        heads=12,
-        batch=batch,
-        outputs=outputs,
-        embed_flops=2.0 * 768 * 768 * 196,
-        embed_weights=742_656,
-        rank=8,
-        sites=("q", "v"),
-    )
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Edge:
     """Users among several servers, each with data and a length of texts of its own.
@@ -101,13 +82,11 @@ class Edge:
         network: users and servers.
         tokens: [N] tokens of a user's samples.
         samples: [N] samples a user holds.
-        workloads: [N] what a mini-batch costs a user; users of one length share one.
     """
 
     network: Network
     tokens: NDArray[np.int64]
     samples: NDArray[np.int64]
-    workloads: tuple[Workload, ...]
 
 
 def ref_b(
@@ -116,9 +95,7 @@ def ref_b(
     seed: int = 0,
     server_flops_per_cycle: float = SERVER_FLOPS_PER_CYCLE,
     *,
-    layers: int = 12,
     bandwidth: float = 20e6,
-    full_training: bool = False,
 ) -> Edge:
     """Return the reference square: 500 m, users and servers anywhere in it, Rayleigh fading, texts of three lengths.
 
@@ -130,9 +107,7 @@ def ref_b(
         servers: M.
         seed: of the draws.
         server_flops_per_cycle: FLOP per clock cycle of a server of 1.5 GHz.
-        layers: Y.
         bandwidth: of every server, Hz.
-        full_training: without adapters, so that three forwards are one training step of the whole layer.
     """
     draw = np.random.default_rng(seed)
     places = draw.uniform(0.0, SIDE_M, (users, 2))
@@ -161,25 +136,4 @@ def ref_b(
         positions=places,
         server_positions=server_places,
     )
-    kinds = {length: ref_b_workload(length, layers, full_training=full_training) for length in TOKENS}
-    return Edge(
-        network=network,
-        tokens=tokens,
-        samples=samples,
-        workloads=tuple(kinds[length] for length in tokens.tolist()),
-    )
-
-
-def ref_b_workload(tokens: int, layers: int = 12, *, full_training: bool = False) -> Workload:
-    """Return a transformer of width 768 with LoRA of rank 8 on queries and values, batches of 8; or without LoRA."""
-    return transformer_workload(
-        f"transformer-{layers}x768",
-        hidden=768,
-        tokens=tokens,
-        blocks=layers,
-        mlp=3072,
-        heads=12,
-        batch=8,
-        rank=8,
-        sites=() if full_training else ("q", "v"),
-    )
+    return Edge(network=network, tokens=tokens, samples=samples)

@@ -17,11 +17,12 @@ from sflam.allocate.registry import allocate, method_of, state
 from sflam.allocate.settings import BY_SUBCHANNEL
 from sflam.config import Job
 from sflam.cost.latency import server_turn
+from sflam.cost.measure import measure
+from sflam.cost.reference import ref_a_workload
+from sflam.cost.training import Training
 from sflam.errors import ConfigError
-from sflam.model.measure import Training, measure
 from sflam.model.settings import ModelSettings
 from sflam.network.network import Network
-from sflam.network.reference import ref_a_workload
 from sflam.network.scenario import build
 from sflam.network.settings import COUNTS
 from sflam.plan import Plan
@@ -35,8 +36,6 @@ DRAWN = 25
 """Points of the front in a picture nobody asked a number for."""
 MANY = 5000
 """Devices from which a picture has fewer points."""
-SLOTS = {"adamw": 2, "adam": 2, "sgd": 0}
-"""Numbers an optimiser keeps per trained weight, without momentum."""
 
 
 def workload_of(job: Job) -> Workload:
@@ -57,19 +56,24 @@ def measured(job: Job, tokens: int = 0) -> Workload:
     Raises:
         ModelError: an unknown model, or targets it has not.
     """
-    momentum = job.learn.optimizer == "sgd" and job.learn.momentum > 0
-    training = Training(
+    return measure(job.model.name, training_of(job, tokens), scheme=job.quant.scheme)
+
+
+def training_of(job: Job, tokens: int = 0) -> Training:
+    """Return how a job trains its model, as far as its cost goes; texts have ``tokens`` unless the plan says."""
+    return Training(
         batch=job.learn.batch,
         tokens=job.plan.tokens or tokens,
         rank=job.model.rank,
         targets=job.model.targets,
         dtype=job.model.dtype,
-        optimizer_slots=SLOTS[job.learn.optimizer] + momentum,
+        optimizer_slots=job.learn.optimizer_slots,
         full=job.model.trainable == "full",
         labels_home=job.model.labels == "device",
         frozen_a=job.learn.aggregation == "freeze-a",
+        lora_dropout=job.model.dropout > 0,
+        checkpointing=job.learn.checkpointing,
     )
-    return measure(job.model.name, training, scheme=job.quant.scheme)
 
 
 def problem_of(

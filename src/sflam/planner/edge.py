@@ -16,6 +16,7 @@ from sflam.allocate.referee import loads, score
 from sflam.allocate.registry import EDGE_METHODS, allocate
 from sflam.allocate.settings import METHODS, PlanSettings
 from sflam.config import Job
+from sflam.cost.reference import workloads_of
 from sflam.errors import ConfigError
 from sflam.network.network import Network
 from sflam.network.scenario import build, reference_square
@@ -138,7 +139,7 @@ def problem_of(
     assert all(getattr(wish, key) == getattr(plain, key) for key in UNUSED), "run.compatibility refuses these"
     if workload is None:
         edge = reference_square(job.network, job.seed, round_number)
-        network, workloads, samples = edge.network, edge.workloads, edge.samples
+        network, workloads, samples = edge.network, workloads_of(edge), edge.samples
     else:
         network = build(job.network, job.seed, round_number) if network is None else network
         workloads, samples = (workload,) * len(network), np.full(len(network), wish.samples)

@@ -21,10 +21,10 @@ from sflam.config import Job, to_toml
 from sflam.data.images import PREPROCESSOR
 from sflam.errors import ConfigError, DataError, ServeError
 from sflam.files import replace_file
-from sflam.learn.fit import token_shape
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import Contract
 from sflam.model.backbone import quiet
+from sflam.model.built import token_shape
 from sflam.model.export import device_tensors
 from sflam.model.families import CAUSAL
 from sflam.model.tokenizer import Tokenizer

@@ -114,5 +114,5 @@ def at_home(workload: Workload, numbers: int) -> Workload:
         server_forward=(0.0,) * every,
         server_backward=(0.0,) * every,
         adapter_values=(0,) * every,
-        device_memory=(workload.device_memory[-1],) * every,
+        device_memory=(workload.whole_memory,) * every,
     )

@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from sflam.allocate.cell.problem import Problem
-from sflam.network.reference import ref_a, ref_a_workload
+from sflam.cost.reference import ref_a_workload
+from sflam.network.reference import ref_a
 
 WORK = ref_a_workload()
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sflam.allocate.edge.problem import EdgeProblem, edge_problem
+from sflam.cost.reference import workloads_of
 from sflam.network.reference import ref_b
 
 
@@ -21,8 +22,8 @@ def square(
     **changes: Any,
 ) -> EdgeProblem:
     """Return the reference square as a problem; ``rate`` is a server's FLOP per cycle."""
-    edge = ref_b(users, servers, seed, rate, layers=layers)
-    return edge_problem(edge.network, edge.workloads, edge.samples, **changes)
+    edge = ref_b(users, servers, seed, rate)
+    return edge_problem(edge.network, workloads_of(edge, layers), edge.samples, **changes)
 
 
 def random_edge(

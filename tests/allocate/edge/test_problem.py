@@ -13,8 +13,9 @@ from sflam.allocate.edge.baselines import equal, equal_shares
 from sflam.allocate.edge.market import settle
 from sflam.allocate.edge.problem import EdgeProblem, edge_problem, layer_flops
 from sflam.allocate.referee import Found, loads, make_plan, score
+from sflam.cost.reference import ref_b_workload, workloads_of
 from sflam.errors import AllocationError
-from sflam.network.reference import ref_b, ref_b_workload
+from sflam.network.reference import ref_b
 from sflam.plan import ALL_LOCAL, Status
 from sflam.stability.theory import soft_bound
 from tests.allocate.cell.builders import SEEDS
@@ -31,7 +32,7 @@ def test_the_reference_square_is_drawn_in_its_order() -> None:
     km = np.maximum(np.linalg.norm(places[:, None] - stations, axis=-1), 10) / 1e3
     gain = 10 ** (-(128.1 + 37.6 * np.log10(km)) / 10) * fading
     np.testing.assert_allclose(edge.network.gain, gain.T, rtol=1e-12)
-    assert [one.tokens for one in edge.workloads] == edge.tokens.tolist()
+    assert [one.tokens for one in workloads_of(edge)] == edge.tokens.tolist()
 
 
 def test_a_layer_s_training_step_is_counted_as_stated() -> None:
@@ -45,8 +46,10 @@ def test_a_layer_s_training_step_is_counted_as_stated() -> None:
 
 
 def test_the_printed_work_and_stability_are_switches() -> None:
-    edge = ref_b(5, 2, full_training=True)
-    full = edge_problem(edge.network, edge.workloads, edge.samples, full_training=True)
+    edge = ref_b(5, 2)
+    full = edge_problem(
+        edge.network, workloads_of(edge, full_training=True), edge.samples, full_training=True
+    )
     assert (full.layer_flops > 1.4 * square(5, 2).layer_flops).all()
     printed = square(5, 2, eigenvalue=0.0)
     assert np.isinf(printed.local[:, 12]).all() and np.isfinite(printed.local[:, 1:12]).all()

@@ -1,0 +1,96 @@
+"""FLOP of one training step, of one sample: (1.1) to (1.7), with each family's own linear maps.
+
+Two FLOP per multiply-add; norms, activations, softmax and the loss count nothing. A gradient is counted where it is
+computed: down to the lowest adapted layer and no further, so the rules (1.3) and (1.5) follow from one walk through
+a block. The attention is dense: masks, causal or of a window, save nothing unless a kernel exploits them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sflam.cost.training import Step
+from sflam.model.architecture import Linear
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flop:
+    """FLOP of one sample.
+
+    Attributes:
+        embed: the embedding, forward.
+        forward: one block, forward.
+        below: what the backward computes below the blocks.
+        lowest: the lowest block, backward.
+        above: any other block, backward.
+        head_forward: what follows the blocks, forward.
+        head_backward: the same, backward.
+    """
+
+    embed: int
+    forward: int
+    below: int
+    lowest: int
+    above: int
+    head_forward: int
+    head_backward: int
+
+    def blocks_backward(self, first: int, last: int) -> int:
+        """Return the backward of the blocks ``first`` to ``last`` - 1; block 0 is the lowest."""
+        return (last - first) * self.above - (self.above - self.lowest) * (first == 0 < last)
+
+
+def flop_of(step: Step) -> Flop:
+    """Return the FLOP of a step, part by part."""
+    shape, training = step.shape, step.training
+    embed = shape.embed_flops * (step.tokens - shape.extra_tokens)
+    head = [2 * one.inputs * one.outputs * (step.tokens if one.every_token else 1) for one in shape.head]
+    both = [2 if training.full or (one.fresh and training.trained_head) else 1 for one in shape.head]
+    return Flop(
+        embed=embed,
+        forward=block_forward(step),
+        below=embed if training.full else 0,
+        lowest=block_backward(step, flows=False),
+        above=block_backward(step, flows=True),
+        head_forward=sum(head),
+        head_backward=sum(count * products for count, products in zip(head, both, strict=True)),
+    )
+
+
+def block_forward(step: Step) -> int:
+    """Return the FLOP of one block, forward: (1.1) and (1.2) for the family's own maps."""
+    maps = 2 * step.tokens * sum(one.weights for one in step.shape.linears)
+    low_rank = 2 * step.tokens * step.training.rank * sum(one.inputs + one.outputs for one in step.adapted)
+    return maps + 4 * step.tokens**2 * step.shape.width + low_rank
+
+
+def block_backward(step: Step, *, flows: bool) -> int:
+    """Return the FLOP of one block, backward; where every weight is trained, two products a map.
+
+    Otherwise a frozen map costs one product, its input's gradient; an attention product two; a LoRA factor two. With
+    ``flows`` a gradient is wanted at the block's input (1.3); without it this is the lowest adapted block, and what
+    would only serve its input is not computed (1.5). With ``frozen_a`` A is passed through, and gets no gradient.
+    """
+    shape, tokens = step.shape, step.tokens
+    if step.training.full:
+        return 4 * tokens * sum(one.weights for one in shape.linears) + 8 * tokens**2 * shape.width
+    total, to_a = 0, not step.training.frozen_a
+
+    def passed(one: Linear, below: bool) -> bool:
+        """Add one map's products; return whether a gradient is wanted at its output."""
+        nonlocal total
+        mine = one in step.adapted
+        total += 2 * tokens * one.weights * below
+        if mine:
+            factors = one.inputs * (to_a + below) + one.outputs * (1 + (to_a or below))
+            total += 2 * tokens * step.training.rank * factors
+        return below or mine
+
+    wanted = [passed(one, flows) for one in shape.projections]
+    query, key, value = wanted if len(wanted) == 3 else wanted * 3
+    scores = query or key
+    total += 2 * tokens**2 * shape.width * (query + key + scores + value)
+    after = passed(shape.output, scores or value)
+    inside = any([passed(one, flows or after) for one in shape.mlp_in])
+    passed(shape.mlp_out, inside)
+    return total

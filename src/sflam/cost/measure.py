@@ -1,0 +1,107 @@
+"""What a model costs at every cut, from its config.json alone: FLOP, traffic, adapter weights, memory of the device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sflam.cost.flop import flop_of
+from sflam.cost.memory import device_memory, whole_memory
+from sflam.cost.training import Step, Training, step_of
+from sflam.errors import ModelError, unknown
+from sflam.model.architecture import read
+from sflam.model.known import KNOWN
+from sflam.sizes import MAX_BITS, MIN_BITS
+from sflam.workload import Workload
+
+BUNDLED = {"nano-vit": "nano_vit"}
+
+
+def measure(
+    model: str,
+    training: Training | None = None,
+    *,
+    scheme: str = "uniform",
+    bit_choices: Iterable[int] = range(MIN_BITS, MAX_BITS + 1),
+) -> Workload:
+    """Return the workload of a model by name.
+
+    Args:
+        model: ``nano-vit``, a local folder with a config.json, or a name in ``known.KNOWN``.
+        training: how it is trained.
+        scheme: the quantizer's name.
+        bit_choices: the bit widths a plan may choose from.
+
+    Raises:
+        ModelError: no such model, an unsupported family, targets that name no layer, or too many tokens.
+    """
+    step = named_step(model, training or Training())
+    return workload_of(step, name=model, scheme=scheme, bit_choices=tuple(bit_choices))
+
+
+def named_step(model: str, training: Training) -> Step:
+    """Return the training step of a model by name; raises ModelError as :func:`measure` does."""
+    config = read_config(model)
+    shape = read(config, classes=training.classes, task=training.task, where=f"model {model!r}")
+    return step_of(shape, training, model)
+
+
+def read_config(model: str) -> dict[str, Any]:
+    """Return the parsed config.json of a bundled, local or well-known model; raises ModelError."""
+    if model in KNOWN:
+        return KNOWN[model]
+    folder = Path(model).expanduser()
+    if model in BUNDLED:
+        folder = Path(str(resources.files("sflam.model") / BUNDLED[model]))
+    elif not folder.is_dir():
+        names = unknown("model", model, [*BUNDLED, *KNOWN])
+        raise ModelError(f"{names}; or give a local folder with a config.json")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{folder / 'config.json'} cannot be read ({error}); give a model's folder"
+        ) from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder / 'config.json'} is no JSON object; give a model's folder")
+    return config
+
+
+def workload_of(
+    step: Step,
+    *,
+    name: str,
+    scheme: str = "uniform",
+    bit_choices: tuple[int, ...] = tuple(range(MIN_BITS, MAX_BITS + 1)),
+) -> Workload:
+    """Return the workload of a training step at every cut; formulas (1.6) to (1.10)."""
+    shape, training, flop = step.shape, step.training, flop_of(step)
+    blocks, batch, home = shape.blocks, training.batch, training.labels_home
+    cuts, lowest = range(blocks + 1), flop.below
+    values = training.rank * sum(one.inputs * (not training.frozen_a) + one.outputs for one in step.adapted)
+    head = home * sum(one.weights for one in shape.head if one.fresh and training.trained_head)
+    ahead, back = home * flop.head_forward, home * flop.head_backward
+    return Workload(
+        name=name,
+        blocks=blocks,
+        batch=batch,
+        tokens=step.tokens,
+        hidden=shape.hidden,
+        device_forward=tuple(float(batch * (flop.embed + cut * flop.forward + ahead)) for cut in cuts),
+        device_backward=tuple(float(batch * (lowest + flop.blocks_backward(0, cut) + back)) for cut in cuts),
+        server_forward=tuple(
+            float(batch * ((blocks - cut) * flop.forward + flop.head_forward - ahead)) for cut in cuts
+        ),
+        server_backward=tuple(
+            float(batch * (flop.blocks_backward(cut, blocks) + flop.head_backward - back)) for cut in cuts
+        ),
+        adapter_values=tuple(cut * values + head for cut in cuts),
+        device_memory=tuple(float(device_memory(step, cut).total) for cut in cuts),
+        whole_memory=float(whole_memory(step).total),
+        exchanges=1 + home,
+        bit_choices=bit_choices,
+        scheme=scheme,
+    )

@@ -1,0 +1,99 @@
+"""How a model is trained, as far as its cost goes, and which of its layers that adapts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sflam.errors import ModelError, unknown
+from sflam.model.architecture import Architecture, Linear
+
+TEXT_TOKENS = 128
+"""Tokens of a text where nothing else is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a model is trained.
+
+    Attributes:
+        batch: samples in a mini-batch, m_b.
+        tokens: tokens of a sample; 0 takes the image's, or 128 for a text.
+        rank: LoRA rank r.
+        targets: last names (``q_proj``) or dotted ends of the adapted layers; empty adapts every linear layer of
+            the blocks, as training does.
+        classes: labels of a classification head.
+        task: ``causal-lm`` or ``classification``; empty takes what the config names.
+        trained_head: whether a classifier that no checkpoint holds is trained in full.
+        dtype: precision of weights and activations; adapters stay float32.
+        optimizer_slots: values the optimiser keeps per adapter weight, n_s (Adam 2).
+        fused_attention: the attention kernel keeps no s x s weights; without it they count in the memory.
+        full: whether every weight is trained, and nothing is adapted.
+        frozen_a: whether of the adapters B alone is trained and sent.
+        lora_dropout: whether each adapter drops some of its input.
+        checkpointing: whether a block's inside is computed again in the backward instead of being kept.
+        labels_home: whether head and loss are on the device, and a step is two exchanges.
+    """
+
+    batch: int = 16
+    tokens: int = 0
+    rank: int = 8
+    targets: tuple[str, ...] = ()
+    classes: int = 10
+    task: str = ""
+    trained_head: bool = True
+    dtype: str = "float32"
+    optimizer_slots: int = 2
+    fused_attention: bool = True
+    full: bool = False
+    frozen_a: bool = False
+    lora_dropout: bool = False
+    checkpointing: bool = False
+    labels_home: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step of one model: all that FLOP and memory are computed from.
+
+    Attributes:
+        shape: the model.
+        training: how it is trained.
+        tokens: tokens of a sample, s.
+        adapted: the layers of a block that are adapted, or all where every weight is trained.
+    """
+
+    shape: Architecture
+    training: Training
+    tokens: int
+    adapted: tuple[Linear, ...]
+
+
+def step_of(shape: Architecture, training: Training, name: str) -> Step:
+    """Return the step of a model; raises ModelError for targets that name no layer, and too many tokens."""
+    if training.full:
+        training = replace(training, rank=0, targets=())
+    return Step(shape, training, _tokens(shape, training, name), _adapted(shape, training.targets, name))
+
+
+def _adapted(shape: Architecture, targets: tuple[str, ...], name: str) -> tuple[Linear, ...]:
+    known = {end for one in shape.linears for end in (one.name, one.name.rpartition(".")[2])}
+    for target in targets:
+        if not any(_ends(one, target) for one in shape.linears):
+            raise ModelError(f"model {name!r}: {unknown('model.targets entry', target, known)}")
+    return tuple(one for one in shape.linears if not targets or any(_ends(one, end) for end in targets))
+
+
+def _ends(one: Linear, target: str) -> bool:
+    return one.name == target or one.name.endswith(f".{target}")
+
+
+def _tokens(shape: Architecture, training: Training, name: str) -> int:
+    limit = shape.most_tokens or training.tokens or TEXT_TOKENS
+    tokens = training.tokens or shape.tokens or min(TEXT_TOKENS, limit)
+    if tokens > limit and not shape.tokens:
+        raise ModelError(f"model {name!r} has {limit} positions, asked for {tokens} tokens; ask for fewer")
+    if tokens <= shape.extra_tokens:
+        raise ModelError(
+            f"model {name!r}: {tokens} tokens leave no patch beside {shape.extra_tokens} extra ones"
+        )
+    return tokens

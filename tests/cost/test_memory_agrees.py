@@ -1,0 +1,146 @@
+"""One memory model: what is planned, noted before, reported after and shared out by a comparison is one number."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import sflam
+from sflam import config
+from sflam.compare.capacity import LIBRARY, bytes_of
+from sflam.cost import memory
+from sflam.cost.measure import measure
+from sflam.cost.training import Training
+from sflam.data.images import ImageSpec
+from sflam.learn.examples import Examples
+from sflam.learn.fit import fit
+from sflam.model.adapters import attach
+from sflam.model.settings import ModelSettings
+from sflam.plan import ALL_LOCAL
+from sflam.planner.cell import workload_of
+from tests.learn.builders import LEARN, dataset, local_fleet, parts_of
+from tests.tiny import CLASSES, DEPTH, EVERY_KIND, batch, is_image, is_lm, tiny
+
+TOKENS, RANK = 10, 3
+CHOICES = (
+    {},
+    {"checkpointing": True, "batch": 7},
+    {"optimizer": "sgd", "batch": 1},
+    {"optimizer": "sgd", "momentum": 0.9, "checkpointing": True},
+    {"aggregation": "freeze-a"},
+)
+
+
+class Both:
+    """A tiny model planned from its config.json alone, and built."""
+
+    def __init__(self, kind, folder, dropout=0.0):
+        self.backbone = tiny(kind, dtype=torch.float32, dropout=dropout)
+        plain = json.loads(self.backbone.model.config.to_json_string(use_diff=False))
+        (folder / "config.json").write_text(json.dumps(plain))
+        self.kind, self.folder = kind, folder
+        self.tokens = 0 if is_image(kind) else TOKENS
+        self.model = attach(self.backbone, ModelSettings(rank=RANK))
+        spec = ImageSpec(size=16, channels=1, mean=(0.5,), std=(0.5,)) if is_image(kind) else None
+        self.examples = Examples(dataset(kind), self.backbone, spec)
+
+    def fleet(self, cut, labels="server", servers=(), learn=LEARN):
+        options = {"cut": cut, "labels": labels, "servers": servers, "learn": learn}
+        return local_fleet(self.backbone, self.model, self.examples, parts_of([8]), **options)
+
+    def noted(self, fleet, learn):
+        """Return the memory of the device as the note before a run and the report have it."""
+        sample = (
+            {name: t[:1].float() for name, t in batch(self.kind)["inputs"].items()} if not self.tokens else {}
+        )
+        return fit(fleet, self.backbone, sample, self.tokens, learn).device
+
+    def planned(self, labels, learn):
+        """Return the workload that a plan has."""
+        training = Training(
+            batch=learn.batch,
+            tokens=self.tokens,
+            rank=RANK,
+            classes=CLASSES,
+            task="causal-lm" if is_lm(self.kind) else "classification",
+            trained_head=bool(self.backbone.fresh),
+            optimizer_slots=learn.optimizer_slots,
+            labels_home=labels == "device",
+            checkpointing=learn.checkpointing,
+            frozen_a=learn.aggregation == "freeze-a",
+        )
+        return measure(str(self.folder), training)
+
+
+@pytest.mark.parametrize("labels", ["server", "device"])
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_plan_and_note_agree_at_every_cut(kind, labels, tmp_path):
+    both = Both(kind, tmp_path)
+    plain, frozen = LEARN, replace(LEARN, aggregation="freeze-a")
+    for cut in range(DEPTH + 1):
+        fleets = {learn.aggregation: both.fleet(cut, labels, learn=learn) for learn in (plain, frozen)}
+        for choice in CHOICES:
+            learn = replace(LEARN, **choice)
+            noted = both.noted(fleets[learn.aggregation], learn)
+            assert noted.total == both.planned(labels, learn).device_memory[cut], (cut, choice)
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_plan_and_note_agree_with_dropout_and_for_a_device_that_trains_alone(kind, tmp_path):
+    both = Both(kind, tmp_path, dropout=0.1)
+    planned = both.planned("server", LEARN)
+    assert both.noted(both.fleet(1), LEARN).total == planned.device_memory[1]
+    alone = both.fleet(1, servers=(ALL_LOCAL,))
+    assert both.noted(alone, LEARN).total == planned.whole_memory > planned.device_memory[-1]
+
+
+@pytest.mark.parametrize("method", ["fedlora", "local"])
+@pytest.mark.parametrize("aggregation", ["fedavg", "freeze-a"])
+def test_a_device_with_the_whole_model_needs_the_whole_memory(method, aggregation, small, tmp_path):
+    job = config.load(None, [*small, f'learn.method="{method}"', f'learn.aggregation="{aggregation}"'])
+    run = sflam.start(job, tmp_path / "run")
+    assert run.assembly.fit.device.total == workload_of(job).whole_memory
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3])
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("labels", ["server", "device"])
+def test_plan_note_and_report_agree_on_a_job(cut, checkpointing, labels, small, tmp_path):
+    asked = [*small, f"model.cut={cut}", f"learn.checkpointing={checkpointing}".lower()]
+    job = config.load(None, [*asked, f'model.labels="{labels}"', "learn.rounds=1"])
+    run = sflam.start(job, tmp_path / "run")
+    for _ in run.rounds():
+        pass
+    assert run.finish().device_memory == workload_of(job).device_memory[cut]
+    assert run.assembly.fit.device.total == workload_of(job).device_memory[cut]
+
+
+def test_a_comparison_shares_out_the_same_memory(small):
+    job = config.load(None, small)
+    at_once = config.load(None, [*small, "fleet.devices=1", "fleet.selected=0"])
+    assert bytes_of(at_once) == LIBRARY + workload_of(job).whole_memory
+    lean = config.load(None, [*small, "learn.checkpointing=true"])
+    assert bytes_of(lean) < bytes_of(job)
+
+
+def test_a_frozen_embedding_keeps_nothing_for_a_backward():
+    """ViT-B/16, cut 0, 32 images: what leaves it and what its forward works with, whatever is checkpointed."""
+    for checkpointing in (False, True):
+        costs = measure(
+            "google/vit-base-patch16-224", Training(batch=32, checkpointing=checkpointing, classes=1000)
+        )
+        assert costs.device_memory[0] == 4 * 742_656 + 4 * 32 * 197 * 3 * 768
+
+
+def test_every_user_of_the_formula_moves_with_it(small, tmp_path, monkeypatch):
+    job = config.load(None, small)
+    before = workload_of(job).device_memory[1], sflam.start(job, tmp_path / "a").assembly.fit.device.total
+    assert before[0] == before[1]
+    shared = bytes_of(job)
+    plain = memory._kept_per_token
+    monkeypatch.setattr(memory, "_kept_per_token", lambda step: 2 * plain(step))
+    after = workload_of(job).device_memory[1], sflam.start(job, tmp_path / "b").assembly.fit.device.total
+    assert after[0] == after[1] > before[0] and bytes_of(job) > shared

@@ -61,7 +61,7 @@ class Half:
     def forward(self, rows):
         one = self.batch(rows)
         hidden = self.devices.forward({0: one}, {0: 1})[0]
-        encode(Exchange("uniform", 8, 8, 0).step_message(Position(0, 0, 0), hidden, one))
+        encode(Exchange("uniform", 0, {0: (8, 8)}).step_message(Position(0, 0, 0), hidden, one))
         return hidden
 
     def step(self, rows):

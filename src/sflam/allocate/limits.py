@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.network.network import Network
+from sflam.network.network import PER_SERVER, Floats, Network
+
+Owners = Callable[[NDArray[np.bool_]], str]
 
 NAMED = 3  # devices that a sentence names
 
@@ -27,34 +32,28 @@ def wrong_numbers(network: Network, server: int | None = None) -> list[str]:
     """
     found = []
     for name in ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "energy_weight"):
-        values, positive = getattr(network, name), name in ("max_power", "max_clock", "flops_per_cycle")
-        if (wrong := _wrong(values, positive)).any():
-            least = "positive" if positive else "0 or more"
-            found.append(
-                f"{name} of {devices(network, wrong)} is {values[wrong][0]}; it must be {least} and finite"
-            )
+        positive = name in ("max_power", "max_clock", "flops_per_cycle")
+        found += wrong_values(name, getattr(network, name), partial(devices, network), positive)
     if np.isnan(network.memory).any():
         found.append(f"memory of {devices(network, np.isnan(network.memory))} is not a number")
     if server is not None:
-        band = float(network.bandwidth[server])
-        if not 0 < band < np.inf:
-            found.append(f"bandwidth is {band}; it must be positive and finite")
-    for name in (
-        () if server is not None else ("bandwidth", "server_clock", "server_flops_per_cycle", "server_kappa")
-    ):
-        values, positive = getattr(network, name), name != "server_kappa"
-        if (wrong := _wrong(values, positive)).any():
-            index = int(np.argmax(wrong))
-            least = "positive" if positive else "0 or more"
-            found.append(f"{name} of server {index} is {values[index]}; it must be {least} and finite")
-    if not 0 < network.noise < np.inf:
-        found.append(f"noise is {float(network.noise)}; it must be positive and finite")
-    return found
+        found += wrong_values("bandwidth", network.bandwidth[[server]])
+    for name in PER_SERVER if server is None else ():
+        found += wrong_values(name, getattr(network, name), _first_server, name != "server_kappa")
+    return found + wrong_values("noise", np.array([network.noise]))
 
 
-def _wrong(values: NDArray[np.float64], positive: bool) -> NDArray[np.bool_]:
-    wrong: NDArray[np.bool_] = ~((values > 0 if positive else values >= 0) & np.isfinite(values))
-    return wrong
+def wrong_values(name: str, values: Floats, owners: Owners | None = None, positive: bool = True) -> list[str]:
+    """Return a sentence where some values are not finite, or not positive (or below 0); ``owners`` names theirs."""
+    wrong = ~((values > 0 if positive else values >= 0) & np.isfinite(values))
+    if not wrong.any():
+        return []
+    least, of = "positive" if positive else "0 or more", f" of {owners(wrong)}" if owners else ""
+    return [f"{name}{of} is {values[wrong][0]}; it must be {least} and finite"]
+
+
+def _first_server(which: NDArray[np.bool_]) -> str:
+    return f"server {int(np.argmax(which))}"
 
 
 def devices(network: Network, which: NDArray[np.bool_]) -> str:

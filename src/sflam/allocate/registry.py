@@ -6,9 +6,6 @@ import time as clock
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from sflam.allocate.cell import baselines, bcd, bcd_bits, bits, cuts, optimal, oracle, subchannels
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
@@ -21,10 +18,8 @@ from sflam.allocate.edge.shares import EdgeShares, Integers
 from sflam.allocate.referee import Found, make_plan, planned
 from sflam.allocate.settings import PlanSettings
 from sflam.errors import AllocationError, unknown
-from sflam.network.network import Network
 from sflam.plan import Plan
 from sflam.registry import add
-from sflam.workload import Workload
 
 Solve = Callable[..., Plan]
 
@@ -121,46 +116,6 @@ def register(name: str, solve: Callable[..., Shares | Found | Plan]) -> None:
         return Found(problem=problem, shares=decided) if isinstance(decided, Shares) else decided
 
     add("allocator", name, planned(name)(found), CELL_METHODS)
-
-
-def state(
-    network: Network,
-    workload: Workload,
-    settings: PlanSettings,
-    *,
-    cut: ArrayLike = 1,
-    bits: ArrayLike = 8,
-    bits_down: int = 8,
-) -> Problem:
-    """Return the problem that ``[plan]`` asks about.
-
-    Args:
-        network: devices and servers.
-        workload: what fine-tuning costs at each cut.
-        settings: what is weighed, decided and limited.
-        cut: blocks on the device, where the cut is not chosen.
-        bits: bits of an activation value, where bits are not chosen.
-        bits_down: bits of a gradient value on the way back.
-
-    Raises:
-        AllocationError: numbers with which no network can be; see ``Problem``.
-    """
-    return Problem(
-        network=network,
-        workload=workload,
-        cut=cut,
-        bits=bits,
-        bits_down=bits_down,
-        latency_weight=settings.latency_weight,
-        deadline=settings.deadline or np.inf,
-        choose_clocks="clock" in settings.optimize,
-        local_steps=settings.local_steps,
-        radio_cap=settings.radio_cap or np.inf,
-        compute_cap=settings.compute_cap or np.inf,
-        energy_cap=settings.energy_cap or np.inf,
-        sensitivity=settings.sensitivity,
-        bit_choices=tuple(range(settings.bits_least, settings.bits_most + 1)),
-    )
 
 
 def method_of(settings: PlanSettings) -> str:

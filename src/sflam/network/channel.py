@@ -24,14 +24,12 @@ def path_gain(distance: Floats, *, loss_db: float, slope_db: float, nearest: flo
         nearest: m, positive.
     """
     loss = loss_db + slope_db * np.log10(np.maximum(distance, nearest) / 1e3)
-    gain: Floats = 10.0 ** (-loss / 10.0)
-    return gain
+    return 10.0 ** (-loss / 10.0)
 
 
 def shadowing(draw: np.random.Generator, shape: tuple[int, ...], *, spread_db: float) -> Floats:
     """Return log-normal shadowing: a factor whose dB are normal around 0 with deviation ``spread_db``."""
-    factor: Floats = 10.0 ** (spread_db * draw.standard_normal(shape) / 10.0)
-    return factor
+    return 10.0 ** (spread_db * draw.standard_normal(shape) / 10.0)
 
 
 def fading(draw: np.random.Generator, shape: tuple[int, ...], kind: str, *, rician_db: float = 0.0) -> Floats:
@@ -65,8 +63,7 @@ def rate(bandwidth: Floats, power: Floats, gain: Floats, noise: float) -> Floats
     """
     band = np.asarray(bandwidth, dtype=np.float64)
     safe = np.where(band > 0, band, 1.0)
-    bits: Floats = np.where(band > 0, safe * np.log1p(power * gain / (noise * safe)) / np.log(2.0), 0.0)
-    return bits
+    return np.where(band > 0, safe * np.log1p(power * gain / (noise * safe)) / np.log(2.0), 0.0)
 
 
 def gain_of_rate(bits: Floats, bandwidth: float, power: Floats, noise: float) -> Floats:

@@ -27,8 +27,7 @@ LEAST_SAMPLES, MOST_SAMPLES = 200, 1999
 def path_gain(distance: Floats) -> Floats:
     """Return the power gain at distances in m: 128.1 + 37.6 log10(km) dB of loss, at least 10 m away."""
     loss = 128.1 + 37.6 * np.log10(np.maximum(distance, NEAREST_M) / 1e3)
-    gain: Floats = 10.0 ** (-loss / 10.0)
-    return gain
+    return 10.0 ** (-loss / 10.0)
 
 
 def ref_a(

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sflam.allocate.cell.cuts import choose_cut, server_clock
+from sflam.allocate.cell.cuts import server_clock
+from sflam.allocate.cell.cuts import solve as solve_cuts
 from sflam.allocate.cell.pareto import front
 from sflam.allocate.cell.problem import Problem
-from sflam.allocate.registry import allocate, method_of, state
+from sflam.allocate.registry import allocate, method_of
 from sflam.allocate.settings import BY_SUBCHANNEL
 from sflam.config import Job
 from sflam.cost.latency import server_turn
@@ -27,7 +28,7 @@ from sflam.network.scenario import build
 from sflam.network.settings import COUNTS
 from sflam.plan import Plan
 from sflam.planner import edge as planning_edge
-from sflam.planner.decision import Planned
+from sflam.planner.decision import Decision
 from sflam.sizes import IDENTITY
 from sflam.workload import Workload
 
@@ -110,15 +111,22 @@ def problem_of(
     workload, wish = workload_of(job) if workload is None else workload, job.plan
     if len(network.bandwidth) > 1:
         raise ConfigError(f"the network has {len(network.bandwidth)} servers; plan one server at a time")
-    problem = state(
-        network,
-        workload,
-        wish,
+    problem = Problem(
+        network=network,
+        workload=workload,
         cut=(job.fleet.cuts or job.model.cut) if cut is None else cut,
         bits=job.quant.bits_up if bits is None else bits,
         bits_down=job.quant.bits_down,
+        latency_weight=wish.latency_weight,
+        deadline=wish.deadline or np.inf,
+        choose_clocks="clock" in wish.optimize,
+        local_steps=wish.local_steps if steps is None else steps,
+        radio_cap=wish.radio_cap or np.inf,
+        compute_cap=wish.compute_cap or np.inf,
+        energy_cap=wish.energy_cap or np.inf,
+        sensitivity=wish.sensitivity,
+        bit_choices=tuple(range(wish.bits_least, wish.bits_most + 1)),
     )
-    problem = problem if steps is None else problem.change(local_steps=steps)
     problem = _with_way_down(job, problem)
     if server is False or (server is None and job.network.scenario == "refA"):
         return problem
@@ -145,7 +153,7 @@ def _with_way_down(job: Job, problem: Problem) -> Problem:
 
 def decide(
     job: Job, *, compare: bool = False, points: int = 0, round_number: int = 0, draw: bool = False
-) -> Planned:
+) -> Decision:
     """Return the plan a job asks for; for several servers see ``planning_edge``.
 
     Args:
@@ -176,7 +184,7 @@ def decide(
     others = tuple(plan_with(job, name, round_number) for name in names)
     points = points or DRAWN * draw
     points = min(points, 9) if len(problem) > MANY and draw else points
-    return Planned(
+    return Decision(
         plan=plan,
         others=others,
         front=trade(problem, plan.latency, points) if points and len(plan.devices) else (),
@@ -246,8 +254,7 @@ def best_cut(job: Job, problem: Problem, method: str) -> Plan:
     inner, options = "optimal" if method == "cut" else method, options_of(job, method)
     # With every block on the device, activations would still cross to the head: that is no cut worth a look.
     blocks = range(problem.workload.blocks)
-    plan, _ = choose_cut(problem, blocks, lambda here: allocate(_with_way_down(job, here), inner, **options))
-    return plan
+    return solve_cuts(problem, blocks, lambda here: allocate(_with_way_down(job, here), inner, **options))
 
 
 def options_of(job: Job, method: str) -> dict[str, Any]:

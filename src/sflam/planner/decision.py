@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 from rich.console import RenderableType
 
+from sflam.allocate.edge.problem import EdgeProblem
+from sflam.allocate.edge.shares import Costs, EdgeShares, Loads
+from sflam.allocate.referee import loads, score
 from sflam.files import replace_file, writing
 from sflam.plan import Plan, Status
+from sflam.report.terminal.edge_table import costs_table, loads_table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Planned:
-    """What ``sflam plan`` found for one cell.
+class Decision:
+    """What ``sflam plan`` found, for one server or several.
 
     Attributes:
         plan: the plan asked for.
@@ -28,6 +32,7 @@ class Planned:
         names: of the devices.
         model: what is trained.
         notes: what a user should know about the question itself.
+        edge: what was planned among several servers; None for one.
     """
 
     plan: Plan
@@ -37,21 +42,36 @@ class Planned:
     names: tuple[str, ...] = ()
     model: str = ""
     notes: tuple[str, ...] = ()
+    edge: EdgeProblem | None = None
 
     @property
     def title(self) -> str:
         """What was planned, for people."""
-        return f"{self.model} on {len(self.names)} devices"
+        if self.edge is None:
+            return f"{self.model} on {len(self.names)} devices"
+        return f"{self.model}: {len(self.edge)} users, {self.edge.servers} servers"
 
     @property
     def several(self) -> bool:
         """Whether there are several servers to be at."""
-        return False
+        return self.edge is not None
 
     @property
     def extras(self) -> tuple[RenderableType, ...]:
-        """What else to print beneath the plan."""
-        return ()
+        """What else to print beneath the plan: among several servers, the parts of the cost and the loads."""
+        if self.edge is None:
+            return ()
+        asked, costs, network = self._loads(self.edge), self._costs(self.edge), self.edge.network
+        return (
+            costs_table(costs.delay, costs.energy, costs.instability),
+            loads_table(asked.users, asked.bandwidth, network.bandwidth, asked.clock, network.server_clock),
+        )
+
+    def _costs(self, edge: EdgeProblem) -> Costs:
+        return score(edge, EdgeShares.told(self.plan.devices)).costs
+
+    def _loads(self, edge: EdgeProblem) -> Loads:
+        return loads(edge, self.plan.devices)
 
     def to_dict(self) -> dict[str, Any]:
         """Return one object for JSON: the plan, and what else was asked for."""
@@ -65,6 +85,17 @@ class Planned:
                 {key: value for key, value in one.to_dict().items() if key not in ("devices", "history")}
                 | {"ratio": one.objective / best if np.isfinite(one.objective) else None}
                 for one in (self.plan, *self.others)
+            ]
+        if self.edge is not None:
+            for device in found["devices"]:
+                device["layers"] = device["cut"]
+            found["costs"] = asdict(self._costs(self.edge))
+            asked = self._loads(self.edge)
+            found["servers"] = [
+                {"users": int(one), "bandwidth": band, "clock": clock}
+                for one, band, clock in zip(
+                    asked.users, asked.bandwidth.tolist(), asked.clock.tolist(), strict=True
+                )
             ]
         if self.front:
             found["pareto"] = [{"latency_s": seconds, "energy_j": joules} for seconds, joules in self.front]
@@ -85,6 +116,8 @@ class Planned:
 
     def draw(self, folder: Path) -> list[str]:
         """Write the pictures into an existing folder; return their names."""
+        if self.edge is not None:
+            return self._map(folder, self.edge)
         from sflam.report.charts.plan import draw_allocation, draw_front
 
         written = []
@@ -101,6 +134,15 @@ class Planned:
             draw_front(self.front, folder / "pareto.png", marks=marks, title=self.title)
             written.append("pareto.png")
         return written
+
+    def _map(self, folder: Path, edge: EdgeProblem) -> list[str]:
+        from sflam.report.charts.edge_map import draw_map
+
+        places = edge.network.positions, edge.network.server_positions
+        if places[0] is None or places[1] is None:
+            return []
+        draw_map(self.plan, places[0], places[1], folder / "map.png", layers=edge.layers, title=self.title)
+        return ["map.png"]
 
     def to_csv(self) -> str:
         """Return a header and a line per device, SI units."""

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
-from rich.console import RenderableType
 
 from sflam.allocate.edge.problem import EdgeProblem, edge_problem
-from sflam.allocate.edge.shares import Costs, EdgeShares, Loads
-from sflam.allocate.referee import loads, score
 from sflam.allocate.registry import EDGE_METHODS, allocate
 from sflam.allocate.settings import METHODS, PlanSettings
 from sflam.config import Job
@@ -21,8 +14,7 @@ from sflam.errors import ConfigError
 from sflam.network.network import Network
 from sflam.network.scenario import build, reference_square
 from sflam.plan import Plan
-from sflam.planner.decision import Planned
-from sflam.report.terminal.edge_table import costs_table, loads_table
+from sflam.planner.decision import Decision
 from sflam.workload import Workload
 
 UNUSED = (
@@ -45,72 +37,6 @@ def wanted(job: Job) -> bool:
     return (
         job.network.scenario == "refB" or servers > 1 or job.plan.method in set(EDGE_METHODS) - set(METHODS)
     )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EdgePlanned(Planned):
-    """What ``sflam plan`` found for several servers.
-
-    Attributes:
-        problem: what was planned.
-    """
-
-    problem: EdgeProblem
-
-    @property
-    def title(self) -> str:
-        """What was planned, for people."""
-        return f"{self.model}: {len(self.problem)} users, {self.problem.servers} servers"
-
-    @property
-    def several(self) -> bool:
-        """Whether there are several servers to be at."""
-        return True
-
-    @property
-    def costs(self) -> Costs:
-        """The three parts of the plan's objective."""
-        return score(self.problem, EdgeShares.told(self.plan.devices)).costs
-
-    @property
-    def loads(self) -> Loads:
-        """What the plan asks of every server."""
-        return loads(self.problem, self.plan.devices)
-
-    @property
-    def extras(self) -> tuple[RenderableType, ...]:
-        """The parts of the cost and the servers' loads."""
-        loads, network, costs = self.loads, self.problem.network, self.costs
-        return (
-            costs_table(costs.delay, costs.energy, costs.instability),
-            loads_table(loads.users, loads.bandwidth, network.bandwidth, loads.clock, network.server_clock),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return one object for JSON: the plan with every user's layers, the parts of its cost, the servers' loads."""
-        found = super().to_dict()
-        for device in found["devices"]:
-            device["layers"] = device["cut"]
-        costs, loads = self.costs, self.loads
-        found["costs"] = {"delay": costs.delay, "energy": costs.energy, "instability": costs.instability}
-        found["servers"] = [
-            {"users": int(users), "bandwidth": band, "clock": clock}
-            for users, band, clock in zip(
-                loads.users, loads.bandwidth.tolist(), loads.clock.tolist(), strict=True
-            )
-        ]
-        return found
-
-    def draw(self, folder: Path) -> list[str]:
-        """Write the pictures into an existing folder; return their names."""
-        from sflam.report.charts.edge_map import draw_map
-
-        network = self.problem.network
-        if network.positions is None or network.server_positions is None:
-            return []
-        places = network.positions, network.server_positions
-        draw_map(self.plan, *places, folder / "map.png", layers=self.problem.layers, title=self.title)
-        return ["map.png"]
 
 
 def problem_of(
@@ -165,7 +91,7 @@ def method_of(job: Job) -> str:
 
 def decide(
     job: Job, workload: Workload | None, *, compare: bool = False, points: int = 0, round_number: int = 0
-) -> EdgePlanned:
+) -> Decision:
     """Return the plan a job asks for among several servers.
 
     Args:
@@ -194,13 +120,13 @@ def decide(
         notes.append("all-local is left out: a user may not train all layers")
     plan, *others = (plan_with(problem, name, job.seed) for name in (method, *names))
     model = f"transformer-{problem.layers}x768" if workload is None else workload.name
-    return EdgePlanned(
+    return Decision(
         plan=plan,
         others=tuple(others),
         names=problem.network.names,
         model=model,
         notes=tuple(notes),
-        problem=problem,
+        edge=problem,
     )
 
 

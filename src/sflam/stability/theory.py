@@ -138,13 +138,11 @@ def average_stability(original: ArrayLike, replaced: ArrayLike) -> tuple[float, 
 def _ranks(values: Floats) -> Floats:
     _, which, count = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(count)
-    ranks: Floats = (last - (count - 1) / 2)[which]
-    return ranks
+    return (last - (count - 1) / 2)[which]
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:
     """Return above / below; inf where below is not positive."""
     above, below = np.broadcast_arrays(above, below)
     positive = below > 0
-    value: Floats = np.where(positive, above / np.where(positive, below, 1.0), np.inf)
-    return value
+    return np.where(positive, above / np.where(positive, below, 1.0), np.inf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Self
 
@@ -105,26 +105,13 @@ class Cell:
         return replace(self, **arrays)
 
 
-ARRAYS = (
-    "weight",
-    "payload",
-    "noise",
-    "max_power",
-    "cycles",
-    "max_clock",
-    "kappa",
-    "static_power",
-    "delay",
-    "radio_cap",
-    "energy_cap",
-)
+ARRAYS = tuple(each.name for each in fields(Cell) if each.type == "Floats")
 
 
 def frugal_clock(max_clock: Floats, kappa: Floats, static_power: Floats) -> Floats:
     """Return the clock [K], Hz, at which a cycle costs least energy, (P0 / (2 kappa))^(1/3) within the limits."""
     best = np.where(kappa > 0, np.cbrt(static_power / (2 * np.where(kappa > 0, kappa, 1.0))), np.inf)
-    clock: Floats = np.clip(best, 1e-9 * max_clock, max_clock)
-    return clock
+    return np.clip(best, 1e-9 * max_clock, max_clock)
 
 
 def fastest_clock(

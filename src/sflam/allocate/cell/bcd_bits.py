@@ -62,8 +62,7 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
     level = np.searchsorted(widths, problem.each("bits"))
 
     def payload(level: Bits) -> Floats:
-        nats: Floats = sizes[level, np.arange(len(level))]
-        return nats
+        return sizes[level, np.arange(len(level))]
 
     def cost(level: Bits) -> float:
         sent = payload(level) / rate

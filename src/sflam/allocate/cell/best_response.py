@@ -94,8 +94,7 @@ def _cap(cell: Cell, answer: Response, price: float) -> None:
 
 def power_time_price(cell: Cell, x: Floats, price: float) -> Floats:
     """Return zeta [n] on the curve of full power: mu (-b'(x)) / t'(x) - W p_max (2.6)."""
-    value: Floats = power_balance(cell, x, price) - cell.weight * cell.max_power
-    return value
+    return power_balance(cell, x, price) - cell.weight * cell.max_power
 
 
 def power_balance(cell: Cell, x: Floats, price: float) -> Floats:
@@ -183,15 +182,11 @@ def _slow_capped(cell: Cell, span: Floats, price: float) -> tuple[Floats, Floats
     power, span_ = cell.take(rest), span[rest]
 
     def time_at(u: Floats) -> Floats:
-        product: Floats = power.payload * growth(np.exp(u)) / power.snr_bandwidth
-        return product
+        return power.payload * growth(np.exp(u)) / power.snr_bandwidth
 
     def balance(u: Floats) -> Floats:
         saved = power.max_power + power.slowing_gain(span_ - time_at(u))
-        ratio: Floats = np.log(power_balance(power, np.exp(u), price)) - np.log(
-            np.maximum(power.weight * saved, TINY)
-        )
-        return ratio
+        return np.log(power_balance(power, np.exp(u), price)) - np.log(np.maximum(power.weight * saved, TINY))
 
     top = np.log(x[rest])
     u = bisect(balance, top - 60, top)

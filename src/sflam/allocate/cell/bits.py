@@ -21,7 +21,7 @@ from sflam.allocate.cell.bits_bound import bound
 from sflam.allocate.cell.bits_moves import CHANGES, hopeful
 from sflam.allocate.cell.energy_caps import respond_within
 from sflam.allocate.cell.optimal import Market, Solution
-from sflam.allocate.cell.problem import Problem
+from sflam.allocate.cell.problem import PER_DEVICE, Problem
 from sflam.allocate.curves import growth
 from sflam.allocate.limits import Impossible
 from sflam.allocate.referee import Found, planned
@@ -129,25 +129,10 @@ def _sample(problem: Problem) -> Problem:
         return problem
     index = np.arange(0, count, -(-count // SAMPLE))
     scale = count / len(index)
-    network = problem.network
-    taken = {
-        name: getattr(network, name)[index]
-        for name in ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "memory")
-    }
-    part = replace(
-        network,
-        gain=network.gain[:, index],
-        energy_weight=network.energy_weight[index] * scale,
-        bandwidth=network.bandwidth / scale,
-        names=(),
-        positions=None,
-        **taken,
-    )
-    each = {
-        name: problem.each(name)[index]
-        for name in ("cut", "bits", "delay", "radio_cap", "compute_cap", "energy_cap")
-    }
-    return problem.change(network=part, sensitivity=problem.each("sensitivity")[index] * scale, **each)
+    network = problem.network.only(index.tolist())
+    part = replace(network, energy_weight=network.energy_weight * scale, bandwidth=network.bandwidth / scale)
+    each = {name: problem.each(name)[index] for name in PER_DEVICE}
+    return problem.change(network=part, **(each | {"sensitivity": each["sensitivity"] * scale}))
 
 
 def _descend(

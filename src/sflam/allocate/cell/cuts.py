@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,25 +19,6 @@ from sflam.allocate.referee import no_plan
 from sflam.plan import Plan, Status
 
 Solver = Callable[[Problem], Plan]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """One cut that was looked at.
-
-    Attributes:
-        cut: blocks on the device; less on devices where they do not fit.
-        plan: its best plan; infeasible where it does not fit.
-        server_clock: Hz.
-        server_s: s a round of the server's turn.
-        server_j: J a round of the server's turn.
-    """
-
-    cut: int
-    plan: Plan
-    server_clock: float
-    server_s: float
-    server_j: float
 
 
 def server_clock(problem: Problem) -> float:
@@ -53,7 +34,7 @@ def server_clock(problem: Problem) -> float:
     return min(top, float(np.cbrt(lam / price)))
 
 
-def look(problem: Problem, cut: int, solve_at: Solver = optimal.solve) -> Cut:
+def look(problem: Problem, cut: int, solve_at: Solver = optimal.solve) -> Plan:
     """Return the plan of ``solve_at`` at a cut, with the server's turn added to T0 and J0."""
     network, work = problem.network, problem.workload
     fits = np.asarray(work.device_memory) <= network.memory[:, None]  # [K, Y + 1]
@@ -69,13 +50,11 @@ def look(problem: Problem, cut: int, solve_at: Solver = optimal.solve) -> Cut:
     if (lowered := given < cut).any() and plan.status is not Status.INFEASIBLE:
         note = f"{devices(network, lowered)} got an earlier cut than {cut}, for lack of memory"
         plan = replace(plan, advice=(*plan.advice, note))
-    return Cut(cut=cut, plan=plan, server_clock=speed, server_s=seconds, server_j=joules)
+    return plan
 
 
-def choose_cut(
-    problem: Problem, cuts: Iterable[int] | None = None, solve_at: Solver = optimal.solve
-) -> tuple[Plan, tuple[Cut, ...]]:
-    """Return the best plan over cuts, and every cut looked at.
+def solve(problem: Problem, cuts: Iterable[int] | None = None, solve_at: Solver = optimal.solve) -> Plan:
+    """Return the best plan over cuts.
 
     Args:
         problem: its cut is not used; its T0 and J0 are without the server's turn.
@@ -84,15 +63,10 @@ def choose_cut(
     """
     began = clock.perf_counter()
     every = range(problem.workload.blocks + 1) if cuts is None else cuts
-    looked = [look(problem, cut, solve_at) for cut in every]
-    best = min(looked, key=lambda each: (each.plan.status is Status.INFEASIBLE, each.plan.objective))
+    plans = {cut: look(problem, cut, solve_at) for cut in every}
+    best = min(plans.values(), key=lambda plan: (plan.status is Status.INFEASIBLE, plan.objective))
     spent = clock.perf_counter() - began
-    if best.plan.status is Status.INFEASIBLE:
-        advice = dict.fromkeys(sentence for each in looked for sentence in each.plan.advice)
-        return no_plan("cut", *advice, solve_s=spent), tuple(looked)
-    return replace(best.plan, solve_s=spent), tuple(looked)
-
-
-def solve(problem: Problem, cuts: Iterable[int] | None = None, solve_at: Solver = optimal.solve) -> Plan:
-    """Return the best plan over cuts. See ``choose_cut``."""
-    return choose_cut(problem, cuts, solve_at)[0]
+    if best.status is not Status.INFEASIBLE:
+        return replace(best, solve_s=spent)
+    advice = [f"cut {cut}: {each}" for cut, plan in plans.items() for each in plan.advice]
+    return no_plan("cut", *advice, solve_s=spent)

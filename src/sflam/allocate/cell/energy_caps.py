@@ -40,8 +40,7 @@ def respond_within(
 
     def excess(log_extra: Floats) -> Floats:
         heavy, said = heavier(log_extra)
-        value: Floats = np.log((said.energy(heavy) + heavy.compute_energy(said.compute)) / heavy.energy_cap)
-        return value
+        return np.log((said.energy(heavy) + heavy.compute_energy(said.compute)) / heavy.energy_cap)
 
     # at this weight energy outweighs the device's whole share of bandwidth
     typical = np.log(price * cell.bandwidth / part.energy_cap)

@@ -41,8 +41,7 @@ def least_transmit(cell: Cell, bandwidth: Floats) -> Floats:
     """Return [K] s: the shortest transmission that power and the radio's energy cap allow; inf without bandwidth."""
     b = np.maximum(bandwidth, TINY)
     x = np.minimum(np.log1p(np.minimum(cell.snr_bandwidth / b, 1e300)), cell.max_efficiency)
-    t: Floats = np.where(bandwidth > 0, cell.payload / (b * x), np.inf)
-    return t
+    return np.where(bandwidth > 0, cell.payload / (b * x), np.inf)
 
 
 def shortest_round(cell: Cell, bandwidth: Floats) -> float:
@@ -57,8 +56,7 @@ def timing(cell: Cell, bandwidth: Floats, time: float) -> Timing:
     radio = cell.noise * bandwidth  # W per e^x - 1
 
     def worth(t: Floats, index: Index) -> Floats:
-        value: Floats = radio[index] * psi(cell.payload[index] / (bandwidth[index] * t))
-        return value
+        return radio[index] * psi(cell.payload[index] / (bandwidth[index] * t))
 
     slow = np.flatnonzero((cell.cycles > 0) & (worth(t, EVERY) < cell.slowing_gain(cell.least_compute)))
     if slow.size:
@@ -66,8 +64,7 @@ def timing(cell: Cell, bandwidth: Floats, time: float) -> Timing:
 
         def balance(t: Floats) -> Floats:
             gain = np.maximum(part.slowing_gain(span - t), TINY)
-            ratio: Floats = np.log(np.maximum(worth(t, slow), TINY)) - np.log(gain)
-            return ratio
+            return np.log(np.maximum(worth(t, slow), TINY)) - np.log(gain)
 
         t[slow] = bisect(balance, np.minimum(least[slow], t[slow]), t[slow])
     compute = np.where(cell.cycles > 0, np.maximum(time - cell.delay - t, cell.least_compute), 0.0)

@@ -89,8 +89,7 @@ class Controller:
     @property
     def excess(self) -> Floats:
         """[K] mean energy of a round over its budget, 1 where exactly met."""
-        ratio: Floats = self.spent / (max(self.rounds, 1) * self.budgets)
-        return ratio
+        return self.spent / (max(self.rounds, 1) * self.budgets)
 
 
 def warm_queues(problem: Problem, budgets: Floats, gains: Floats) -> Floats:

@@ -9,7 +9,7 @@ optimum, and (2.9) bounds its distance from it without another solver.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,23 +38,17 @@ class Solution:
         time: T, s.
         price: mu, 1/Hz.
         answer: the devices' answers at these prices; bandwidths sum to B.
-        transmit_energy: J.
-        compute_energy: J.
         objective: lam T + sum W (E_tx + E_cmp).
         lower_bound: (2.9).
         shortest: T_min, s.
-        evaluations: how often all devices were asked.
     """
 
     time: float
     price: float
     answer: Response
-    transmit_energy: Floats
-    compute_energy: Floats
     objective: float
     lower_bound: float
     shortest: float
-    evaluations: int
 
     def shares(self, cell: Cell) -> Shares:
         """Return bandwidth, power p = G b (e^x - 1) and clock C / tau; full speed where no clock is chosen."""
@@ -90,11 +84,9 @@ class Market:
         self.price = price
         self.time = time
         self.near: Response | None = None
-        self.evaluations = 0
 
     def ask(self, time: float, price: float) -> Response:
         """Return the devices' answers."""
-        self.evaluations += 1
         self.near = self.respond(self.cell, time, price, self.near)
         return self.near
 
@@ -215,30 +207,17 @@ class Market:
         scale = cell.bandwidth / asked.sum()
         x = cell.payload / (asked * scale * answer.transmit)
         energy = cell.noise * cell.payload * np.expm1(x) / x
-        compute_energy = cell.compute_energy(answer.compute)
-        objective = cell.latency_weight * time + float(cell.weight @ (energy + compute_energy))
+        spent = energy + cell.compute_energy(answer.compute)
+        objective = cell.latency_weight * time + float(cell.weight @ spent)
         upper = min(cell.deadline, objective / cell.latency_weight if cell.latency_weight > 0 else np.inf)
         bound = self._bound(priced or answer, time, shortest, upper)
-        given = Response(
-            answer.first,
-            x,
-            asked * scale,
-            answer.transmit,
-            answer.compute,
-            answer.time_price,
-            answer.free,
-            answer.extra,
-        )
         return Solution(
             time=time,
             price=self.price,
-            answer=given,
-            transmit_energy=energy,
-            compute_energy=compute_energy,
+            answer=replace(answer, efficiency=x, bandwidth=asked * scale),
             objective=objective,
             lower_bound=min(bound, objective),
             shortest=shortest,
-            evaluations=self.evaluations,
         )
 
     def _bound(self, answer: Response, time: float, shortest: float, upper: float) -> float:

@@ -10,14 +10,14 @@ with H local steps a round and W_k = (1 - lam) w_k, times 1 + sum_k chi_k v(q_k)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sflam.allocate.cell.arrays import Cell, fastest_clock, frugal_clock
-from sflam.allocate.limits import Impossible, devices, wrong_numbers
+from sflam.allocate.limits import Impossible, devices, wrong_numbers, wrong_values
 from sflam.cost.convergence import quantization_noise
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
@@ -88,9 +88,7 @@ class Problem:
             return ["the network has no devices; give at least one"]
         if not 0 <= server < len(network.bandwidth):
             return [f"server {server} of {len(network.bandwidth)}; count from 0"]
-        gain, found = network.gain[server], []
-        if (wrong := ~((gain > 0) & np.isfinite(gain))).any():
-            found = [f"gain of {devices(network, wrong)} is {gain[wrong][0]}; it must be positive and finite"]
+        found = wrong_values("gain", network.gain[server], partial(devices, network))
         return found + wrong_numbers(network, server)
 
     def _wrong_request(self) -> list[str]:
@@ -113,8 +111,7 @@ class Problem:
             if not (np.asarray(getattr(self, name)) > 0).all():
                 found.append(f"{name} is {getattr(self, name)}; it must be positive")
         for name in ("base_s", "base_j"):
-            if not 0 <= getattr(self, name) < np.inf:
-                found.append(f"{name} is {getattr(self, name)}; it must be 0 or more and finite")
+            found += wrong_values(name, np.array([getattr(self, name)]), positive=False)
         if not self.widths:
             found.append(
                 f"bit_choices {self.bit_choices} holds none of the workload's {self.workload.bit_choices}"

@@ -84,17 +84,12 @@ def _energies(cell: Cell, unit: float, time: float, rows: int) -> Floats:
     devices = len(cell)
     many = cell.take(np.tile(np.arange(devices), rows))
     bandwidth = unit * np.repeat(np.arange(1.0, rows + 1), devices)
-    return _weighted(many, bandwidth, time).reshape(rows, devices)
-
-
-def _weighted(cell: Cell, bandwidth: Floats, time: float) -> Floats:
-    """Return [n] W E within a round of ``time`` s; NEVER where the devices cannot be done."""
-    fits = np.flatnonzero(time - cell.busy >= least_transmit(cell, bandwidth))
-    value = np.full(len(cell), NEVER)
+    fits = np.flatnonzero(time - many.busy >= least_transmit(many, bandwidth))
+    value = np.full(len(many), NEVER)
     if fits.size:
-        part = cell.take(fits)
+        part = many.take(fits)
         value[fits] = part.weight * timing(part, bandwidth[fits], time).energy
-    return value
+    return value.reshape(rows, devices)
 
 
 def _shortest(cell: Cell, count: int, unit: float, least: float) -> float:

@@ -88,8 +88,7 @@ class Prices:
 
     def table(self, band_price: Floats, clock_price: Floats) -> Floats:
         """Return [S, M, N] whole costs at prices of every split but Y, at every server."""
-        cost: Floats = self._own + self.links(band_price)[0] + self.serving(clock_price)[0]
-        return cost
+        return self._own + self.links(band_price)[0] + self.serving(clock_price)[0]
 
     def choose(self, band_price: Floats, clock_price: Floats) -> Choice:
         """Return every user's best choice and the bound."""

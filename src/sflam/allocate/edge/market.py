@@ -48,8 +48,7 @@ class Groups:
     def equal(self, whole: Floats) -> Floats:
         """Return each member's equal share of what its group has, [n]."""
         size = self.total(np.ones(len(self.user)))
-        share: Floats = (whole / np.where(size > 0, size, 1.0))[self.group]
-        return share
+        return (whole / np.where(size > 0, size, 1.0))[self.group]
 
     @property
     def home(self) -> Integers:
@@ -168,17 +167,21 @@ class Settled:
     clock_price: Floats
 
 
-def settle(problem: EdgeProblem, server: Integers, split: Integers) -> Settled:
-    """Return the optimal shares for servers [N] (``ALL_LOCAL`` where the split is Y) and splits [N]."""
-    count = len(problem)
+def senders(problem: EdgeProblem, server: Integers, split: Integers) -> tuple[Groups, Floats]:
+    """Return the users that send, grouped by their servers, and the cycles [n] of their layers there."""
     users = np.flatnonzero(server != ALL_LOCAL)
     home = server[users]
-    groups = Groups(users, home, home, problem.servers)
-    cycles = (problem.layers - split[users]) * problem.server_cycles[home, users]
+    cycles: Floats = (problem.layers - split[users]) * problem.server_cycles[home, users]
+    return Groups(users, home, home, problem.servers), cycles
+
+
+def settle(problem: EdgeProblem, server: Integers, split: Integers) -> Settled:
+    """Return the optimal shares for servers [N] (``ALL_LOCAL`` where the split is Y) and splits [N]."""
+    groups, cycles = senders(problem, server, split)
     bands = share_bands(problem, groups)
     clocks = share_clocks(problem, groups, cycles)
     shares = shares_from(problem, server, split, bands.bandwidth, bands.efficiency, clocks.clock)
-    objective = problem.local[np.arange(count), split].sum() + bands.cost.sum() + clocks.cost.sum()
+    objective = problem.local[np.arange(len(problem)), split].sum() + bands.cost.sum() + clocks.cost.sum()
     return Settled(float(objective), shares, bands.price, clocks.price)
 
 
@@ -192,9 +195,16 @@ def shares_from(
 ) -> EdgeShares:
     """Return shares from those of the users that send, in order."""
     users = np.flatnonzero(server != ALL_LOCAL)
+    power = links_of(problem, users, server[users]).power(bandwidth, efficiencies)
+    return spread(problem, server, split, bandwidth, power, clock)
+
+
+def spread(
+    problem: EdgeProblem, server: Integers, split: Integers, bandwidth: Floats, power: Floats, clock: Floats
+) -> EdgeShares:
+    """Return shares of everybody from those of the users that send, in order."""
     every = np.zeros((3, len(problem)))
-    links = links_of(problem, users, server[users])
-    every[:, users] = bandwidth, links.power(bandwidth, efficiencies), clock
+    every[:, server != ALL_LOCAL] = bandwidth, power, clock
     return EdgeShares(
         server=server.copy(),
         split=split.copy(),
@@ -209,8 +219,7 @@ def _middle(groups: Groups, values: Floats) -> Floats:
     """Return the geometric mean over the members of each group; 1 for an empty one."""
     size = np.bincount(groups.group, minlength=groups.count)
     total = np.bincount(groups.group, np.log(values), minlength=groups.count)
-    mean: Floats = np.exp(total / np.maximum(size, 1))
-    return mean
+    return np.exp(total / np.maximum(size, 1))
 
 
 def bracketed(excess: Callable[[Floats], Floats], guess: Floats) -> Floats:
@@ -223,5 +232,4 @@ def bracketed(excess: Callable[[Floats], Floats], guess: Floats) -> Floats:
             break
         width = width * 3
         low, high = np.where(left, low - width, low), np.where(right, high + width, high)
-    root: Floats = bisect(excess, low, high, tolerance=1e-12)
-    return root
+    return bisect(excess, low, high, tolerance=1e-12)

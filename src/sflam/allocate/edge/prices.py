@@ -42,20 +42,9 @@ class Links:
     max_power: Floats
     time_weight: float
 
-    def take(self, index: np.ndarray) -> Links:
-        """Return the pairs at ``index``."""
-        return Links(
-            self.payload[index],
-            self.noise[index],
-            self.weight[index],
-            self.max_power[index],
-            self.time_weight,
-        )
-
     def times(self, bandwidth: Floats, efficiency: Floats) -> Floats:
         """Return t = a / (b x), s."""
-        times: Floats = self.payload / (bandwidth * efficiency)
-        return times
+        return self.payload / (bandwidth * efficiency)
 
     def power(self, bandwidth: Floats, efficiency: Floats) -> Floats:
         """Return p = G b (e^x - 1), at most p_max, W."""
@@ -65,8 +54,7 @@ class Links:
     def cost(self, bandwidth: Floats, efficiency: Floats) -> Floats:
         """Return w_t t + W p t, without what bandwidth costs."""
         power = self.power(bandwidth, efficiency)
-        cost: Floats = (self.time_weight + self.weight * power) * self.times(bandwidth, efficiency)
-        return cost
+        return (self.time_weight + self.weight * power) * self.times(bandwidth, efficiency)
 
     def respond(self, price: Floats, near: Floats | None = None) -> tuple[Floats, Floats]:
         """Return bandwidths (Hz) and efficiencies x at prices mu > 0 (1/Hz); ``near`` is x at nearby prices."""

@@ -22,13 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sflam.allocate.limits import devices, wrong_numbers
+from sflam.allocate.limits import devices, wrong_numbers, wrong_values
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
 from sflam.units import human_bytes
@@ -98,14 +98,12 @@ class EdgeProblem:
     @cached_property
     def cycles(self) -> Floats:
         """[N] cycles of one layer on the user, C_n."""
-        cycles: Floats = self.layer_flops / self.network.flops_per_cycle
-        return cycles
+        return self.layer_flops / self.network.flops_per_cycle
 
     @cached_property
     def server_cycles(self) -> Floats:
         """[M, N] cycles of one layer on a server, C'_nm."""
-        cycles: Floats = self.layer_flops / self.network.server_flops_per_cycle[:, None]
-        return cycles
+        return self.layer_flops / self.network.server_flops_per_cycle[:, None]
 
     @cached_property
     def noise(self) -> Floats:
@@ -117,14 +115,12 @@ class EdgeProblem:
     @cached_property
     def reachable(self) -> NDArray[np.bool_]:
         """[M, N] whether a server hears a user."""
-        heard: NDArray[np.bool_] = self.network.gain > 0
-        return heard
+        return self.network.gain > 0
 
     @cached_property
     def energy_price(self) -> Floats:
         """[N] w_e w_n, 1/J: what a joule of the user costs."""
-        price: Floats = self.energy_weight * self.network.energy_weight
-        return price
+        return self.energy_weight * self.network.energy_weight
 
     @cached_property
     def clock(self) -> Floats:
@@ -150,8 +146,7 @@ class EdgeProblem:
         most = self.layers if self.most_split is None else self.most_split
         range_ = (splits >= self.least_split) & (splits <= most)
         fits = True if self.memory is None else self.memory <= self.network.memory[:, None]
-        allowed: NDArray[np.bool_] = np.broadcast_to(range_ & fits, (len(self), self.layers + 1))
-        return allowed
+        return np.broadcast_to(range_ & fits, (len(self), self.layers + 1))
 
     @cached_property
     def local(self) -> Floats:
@@ -186,20 +181,16 @@ class EdgeProblem:
             values = np.asarray(getattr(self, name), float)
             if values.shape != (len(self),):
                 found.append(f"{name} has shape {list(values.shape)}; give one per user ({len(self)})")
-            elif (wrong := ~((values > 0) & np.isfinite(values))).any():
-                names = devices(self.network, wrong)
-                found.append(f"{name} of {names} is {values[wrong][0]}; it must be positive and finite")
+            else:
+                found += wrong_values(name, values, partial(devices, self.network))
         if self.memory is not None and self.memory.shape != (len(self), self.layers + 1):
             found.append(f"memory has shape {list(self.memory.shape)}; give [users, layers + 1]")
         if not 0 < self.time_weight < np.inf:
             found.append(
                 f"time_weight is {self.time_weight}; it must be positive: without it, sending for ever costs least"
             )
-        for name in ("energy_weight", "stability_weight", "eigenvalue", "penalty"):
-            if not 0 <= getattr(self, name) < np.inf:
-                found.append(f"{name} is {getattr(self, name)}; it must be 0 or more and finite")
-        if not 0 < self.lipschitz < np.inf:
-            found.append(f"lipschitz is {self.lipschitz}; it must be positive and finite")
+        for name in ("energy_weight", "stability_weight", "eigenvalue", "penalty", "lipschitz"):
+            found += wrong_values(name, np.array([getattr(self, name)]), positive=name == "lipschitz")
         if not self.transmit_delay:
             found.append(
                 "transmit_delay is off, as printed in 2409.20247: the energy of sending then falls for ever as the "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sflam.allocate.edge import dual as edge_dual
+from sflam.allocate.edge.market import spread
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import EdgeShares, Integers
 from sflam.allocate.referee import Found, planned, score
@@ -62,16 +63,7 @@ def _from(problem: EdgeProblem, server: Integers, split: Integers, draw: np.rand
         return float(((problem.time_weight + price * p) * t + serve).sum())
 
     def shares(v: Floats) -> EdgeShares:
-        every = np.zeros((3, len(problem)))
-        every[:, users] = np.split(np.maximum(v, 1e-9) * limits, 3)
-        return EdgeShares(
-            server=server.copy(),
-            split=split.copy(),
-            bandwidth=every[0],
-            power=every[1],
-            clock=problem.clock,
-            server_clock=every[2],
-        )
+        return spread(problem, server, split, *np.split(np.maximum(v, 1e-9) * limits, 3))
 
     if not n:
         return shares(np.zeros(0))

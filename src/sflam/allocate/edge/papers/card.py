@@ -61,8 +61,7 @@ def _clock(problem: EdgeProblem, server: Integers, top: Floats) -> Floats:
         free = np.cbrt(
             problem.time_weight / (2 * problem.energy_weight * problem.network.server_kappa[server])
         )
-    best: Floats = np.minimum(free, top)
-    return best
+    return np.minimum(free, top)
 
 
 def shares(problem: EdgeProblem, server: Integers, split: Integers) -> EdgeShares:

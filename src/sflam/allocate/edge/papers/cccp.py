@@ -141,5 +141,4 @@ def _first_largest(user: Integers, values: Floats, users: int) -> Integers:
     """Return for every user the index of its option with the largest value."""
     order = np.lexsort((-values, user))
     first = np.searchsorted(user[order], np.arange(users))
-    chosen: Integers = order[first]
-    return chosen
+    return order[first]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sflam.allocate.edge.market import Groups, share_clocks, shares_from
+from sflam.allocate.edge.market import Groups, senders, share_clocks, shares_from
 from sflam.allocate.edge.papers.cccp import associate, options_of
 from sflam.allocate.edge.papers.fp import alternate
 from sflam.allocate.edge.problem import EdgeProblem
@@ -120,8 +120,5 @@ def nearest_allowed(problem: EdgeProblem, split: Floats) -> Integers:
 def _shares(problem: EdgeProblem, server: Integers, split: Integers) -> EdgeShares:
     """Return bandwidths and powers by fractional programming, clocks by their price."""
     b, x, _ = alternate(problem, server)
-    users = np.flatnonzero(server != ALL_LOCAL)
-    home = server[users]
-    cycles = (problem.layers - split[users]) * problem.server_cycles[home, users]
-    clocks = share_clocks(problem, Groups(users, home, home, problem.servers), cycles)
+    clocks = share_clocks(problem, *senders(problem, server, split))
     return shares_from(problem, server, split, b, x, clocks.clock)

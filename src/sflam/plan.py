@@ -185,15 +185,15 @@ class Plan:
         return tuple(
             Placement(
                 device=device,
-                cut=one.cut,
-                bits_up=one.bits,
-                bits_down=one.bits_down or bits_down,
-                server=one.server,
-                bandwidth=one.bandwidth,
-                power=one.power,
-                clock=one.clock,
+                cut=item.cut,
+                bits_up=item.bits,
+                bits_down=item.bits_down or bits_down,
+                server=item.server,
+                bandwidth=item.bandwidth,
+                power=item.power,
+                clock=item.clock,
             )
-            for device, one in zip(devices, self.devices, strict=True)
+            for device, item in zip(devices, self.devices, strict=True)
         )
 
     def to_dict(self) -> dict[str, Any]:

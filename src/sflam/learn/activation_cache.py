@@ -91,8 +91,8 @@ class CachedExchange(Exchange):
                 parts.append(self.quantizer.encode(row[:length], self._bits(row, UP, at.device), noise))
             self.sent.setdefault(at.device, set()).update(fresh.ids)
         else:  # none of them: an empty message of the shape agreed
-            one = self.kept[at.device, batch.ids[0]]
-            parts.append(split(one, [0, one.tokens])[0])
+            kept = self.kept[at.device, batch.ids[0]]
+            parts.append(split(kept, [0, kept.tokens])[0])
         return join(parts), np.array(batch.ids, dtype=np.int32)
 
     def _incoming(self, message: StepFrame) -> Packed:

@@ -42,8 +42,8 @@ class Central(WholeModel):
         )
         self.model.train()
         for step, indices in enumerate(drawn):
-            one = self.examples.take(indices)
-            done.learned(devices[0], self.step(one, derive(self.seed, "dropout", round, step)), len(one))
+            batch = self.examples.take(indices)
+            done.learned(devices[0], self.step(batch, derive(self.seed, "dropout", round, step)), len(batch))
         done.device_steps = len(drawn)
         return done
 

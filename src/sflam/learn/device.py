@@ -81,14 +81,14 @@ class Devices(Side):
         self.segment.stack.begin([d for d in trains if trains[d] or self.segment.at_home])
         out: dict[int, Tensor] = {}
         for (cut, *_), members in groups.items():
-            one = stack_batches([batches[device] for device in members])
+            stacked = stack_batches([batches[device] for device in members])
             counts = [len(batches[device]) for device in members]
             with (
                 arithmetic(self.segment),
                 reseeded(seeds[members[0]] if self.random else None),
                 torch.set_grad_enabled(trains[members[0]]),  # a frozen embedding keeps no graph
             ):
-                hidden = self.segment(one.inputs, one.lengths, cut, Rows.of(members, counts))
+                hidden = self.segment(stacked.inputs, stacked.lengths, cut, Rows.of(members, counts))
             if trains[members[0]]:
                 self._waiting.append(Pass(tuple(members), hidden))
             for device, rows in zip(members, hidden.detach().split(counts), strict=True):
@@ -104,10 +104,10 @@ class Devices(Side):
         out: dict[int, Tensor] = {}
         self.segment.eval()  # what is kept is drawn once, so it has no dropout
         for members in self._together(list(runs)):
-            one = stack_batches([runs[device] for device in members])
+            stacked = stack_batches([runs[device] for device in members])
             counts = [len(runs[device]) for device in members]
             with arithmetic(self.segment), torch.no_grad():
-                hidden = self.segment(one.inputs, one.lengths, 0, Rows.of(members, counts))
+                hidden = self.segment(stacked.inputs, stacked.lengths, 0, Rows.of(members, counts))
             out |= zip(members, hidden.split(counts), strict=True)
         self.segment.train()
         if not self.kept:
@@ -164,9 +164,9 @@ class Devices(Side):
     def differentiate(self, gradients: Mapping[int, Tensor]) -> None:
         """Add what :meth:`backward` would learn from to ``segment.stack.grads``, and learn nothing."""
         stack = self.segment.stack
-        for one in self._waiting:
-            parts = [padded_tokens(gradients[device], one.hidden.shape[1]) for device in one.devices]
-            stack.backward(one.hidden, torch.cat(parts).to(one.hidden.dtype))
+        for item in self._waiting:
+            parts = [padded_tokens(gradients[device], item.hidden.shape[1]) for device in item.devices]
+            stack.backward(item.hidden, torch.cat(parts).to(item.hidden.dtype))
         self._waiting = []
 
 

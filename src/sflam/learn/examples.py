@@ -203,12 +203,12 @@ def join_lengths(
     lengths: list[Tensor | None], rows: list[int], widths: list[int], device: torch.device
 ) -> Tensor | None:
     """Return [R], the valid tokens of rows padded to the widest of ``widths``; None when all are full."""
-    if len(set(widths)) == 1 and all(one is None for one in lengths):
+    if len(set(widths)) == 1 and all(length is None for length in lengths):
         return None
     return torch.cat(
         [
-            torch.full((count,), width, device=device) if one is None else one.to(device)
-            for one, count, width in zip(lengths, rows, widths, strict=True)
+            torch.full((count,), width, device=device) if length is None else length.to(device)
+            for length, count, width in zip(lengths, rows, widths, strict=True)
         ]
     )
 

@@ -57,9 +57,9 @@ class Federated(WholeModel):
                 restore_optimizer(self.optimizer, self._momenta[device])
             batches = drawn(self.learn, self.examples, self.parts[device], self.seed, round, device)
             for step, indices in enumerate(batches):
-                one = self.examples.take(indices)
+                batch = self.examples.take(indices)
                 done.learned(
-                    device, self.step(one, derive(self.seed, "dropout", round, step, device)), len(one)
+                    device, self.step(batch, derive(self.seed, "dropout", round, step, device)), len(batch)
                 )
             done.device_steps += len(batches)
             self.own[device] = state_of(self.model)
@@ -78,7 +78,7 @@ class Federated(WholeModel):
         weights = weights_of([steps.samples[device] for device in devices])
         error = aggregation_error(states, weights) if self._factors else None
         self.own = {}
-        learned = fedavg([{name: one[name] for name in self._names} for one in states], weights)
+        learned = fedavg([{name: state[name] for name in self._names} for state in states], weights)
         return Average(states[0] | learned, error, sent)
 
     def state(self) -> dict[str, Any]:
@@ -105,10 +105,10 @@ class Local(Federated):
     def score(self, state: State, evaluate: Callable[[State], Score]) -> Score:
         """Return the mean over all devices of what each one's own model scores."""
         found = [evaluate(self.own.get(device, self.start)) for device in range(len(self.parts))]
-        shares = list(zip(*(one.per_class for one in found), strict=True))
+        shares = list(zip(*(item.per_class for item in found), strict=True))
         return Score(
-            loss=sum(one.loss for one in found) / len(found),
-            accuracy=sum(one.accuracy for one in found) / len(found),
+            loss=sum(item.loss for item in found) / len(found),
+            accuracy=sum(item.accuracy for item in found) / len(found),
             per_class=tuple(None if None in each else sum(each) / len(found) for each in shares),
         )
 

@@ -28,15 +28,15 @@ def optimizer(settings: LearnSettings, rows: Sequence[Tensor]) -> torch.optim.Op
     return kind(rows, **common)
 
 
-def optimizer_state(one: torch.optim.Optimizer) -> dict[str, Any]:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return momenta and step counts, keyed by row, for a checkpoint."""
-    return {str(row): dict(values) for row, values in one.state_dict()["state"].items()}
+    return {str(row): dict(values) for row, values in optimizer.state_dict()["state"].items()}
 
 
-def restore_optimizer(one: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Put back what :func:`optimizer_state` returned."""
-    groups = one.state_dict()["param_groups"]
-    one.load_state_dict(
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict(
         {"state": {int(row): values for row, values in state.items()}, "param_groups": groups}
     )
 

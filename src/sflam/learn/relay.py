@@ -28,7 +28,7 @@ class Relay(LocalFleet):
 
     def place(self, placements: Sequence[Placement]) -> None:
         """Follow a plan from now on; all devices have one cut."""
-        cuts = {one.cut for one in placements}
+        cuts = {placement.cut for placement in placements}
         if len(cuts) > 1:
             raise ConfigError(
                 f"a relay passes one device half on, but cuts are {min(cuts)} to {max(cuts)}; give all devices one cut"

@@ -78,12 +78,14 @@ class FleetSettings:
 
     def placed(self, placements: Sequence[Placement], bits: tuple[int, int]) -> FleetSettings:
         """Return settings whose :meth:`placements` are these; what all have in common is left to its own key."""
-        servers = tuple(one.server for one in placements)
-        up, down = (tuple(column) for column in zip(*(one.bits for one in placements), strict=True))
+        servers = tuple(placement.server for placement in placements)
+        up, down = (
+            tuple(column) for column in zip(*(placement.bits for placement in placements), strict=True)
+        )
         return replace(
             self,
             plan="",
-            cuts=tuple(one.cut for one in placements),
+            cuts=tuple(placement.cut for placement in placements),
             servers=servers if any(servers) else (),
             bits_up=up if set(up) != {bits[0]} else (),
             bits_down=down if set(down) != {bits[1]} else (),

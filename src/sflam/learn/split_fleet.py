@@ -88,12 +88,16 @@ class LocalFleet(Fleet):
 
         Where a cut or a server changes, everything starts anew but the global adapters.
         """
-        after = {one.device: one for one in (*self.placements, *placements)}
+        after = {placement.device: placement for placement in (*self.placements, *placements)}
         before, self.placements = self.placements, tuple(after[device] for device in sorted(after))
-        if [(one.cut, one.server) for one in before] != [(one.cut, one.server) for one in self.placements]:
+        if [(item.cut, item.server) for item in before] != [
+            (placement.cut, placement.server) for placement in self.placements
+        ]:
             assert not before or (self.learn.state == "reset" and self.learn.cache == "off")
             self._cut()
-        self.exchange = self.exchange.with_bits({one.device: one.bits for one in self.placements})
+        self.exchange = self.exchange.with_bits(
+            {placement.device: placement.bits for placement in self.placements}
+        )
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start both halves of the devices from the global adapters; return the bytes sent to devices."""
@@ -157,8 +161,8 @@ class LocalFleet(Fleet):
 
     def _cut(self) -> None:
         """Cut the model for every device, and give each a server; who trains alone has a whole trunk of its own."""
-        learn, server_of = self.learn, tuple(one.server for one in self.placements)
-        cuts = tuple(0 if one.alone else one.cut for one in self.placements)
+        learn, server_of = self.learn, tuple(placement.server for placement in self.placements)
+        cuts = tuple(0 if placement.alone else placement.cut for placement in self.placements)
         device, segments = split_among(
             self.backbone,
             self.model,
@@ -223,6 +227,10 @@ class LocalFleet(Fleet):
         if self.learn.state == "keep":
             self.devices.restore(state["devices"])
             self.servers.restore(state["servers"])
+
+
+def _cuts_and_servers(placements: Sequence[Placement]) -> list[tuple[int, int]]:
+    return [(placement.cut, placement.server) for placement in placements]
 
 
 def adapted_layers(model: PeftModel) -> dict[str, Any]:

@@ -67,11 +67,11 @@ class WholeModel(Fleet):
     def place(self, placements: Sequence[Placement]) -> None:
         """Follow a plan: whole models have no cut, and nothing of them is quantized."""
 
-    def step(self, one: Minibatch, seed: int) -> float:
+    def step(self, batch: Minibatch, seed: int) -> float:
         """Take one optimiser step; return the mean loss. ``seed`` is that of the dropout."""
-        arguments = dict(one.inputs, labels=one.labels)
-        if one.lengths is not None:
-            arguments["attention_mask"] = valid_tokens(one.lengths, one.inputs["input_ids"].shape[1])
+        arguments = dict(batch.inputs, labels=batch.labels)
+        if batch.lengths is not None:
+            arguments["attention_mask"] = valid_tokens(batch.lengths, batch.inputs["input_ids"].shape[1])
         with arithmetic(self.model), reseeded(seed if self.random else None):
             loss = self.model(**arguments).loss
         self.optimizer.zero_grad()

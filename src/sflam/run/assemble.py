@@ -99,7 +99,7 @@ def assemble(job: Job) -> Assembly:
     examples = examples_of(splits.train, backbone, buckets=job.data.buckets)
     method = method_of(job)
     if method.split and backbone.family.gates:
-        found = expect_equal(backbone, model, sorted({one.cut for one in job.placements}))
+        found = expect_equal(backbone, model, sorted({placement.cut for placement in job.placements}))
         notes.append(
             f"model class {type(backbone.model).__name__} is in no known family; it was split by its structure at "
             f"{backbone.family.path}; checked against the unsplit model (largest difference {found:.0e})"
@@ -131,7 +131,7 @@ def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> B
     # By the job, not the dataset: what a classifier predicts may lack labels too.
     texts = SEQUENCE if job.data.label else CAUSAL
     task = IMAGE if dataset.kind == "image" else texts
-    device, cut = torch_device(job.learn.device), max(one.cut for one in job.placements)
+    device, cut = torch_device(job.learn.device), max(placement.cut for placement in job.placements)
     trunk = TrunkBits(job.model.trunk_bits, cut, device) if job.model.trunk_bits else None
     backbone = open_model(
         name,

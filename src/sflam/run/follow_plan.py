@@ -71,7 +71,7 @@ def read(path: Path, bits_down: int) -> tuple[Placement, ...]:
         raise ConfigError(
             f"fleet.plan {str(path)!r} gives no device anything: {advice or 'it is infeasible'}"
         )
-    rows = [{key: _whole(path, index, one, key) for key in LEAST} for index, one in enumerate(devices)]
+    rows = [{key: _whole(path, index, device, key) for key in LEAST} for index, device in enumerate(devices)]
     return tuple(
         Placement(
             device=index,
@@ -114,9 +114,9 @@ def _simulated(job: Job, placements: tuple[Placement, ...]) -> tuple[Job, tuple[
     """
     quant, wish = job.quant, job.plan
     bits = {"bits_up": quant.bits_up, "bits_down": quant.bits_down}
-    plain = tuple(replace(one, **bits) for one in placements)
+    plain = tuple(replace(placement, **bits) for placement in placements)
     if method_of(wish) not in planning.CHOOSE_BITS and plain != placements:
-        up, down = (_span([getattr(one, name) for one in placements]) for name in bits)
+        up, down = (_span([getattr(placement, name) for placement in placements]) for name in bits)
         raise ConfigError(
             f"fleet.plan = {job.fleet.plan!r} gives {up} bits up and {down} down, but a simulated run plans every "
             f"round with quant.bits_up = {quant.bits_up} and quant.bits_down = {quant.bits_down}; add "
@@ -129,10 +129,13 @@ def _simulated(job: Job, placements: tuple[Placement, ...]) -> tuple[Job, tuple[
 
 def _summary(source: str, placements: Sequence[Placement]) -> str:
     """Return the plan in one sentence."""
-    served = {one.server for one in placements if not one.alone}
-    alone = sum(one.alone for one in placements)
+    served = {placement.server for placement in placements if not placement.alone}
+    alone = sum(placement.alone for placement in placements)
     who = f"{len(served)} server{'s' * (len(served) != 1)}" + (f", {alone} alone" if alone else "")
-    cuts, bits = _span([one.cut for one in placements]), _span([one.bits_up for one in placements])
+    cuts, bits = (
+        _span([placement.cut for placement in placements]),
+        _span([placement.bits_up for placement in placements]),
+    )
     return f"plan ({source}): cuts {cuts}, {bits} bits up, {who}"
 
 

@@ -85,6 +85,6 @@ def compared(
         modelled_server_s=float(np.mean(server)) / behind,
         up_bits=8 * sum(steps.sent.values()),
         modelled_up_bits=sum(steps.payload_up.values()),
-        modelled_s=float(sum(one.seconds for one in bills)),
-        modelled_j=float(sum(one.charged_j for one in bills)),
+        modelled_s=float(sum(bill.seconds for bill in bills)),
+        modelled_j=float(sum(bill.charged_j for bill in bills)),
     )

@@ -124,15 +124,15 @@ class CellPlanner(Planner):
 
     def _worst(self, network: Network, devices: Sequence[int], battery: Floats | None) -> list[int]:
         """Return the devices that could not keep the limits alone; else the one that needs most of the band."""
-        alone = {one: self._alone(network, one, battery) for one in devices}
-        if poor := [one for one in devices if alone[one] is None]:
+        alone = {device: self._alone(network, device, battery) for device in devices}
+        if poor := [device for device in devices if alone[device] is None]:
             return poor
         cuts = [cut for cut in alone.values() if cut is not None]
         together = self.problem(network, devices, battery, cuts=cuts)
         try:
             cell = together.cell
         except Impossible:  # each would do alone, but their turns at the server take too long
-            return [max(devices, key=lambda one: self.batches[one])]
+            return [max(devices, key=lambda device: self.batches[device])]
         needed = Market(cell).least_bandwidth(cell.deadline) if np.isfinite(cell.deadline) else cell.noise
         return [devices[int(np.argmax(needed))]]
 

@@ -147,6 +147,6 @@ class EdgePlanner(Planner):
         home = np.where(away, server, network.gain.argmax(axis=0))
         band = (network.bandwidth / np.maximum(np.bincount(home, minlength=problem.servers), 1))[home]
         whole = 32 * self.numbers + self.workload.extra_adapter
-        bits = np.where(away, [self.workload.adapter_bits(int(one)) for one in cut], whole)
+        bits = np.where(away, [self.workload.adapter_bits(int(item)) for item in cut], whole)
         ahead: Floats = rate(band, network.max_power, network.gain[home, users], network.noise)
         return bits / ahead

@@ -47,26 +47,28 @@ def charged(
     place: dict[int, tuple[Bill, int]] = {}
     placed: dict[int, Placement] = {}
     seconds = 0.0
-    for turn, one in paid:
+    for turn, item in paid:
         for index, device in enumerate(turn.devices):
-            begin[device], place[device] = seconds, (one, index)
+            begin[device], place[device] = seconds, (item, index)
             placed[device] = turn.placements[index]
-        seconds += one.seconds + float(one.adapters.max())
+        seconds += item.seconds + float(item.adapters.max())
 
     def each(name: str) -> tuple[float, ...]:
-        return tuple(float(getattr(one, name)[index]) for one, index in (place[device] for device in devices))
+        return tuple(
+            float(getattr(item, name)[index]) for item, index in (place[device] for device in devices)
+        )
 
     crossing = [placed[d].bits if cut and not placed[d].alone else (0, 0) for d in devices]
     starts = tuple(begin[device] for device in devices)
-    plans, bills = [turn.plan for turn, _ in paid], [one for _, one in paid]
+    plans, bills = [turn.plan for turn, _ in paid], [item for _, item in paid]
     return Charge(
         seconds=seconds,
         clock=began + seconds,
         finish=tuple(start + end for start, end in zip(starts, each("finish"), strict=True)),
-        compute_j=float(sum(one.compute_j.sum() for one in bills)),
-        transmit_j=float(sum(one.transmit_j.sum() for one in bills)),
-        adapter_j=float(sum(one.adapter_j.sum() for one in bills)),
-        server_j=float(sum(one.server_j for one in bills)),
+        compute_j=float(sum(bill.compute_j.sum() for bill in bills)),
+        transmit_j=float(sum(bill.transmit_j.sum() for bill in bills)),
+        adapter_j=float(sum(bill.adapter_j.sum() for bill in bills)),
+        server_j=float(sum(bill.server_j for bill in bills)),
         device_j=each("device_j"),
         battery_j=() if battery is None else tuple(battery.tolist()),
         cuts=tuple(placed[device].cut for device in devices),
@@ -78,9 +80,9 @@ def charged(
         planned=planned,
         method=plans[0].method,
         predicted_s=float(sum(plan.latency for plan in plans)),
-        charged_s=float(sum(one.seconds for one in bills)),
+        charged_s=float(sum(bill.seconds for bill in bills)),
         predicted_j=float(sum(plan.energy for plan in plans)),
-        charged_j=float(sum(one.charged_j for one in bills)),
+        charged_j=float(sum(bill.charged_j for bill in bills)),
         objective=float(sum(plan.objective for plan in plans)),
         gap=_gap(plans),
         begin=starts,

@@ -64,7 +64,8 @@ class Planner(ABC):
         self.seconds = 0.0
         self.batches, self.once = batches, once
         self.placements = self._start = tuple(
-            replace(one, cut=workload.blocks) if one.alone else one for one in job.placements
+            replace(placement, cut=workload.blocks) if placement.alone else placement
+            for placement in job.placements
         )
         self.queues = np.zeros(len(self.placements))
 
@@ -98,8 +99,8 @@ class Planner(ABC):
 
     def place(self, placements: Sequence[Placement]) -> None:
         """Put devices where a plan has them, and all others where they start."""
-        after = {one.device: one for one in (*self._start, *placements)}
-        self.placements = tuple(after[one.device] for one in self._start)
+        after = {item.device: item for item in (*self._start, *placements)}
+        self.placements = tuple(after[item.device] for item in self._start)
 
     def cuts(self, devices: Sequence[int]) -> NDArray[np.int64]:
         """Return the blocks on each of ``devices``, [n]."""

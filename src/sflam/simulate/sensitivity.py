@@ -96,7 +96,7 @@ def gradient_noise(
         up = probe.gradients(drawn, number, bits)
         down = probe.gradients(drawn, number, bits, mirrored=True)
         found.append({device: (plain[device], up[device], down[device]) for device in devices})
-    return {device: _noise([one[device] for one in found], round, bits) for device in devices}
+    return {device: _noise([item[device] for item in found], round, bits) for device in devices}
 
 
 def slowdown(found: Sequence[GradientNoise], samples: ArrayLike) -> Slowdown:
@@ -106,7 +106,7 @@ def slowdown(found: Sequence[GradientNoise], samples: ArrayLike) -> Slowdown:
     """
     rho = np.asarray(samples, float) / np.sum(samples)
     plain, added, plain_error, added_error = (
-        np.array([getattr(one, name) for one in found])
+        np.array([getattr(item, name) for item in found])
         for name in ("plain", "added", "plain_error", "added_error")
     )
     whole = float(rho**2 @ plain)
@@ -116,7 +116,7 @@ def slowdown(found: Sequence[GradientNoise], samples: ArrayLike) -> Slowdown:
     chi = measured_slowdown(rho, plain + added * noise, plain, WIDTH)
     whole_error = float(np.sqrt(rho**4 @ plain_error**2)) / whole
     error = np.hypot(rho**2 * added_error / whole, chi * whole_error)
-    return Slowdown(chi=chi, half=error * np.array([_student(one.batches - 1) for one in found]))
+    return Slowdown(chi=chi, half=error * np.array([_student(item.batches - 1) for item in found]))
 
 
 def _noise(found: Sequence[tuple[Tensor, Tensor, Tensor]], round: int, bits: int) -> GradientNoise:

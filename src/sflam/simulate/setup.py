@@ -102,12 +102,12 @@ def deepest_placements(job: Job, records: Sequence[RoundRecord]) -> tuple[Placem
     charges = [record.charge for record in records if record.charge is not None]
     if not charges or not moves(job):
         return ()
-    charge = max(charges, key=lambda one: max(one.cuts))
+    charge = max(charges, key=lambda charged: max(charged.cuts))
     servers = charge.servers or (0,) * len(charge.cuts)
     places = itertools.cycle(zip(charge.cuts, servers, strict=True))
     return tuple(
-        replace(one, cut=cut, server=server)
-        for one, (cut, server) in zip(job.placements, places, strict=False)
+        replace(placement, cut=cut, server=server)
+        for placement, (cut, server) in zip(job.placements, places, strict=False)
     )
 
 

@@ -76,8 +76,8 @@ def device_flop(
         return None
     step = np.add(work.device_forward, work.device_backward)
     whole = np.add(work.server_forward, work.server_backward)
-    cuts = np.array([one.cut for one in job.placements])
-    servers = np.array([one.server for one in job.placements])
+    cuts = np.array([placement.cut for placement in job.placements])
+    servers = np.array([placement.server for placement in job.placements])
     done = np.zeros(len(parts))
     for record in records:
         who, charge = list(record.participants), record.charge

@@ -20,7 +20,7 @@ from rich.console import Console, RenderableType
 import sflam
 from sflam import config
 from sflam.planner.cell import decide
-from sflam.planner.decision import Planned
+from sflam.planner.decision import Decision
 from sflam.report.pages.written import write_page
 from sflam.report.terminal.plan_table import methods_table, plan_table
 from sflam.report.terminal.run_table import rounds_table
@@ -65,18 +65,18 @@ def default_run(rounds: int = 10) -> Run:
 
 
 @cache
-def example_plan() -> Planned:
+def example_plan() -> Decision:
     """Plan the example network by every method."""
     return decide(config.load(EXAMPLE), compare=True, draw=True)
 
 
 @cache
-def reference_plan() -> Planned:
+def reference_plan() -> Decision:
     """Plan the reference cell by every method."""
     return decide(config.load(None, ["network.scenario=refA"]), compare=True)
 
 
-def _methods(found: Planned) -> str:
+def _methods(found: Decision) -> str:
     return as_text(methods_table([found.plan, *found.others]))
 
 

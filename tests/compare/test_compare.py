@@ -20,8 +20,6 @@ from sflam.compare.variants import AIRLESS, AXES, variant, variants_of
 from sflam.errors import ConfigError
 from sflam.records import history
 from sflam.records.history import RoundRecord
-from sflam.report.charts.comparison import draw_comparison
-from sflam.report.charts.sweeps import draw_sweeps
 from sflam.report.terminal.comparison_table import comparison_table, device_table, target_table
 from tests.conftest import Cli, assert_refused, files, sets
 from tests.report.charges import charge
@@ -305,22 +303,6 @@ def test_the_settings_of_a_job_make_it_again() -> None:
     job = config.load(None, said)
     assert config.load(None, config.overrides(job)) == job
     assert config.overrides(config.Job()) == []
-
-
-def test_the_picture_shows_what_was_measured(tmp_path: Path) -> None:
-    plain = [RoundRecord(round=n, loss=1.0, accuracy=0.5 + n / 10, bytes_up=10**6) for n in range(3)]
-    charged = [replace(item, charge=charge(item.round)) for item in plain]
-    draw_comparison({"sflam": [charged, charged], "central": [plain]}, tmp_path / "four.png", title="both")
-    draw_comparison({"central": [plain]}, tmp_path / "two.png")
-    row = {"accuracy": 0.9, "accuracy_spread": 0.01, "virtual_s": 3.0, "energy_j": 2.0}
-    lines = {"sflam": [(0.5, row), (2.0, row)]}
-    labels = {axis: AXES[axis].label for axis in AXES}
-    draw_sweeps(dict.fromkeys(AXES, lines), tmp_path / "three.png", labels=labels, methods={"sl": row})
-    sizes = [
-        [int.from_bytes((tmp_path / name).read_bytes()[at : at + 4], "big") for at in (16, 20)]
-        for name in ("four.png", "two.png", "three.png")
-    ]
-    assert sizes[0][1] > sizes[1][1] and sizes[2][0] > 2 * sizes[2][1]
 
 
 @pytest.mark.parametrize(

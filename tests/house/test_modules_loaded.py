@@ -16,6 +16,7 @@ HEAVY = (
     "peft",
     "sklearn",
     "matplotlib",
+    "jinja2",
     "scipy",
     "pandas",
     "tensorboardX",

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.report.page_checks import COMPARISON, EVIL, ODD, expect_whole, places
+from tests.report.page_checks import COMPARISON, EVIL, ODD, expect_whole, places, render_some
 
 from sflam import config
 from sflam.compare import running
@@ -79,7 +79,10 @@ def test_a_comparison_from_before_the_grid_still_has_its_page(rated: Path, tmp_p
     assert words[words.index("--methods") + 1] == "fedlora,central" and "--rates" not in words
 
 
-def test_whatever_the_grid_holds_there_is_a_page_or_one_line(rated: Path, tmp_path: Path) -> None:
+def test_whatever_the_grid_holds_there_is_a_page_or_one_line(
+    rated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    render_some(monkeypatch)
     shutil.copytree(rated, tmp_path / "odd")
     path = tmp_path / "odd" / SAVED
     whole = json.loads(path.read_text())

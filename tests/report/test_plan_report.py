@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import io
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from sflam.errors import RunError
 from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, Status
-from sflam.report.charts.plan import draw_allocation, draw_front
 from sflam.report.terminal.edge_table import costs_table
 from sflam.report.terminal.plan_table import FIRST, LAST, front_table, methods_table, plan_table, summary
 from sflam.units import human_si
@@ -117,29 +113,6 @@ def test_methods_are_compared_with_the_best() -> None:
 )
 def test_quantities_are_short(value: float, text: str) -> None:
     assert human_si(value, "Hz") == text
-
-
-@pytest.mark.parametrize("count", [1, 20, 500])
-def test_an_allocation_is_drawn(tmp_path: Path, count: int) -> None:
-    path = tmp_path / "allocation.png"
-    draw_allocation(made(count), path, names=[f"pi-{index}" for index in range(count)], title="ViT on boards")
-    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n") and path.stat().st_size > 10_000
-    assert list(tmp_path.iterdir()) == [path] and "matplotlib.pyplot" not in sys.modules
-
-
-def test_a_front_is_drawn_with_plans_near_and_far(tmp_path: Path) -> None:
-    path = tmp_path / "pareto.png"
-    draw_front([(1.0, 10.0), (2.0, 1.0), (9.0, 0.1)], path, marks=[("near", 2.0, 3.0), ("far", 900.0, 1.0)])
-    assert path.stat().st_size > 10_000
-
-
-def test_nothing_to_draw_and_nowhere_to_write_are_told(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no devices to draw"):
-        draw_allocation(NONE, tmp_path / "a.png")
-    with pytest.raises(RunError, match="no points to draw"):
-        draw_front([], tmp_path / "a.png")
-    with pytest.raises(RunError, match="cannot be written"):
-        draw_front([(1.0, 1.0)], tmp_path / "none" / "a.png")
 
 
 def test_shares_of_an_unbounded_cost_are_not_numbers() -> None:

@@ -7,8 +7,9 @@ import io
 import pytest
 
 from sflam.records.history import RoundRecord
+from sflam.report.terminal.live_bar import NOTEBOOKS, animates
 from sflam.report.terminal.progress import Progress
-from sflam.report.terminal.runs_progress import Several
+from sflam.report.terminal.runs_progress import RunsProgress
 
 RECORD = RoundRecord(
     round=0,
@@ -32,6 +33,13 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture(autouse=True)
+def no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NOTEBOOKS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+
 def test_one_plain_line_per_round_on_stderr_and_nothing_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(2) as progress:
         progress.update(RECORD)
@@ -50,6 +58,18 @@ def test_a_resumed_run_counts_on() -> None:
         progress.update(UNEVALUATED)
     assert stream.getvalue().startswith("round 2/3: loss 0.2500, accuracy 91.2 %")
     assert "up 2.50 MB" in stream.getvalue()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_gets_lines_where_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """``!sflam train`` runs in a pseudo-terminal whose every frame would stay in the cell."""
+    monkeypatch.setenv("TERM", "xterm-color")
+    assert animates(Terminal())
+    monkeypatch.setenv(name, "1")
+    stream = Terminal()
+    with Progress(1, stream=stream) as progress:
+        progress.update(RECORD)
+    assert stream.getvalue().count("\n") == 1 and "\x1b" not in stream.getvalue()
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
@@ -79,7 +99,7 @@ def test_a_terminal_gets_a_bar_that_survives_an_interrupt(
 def test_many_runs_are_a_line_each_or_one_bar() -> None:
     plain, terminal = io.StringIO(), Terminal()
     for stream in (plain, terminal):
-        with Several(6, 3, stream=stream) as shown:
+        with RunsProgress(6, 3, stream=stream) as shown:
             shown.heard("a", "finished", 2)
             for what, rounds in (("started", 0), ("round", 1), ("round", 2), ("done", 2)):
                 shown.heard("b", what, rounds)

@@ -205,7 +205,9 @@ def main() -> None:
     from sflam.run import finish as result
 
     how, root, settings, count = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
-    result.curves.draw = lambda _, path, **__: replace_file(path, b"drawing takes most of a second")
+    drawn = b"drawing takes most of a second"
+    result.draw_curves = lambda *_, **__: drawn
+    result.figure.save = lambda picture, path: replace_file(path, picture)
     killing = {"instants": instants, "calls": calls}[how]
     print(
         json.dumps(

@@ -69,14 +69,15 @@ def compare(
         from sflam.compare import comparison
         from sflam.compare.variants import AXES, DEFAULT
         from sflam.report.charts.comparison import draw_comparison
+        from sflam.report.charts.figure import save
         from sflam.report.terminal.comparison_table import comparison_table, device_table, target_table
         from sflam.report.terminal.rate_table import rate_table
-        from sflam.report.terminal.runs_progress import Several
+        from sflam.report.terminal.runs_progress import RunsProgress
 
     names = methods.split(",") if methods is not None else list(DEFAULT)
     runs = comparison.count_runs(wanted, names, seeds, sweeps, grid)
     try:
-        with Several(runs * wanted.learn.rounds, runs) as shown:
+        with RunsProgress(runs * wanted.learn.rounds, runs) as shown:
             found = comparison.compare(
                 wanted,
                 out,
@@ -99,7 +100,8 @@ def compare(
         screen.print(rate_table(told["rates"], told["methods"]))
     screen.print(target_table(told["methods"], found.target, found.rule))
     screen.print(device_table(told["methods"]))
-    draw_comparison({name: one.records for name, one in found.methods.items()}, out / "comparison.png")
+    figure = draw_comparison({name: one.records for name, one in found.methods.items()})
+    save(figure, out / "comparison.png")
     pictures = [str(out / "comparison.png")]
     if sweeps:
         from sflam.report.charts.sweeps import draw_sweeps
@@ -109,7 +111,8 @@ def compare(
             for axis, each in told["sweeps"].items()
         }
         labels = {axis: AXES[axis].label for axis in lines}
-        draw_sweeps(lines, out / "sweeps.png", labels=labels, methods=told["methods"])
+        figure = draw_sweeps(lines, labels=labels, methods=told["methods"], seeds=seeds)
+        save(figure, out / "sweeps.png")
         pictures.append(str(out / "sweeps.png"))
     print(f"pictures: {', '.join(pictures)}; a page of it all: sflam report {out}", file=sys.stderr)
     for note in _notes(found.grid):

@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from sflam import __version__, config
 from sflam.config import Job
 from sflam.errors import ConfigError
+from sflam.report.terminal.live_bar import animates
 
 app = typer.Typer(
     name="sflam",
@@ -66,7 +67,7 @@ def command(*examples: str) -> Callable[[Command], Command]:
 
 def status(text: str) -> AbstractContextManager[object]:
     """Show a spinner on a terminal."""
-    return stderr.status(text) if stderr.is_terminal else nullcontext()
+    return stderr.status(text) if animates(sys.stderr) else nullcontext()
 
 
 def remark(*lines: str) -> None:

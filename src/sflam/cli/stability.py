@@ -44,7 +44,9 @@ def stability(
         raise ConfigError(f"--layers is {layers!r}; give numbers apart by commas, as in 1,3,6") from None
     with status("loading model and data"):
         from sflam.files import replace_file, writing
-        from sflam.report.charts.stability import draw_stability, stability_table
+        from sflam.report.charts.figure import save
+        from sflam.report.charts.stability import draw_stability
+        from sflam.report.terminal.stability_table import stability_table
         from sflam.report.terminal.tally import Tally
         from sflam.stability.bounds import judge
         from sflam.stability.measure import Asked, measure, trainings
@@ -52,8 +54,8 @@ def stability(
     asked = Asked(layers=counts, samples=samples, replacements=replacements, draws=draws, steps=steps)
     made = []
     with Tally("training") as tally:
-        for one in measure(wanted, asked, lambda done, depth: tally.show(done, trainings(asked, depth))):
-            tally.say(f"{one.layers} layers: measured {one.measured:.3g} nats, rho {one.rho:.3g}")
+        for one in measure(wanted, asked, lambda done, depth: tally.count(done, trainings(asked, depth))):
+            tally.write(f"{one.layers} layers: measured {one.measured:.3g} nats, rho {one.rho:.3g}")
             made.append(one)
     learn = wanted.learn
     found = judge(made, decay=learn.weight_decay if learn.optimizer == "sgd" else 0.0).to_dict()
@@ -63,7 +65,7 @@ def stability(
         with writing(out, "give another --out", ConfigError):
             out.mkdir(parents=True, exist_ok=True)
             replace_file(out / "stability.json", (json.dumps(found, indent=2) + "\n").encode())
-        draw_stability(found, out / "stability.png", title=title)
+        save(draw_stability(found, title=title), out / "stability.png")
         print(f"wrote stability.json, stability.png to {out}", file=sys.stderr)
     if as_json:
         print(json.dumps(found))

@@ -118,11 +118,13 @@ class Decision:
         """Write the pictures into an existing folder; return their names."""
         if self.edge is not None:
             return self._map(folder, self.edge)
+        from sflam.report.charts.figure import save
         from sflam.report.charts.plan import draw_allocation, draw_front
 
         written = []
         if len(self.plan.devices):
-            draw_allocation(self.plan, folder / "allocation.png", names=self.names, title=self.title)
+            figure = draw_allocation(self.plan, names=self.names, title=self.title)
+            save(figure, folder / "allocation.png")
             written.append("allocation.png")
         if self.front:
             plans = (self.plan, *self.others)
@@ -131,17 +133,19 @@ class Decision:
                 for one, joules in zip(plans, self.weighted, strict=True)
                 if one.status is not Status.INFEASIBLE
             ]
-            draw_front(self.front, folder / "pareto.png", marks=marks, title=self.title)
+            save(draw_front(self.front, marks=marks, title=self.title), folder / "pareto.png")
             written.append("pareto.png")
         return written
 
     def _map(self, folder: Path, edge: EdgeProblem) -> list[str]:
         from sflam.report.charts.edge_map import draw_map
+        from sflam.report.charts.figure import save
 
         places = edge.network.positions, edge.network.server_positions
         if places[0] is None or places[1] is None:
             return []
-        draw_map(self.plan, places[0], places[1], folder / "map.png", layers=edge.layers, title=self.title)
+        figure = draw_map(self.plan, places[0], places[1], layers=edge.layers, title=self.title)
+        save(figure, folder / "map.png")
         return ["map.png"]
 
     def to_csv(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from sflam.errors import RunError
 from sflam.records import history
 from sflam.records.history import RoundRecord
 from sflam.records.run_folder import RunFolder
-from sflam.records.saved_rates import later
+from sflam.records.saved_rates import is_finite, later
 
 SAVED = "comparison.json"
 """What a comparison leaves beside its runs."""
@@ -49,13 +49,13 @@ class SavedComparison:
 
     Attributes:
         name: of its folder.
-        said: what ``Comparison.save`` wrote.
+        values: what ``Comparison.save`` wrote.
         runs: method -> its runs, by seed.
         sweeps: axis -> method -> (value, row of means), values ascending.
     """
 
     name: str
-    said: dict[str, Any]
+    values: dict[str, Any]
     runs: dict[str, tuple[SavedRun, ...]]
     sweeps: dict[str, dict[str, list[tuple[float, dict[str, Any]]]]]
 
@@ -79,11 +79,10 @@ def read_run(folder: Path) -> SavedRun:
         raise RunError(f"{run.history} holds no round; finish the run with sflam train --resume {folder}")
     history.expect_charges(run.history, records, job.fleet.devices)
     versions = header.get("versions")
-    said = versions if isinstance(versions, dict) else {}
     return SavedRun(
         name=folder.resolve().name,
         job=job,
-        versions={str(name): str(version) for name, version in said.items()},
+        versions={str(name): str(version) for name, version in _items(versions)},
         records=tuple(records),
         result=result,
     )
@@ -93,48 +92,48 @@ def read_comparison(folder: Path) -> SavedComparison:
     """Return the comparison in ``folder``; raises RunError where it or one of its runs cannot be read."""
     path = folder / SAVED
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        names = {str(name): [str(run) for run in runs] for name, runs in said["run_names"].items()}
+        values = json.loads(path.read_text(encoding="utf-8"))
+        names = {str(name): [str(run) for run in runs] for name, runs in values["run_names"].items()}
         sweeps = {
             str(axis): {
                 str(name): [(float(point["value"]), _expect_row(point)) for point in line]
                 for name, line in lines.items()
             }
-            for axis, lines in said["sweeps"].items()
+            for axis, lines in values["sweeps"].items()
         }
-        for row in said["methods"].values():
+        for row in values["methods"].values():
             _expect_row(row)
-        said["target"]["accuracy"] = float(said["target"]["accuracy"])
-        several = [name for lines in sweeps.values() for name in lines]
-        whole = names and all(names.values()) and names.keys() == said["methods"].keys() >= set(several)
+        several = {name for lines in sweeps.values() for name in lines}
+        whole = names and all(names.values()) and names.keys() == values["methods"].keys() >= several
         if not whole or any(Path(run).name != run for runs in names.values() for run in runs):
             raise ValueError("its runs are not named")
-        if sweeps.keys() - said["labels"].keys() or not {"rule"} <= said["target"].keys():
+        if sweeps.keys() - values["labels"].keys() or "rule" not in values["target"]:
             raise ValueError("its sweeps or its target are not named")
-        said["options"] = {
-            str(option): [float(one) for one in values] for option, values in said["options"].items()
-        }
-        if not (type(said["seeds"]) is int and isinstance(said["set"], list)):
+        if not (type(values["seeds"]) is int and isinstance(values["set"], list)):
             raise ValueError("it does not say how to repeat it")
-        said |= later(said)
+        values["target"]["accuracy"] = float(values["target"]["accuracy"])
+        options = values["options"].items()
+        values["options"] = {str(option): list(map(float, numbers)) for option, numbers in options}
+        values |= later(values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RunError(
             f"{path} is damaged ({reason}); ask sflam compare for the same again, which repeats no finished run"
         ) from error
     runs = {name: tuple(read_run(folder / run) for run in ones) for name, ones in names.items()}
-    return SavedComparison(name=folder.resolve().name, said=said, runs=runs, sweeps=sweeps)
+    return SavedComparison(name=folder.resolve().name, values=values, runs=runs, sweeps=sweeps)
 
 
 def _expect_row(row: Any) -> dict[str, Any]:
     """Return the numbers of one method; raises KeyError or ValueError where some are missing, or none."""
-    cost = row["to_target"]
-    for values, keys in ((row, NUMBERS), (cost, COSTS)):
+    for holder, keys in ((row, NUMBERS), (row["to_target"], COSTS)):
         for key in keys:
-            known = type(values[key]) in (int, float) and math.isfinite(values[key])
-            if values[key] is not None and not known:
-                raise ValueError(f"{key} is {values[key]!r}")
-    for key in NEEDED:
-        if row[key] is None:
-            raise ValueError(f"{key} is missing")
+            if holder[key] is not None and not is_finite(holder[key]):
+                raise ValueError(f"{key} is {holder[key]!r}")
+    if missing := [key for key in NEEDED if row[key] is None]:
+        raise ValueError(f"{missing[0]} is missing")
     return dict(row)
+
+
+def _items(values: object) -> Iterable[tuple[Any, Any]]:
+    return values.items() if isinstance(values, dict) else ()

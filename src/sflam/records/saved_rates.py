@@ -9,30 +9,31 @@ from typing import Any
 BY = ("accuracy", "loss")
 
 
-def later(said: Mapping[str, Any]) -> dict[str, Any]:
+def later(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``rates``, ``asked`` and ``failed``; empty, and the methods that are there, where a comparison is older.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: they cannot be drawn.
     """
-    methods, failed = said["methods"], said.get("failed", {})
-    rates = said.get("rates")
+    rates = values.get("rates")
     if rates is not None:
         rates = _expect_rates(rates)
-        for row in methods.values():
+        for row in values["methods"].values():
             _expect_rate(row["learning_rate"])
-    asked = said.get("asked", list(methods))
+    asked = values.get("asked", list(values["methods"]))
     if not (isinstance(asked, list) and asked):
         raise ValueError("it does not say what was compared")
-    return {
-        "rates": rates,
-        "asked": asked,
-        "failed": {str(run): str(why) for run, why in failed.items()},
-    }
+    failed = {str(run): str(why) for run, why in values.get("failed", {}).items()}
+    return {"rates": rates, "asked": asked, "failed": failed}
+
+
+def is_finite(value: object) -> bool:
+    """Return whether a value of JSON is a finite number."""
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _expect_rates(rates: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a grid as ``Grid.to_dict`` wrote it."""
+    """Return a grid as ``RateGrid.to_dict`` wrote it."""
     grid = [_expect_rate(rate) for rate in rates["grid"]]
     by, methods = rates["by"], rates["methods"]
     if not grid or by not in BY or type(rates["seed"]) is not int or not methods:
@@ -41,13 +42,13 @@ def _expect_rates(rates: Mapping[str, Any]) -> dict[str, Any]:
         if [_expect_rate(one["learning_rate"]) for one in ones] != grid:
             raise ValueError("a method was not tried at every learning rate")
         for one in ones:
-            known = one[by] is None or (type(one[by]) in (int, float) and math.isfinite(one[by]))
+            known = one[by] is None or is_finite(one[by])
             if not known or ("why" in one and type(one["diverged"]) is not bool):
                 raise ValueError(f"{by} at rate {one['learning_rate']:g} is {one[by]!r}")
     return {**rates, "grid": grid}
 
 
 def _expect_rate(rate: Any) -> float:
-    if type(rate) not in (int, float) or not 0 < rate < math.inf:
+    if not (is_finite(rate) and rate > 0):
         raise ValueError(f"a learning rate is {rate!r}")
     return float(rate)

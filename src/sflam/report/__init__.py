@@ -1,9 +1,10 @@
-"""What a person sees of a run.
+"""What a person sees of a run, a plan or a comparison.
 
-progress    a live bar on stderr, or a plain line per round
-table       the rounds and their totals at the end
+terminal    tables and progress; no drawing library
+charts      figures in one style, for pictures and pages
+pages       one self-contained HTML file of a run or a comparison
+model_card  the README beside an adapter
+tensorboard the same scalars as events
 totals      sums over the rounds, and numbers written for people
-curves      accuracy and loss against round and traffic, one PNG
-events      the same scalars for TensorBoard
-card        the model card beside the adapter
+costs       what accuracy is drawn against
 """

@@ -105,3 +105,8 @@ def duration(seconds: float) -> str:
 def brief(seconds: float) -> str:
     """Return a time for people that may be far below a second: ``'3.2 ms'``, else as ``duration`` does."""
     return human_si(seconds, "s") if 0 < seconds < 1 else duration(seconds) if seconds else "0 s"
+
+
+def joules(value: float) -> str:
+    """Return an energy for people."""
+    return human_si(value, "J")

@@ -15,7 +15,8 @@ from sflam.model.families import CAUSAL
 from sflam.records.history import RoundRecord
 from sflam.records.run_folder import RunFolder
 from sflam.report import model_card as card
-from sflam.report.charts import curves
+from sflam.report.charts import figure
+from sflam.report.charts.curves import draw_curves
 from sflam.report.terminal.loop_lines import both_times, planning_share
 from sflam.report.totals import totals
 from sflam.run.assemble import Assembly, save_merged
@@ -114,7 +115,8 @@ def finish(
             encoding="utf-8",
         )
     devices = device_accuracy(assembly, last.class_accuracy)
-    curves.draw(records, run.curves, title=run.path.name, devices=devices)
+    drawn = draw_curves(records, title=run.path.name, method=job.learn.method, devices=devices)
+    figure.save(drawn, run.curves)
     score = None
     if last.accuracy is not None and last.test_loss is not None:
         score = Score(last.test_loss, last.accuracy)

@@ -6,123 +6,77 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sflam import __version__
 from sflam.config import Job, changes, digest, toml_value
-from sflam.report.pages.markup import Html, element, joined
+from sflam.report.charts.style import COLOURS
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""What a browser may load for the page: nothing."""
+TEMPLATES = Environment(
+    loader=PackageLoader("sflam.report.pages"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.globals |= {"version": __version__, "colours": COLOURS}
 
 
-def page(title: str, beneath: str, sections: Sequence[tuple[str, str, Html]], *, before: Html) -> str:
+class Table(NamedTuple):
+    """A table of numbers, first column words."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def render(template: str, sections: Sequence[tuple[str, str]], job: Job, **values: Any) -> str:
     """Return a whole page.
 
     Args:
-        title: of the page.
-        beneath: a sentence under the title.
-        sections: (id, heading, content), in order.
-        before: what stands before the first section.
+        template: a file of ``templates``; it has a block for every section.
+        sections: (id, heading), in order; those without a heading are left out.
+        job: whose settings are shown.
+        values: what the template shows.
     """
-    style = resources.files("sflam.report").joinpath("style.css").read_text(encoding="utf-8")
-    links = [element("a", heading, href=f"#{name}") for name, heading, _ in sections]
-    body = [element("section", element("h2", heading), inside, id=name) for name, heading, inside in sections]
-    head = joined(
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", f"{title} - sflam"),
-        element("style", Html(style)),
-    )
-    top = element(
-        "header", element("h1", title), element("p", beneath, class_="quiet"), element("nav", *links)
-    )
-    foot = element(
-        "footer", f"Written by sflam {__version__}. Times and energies are those of the network model."
-    )
-    whole = element("body", top, element("main", before, *body), foot)
-    return f"<!doctype html>\n{element('html', element('head', head), whole, lang='en')}\n"
-
-
-def key_figures(figures: Sequence[tuple[str, str]]) -> Html:
-    """Return the numbers that matter most: (number, what it is)."""
-    return element(
-        "div",
-        *(element("div", element("b", value), element("span", said)) for value, said in figures),
-        class_="figures",
+    return TEMPLATES.get_template(template).render(
+        sections=[(name, heading) for name, heading in sections if heading],
+        settings=_settings(job),
+        digest=digest(job),
+        **values,
     )
 
 
-def paragraph(text: str) -> Html:
-    """Return a quiet sentence."""
-    return element("p", text, class_="quiet")
-
-
-def charts(*figures: Html) -> Html:
-    """Return figures side by side, as many as the screen has room for."""
-    return element("div", *figures, class_="charts")
-
-
-def folded(summary: str, *inside: Html, opened: bool = False) -> Html:
-    """Return something that opens when asked for."""
-    return element("details", element("summary", summary), *inside, open="" if opened else None)
-
-
-def code(text: str) -> Html:
-    """Return text as it is."""
-    return element("pre", element("code", text), tabindex=0)
-
-
-def settings(job: Job) -> Html:
-    """Return every setting of a job, section by section; those that are not the default are bold."""
-    unusual = changes(job, json.loads(json.dumps(asdict(Job())))).keys()
-    blocks = []
-    for section, values in _sections(job).items():
-        rows = []
-        for key, value in values.items():
-            name = f"{section}.{key}" if section else key
-            mark = "changed" if name in unusual else None
-            rows.append(element("tr", element("td", key, class_=mark), element("td", value, class_=mark)))
-        heading = element("h3", f"[{section}]" if section else "job")
-        blocks.append(element("div", heading, element("table", *rows, class_="settings")))
-    note = paragraph(f"Bold: not the default. Digest of the whole configuration: {digest(job)}.")
-    return joined(note, element("div", *blocks, class_="sections"))
-
-
-def environment(versions: Mapping[str, str], job: Job) -> Html:
+def environment(versions: Mapping[str, str], job: Job) -> list[tuple[str, str]]:
     """Return what the numbers depend on beside the configuration."""
-    rows = [*versions.items(), ("precision", job.model.dtype), ("seed", str(job.seed))]
-    rows += [
-        ("bit-equal when repeated", "yes, on this type of machine" if job.learn.canonical else "to rounding")
+    repeated = "yes, on this type of machine" if job.learn.canonical else "to rounding"
+    return [
+        *versions.items(),
+        ("precision", job.model.dtype),
+        ("seed", str(job.seed)),
+        ("bit-equal when repeated", repeated),
     ]
-    body = [element("tr", element("td", name), element("td", value)) for name, value in rows]
-    return element("table", *body, class_="settings")
 
 
 def command(words: Sequence[str]) -> str:
     """Return a command for a shell, an option a line."""
-    lines, line = [], ""
+    lines: list[list[str]] = [[]]
     for word in words:
-        quoted = shlex.quote(word)
-        if word.startswith("--") and line:
-            lines.append(line)
-            line = f"  {quoted}"
-        else:
-            line = f"{line} {quoted}" if line else quoted
-    return " \\\n".join([*lines, line])
+        if word.startswith("--") and lines[-1]:
+            lines.append([])
+        lines[-1].append(shlex.quote(word))
+    return " \\\n  ".join(" ".join(line) for line in lines)
 
 
-def _sections(job: Job) -> dict[str, dict[str, str]]:
-    plain: dict[str, dict[str, str]] = {"": {"seed": str(job.seed)}}
-    for name in asdict(job):
-        value: Any = getattr(job, name)
-        if name != "seed":
-            keys = value.__dataclass_fields__
-            plain[name] = {key: _shown(getattr(value, key)) for key in keys}
-    return plain
-
-
-def _shown(value: Any) -> str:
-    return "-" if value is None else toml_value(value)
+def _settings(job: Job) -> dict[str, list[tuple[str, str, bool]]]:
+    """Return section -> key, value and whether it is not the default."""
+    unusual = changes(job, json.loads(json.dumps(asdict(Job())))).keys()
+    found = {"job": [("seed", str(job.seed), "seed" in unusual)]}
+    for section, values in vars(job).items():
+        if section != "seed":
+            found[f"[{section}]"] = [
+                (key, "-" if value is None else toml_value(value), f"{section}.{key}" in unusual)
+                for key, value in vars(values).items()
+            ]
+    return found

@@ -1,4 +1,4 @@
-"""Methods side by side as tables: what they came to, and what reaching a target accuracy cost."""
+"""Methods side by side as tables: what they reached and cost, and what reaching a target accuracy cost."""
 
 from __future__ import annotations
 
@@ -6,92 +6,88 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from sflam.report.totals import duration, percent
+from sflam.report.terminal.plain_table import plain_table
+from sflam.report.totals import brief, duration, joules, percent
 from sflam.units import human_bytes, human_si
 
+Rows = Mapping[str, Mapping[str, Any]]
+"""Method -> its means over seeds, as ``Compared.to_dict`` gives them."""
+Written = tuple[list[str], list[list[str]]]
+"""A head, and rows."""
 
-def comparison_table(found: Mapping[str, Mapping[str, Any]], *, rates: bool = False) -> Table:
-    """Return a row per method of the means over seeds, as ``Compared.to_dict`` gives them; the best accuracy first.
+
+def result_rows(found: Rows, *, rates: bool = False, device: bool = False) -> Written:
+    """Return a head and a row per method of the means over seeds, the best accuracy first.
 
     Args:
-        found: method -> its means.
-        rates: also tell each method's learning rate.
+        found: the methods.
+        rates: also each method's learning rate.
+        device: also rounds, and what it asks of a device.
     """
-    rounds = sorted({f"{one['rounds']:g}" for one in found.values()})
-    title = f"after {' to '.join(rounds)} rounds; time and energy by the model of the network"
-    extra = ("rate",) if rates else ()
-    table = plain_table(title, ("method", *extra, "accuracy", "time", "energy", "up", "down"))
+    how = brief if device else duration
+    head = ["method", *["rate"] * rates, "accuracy", *["rounds"] * device, "time", "energy", "up", "down"]
+    rows = []
     for method, one in sorted(found.items(), key=lambda pair: -pair[1]["accuracy"]):
         spread = one["accuracy_spread"]
-        table.add_row(
-            method,
-            *([f"{one['learning_rate']:g}"] if rates else []),
-            percent(one["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}"),
-            said(one["virtual_s"], duration),
-            said(one["energy_j"], joules),
-            said(one["bytes_up"], human_bytes),
-            said(one["bytes_down"], human_bytes),
-        )
-    return table
+        cells = [method, *([f"{one['learning_rate']:g}"] if rates else [])]
+        cells.append(percent(one["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}"))
+        cells += [f"{one['rounds']:g}"] * device
+        cells += [_or_dash(one["virtual_s"], how), _or_dash(one["energy_j"], joules)]
+        cells += [human_bytes(one["bytes_up"]), human_bytes(one["bytes_down"])]
+        rows.append([*cells, *_device(one) * device])
+    return [*head, *["memory", "computing"] * device], rows
 
 
-def device_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return a row per method of what it asks of a device; the least memory first."""
-    table = plain_table(
-        "of a device; computing in the run, by the cost model", ("method", "memory", "computing")
-    )
-
-    def memory(pair: tuple[str, Mapping[str, Any]]) -> float:
-        need = pair[1]["device_memory_bytes"]
-        return math.inf if need is None else float(need)
-
-    for method, one in sorted(found.items(), key=memory):
-        table.add_row(method, said(one["device_memory_bytes"], human_bytes), said(one["device_flop"], flops))
-    return table
-
-
-def target_table(found: Mapping[str, Mapping[str, Any]], target: float, rule: str) -> Table:
-    """Return a row per method of what reaching the target accuracy cost; the fewest rounds first."""
-    title = f"to reach {percent(target)}, {rule}"
-    table = plain_table(title, ("method", "rounds", "time", "energy", "sent"))
-
-    def rounds(pair: tuple[str, Mapping[str, Any]]) -> float:
-        cost = pair[1]["to_target"]["rounds"]
-        return math.inf if cost is None else float(cost)
-
-    for method, one in sorted(found.items(), key=rounds):
+def target_rows(found: Rows, *, reached: bool = False) -> Written:
+    """Return a head and a row per method of what reaching the target cost, the fewest rounds first."""
+    how = brief if reached else duration
+    rows = []
+    for method, one in sorted(found.items(), key=lambda pair: _last(pair[1]["to_target"]["rounds"])):
         cost = one["to_target"]
-        table.add_row(
-            method,
-            said(cost["rounds"], lambda value: f"{value:.3g}"),
-            said(cost["virtual_s"], duration),
-            said(cost["energy_j"], joules),
-            said(cost["bytes"], human_bytes),
-        )
-    return table
+        cells = [_or_dash(cost["rounds"], lambda value: f"{value:.3g}"), _or_dash(cost["virtual_s"], how)]
+        cells += [_or_dash(cost["energy_j"], joules), _or_dash(cost["bytes"], human_bytes)]
+        rows.append([method, *[str(cost["reached"])] * reached, *cells])
+    sent = "sent, both ways" if reached else "sent"
+    return ["method", *["seeds that reach it"] * reached, "rounds", "time", "energy", sent], rows
 
 
-def said(value: float | None, how: Callable[[float], str]) -> str:
-    """Return a number for people; ``-`` where there is none."""
+def comparison_table(found: Rows, *, rates: bool = False) -> Table:
+    """Return the table of ``result_rows`` for a terminal."""
+    rounds = sorted({f"{one['rounds']:g}" for one in found.values()})
+    title = f"after {' to '.join(rounds)} rounds; time and energy by the model of the network"
+    return _table(title, result_rows(found, rates=rates))
+
+
+def device_table(found: Rows) -> Table:
+    """Return a row per method of what it asks of a device; the least memory first."""
+    rows = sorted(found.items(), key=lambda pair: _last(pair[1]["device_memory_bytes"]))
+    title = "of a device; computing in the run, by the cost model"
+    body = [[method, *_device(one)] for method, one in rows]
+    return _table(title, (["method", "memory", "computing"], body))
+
+
+def target_table(found: Rows, target: float, rule: str) -> Table:
+    """Return the table of ``target_rows`` for a terminal."""
+    return _table(f"to reach {percent(target)}, {rule}", target_rows(found))
+
+
+def _device(one: Mapping[str, Any]) -> list[str]:
+    flop = _or_dash(one["device_flop"], lambda value: human_si(value, "FLOP"))
+    return [_or_dash(one["device_memory_bytes"], human_bytes), flop]
+
+
+def _last(value: float | None) -> float:
+    return math.inf if value is None else float(value)
+
+
+def _or_dash(value: float | None, how: Callable[[float], str]) -> str:
     return "-" if value is None else how(value)
 
 
-def joules(value: float) -> str:
-    """Return an energy for people."""
-    return human_si(value, "J")
-
-
-def flops(value: float) -> str:
-    """Return an amount of computing for people."""
-    return human_si(value, "FLOP")
-
-
-def plain_table(title: str, headers: Sequence[str]) -> Table:
-    """Return an empty table: methods to the left, numbers to the right."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for header in headers:
-        table.add_column(header, justify="left" if header == "method" else "right", no_wrap=True)
+def _table(title: str, written: tuple[Sequence[str], Sequence[Sequence[str]]]) -> Table:
+    table = plain_table(written[0], title, left=("method",))
+    for row in written[1]:
+        table.add_row(*row)
     return table

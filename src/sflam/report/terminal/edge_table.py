@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
+
+from sflam.report.terminal.plain_table import plain_table
 
 Floats = NDArray[np.float64]
 
@@ -17,20 +17,18 @@ def costs_table(delay: float, energy: float, instability: float) -> RenderableTy
     total = delay + energy + instability
     parts = {"delay": delay, "energy": energy, "instability": instability}
     share = 100 / total if 0 < total < np.inf else np.nan
-    said = ", ".join(
+    words = ", ".join(
         f"{name} {value:.4g} ({f'{share * value:.0f} %' if np.isfinite(share) else '-'})"
         for name, value in parts.items()
     )
-    return Text(f"of which {said}")
+    return Text(f"of which {words}")
 
 
 def loads_table(
     users: Floats, bandwidth: Floats, bands: Floats, clock: Floats, clocks: Floats
 ) -> RenderableType:
     """Return a table of every server's users, and of what they use of its band (Hz) and clock (Hz); [M] each."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for header in ("server", "users", "MHz", "of", "GHz", "of"):
-        table.add_column(header, justify="right", no_wrap=True)
+    table = plain_table(("server", "users", "MHz", "of", "GHz", "of"))
     for index in range(len(users)):
         table.add_row(
             str(index),

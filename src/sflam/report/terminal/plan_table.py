@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from sflam.plan import ALL_LOCAL, Plan, Status
+from sflam.report.terminal.plain_table import plain_table
 from sflam.report.totals import duration
 from sflam.units import human_si
 
@@ -44,14 +43,9 @@ def plan_table(
         *["edge GHz" if several else "server GHz"] * shared,
     ]
     headers += ["own s" if several else "compute s", "send s", "J"]
-    table = Table(
-        title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-    )
-    for header in headers:
-        if header == "device":  # where the terminal is narrow, names take two lines, and numbers stay whole
-            table.add_column(header, overflow="fold")
-        else:
-            table.add_column(header, justify="right", no_wrap=True)
+    table = plain_table(headers, title, left=("device",))
+    # Where the terminal is narrow, names take two lines, and numbers stay whole.
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
     count = len(columns)
     for index in range(count):
         if count > FIRST + LAST + 1 and FIRST <= index < count - LAST:
@@ -111,9 +105,8 @@ def _promise(plan: Plan) -> str:
 def methods_table(plans: Sequence[Plan]) -> RenderableType:
     """Return a table of several methods on one problem, with the ratio of each objective to the best one."""
     best = min((one.objective for one in plans if one.status is not Status.INFEASIBLE), default=math.nan)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for header in ("method", "objective", "ratio", "round", "energy", "status", "solved in"):
-        table.add_column(header, justify="left" if header in ("method", "status") else "right", no_wrap=True)
+    headers = ("method", "objective", "ratio", "round", "energy", "status", "solved in")
+    table = plain_table(headers, left=("method", "status"))
     for plan in sorted(plans, key=lambda one: one.objective):
         found = math.isfinite(plan.objective)
         table.add_row(
@@ -130,9 +123,7 @@ def methods_table(plans: Sequence[Plan]) -> RenderableType:
 
 def front_table(points: Sequence[tuple[float, float]]) -> RenderableType:
     """Return a table of the front: the least energy for every time of a round."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for header in ("round", "least energy"):
-        table.add_column(header, justify="right", no_wrap=True)
+    table = plain_table(("round", "least energy"))
     for seconds, joules in sorted(points):
         table.add_row(human_si(seconds, "s", 4), human_si(joules, "J", 4))
     return table

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from sflam.report.terminal.comparison_table import plain_table
+from sflam.report.terminal.plain_table import plain_table
 from sflam.report.totals import percent
 
 LOST, FAILED = "diverged", "failed"
@@ -53,7 +53,7 @@ def rate_table(rates: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]]
     """Return a row per method and a column per rate; see ``rate_rows``."""
     grid: Sequence[float] = rates["grid"]
     headers = ("method", "rate", *(f"at {rate:g}" for rate in grid))
-    table = plain_table(f"{rate_title(rates)}; {REUSED}", headers)
+    table = plain_table(headers, f"{rate_title(rates)}; {REUSED}", left=("method",))
     for name, best, cells in rate_rows(rates, chosen):
         table.add_row(name, best, *cells)
     return table

@@ -6,15 +6,14 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from sflam.records.history import RoundRecord
 from sflam.report.terminal.loop_lines import loop_lines
-from sflam.report.totals import Totals, decimal, duration, percent, totals
-from sflam.units import human_bytes, human_si
+from sflam.report.terminal.plain_table import plain_table
+from sflam.report.totals import Totals, decimal, duration, joules, percent, totals
+from sflam.units import human_bytes
 
 FIRST, LAST = 5, 15
 Column = tuple[str, str, Callable[[RoundRecord], str]]
@@ -34,16 +33,10 @@ def rounds_table(
     """
     sums = totals(records)
     columns = _simulated(sums) if sums.virtual_s is not None else _measured(sums)
-    table = Table(
-        title=title or None,
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_footer=bool(records),
-        pad_edge=False,
-        collapse_padding=True,  # eight columns fit a terminal of eighty
-    )
-    for header, footer, _ in columns:
-        table.add_column(header, footer=footer, justify="right", no_wrap=True)
+    table = plain_table([header for header, _, _ in columns], title)
+    table.show_footer = bool(records)
+    for column, (_, footer, _) in zip(table.columns, columns, strict=True):
+        column.footer = footer
     elided = len(records) - FIRST - LAST
     for index, item in enumerate(records):
         # Eliding a single row would save nothing.
@@ -89,12 +82,8 @@ def _simulated(sums: Totals) -> list[Column]:
             duration(sums.virtual_s),
             lambda item: duration(item.charge.seconds) if item.charge else "-",
         ),
-        ("energy", human_si(sums.energy_j, "J"), _energy),
+        ("energy", joules(sums.energy_j), lambda item: joules(item.charge.energy) if item.charge else "-"),
     ]
-
-
-def _energy(item: RoundRecord) -> str:
-    return human_si(item.charge.energy, "J") if item.charge else "-"
 
 
 def spread(devices: Sequence[float]) -> list[str]:
@@ -124,8 +113,7 @@ def summary(records: Sequence[RoundRecord], perplexity: float | None = None) -> 
     kept = f", {human_bytes(saved)} more were kept" if saved else ""
     virtual = ""
     if sums.virtual_s is not None and sums.energy_j is not None:
-        energy = human_si(sums.energy_j, "J")
-        virtual = f", {duration(sums.virtual_s)} and {energy} by the model of the network"
+        virtual = f", {duration(sums.virtual_s)} and {joules(sums.energy_j)} by the model of the network"
     return (
         f"{reached} after {sums.rounds} round{'s' * (sums.rounds != 1)}, "
         f"{human_bytes(sums.total_bytes)} over the network{kept}, {sums.device_steps} device steps "

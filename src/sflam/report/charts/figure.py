@@ -1,0 +1,131 @@
+"""A figure from panels: laid out, its lines named once beneath, its labels apart from one another; and its file."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Annotation
+
+from sflam.errors import RunError
+from sflam.files import replace_file
+from sflam.report.charts.style import styled
+
+Panel = Callable[[Axes], None]
+"""Draws itself into axes."""
+PANEL = (4.8, 3.5)
+"""Inches of a panel."""
+ROW, GAP = 0.24, 0.3
+"""Inches that a figure grows by for every row of its legend but the first, and between its columns."""
+_PLACES = [(6, 4), (6, -10), (-6, 4), (-6, -10), (0, 8), (0, -14), (11, 9), (-11, -15)]
+
+
+def draw(
+    panels: Sequence[Panel],
+    *,
+    title: str = "",
+    columns: int | None = None,
+    size: tuple[float, float] = PANEL,
+    legend: bool = True,
+    note: str = "",
+) -> Figure:
+    """Return a figure of some panels.
+
+    Args:
+        panels: row by row.
+        title: above all.
+        columns: panels in a row; by default as many as make it about twice as wide as high.
+        size: inches of a panel.
+        legend: name the lines beneath.
+        note: a sentence above the legend, such as what error bars are.
+    """
+    rows = -(-len(panels) // columns) if columns else 1 if len(panels) <= 3 else 2
+    columns = columns or -(-len(panels) // rows)
+    with styled():
+        # A Figure without pyplot has neither a window nor a global state.
+        engine = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
+        figure = Figure(figsize=(columns * size[0], rows * size[1] + 0.3 * bool(title)), layout=engine)
+        for place, panel in enumerate(panels, start=1):
+            panel(figure.add_subplot(rows, columns, place))
+        if title:
+            figure.suptitle(wrapped(title, columns * size[0]), fontsize=12)
+        if legend:
+            legend_beneath(figure, note)
+        if any(isinstance(text, Annotation) for axes in figure.axes for text in axes.texts):
+            _place_labels(figure)
+    return figure
+
+
+def wrapped(text: str, inches: float = PANEL[0]) -> str:
+    """Return a title or label in lines that fit."""
+    return textwrap.fill(" ".join(text.split()), max(20, int(11 * inches)))
+
+
+def legend_beneath(figure: Figure, note: str = "") -> None:
+    """Name several lines once each, in as many columns as fit; the figure grows by what more rows need."""
+    handles = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if len(handles) < 2 and not note:  # the axes name a single line
+        return
+    texts, items = list(handles), list(handles.values())
+    look: dict[str, Any] = {"fontsize": 9, "handlelength": 3.0}
+    single = figure.legend(items, texts, ncols=1, **look)
+    widest = single.get_window_extent().width / figure.dpi
+    single.remove()
+    width, height = figure.get_size_inches()
+    columns = max(1, min(len(handles), int(width / (widest + GAP))))
+    figure.set_size_inches(width, height + ROW * (-(-len(handles) // columns) + bool(note) - 1))
+    look |= {"title": note or None, "title_fontsize": 9, "loc": "outside lower center", "ncols": columns}
+    figure.legend(items, texts, **look)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG, all of it or nothing; raises RunError where it cannot be written."""
+    picture = io.BytesIO()
+    with styled():
+        figure.savefig(picture, format="png", dpi=150)
+    try:
+        replace_file(path, picture.getvalue())
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
+
+
+def _place_labels(figure: Figure) -> None:
+    """Move every annotation to where it covers neither text nor mark; hide it where its axes have no room."""
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        labels = [text for text in axes.texts if isinstance(text, Annotation)]
+        frame = axes.get_window_extent()
+        marks = axes.transData.transform([label.xy for label in labels] or np.empty((0, 2)))
+        others = [text.get_window_extent().padded(6).extents for text in axes.texts if text not in labels]
+        taken = np.vstack([np.hstack([marks - 4, marks + 4]), *others])
+        for label in labels:
+            for place in _PLACES:
+                label.set_position(place)
+                label.set_horizontalalignment(
+                    "center" if not place[0] else "left" if place[0] > 0 else "right"
+                )
+                box = label.get_window_extent().padded(1.5)
+                x0, y0, x1, y1 = taken.T
+                free = not ((box.x0 < x1) & (x0 < box.x1) & (box.y0 < y1) & (y0 < box.y1)).any()
+                if (
+                    free
+                    and frame.x0 <= box.x0
+                    and box.x1 <= frame.x1
+                    and frame.y0 <= box.y0
+                    and box.y1 <= frame.y1
+                ):
+                    taken = np.vstack([taken, box.extents])
+                    break
+            else:
+                label.set_visible(False)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from sflam.config import digest, load
 from sflam.learn.settings import METHODS
 from sflam.records.history import RoundRecord
-from sflam.report.model_card import card, facts
+from sflam.report.model_card import MOST_CLASSES, card
 
 BASE = """from transformers import AutoModelForImageClassification
 base = AutoModelForImageClassification.from_pretrained("google/vit-base", num_labels=10)"""
@@ -19,7 +20,7 @@ RECORDS = [
 
 def test_a_card_tells_the_run() -> None:
     job = load(None, ["model.name=google/vit-base", "quant.bits_up=4", "model.cut=2", "seed=7"])
-    text = card(facts(job, RECORDS, task="image classification", load_base=BASE))
+    text = card(job, RECORDS, task="image classification", load_base=BASE)
     for sentence in (
         'base_model: "google/vit-base"',
         "library_name: peft",
@@ -41,7 +42,7 @@ def test_a_card_tells_the_run() -> None:
 
 def test_what_was_not_measured_or_quantized_is_said() -> None:
     job = load(None, ["quant.scheme=identity", "fleet.devices=2", "fleet.cuts=[1, 3]", "data.partition=iid"])
-    text = card(facts(job, [], task="digits", load_base="base = ..."))
+    text = card(job, [], task="digits", load_base="base = ...")
     assert "| Test accuracy | not measured |" in text and "| Bits at the cut | not quantized |" in text
     assert "| Blocks on the device | per device: 1, 3 |" in text and "2 devices (iid)" in text
 
@@ -49,7 +50,7 @@ def test_what_was_not_measured_or_quantized_is_said() -> None:
 def test_the_card_of_each_method_is_true() -> None:
     split = ("sflam", "sfl-v1", "sfl-v2", "sl")
     for method in METHODS:
-        text = card(facts(load(None, [f"learn.method={method}"]), RECORDS, task="t", load_base="base = ..."))
+        text = card(load(None, [f"learn.method={method}"]), RECORDS, task="t", load_base="base = ...")
         assert ("8 up, 8 down" in text) == (method == "sflam")
         assert ("was cut between devices and a server" in text) == (method in split)
         assert ("the model was not cut" in text.lower()) == (method not in split)
@@ -58,7 +59,32 @@ def test_the_card_of_each_method_is_true() -> None:
 def test_names_cannot_break_the_markup() -> None:
     name = 'a|b\n---\n"c": \\ d'
     job = load(None, [f"model.name={json.dumps(name)}"])
-    text = card(facts(job, [], task="t", load_base="base = ..."))
+    text = card(job, [], task="t", load_base="base = ...")
     head = text.split("---\n")[1]
     assert head.splitlines()[0] == f"base_model: {json.dumps(name)}"
     assert '| Base model | a\\|b --- "c": \\\\ d |' in text
+
+
+def test_classes_and_the_column_of_the_inputs_are_named() -> None:
+    job = load(None, [])
+    text = card(
+        job, [], task="t", load_base="base = ...", data="reviews", column="text", classes=("bad", "good")
+    )
+    assert "| Input column | text |" in text and "| Classes | 2: bad, good |" in text
+    assert "| Data | reviews, 10 devices" in text
+    many = card(job, [], task="t", load_base="base = ...", classes=list(map(str, range(1000))))
+    assert f", {MOST_CLASSES - 1}, ... |" in many and "| Classes | 1000: 0, 1," in many
+    plain = card(job, [], task="t", load_base="base = ...")
+    assert "Classes" not in plain and "Input column" not in plain
+
+
+def test_a_folder_of_this_machine_is_not_named_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "my-model").mkdir()
+    text = card(
+        load(None, [f"model.name={tmp_path / 'my-model'}", f"data.name={tmp_path / 'mine.csv'}"]),
+        [],
+        task="t",
+        load_base="base = ...",
+    )
+    assert text.startswith('---\nbase_model: "my-model"\n') and str(tmp_path) not in text
+    assert "| Base model | my-model |" in text and "| Data | mine.csv, " in text

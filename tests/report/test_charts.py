@@ -214,10 +214,7 @@ def test_an_axis_from_0_to_100_needs_no_words() -> None:
     assert draw_curves(wide).axes[0].get_ylabel() == "test accuracy (%)"
 
 
-@pytest.mark.parametrize(
-    ("seeds", "note"),
-    [(3, "bars: standard deviation over 3 seeds"), (1, "one seed, so there are no error bars")],
-)
+@pytest.mark.parametrize(("seeds", "note"), [(3, "bars: standard deviation over 3 seeds"), (1, "")])
 def test_error_bars_say_what_they_are(seeds: int, note: str) -> None:
     figure = draw_comparison(methods(seeds=seeds))
     (legend,) = figure.legends

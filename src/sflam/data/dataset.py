@@ -5,7 +5,7 @@ N samples, H x W pixels, C channels, T tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ class Dataset:
         lengths: text only: valid tokens of each row, int32 [N], each in 1..T.
         labels: int64 [N], each in 0..max(len(classes) - 1, 0).
         classes: the name of each label; none for data without labels, which are then all 0.
+        column: of a table, which the inputs came from.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Dataset:
     lengths: NDArray[np.int32] | None
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    column: str = ""
 
     def __post_init__(self) -> None:
         axes, dtype = (4, np.uint8) if self.kind == "image" else (2, np.int64)
@@ -49,20 +51,13 @@ class Dataset:
 
     def take(self, indices: NDArray[np.integer[Any]]) -> Dataset:
         """Return the samples at ``indices`` [n], copied, in that order."""
-        return Dataset(
-            name=self.name,
-            kind=self.kind,
-            inputs=self.inputs[indices],
-            lengths=None if self.lengths is None else self.lengths[indices],
-            labels=self.labels[indices],
-            classes=self.classes,
-        )
+        lengths = None if self.lengths is None else self.lengths[indices]
+        return replace(self, inputs=self.inputs[indices], lengths=lengths, labels=self.labels[indices])
 
     def part(self, start: int, end: int) -> Dataset:
         """Return the samples ``start`` to ``end - 1`` without copying them."""
         lengths = None if self.lengths is None else self.lengths[start:end]
-        labels = self.labels[start:end]
-        return Dataset(self.name, self.kind, self.inputs[start:end], lengths, labels, self.classes)
+        return replace(self, inputs=self.inputs[start:end], lengths=lengths, labels=self.labels[start:end])
 
 
 @dataclass(frozen=True, eq=False)

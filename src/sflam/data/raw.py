@@ -75,9 +75,9 @@ def dataset_of(
         labels, classes = _labels(raw, raw.labels, every)
     if raw.kind == "image":
         images = decoded(raw.inputs, raw.place, preprocessor.image, notes)
-        return Dataset(raw.name, "image", images, None, labels, classes)
+        return Dataset(raw.name, "image", images, None, labels, classes, raw.column)
     ids, lengths = tokenized(raw.inputs, raw.place, preprocessor, max_tokens, notes)
-    return Dataset(raw.name, "text", ids, lengths, labels, classes)
+    return Dataset(raw.name, "text", ids, lengths, labels, classes, raw.column)
 
 
 def _labels(raw: Raw, labels: Sequence[Any], every: bool) -> Numbered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TypedDict
+from pathlib import Path
 
 from sflam import __version__
 from sflam.config import Job, digest
@@ -31,114 +31,67 @@ ALONE = (
 )
 CENTRAL = "the whole model was trained in one place on all the data, as a reference for split training."
 
-
 UNCUT = {"fedlora": WHOLE, "fedavg": WHOLE, "local": ALONE, "central": CENTRAL}
 
 
-class CardFacts(TypedDict):
-    """What a card says.
-
-    Attributes:
-        base_model: name of the model the adapter belongs to.
-        task: what the model does, in words.
-        load_base: Python lines that import and build the base model under the name ``base``.
-        data: the dataset and how the devices share it.
-        method: how it was trained, with the aggregation.
-        how: the sentence that says where the model and the samples were.
-        bits: how the cut was quantized.
-        cut: blocks on the device.
-        rank: LoRA rank.
-        rounds: rounds finished.
-        accuracy: test accuracy, in words.
-        traffic: bytes over the network, in words.
-        seed: the run's seed.
-        job: digest of the run's configuration.
-        version: version of sflam.
-    """
-
-    base_model: str
-    task: str
-    load_base: str
-    data: str
-    method: str
-    how: str
-    bits: str
-    cut: str
-    rank: int
-    rounds: int
-    accuracy: str
-    traffic: str
-    seed: int
-    job: str
-    version: str
+MOST_CLASSES = 24
+"""More names of classes are cut short."""
 
 
-def facts(
+def card(
     job: Job,
     records: Sequence[RoundRecord],
     *,
     task: str,
     load_base: str,
+    data: str = "",
+    column: str = "",
+    classes: Sequence[str] = (),
     accuracy: float | None = None,
-) -> CardFacts:
-    """Return the card's facts for a finished run; see ``CardFacts`` for ``task`` and ``load_base``.
+) -> str:
+    """Return the text of the adapter folder's README.md.
 
-    ``accuracy`` is that of the model that was kept; None takes the last one measured.
+    Args:
+        job: of the finished run.
+        records: its rounds.
+        task: what the model does, in words.
+        load_base: Python lines that import and build the base model under the name ``base``.
+        data: what to call the dataset; as the job does by default.
+        column: which the inputs came from, where they came from a table.
+        classes: the names of the labels, in their order.
+        accuracy: of the model that was kept; None takes the last one measured.
     """
-    sums = totals(records)
+    sums, quant, fleet, method = totals(records), job.quant, job.fleet, job.learn.method
+    base, data = public_name(job.model.name), data or public_name(job.data.name)
     reached = sums.accuracy if accuracy is None else accuracy
-    quant, fleet = job.quant, job.fleet
-    quantized = job.learn.method == "sflam" and quant.scheme != "identity"
-    averaging = (
-        "" if job.learn.method in ("sl", "local", "central") else f", {job.learn.aggregation} aggregation"
-    )
-    spread = {
-        "dirichlet": f", alpha {job.data.alpha:g}",
-        "shards": f", {job.data.shards} a device",
-    }.get(job.data.partition, "")
-    return {
-        "base_model": job.model.name,
-        "task": task,
-        "load_base": load_base,
-        "data": f"{job.data.name}, {fleet.devices} devices ({job.data.partition}{spread})",
-        "method": job.learn.method + averaging,
-        "how": _how(job),
-        "bits": (
+    quantized = method == "sflam" and quant.scheme != "identity"
+    averaging = "" if method in ("sl", "local", "central") else f", {job.learn.aggregation} aggregation"
+    mixes = {"dirichlet": f", alpha {job.data.alpha:g}", "shards": f", {job.data.shards} a device"}
+    named = [*classes[:MOST_CLASSES], *["..."] * (len(classes) > MOST_CLASSES)]
+    rows = {
+        "Base model": base,
+        "Task": task,
+        "Data": f"{data}, {fleet.devices} devices ({job.data.partition}{mixes.get(job.data.partition, '')})",
+        "Input column": column,
+        "Classes": f"{len(classes)}: {', '.join(named)}" if classes else "",
+        "Method": method + averaging,
+        "Bits at the cut": (
             f"{quant.bits_up} up, {quant.bits_down} down ({quant.scheme})" if quantized else "not quantized"
         ),
-        "cut": _cut(job),
-        "rank": job.model.rank,
-        "rounds": sums.rounds,
-        "accuracy": "not measured" if reached is None else percent(reached),
-        "traffic": (
+        "Blocks on the device": _cut(job),
+        "LoRA rank": job.model.rank,
+        "Rounds": sums.rounds,
+        "Test accuracy": "not measured" if reached is None else percent(reached),
+        "Sent over the network": (
             f"{human_bytes(sums.total_bytes)} (activations {human_bytes(sums.bytes_up)}, "
             f"gradients {human_bytes(sums.bytes_down)}, adapters {human_bytes(sums.adapter_bytes)})"
         ),
-        "seed": job.seed,
-        "job": digest(job),
-        "version": __version__,
+        "Seed": job.seed,
+        "Configuration": digest(job),
     }
-
-
-def card(said: CardFacts) -> str:
-    """Return the text of the adapter folder's README.md."""
-    rows = [
-        ("Base model", said["base_model"]),
-        ("Task", said["task"]),
-        ("Data", said["data"]),
-        ("Method", said["method"]),
-        ("Bits at the cut", said["bits"]),
-        ("Blocks on the device", said["cut"]),
-        ("LoRA rank", said["rank"]),
-        ("Rounds", said["rounds"]),
-        ("Test accuracy", said["accuracy"]),
-        ("Sent over the network", said["traffic"]),
-        ("Seed", said["seed"]),
-        ("Configuration", said["job"]),
-    ]
-    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows)
+    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows.items() if value != "")
     return f"""---
-base_model: {json.dumps(said["base_model"], ensure_ascii=False)}
+base_model: {json.dumps(base, ensure_ascii=False)}
 library_name: peft
 tags:
 - lora
@@ -147,9 +100,9 @@ tags:
 - sflam
 ---
 
-# LoRA adapter of {_cell(said["base_model"])}
+# LoRA adapter of {_cell(base)}
 
-Fine-tuned with sflam {said["version"]}: {said["how"]}
+Fine-tuned with sflam {__version__}: {_how(job)}
 
 | | |
 |---|---|
@@ -159,10 +112,16 @@ Fine-tuned with sflam {said["version"]}: {said["how"]}
 
 ```python
 from peft import PeftModel
-{said["load_base"].strip()}
+{load_base.strip()}
 model = PeftModel.from_pretrained(base, "path/to/this/folder")
 ```
 """
+
+
+def public_name(name: str) -> str:
+    """Return what to call a model or dataset elsewhere: a hub name as it is, of a path its last part."""
+    path = Path(name).expanduser()
+    return path.resolve().name if path.is_absolute() or path.exists() else name
 
 
 def _how(job: Job) -> str:

@@ -104,13 +104,14 @@ def finish(
         save(assembly.model, run.adapter)
         (run.adapter / "README.md").write_text(
             card.card(
-                card.facts(
-                    job,
-                    records,
-                    task=assembly.backbone.task,
-                    load_base=_loading(assembly),
-                    accuracy=last.accuracy,
-                )
+                job,
+                records,
+                task=assembly.backbone.task,
+                load_base=_loading(assembly),
+                data=assembly.splits.train.name,
+                column=assembly.splits.train.column,
+                classes=assembly.splits.train.classes,
+                accuracy=last.accuracy,
             ),
             encoding="utf-8",
         )
@@ -188,7 +189,12 @@ def _loading(assembly: Assembly) -> str:
     """Return the Python lines that build the base model."""
     architecture, classes = assembly.backbone.head.architecture, len(assembly.splits.train.classes)
     name = assembly.job.model.name
-    source = f"sflam.model_folder({name!r})" if name == "nano-vit" else repr(name)
+    public = card.public_name(name)
+    source = (
+        f"sflam.model_folder({name!r})"
+        if name == "nano-vit"
+        else repr(f"path/to/{public}" if public != name else name)
+    )
     first = "import sflam\n" if name == "nano-vit" else ""
     labels = "" if assembly.backbone.task == CAUSAL else f", num_labels={classes}"
     return f"{first}from transformers import {architecture}\n\nbase = {architecture}.from_pretrained({source}{labels})"

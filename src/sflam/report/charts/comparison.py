@@ -45,11 +45,7 @@ def comparison_panels(found: Mapping[str, Runs]) -> list[Panel]:
 
 def bars_note(seeds: int) -> str:
     """Return what the error bars are."""
-    return (
-        f"bars: standard deviation over {seeds} seeds"
-        if seeds > 1
-        else "one seed, so there are no error bars"
-    )
+    return f"bars: standard deviation over {seeds} seeds"
 
 
 def _means(runs: Runs, cost: Cost) -> list[tuple[float, float]]:

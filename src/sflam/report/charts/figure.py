@@ -44,7 +44,7 @@ def draw(
         columns: panels in a row; by default as many as make it about twice as wide as high.
         size: inches of a panel.
         legend: name the lines beneath.
-        note: a sentence above the legend, such as what error bars are.
+        note: what error bars are, above the legend; left out where there are none.
     """
     rows = -(-len(panels) // columns) if columns else 1 if len(panels) <= 3 else 2
     columns = columns or -(-len(panels) // rows)
@@ -57,7 +57,7 @@ def draw(
         if title:
             figure.suptitle(wrapped(title, columns * size[0]), fontsize=12)
         if legend:
-            legend_beneath(figure, note)
+            legend_beneath(figure, note if any(axes.containers for axes in figure.axes) else "")
         if any(isinstance(text, Annotation) for axes in figure.axes for text in axes.texts):
             _place_labels(figure)
     return figure

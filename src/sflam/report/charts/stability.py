@@ -35,5 +35,4 @@ def draw_stability(found: Mapping[str, Any], *, title: str = "") -> Figure:
         upward="average-replace-one stability (nats, log scale)",
         log_y=True,
     )
-    note = "bars: standard error over independent training sets" if any(errors) else ""
-    return draw([panel], size=(7.0, 4.6), note=note)
+    return draw([panel], size=(7.0, 4.6), note="bars: standard error over independent training sets")

@@ -75,7 +75,7 @@ def _front(lines: Lines, methods: Mapping[str, Row], looks: Mapping[str, Look]) 
             points = [(row["virtual_s"], row["energy_j"])]
             drawn.append(Line(name=name, points=points, look=looks[name], joined=False))
     return line_panel(
-        "Time against energy of a run; numbers are weights of time",
+        "Time against energy of a run, by weight of time",
         drawn,
         across="virtual time (s, log scale)",
         upward="energy (J, log scale)",

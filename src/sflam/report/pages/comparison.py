@@ -14,7 +14,7 @@ from sflam.report.charts.style import looks_of
 from sflam.report.charts.sweeps import sweep_panels
 from sflam.report.charts.timeline import has_phases
 from sflam.report.pages.inline import charts
-from sflam.report.pages.page import Table, command, environment, render
+from sflam.report.pages.page import NumberTable, command, environment, render
 from sflam.report.pages.rounds import allocation, timeline
 from sflam.report.terminal.comparison_table import result_rows, target_rows
 from sflam.report.terminal.rate_table import REUSED, rate_rows, rate_title
@@ -57,11 +57,11 @@ def comparison_page(found: SavedComparison) -> str:
             f"{seeds} seed{'s' * (seeds != 1)}: the same samples, mini-batches and network for each."
         ),
         figures=_figures(rows, seeds),
-        results=Table(*result_rows(rows, rates=bool(rates), device=True)),
+        results=NumberTable(*result_rows(rows, rates=bool(rates), device=True)),
         failed=saved["failed"],
         rates=_rates(rates, rows) if rates else None,
         reused=REUSED,
-        target=target | {"table": Table(*target_rows(rows, reached=True))},
+        target=target | {"table": NumberTable(*target_rows(rows, reached=True))},
         percent=percent,
         curves=charts(comparison_panels(records), bars_note(seeds)),
         sweeps=charts(swept, bars_note(seeds)),
@@ -74,7 +74,7 @@ def comparison_page(found: SavedComparison) -> str:
         allocations=[(method, allocation(record)) for method, record in last.items() if record.charge],
         name=name,
         seed=runs[0].job.seed,
-        runs=Table(
+        runs=NumberTable(
             ["method", "seed", "folder"],
             [(method, str(run.job.seed), run.name) for method, ones in found.runs.items() for run in ones],
         ),
@@ -101,7 +101,7 @@ def _rates(rates: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
     head = ["method", "rate", *(f"at {rate:g}" for rate in rates["grid"])]
     title = rate_title(rates)
     body = [(name, best, *cells) for name, best, cells in rate_rows(rates, rows)]
-    return {"title": title[0].upper() + title[1:], "table": Table(head, body)}
+    return {"title": title[0].upper() + title[1:], "table": NumberTable(head, body)}
 
 
 def _of_a_device(rows: Rows) -> list[Panel]:

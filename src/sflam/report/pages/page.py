@@ -24,7 +24,7 @@ TEMPLATES = Environment(
 TEMPLATES.globals |= {"version": __version__, "colours": COLOURS}
 
 
-class Table(NamedTuple):
+class NumberTable(NamedTuple):
     """A table of numbers, first column words."""
 
     head: Sequence[str]

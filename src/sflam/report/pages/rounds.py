@@ -11,7 +11,7 @@ from sflam.report.charts.bars import bar_panel
 from sflam.report.charts.style import ON_WHITE
 from sflam.report.charts.timeline import PHASES, draw_timeline
 from sflam.report.pages.inline import charts, inline
-from sflam.report.pages.page import Table
+from sflam.report.pages.page import NumberTable
 from sflam.report.totals import brief, is_measured, joules
 
 
@@ -27,7 +27,7 @@ def timeline(record: RoundRecord, *, name: str = "", opened: bool = False) -> di
     }
 
 
-def phase_table(record: RoundRecord) -> Table:
+def phase_table(record: RoundRecord) -> NumberTable:
     """Return the seconds of every phase and device."""
     charge, names = charge_of(record), [name for _, name in PHASES.values() if name]
     words = [words for words, name in PHASES.values() if name]
@@ -39,7 +39,7 @@ def phase_table(record: RoundRecord) -> Table:
         times = [*(getattr(charge, name)[place] for name in names), charge.finish[place]]
         cells = [str(device), *where * charge.placed, *map(brief, times)]
         rows.append([*cells, str(charge.bits_up[place] or "-"), joules(charge.device_j[place])])
-    return Table(head, rows)
+    return NumberTable(head, rows)
 
 
 def allocation(record: RoundRecord) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from sflam.report.charts.lines import Line, line_panel
 from sflam.report.charts.style import ON_WHITE, look
 from sflam.report.charts.timeline import has_phases
 from sflam.report.pages.inline import charts
-from sflam.report.pages.page import Table, command, environment, render
+from sflam.report.pages.page import NumberTable, command, environment, render
 from sflam.report.pages.rounds import allocation, charge_of, timeline
 from sflam.report.totals import brief, decimal, is_measured, joules, percent, totals
 from sflam.units import human_bytes, human_si
@@ -149,7 +149,7 @@ def _plan_and_truth(records: Sequence[RoundRecord]) -> list[Panel]:
     return panels
 
 
-def _calibration(record: RoundRecord) -> Table | None:
+def _calibration(record: RoundRecord) -> NumberTable | None:
     """Return what was measured and charged beside what the model says, where ``network.calibrate`` was set."""
     charge = charge_of(record)
     if (found := charge.calibration) is None:
@@ -161,10 +161,10 @@ def _calibration(record: RoundRecord) -> Table | None:
         ("time of the round", brief(charge.charged_s), brief(found.modelled_s)),
         ("energy of the round", joules(charge.charged_j), joules(found.modelled_j)),
     ]
-    return Table(["", "measured, and charged", "modelled"], rows)
+    return NumberTable(["", "measured, and charged", "modelled"], rows)
 
 
-def _rounds(records: Sequence[RoundRecord]) -> Table:
+def _rounds(records: Sequence[RoundRecord]) -> NumberTable:
     """Return a row per round."""
     timed = all(record.charge for record in records)
     head = ["round", "loss", "test loss", "accuracy", "up", "down", "adapters"]
@@ -176,7 +176,7 @@ def _rounds(records: Sequence[RoundRecord]) -> Table:
         if record.charge is not None and timed:
             cells += [brief(record.charge.seconds), joules(record.charge.energy)]
         rows.append([*cells, str(len(record.participants))])
-    return Table([*head, *["time", "energy"] * timed, "devices"], rows)
+    return NumberTable([*head, *["time", "energy"] * timed, "devices"], rows)
 
 
 def _devices_and_classes(run: SavedRun) -> list[Markup]:

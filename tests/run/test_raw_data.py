@@ -119,7 +119,7 @@ def test_texts_alone_train_a_language_model(shelf: Path, cli: Cli, tmp_path: Pat
     card = (tmp_path / "run" / "adapter" / "README.md").read_text()
     assert "GPT2LMHeadModel.from_pretrained('path/to/gpt2-lm')" in card and "num_labels" not in card
     assert card.startswith('---\nbase_model: "gpt2-lm"\n') and str(shelf) not in card
-    assert "| Input column | review |" in card and "| Data | reviews, " in card
+    assert "| Input column | sentence |" in card and "| Data | reviews, " in card
     assert (tmp_path / "run" / "model" / "tokenizer.json").is_file()
     assert_refused(
         cli("predict", tmp_path / "run"), "trained a language model, which predicts tokens, not labels"

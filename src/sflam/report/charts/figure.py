@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Annotation
 
-from sflam.errors import RunError
-from sflam.files import replace_file
+from sflam.files import replace_file, writing
 from sflam.report.charts.style import styled
 
 Panel = Callable[[Axes], None]
@@ -94,10 +93,8 @@ def save(figure: Figure, path: Path) -> None:
     picture = io.BytesIO()
     with styled():
         figure.savefig(picture, format="png", dpi=150)
-    try:
+    with writing(path, "choose another folder"):
         replace_file(path, picture.getvalue())
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
 
 
 def _place_labels(figure: Figure) -> None:

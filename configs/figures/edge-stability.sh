@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Average-replace-one stability against the tuned fraction, measured beside its bounds.
+# edge-stability.sh [JOB [OUT]] [options of sflam stability]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-sflam stability "${JOB:-configs/edge/twin.toml}" --layers 1,2,3,4,5,6 --out runs/edge-stability "$@"
+. "$(dirname "$0")/arguments.sh" edge-stability configs/edge/twin.toml "$@"
+sflam stability "$job" --layers 1,2,3,4,5,6 "${options[@]}"

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # SFLAM against what it is compared with: accuracy by round, bytes, virtual time and energy, three seeds.
-# [JOB=job.toml] configs/figures/sflam-baselines.sh [more options of sflam compare]
+# sflam-baselines.sh [JOB [OUT]] [options of sflam compare]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
-job=${JOB:-configs/sflam/twin.toml}
-sflam compare "$job" --seeds 3 --rates 0.0001,0.0003,0.001,0.003 --methods sflam,sfl-v1,sfl-v2,sl,fedlora,fedavg,local,central \
-    --out "runs/sflam-baselines" "$@"
-sflam report runs/sflam-baselines
+. "$(dirname "$0")/arguments.sh" sflam-baselines configs/sflam/twin.toml "$@"
+sflam compare "$job" --seeds 3 --rates 0.0001,0.0003,0.001,0.003 \
+    --methods sflam,sfl-v1,sfl-v2,sl,fedlora,fedavg,local,central "${options[@]}"
+sflam report "$out"

@@ -20,6 +20,9 @@ from matplotlib.figure import Figure
 from sflam import config
 from sflam.errors import AllocationError, ConfigError
 from sflam.planner import cell as planning
+from sflam.report.charts import figure as charts
+from sflam.report.charts.lines import Line, line_panel
+from sflam.report.charts.style import looks_of
 
 QUANTITIES = {"objective": "objective", "latency": "seconds of a round", "energy": "joules of a round"}
 
@@ -48,22 +51,22 @@ def points(
     return rows
 
 
-def draw(rows: list[dict[str, object]], key: str, label: str, path: Path) -> None:
-    """Write a panel per quantity, a line per method."""
-    figure = Figure(figsize=(12.5, 3.8), layout="constrained")
-    for axes, (name, title) in zip(figure.subplots(1, 3), QUANTITIES.items(), strict=True):
-        for method, marker in zip(dict.fromkeys(row["method"] for row in rows), "osDv^Px*<>", strict=False):
-            seen = [row for row in rows if row["method"] == method]
-            axes.plot(
-                [row[key] for row in seen], [row[name] for row in seen], marker=marker, label=method, ms=4
+def draw(rows: list[dict[str, object]], key: str, label: str, draws: int) -> Figure:
+    """Return a panel per quantity, a line per method."""
+    looks = looks_of(list(dict.fromkeys(str(row["method"]) for row in rows)))
+    panels = []
+    for name, title in QUANTITIES.items():
+        lines = [
+            Line(
+                name=each, look=look, points=[(row[key], row[name]) for row in rows if row["method"] == each]
             )
-        axes.set_title(title, fontsize=11, loc="left")
-        axes.set_xlabel(label or key)
-        axes.set_yscale("log")
-        axes.grid(True, color="0.9")
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
+            for each, look in looks.items()
+        ]
+        upward = f"{title} (log scale)"
+        panels.append(
+            line_panel(title, lines, across=label or key, upward=upward, log_y=True, from_zero=False)
+        )
+    return charts.draw(panels, title=f"means over {draws} draws")
 
 
 def main() -> None:
@@ -87,7 +90,7 @@ def main() -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    draw(rows, told.key, told.label, told.out / "sweep.png")
+    charts.save(draw(rows, told.key, told.label, told.draws), told.out / "sweep.png")
     print(f"wrote sweep.csv, sweep.png to {told.out}")
 
 

@@ -112,6 +112,7 @@ def read_comparison(folder: Path) -> SavedComparison:
         if not (type(values["seeds"]) is int and isinstance(values["set"], list)):
             raise ValueError("it does not say how to repeat it")
         values["target"]["accuracy"] = float(values["target"]["accuracy"])
+        values["labels"] = {str(axis): str(label) for axis, label in values["labels"].items()}
         options = values["options"].items()
         values["options"] = {str(option): list(map(float, numbers)) for option, numbers in options}
         values |= later(values)

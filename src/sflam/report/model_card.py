@@ -6,33 +6,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from sflam import __version__
 from sflam.config import Job, digest
 from sflam.records.history import RoundRecord
 from sflam.report.totals import percent, totals
 from sflam.units import human_bytes
-
-SPLIT = (
-    "the model was cut between devices and a server. Samples stayed on the devices; activations, labels, "
-    "gradients and adapters crossed the network."
-)
-AT_HOME = (
-    "the model was cut twice: first blocks, head and loss on the devices, the rest on a server. Samples and labels "
-    "stayed on the devices; activations, gradients and adapters crossed the network."
-)
-RELAY = SPLIT + " Devices trained one after another and handed their half on."
-WHOLE = (
-    "every device trained the whole model on its own samples, which stayed there; what was trained crossed the network "
-    "and was averaged. The model was not cut."
-)
-ALONE = (
-    "every device trained the whole model for itself and nothing crossed the network. This is the model of the device "
-    "with most samples; the accuracy is the mean over all devices' own models. The model was not cut."
-)
-CENTRAL = "the whole model was trained in one place on all the data, as a reference for split training."
-
-UNCUT = {"fedlora": WHOLE, "fedavg": WHOLE, "local": ALONE, "central": CENTRAL}
-
 
 MOST_CLASSES = 24
 """More names of classes are cut short."""
@@ -61,78 +41,30 @@ def card(
         classes: the names of the labels, in their order.
         accuracy: of the model that was kept; None takes the last one measured.
     """
-    sums, quant, fleet, method = totals(records), job.quant, job.fleet, job.learn.method
-    base, data = public_name(job.model.name), data or public_name(job.data.name)
-    reached = sums.accuracy if accuracy is None else accuracy
-    quantized = method == "sflam" and quant.scheme != "identity"
-    averaging = "" if method in ("sl", "local", "central") else f", {job.learn.aggregation} aggregation"
-    mixes = {"dirichlet": f", alpha {job.data.alpha:g}", "shards": f", {job.data.shards} a device"}
+    sums, base = totals(records), public_name(job.model.name)
     named = [*classes[:MOST_CLASSES], *["..."] * (len(classes) > MOST_CLASSES)]
-    rows = {
-        "Base model": base,
-        "Task": task,
-        "Data": f"{data}, {fleet.devices} devices ({job.data.partition}{mixes.get(job.data.partition, '')})",
-        "Input column": column,
-        "Classes": f"{len(classes)}: {', '.join(named)}" if classes else "",
-        "Method": method + averaging,
-        "Bits at the cut": (
-            f"{quant.bits_up} up, {quant.bits_down} down ({quant.scheme})" if quantized else "not quantized"
-        ),
-        "Blocks on the device": _cut(job),
-        "LoRA rank": job.model.rank,
-        "Rounds": sums.rounds,
-        "Test accuracy": "not measured" if reached is None else percent(reached),
-        "Sent over the network": (
-            f"{human_bytes(sums.total_bytes)} (activations {human_bytes(sums.bytes_up)}, "
-            f"gradients {human_bytes(sums.bytes_down)}, adapters {human_bytes(sums.adapter_bytes)})"
-        ),
-        "Seed": job.seed,
-        "Configuration": digest(job),
-    }
-    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows.items() if value != "")
-    return f"""---
-base_model: {json.dumps(base, ensure_ascii=False)}
-library_name: peft
-tags:
-- lora
-- split-learning
-- federated-learning
-- sflam
----
-
-# LoRA adapter of {_cell(base)}
-
-Fine-tuned with sflam {__version__}: {_how(job)}
-
-| | |
-|---|---|
-{table}
-
-## Load it
-
-```python
-from peft import PeftModel
-{load_base.strip()}
-model = PeftModel.from_pretrained(base, "path/to/this/folder")
-```
-"""
+    markdown = Environment(loader=PackageLoader("sflam.report"), undefined=StrictUndefined, trim_blocks=True)
+    markdown.filters |= {"bytes": human_bytes, "cell": _cell, "percent": percent}
+    return markdown.get_template("model_card.md.jinja").render(
+        base=base,
+        base_json=json.dumps(base, ensure_ascii=False),
+        data=data or public_name(job.data.name),
+        classes=f"{len(classes)}: {', '.join(named)}" if classes else "",
+        accuracy=sums.accuracy if accuracy is None else accuracy,
+        job=job,
+        sums=sums,
+        task=task,
+        column=column,
+        load_base=load_base.strip(),
+        digest=digest(job),
+        version=__version__,
+    )
 
 
 def public_name(name: str) -> str:
     """Return what to call a model or dataset elsewhere: a hub name as it is, of a path its last part."""
     path = Path(name).expanduser()
     return path.resolve().name if path.is_absolute() or path.exists() else name
-
-
-def _how(job: Job) -> str:
-    said = UNCUT | {"sl": RELAY}
-    return said.get(job.learn.method, AT_HOME if job.model.labels == "device" else SPLIT)
-
-
-def _cut(job: Job) -> str:
-    if job.learn.method in UNCUT:
-        return "all: the model was not cut"
-    return "per device: " + ", ".join(map(str, job.fleet.cuts)) if job.fleet.cuts else str(job.model.cut)
 
 
 def _cell(value: object) -> str:

@@ -7,6 +7,7 @@ import platform
 import struct
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +17,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
 from sflam.errors import RunError
-from sflam.files import write_all
+from sflam.files import write_all, writing
 from sflam.records.history import RoundRecord
 
 
@@ -36,15 +37,12 @@ class Events:
 
     def __init__(self, folder: Path, *, done: Iterable[RoundRecord] = ()) -> None:
         self._path = folder / "events"
-        try:
+        with self._writing():
             self._path.mkdir(parents=True, exist_ok=True)
             # TensorBoard reads the files in the order of their names; a file torn by a kill is never written again.
-            name = (
-                f"events.out.tfevents.{int(time.time())}.{platform.node()}.{len(os.listdir(self._path)):05d}"
-            )
+            number = len(os.listdir(self._path))
+            name = f"events.out.tfevents.{int(time.time())}.{platform.node()}.{number:05d}"
             self._descriptor = os.open(self._path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        except OSError as error:
-            raise self._unwritable(error) from error
         try:
             self._write(file_version="brain.Event:2")
             self._write(step=0, session_log=SessionLog(status=SessionLog.START))
@@ -76,15 +74,11 @@ class Events:
         body = Event(wall_time=time.time(), **fields).SerializeToString()
         length = struct.pack("<Q", len(body))
         sums = [struct.pack("<I", masked_crc32c(part)) for part in (length, body)]
-        try:
+        with self._writing():
             write_all(self._descriptor, length + sums[0] + body + sums[1])
-        except OSError as error:
-            raise self._unwritable(error) from error
 
-    def _unwritable(self, error: OSError) -> RunError:
-        return RunError(
-            f"{self._path} cannot be written: {error.strerror}; free space, or choose another run folder"
-        )
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self._path, "free space, or choose another run folder")
 
 
 def scalars(record: RoundRecord) -> dict[str, float]:

@@ -68,13 +68,14 @@ def wrapped(text: str, inches: float = PANEL[0]) -> str:
 
 
 def legend_beneath(figure: Figure, note: str = "") -> None:
-    """Name several lines once each, in as many columns as fit; the figure grows by what more rows need."""
+    """Name every line once, in as many columns as fit beneath; the figure grows by what more rows need."""
     handles = {
         label: handle
         for axes in figure.axes
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        if not axes.get_ylabel().startswith(f"{label} (")  # its axis names it
     }
-    if len(handles) < 2 and not note:  # the axes name a single line
+    if not handles:
         return
     texts, items = list(handles), list(handles.values())
     look: dict[str, Any] = {"fontsize": 9, "handlelength": 3.0}

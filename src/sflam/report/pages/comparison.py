@@ -29,40 +29,21 @@ def comparison_page(found: SavedComparison) -> str:
     rows: Rows = saved["methods"]
     name, runs = next(iter(found.runs.items()))
     job, target, seeds, rates = runs[0].job, saved["target"], saved["seeds"], saved["rates"]
-    sections = [
-        ("results", "Results"),
-        ("rates", "Learning rates" * bool(rates)),
-        ("target", f"Cost of {percent(target['accuracy'])}"),
-        ("curves", "Accuracy against what it costs"),
-        ("sweeps", "Sweeps" * bool(found.sweeps)),
-        ("devices", "What it asks of a device"),
-        ("timeline", "A round, device by device"),
-        ("allocation", "What each device was given"),
-        ("configuration", "Configuration"),
-        ("environment", "Environment"),
-        ("repeat", "Repeat it"),
-    ]
     last = {method: ones[0].records[-1] for method, ones in found.runs.items()}
     records = {method: [run.records for run in ones] for method, ones in found.runs.items()}
-    swept = sweep_panels(
-        found.sweeps, labels={key: str(words) for key, words in saved["labels"].items()}, methods=rows
-    )
+    swept = sweep_panels(found.sweeps, labels=saved["labels"], methods=rows)
     return render(
         "comparison.html.jinja",
-        sections,
         job,
         title=found.name,
-        beneath=(
-            f"{len(rows)} methods fine-tune {job.model.name} on {job.data.name}, {job.fleet.devices} devices, "
-            f"{seeds} seed{'s' * (seeds != 1)}: the same samples, mini-batches and network for each."
-        ),
+        seeds=seeds,
         figures=_figures(rows, seeds),
+        count=len(rows),
         results=NumberTable(*result_rows(rows, rates=bool(rates), device=True)),
         failed=saved["failed"],
         rates=_rates(rates, rows) if rates else None,
         reused=REUSED,
         target=target | {"table": NumberTable(*target_rows(rows, reached=True))},
-        percent=percent,
         curves=charts(comparison_panels(records), bars_note(seeds)),
         sweeps=charts(swept, bars_note(seeds)),
         devices=charts(_of_a_device(rows)),

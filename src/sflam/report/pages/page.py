@@ -13,6 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sflam import __version__
 from sflam.config import Job, changes, digest, toml_value
 from sflam.report.charts.style import COLOURS
+from sflam.report.totals import brief, joules, percent
+from sflam.units import human_bytes, human_si
 
 TEMPLATES = Environment(
     loader=PackageLoader("sflam.report.pages"),
@@ -21,6 +23,13 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+TEMPLATES.filters |= {
+    "brief": brief,
+    "bytes": human_bytes,
+    "joules": joules,
+    "percent": percent,
+    "si": human_si,
+}
 TEMPLATES.globals |= {"version": __version__, "colours": COLOURS}
 
 
@@ -31,21 +40,16 @@ class NumberTable(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-def render(template: str, sections: Sequence[tuple[str, str]], job: Job, **values: Any) -> str:
+def render(template: str, job: Job, **values: Any) -> str:
     """Return a whole page.
 
     Args:
-        template: a file of ``templates``; it has a block for every section.
-        sections: (id, heading), in order; those without a heading are left out.
+        template: a file of ``templates``, with its sections, each an id and a heading, and a block for every id.
         job: whose settings are shown.
         values: what the template shows.
     """
-    return TEMPLATES.get_template(template).render(
-        sections=[(name, heading) for name, heading in sections if heading],
-        settings=_settings(job),
-        digest=digest(job),
-        **values,
-    )
+    settings = _settings(job)
+    return TEMPLATES.get_template(template).render(job=job, settings=settings, digest=digest(job), **values)
 
 
 def environment(versions: Mapping[str, str], job: Job) -> list[tuple[str, str]]:

@@ -20,67 +20,41 @@ from sflam.report.charts.timeline import has_phases
 from sflam.report.pages.inline import charts
 from sflam.report.pages.page import NumberTable, command, environment, render
 from sflam.report.pages.rounds import allocation, charge_of, timeline
-from sflam.report.totals import brief, decimal, is_measured, joules, percent, totals
-from sflam.units import human_bytes, human_si
+from sflam.report.terminal.run_table import MEASURED, cells
+from sflam.report.totals import is_measured, totals
 
 
 def run_page(run: SavedRun) -> str:
     """Return the HTML page of a finished run."""
     job, records, network = run.job, run.records, run.job.network.simulate
-    how = f"{job.learn.method} fine-tunes {job.model.name} on {job.data.name}, {job.fleet.devices} devices"
-    sections = [
-        ("curves", "Curves"),
-        ("timeline", "A round, device by device" * network),
-        ("allocation", "What each device was given" * network),
-        ("energy", "Energy" * network),
-        ("plan", "Plan and truth" * network),
-        ("rounds", "Rounds"),
-        ("devices", "Devices and classes"),
-        ("configuration", "Configuration"),
-        ("environment", "Environment"),
-        ("repeat", "Repeat it"),
-    ]
-    simulated = {}
-    if network:
-        simulated = {
-            "timelines": _timelines(records),
-            "given": allocation(records[-1]),
-            "energy": charts(_energy(records, job.fleet.devices)),
-            "plan": charts(_plan_and_truth(records)),
-            "calibration": _calibration(records[-1]),
-            "last": records[-1].round + 1,
-        }
+    columns = [*MEASURED[:-1], *["virtual time", "energy"] * network, "devices"]
     return render(
         "run.html.jinja",
-        sections,
         job,
         title=run.name,
-        beneath=f"{how}{', over a simulated network' * network}.",
-        figures=_figures(run),
+        network=network,
+        sums=totals(records),
+        result={key: value for key, value in run.result.items() if type(value) in (int, float)},
         curves=charts(curve_panels(records, job.learn.method)),
-        rounds=_rounds(records),
+        rounds=NumberTable(columns, [cells(columns, record) for record in records]),
         devices=_devices_and_classes(run),
         environment=environment(run.versions, job),
         command=_repeat(run),
-        **simulated,
+        **_simulated(run) if network else {},
     )
 
 
-def _figures(run: SavedRun) -> list[tuple[str, str]]:
-    """Return the numbers that matter most."""
-    result, sums = run.result, totals(run.records)
-    found = [
-        (percent(_number(result, "accuracy")), "test accuracy"),
-        (str(sums.rounds), "rounds"),
-        (human_bytes(sums.total_bytes), "over the network"),
-    ]
-    if sums.virtual_s is not None and sums.energy_j is not None:
-        found += [(brief(sums.virtual_s), "virtual time"), (joules(sums.energy_j), "energy")]
-    if (memory := _number(result, "device_memory")) is not None:
-        found.append((human_bytes(memory), "memory of a device"))
-    if (flop := _number(result, "device_flop")) is not None:
-        found.append((human_si(flop, "FLOP"), "computed by a device"))
-    return found
+def _simulated(run: SavedRun) -> dict[str, object]:
+    """Return what the page shows where a network was simulated."""
+    records, last = run.records, run.records[-1]
+    return {
+        "timelines": _timelines(records),
+        "given": allocation(last),
+        "energy": charts(_energy(records, run.job.fleet.devices)),
+        "plan": charts(_plan_and_truth(records)),
+        "charge": last.charge,
+        "last": last.round + 1,
+    }
 
 
 def _timelines(records: Sequence[RoundRecord]) -> list[dict[str, object]]:
@@ -149,36 +123,6 @@ def _plan_and_truth(records: Sequence[RoundRecord]) -> list[Panel]:
     return panels
 
 
-def _calibration(record: RoundRecord) -> NumberTable | None:
-    """Return what was measured and charged beside what the model says, where ``network.calibrate`` was set."""
-    charge = charge_of(record)
-    if (found := charge.calibration) is None:
-        return None
-    rows = [
-        ("mini-batch on the fastest device", brief(found.device_s), brief(found.modelled_device_s)),
-        ("mini-batch at the server", brief(found.server_s), brief(found.modelled_server_s)),
-        ("sent up", human_bytes(found.up_bits / 8), human_bytes(found.modelled_up_bits / 8)),
-        ("time of the round", brief(charge.charged_s), brief(found.modelled_s)),
-        ("energy of the round", joules(charge.charged_j), joules(found.modelled_j)),
-    ]
-    return NumberTable(["", "measured, and charged", "modelled"], rows)
-
-
-def _rounds(records: Sequence[RoundRecord]) -> NumberTable:
-    """Return a row per round."""
-    timed = all(record.charge for record in records)
-    head = ["round", "loss", "test loss", "accuracy", "up", "down", "adapters"]
-    rows = []
-    for record in records:
-        cells = [str(record.round + 1), decimal(record.loss), decimal(record.test_loss)]
-        cells += [percent(record.accuracy), human_bytes(record.bytes_up), human_bytes(record.bytes_down)]
-        cells.append(human_bytes(record.total_bytes - record.bytes_up - record.bytes_down))
-        if record.charge is not None and timed:
-            cells += [brief(record.charge.seconds), joules(record.charge.energy)]
-        rows.append([*cells, str(len(record.participants))])
-    return NumberTable([*head, *["time", "energy"] * timed, "devices"], rows)
-
-
 def _devices_and_classes(run: SavedRun) -> list[Markup]:
     """Return the accuracy to expect on each device's data, and that of each class."""
     panels = []
@@ -205,8 +149,3 @@ def _repeat(run: SavedRun) -> str:
 
 def _is_number(value: object) -> bool:
     return type(value) in (int, float) and is_measured(float(value))  # type: ignore[arg-type]
-
-
-def _number(values: dict[str, object], key: str) -> float | None:
-    value = values.get(key)
-    return float(value) if type(value) in (int, float) else None  # type: ignore[arg-type]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from sflam.plan import ALL_LOCAL, Plan, Status
+from sflam.plan import ALL_LOCAL, DevicePlan, Plan, Status
 from sflam.report.terminal.plain_table import plain_table
 from sflam.report.totals import duration
 from sflam.units import human_si
@@ -30,45 +30,42 @@ def plan_table(
     text = Text(summary(plan))
     if not len(plan.devices):
         return text
-    columns = plan.devices
-    cells = several or len(set(columns.server.tolist())) > 1
-    shared = bool((columns.server_clock > 0).any())
-    headers = [
-        "device",
-        *["server"] * cells,
-        *(["layers"] if several else ["cut", "bits"]),
-        "MHz",
-        "mW",
-        "GHz",
-        *["edge GHz" if several else "server GHz"] * shared,
+    devices = plan.devices
+    placed = several or len(set(devices.server.tolist())) > 1
+    shared = bool((devices.server_clock > 0).any())
+    columns: list[tuple[str, Callable[[DevicePlan], str]]] = [
+        *[("server", _away(lambda one: str(one.server), "local"))] * placed,
+        ("layers" if several else "cut", lambda one: str(one.cut)),
+        *[("bits", _away(lambda one: str(one.bits)))] * (not several),
+        (
+            "MHz",
+            _away(lambda one: _short(one.bandwidth / 1e6) + f" ({one.subchannels})" * (one.subchannels > 0)),
+        ),
+        ("mW", _away(lambda one: _short(one.power * 1e3))),
+        ("GHz", lambda one: _short(one.clock / 1e9)),
+        *[("edge GHz" if several else "server GHz", _away(lambda one: _short(one.server_clock / 1e9)))]
+        * shared,
+        ("own s" if several else "compute s", lambda one: _short(one.compute_s)),
+        ("send s", _away(lambda one: _short(one.transmit_s))),
+        ("J", lambda one: _short(one.compute_j + one.transmit_j)),
     ]
-    headers += ["own s" if several else "compute s", "send s", "J"]
-    table = plain_table(headers, title, left=("device",))
+    table = plain_table(["device", *(header for header, _ in columns)], title, left=("device",))
     # Where the terminal is narrow, names take two lines, and numbers stay whole.
     table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
-    count = len(columns)
+    count = len(devices)
     for index in range(count):
         if count > FIRST + LAST + 1 and FIRST <= index < count - LAST:
             if index == FIRST:
-                table.add_row(*["..."] * len(headers))
+                table.add_row(*["..."] * len(table.columns))
             continue
-        one = columns[index]
-        local = one.server == ALL_LOCAL
-        subchannels = f" ({one.subchannels})" if one.subchannels else ""
-        table.add_row(
-            names[index] if names else str(index),
-            *["local" if local else str(one.server)] * cells,
-            str(one.cut),
-            *["-" if local else str(one.bits)] * (not several),
-            "-" if local else _short(one.bandwidth / 1e6) + subchannels,
-            "-" if local else _short(one.power * 1e3),
-            _short(one.clock / 1e9),
-            *["-" if local else _short(one.server_clock / 1e9)] * shared,
-            _short(one.compute_s),
-            "-" if local else _short(one.transmit_s),
-            _short(one.compute_j + one.transmit_j),
-        )
+        one = devices[index]
+        table.add_row(names[index] if names else str(index), *(cell(one) for _, cell in columns))
     return Group(table, text)
+
+
+def _away(cell: Callable[[DevicePlan], str], local: str = "-") -> Callable[[DevicePlan], str]:
+    """Return the cell of a device that has a server, and ``local`` for one that has none."""
+    return lambda one: local if one.server == ALL_LOCAL else cell(one)
 
 
 def _short(value: float) -> str:

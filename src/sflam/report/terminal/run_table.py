@@ -12,11 +12,41 @@ from rich.text import Text
 from sflam.records.history import RoundRecord
 from sflam.report.terminal.loop_lines import loop_lines
 from sflam.report.terminal.plain_table import plain_table
-from sflam.report.totals import Totals, decimal, duration, joules, percent, totals
+from sflam.report.totals import Totals, brief, decimal, duration, joules, percent, totals
 from sflam.units import human_bytes
 
 FIRST, LAST = 5, 15
-Column = tuple[str, str, Callable[[RoundRecord], str]]
+COLUMNS: dict[str, tuple[Callable[[Totals], str], Callable[[RoundRecord], str]]] = {
+    "round": (lambda sums: "total", lambda item: str(item.round + 1)),
+    "loss": (lambda sums: "", lambda item: decimal(item.loss)),
+    "test loss": (lambda sums: "", lambda item: decimal(item.test_loss)),
+    "accuracy": (lambda sums: "", lambda item: percent(item.accuracy)),
+    "devices": (lambda sums: "", lambda item: str(len(item.participants))),
+    "up": (lambda sums: human_bytes(sums.bytes_up), lambda item: human_bytes(item.bytes_up)),
+    "down": (lambda sums: human_bytes(sums.bytes_down), lambda item: human_bytes(item.bytes_down)),
+    "adapters": (
+        lambda sums: human_bytes(sums.adapter_bytes),
+        lambda item: human_bytes(item.total_bytes - item.bytes_up - item.bytes_down),
+    ),
+    "time": (lambda sums: duration(sums.seconds), lambda item: duration(item.seconds)),
+    "virtual time": (
+        lambda sums: brief(sums.virtual_s or 0.0),
+        lambda item: brief(item.charge.seconds) if item.charge else "-",
+    ),
+    "energy": (
+        lambda sums: joules(sums.energy_j or 0.0),
+        lambda item: joules(item.charge.energy) if item.charge else "-",
+    ),
+}
+"""Header -> footer, and the cell of a round."""
+MEASURED = ("round", "loss", "test loss", "accuracy", "up", "down", "adapters", "time")
+SIMULATED = ("round", "loss", "accuracy", "devices", "up", "down", "virtual time", "energy")
+"""The columns of a run without a network and with one: as many as fit eighty characters."""
+
+
+def cells(headers: Sequence[str], record: RoundRecord) -> list[str]:
+    """Return the row of a round."""
+    return [COLUMNS[header][1](record) for header in headers]
 
 
 def rounds_table(
@@ -32,11 +62,11 @@ def rounds_table(
     ``devices`` are accuracies in [0, 1], one per device.
     """
     sums = totals(records)
-    columns = _simulated(sums) if sums.virtual_s is not None else _measured(sums)
-    table = plain_table([header for header, _, _ in columns], title)
+    headers = MEASURED if sums.virtual_s is None else SIMULATED
+    table = plain_table(headers, title)
     table.show_footer = bool(records)
-    for column, (_, footer, _) in zip(table.columns, columns, strict=True):
-        column.footer = footer
+    for column, header in zip(table.columns, headers, strict=True):
+        column.footer = COLUMNS[header][0](sums)
     elided = len(records) - FIRST - LAST
     for index, item in enumerate(records):
         # Eliding a single row would save nothing.
@@ -44,46 +74,9 @@ def rounds_table(
             if index == FIRST:
                 table.add_row(*["..."] * len(table.columns))
             continue
-        table.add_row(*(cell(item) for _, _, cell in columns))
+        table.add_row(*cells(headers, item))
     lines = [summary(records, perplexity), *spread(devices), *loop_lines(records)]
     return Group(table, Text("\n".join(lines)))
-
-
-def _measured(sums: Totals) -> list[Column]:
-    """Return the columns of a run without a network: (header, footer, cell)."""
-    return [
-        ("round", "total", lambda item: str(item.round + 1)),
-        ("loss", "", lambda item: decimal(item.loss)),
-        ("test loss", "", lambda item: decimal(item.test_loss)),
-        ("accuracy", "", lambda item: percent(item.accuracy)),
-        ("up", human_bytes(sums.bytes_up), lambda item: human_bytes(item.bytes_up)),
-        ("down", human_bytes(sums.bytes_down), lambda item: human_bytes(item.bytes_down)),
-        (
-            "adapters",
-            human_bytes(sums.adapter_bytes),
-            lambda item: human_bytes(item.total_bytes - item.bytes_up - item.bytes_down),
-        ),
-        ("time", duration(sums.seconds), lambda item: duration(item.seconds)),
-    ]
-
-
-def _simulated(sums: Totals) -> list[Column]:
-    """Return the columns of a simulated run: its clock and its energy instead of the host's time."""
-    assert sums.virtual_s is not None and sums.energy_j is not None
-    return [
-        ("round", "total", lambda item: str(item.round + 1)),
-        ("loss", "", lambda item: decimal(item.loss)),
-        ("accuracy", "", lambda item: percent(item.accuracy)),
-        ("devices", "", lambda item: str(len(item.participants))),
-        ("up", human_bytes(sums.bytes_up), lambda item: human_bytes(item.bytes_up)),
-        ("down", human_bytes(sums.bytes_down), lambda item: human_bytes(item.bytes_down)),
-        (
-            "virtual time",
-            duration(sums.virtual_s),
-            lambda item: duration(item.charge.seconds) if item.charge else "-",
-        ),
-        ("energy", joules(sums.energy_j), lambda item: joules(item.charge.energy) if item.charge else "-"),
-    ]
 
 
 def spread(devices: Sequence[float]) -> list[str]:

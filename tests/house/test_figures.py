@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted(path for path in (ROOT / "configs/figures").glob("*.sh") if path.name != "arguments.sh")
+SCRIPTS = sorted((ROOT / "configs/figures").glob("*.sh"))
 
 
 def call(script: Path, folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:

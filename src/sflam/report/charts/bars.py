@@ -81,7 +81,7 @@ def _name(axes: Axes, names: Sequence[str]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         return
     every = -(-len(names) // MOST_NAMES)
-    shown = [name if len(name) <= 18 else f"{name[:17]}…" for name in names[::every]]
+    shown = [name if len(name) <= 20 else f"{name[:11]}…{name[-8:]}" for name in names[::every]]
     crowded = sum(len(name) + 2 for name in shown) > 48
     turn: dict[str, Any] = (
         {"rotation": 55, "ha": "right", "rotation_mode": "anchor"} if crowded and not numbers else {}

@@ -1,4 +1,4 @@
-# Read by the scripts beside it: . arguments.sh NAME DEFAULT_JOB "$@"    sets checkout, job, out and options.
+# Read by the scripts beside it: . arguments.bash NAME DEFAULT_JOB "$@"    sets checkout, job, out and options.
 #
 # NAME.sh [JOB [OUT]] [options]    JOB and OUT as seen from the caller's folder, where OUT is ./NAME by default.
 # The variables JOB and OUT do the same.

@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 SOURCE = Path(__file__).parents[2] / "src" / "sflam"
 SEAM = "Fleet"
 
@@ -58,7 +56,6 @@ def test_the_fleets_are_found() -> None:
     } < set(fleets())
 
 
-@pytest.mark.xfail(reason="the memory of a fleet is still asked by class", strict=True)
 def test_nobody_asks_of_which_class_a_fleet_is() -> None:
     names = set(fleets())
     found = [

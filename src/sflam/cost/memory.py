@@ -58,6 +58,21 @@ class Memory:
         return f"{human_bytes(self.total)} (weights {weights}, training {trained}, activations {kept})"
 
 
+@dataclass(frozen=True)
+class FleetMemory:
+    """What the machines of a run need.
+
+    Attributes:
+        device: that of the device that needs most; None where there are none.
+        server: that of the server that needs most.
+        process: that of all of them simulated in this process.
+    """
+
+    device: Memory | None
+    server: Memory
+    process: Memory
+
+
 def device_memory(step: Step, cut: int) -> Memory:
     """Return what a device needs that keeps ``cut`` blocks."""
     return _held(step, cut, head=step.training.labels_home)

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from sflam.cost.memory import FleetMemory
+from sflam.cost.training import Step
 from sflam.data.batches import batches
+from sflam.learn.counted_memory import whole_model_memory
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
 from sflam.learn.steps import Average, Steps
 from sflam.learn.whole_model import WholeModel
@@ -50,6 +53,11 @@ class Central(WholeModel):
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return what was trained: there is nothing to average."""
         return Average(state_of(self.model), None)
+
+    def memory(self, step: Step) -> FleetMemory:
+        """Return what its one machine needs for a training step."""
+        own = whole_model_memory(self.model, self.trained, step)
+        return FleetMemory(None, own, own)
 
     def state(self) -> dict[str, Any]:
         """Return what, beside the adapters, must survive a crash between rounds."""

@@ -9,12 +9,16 @@ for every round:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from sflam.cost.memory import FleetMemory, Memory
+from sflam.cost.training import Step
 from sflam.learn.adapter_exchange import transfer
 from sflam.learn.aggregate import A_ENDS, aggregation_error, fedavg, weights_of
+from sflam.learn.counted_memory import whole_model_memory
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import drawn
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
@@ -80,6 +84,12 @@ class Federated(WholeModel):
         self.own = {}
         learned = fedavg([{name: state[name] for name in self._names} for state in states], weights)
         return Average(states[0] | learned, error, sent)
+
+    def memory(self, step: Step) -> FleetMemory:
+        """Return what its machines need for a training step; the states of all devices are in this process."""
+        own = whole_model_memory(self.model, self.trained, step)
+        states = len(self.parts) * sum(one.numel() * one.element_size() for one in self.trained)
+        return FleetMemory(own, Memory(), replace(own, trained=own.trained + states))
 
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""

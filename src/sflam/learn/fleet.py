@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sflam.cost.memory import FleetMemory
+from sflam.cost.training import Step
 from sflam.errors import ConfigError
 from sflam.learn.evaluate import Score
 from sflam.learn.settings import FleetSettings
@@ -67,6 +69,9 @@ class Fleet(Protocol):
     def diverged(self) -> list[int]:
         """Return the devices whose adapters, or the server's own copy of them, hold NaN or infinity."""
         return []
+
+    def memory(self, step: Step) -> FleetMemory:
+        """Return what its machines need for a training step."""
 
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""
@@ -129,6 +134,10 @@ class FleetAround(Fleet):
     def diverged(self) -> list[int]:
         """Return the devices that hold NaN or infinity."""
         return self.inner.diverged()
+
+    def memory(self, step: Step) -> FleetMemory:
+        """Return what the machines of the wrapped fleet need."""
+        return self.inner.memory(step)
 
     def state(self) -> dict[str, Any]:
         """Return what must survive a crash; a subclass adds its own beside ``inner``."""

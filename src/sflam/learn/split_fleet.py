@@ -10,9 +10,12 @@ import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 
+from sflam.cost.memory import FleetMemory
+from sflam.cost.training import Step
 from sflam.learn.activation_cache import CachedExchange, expect_frozen
 from sflam.learn.adapter_exchange import flatten, send_adapters, transfer
 from sflam.learn.aggregate import B_ENDS, aggregation_error, residuals, weights_of
+from sflam.learn.counted_memory import split_memory
 from sflam.learn.device import Devices
 from sflam.learn.edge_servers import Servers, steps_alone
 from sflam.learn.examples import Examples, drawn
@@ -210,6 +213,10 @@ class LocalFleet(Fleet):
             return device.numbers()
         embedding = sum(parameter.numel() for parameter in device.parts.parameters())
         return max(device.numbers(), embedding + alone.segment.numbers())
+
+    def memory(self, step: Step) -> FleetMemory:
+        """Return what its machines need for a training step."""
+        return split_memory(self.backbone.model, self.devices, self.servers, self.settings.selected, step)
 
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from sflam.codec.messages import AdapterFrame
+from sflam.cost.memory import FleetMemory
+from sflam.cost.training import Step
 from sflam.errors import ServeError
 from sflam.learn.adapter_exchange import flatten, send_adapters, unflatten
 from sflam.learn.aggregate import aggregation_error, fedavg, weights_of
@@ -192,6 +194,10 @@ class RemoteFleet(Fleet):
         state = self._start | fedavg(states, weights)
         exact = self.local.learn.aggregation == "freeze-a"
         return Average(state, None if exact else aggregation_error(states, weights), sent)
+
+    def memory(self, step: Step) -> FleetMemory:
+        """Return what its machines need for a training step."""
+        return self.local.memory(step)
 
     def state(self) -> dict[str, Any]:
         """Return what a simulated fleet would: the trunk's optimiser state where it is kept; devices keep their own."""

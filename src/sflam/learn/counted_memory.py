@@ -1,0 +1,85 @@
+"""What a built fleet needs: its weights and trained numbers, counted, and activations by ``sflam.cost.memory``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from sflam.cost.memory import FleetMemory, Memory, activations, server_activations, training_bytes
+from sflam.cost.training import Step
+from sflam.learn.device import Devices
+from sflam.learn.edge_servers import Servers
+from sflam.learn.server import Trunk
+from sflam.model.segment import Segment
+from sflam.plan import ALL_LOCAL
+
+
+def split_memory(
+    model: nn.Module, devices: Devices, servers: Servers, selected: int, step: Step
+) -> FleetMemory:
+    """Return what a model needs that is cut between devices and servers, ``selected`` devices a round (0: all)."""
+    device, cuts = devices.segment, devices.cuts
+    home = device.at_home
+    step = replace(step, training=replace(step.training, labels_home=home))
+    active = sorted(cuts, reverse=True)[: selected or len(cuts)]
+    largest = Memory(
+        _weights(device),
+        training_bytes(step, device.stack.size(device.names(max(cuts)))),
+        activations(step, max(cuts), head=home),
+    )
+    served: dict[int, list[int]] = {}
+    for cut, server in zip(cuts, servers.server_of, strict=True):
+        served.setdefault(server, []).append(cut)
+    serving = {
+        server: _serving(servers.trunks[server], own, step, selected) for server, own in served.items()
+    }
+    everything = Memory(
+        _bytes(model.parameters()),
+        sum(one.trained for one in serving.values()) + training_bytes(step, device.stack.values.numel()),
+        sum(one.activations for one in serving.values())
+        + sum(activations(step, cut, head=home) for cut in active),
+    )
+    together = serving.pop(ALL_LOCAL, None)
+    if together is not None:  # each of them needs what the whole model does
+        home_trunk = servers.trunks[ALL_LOCAL].segment
+        parts = [*home_trunk.parameters(), *device.parts.parameters()]  # some are on both sides
+        frozen = 0 if device.places else _bytes({id(one): one for one in parts}.values())
+        alone = _whole(step, frozen, home_trunk.stack.size())
+        largest = max(largest, alone, key=lambda one: one.total)
+    busiest = max(serving.values(), key=lambda one: one.total, default=Memory())
+    return FleetMemory(largest, busiest, everything)
+
+
+def _serving(trunk: Trunk, cuts: Sequence[int], step: Step, selected: int) -> Memory:
+    """Return what one server needs for the devices with these cuts, as many of them as a round may draw."""
+    active = sorted(cuts)[: selected or len(cuts)]
+    return Memory(
+        _weights(trunk.segment),
+        training_bytes(step, trunk.segment.stack.values.numel()),
+        server_activations(step, active, one_by_one=trunk.one_by_one),
+    )
+
+
+def whole_model_memory(model: nn.Module, trained: Sequence[Tensor], step: Step) -> Memory:
+    """Return what a machine needs that trains the whole of ``model``."""
+    # peft keeps the head it replaced, which no device needs.
+    kept = [one for name, one in model.named_parameters() if ".original_module." not in name]
+    frozen = _bytes(one for one in kept if not one.requires_grad)
+    return _whole(step, frozen, sum(one.numel() for one in trained))
+
+
+def _whole(step: Step, frozen: int, trained: int) -> Memory:
+    """Return what a machine needs that trains the whole model, from its bytes of frozen weights and trained numbers."""
+    return Memory(frozen, training_bytes(step, trained), activations(step, step.shape.blocks, head=True))
+
+
+def _weights(segment: Segment) -> int:
+    """Return the bytes of a segment's frozen weights."""
+    return 0 if segment.places else _bytes(segment.parameters())
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sflam.cost import memory
-from sflam.cost.energy import energy
-from sflam.cost.latency import Stages, barrier, chain, pipelined, server_turn, stages
+from sflam.cost.energy import computing_j, serving_j
+from sflam.cost.latency import server_turn
 from sflam.cost.reference import ref_a_workload
 from sflam.network.network import Network
 from sflam.network.reference import ref_a
@@ -48,37 +44,17 @@ NETWORK = Network(
     server_flops_per_cycle=np.array([1.0, 1.0]),
     server_kappa=np.array([1e-6, 0.0]),
 )
-POWERS = {"power": [1.0, 1.0], "clock": [100.0, 25.0], "server": [0, 1]}
-CHOICES = {"cut": [1, 0], **POWERS}
-STAGES = ("forward", "up", "server", "down", "backward", "aggregation")
-TIMES = stages(NETWORK, WORK, bits=8, bandwidth=[100.0, 408.0], down_rate=1632.0, **CHOICES)
 
 
-def test_stages_are_hand_arithmetic():
-    assert TIMES.forward == pytest.approx([3.0, 2.0])
-    assert TIMES.up == pytest.approx([816 / 200, 816 / 408])
-    assert TIMES.server == pytest.approx([8.0, 1.4])
-    assert TIMES.down == pytest.approx([0.5, 0.0])
-    assert TIMES.backward == pytest.approx([2.0, 0.0])
-    assert TIMES.aggregation == pytest.approx([1632 / 200 + 1.0, 0.0])
-    assert TIMES.compute == pytest.approx([5.0, 2.0]) and TIMES.step == pytest.approx([17.58, 5.4])
-
-
-def test_rounds_are_hand_arithmetic():
-    assert chain(TIMES, steps=2) == pytest.approx(2 * 17.58 + 9.16)
-    assert barrier(TIMES, 8.0, steps=2) == pytest.approx(2 * (7.08 + 8.0 + 2.5) + 9.16)
-    assert pipelined(TIMES, micro_batches=4) == pytest.approx(17.58 / 4 + 0.75 * 8.0 + 9.16)
+def test_a_server_s_turn_is_hand_arithmetic():
     assert server_turn(NETWORK, WORK, cut=1) == pytest.approx([16.0, 0.0])
     assert server_turn(NETWORK, WORK, cut=[1, 0], server=[0, 1]) == pytest.approx([8.0, 1.4])
 
 
-def test_energy_is_hand_arithmetic():
-    found = energy(NETWORK, TIMES, **POWERS)
-    assert found.transmit == pytest.approx([4.08, 2.0])
-    assert found.compute == pytest.approx([1e-6 * 100**2 * 500, 2e-6 * 25**2 * 50])
-    assert found.static == pytest.approx([2.5, 0.0])
-    assert found.server == pytest.approx([1e-6 * 100**2 * 800, 0.0])
-    assert found.device == pytest.approx([4.08 + 5 + 2.5, 2.0 + 0.0625])
+def test_joules_are_hand_arithmetic():
+    found = computing_j(np.array([500.0, 50.0]), np.array([100.0, 25.0]), NETWORK.kappa, NETWORK.static_power)
+    assert found == pytest.approx([1e-6 * 100**2 * 500 + 2.5, 2e-6 * 25**2 * 50])
+    assert serving_j(np.array(800.0), np.array(100.0), np.array(1e-6)) == pytest.approx(8.0)
 
 
 def test_memory_says_what_fits():
@@ -86,30 +62,8 @@ def test_memory_says_what_fits():
     assert memory.fits(NETWORK, WORK).tolist() == [[True, True, False], [False] * 3]
 
 
-def test_no_band_takes_for_ever_and_no_downlink_takes_no_time():
-    times = stages(NETWORK, WORK, bits=8, bandwidth=0.0, **CHOICES)
-    assert np.isinf(times.up).all() and not times.down.any() and times.aggregation[1] == 0
-
-
-@given(
-    st.lists(st.lists(st.floats(0, 10), min_size=6, max_size=6), min_size=1, max_size=4), st.integers(1, 5)
-)
-def test_one_micro_batch_is_the_chain_and_many_leave_the_slowest_stage(values, steps):
-    times = Stages(**dict(zip(STAGES, np.array(values).T, strict=True)))
-    assert pipelined(times, micro_batches=1, steps=steps) == pytest.approx(chain(times, steps=steps))
-    rounds = [pipelined(times, micro_batches=count, steps=steps) for count in (1, 2, 5, 10**9)]
-    assert all(later <= sooner + 1e-9 for sooner, later in itertools.pairwise(rounds))
-    slowest = np.array(values)[:, :5].max()
-    assert rounds[-1] == pytest.approx(steps * slowest + np.array(values)[:, 5].max(), abs=1e-6)
-    # A barrier whose server serves everybody at once is never faster than the longest chain.
-    assert barrier(times, times.server.max(), steps=steps) >= chain(times, steps=steps) - 1e-9
-
-
 def test_the_reference_cell_s_payload_and_cycles():
     network, work = ref_a(), ref_a_workload()
-    times = stages(
-        network, work, cut=1, bits=8, bandwidth=1e6, power=network.max_power, clock=network.max_clock
-    )
-    cycles = 16 * (0.231 + 2.918 + 2.285) * 1e9 / 512
-    assert times.compute * network.max_clock == pytest.approx(np.full(20, cycles), rel=1e-3)
+    flop = np.add(work.device_forward, work.device_backward)[1]
+    assert flop / network.flops_per_cycle == pytest.approx(np.full(20, 16 * 5.434e9 / 512), rel=1e-3)
     assert work.up_bits(8) == pytest.approx(19.467e6, abs=500)

@@ -19,6 +19,9 @@ from sflam.allocate.cell.shares import Shares
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import Costs, EdgeShares, Loads, add_up
 from sflam.allocate.limits import Impossible, devices
+from sflam.cost.energy import computing_j, serving_j
+from sflam.cost.memory import needed
+from sflam.network.channel import rate_in_nats
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, Status
 
@@ -219,16 +222,15 @@ def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
     network, lam = problem.network, problem.latency_weight
     b, p, f = (np.asarray(array, float) for array in (shares.bandwidth, shares.power, shares.clock))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        x = np.log1p(p * network.gain[problem.server] / (network.noise * b))
-        transmit = problem.payload / (b * x)
+        transmit = problem.payload / rate_in_nats(b, p, network.gain[problem.server], network.noise)
         compute = problem.cycles / f
         transmit_energy = p * transmit
-        compute_energy = problem.cycles * (network.kappa * f**2 + network.static_power / f)
+        compute_energy = computing_j(problem.cycles, f, network.kappa, network.static_power)
     finish = problem.each("local_steps") * problem.each("delay") + compute + transmit
     latency = float(problem.base_s + finish.max())
     counted = transmit_energy + (compute_energy if problem.choose_clocks else 0.0)
     weighted = float(network.energy_weight @ counted) + problem.base_j
-    need = np.asarray(problem.workload.device_memory)[problem.each("cut")]
+    need = needed(network, problem.workload, problem.each("cut"))
     with np.errstate(divide="ignore", invalid="ignore"):
         excess = {
             "bandwidth": b.sum() / network.bandwidth[problem.server] - 1,
@@ -260,13 +262,13 @@ def _score_edge(problem: EdgeProblem, shares: EdgeShares) -> EdgeScore:
     home = np.where(away, m, 0)
     b, p, f, g = shares.bandwidth, shares.power, shares.clock, shares.server_clock
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        x = np.log1p(p * network.gain[home, users] / (network.noise * b))
-        send = np.where(away, problem.payload / (b * x), 0.0)
+        ahead = rate_in_nats(b, p, network.gain[home, users], network.noise)
+        send = np.where(away, problem.payload / ahead, 0.0)
         compute = alpha * problem.cycles / f
         work = (problem.layers - alpha) * problem.server_cycles[home, users]
         serve = np.where(away, work / g, 0.0)
-        serve_j = np.where(away, network.server_kappa[home] * g**2 * work, 0.0)
-    compute_j = alpha * problem.cycles * (network.kappa * f**2 + network.static_power / f)
+        serve_j = np.where(away, serving_j(work, g, network.server_kappa[home]), 0.0)
+    compute_j = computing_j(alpha * problem.cycles, f, network.kappa, network.static_power)
     send_j = np.where(away, p * send, 0.0)
     shaky = problem.instability[users, alpha]
     asked = loads(problem, shares)

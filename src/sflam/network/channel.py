@@ -61,9 +61,15 @@ def rate(bandwidth: Floats, power: Floats, gain: Floats, noise: float) -> Floats
         gain: linear.
         noise: N0 W/Hz, the SNR gap included.
     """
+    bits: Floats = rate_in_nats(bandwidth, power, gain, noise) / np.log(2.0)
+    return bits
+
+
+def rate_in_nats(bandwidth: Floats, power: Floats, gain: Floats, noise: float) -> Floats:
+    """Return the same rate in nat/s: b ln(1 + p g / (N0 b))."""
     band = np.asarray(bandwidth, dtype=np.float64)
     safe = np.where(band > 0, band, 1.0)
-    return np.where(band > 0, safe * np.log1p(power * gain / (noise * safe)) / np.log(2.0), 0.0)
+    return np.where(band > 0, safe * np.log1p(power * gain / (noise * safe)), 0.0)
 
 
 def gain_of_rate(bits: Floats, bandwidth: float, power: Floats, noise: float) -> Floats:

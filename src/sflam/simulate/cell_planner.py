@@ -12,6 +12,7 @@ from sflam.allocate.cell.optimal import Market
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.limits import Impossible
 from sflam.allocate.registry import allocate, method_of
+from sflam.cost.energy import computing_j
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
@@ -88,9 +89,7 @@ class CellPlanner(Planner):
         band = np.full(len(problem), there.bandwidth[0])
         ahead = rate(band, there.max_power, there.gain[0], there.noise)
         joules: Floats = there.max_power * problem.payload / (ahead * np.log(2))
-        return joules + problem.cycles * (
-            there.kappa * there.max_clock**2 + there.static_power / there.max_clock
-        )
+        return joules + computing_j(problem.cycles, there.max_clock, there.kappa, there.static_power)
 
     def _ask(
         self, number: int, network: Network, devices: tuple[int, ...], battery: Floats | None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sflam.allocate.cell.problem import Problem
+from sflam.cost.energy import computing_j
 from sflam.network.channel import rate
 from sflam.network.network import Floats
 from sflam.plan import Plan
@@ -79,7 +80,7 @@ def bill(
     network, told = problem.network, plan.devices
     ahead = rate(told.bandwidth, told.power, network.gain[problem.server], network.noise)
     compute, transmit, handing = problem.cycles / told.clock, up / ahead, adapters / ahead
-    compute_j = problem.cycles * (network.kappa * told.clock**2 + network.static_power / told.clock)
+    compute_j = computing_j(problem.cycles, told.clock, network.kappa, network.static_power)
     transmit_j = told.power * transmit
     counted = transmit_j + (compute_j if problem.choose_clocks else 0.0)
     return Bill(

@@ -16,6 +16,7 @@ from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import EdgeShares
 from sflam.allocate.referee import score
 from sflam.allocate.registry import stay
+from sflam.cost.energy import computing_j
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
@@ -88,8 +89,8 @@ class EdgePlanner(Planner):
         ahead = rate(there.bandwidth[best], there.max_power, gain, there.noise)
         away = self.servers(self.every_device) != ALL_LOCAL
         radio: Floats = there.max_power * problem.payload / (ahead * np.log(2)) * away
-        return radio + self.cuts(self.every_device) * problem.cycles * (
-            there.kappa * there.max_clock**2 + there.static_power / there.max_clock
+        return radio + computing_j(
+            self.cuts(self.every_device) * problem.cycles, there.max_clock, there.kappa, there.static_power
         )
 
     def expect_possible(self, network: Network) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sflam.allocate.curves import inverse_growth
 from sflam.allocate.roots import bisect
+from sflam.cost.energy import computing_j
 from sflam.network.network import Floats
 
 Index = NDArray[np.bool_] | NDArray[np.intp]
@@ -123,13 +124,13 @@ def fastest_clock(
     """
 
     def excess(clock: Floats, index: NDArray[np.intp]) -> Floats:
-        energy = cycles[index] * (kappa[index] * clock**2 + static_power[index] / clock)
+        energy = computing_j(cycles[index], clock, kappa[index], static_power[index])
         with np.errstate(divide="ignore"):
             value: Floats = np.log(np.maximum(cap[index], 0.0) / energy)
         return value
 
     clock = max_clock.astype(float).copy()
-    tight = np.flatnonzero(cycles * (kappa * clock**2 + static_power / clock) > cap)
+    tight = np.flatnonzero(computing_j(cycles, clock, kappa, static_power) > cap)
     frugal = frugal_clock(clock, kappa, static_power)[tight]
     possible = excess(frugal, tight) >= 0
     clock[tight[~possible]] = 0.0

@@ -16,6 +16,8 @@ from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.referee import Found, planned, score
 from sflam.cost.convergence import quantization_noise
+from sflam.cost.energy import computing_j
+from sflam.network.channel import rate_in_nats
 from sflam.network.network import Floats
 
 
@@ -52,12 +54,10 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
     sizes = np.array([problem.payload_at(int(width)) for width in widths])  # [W, K] nats
     noise = quantization_noise(widths)
     network, lam = problem.network, problem.latency_weight
-    rate = held.bandwidth * np.log1p(
-        held.power * network.gain[problem.server] / (network.noise * held.bandwidth)
-    )
+    rate = rate_in_nats(held.bandwidth, held.power, network.gain[problem.server], network.noise)
     busy: Floats = problem.each("local_steps") * problem.each("delay") + problem.cycles / held.clock
     weight = (1 - lam) * network.energy_weight
-    computing = problem.cycles * (network.kappa * held.clock**2 + network.static_power / held.clock)
+    computing = computing_j(problem.cycles, held.clock, network.kappa, network.static_power)
     fixed = float(weight @ computing) if problem.choose_clocks else 0.0
     level = np.searchsorted(widths, problem.each("bits"))
 

@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from sflam.allocate.cell.arrays import Cell, fastest_clock, frugal_clock
 from sflam.allocate.limits import Impossible, devices, wrong_numbers, wrong_values
 from sflam.cost.convergence import quantization_noise
+from sflam.cost.energy import computing_j
+from sflam.cost.memory import needed
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
 from sflam.sizes import MAX_BITS, MIN_BITS
@@ -158,7 +160,7 @@ class Problem:
             caps = np.minimum(caps, joint - least)
         clock = fastest_clock(self.cycles, network.max_clock, network.kappa, network.static_power, caps)
         with np.errstate(divide="ignore", invalid="ignore"):
-            computing = self.cycles * (network.kappa * clock**2 + network.static_power / clock)
+            computing = computing_j(self.cycles, clock, network.kappa, network.static_power)
             left = radio if self.choose_clocks else np.minimum(radio, joint - computing)
         if (poor := (clock <= 0) | (left <= least)).any():
             raise Impossible(self._too_little(poor, clock, computing, least))
@@ -187,7 +189,7 @@ class Problem:
         """Return what the devices whose energy caps are too small would need at least, J."""
         network, index = self.network, int(np.argmax(poor))
         frugal = frugal_clock(network.max_clock, network.kappa, network.static_power)
-        cheapest = self.cycles * (network.kappa * frugal**2 + network.static_power / frugal)
+        cheapest = computing_j(self.cycles, frugal, network.kappa, network.static_power)
         slow = self.choose_clocks or clock[index] <= 0
         need, send = float((cheapest if slow else computing)[index]), float(sending[index])
         return (
@@ -198,7 +200,7 @@ class Problem:
         )
 
     def _check_memory(self) -> None:
-        need = np.asarray(self.workload.device_memory)[self.each("cut")]
+        need = needed(self.network, self.workload, self.each("cut"))
         if (full := need > self.network.memory).any():
             raise Impossible(
                 f"{devices(self.network, full)} would need {human_bytes(float(need[full][0]))} of memory; cut earlier"

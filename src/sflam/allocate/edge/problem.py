@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sflam.allocate.limits import devices, wrong_numbers, wrong_values
+from sflam.cost.energy import computing_j
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
 from sflam.units import human_bytes
@@ -152,7 +153,7 @@ class EdgeProblem:
     def local(self) -> Floats:
         """[N, Y + 1] cost of the user's own layers and of its instability at every split; inf where not allowed."""
         network, f = self.network, self.clock
-        joules = network.kappa * f**2 + network.static_power / f  # per cycle
+        joules = computing_j(np.ones(len(self)), f, network.kappa, network.static_power)  # per cycle
         layer = self.cycles * (self.time_weight / f + self.energy_price * joules)
         with np.errstate(invalid="ignore"):
             shaky = self.stability_weight * self.instability if self.stability_weight else 0.0
@@ -271,7 +272,7 @@ def edge_problem(
         layer_flops=np.array([layer_flops(one, full_training=full_training) for one in workloads]) * count,
         payload=np.array([one.up_bits(bits) for one in workloads]) * np.log(2) * count,
         samples=np.broadcast_to(np.asarray(samples, float), (len(network),)),
-        memory=np.array([one.device_memory for one in workloads]),
+        memory=np.array([(*one.device_memory[:-1], one.whole_memory) for one in workloads]),
         bits=bits,
         **asked,
     )

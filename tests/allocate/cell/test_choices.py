@@ -25,11 +25,11 @@ def test_the_table_of_cuts() -> None:
 
 def test_memory_decides_per_device() -> None:
     problem = reference(4)
-    memory = np.array([np.inf, 200e6, 50e6, 1.0])
+    memory = np.array([np.inf, 300e6, 50e6, 1.0])
     network = replace(problem.network, memory=memory)
     refused = cuts.solve(problem.change(network=network), (2,))
     assert refused.status == "infeasible" and refused.advice[0].startswith("cut 2: device 3 ")
-    memory[3] = 30e6
+    memory[3] = 40e6
     best = cuts.solve(problem.change(network=replace(network, memory=memory)), (2,))
     assert best.devices.cut.tolist() == [2, 1, 0, 0] and "device 1, device 2" in best.advice[0]
     assert optimal.solve(problem.change(network=network, cut=1)).status == "infeasible"

@@ -78,7 +78,7 @@ def test_memory_is_seen() -> None:
     network = replace(problem.network, memory=np.array([1e12, 1e8, 1e12, 1e8]), names=("a", "b", "c", "d"))
     small = problem.change(network=network)
     assert "memory" in score(small, shares(small)).violations
-    assert "b, d would need 177.92 MB" in optimal.solve(small).advice[0]
+    assert "b, d would need 264.46 MB" in optimal.solve(small).advice[0]
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,8 @@ def changed(**changes: Any) -> EdgeProblem:
 
 def test_workloads_that_do_not_belong_together_are_refused() -> None:
     edge = ref_b(3, 2)
-    for workloads in (edge.workloads[:2], (*edge.workloads[:2], ref_b_workload(128, layers=3))):
+    own = workloads_of(edge)
+    for workloads in (own[:2], (*own[:2], ref_b_workload(128, layers=3))):
         with pytest.raises(AllocationError, match=r"workloads of .* blocks for 3 users; give one each"):
             edge_problem(edge.network, workloads, edge.samples)
 

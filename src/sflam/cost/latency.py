@@ -1,4 +1,4 @@
-"""How long a server takes for its devices; rates are in ``network.channel``. M servers, K devices; s."""
+"""How long a server takes for the mini-batches of its devices; rates of links are the channel's. M servers, K devices."""
 
 from __future__ import annotations
 

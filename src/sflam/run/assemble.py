@@ -262,8 +262,13 @@ def save_merged(assembly: Assembly, folder: Path) -> None:
         merged.config.label2id = {name: index for index, name in enumerate(classes)}
     with quiet():
         merged.save_pretrained(str(folder))
+    save_preprocessing(assembly, folder)
+
+
+def save_preprocessing(assembly: Assembly, folder: Path) -> None:
+    """Write what turns raw samples into the model's inputs: how pixels are scaled, or the tokenizer."""
     pixels = pixels_of(assembly.backbone.name)
-    if pixels.is_file():  # whoever loads the merged model must feed it the same pixels
+    if pixels.is_file():
         shutil.copyfile(pixels, folder / PREPROCESSOR)
     if assembly.splits.train.kind == "text":
         with suppress(DataError), quiet():  # token ids from an .npz need no tokenizer

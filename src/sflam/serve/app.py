@@ -138,11 +138,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
         device, (number, attempt) = ingress.device(request), place(request, "round", "attempt")
         contract = ingress.contracts[device]
         with ingress.dispatch.looked() as session:
-            seat = session.seat(device, number, attempt)
-            if seat.next < seat.exchanges:
-                raise Refused(
-                    409, f"device {device} is at exchange {seat.next} of {seat.exchanges}; adapters come last"
-                )
+            session.check_done(device, number, attempt)
         loss = reported_loss(request, contract)
         size = ingress.size(request, {contract.adapter_bytes()} if contract.adapters else {0})
         with ingress.bounds.hold(device, size):

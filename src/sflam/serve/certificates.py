@@ -68,6 +68,25 @@ def make_certificates(
         name: str, subject: str, usage: x509.ObjectIdentifier | None, names: list[x509.GeneralName]
     ) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
+        signer = authority[0] if authority else key
+        unused = (
+            "content_commitment key_encipherment data_encipherment key_agreement encipher_only decipher_only"
+        )
+        signs = {
+            "digital_signature": usage is not None,
+            "key_cert_sign": usage is None,
+            "crl_sign": usage is None,
+        }
+        extensions: list[tuple[x509.ExtensionType, bool]] = [  # each with whether it is critical
+            (x509.BasicConstraints(ca=usage is None, path_length=0 if usage is None else None), True),
+            (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+            (x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False),
+            (x509.KeyUsage(**signs, **dict.fromkeys(unused.split(), False)), True),
+        ]
+        if usage is not None:
+            extensions.append((x509.ExtendedKeyUsage([usage]), False))
+        if names:
+            extensions.append((x509.SubjectAlternativeName(names), False))
         builder = (
             x509.CertificateBuilder()
             .subject_name(common(subject))
@@ -76,36 +95,10 @@ def make_certificates(
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))  # devices' clocks may be behind
             .not_valid_after(now + datetime.timedelta(days=days))
-            .add_extension(
-                x509.BasicConstraints(ca=usage is None, path_length=0 if usage is None else None), True
-            )
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(
-                    authority[1].public_key() if authority else key.public_key()  # type: ignore[arg-type]
-                ),
-                False,
-            )
-            .add_extension(
-                x509.KeyUsage(
-                    digital_signature=usage is not None,
-                    key_cert_sign=usage is None,
-                    crl_sign=usage is None,
-                    content_commitment=False,
-                    key_encipherment=False,
-                    data_encipherment=False,
-                    key_agreement=False,
-                    encipher_only=False,
-                    decipher_only=False,
-                ),
-                True,
-            )
         )
-        if usage is not None:
-            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
-        certificate = builder.sign(authority[0] if authority else key, hashes.SHA256())
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical)
+        certificate = builder.sign(signer, hashes.SHA256())
         pem = serialization.Encoding.PEM
         put(
             f"{name}.key",

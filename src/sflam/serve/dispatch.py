@@ -183,9 +183,7 @@ class Dispatch:
 
     def wait_over(self) -> None:
         """Wait until the round is over, or the server stops."""
-        with self._changed:
-            while not self.stopping and self.session.verdict(self.clock()) is Verdict.RUNNING:
-                self._changed.wait(TICK)
+        self._wait(lambda: self.session.verdict(self.clock()) is not Verdict.RUNNING)
 
     def close(self) -> dict[int, Any]:
         """Close the round; return device -> what it delivered."""
@@ -198,10 +196,7 @@ class Dispatch:
 
     def wait_present(self, enough: Callable[[tuple[int, ...]], bool]) -> tuple[int, ...]:
         """Wait until the present devices are ``enough``, or the server stops; return them."""
-        with self._changed:
-            while not self.stopping and not enough(self.session.present(self.clock())):
-                self._changed.wait(TICK)
-            return self.session.present(self.clock())
+        return self._wait(lambda: enough(self.session.present(self.clock())))
 
     def stop(self) -> None:
         """Take nothing more, and wake whoever waits."""
@@ -228,6 +223,13 @@ class Dispatch:
         with self._changed:
             while self.clock() < until and set(self.session.present(self.clock())) - self.session.told:
                 self._changed.wait(TICK / 2)
+
+    def _wait(self, done: Callable[[], bool]) -> tuple[int, ...]:
+        """Wait until something is done, or the server stops; return the devices that are present then."""
+        with self._changed:
+            while not self.stopping and not done():
+                self._changed.wait(TICK)
+            return self.session.present(self.clock())
 
     def _tell(self) -> None:
         self.news, told = Future(), self.news

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import signal
 import sys
 import threading
@@ -18,7 +17,6 @@ import numpy as np
 import safetensors.torch
 
 from sflam.config import Job, to_toml
-from sflam.data.images import PREPROCESSOR
 from sflam.errors import ConfigError, DataError, ServeError
 from sflam.files import replace_file
 from sflam.learn.split_fleet import LocalFleet
@@ -31,7 +29,7 @@ from sflam.model.tokenizer import Tokenizer
 from sflam.records.history import RoundRecord
 from sflam.records.served_round import trace_csv
 from sflam.run import start as jobs
-from sflam.run.assemble import Assembly, examples_of, pixels_of
+from sflam.run.assemble import Assembly, examples_of, save_preprocessing
 from sflam.run.compatibility import problems_of
 from sflam.run.follow_plan import follow
 from sflam.run.run import Run
@@ -200,11 +198,12 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
         tokens = min(max(limits), positions) if positions else max(limits)
     segment, double = local.devices.segment, str(backbone.model.dtype) == "torch.float64"
     raw = 64 if double else 32
+    bits = dict.fromkeys(exchange.bits, (raw, raw)) if exchange.scheme == IDENTITY else exchange.bits
     return {
         device: Contract(
             device=device,
             scheme=exchange.scheme,
-            bits=raw if exchange.scheme == IDENTITY else exchange.bits[device][0],
+            bits=bits[device][0],
             dim=dim,
             tokens=tokens,
             text=text,
@@ -216,7 +215,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             local_epochs=job.learn.local_epochs,
             adapters=segment.stack.size(segment.names(cut)),
             adapter_bits=segment.stack.values.element_size() * 8,
-            bits_down=raw if exchange.scheme == IDENTITY else exchange.bits[device][1],
+            bits_down=bits[device][1],
         )
         for device, cut in enumerate(local.devices.cuts)
     }
@@ -238,15 +237,7 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
     backbone, job = assembly.backbone, assembly.job
     with quiet():
         backbone.model.config.save_pretrained(str(folder))
-    pixels = pixels_of(backbone.name)
-    if assembly.splits.train.kind == "image" and pixels.is_file():
-        shutil.copyfile(pixels, folder / PREPROCESSOR)
-    if assembly.splits.train.kind == "text":
-        try:
-            with quiet():
-                Tokenizer(backbone.name).loaded.save_pretrained(str(folder))
-        except DataError:
-            pass  # token ids from an .npz need no tokenizer
+    save_preprocessing(assembly, folder)
     for cut in sorted(set(local.devices.cuts)):
         frozen_a = job.learn.aggregation == "freeze-a"
         tensors = device_tensors(backbone, assembly.model, cut, job.model.labels, frozen_a=frozen_a)

@@ -208,18 +208,23 @@ class Session:
             Refused: it is not this round's, or the device has exchanges left.
         """
         assert result is not None
-        seat = self.seat(device, round, attempt)
-        if seat.next < seat.exchanges:
-            raise Refused(
-                409,
-                f"device {device} is at exchange {seat.next} of {seat.exchanges}; adapters come after the last",
-            )
+        seat = self.check_done(device, round, attempt)
         self.heard(device, now)
         if seat.result is not None:
             return False
         seat.result = result
         seat.answers.clear()
         return True
+
+    def check_done(self, device: int, round: int, attempt: int) -> Seat:
+        """Return the seat where :meth:`deliver` would take a result, changing nothing; raises Refused if not."""
+        seat = self.seat(device, round, attempt)
+        if seat.next < seat.exchanges:
+            raise Refused(
+                409,
+                f"device {device} is at exchange {seat.next} of {seat.exchanges}; adapters come after the last",
+            )
+        return seat
 
     def drop(self, device: int) -> None:
         """Go on without a device in the open round; it may take part in the next."""

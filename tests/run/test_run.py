@@ -19,7 +19,7 @@ from torch import Tensor
 import sflam
 from sflam import config, sizes
 from sflam.codec.quantizers import QUANTIZERS
-from sflam.codec.torch_quantizers import TORCH_QUANTIZERS, ByNumpy
+from sflam.codec.torch_quantizers import TORCH_QUANTIZERS, TorchQuantizer
 from sflam.codec.uniform import Uniform
 from sflam.data.images import ImageSpec, to_pixels
 from sflam.data.sources import load as load_data
@@ -350,7 +350,7 @@ def test_what_an_own_quantizer_refuses_is_shown_as_it_is(
     for place, key, value in (
         (OWN, "quantizer", {"picky": ""}),
         (QUANTIZERS, "picky", Picky()),
-        (TORCH_QUANTIZERS, "picky", ByNumpy(Picky())),
+        (TORCH_QUANTIZERS, "picky", TorchQuantizer(Picky())),
     ):
         monkeypatch.setitem(place, key, value)  # type: ignore[arg-type]
     with pytest.raises(QuantizerError) as raised:

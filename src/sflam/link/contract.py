@@ -67,26 +67,26 @@ class Contract:
         per_pass = -(-samples // self.batch)
         return self.batch if (step + 1) % per_pass else samples - (per_pass - 1) * self.batch
 
-    def expected_tokens(self, rows: int, said: str | None) -> int:
-        """Return the valid tokens of a body, ``said`` by its header ``Sflam-Tokens`` where rows differ in length.
+    def expected_tokens(self, rows: int, header: str | None) -> int:
+        """Return the valid tokens of a body, as the header ``Sflam-Tokens`` reports where rows differ in length.
 
         Raises:
             Refused: 422, no number, or one outside the plan.
         """
         if not self.text:
-            if said is not None and said != str(rows * self.tokens):
+            if header is not None and header != str(rows * self.tokens):
                 raise Refused(
-                    422, f"Sflam-Tokens is {said[:20]!r}; {rows} rows have {rows * self.tokens} tokens"
+                    422, f"Sflam-Tokens is {header[:20]!r}; {rows} rows have {rows * self.tokens} tokens"
                 )
             return rows * self.tokens
         least = rows * (2 if self.per_token else 1)
-        if said is None or not (said.isascii() and said.isdigit() and len(said) < 10):
+        if header is None or not (header.isascii() and header.isdigit() and len(header) < 10):
             raise Refused(422, "Sflam-Tokens must say how many valid tokens the body holds, in decimal")
-        if not least <= int(said) <= rows * self.tokens:
+        if not least <= int(header) <= rows * self.tokens:
             raise Refused(
-                422, f"Sflam-Tokens is {int(said)}; {rows} rows have {least}..{rows * self.tokens} tokens"
+                422, f"Sflam-Tokens is {int(header)}; {rows} rows have {least}..{rows * self.tokens} tokens"
             )
-        return int(said)
+        return int(header)
 
     def forward_bytes(self, rows: int, tokens: int, lengths: bool) -> int:
         """Return the exact bytes of a step's first body."""
@@ -110,9 +110,9 @@ class Contract:
 
     def check(self, message: Message, round: int, step: int, leg: int, rows: int, tokens: int) -> None:
         """Raise WireError unless ``message`` is what this device may send at this place."""
-        said = StepFrame if leg == 0 else TokenFrame
-        if not isinstance(message, said):
-            raise WireError(f"a {type(message).__name__} came where a {said.__name__} was agreed")
+        agreed = StepFrame if leg == 0 else TokenFrame
+        if not isinstance(message, agreed):
+            raise WireError(f"a {type(message).__name__} came where a {agreed.__name__} was agreed")
         assert isinstance(message, StepFrame | TokenFrame)
         place = (message.round, message.step, message.device)
         if place != (round, step, self.device):

@@ -115,7 +115,7 @@ class Link:
             Refused: the server refuses it for good.
             ServeError: no answer for ``patience`` seconds, a certificate that does not fit, or a server of plain HTTP.
         """
-        began, pause, said = time.monotonic(), FIRST_PAUSE, False
+        began, pause, reported = time.monotonic(), FIRST_PAUSE, False
         self.most = most
         while True:
             try:
@@ -143,9 +143,9 @@ class Link:
                     f"no answer from {self.host}:{self.port} for {self.patience:g} s ({_reason(found)}); is the server "
                     "up?"
                 )
-            if not said and not (status == 503 and retry == 0):
+            if not reported and not (status == 503 and retry == 0):
                 self.tell(f"no answer from {self.host}:{self.port} ({_reason(found)}); trying again")
-                said = True
+                reported = True
             self.sleep(pause * random.uniform(0.5, 1.0) if retry is None else retry)
             pause = min(LONGEST_PAUSE, pause * 2)
 
@@ -206,18 +206,18 @@ def is_loopback(host: str) -> bool:
 def _distrust(error: ssl.SSLCertVerificationError) -> str:
     """Return why a certificate is not trusted, and what to do."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    said = error.verify_message
-    if "expired" in said:
+    reason = error.verify_message
+    if "expired" in reason:
         return (
             f"has expired, by this machine's clock ({now}); make a new one with sflam certs, or set the clock"
         )
-    if "not yet valid" in said:
+    if "not yet valid" in reason:
         return f"is not yet valid, by this machine's clock ({now}); set the clock"
-    if "match" in said or "alternative name" in said:
+    if "match" in reason or "alternative name" in reason:
         return (
-            f"is for another name ({said}); make one with sflam certs --host, for the name that devices use"
+            f"is for another name ({reason}); make one with sflam certs --host, for the name that devices use"
         )
-    return f"is not trusted ({said}); give the authority that signed it by --ca"
+    return f"is not trusted ({reason}); give the authority that signed it by --ca"
 
 
 def _reason(found: bytes) -> str:

@@ -84,7 +84,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
                     session.phase is Phase.OPEN and seat is not None and session.attempt > last
                 )
                 if session.phase is Phase.ENDED:
-                    session.told.add(device)
+                    session.informed.add(device)
             left = until - time.monotonic()
             if now or not known or left <= 0:
                 return JSONResponse(found)

@@ -85,7 +85,7 @@ class Dispatch:
     # what requests call
 
     def heard(self, device: int) -> None:
-        """Note a sign of life of a device that has said hello."""
+        """Note a sign of life of a device that has announced itself."""
         with self._changed:
             if device in self.session.samples:
                 self.session.heard(device, self.clock())
@@ -99,13 +99,13 @@ class Dispatch:
             Refused: the session does not take it.
         """
         with self._changed:
-            said = self.session.exchange(device, round, attempt, number, self.clock())
-            if isinstance(said, Again):
+            outcome = self.session.exchange(device, round, attempt, number, self.clock())
+            if isinstance(outcome, Again):
                 self.repeated += 1
                 done: Future[bytes] = Future()
-                done.set_result(said.answer)
+                done.set_result(outcome.answer)
                 return done
-            if said == Fresh():
+            if outcome == Fresh():
                 future: Future[bytes] = Future()
                 self._futures[device] = future
                 self._arrived[device] = Request(device, number, body, message, future)
@@ -166,7 +166,7 @@ class Dispatch:
             self._futures.pop(arrival.device, None)
             self.computed += kept
             self._changed.notify_all()
-        if arrival.future.done():  # the server is going down, and whoever waited was told
+        if arrival.future.done():  # the server is going down, and whoever waited has its answer
             return kept
         if kept:
             arrival.future.set_result(body)
@@ -217,11 +217,11 @@ class Dispatch:
             self._tell()
             self._changed.notify_all()
 
-    def wait_told(self, seconds: float) -> None:
-        """Wait until every present device was told that the run has ended, at most so many seconds."""
+    def wait_informed(self, seconds: float) -> None:
+        """Wait until every present device knows that the run has ended, at most so many seconds."""
         until = self.clock() + seconds
         with self._changed:
-            while self.clock() < until and set(self.session.present(self.clock())) - self.session.told:
+            while self.clock() < until and set(self.session.present(self.clock())) - self.session.informed:
                 self._changed.wait(TICK / 2)
 
     def _wait(self, done: Callable[[], bool]) -> tuple[int, ...]:
@@ -232,9 +232,9 @@ class Dispatch:
             return self.session.present(self.clock())
 
     def _tell(self) -> None:
-        self.news, told = Future(), self.news
-        if not told.done():
-            told.set_result(None)
+        self.news, before = Future(), self.news
+        if not before.done():
+            before.set_result(None)
 
     def _forget(self, device: int, why: Refused) -> None:
         self._arrived.pop(device, None)

@@ -30,12 +30,12 @@ class EventLog:
         self._file: TextIO | None = None
         self._second, self._written, self._untold = 0, 0, 0
 
-    def __call__(self, event: str, **said: Any) -> None:
+    def __call__(self, event: str, **values: Any) -> None:
         """Write an event; a disk that refuses is no reason to stop serving."""
         if self.path is None:
             return
         line = {"time": round(self.clock(), 3), "event": event} | {
-            key: value for key, value in said.items() if value is not None
+            key: value for key, value in values.items() if value is not None
         }
         with self._lock:
             try:

@@ -151,15 +151,15 @@ class RemoteFleet(Fleet):
             if verdict is Verdict.COMPLETE and len(finite) >= quorum:
                 break
             self.event_log("short", round=round, attempt=attempt, delivered=sorted(finite), quorum=quorum)
-            said = (
+            short = (
                 f"round {round + 1}, attempt {attempt}: {len(finite)} of at least {quorum} devices delivered"
             )
             if opening == 2:
                 raise ServeError(
-                    f"{said} within {self.deadline:g} s, twice in a row; bring devices back, lower --quorum or raise "
+                    f"{short} within {self.deadline:g} s, twice in a row; bring devices back, lower --quorum or raise "
                     "--deadline, and go on with sflam serve --resume"
                 )
-            self.tell(f"{said}; opened once more")
+            self.tell(f"{short}; opened once more")
             devices = self.select(round)
             self._again(devices)
         self._results = finite

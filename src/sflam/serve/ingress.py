@@ -128,13 +128,13 @@ class Ingress:
 
     def size(self, request: Request, sizes: set[int]) -> int:
         """Return the Content-Length; raises Refused: 411 without, 413 above, 422 beside the agreed ``sizes``."""
-        said = announced(request)
-        if said is None:
+        length = announced(request)
+        if length is None:
             raise Refused(411, "say the exact Content-Length; bodies in chunks are not taken")
-        if said in sizes:
-            return said
+        if length in sizes:
+            return length
         agreed = " or ".join(map(str, sorted(sizes)))
-        raise Refused(413 if said > max(sizes) else 422, f"a body of {said} bytes; {agreed} were agreed")
+        raise Refused(413 if length > max(sizes) else 422, f"a body of {length} bytes; {agreed} were agreed")
 
     async def read(self, request: Request, size: int) -> bytearray:
         """Return a body of exactly ``size`` bytes; raises Refused."""
@@ -187,9 +187,9 @@ class Ingress:
         """Throw the rest of a body away; return whether the connection can go on."""
         if request.method == "GET" and "content-length" not in request.headers:
             return "transfer-encoding" not in request.headers
-        said = announced(request)
+        length = announced(request)
         most = SMALL if device is None else max(SMALL, self.contracts[device].largest())
-        if said is not None and said > most:
+        if length is not None and length > most:
             return False
         with suppress(
             TimeoutError, ClientDisconnect, RuntimeError
@@ -205,6 +205,6 @@ class Ingress:
 
 def announced(request: Request) -> int | None:
     """Return the bytes a request says its body has; None where it does not say, or says it in chunks."""
-    said = request.headers.get("content-length", "")
-    plain = said.isascii() and said.isdigit() and len(said) < 12
-    return int(said) if plain and "transfer-encoding" not in request.headers else None
+    length = request.headers.get("content-length", "")
+    plain = length.isascii() and length.isdigit() and len(length) < 12
+    return int(length) if plain and "transfer-encoding" not in request.headers else None

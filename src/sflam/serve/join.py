@@ -61,9 +61,9 @@ def join(
         SflamError: whatever keeps it from taking part.
     """
     try:
-        said = _described(link)
+        description = _described(link)
         try:
-            client = _client(link, said, data, folder, column, label, device, tell)
+            client = _client(link, description, data, folder, column, label, device, tell)
         except (KeyError, TypeError) as error:
             raise ServeError(
                 f"the server's description of the job lacks {error}; use the same version on both sides"
@@ -74,21 +74,21 @@ def join(
 
 
 def _described(link: Link) -> dict[str, Any]:
-    """Return what the server says of the job; raises ServeError where it speaks another protocol."""
-    said = link.json("GET", "/v1/job")
-    if not isinstance(said, dict) or said.get("protocol") != PROTOCOL:
-        theirs = said if isinstance(said, dict) else {}
+    """Return the server's description of the job; raises ServeError where it speaks another protocol."""
+    description = link.json("GET", "/v1/job")
+    if not isinstance(description, dict) or description.get("protocol") != PROTOCOL:
+        theirs = description if isinstance(description, dict) else {}
         raise ServeError(
             f"the server (sflam {str(theirs.get('version', 'of another kind'))[:30]}) speaks protocol "
             f"{str(theirs.get('protocol', 'unknown'))[:10]}, this device (sflam {version('sflam')}) {PROTOCOL}; use "
             "the same version of sflam on both sides"
         )
-    return said
+    return description
 
 
 def _client(
     link: Link,
-    said: dict[str, Any],
+    description: dict[str, Any],
     data: str | None,
     folder: Path,
     column: str,
@@ -99,17 +99,17 @@ def _client(
     """Return the device, ready to take part."""
     cache = folder / "model"
     cache.mkdir(parents=True, exist_ok=True)
-    for name, sha256 in said["files"].items():
+    for name, sha256 in description["files"].items():
         fetch(link, cache, str(name), str(sha256))
-    replace_file(folder / "job.toml", str(said["job"]).encode())
+    replace_file(folder / "job.toml", str(description["job"]).encode())
     job = config.load(folder / "job.toml")
     where = torch_device(device)
     if job.learn.canonical:
         torch.set_num_threads(1)
-    cut, labels = int(said["cut"]), job.model.labels
+    cut, labels = int(description["cut"]), job.model.labels
     job = replace(job, model=replace(job.model, name=str(cache)))
     try:
-        tensors = safetensors.torch.load_file(str(cache / str(said["segment"])))
+        tensors = safetensors.torch.load_file(str(cache / str(description["segment"])))
     except (OSError, SafetensorError) as error:
         raise ServeError(
             f"the part of the model in {cache} cannot be read ({error}); delete the folder"
@@ -117,9 +117,9 @@ def _client(
     backbone = backbone_from(
         str(cache),
         tensors,
-        task=str(said["task"]),
+        task=str(description["task"]),
         dtype=job.model.dtype,
-        fresh=tuple(map(str, said["fresh"])),
+        fresh=tuple(map(str, description["fresh"])),
         cut=cut,
         labels=labels,
         device=where,
@@ -129,20 +129,26 @@ def _client(
     segment = DeviceSegment(backbone, cut, 1, frozen_a=job.learn.aggregation == "freeze-a", labels=labels)
     segment.checkpointing = job.learn.checkpointing
     dataset, own = samples(
-        job, data, int(said["device"]), [str(name) for name in said["classes"]], column, label, tell
+        job,
+        data,
+        int(description["device"]),
+        [str(name) for name in description["classes"]],
+        column,
+        label,
+        tell,
     )
     place = Place(
-        number=int(said["device"]),
-        run=str(said["run"]),
+        number=int(description["device"]),
+        run=str(description["run"]),
         cut=cut,
         seed=job.seed,
         task=backbone.task,
         examples=examples_of(dataset, backbone, str(cache), buckets=job.data.buckets),
         own=own,
     )
-    up, down = map(int, said["bits"])
+    up, down = map(int, description["bits"])
     exchange = Exchange(
-        scheme=str(said["scheme"]),
+        scheme=str(description["scheme"]),
         seed=job.seed,
         bits={place.number: (up, down)},
         per_token=backbone.task == CAUSAL,

@@ -47,7 +47,7 @@ from sflam.sizes import IDENTITY
 
 PROTOCOL = 1
 LINGER = 10.0
-"""Seconds, at most, in which devices are told that the run has ended."""
+"""Seconds, at most, in which devices hear that the run has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,10 +171,10 @@ class Served:
 
 def start(job: Job, folder: str | Path | None, serving: Serving) -> Served:
     """Assemble a job and make its folder, ready to be served; raises SflamError."""
-    job, told = follow(job)
+    job, notes = follow(job)
     serving.check(job)
     run = jobs.start(job, folder)
-    run.assembly = replace(run.assembly, notes=(*told, *run.assembly.notes))
+    run.assembly = replace(run.assembly, notes=(*notes, *run.assembly.notes))
     return Served(run, serving)
 
 

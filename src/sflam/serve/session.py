@@ -99,8 +99,8 @@ class Session:
         self.deadline = 0.0
         self.seats: dict[int, Seat] = {}
         self.samples: dict[int, int] = {}
-        """Samples each device said it has, of the devices that ever came."""
-        self.told: set[int] = set()
+        """Samples each device reported, of the devices that ever came."""
+        self.informed: set[int] = set()
         """Devices that know that the run has ended."""
         self._heard: dict[int, float] = {}
 

@@ -97,7 +97,7 @@ class WebServer:
 
     Args:
         app: the routes.
-        dispatch: told when the server ends.
+        dispatch: waits for devices when the server ends.
         listen: where.
         seconds: in which the head of a request must have come.
     """
@@ -141,7 +141,7 @@ class WebServer:
 
     def stop(self, linger: float = 0.0) -> None:
         """Stop listening, once the devices have heard that the run has ended, or ``linger`` seconds from now."""
-        self.dispatch.wait_told(linger)
+        self.dispatch.wait_informed(linger)
         self._server.should_exit = True
         self._thread.join(10)
         self._socket.close()

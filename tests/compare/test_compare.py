@@ -175,6 +175,17 @@ def half_done(folder: Path) -> list[str]:
     ]
 
 
+def test_settings_that_do_not_go_together_are_refused_before_anything_runs(
+    cli: Cli, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    wrong = sets(*small, "learn.aggregation=residual")
+    done = cli("compare", *wrong, "--methods", "sflam,fedlora", "--bits", "2,4", "--out", tmp_path / "out")
+    assert_refused(
+        done, 'fedlora: learn.method = "fedlora" and learn.aggregation = "residual" do not go together'
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_goes_wrong_in_another_process_is_one_line(
     cli: Cli, small: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from sflam.files import replace_file
 from sflam.records import history
 from sflam.records.run_folder import RunFolder
 from sflam.records.saved import SAVED
+from sflam.run.compatibility import problems_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,7 @@ def compare(
     expect_jobs(jobs)
     tries = grid_lines(wanted, methods, rates)
     lines = variants_of(wanted, methods, seeds, sweeps)  # what it refuses, it refuses before anything runs
+    expect_possible(lines)
     grid = None
     with alone(folder) as lock:
         failures = run_all(_tasks(tries, folder), jobs, lock, heard)
@@ -169,6 +171,13 @@ def compare(
         grid=grid,
         failed=failed,
     )
+
+
+def expect_possible(lines: Sequence[Variant]) -> None:
+    """Raise ConfigError where the settings of some lines do not go together."""
+    problems = [f"{line.name}: {problem}" for line in lines for problem in problems_of(line.jobs[0])]
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
 
 
 def grid_lines(wanted: Job, methods: Sequence[str], rates: Sequence[float] | None) -> list[Variant]:

@@ -69,13 +69,14 @@ def check(job: Job, command: str = "") -> None:
         command: ``train``, ``simulate``, ``serve`` or ``plan``; by default ``simulate`` or ``train``, as
             ``network.simulate`` says.
     """
-    problems = problems_of(job, command or (SIMULATE if job.network.simulate else TRAIN))
+    problems = problems_of(job, command)
     if problems:
         raise ConfigError(problems)
 
 
-def problems_of(job: Job, command: str) -> list[str]:
-    """Return the message of every rule that a job breaks."""
+def problems_of(job: Job, command: str = "") -> list[str]:
+    """Return the message of every rule that a job breaks; see :func:`check`."""
+    command = command or (SIMULATE if job.network.simulate else TRAIN)
     return [message for rule in RULES if (message := rule.broken(job, command))]
 
 

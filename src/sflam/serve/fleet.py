@@ -74,6 +74,11 @@ class RemoteFleet(Fleet):
         self._start: State = {}
         self._results: dict[int, tuple[AdapterFrame | None, float, int]] = {}
 
+    @property
+    def name(self) -> str:
+        """That of the job's own fleet, whose state a checkpoint keeps: either resumes the other's run."""
+        return self.local.name
+
     def place(self, placements: Sequence[Placement]) -> None:
         """Give devices their own bits up and down from the next opening on; cuts stay as they are."""
         cuts = self.local.devices.cuts

@@ -171,6 +171,7 @@ class Served:
 
 def start(job: Job, folder: str | Path | None, serving: Serving) -> Served:
     """Assemble a job and make its folder, ready to be served; raises SflamError."""
+    serving.check(job)  # before anything is planned
     job, notes = follow(job)
     serving.check(job)
     run = jobs.start(job, folder)

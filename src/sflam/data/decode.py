@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.data.images import ImageSpec
+from sflam.data.images import ImageSpec, fitted
 from sflam.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -42,9 +42,9 @@ def decoded(
     for index, one in enumerate(stored):
         image = _opened(one, place(index))
         sizes.add(image.size)
-        images.append(np.asarray(_square(image, wanted) if _is_large(image, wanted) else image))
+        images.append(np.asarray(fitted(image, wanted) if _is_large(image, wanted) else image))
     if len({pixels.shape[:2] for pixels in images}) > 1:
-        images = [np.asarray(_square(Image.fromarray(pixels), wanted)) for pixels in images]
+        images = [np.asarray(fitted(Image.fromarray(pixels), wanted)) for pixels in images]
     if len(sizes) > 1:
         widths, heights = zip(*sizes, strict=True)
         notes.append(
@@ -90,12 +90,3 @@ def _opened(stored: Any, named: str) -> Any:
 
 def _is_large(image: Any, spec: ImageSpec) -> bool:
     return bool(image.width * image.height > spec.size**2)
-
-
-def _square(image: Any, spec: ImageSpec) -> Any:
-    """Return the image as :func:`sflam.data.images.to_pixels` would make it: colours first, then size."""
-    from PIL import Image
-
-    mode, side = ("L" if spec.channels == 1 else "RGB"), (spec.size, spec.size)
-    image = image if image.mode == mode else image.convert(mode)
-    return image if image.size == side else image.resize(side, Image.Resampling(spec.resample))

@@ -116,19 +116,22 @@ def to_pixels(images: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.float32]
     from PIL import Image
 
     assert images.ndim == 4 and images.dtype == np.uint8, (images.shape, images.dtype)
-    mode, side = ("L" if spec.channels == 1 else "RGB"), (spec.size, spec.size)
-    resample = Image.Resampling(spec.resample)
     square = np.empty((len(images), spec.size, spec.size, spec.channels), dtype=np.uint8)
     for index, pixels in enumerate(images):
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        if image.mode != mode:
-            image = image.convert(mode)
-        if image.size != side:
-            image = image.resize(side, resample)
+        image = fitted(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), spec)
         square[index] = np.asarray(image).reshape(spec.size, spec.size, spec.channels)
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     pixels_NSSC = (square.astype(np.float32) * np.float32(1 / 255) - mean) / std
     return np.ascontiguousarray(pixels_NSSC.transpose(0, 3, 1, 2))
+
+
+def fitted(image: Any, spec: ImageSpec) -> Any:
+    """Return a Pillow image in the model's colours, then of its size."""
+    from PIL import Image
+
+    mode, side = ("L" if spec.channels == 1 else "RGB"), (spec.size, spec.size)
+    image = image if image.mode == mode else image.convert(mode)
+    return image if image.size == side else image.resize(side, Image.Resampling(spec.resample))
 
 
 def _square(size: Any) -> int:

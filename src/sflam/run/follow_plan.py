@@ -11,6 +11,7 @@ from typing import Any
 from sflam.allocate.registry import method_of
 from sflam.config import Job
 from sflam.errors import ConfigError
+from sflam.files import reading
 from sflam.plan import ALL_LOCAL, Placement
 from sflam.planner import cell as planning
 from sflam.run.compatibility import check
@@ -50,13 +51,11 @@ def read(path: Path, bits_down: int) -> tuple[Placement, ...]:
     Raises:
         ConfigError: the file is missing, no plan, or one that gives devices nothing.
     """
+    advice = f"give a plan.json that sflam plan --out wrote, or {COMPUTED!r}"
+    with reading(f"fleet.plan {str(path)!r}", advice, ConfigError):
+        body = path.read_bytes()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"fleet.plan {str(path)!r} cannot be read ({error.strerror}); give a plan.json that sflam plan --out "
-            f"wrote, or {COMPUTED!r}"
-        ) from error
+        found = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"fleet.plan {str(path)!r} is no JSON ({error}); write it again with sflam plan"

@@ -19,7 +19,7 @@ from sflam.data.dataset import Dataset
 from sflam.data.settings import DataSettings
 from sflam.data.sources import load_for_prediction, load_held_out
 from sflam.errors import ConfigError, DataError, RunError
-from sflam.files import replace_file
+from sflam.files import replace_file, writing
 from sflam.learn.evaluate import ROWS, logits_of
 from sflam.model.adapters import reopen
 from sflam.model.backbone import Backbone
@@ -85,10 +85,8 @@ class Predictions:
         for index, (label, probability) in enumerate(zip(self.predicted, self.probability, strict=True)):
             truth = [] if self.labels is None else [self.classes[self.labels[index]]]
             writer.writerow([index, self.classes[label], f"{probability:.6f}", *truth])
-        try:
+        with writing(path, "choose another --out"):
             replace_file(Path(path), text.getvalue().encode())
-        except OSError as error:
-            raise RunError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
 
 
 def predict(

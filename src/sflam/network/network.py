@@ -11,15 +11,7 @@ from numpy.typing import NDArray
 from sflam.errors import AllocationError
 
 Floats = NDArray[np.float64]
-PER_DEVICE = (
-    "max_power",
-    "max_clock",
-    "flops_per_cycle",
-    "kappa",
-    "static_power",
-    "memory",
-    "energy_weight",
-)
+PER_DEVICE = ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "memory", "energy_weight")
 PER_SERVER = ("bandwidth", "server_clock", "server_flops_per_cycle", "server_kappa")
 
 

@@ -17,14 +17,7 @@ from sflam.plan import Plan
 from sflam.planner.decision import Decision
 from sflam.workload import Workload
 
-UNUSED = (
-    "deadline",
-    "radio_cap",
-    "compute_cap",
-    "energy_cap",
-    "subchannels",
-    "sensitivity",
-)
+UNUSED = ("deadline", "radio_cap", "compute_cap", "energy_cap", "subchannels", "sensitivity")
 """Settings of one cell that problem B has no place for."""
 RIVALS = ("fractional", "hungarian", "nearest", "random", "card", "all-edge", "all-local", "equal")
 FRACTIONAL_MOST = 60

@@ -236,13 +236,4 @@ class Problem:
         return nats if np.ndim(bits) else nats[0]
 
 
-PER_DEVICE = (
-    "local_steps",
-    "cut",
-    "bits",
-    "delay",
-    "radio_cap",
-    "compute_cap",
-    "energy_cap",
-    "sensitivity",
-)
+PER_DEVICE = ("local_steps", "cut", "bits", "delay", "radio_cap", "compute_cap", "energy_cap", "sensitivity")

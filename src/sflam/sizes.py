@@ -67,6 +67,11 @@ def token_body_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") 
     return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme)
 
 
+def adapter_payload_bits(values: int, bits: int = 32) -> int:
+    """Return the bits of ``values`` adapter weights, float32 or (64 bits) float64, without header."""
+    return values * bits
+
+
 def adapter_body_bytes(values: int, bits: int = 32) -> int:
-    """Return the exact bytes of a body that carries ``values`` adapter weights, float32 or (64 bits) float64."""
-    return HEADER_BYTES + values * bits // 8
+    """Return the exact bytes of a body that carries ``values`` adapter weights."""
+    return HEADER_BYTES + adapter_payload_bits(values, bits) // 8

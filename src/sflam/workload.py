@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sflam.errors import AllocationError
-from sflam.sizes import MAX_BITS, MIN_BITS, payload_bits
+from sflam.sizes import MAX_BITS, MIN_BITS, adapter_payload_bits, payload_bits
 
 PER_CUT = (
     "device_forward",
@@ -87,7 +87,8 @@ class Workload:
 
     def adapter_bits(self, cut: int) -> int:
         """Return the bits of the device's adapters, float32, one way (1.9)."""
-        return 32 * self.adapter_values[cut] + self.extra_adapter * (self.adapter_values[cut] > 0)
+        values = self.adapter_values[cut]
+        return adapter_payload_bits(values) + self.extra_adapter * (values > 0)
 
     def _tokens_bits(self, bits: int) -> int:
         return payload_bits(self.batch * self.tokens, self.hidden, bits, self.scheme)

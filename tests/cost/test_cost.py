@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import sflam
+from sflam.allocate.cell import optimal
+from sflam.allocate.cell.problem import Problem
 from sflam.cost import memory
 from sflam.cost.energy import computing_j, serving_j
 from sflam.cost.latency import server_turn
 from sflam.cost.reference import ref_a_workload
 from sflam.network.network import Network
 from sflam.network.reference import ref_a
+from sflam.simulate.clock import bill
 from sflam.workload import Workload
 
 # Two blocks; one sample of one token of width 98: 98 x 8 + 32 = 816 bit.
@@ -67,3 +74,29 @@ def test_the_reference_cell_s_payload_and_cycles():
     flop = np.add(work.device_forward, work.device_backward)[1]
     assert flop / network.flops_per_cycle == pytest.approx(np.full(20, 16 * 5.434e9 / 512), rel=1e-3)
     assert work.up_bits(8) == pytest.approx(19.467e6, abs=500)
+
+
+def test_the_referee_and_the_simulator_charge_the_same_to_the_last_bit():
+    problem = Problem(network=ref_a(6), workload=ref_a_workload(), local_steps=3)
+    plan = optimal.solve(problem)
+    nothing = np.zeros(6)
+    charged = bill(problem, plan, up=problem.payload / np.log(2), down=nothing, adapters=nothing)
+    assert np.array_equal(charged.compute_j, plan.devices.compute_j)
+    assert np.array_equal(charged.compute_s, plan.devices.compute_s)
+    assert charged.transmit_j == pytest.approx(plan.devices.transmit_j, rel=1e-15)
+
+
+def test_energy_and_memory_of_a_device_are_written_in_one_place():
+    """A formula that is written a second time is found by its terms."""
+    source = Path(sflam.__file__).parent
+    terms = {
+        r"static_power(\[\w+\])? / ": "cost/energy.py",
+        r"asarray\([\w.]*device_memory\)": "cost/memory.py",
+    }
+    for term, home in terms.items():
+        found = {
+            path.relative_to(source).as_posix()
+            for path in source.rglob("*.py")
+            if re.search(term, path.read_text(encoding="utf-8"))
+        }
+        assert found == {home}, term

@@ -1,4 +1,4 @@
-"""How long a server takes for the mini-batches of its devices; rates of links are the channel's. M servers, K devices."""
+"""How long a server takes for the mini-batches of its devices, one after another. M servers, K devices."""
 
 from __future__ import annotations
 

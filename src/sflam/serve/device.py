@@ -28,7 +28,7 @@ from sflam.learn.settings import LearnSettings
 from sflam.link.https_client import Link
 from sflam.model.split import DeviceSegment
 from sflam.seeds import derive
-from sflam.sizes import HEADER_BYTES
+from sflam.sizes import HEADER_BYTES, adapter_body_bytes
 
 ROW = 0
 """The one row of the stack that holds this device's adapters."""
@@ -135,7 +135,7 @@ class Client:
             if exchange:
                 self.tell(f"round {round + 1} goes on without this device, which has lost its part of it")
                 return False
-            most = HEADER_BYTES + 8 * self.devices.segment.stack.size(self.names)
+            most = adapter_body_bytes(self.devices.segment.stack.size(self.names), 64)
             self._open(round, attempt, self.link.call("GET", f"{at}/adapters", most=most))
         place = self.place
         batches = drawn(self.learn, place.examples, place.own, place.seed, round, place.number)

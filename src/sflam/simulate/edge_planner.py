@@ -24,6 +24,7 @@ from sflam.plan import ALL_LOCAL, Status
 from sflam.planner import edge as planning_edge
 from sflam.simulate.clock import Bill
 from sflam.simulate.planner import Planner, Turn
+from sflam.sizes import adapter_payload_bits
 from sflam.units import human_bytes
 from sflam.workload import Workload
 
@@ -147,7 +148,7 @@ class EdgePlanner(Planner):
         away = server != ALL_LOCAL
         home = np.where(away, server, network.gain.argmax(axis=0))
         band = (network.bandwidth / np.maximum(np.bincount(home, minlength=problem.servers), 1))[home]
-        whole = 32 * self.numbers + self.workload.extra_adapter
+        whole = adapter_payload_bits(self.numbers) + self.workload.extra_adapter
         bits = np.where(away, [self.workload.adapter_bits(int(item)) for item in cut], whole)
         ahead: Floats = rate(band, network.max_power, network.gain[home, users], network.noise)
         return bits / ahead

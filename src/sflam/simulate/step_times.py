@@ -16,12 +16,11 @@ import torch
 from sflam.codec.bodies import encode
 from sflam.codec.messages import GradientFrame, StepFrame
 from sflam.codec.quantizer import Packed
-from sflam.learn.adapter_exchange import send_adapters
 from sflam.learn.exchange import Exchange, Position, opened
 from sflam.learn.round import SERVER
 from sflam.learn.split_fleet import LocalFleet
 from sflam.seeds import derive
-from sflam.sizes import payload_bits
+from sflam.sizes import adapter_body_bytes, adapter_payload_bits, payload_bits
 
 TURNS = 7
 
@@ -116,10 +115,8 @@ def _beside(body: bytes, packed: Packed | None) -> int:
 def _beside_adapters(fleet: LocalFleet, device: int) -> int:
     """Return the bits of a body of adapters that are not their values."""
     stack, names = fleet.devices.segment.stack, fleet.devices.segment.names(fleet.devices.cuts[device])
-    if not names:
-        return 0
-    values = torch.zeros(stack.size(names))
-    return 8 * len(send_adapters(0, device, 0, values)) - 32 * len(values)
+    numbers = stack.size(names)
+    return 8 * adapter_body_bytes(numbers) - adapter_payload_bits(numbers) if names else 0
 
 
 def _now(device: torch.device) -> float:

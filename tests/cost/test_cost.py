@@ -90,7 +90,7 @@ def test_energy_and_memory_of_a_device_are_written_in_one_place():
     """A formula that is written a second time is found by its terms."""
     source = Path(sflam.__file__).parent
     terms = {
-        r"static_power(\[\w+\])? / ": "cost/energy.py",
+        r"\+ [\w.]*static_power(\[\w+\])? / ": "cost/energy.py",
         r"asarray\([\w.]*device_memory\)": "cost/memory.py",
     }
     for term, home in terms.items():

@@ -1,8 +1,9 @@
-"""Equal subchannels: exhaustive search and the continuous bound."""
+"""Equal subchannels: exhaustive search, the continuous bound, and matching under selective fading."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,15 +45,52 @@ def test_integers_cost_little(devices: int, published: dict[int, float]) -> None
         assert plan.objective <= bcd.solve_matching(problem, count).objective
 
 
+@pytest.mark.parametrize("devices", [10, 20])
+def test_matching_is_certified_and_beats_simple_ways(devices: int) -> None:
+    problem = reference(devices, fixed=True)
+    draw = np.random.default_rng(0)
+    gains = problem.network.gain.T * np.maximum(draw.exponential(1, (devices, devices)), 1e-3)
+    plan, chosen = subchannels.match(problem, gains)
+    assert sorted(chosen.tolist()) == list(range(devices))
+    assert plan.gap <= 1.01e-4 and plan.advice == ()
+
+    def value(order: np.ndarray) -> float:
+        gain = gains[np.arange(devices), order][None, :]
+        cell = problem.change(network=replace(problem.network, gain=gain)).cell
+        time, times = best_round(cell, np.full(devices, 20e6 / devices))
+        return objective(cell, time, times.energy)
+
+    assert plan.objective == pytest.approx(value(chosen), rel=1e-9)
+    assert all(plan.objective <= value(draw.permutation(devices)) for _ in range(10))
+
+
+def test_four_devices_are_matched_as_by_exhaustive_search() -> None:
+    problem = reference(4)
+    gains = problem.network.gain.T * np.maximum(np.random.default_rng(3).exponential(1, (4, 5)), 1e-3)
+    best = np.inf
+    for order in itertools.permutations(range(5), 4):
+        cell = problem.change(
+            network=replace(problem.network, gain=gains[np.arange(4), list(order)][None, :])
+        ).cell
+        time, times = best_round(cell, np.full(4, 20e6 / 5))
+        best = min(best, objective(cell, time, times.energy))
+    plan, _ = subchannels.match(problem, gains)
+    assert best * (1 - 1e-12) <= plan.objective <= best * (1 + 1e-4) and plan.lower_bound <= best
+
+
 def test_too_few_subchannels_are_refused() -> None:
     problem = reference(4)
     with pytest.raises(AllocationError, match="3 subchannels for 4 devices"):
         subchannels.solve(problem, 3)
     with pytest.raises(AllocationError, match="3 subchannels for 4 devices"):
         bcd.solve_matching(problem, 3)
+    with pytest.raises(AllocationError, match=r"give \[4, S\]"):
+        subchannels.match(problem, np.ones((4, 3)))
+    with pytest.raises(AllocationError, match="positive"):
+        subchannels.match(problem, np.zeros((4, 4)))
 
 
-def test_a_deadline_nobody_meets_is_infeasible() -> None:
+def test_a_deadline_no_device_meets_is_infeasible() -> None:
     problem = reference(4, fixed=True)
     shortest = optimal.Market(problem.cell).shortest()
     plan = subchannels.solve(problem.change(deadline=shortest * 1.0001), 4)

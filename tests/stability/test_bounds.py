@@ -67,7 +67,7 @@ def test_the_command(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         (["--samples", 1, "--replacements", 1], "--samples is 1; replacing one of them needs at least 2"),
-        (["--layers", "1,x"], "--layers is '1,x'; give numbers apart by commas"),
+        (["--layers", "1,x"], "--layers is '1,x'; separate numbers by commas"),
         (["--layers", "9", "--samples", 4, "--replacements", 1], "--layers holds 9; model .* has 3 layers"),
         (["--steps", 0], "--steps is 0; it must be at least 1"),
         (["--samples", 4000], "--samples 4000 and --replacements 8 need 8016 training samples"),

@@ -15,7 +15,9 @@ from functools import cache
 from pathlib import Path
 from shutil import copy
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 import sflam
 from sflam import config
@@ -31,6 +33,7 @@ IMAGES = ROOT / "docs" / "images"
 EXAMPLE = ROOT / "examples" / "network.toml"
 WIDTH = 80
 TWO_SECTIONS = "header, footer, main > :not(#timeline, #allocation) { display: none }"
+HOST_TIME = re.compile(r" \([\d.e+]+/s\)|; solved in [\d.]+ \w+")
 BLOCK = re.compile(r"(<!-- numbers: ([\w-]+) -->\n```text\n)(.*?)(```\n<!-- end -->)", re.DOTALL)
 
 
@@ -40,15 +43,22 @@ def pages() -> list[Path]:
 
 
 def as_text(shown: RenderableType, first: int = 1000, last: int = 0) -> str:
-    """Return what a terminal would show; of a table's rows the first and the last, with dots between them."""
+    """Return what a terminal would show, but for how long this machine took, which says more about its load.
+
+    Of a table's rows the first and the last are kept, with dots between them.
+    """
+    parts = list(shown.renderables) if isinstance(shown, Group) else [shown]
+    for table in parts:
+        if isinstance(table, Table):
+            table.columns = [each for each in table.columns if each.header not in ("time", "solved in")]
     console = Console(width=WIDTH, color_system=None, force_terminal=False)
     with console.capture() as captured:
-        console.print(shown)
-    lines = [line.rstrip() for line in captured.get().splitlines()]
-    lines = [line for line in lines if line]
+        for part in parts:
+            text = HOST_TIME.sub("", part.plain) if isinstance(part, Text) else part
+            console.print(text)
+    lines = [line.rstrip() for line in captured.get().splitlines() if line.strip()]
     begin = next(index for index, line in enumerate(lines) if "───" in line) + 1
-    rule = [index for index, line in enumerate(lines) if index >= begin and not line.startswith(" ")]
-    end = rule[0] if rule else len(lines)
+    end = next((index for index in range(begin, len(lines)) if not lines[index].startswith(" ")), len(lines))
     if end - begin > first + last + 1:
         lines[begin + first : end - last] = ["    ..."]
     return "\n".join(lines) + "\n"
@@ -57,7 +67,9 @@ def as_text(shown: RenderableType, first: int = 1000, last: int = 0) -> str:
 @cache
 def default_run(rounds: int = 10) -> Run:
     """Train the default job, in a folder that is left behind."""
-    run = sflam.start(config.load(None, [f"learn.rounds={rounds}"]), tempfile.mkdtemp() + "/run")
+    run = sflam.start(
+        config.load(None, [f"learn.rounds={rounds}"]), tempfile.mkdtemp() + "/digits-nano-vit-sflam-1"
+    )
     for record in run.rounds():
         print(f"round {record.round + 1}: accuracy {record.accuracy:.1%}", file=sys.stderr)
     run.finish()

@@ -94,7 +94,7 @@ def jobs(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def digest(run: Path) -> dict[str, Any]:
-    """Return what a finished run's folder comes to: two digests, and numbers to compare on other machines."""
+    """Return the digest of a finished run's folder: two digests, and numbers to compare on other machines."""
     trained = hashlib.sha256()
     paths = [path for folder in ("adapter", "model") for path in sorted((run / folder).glob("*.safetensors"))]
     assert paths, f"{run} holds no trained weights"
@@ -114,7 +114,7 @@ def digest(run: Path) -> dict[str, Any]:
 
 
 def trained(settings: tuple[str, ...], run: Path) -> dict[str, Any]:
-    """Train a job; return what it comes to."""
+    """Train a job; return its digest."""
     sflam.train(sflam.load(None, settings), run)
     return digest(run)
 

@@ -20,7 +20,7 @@ SHORT = ("learn.rounds=2", "learn.local_steps=2", "learn.batch=4", "fleet.device
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandOutput:
     """What a command left: its exit code, and the lines it wrote."""
 
     code: int
@@ -28,7 +28,7 @@ class Said:
     err: list[str]
 
 
-Cli = Callable[..., Said]
+Cli = Callable[..., CommandOutput]
 Edit = Callable[[Path], object]
 
 
@@ -37,14 +37,14 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def assert_refused(said: Said, *sentences: str) -> None:
-    """These problems were told, a line each, and nothing else beside notes and progress."""
-    told = [line for line in said.err if not line.startswith(("note: ", "round "))]
-    assert (said.code, said.out, len(told)) == (2, [], len(sentences)), told
+def assert_refused(output: CommandOutput, *sentences: str) -> None:
+    """These problems were reported, a line each, and nothing else beside notes and progress."""
+    errors = [line for line in output.err if not line.startswith(("note: ", "round "))]
+    assert (output.code, output.out, len(errors)) == (2, [], len(sentences)), errors
     for sentence in sentences:
-        assert any(line.startswith("sflam: ") and re.search(sentence, line) for line in told), (
+        assert any(line.startswith("sflam: ") and re.search(sentence, line) for line in errors), (
             sentence,
-            told,
+            errors,
         )
 
 
@@ -81,13 +81,13 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     """Run the real command line in this process; a traceback is a failure of the test."""
     from sflam.cli import main
 
-    def run(*arguments: object) -> Said:
+    def run(*arguments: object) -> CommandOutput:
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["sflam", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
             main()
-        said = capsys.readouterr()
-        return Said(left.value.code or 0, said.out.splitlines(), said.err.splitlines())
+        output = capsys.readouterr()
+        return CommandOutput(left.value.code or 0, output.out.splitlines(), output.err.splitlines())
 
     return run
 

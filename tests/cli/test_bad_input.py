@@ -64,8 +64,8 @@ SETTINGS = {
 def test_a_wrong_setting(
     cli: Cli, small: tuple[str, ...], tmp_path: Path, settings: list[str], sentences: list[str]
 ) -> None:
-    said = cli("train", *sets(*small, *settings), "--out", tmp_path / "run")
-    assert_refused(said, *sentences)
+    output = cli("train", *sets(*small, *settings), "--out", tmp_path / "run")
+    assert_refused(output, *sentences)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,8 +118,8 @@ def test_a_wrong_model_folder(
 
 def test_texts_for_a_model_of_images(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
     np.savez(tmp_path / "texts.npz", input_ids=np.ones((40, 6), np.int64), label=np.arange(40) % 4)
-    said = cli("train", *sets(*small, f"data.name={tmp_path}/texts.npz"), "--out", tmp_path / "run")
-    assert_refused(said, "data 'texts' is for sequence-class.*can only do image-class.*choose other data")
+    output = cli("train", *sets(*small, f"data.name={tmp_path}/texts.npz"), "--out", tmp_path / "run")
+    assert_refused(output, "data 'texts' is for sequence-class.*can only do image-class.*choose other data")
     assert not (tmp_path / "run").exists()
 
 
@@ -130,24 +130,26 @@ def test_a_run_folder_that_cannot_be_made(
     cli: Cli, small: tuple[str, ...], tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    said = cli("train", *sets(*small), "--out", tmp_path / name)
-    assert_refused(said, r"run folder .* cannot be written \(.*\); choose another with --out")
+    output = cli("train", *sets(*small), "--out", tmp_path / name)
+    assert_refused(output, r"run folder .* cannot be written \(.*\); choose another with --out")
     assert files(tmp_path) == {"file": b"mine"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
 def test_a_read_only_parent(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "parent").mkdir(mode=0o500)
-    said = cli("train", *sets(*small), "--out", tmp_path / "parent" / "run")
-    assert_refused(said, r"run folder .* cannot be written \(Permission denied\); choose another with --out")
+    output = cli("train", *sets(*small), "--out", tmp_path / "parent" / "run")
+    assert_refused(
+        output, r"run folder .* cannot be written \(Permission denied\); choose another with --out"
+    )
 
 
 def test_a_gpu_that_is_not_there(
     cli: Cli, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    said = cli("train", *sets(*small, "learn.device=cuda"), "--out", tmp_path / "run")
-    assert_refused(said, 'learn.device is "cuda" but torch finds no CUDA device; use "auto" or "cpu"')
+    output = cli("train", *sets(*small, "learn.device=cuda"), "--out", tmp_path / "run")
+    assert_refused(output, 'learn.device is "cuda" but torch finds no CUDA device; use "auto" or "cpu"')
     assert not (tmp_path / "run").exists()
 
 
@@ -197,12 +199,12 @@ def test_what_cannot_be_verified(cli: Cli, arguments: list[str], sentence: str) 
 def test_diverging_training(
     cli: Cli, small: tuple[str, ...], tmp_path: Path, settings: list[str], where: str
 ) -> None:
-    said = cli(
+    output = cli(
         "train", *sets(*small, "learn.lr=1e4", "learn.local_steps=4", *settings), "--out", tmp_path / "run"
     )
     clip = r"set learn\.clip \(it is off\)" if "learn.clip=0" in settings else r"lower learn\.clip \(1\)"
     assert_refused(
-        said, rf"round 1 of 2 diverged{where}: .*; lower learn\.lr \(10000\) or {clip} and start a new run$"
+        output, rf"round 1 of 2 diverged{where}: .*; lower learn\.lr \(10000\) or {clip} and start a new run$"
     )
     assert (tmp_path / "run" / "history.jsonl").read_text().count("\n") == 1  # the header
     assert not (tmp_path / "run" / "result.json").exists()
@@ -222,8 +224,8 @@ def test_a_later_round_that_diverges_leaves_the_rounds_before(
         return found
 
     monkeypatch.setattr(LocalFleet, "average", diverging)
-    said = cli("train", *sets(*small), "--out", tmp_path / "run")
-    assert_refused(said, "round 2 of 2 diverged: .*; .*run keeps the rounds before it$")
+    output = cli("train", *sets(*small), "--out", tmp_path / "run")
+    assert_refused(output, "round 2 of 2 diverged: .*; .*run keeps the rounds before it$")
     monkeypatch.undo()
     assert cli("train", "--resume", tmp_path / "run").code == 0
     for name in ("adapter/adapter_model.safetensors",):
@@ -243,8 +245,8 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 def test_a_full_disk_at_the_start(cli: Cli, small: tuple[str, ...], finished: Path, tmp_path: Path) -> None:
     with file_size_limit(4000):
-        said = cli("train", *sets(*small), "--out", tmp_path / "run")
-    assert_refused(said, r"checkpoint in .* cannot be written \(File too large\); free space")
+        output = cli("train", *sets(*small), "--out", tmp_path / "run")
+    assert_refused(output, r"checkpoint in .* cannot be written \(File too large\); free space")
     assert cli("train", "--resume", tmp_path / "run").code == 0
     name = "adapter/adapter_model.safetensors"
     assert (tmp_path / "run" / name).read_bytes() == (finished / name).read_bytes()
@@ -255,8 +257,8 @@ def test_a_full_disk_at_the_end(cli: Cli, run: Path, size: int) -> None:
     before = files(run)
     del before["result.json"]  # it names the folder
     with file_size_limit(size):
-        said = cli("train", "--resume", run, "--merge")
-    assert_refused(said, r"run.* cannot be written .*; .*--resume")
+        output = cli("train", "--resume", run, "--merge")
+    assert_refused(output, r"run.* cannot be written .*; .*--resume")
     assert_refused(cli("predict", run), "no finished run .*finish it")  # until all of it is whole again
     assert cli("train", "--resume", run, "--merge").code == 0
     assert before.items() <= files(run).items()
@@ -272,8 +274,8 @@ def test_a_disk_full_of_events(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tensorboard, "write_all", full)
-    said = cli("train", *sets(*small), "--out", tmp_path / "run")
-    assert_refused(said, r"events cannot be written \(No space left on device\); free space")
+    output = cli("train", *sets(*small), "--out", tmp_path / "run")
+    assert_refused(output, r"events cannot be written \(No space left on device\); free space")
     monkeypatch.undo()
     assert cli("train", "--resume", tmp_path / "run").code == 0
 
@@ -291,6 +293,6 @@ def test_the_real_command_line_ends_without_a_traceback(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert done.stdout == "[]\n", "a wrong setting is told before anything heavy is loaded"
+    assert done.stdout == "[]\n", "a wrong setting is reported before anything heavy is loaded"
     assert [line[:7] for line in done.stderr.splitlines()] == ["sflam: "] * 2
     assert list(tmp_path.iterdir()) == []

@@ -40,9 +40,9 @@ HELP = {
 
 @pytest.mark.parametrize("command", HELP)
 def test_help_shows_examples(cli: Cli, command: str) -> None:
-    said = cli(*command.split(), "--help")
-    text = " ".join(word for line in said.out for word in line.split())
-    assert said.code == 0 and said.err == []
+    output = cli(*command.split(), "--help")
+    text = " ".join(word for line in output.out for word in line.split())
+    assert output.code == 0 and output.err == []
     for words in HELP[command]:
         assert words in text
 
@@ -72,9 +72,9 @@ def test_the_version_is_the_package_s(cli: Cli) -> None:
 
 @pytest.mark.parametrize("arguments", [["trian"], ["train", "--nothing"], ["train", "--set"], ["verify"]])
 def test_a_wrong_command_is_told_with_its_usage(cli: Cli, arguments: list[str]) -> None:
-    said = cli(*arguments)
-    assert said.code == 2 and said.out == []
-    assert any("--help" in line or "requires an argument" in line for line in said.err)
+    output = cli(*arguments)
+    assert output.code == 2 and output.out == []
+    assert any("--help" in line or "requires an argument" in line for line in output.err)
 
 
 def test_a_real_run_says_its_result_on_stdout_and_nothing_else(tmp_path: Path) -> None:
@@ -93,18 +93,18 @@ def test_a_real_run_says_its_result_on_stdout_and_nothing_else(tmp_path: Path) -
     assert result["run_dir"] == "runs/digits-nano-vit-sflam-1" and result["rounds"] == 1
     assert json.loads((tmp_path / result["run_dir"] / "result.json").read_text()) == result
     assert "bits_up = 4" in (tmp_path / result["run_dir"] / "config.toml").read_text()
-    said = done.stderr.splitlines()
-    assert said[0] == "note: the head classifier is newly initialised, so it is trained in full"
-    assert said[1].startswith("note: memory, estimated: ")
-    assert said[2].startswith("round 1/1: loss ")
-    assert said[-1].startswith("run folder: runs/digits-nano-vit-sflam-1")
-    assert not [text for text in said if "Warning" in text or "Traceback" in text]
+    errors = done.stderr.splitlines()
+    assert errors[0] == "note: the head classifier is newly initialised, so it is trained in full"
+    assert errors[1].startswith("note: memory, estimated: ")
+    assert errors[2].startswith("round 1/1: loss ")
+    assert errors[-1].startswith("run folder: runs/digits-nano-vit-sflam-1")
+    assert not [text for text in errors if "Warning" in text or "Traceback" in text]
 
 
 def test_without_json_the_table_is_the_result(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
-    said = cli("train", *sets(*small), "--out", tmp_path / "run", "--merge")
-    assert said.code == 0
-    assert said.out[1].split() == [
+    output = cli("train", *sets(*small), "--out", tmp_path / "run", "--merge")
+    assert output.code == 0
+    assert output.out[1].split() == [
         "round",
         "loss",
         "test",
@@ -115,7 +115,7 @@ def test_without_json_the_table_is_the_result(cli: Cli, small: tuple[str, ...], 
         "adapters",
         "time",
     ]
-    assert any("after 2 rounds" in line for line in said.out)
+    assert any("after 2 rounds" in line for line in output.out)
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 
 
@@ -128,20 +128,22 @@ def test_an_interrupted_run_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(progress.Progress, "update", interrupted)
-    said = cli("train", *sets(*small), "--out", tmp_path / "run")
+    output = cli("train", *sets(*small), "--out", tmp_path / "run")
     monkeypatch.undo()
-    assert said.code == 130 and said.out == []
-    advice = said.err[-1]
+    assert output.code == 130 and output.out == []
+    advice = output.err[-1]
     assert advice == f"stopped; go on with: sflam train --resume {tmp_path / 'run'}"
-    said = cli(*advice.partition("sflam ")[2].split(), "--json")
-    assert said.code == 0 and json.loads(said.out[-1])["rounds"] == 2
-    assert [line[:9] for line in said.err if line.startswith("round")] == ["round 2/2"]
+    output = cli(*advice.partition("sflam ")[2].split(), "--json")
+    assert output.code == 0 and json.loads(output.out[-1])["rounds"] == 2
+    assert [line[:9] for line in output.err if line.startswith("round")] == ["round 2/2"]
 
 
 def test_verify_tells_equal_from_different(cli: Cli) -> None:
-    said = cli("verify", "nano-vit", "--cut", "2", "--json")
-    (row,) = json.loads(said.out[-1])["cuts"]
-    assert said.code == 0 and len(said.out) == 1
-    assert json.loads(said.out[-1])["equal"] and max(row["loss"], row["activations"], row["gradients"]) < 1e-9
-    said = cli("verify", "nano-vit", "--cut", "2", "--perturb", "1e-3")
-    assert said.code == 1 and any("NOT the whole model" in line for line in said.out)
+    output = cli("verify", "nano-vit", "--cut", "2", "--json")
+    (row,) = json.loads(output.out[-1])["cuts"]
+    assert output.code == 0 and len(output.out) == 1
+    assert (
+        json.loads(output.out[-1])["equal"] and max(row["loss"], row["activations"], row["gradients"]) < 1e-9
+    )
+    output = cli("verify", "nano-vit", "--cut", "2", "--perturb", "1e-3")
+    assert output.code == 1 and any("NOT the whole model" in line for line in output.out)

@@ -34,9 +34,9 @@ def test_a_comparison_is_fair_cached_and_goes_on(cli: Cli, small: tuple[str, ...
     first = cli("compare", *words, "--methods", ",".join(METHODS))
     assert first.code == 0 and sum(line.endswith(": started") for line in first.err) == len(METHODS)
     assert len(first.out) == 1
-    said = json.loads(first.out[-1])
-    found = said["methods"]
-    assert tuple(found) == METHODS and said["seeds"] == 1 and 0 < said["target"]["accuracy"] <= 1
+    result = json.loads(first.out[-1])
+    found = result["methods"]
+    assert tuple(found) == METHODS and result["seeds"] == 1 and 0 < result["target"]["accuracy"] <= 1
     samples = set()
     for method in METHODS:
         one = found[method]
@@ -52,7 +52,7 @@ def test_a_comparison_is_fair_cached_and_goes_on(cli: Cli, small: tuple[str, ...
     assert found["sflam"]["device_flop"] == found["sflam+equal"]["device_flop"]
     before = files(folder)
     again = cli("compare", *words, "--methods", ",".join(METHODS))
-    assert json.loads(again.out[-1]) == said
+    assert json.loads(again.out[-1]) == result
     assert sum(line.endswith(": finished") for line in again.err) == len(METHODS)
     after = files(folder)
     assert {k: v for k, v in after.items() if k not in PICTURES} == {
@@ -72,18 +72,20 @@ def test_sweeps_share_runs_with_each_other_and_are_drawn(
     swept = ["--bits", "2,8", "--weights", "0.5,0.9", "--alphas", "0.5"]
     done = cli("compare", *words, "--methods", "sflam,central", *swept)
     assert done.code == 0, done.err
-    said = json.loads(done.out[-1])
+    result = json.loads(done.out[-1])
     assert (
         sum(line.endswith(": started") for line in done.err) == 4
     )  # both, bits 2, weight 0.9: the rest are these
-    assert [point["value"] for point in said["sweeps"]["bits"]["sflam"]] == [2.0, 8.0]
-    assert set(said["sweeps"]["alpha"]) == {"sflam", "central"}
-    assert set(said["sweeps"]["weight"]) == set(said["sweeps"]["bits"]) == {"sflam"}
-    two, eight = said["sweeps"]["bits"]["sflam"]
-    assert two["bytes_up"] < eight["bytes_up"] == said["methods"]["sflam"]["bytes_up"]
-    assert eight["runs"] == said["methods"]["sflam"]["runs"] == said["sweeps"]["alpha"]["sflam"][0]["runs"]
-    assert said["target"] == {"accuracy": 0.05, "rule": "as given"}
-    reached = said["methods"]["sflam"]["to_target"]
+    assert [point["value"] for point in result["sweeps"]["bits"]["sflam"]] == [2.0, 8.0]
+    assert set(result["sweeps"]["alpha"]) == {"sflam", "central"}
+    assert set(result["sweeps"]["weight"]) == set(result["sweeps"]["bits"]) == {"sflam"}
+    two, eight = result["sweeps"]["bits"]["sflam"]
+    assert two["bytes_up"] < eight["bytes_up"] == result["methods"]["sflam"]["bytes_up"]
+    assert (
+        eight["runs"] == result["methods"]["sflam"]["runs"] == result["sweeps"]["alpha"]["sflam"][0]["runs"]
+    )
+    assert result["target"] == {"accuracy": 0.05, "rule": "as given"}
+    reached = result["methods"]["sflam"]["to_target"]
     assert reached["reached"] == 0 or (reached["rounds"] == 1 and reached["virtual_s"] > 0)
     assert (tmp_path / "sweeps.png").stat().st_size > 10_000
 
@@ -108,20 +110,24 @@ def test_methods_for_several_servers_are_allocators(cli: Cli, small: tuple[str, 
         ]
         done = cli("compare", *words, "--methods", ",".join(names), "--weights", "0.9")
         assert done.code == 0, done.err
-        said = json.loads(done.out[-1])
-        found = said["methods"]
+        result = json.loads(done.out[-1])
+        found = result["methods"]
         assert list(found) == names and found["central"]["virtual_s"] is None
-        assert set(said["sweeps"]["weight"]) == set(names[:3])
+        assert set(result["sweeps"]["weight"]) == set(names[:3])
         charges = {
             name: history.read(Path(found[name]["runs"][0]) / "history.jsonl")[1][0].charge
             for name in names[:3]
         }
-        assert all(one is not None and one.method == name.split("+")[1] for name, one in charges.items())
+        assert all(
+            charge is not None and charge.method == name.split("+")[1] for name, charge in charges.items()
+        )
         assert set(charges["sflam+all-local"].servers) == {-1} and set(charges["sflam+equal"].servers) <= {
             0,
             1,
         }
-        assert charges["sflam+dual"].objective <= min(one.objective for one in charges.values()) * (1 + 1e-9)
+        assert charges["sflam+dual"].objective <= min(charge.objective for charge in charges.values()) * (
+            1 + 1e-9
+        )
         memory = {name: found[name]["device_memory_bytes"] for name in names[:3]}
         assert memory["sflam+all-local"] == max(memory.values()) > memory["sflam+equal"]
         assert found["sflam+equal"]["energy_j"] > 0 and found["sflam+all-local"]["bytes_up"] > 0
@@ -153,10 +159,12 @@ def test_kill_9_in_the_middle_and_again(small: tuple[str, ...], tmp_path: Path) 
     finished = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/result.json")}
     assert finished and len(finished) < 4
     again = subprocess.run([*words, folder], capture_output=True, text=True, check=True)
-    told = {line.split(":")[0]: line.split(": ")[1] for line in again.stderr.splitlines() if ": " in line}
-    said = again.stderr.splitlines()
-    assert {line.removesuffix(": finished") for line in said if line.endswith(": finished")} >= set(finished)
-    assert any(line.endswith(": resumed") for line in said), told
+    reported = {line.split(":")[0]: line.split(": ")[1] for line in again.stderr.splitlines() if ": " in line}
+    errors = again.stderr.splitlines()
+    assert {line.removesuffix(": finished") for line in errors if line.endswith(": finished")} >= set(
+        finished
+    )
+    assert any(line.endswith(": resumed") for line in errors), reported
     for name, written in finished.items():
         assert (folder / name / "result.json").stat().st_mtime_ns == written
     one, other = (json.loads(done.stdout)["methods"] for done in (whole, again))
@@ -191,8 +199,8 @@ def test_what_goes_wrong_in_another_process_is_one_line(
 ) -> None:
     wrong = sets(*small, "data.name=nowhere.npz")
     done = cli("compare", *wrong, "--methods", "sflam,sl", "--jobs", 2, "--out", tmp_path)
-    told = [line for line in done.err if not line.endswith(": failed")]
-    assert_refused(replace(done, err=told), r"runs sflam-0-\w+, sl-0-\w+: .*nowhere.npz")
+    errors = [line for line in done.err if not line.endswith(": failed")]
+    assert_refused(replace(done, err=errors), r"runs sflam-0-\w+, sl-0-\w+: .*nowhere.npz")
 
 
 def test_a_folder_belongs_to_one_comparison(
@@ -215,18 +223,18 @@ def test_means_and_spread_over_seeds_by_hand() -> None:
         for share, up in ((0.5, 10), (0.7, 20))
     ]
     one = Compared(name="sflam", results=tuple(results), records=((), ()))
-    said = one.to_dict()
-    assert said["accuracy"] == pytest.approx(0.6) and said["accuracy_spread"] == pytest.approx(0.02**0.5)
-    assert (said["bytes_up"], said["bytes_down"], said["virtual_s"]) == (15, 4, 3.0)
-    assert said["device_memory_bytes"] is None and said["runs"] == ["x", "x"]
+    result = one.to_dict()
+    assert result["accuracy"] == pytest.approx(0.6) and result["accuracy_spread"] == pytest.approx(0.02**0.5)
+    assert (result["bytes_up"], result["bytes_down"], result["virtual_s"]) == (15, 4, 3.0)
+    assert result["device_memory_bytes"] is None and result["runs"] == ["x", "x"]
     console = Console(width=80, color_system=None)
     with console.capture() as capture:
         console.print(
             comparison_table(
-                {"sflam+equal-bandwidth": said, "central": said | {"virtual_s": None, "energy_j": None}}
+                {"sflam+equal-bandwidth": result, "central": result | {"virtual_s": None, "energy_j": None}}
             )
         )
-        console.print(device_table({"sflam": said}))
+        console.print(device_table({"sflam": result}))
     text = capture.get()
     assert "60.0 % ± 14.1" in text and "after 2 rounds" in text and "…" not in text and "2 TFLOP" in text
 
@@ -304,20 +312,20 @@ def test_a_sweep_moves_only_what_it_changes() -> None:
 
 
 def test_the_settings_of_a_job_make_it_again() -> None:
-    said = [
+    planned = [
         "seed=3",
         "learn.rounds=7",
         "fleet.devices=2",
         'plan.optimize=["bits"]',
         'network.device=[{profile="phone", name="it\'s", count=2}]',
     ]
-    job = config.load(None, said)
+    job = config.load(None, planned)
     assert config.load(None, config.overrides(job)) == job
     assert config.overrides(config.Job()) == []
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--methods", "sflam,sl2"), "sl2"),
         (("--methods", "sl,sl"), "name each method once"),
@@ -340,8 +348,8 @@ def test_the_settings_of_a_job_make_it_again() -> None:
         (("--bits", "4", "--methods", "sl"), "--bits changes none of sl"),
     ],
 )
-def test_bad_words_are_told(cli: Cli, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+def test_bad_words_are_reported(cli: Cli, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     done = cli("compare", *words, "--out", tmp_path / "out")
-    assert done.code == 2 and done.out == [] and any(said in line for line in done.err), done.err
+    assert done.code == 2 and done.out == [] and any(message in line for line in done.err), done.err
     assert_refused(done, *([""] * len(done.err)))
     assert not list(tmp_path.glob("out/*-*"))

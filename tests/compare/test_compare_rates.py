@@ -10,18 +10,18 @@ import pytest
 
 from sflam import config
 from sflam.compare import running
-from sflam.compare.comparison import compare, count_runs, told
+from sflam.compare.comparison import compare, count_runs, failure_lines
 from sflam.compare.rates import RateGrid, Tried, best, expect_rates
 from sflam.errors import ConfigError, ModelError, RunError
 from sflam.learn.methods import METHODS
 from sflam.records.saved import SAVED
-from tests.conftest import Cli, Said, assert_refused, files, sets
+from tests.conftest import Cli, CommandOutput, assert_refused, files, sets
 
 TOO_LARGE = 1e30
 
 
-def heard(done: Said, what: str) -> list[str]:
-    """Return the runs of which this was told."""
+def heard(done: CommandOutput, what: str) -> list[str]:
+    """Return the runs with this progress line."""
     return [line.partition(":")[0] for line in done.err if line.partition(": ")[2].partition(",")[0] == what]
 
 
@@ -55,9 +55,9 @@ def test_a_grid_says_what_is_lost_and_who_is_at_an_end() -> None:
     )
     assert grid.winners == {"middle": 0.01, "low": 0.001} and grid.rates == (0.001, 0.01, 0.1)
     assert grid.at_an_end == {"low": 0.001} and [name for name, _ in grid.lost] == ["middle"]
-    said = grid.to_dict()
-    assert (said["by"], said["seed"], said["grid"]) == ("accuracy", 3, [0.001, 0.01, 0.1])
-    assert said["methods"]["middle"][2] == {
+    result = grid.to_dict()
+    assert (result["by"], result["seed"], result["grid"]) == ("accuracy", 3, [0.001, 0.01, 0.1])
+    assert result["methods"]["middle"][2] == {
         "learning_rate": 0.1,
         "accuracy": None,
         "loss": None,
@@ -78,29 +78,29 @@ def test_every_method_has_the_best_rate_of_one_grid(
     words += ["--seeds", 2, "--alphas", "0.3", "--rates", f"{TOO_LARGE:g},1e-6,0.02"]
     done = cli("compare", *words)
     assert done.code == 0, done.err
-    said = json.loads(done.out[-1])
-    grid = said["rates"]
+    result = json.loads(done.out[-1])
+    grid = result["rates"]
     assert (grid["grid"], grid["seed"], grid["by"]) == ([1e-6, 0.02, TOO_LARGE], 0, "accuracy")
     for name in ("sflam", "central"):
         low, high, lost = grid["methods"][name]
         assert lost["diverged"] and lost["accuracy"] is None and "diverged" in lost["why"]
-        row = said["methods"][name]
+        row = result["methods"][name]
         assert row["learning_rate"] == max((low, high), key=lambda one: one["accuracy"])["learning_rate"]
         chosen = low if row["learning_rate"] == low["learning_rate"] else high
         assert Path(row["runs"][0]).name == chosen["run"] and len(row["runs"]) == 2
-        for run in (*row["runs"], *said["sweeps"]["alpha"][name][0]["runs"]):
+        for run in (*row["runs"], *result["sweeps"]["alpha"][name][0]["runs"]):
             assert config.load(Path(run) / "config.toml").learn.lr == row["learning_rate"]
     # 2 methods x (3 rates on one seed, the other seed, 2 seeds of the sweep)
     assert len(heard(done, "started")) == 12 and len(heard(done, "diverged")) == 2
     assert (
         sum(line.startswith("note: ") and " loses at rate 1e+30: round 1" in line for line in done.err) == 2
     )
-    assert said["failed"] == {}
+    assert result["failed"] == {}
     kept = json.loads((tmp_path / SAVED).read_text())
-    assert kept["methods"] == said["methods"] and kept["rates"] == grid
+    assert kept["methods"] == result["methods"] and kept["rates"] == grid
     before = files(tmp_path)
     again = cli("compare", *words)
-    assert json.loads(again.out[-1]) == said and heard(again, "started") == heard(again, "resumed") == []
+    assert json.loads(again.out[-1]) == result and heard(again, "started") == heard(again, "resumed") == []
     assert len(heard(again, "finished")) == 10 and len(heard(again, "diverged")) == 2
     after = files(tmp_path)
     assert {k for k in after if after[k] != before.get(k)} <= {"comparison.png", "sweeps.png"}
@@ -108,8 +108,8 @@ def test_every_method_has_the_best_rate_of_one_grid(
 
 def test_without_a_grid_the_rate_is_the_job_s_own(small: tuple[str, ...], tmp_path: Path) -> None:
     wanted = config.load(None, [*small, "learn.rounds=1", "learn.lr=0.002"])
-    said = compare(wanted, tmp_path, ["central"]).to_dict()
-    assert said["methods"]["central"]["learning_rate"] == 0.002 and said["rates"] is None
+    result = compare(wanted, tmp_path, ["central"]).to_dict()
+    assert result["methods"]["central"]["learning_rate"] == 0.002 and result["rates"] is None
 
 
 def test_runs_are_counted_beforehand(small: tuple[str, ...]) -> None:
@@ -122,7 +122,7 @@ def test_runs_are_counted_beforehand(small: tuple[str, ...]) -> None:
 def test_a_run_that_diverges_takes_only_its_method_out(
     cli: Cli, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every rate of one method is lost, another has a run that fails otherwise; the third is told."""
+    """Every rate of one method is lost, another has a run that fails otherwise; the third is reported."""
     real = running.run_here
 
     def broken(task: running.Waiting, heard: running.Heard) -> None:
@@ -134,11 +134,11 @@ def test_a_run_that_diverges_takes_only_its_method_out(
     words = [*sets(*small, "learn.rounds=1"), "--out", tmp_path, "--jobs", 1, "--methods", "sl,central"]
     done = cli("compare", *words, "--seeds", 2, "--json")
     assert done.code == 1 and len(done.out) == 1
-    said = json.loads(done.out[-1])
-    assert set(said["methods"]) == {"central"} and list(said["failed"].values()) == ["it is broken"] * 2
-    told = [line for line in done.err if line.startswith("sflam: ")]
-    assert len(told) == 2 and "runs sl-0-" in told[0] and told[0].endswith(": it is broken")
-    assert "2 of 4 runs failed; left out: sl;" in told[1]
+    result = json.loads(done.out[-1])
+    assert set(result["methods"]) == {"central"} and list(result["failed"].values()) == ["it is broken"] * 2
+    errors = [line for line in done.err if line.startswith("sflam: ")]
+    assert len(errors) == 2 and "runs sl-0-" in errors[0] and errors[0].endswith(": it is broken")
+    assert "2 of 4 runs failed; left out: sl;" in errors[1]
     assert len(heard(done, "failed")) == 2 and len(heard(done, "done")) == 2
     monkeypatch.undo()
     mended = cli("compare", *words, "--seeds", 2, "--json")
@@ -150,9 +150,9 @@ def test_where_every_rate_is_lost_nothing_is_told_but_why(
 ) -> None:
     words = [*sets(*small, "learn.rounds=1"), "--out", tmp_path, "--jobs", 1, "--methods", "central"]
     done = cli("compare", *words, "--rates", f"{TOO_LARGE:g}", "--seeds", 3)
-    told = [line for line in done.err if line.startswith("sflam: ")]
-    assert (done.code, done.out, len(told)) == (2, [], 1), done.err
-    assert "round 1 of 1 diverged" in told[0] and "lower learn.lr (1e+30)" in told[0]
+    errors = [line for line in done.err if line.startswith("sflam: ")]
+    assert (done.code, done.out, len(errors)) == (2, [], 1), done.err
+    assert "round 1 of 1 diverged" in errors[0] and "lower learn.lr (1e+30)" in errors[0]
     assert len(heard(done, "started")) == 1  # other seeds have no rate to run at
     (mark,) = tmp_path.glob(f"*/{running.DIVERGED}")
     assert "diverged" in mark.read_text()
@@ -161,7 +161,7 @@ def test_where_every_rate_is_lost_nothing_is_told_but_why(
     assert mark.is_file()
 
 
-def test_every_method_can_diverge_and_is_told_so(small: tuple[str, ...], tmp_path: Path) -> None:
+def test_every_method_can_diverge_and_is_reported(small: tuple[str, ...], tmp_path: Path) -> None:
     """Whatever crosses the network or does not, it is divergence and no other failure."""
     wanted = config.load(None, [*small, "learn.rounds=1"])
     found = compare(wanted, tmp_path, list(METHODS), rates=[1e-6, TOO_LARGE])
@@ -171,7 +171,7 @@ def test_every_method_can_diverge_and_is_told_so(small: tuple[str, ...], tmp_pat
 
 def test_equal_reasons_are_one_line() -> None:
     many = {f"run-{n}": "full" for n in range(6)} | {"other": "odd"}
-    assert told(many) == ["runs run-0, run-1, run-2, run-3 and 2 more: full", "run other: odd"]
+    assert failure_lines(many) == ["runs run-0, run-1, run-2, run-3 and 2 more: full", "run other: odd"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -192,7 +192,7 @@ def test_a_run_that_cannot_be_written_is_told_and_the_other_is_done(
 
 
 @pytest.mark.parametrize(
-    ("rates", "said"),
+    ("rates", "message"),
     [
         ("0.1,x", "--rates holds 'x'"),
         ("", "--rates holds ''"),
@@ -203,8 +203,8 @@ def test_a_run_that_cannot_be_written_is_told_and_the_other_is_done(
         ("0.1,0.10", "give each rate once"),
     ],
 )
-def test_bad_rates_are_one_line(cli: Cli, tmp_path: Path, rates: str, said: str) -> None:
-    assert_refused(cli("compare", "--rates", rates, "--out", tmp_path / "out"), said)
+def test_bad_rates_are_one_line(cli: Cli, tmp_path: Path, rates: str, message: str) -> None:
+    assert_refused(cli("compare", "--rates", rates, "--out", tmp_path / "out"), message)
     assert not (tmp_path / "out").exists()
 
 

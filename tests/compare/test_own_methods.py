@@ -94,6 +94,6 @@ def test_what_a_program_registers_itself_runs_in_its_own_process_alone(
 def test_a_module_that_no_process_can_import(cli: Cli, words: list[str], forgotten: None) -> None:
     exec(MODULE, {"__name__": "nowhere_to_be_found"})
     done = cli(*words)
-    told = [line for line in done.err if not line.endswith(": failed")]
-    assert done.code == 2 and len(told) == 1
-    assert "nowhere_to_be_found, which registers own methods, cannot be imported" in told[0]
+    errors = [line for line in done.err if not line.endswith(": failed")]
+    assert done.code == 2 and len(errors) == 1
+    assert "nowhere_to_be_found, which registers own methods, cannot be imported" in errors[0]

@@ -44,9 +44,9 @@ def test_a_name_with_a_configuration(hub: dict[str, Any]) -> None:
     splits = load(DataSettings(name="owner/name", config="sst2"), 0, preprocessor())
     assert hub["asked"] == ("owner/name", "sst2")
     assert (len(splits.train), len(splits.test)) == (10, 4) and splits.train.classes == ("no", "yes")
-    said = " | ".join(splits.notes)
+    notes = " | ".join(splits.notes)
     assert (
-        "(test) are hidden" in said and "the split validation of owner/name serves as its test part" in said
+        "(test) are hidden" in notes and "the split validation of owner/name serves as its test part" in notes
     )
 
 

@@ -28,7 +28,7 @@ def test_grey_images(tmp_path: Path) -> None:
     assert dataset.labels.dtype == np.int64 and dataset.classes == ("0", "1", "2")
 
 
-def test_floats_in_0_to_1_become_bytes_and_it_is_said(tmp_path: Path) -> None:
+def test_floats_in_0_to_1_become_bytes_and_it_is_reported(tmp_path: Path) -> None:
     dataset, notes = read_npz(write(tmp_path, image=GREY / 255, label=LABELS), "image")
     assert np.array_equal(dataset.inputs[..., 0], GREY)
     assert notes == ("pixels of 'image' lie in 0..1 and were multiplied by 255",)
@@ -54,7 +54,7 @@ def test_tokens_with_lengths(tmp_path: Path) -> None:
     assert len(notes) == 1 and "'input_ids'" in notes[0]
 
 
-def test_tokens_without_lengths_are_all_valid_and_it_is_said(tmp_path: Path) -> None:
+def test_tokens_without_lengths_are_all_valid_and_it_is_reported(tmp_path: Path) -> None:
     dataset, notes = read_npz(write(tmp_path, ids=TOKENS, label=LABELS), "ids")
     assert dataset.lengths is not None and dataset.lengths.tolist() == [3] * 4
     assert "no 'lengths'" in notes[0]

@@ -144,7 +144,7 @@ def test_splits_in_folders_of_their_own_and_a_folder_without_splits(tmp_path: Pa
     assert sorted(words(splits.train) + words(splits.test)) == sorted(TEXTS) and len(splits.test) == 4
 
 
-def test_texts_are_cut_and_it_is_said(tmp_path: Path) -> None:
+def test_texts_are_cut_and_it_is_reported(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", text=["abcdefgh", "abc", "abcdefghi", "a"], label=[0, 1, 0, 1])
     dataset, notes = whole(path, max_tokens=6)
     assert words(dataset) == ["abcd", "abc", "abcd", "a"] and dataset.inputs.shape == (4, 6)

@@ -1,4 +1,4 @@
-"""The seam of a fleet does not leak: nobody asks of which class a fleet is, and every class answers every question."""
+"""The seam of a fleet does not leak: nothing asks of which class a fleet is, and every class answers every question."""
 
 from __future__ import annotations
 

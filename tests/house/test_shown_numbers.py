@@ -40,7 +40,7 @@ def test_plans_are_those_shown(script: dict[str, Any], shown: dict[str, str], na
 
 
 def test_bytes_of_the_default_run_are_those_shown(script: dict[str, Any], shown: dict[str, str]) -> None:
-    """Every round sends as many: one round tells them all."""
+    """Every round sends as many: one round shows them all."""
     [record] = script["default_run"](1).records
     adapters = record.total_bytes - record.bytes_up - record.bytes_down
     sizes = (record.bytes_up, record.bytes_down, adapters)

@@ -168,7 +168,7 @@ def test_frozen_factors_do_not_travel():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (["learn.method=fedavg"], 'model.trainable = "full"'),
         (["learn.method=fedlora", "model.trainable=full"], 'learn.method = "fedavg"'),
@@ -176,8 +176,8 @@ def test_frozen_factors_do_not_travel():
         (["learn.method=local", "learn.keep=best"], 'learn.keep = "last"'),
     ],
 )
-def test_what_whole_models_cannot_do_is_said(settings, said):
+def test_what_whole_models_cannot_do_is_reported(settings, message):
     from sflam.run.assemble import assemble
 
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         assemble(load(None, settings))

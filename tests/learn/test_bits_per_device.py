@@ -54,9 +54,9 @@ def test_the_payload_of_each_device_is_codes_and_side_bits_without_headers():
 
 def test_one_width_told_to_all_is_the_common_width():
     common, state = made(QuantSettings(bits_up=5, bits_down=6))
-    told, _ = made(QuantSettings(bits_up=8, bits_down=8))
-    told.place(with_bits(told, dict.fromkeys(range(3), (5, 6))))
-    assert_equal_states(run(told, state, 2)[1], run(common, state, 2)[1], tolerance=0 + 1e-300)
+    planned, _ = made(QuantSettings(bits_up=8, bits_down=8))
+    planned.place(with_bits(planned, dict.fromkeys(range(3), (5, 6))))
+    assert_equal_states(run(planned, state, 2)[1], run(common, state, 2)[1], tolerance=0 + 1e-300)
 
 
 def test_floats_have_no_bits_to_assign():

@@ -148,7 +148,7 @@ def test_a_fleet_of_all_kinds_goes_on_where_it_was(method, labels):
     assert_equal_states(again.average(1, devices, again.local_steps(1, devices)).state, whole, 1e-12)
 
 
-def test_bad_servers_are_told():
+def test_bad_servers_are_reported():
     with pytest.raises(ConfigError, match=r"fleet.servers lists 2 servers for 3 devices"):
         FleetSettings(devices=3, servers=(0, 1))
     with pytest.raises(

@@ -132,9 +132,9 @@ def test_a_part_both_sides_need_is_refused():
         split(backbone, attach(backbone, FULL), [1], labels="device")
 
 
-def test_what_full_training_cannot_be_combined_with_is_said(cli, small):
-    said = cli("train", *sets(*small, "model.trainable=full", "learn.aggregation=residual"))
-    assert_refused(said, 'learn.aggregation = "residual" do not go together.*use learn.aggregation')
+def test_what_full_training_cannot_be_combined_with_is_reported(cli, small):
+    output = cli("train", *sets(*small, "model.trainable=full", "learn.aggregation=residual"))
+    assert_refused(output, 'learn.aggregation = "residual" do not go together.*use learn.aggregation')
 
 
 def test_a_run_leaves_a_model_and_resumes_to_the_same(small, tmp_path: Path):

@@ -39,9 +39,9 @@ def wide(tmp_path_factory):
 @pytest.mark.parametrize("bits", [4, 8])
 def test_without_the_library_one_line_says_how_to_get_it(cli, wide, monkeypatch, bits):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    said = cli("train", *sets(*SHORT, f"model.name={wide}", f"model.trunk_bits={bits}"))
+    output = cli("train", *sets(*SHORT, f"model.name={wide}", f"model.trunk_bits={bits}"))
     assert_refused(
-        said, rf"model.trunk_bits = {bits} needs the library bitsandbytes.*pip install.*or set model.trunk"
+        output, rf"model.trunk_bits = {bits} needs the library bitsandbytes.*pip install.*or set model.trunk"
     )
 
 

@@ -56,10 +56,10 @@ def test_what_was_not_sent_takes_no_memory(tmp_path):
 def test_a_segment_of_another_cut_or_model_is_refused(tmp_path):
     backbone, model, _ = adapted("vit")
     tensors = device_tensors(backbone, model, 1, "server")
-    for wrong, said in (
+    for wrong, message in (
         (dict(list(tensors.items())[1:]), "lacks"),
         (tensors | {"vit.nothing": torch.zeros(1)}, "does not have"),
         ({name: tensor[:1] for name, tensor in tensors.items()}, "shape"),
     ):
-        with pytest.raises(ModelError, match=said):
+        with pytest.raises(ModelError, match=message):
             received(tmp_path, backbone, wrong, 1, "server")

@@ -26,7 +26,7 @@ def test_the_best_product_counts() -> None:
     assert matmul_flops(5.0, timer=lambda: next(ticks)) == pytest.approx(2 * SIDE**3 / 0.5)
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_reported(tmp_path: Path) -> None:
     assert highest_clock(tmp_path, tmp_path / "none") is None
     (tmp_path / "cpuinfo").write_text("cpu MHz\t\t: 1000.5\ncpu MHz : 2000\n")
     assert highest_clock(tmp_path, tmp_path / "cpuinfo") == 2e9
@@ -54,9 +54,9 @@ def test_impossible_numbers_are_told_together() -> None:
 
 def test_the_command_writes_a_profile_once(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    said = cli("profile", "--out", path, "--seconds", 0.05, "--clock-ghz", 2, "--rate-mbps", 30, "--json")
-    assert said.code == 0
-    result = json.loads(said.out[-1])
+    output = cli("profile", "--out", path, "--seconds", 0.05, "--clock-ghz", 2, "--rate-mbps", 30, "--json")
+    assert output.code == 0
+    result = json.loads(output.out[-1])
     assert result["cores"] == usable_cores() and result["out"] == str(path) and result["gflops"] > 0.1
     assert profile(str(path), {}).rate == 30e6 and profile(str(path), {}).clock == 2e9
     assert_refused(cli("profile", "--out", path), "exists already")

@@ -26,7 +26,7 @@ def test_a_network_is_a_pure_function_of_settings_seed_and_round():
         assert not np.array_equal(getattr(first, name), getattr(other, name))
 
 
-def test_only_the_fading_changes_over_rounds_and_moves_nobody():
+def test_only_the_fading_changes_over_rounds_and_moves_no_device():
     some = settings("devices=7", "shadowing_db=8")
     first, later = build(some, 0, 0), build(some, 0, 1)
     assert np.array_equal(first.positions, later.positions) and np.array_equal(

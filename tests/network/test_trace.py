@@ -90,7 +90,7 @@ def test_a_wrong_trace_is_one_sentence(tmp_path, text, sentence):
     assert len(caught.value.problems) == 1 and "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_other_devices_are_told(tmp_path):
+def test_a_missing_file_and_other_devices_are_reported(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         trace.read(tmp_path / "none.csv")
     path = write(tmp_path, GOOD)

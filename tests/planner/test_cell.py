@@ -1,4 +1,4 @@
-"""``sflam plan``: from a network file to a plan, and every bad input told in one line with exit code 2."""
+"""``sflam plan``: from a network file to a plan, and every bad input reported in one line with exit code 2."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ REF = ("--scenario", "refA")
 
 
 def planned(cli: Cli, *arguments: object) -> dict[str, Any]:
-    said = cli("plan", *arguments, "--json")
-    assert said.code == 0, said.err
-    (line,) = said.out
+    output = cli("plan", *arguments, "--json")
+    assert output.code == 0, output.err
+    (line,) = output.out
     found: dict[str, Any] = json.loads(line)
     return found
 
@@ -71,9 +71,9 @@ def test_the_example_is_planned_and_written(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_the_table_is_the_result_without_json(cli: Cli) -> None:
-    said = cli("plan", *REF, "--compare", "--pareto", 3)
-    text = "\n".join(said.out)
-    assert said.code == 0 and said.err == []
+    output = cli("plan", *REF, "--compare", "--pareto", 3)
+    text = "\n".join(output.out)
+    assert output.code == 0 and output.err == []
     assert "vit-b16 on 20 devices" in text and "certified gap" in text and "least energy" in text
     assert "…" not in text
 
@@ -128,10 +128,10 @@ def test_bits_and_subchannels_are_chosen_and_compared(cli: Cli) -> None:
 
 
 def test_bits_without_a_sensitivity_are_remarked(cli: Cli) -> None:
-    said = cli("plan", *REF, "--devices", 2, "--optimize", "bits")
-    assert said.code == 0 and said.err[0].startswith("note: plan.sensitivity is 0")
-    said = cli("plan", *REF, "--devices", 2, "--optimize", "bits", "--subchannels", 4)
-    assert said.code == 0 and said.err == [
+    output = cli("plan", *REF, "--devices", 2, "--optimize", "bits")
+    assert output.code == 0 and output.err[0].startswith("note: plan.sensitivity is 0")
+    output = cli("plan", *REF, "--devices", 2, "--optimize", "bits", "--subchannels", 4)
+    assert output.code == 0 and output.err == [
         "note: method subchannels does not choose bits; they stay as they are, 8 up"
     ]
 
@@ -142,8 +142,8 @@ def test_texts_have_the_tokens_that_are_asked_for(cli: Cli) -> None:
         for tokens in (64, 512)
     )
     assert short["latency_s"] < long["latency_s"] / 7
-    said = cli("plan", "--set", "model.name=gpt2", "--set", "plan.tokens=5000")
-    assert_refused(said, "1024 positions, asked for 5000")
+    output = cli("plan", "--set", "model.name=gpt2", "--set", "plan.tokens=5000")
+    assert_refused(output, "1024 positions, asked for 5000")
     assert (
         cli("plan", *REF, "--set", "quant.scheme=identity")
         .err[0]
@@ -161,11 +161,11 @@ def test_a_trace_is_planned_round_by_round(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_no_plan_is_exit_code_one_and_says_what_to_change(cli: Cli) -> None:
-    said = cli("plan", *REF, "--set", "plan.deadline=0.5")
-    assert said.code == 1 and "no plan holds the limits" in said.out[0]
-    said = cli("plan", *REF, "--set", "plan.deadline=0.5", "--json")
-    found = json.loads(said.out[-1])
-    assert said.code == 1 and found["status"] == "infeasible" and found["devices"] == []
+    output = cli("plan", *REF, "--set", "plan.deadline=0.5")
+    assert output.code == 1 and "no plan holds the limits" in output.out[0]
+    output = cli("plan", *REF, "--set", "plan.deadline=0.5", "--json")
+    found = json.loads(output.out[-1])
+    assert output.code == 1 and found["status"] == "infeasible" and found["devices"] == []
 
 
 def test_a_broken_trace_is_one_line(cli: Cli, tmp_path: Path) -> None:
@@ -219,11 +219,11 @@ def test_labels_at_home_are_two_exchanges(cli: Cli) -> None:
 def test_bad_input_is_one_line_and_exit_code_two(
     cli: Cli, arguments: tuple[object, ...], sentence: str
 ) -> None:
-    said = cli("plan", *arguments)
+    output = cli("plan", *arguments)
     if arguments[0] == "--out":
-        assert said.code == 2 and said.err[-1].startswith("sflam: ") and sentence in said.err[-1]
+        assert output.code == 2 and output.err[-1].startswith("sflam: ") and sentence in output.err[-1]
     else:
-        assert_refused(said, sentence)
+        assert_refused(output, sentence)
 
 
 def test_planning_loads_neither_torch_nor_matplotlib() -> None:
@@ -271,21 +271,23 @@ def test_the_readme_s_network_file_is_planned(tmp_path: Path) -> None:
 
 
 def test_the_plan_adds_up() -> None:
-    """Times and energies computed by hand, from what every device is told, add up to the plan's."""
+    """Times and energies computed by hand, from the plan of every device, add up to the plan's."""
     job = config.load(EXAMPLE)
     plan, problem = decide(job).plan, problem_of(job)
-    network, work, told = problem.network, problem.workload, plan.devices
-    flop = np.add(work.device_forward, work.device_backward)[told.cut]
-    compute = flop / network.flops_per_cycle / told.clock
-    efficiency = np.log2(1 + told.power * network.gain[0] / (network.noise * told.bandwidth))
-    up = np.array([work.up_bits(int(bits)) for bits in told.bits]) / (told.bandwidth * efficiency)
-    pairs = zip(told.cut, told.bits_down, strict=True)
+    network, work, planned = problem.network, problem.workload, plan.devices
+    flop = np.add(work.device_forward, work.device_backward)[planned.cut]
+    compute = flop / network.flops_per_cycle / planned.clock
+    efficiency = np.log2(1 + planned.power * network.gain[0] / (network.noise * planned.bandwidth))
+    up = np.array([work.up_bits(int(bits)) for bits in planned.bits]) / (planned.bandwidth * efficiency)
+    pairs = zip(planned.cut, planned.bits_down, strict=True)
     down = np.array([work.down_bits(int(cut), int(bits)) for cut, bits in pairs]) / 100e6
-    assert compute == pytest.approx(told.compute_s) and up == pytest.approx(told.transmit_s)
+    assert compute == pytest.approx(planned.compute_s) and up == pytest.approx(planned.transmit_s)
     assert problem.base_s + (compute + up + down).max() == pytest.approx(plan.latency)
-    computing = compute * (network.kappa * told.clock**3 + network.static_power)
-    assert told.power * up == pytest.approx(told.transmit_j) and computing == pytest.approx(told.compute_j)
-    assert (told.power * up + computing).sum() == pytest.approx(plan.energy)
+    computing = compute * (network.kappa * planned.clock**3 + network.static_power)
+    assert planned.power * up == pytest.approx(planned.transmit_j) and computing == pytest.approx(
+        planned.compute_j
+    )
+    assert (planned.power * up + computing).sum() == pytest.approx(plan.energy)
 
 
 def test_the_same_from_python() -> None:

@@ -40,9 +40,9 @@ bandwidth_mhz = 10
 
 
 def planned(cli: Cli, *arguments: object) -> dict[str, Any]:
-    said = cli("plan", *arguments, "--json")
-    assert said.code == 0, said.err
-    (line,) = said.out
+    output = cli("plan", *arguments, "--json")
+    assert output.code == 0, output.err
+    (line,) = output.out
     found: dict[str, Any] = json.loads(line)
     return found
 
@@ -76,9 +76,9 @@ def test_servers_speed_seed_and_round_are_options(cli: Cli) -> None:
 
 
 def test_all_methods_are_compared_and_all_is_written(cli: Cli, tmp_path: Path) -> None:
-    said = cli("plan", *REF, "--compare", "--out", tmp_path / "plan")
-    text = "\n".join(said.out)
-    assert said.code == 0 and "…" not in text and "bits" not in text.split("\n")[2]
+    output = cli("plan", *REF, "--compare", "--out", tmp_path / "plan")
+    text = "\n".join(output.out)
+    assert output.code == 0 and "…" not in text and "bits" not in text.split("\n")[2]
     assert "6 users, 2 servers" in text and "layers" in text and "instability" in text
     for name in ("dual", "fractional", "hungarian", "nearest", "card", "all-edge", "all-local", "equal"):
         assert name in text
@@ -107,8 +107,8 @@ def test_memory_is_held_and_a_user_without_room_is_named(cli: Cli, tmp_path: Pat
     (tmp_path / "net.toml").write_text(NETWORK.replace("devices = 5", "devices = 5\nmemory_gb = 1.2"))
     found = planned(cli, tmp_path / "net.toml")
     assert max(one["layers"] for one in found["devices"]) < 12
-    said = cli("plan", tmp_path / "net.toml", "--set", "network.memory_gb=0.01")
-    assert_refused(said, "no split fits the memory of device-0, device-1, device-2 and 2 more")
+    output = cli("plan", tmp_path / "net.toml", "--set", "network.memory_gb=0.01")
+    assert_refused(output, "no split fits the memory of device-0, device-1, device-2 and 2 more")
 
 
 def test_one_server_is_planned_with_a_method_for_several(cli: Cli) -> None:
@@ -141,7 +141,7 @@ def test_bad_input_is_one_line_and_exit_code_two(
 
 
 def test_a_round_may_have_several_mini_batches() -> None:
-    """Time and energy of a plan grow with them, instability does not; a simulated round gives everybody its own."""
+    """Time and energy of a plan grow with them, instability does not; a simulated round gives every device its own."""
     job = config.load(None, ["network.scenario=square", "network.servers=2", "network.devices=4"])
     work = measured(job)
     one, three = (

@@ -71,10 +71,10 @@ class Browser:
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for room in ("Network", "Runtime", "Log", "Page"):
-            self.tell(f"{room}.enable")
+            self.send(f"{room}.enable")
         size = {"width": self.width, "height": 900, "deviceScaleFactor": 1, "mobile": self.width < 600}
-        self.tell("Emulation.setDeviceMetricsOverride", **size)
-        self.tell(
+        self.send("Emulation.setDeviceMetricsOverride", **size)
+        self.send(
             "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": self.scheme}]
         )
         return self
@@ -91,20 +91,20 @@ class Browser:
     def open(self, path: Path) -> None:
         """Open a page from disk and wait until it is there."""
         self.loaded = False
-        self.tell("Page.navigate", url=path.resolve().as_uri())
+        self.send("Page.navigate", url=path.resolve().as_uri())
         while not self.loaded:
             self._hear()
         self.value("1")  # whatever the page still had to say has been heard now
 
     def value(self, expression: str) -> Any:
         """Return the value of a JavaScript expression in the page."""
-        return self.tell("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        return self.send("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def picture(self) -> bytes:
         """Return the whole page as a PNG."""
-        return base64.b64decode(self.tell("Page.captureScreenshot", captureBeyondViewport=True)["data"])
+        return base64.b64decode(self.send("Page.captureScreenshot", captureBeyondViewport=True)["data"])
 
-    def tell(self, method: str, **parameters: Any) -> dict[str, Any]:
+    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Ask the page."""
         return self.ask(method, session=self._session, **parameters)
 
@@ -126,12 +126,12 @@ class Browser:
             self._read += more
         text, _, self._read = self._read.partition(b"\0")
         heard: dict[str, Any] = json.loads(text)
-        said = heard.get("params", {})
+        output = heard.get("params", {})
         match heard.get("method"):
             case "Network.requestWillBeSent":
-                self.requests.append(said["request"]["url"])
+                self.requests.append(output["request"]["url"])
             case "Runtime.consoleAPICalled" | "Runtime.exceptionThrown" | "Log.entryAdded":
-                self.complaints.append(json.dumps(said))
+                self.complaints.append(json.dumps(output))
             case "Page.loadEventFired":
                 self.loaded = True
         return heard

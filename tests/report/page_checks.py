@@ -54,8 +54,10 @@ def expect_whole(text: str, sections: set[str]) -> Elements:
     assert len(ids) == len(set(ids))
     referred = {link for _, attributes in found.seen if (link := attributes.get("href"))}
     assert {link.removeprefix("#") for link in referred} <= set(ids)
-    assert {said["id"] for tag, said in found.seen if tag == "section"} == sections
-    assert "default-src 'none'" in [said.get("content", "")[:18] for tag, said in found.seen if tag == "meta"]
+    assert {output["id"] for tag, output in found.seen if tag == "section"} == sections
+    assert "default-src 'none'" in [
+        output.get("content", "")[:18] for tag, output in found.seen if tag == "meta"
+    ]
     return found
 
 

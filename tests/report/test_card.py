@@ -40,7 +40,7 @@ def test_a_card_tells_the_run() -> None:
         assert sentence in text, sentence
 
 
-def test_what_was_not_measured_or_quantized_is_said() -> None:
+def test_what_was_not_measured_or_quantized_is_reported() -> None:
     job = load(None, ["quant.scheme=identity", "fleet.devices=2", "fleet.cuts=[1, 3]", "data.partition=iid"])
     text = card(job, [], task="digits", load_base="base = ...")
     assert "| Test accuracy | not measured |" in text and "| Bits at the cut | not quantized |" in text

@@ -35,7 +35,7 @@ from sflam.report.charts.timeline import draw_timeline
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NINE = (*METHODS, "a-method-of-a-user-with-a-long-name")
-LONG = "a-folder-with-a-rather-long-name-that-somebody-chose-for-a-run-of-many-rounds-and-never-changed"
+LONG = "a-folder-with-a-rather-long-name-that-was-chosen-for-a-run-of-many-rounds-and-never-changed"
 
 
 def records(count: int, every: int = 1, *, charged: bool = False, best: float = 0.95) -> list[RoundRecord]:
@@ -100,7 +100,7 @@ def stable() -> Figure:
 def round_of(devices: int) -> Figure:
     each = tuple(0.2 + 0.01 * device for device in range(devices))
     phases = dict.fromkeys(("compute_s", "up_s", "server_s", "down_s", "adapter_s"), each)
-    finish = tuple(4 * one for one in each)
+    finish = tuple(4 * item for item in each)
     one = replace(charge(0), begin=(0.0,) * devices, finish=finish, seconds=max(finish) + 0.5, **phases)  # type: ignore[arg-type]
     return draw_timeline(one, range(devices))
 
@@ -227,7 +227,7 @@ def test_error_bars_say_what_they_are(seeds: int, note: str) -> None:
 
 
 def test_an_error_bar_is_the_standard_deviation() -> None:
-    runs = [[replace(one, accuracy=share) for one in records(1)] for share in (0.5, 0.6, 0.7)]
+    runs = [[replace(record, accuracy=share) for record in records(1)] for share in (0.5, 0.6, 0.7)]
     (bars,) = draw_comparison({"sflam": runs}).axes[0].containers
     ((low, high),) = bars.lines[2][0].get_segments()
     assert (low[1], high[1]) == pytest.approx((50.0, 70.0))

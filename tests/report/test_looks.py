@@ -29,8 +29,12 @@ def test_a_method_looks_the_same_wherever_it_is() -> None:
 
 def test_nine_methods_differ_in_colour_and_in_marker_and_in_dash() -> None:
     looks = looks_of(NINE)
-    for one, other in itertools.combinations(looks.values(), 2):
-        assert one.colour != other.colour and one.marker != other.marker and one.dash != other.dash
+    for combination, other in itertools.combinations(looks.values(), 2):
+        assert (
+            combination.colour != other.colour
+            and combination.marker != other.marker
+            and combination.dash != other.dash
+        )
     assert len({look(number) for number in range(60)}) == 60
     many = [f"method-{number}" for number in range(40)]
     assert len(set(looks_of([*many, *NINE]).values())) == 49

@@ -55,10 +55,10 @@ def test_a_run_is_one_whole_page(cli: Cli, simulated: Path) -> None:
     assert (done.code, done.out, done.err) == (0, [], [f"wrote {simulated / 'report.html'}"])
     text = (simulated / "report.html").read_text()
     found = expect_whole(text, RUN)
-    said = " ".join(found.words)
+    output = " ".join(found.words)
     assert len(re.findall(r"device \d: (?:computing|sending|adapters)", text)) >= 2 * 3
-    assert "left out" not in said and "battery" not in said.partition("Energy")[0]
-    assert "Left in the batteries" in said and "MHz in all" in said and "torch" in said
+    assert "left out" not in output and "battery" not in output.partition("Energy")[0]
+    assert "Left in the batteries" in output and "MHz in all" in output and "torch" in output
     with pytest.raises(StopIteration):
         next(nan for nan in re.finditer(r"\bnan\b|\binf\b", text))
 
@@ -70,8 +70,8 @@ def test_the_command_on_the_page_makes_the_same_job(simulated: Path, compared: P
         assert code is not None
         words = shlex.split(html.unescape(code[1]).replace("\\\n", " "))
         assert words[:2] == ["sflam", name]
-        said = [value for option, value in itertools.pairwise(words) if option == "--set"]
-        job = config.load(None, ["network.simulate=true", *said])
+        output = [value for option, value in itertools.pairwise(words) if option == "--set"]
+        job = config.load(None, ["network.simulate=true", *output])
         run = next(folder.glob("sflam-*")) if name == "compare" else folder
         if name == "simulate":
             assert job == config.load(run / "config.toml")
@@ -131,9 +131,9 @@ def test_a_plain_run_has_no_network_to_show(finished: Path, tmp_path: Path) -> N
 
 def test_a_comparison_is_one_whole_page(compared: Path, tmp_path: Path) -> None:
     found = expect_whole(write_page(compared, tmp_path / "page.html").read_text(), COMPARISON)
-    said = " ".join(found.words)
+    output = " ".join(found.words)
     for word in ("sflam+equal", "central", "Time against energy", "Accuracy by bits", "95 % of what"):
-        assert word in said, word
+        assert word in output, word
 
 
 def test_a_history_from_before_the_phases_still_has_its_page(simulated: Path, tmp_path: Path) -> None:
@@ -183,12 +183,12 @@ def test_what_files_say_is_never_markup(simulated: Path, compared: Path, tmp_pat
 
     several = tmp_path / "several"
     shutil.copytree(compared, several)
-    said = json.loads((several / SAVED).read_text())
-    for book in (said["methods"], said["run_names"], said["sweeps"]["weight"]):
+    output = json.loads((several / SAVED).read_text())
+    for book in (output["methods"], output["run_names"], output["sweeps"]["weight"]):
         book[EVIL] = book.pop("sl")
-    said["target"]["rule"] = said["labels"]["bits"] = EVIL
-    said["set"].append(f"data.name={EVIL}")
-    (several / SAVED).write_text(json.dumps(said))
+    output["target"]["rule"] = output["labels"]["bits"] = EVIL
+    output["set"].append(f"data.name={EVIL}")
+    (several / SAVED).write_text(json.dumps(output))
     expect_whole(write_page(several, tmp_path / "several.html").read_text(), COMPARISON)
     for name in ("accuracy", "virtual_s"):
         wrong = json.loads((several / SAVED).read_text())
@@ -231,7 +231,7 @@ def test_whatever_a_file_holds_there_is_a_page_or_one_line(
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda run: shutil.rmtree(run), r"holds neither a run \(config.toml\) nor a finished comparison"),
         (lambda run: (run / "config.toml").unlink(), "holds neither a run"),
@@ -249,9 +249,9 @@ def test_whatever_a_file_holds_there_is_a_page_or_one_line(
         (lambda run: (run / "report.html").mkdir(), "cannot be written"),
     ],
 )
-def test_a_folder_that_has_no_page_is_one_line(cli: Cli, run: Path, damage, said: str) -> None:
+def test_a_folder_that_has_no_page_is_one_line(cli: Cli, run: Path, damage, message: str) -> None:
     damage(run)
-    assert_refused(cli("report", run), said)
+    assert_refused(cli("report", run), message)
 
 
 def test_one_name_is_for_one_page(cli: Cli, run: Path) -> None:

@@ -49,14 +49,14 @@ def command(text: str) -> list[str]:
 
 def test_the_rates_are_on_the_page(rated: Path, tmp_path: Path) -> None:
     text = write_page(rated, tmp_path / "page.html").read_text()
-    said = " ".join(expect_whole(text, SECTIONS).words)
+    output = " ".join(expect_whole(text, SECTIONS).words)
     for words in (
         "Rate: the best of 0.0001, 0.003, 1e+30 by held-out accuracy on seed 0; the same held-out data",
         "diverged",
         "Failed, and left out: run local-0-",
         "and in learn.lr",
     ):
-        assert words in said, words
+        assert words in output, words
     for name, row in json.loads((rated / SAVED).read_text())["methods"].items():
         assert f"<td>{name}</td><td>{row['learning_rate']:g}</td>" in text
     words = command(text)
@@ -67,12 +67,12 @@ def test_the_rates_are_on_the_page(rated: Path, tmp_path: Path) -> None:
 
 def test_a_comparison_from_before_the_grid_still_has_its_page(rated: Path, tmp_path: Path) -> None:
     shutil.copytree(rated, tmp_path / "old")
-    said = json.loads((rated / SAVED).read_text())
+    result = json.loads((rated / SAVED).read_text())
     for key in ("rates", "asked", "failed"):
-        del said[key]
-    for row in said["methods"].values():
+        del result[key]
+    for row in result["methods"].values():
         del row["learning_rate"]
-    (tmp_path / "old" / SAVED).write_text(json.dumps(said))
+    (tmp_path / "old" / SAVED).write_text(json.dumps(result))
     text = write_page(tmp_path / "old", tmp_path / "old.html").read_text()
     expect_whole(text, SECTIONS - {"rates"})
     words = command(text)

@@ -17,11 +17,11 @@ from sflam.units import human_si
 def made(count: int, *, objective: float = 1.5, bound: float = 1.5, **columns: object) -> Plan:
     """Return a plan whose devices differ."""
     each = np.arange(1, count + 1, dtype=float)
-    said = {"cut": 1, "bits": 8, "bandwidth": each * 1e6, "power": each / 1e3, "clock": 1e9}
-    said |= {"compute_s": 0.5, "transmit_s": each / 10, "compute_j": 0.25, "transmit_j": 0.25}
+    output = {"cut": 1, "bits": 8, "bandwidth": each * 1e6, "power": each / 1e3, "clock": 1e9}
+    output |= {"compute_s": 0.5, "transmit_s": each / 10, "compute_j": 0.25, "transmit_j": 0.25}
     return Plan(
         method="optimal",
-        devices=DevicePlans(count, **(said | columns)),  # type: ignore[arg-type]
+        devices=DevicePlans(count, **(output | columns)),  # type: ignore[arg-type]
         latency=0.5 + count / 10,
         energy=count / 2,
         objective=objective,
@@ -84,7 +84,7 @@ def test_a_plan_that_is_none_says_why() -> None:
     assert lines(plan_table(NONE)) == summary(NONE).splitlines()
 
 
-def test_a_gap_or_no_bound_is_said() -> None:
+def test_a_gap_or_no_bound_is_reported() -> None:
     assert "holds all limits: certified gap 50 %" in summary(made(1, objective=1.5, bound=1.0))
     assert "no bound of its own" in summary(made(1, bound=-np.inf))
 
@@ -118,5 +118,5 @@ def test_quantities_are_short(value: float, text: str) -> None:
 def test_shares_of_an_unbounded_cost_are_not_numbers() -> None:
     assert str(costs_table(1.0, 2.0, 1.0)) == "of which delay 1 (25 %), energy 2 (50 %), instability 1 (25 %)"
     for parts in ((np.inf, 1.0, 0.0), (np.inf, 1.0, np.inf), (0.0, 0.0, 0.0)):
-        said = str(costs_table(*parts))
-        assert "nan" not in said and said.count("(-)") == 3
+        output = str(costs_table(*parts))
+        assert "nan" not in output and output.count("(-)") == 3

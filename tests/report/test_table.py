@@ -99,7 +99,7 @@ def test_long_runs_show_their_ends(count: int) -> None:
         assert numbers == list(range(1, count + 1)) and "..." not in first
 
 
-def test_no_rounds_is_said() -> None:
+def test_no_rounds_is_reported() -> None:
     assert "no rounds yet" in "\n".join(rendered(rounds_table([])))
 
 

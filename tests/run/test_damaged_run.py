@@ -110,8 +110,8 @@ def test_a_deleted_damaged_checkpoint_leaves_the_one_before(cli: Cli, run: Path)
     final = (run / "adapter" / "adapter_model.safetensors").read_bytes()
     flipped(run)
     newest(run).unlink()  # what the refusal advises
-    said = cli("train", "--resume", run)
-    assert said.code == 0 and next(line for line in said.err if line.startswith("round")).startswith(
+    output = cli("train", "--resume", run)
+    assert output.code == 0 and next(line for line in output.err if line.startswith("round")).startswith(
         "round 2/2"
     )
     assert (run / "adapter" / "adapter_model.safetensors").read_bytes() == final
@@ -124,5 +124,5 @@ def test_more_rounds_may_be_asked_for_later(cli: Cli, run: Path) -> None:
 
 
 def test_resume_takes_nothing_beside_the_folder(cli: Cli, run: Path) -> None:
-    said = cli("train", "--resume", run, "--set", "learn.rounds=9")
-    assert_refused(said, "leave out the job file, --set, --out and --plan")
+    output = cli("train", "--resume", run, "--set", "learn.rounds=9")
+    assert_refused(output, "leave out the job file, --set, --out and --plan")

@@ -43,11 +43,11 @@ def test_without_a_plan_the_job_is_as_it_was() -> None:
 def test_a_file_decides_cuts_servers_and_bits(tmp_path: Path) -> None:
     path = plan_file(tmp_path / "plan.json", [row(1, 0), row(2, 1, 4), row(6, ALL_LOCAL), row(1, 1, 8, 5)])
     wanted = sflam.load(None, ["fleet.devices=4", f"fleet.plan={config.toml_value(str(path))}"])
-    found, told = follow(wanted)
+    found, notes = follow(wanted)
     assert found.fleet.cuts == (1, 2, 6, 1) and found.fleet.servers == (0, 1, ALL_LOCAL, 1)
     assert found.fleet.bits_up == (8, 4, 8, 8) and found.fleet.bits_down == (8, 8, 8, 5)
     assert found.fleet.plan == "" and follow(found) == (found, ())
-    assert "cuts 1 to 6, 4 to 8 bits up, 2 servers, 1 alone" in told[0]
+    assert "cuts 1 to 6, 4 to 8 bits up, 2 servers, 1 alone" in notes[0]
 
 
 def test_what_all_have_in_common_stays_common(tmp_path: Path) -> None:
@@ -58,8 +58,8 @@ def test_what_all_have_in_common_stays_common(tmp_path: Path) -> None:
 
 
 def test_a_computed_plan_is_that_of_sflam_plan(cli: Cli, tmp_path: Path) -> None:
-    said = cli("plan", *sets(*SERVERS), "--json", "--out", tmp_path)
-    devices = json.loads(said.out[-1])["devices"]
+    output = cli("plan", *sets(*SERVERS), "--json", "--out", tmp_path)
+    devices = json.loads(output.out[-1])["devices"]
     found = follow(sflam.load(None, [*SERVERS, 'fleet.plan="computed"']))[0]
     assert found.fleet.cuts == tuple(one["cut"] for one in devices)
     assert found.fleet.servers == tuple(one["server"] for one in devices)
@@ -123,9 +123,9 @@ def test_files_that_are_no_plan_for_this_job(cli: Cli, tmp_path: Path, content: 
 
 def test_a_server_serves_its_own_devices_alone(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
     path = plan_file(tmp_path / "plan.json", [row(1, 0), {"cut": 2, "bits": 4}, row(1, 1)])
-    said = cli("serve", *sets(*small, "fleet.devices=3"), "--plan", path, "--out", tmp_path / "run")
+    output = cli("serve", *sets(*small, "fleet.devices=3"), "--plan", path, "--out", tmp_path / "run")
     assert_refused(
-        said, r"fleet.servers = \[.*\] does not go with sflam serve: one server serves all devices"
+        output, r"fleet.servers = \[.*\] does not go with sflam serve: one server serves all devices"
     )
 
 

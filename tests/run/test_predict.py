@@ -1,4 +1,4 @@
-"""A saved run predicts what it said it would: on its own data, on files, by name of class."""
+"""A saved run predicts as it did at its end: on its own data, on files, by name of class."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def result_of(run: Path) -> dict[str, float]:
 
 def test_the_run_s_own_data_are_what_it_held_out(finished: Path) -> None:
     """Not the whole file, whose training part the model has seen."""
-    found, said = sflam.predict(finished), result_of(finished)
+    found, expected = sflam.predict(finished), result_of(finished)
     assert len(found.predicted) == 11 < 60
-    assert (found.accuracy, found.loss) == (said["accuracy"], pytest.approx(said["loss"], rel=1e-6))
+    assert (found.accuracy, found.loss) == (expected["accuracy"], pytest.approx(expected["loss"], rel=1e-6))
     assert any("held-out" in note for note in found.notes)
 
 
@@ -43,7 +43,7 @@ def test_named_data_are_their_held_out_part(tmp_path: Path, small: tuple[str, ..
 
 @pytest.fixture(scope="module")
 def animals(small: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that learned to tell dark cats from bright dogs and grey emus well."""
+    """A run that learned to separate dark cats from bright dogs and grey emus well."""
     folder = tmp_path_factory.mktemp("animals")
     np.savez(folder / "train.npz", image=shaded(label := np.arange(90) % 3), label=NAMES[label])
     settings = (
@@ -107,13 +107,13 @@ def test_a_line_per_sample(animals: Path, tmp_path: Path) -> None:
 def test_the_command_line(cli: Cli, animals: Path, tmp_path: Path) -> None:
     label = np.array([2, 0, 1])
     np.savez(tmp_path / "new.npz", image=shaded(label))
-    said = cli("predict", animals, "--data", tmp_path / "new.npz", "--json", "--out", tmp_path / "out.csv")
-    assert said.code == 0 and len(said.out) == 1
-    told = {"data": "new", "samples": 3, "accuracy": None, "loss": None, "per_class": {}}
-    assert json.loads(said.out[0]) == told | {"out": str(tmp_path / "out.csv")}
+    output = cli("predict", animals, "--data", tmp_path / "new.npz", "--json", "--out", tmp_path / "out.csv")
+    assert output.code == 0 and len(output.out) == 1
+    expected = {"data": "new", "samples": 3, "accuracy": None, "loss": None, "per_class": {}}
+    assert json.loads(output.out[0]) == expected | {"out": str(tmp_path / "out.csv")}
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "index,predicted,probability"
-    said = cli("predict", animals)
-    assert said.code == 0 and any("accuracy 100.00%" in line for line in said.out)
+    output = cli("predict", animals)
+    assert output.code == 0 and any("accuracy 100.00%" in line for line in output.out)
 
 
 def test_more_samples_than_one_pass_takes(finished: Path, tmp_path: Path) -> None:

@@ -74,8 +74,10 @@ def test_images_of_a_folder_are_learnt(room: Path, tmp_path: Path) -> None:
 def test_a_model_without_a_tokenizer(shelf: Path, cli: Cli, tmp_path: Path) -> None:
     for model in ("bare/bert", "bare/gpt2-lm"):  # the one fails to load, the other would know no word
         settings = [*SHORT, f"model.name={shelf / model}", f"data.name={shelf / 'reviews.csv'}"]
-        said = cli("train", *sets(*settings), "--out", tmp_path / "run")
-        assert_refused(said, f"model '.*{model}' has no tokenizer.*put the tokenizer's files into its folder")
+        output = cli("train", *sets(*settings), "--out", tmp_path / "run")
+        assert_refused(
+            output, f"model '.*{model}' has no tokenizer.*put the tokenizer's files into its folder"
+        )
 
 
 def test_texts_and_images_for_the_other_kind_of_model(shelf: Path, room: Path, tmp_path: Path) -> None:
@@ -105,16 +107,16 @@ def test_texts_alone_train_a_language_model(shelf: Path, cli: Cli, tmp_path: Pat
         "learn.lr=0.01",
         "learn.local_steps=4",
     ]
-    said = cli("train", *sets(*settings), "--out", tmp_path / "run", "--merge", "--json")
-    assert said.code == 0, said.err
-    result = json.loads(said.out[-1])
+    output = cli("train", *sets(*settings), "--out", tmp_path / "run", "--merge", "--json")
+    assert output.code == 0, output.err
+    result = json.loads(output.out[-1])
     assert result["classes"] == [] and result["perplexity"] == pytest.approx(np.exp(result["loss"]))
     assert json.loads((tmp_path / "run" / "result.json").read_text())["perplexity"] == result["perplexity"]
     assert 1 < result["perplexity"] < 60 and 0 <= result["accuracy"] <= 1
-    assert any(f"perplexity {result['perplexity']:.4g} after 2 rounds" in line for line in said.err)
+    assert any(f"perplexity {result['perplexity']:.4g} after 2 rounds" in line for line in output.err)
     assert (
         "note: without labels, data.partition = dirichlet shares texts out by length, in 10 groups"
-        in said.err
+        in output.err
     )
     card = (tmp_path / "run" / "adapter" / "README.md").read_text()
     assert "GPT2LMHeadModel.from_pretrained('path/to/gpt2-lm')" in card and "num_labels" not in card

@@ -102,9 +102,9 @@ def command(*arguments: object) -> list[str]:
 
 
 def dies(arguments: Sequence[object], after: str, seconds: float) -> bool:
-    """Run a real command line and kill it some time after it said a line; return whether it was still alive."""
-    said = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "cwd": ROOT, "text": True}
-    with subprocess.Popen(command(*arguments), **said) as process:  # type: ignore[call-overload]
+    """Run a real command line and kill it some time after it printed a line; return whether it was still alive."""
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "cwd": ROOT, "text": True}
+    with subprocess.Popen(command(*arguments), **output) as process:  # type: ignore[call-overload]
         heard = []
         for line in process.stderr:
             heard.append(line)
@@ -133,7 +133,7 @@ def test_kill_9_of_real_processes(small: tuple[str, ...], tmp_path: Path, varian
     assert deaths >= 12, "most of the twenty come in time"
 
 
-def test_an_unfinished_adapter_fools_nobody(
+def test_an_unfinished_adapter_is_not_used(
     small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sflam
@@ -257,7 +257,7 @@ class Runs:
 
 
 def ended(pid: int) -> bool:
-    """Wait for a child; return whether it came to its end rather than being killed."""
+    """Wait for a child; return whether it reached its end rather than being killed."""
     status = os.waitpid(pid, 0)[1]
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL

@@ -114,7 +114,7 @@ def test_plain_transformers_loads_the_merged_model(digits_run: tuple[sflam.Job, 
 def test_the_exact_aggregation_leaves_a_model_of_its_own(tmp_path: Path) -> None:
     job = config.load(None, [*DIGITS, "learn.aggregation=residual"])
     result = sflam.train(job, tmp_path / "run")
-    assert not (tmp_path / "run" / "adapter").exists()  # the corrected base is nobody else's
+    assert not (tmp_path / "run" / "adapter").exists()  # the corrected base is no other run's
     with quiet():
         model = transformers.ViTForImageClassification.from_pretrained(tmp_path / "run" / "model")
     assert accuracy(model, job, tmp_path / "run" / "model") == result.accuracy > 0.2
@@ -274,7 +274,7 @@ def test_a_model_from_the_hub_is_fed_its_own_pixels(
     assert "[0.25]" in (tmp_path / "run" / "model" / "preprocessor_config.json").read_text()
 
 
-def test_pixels_that_are_not_described_are_told(small: tuple[str, ...], tmp_path: Path) -> None:
+def test_pixels_that_are_not_described_are_reported(small: tuple[str, ...], tmp_path: Path) -> None:
     run = sflam.start(config.load(None, small), tmp_path / "run")
     assert any("has no preprocessor_config.json: pixels get mean" in note for note in run.assembly.notes)
 

@@ -20,7 +20,7 @@ from tests.serve.test_hostile import TERMS
 from tests.serve.test_served_is_simulated import job_of, sets
 
 
-def said(done, text):
+def assert_problem(done, text):
     assert done.code == 2 and len(done.err) == 1 and done.err[0].startswith("sflam: "), done
     assert text in done.err[0], done.err
 
@@ -32,17 +32,17 @@ def days(count):
 def test_a_port_in_use(cli, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = cli("serve", "--port", taken.getsockname()[1], "--out", tmp_path / "run")
-    said(done, "choose another --port")
+    assert_problem(done, "choose another --port")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 1_000_000])
 def test_a_port_there_cannot_be(cli, tmp_path, port):
-    said(cli("serve", "--port", port, "--out", tmp_path / "run"), "--port")
+    assert_problem(cli("serve", "--port", port, "--out", tmp_path / "run"), "--port")
 
 
 def test_a_host_there_is_not(cli, tmp_path):
-    said(
+    assert_problem(
         cli("serve", "--host", "no.such.host.invalid", "--insecure", "--out", tmp_path / "run"),
         "cannot listen",
     )
@@ -59,8 +59,10 @@ def test_certificates_that_cannot_be_used(cli, tmp_path):
         (tmp_path / "server.pem", tmp_path / "server.key", "set this machine's clock"),
         (tmp_path / "later/server.pem", tmp_path / "later/server.key", "set this machine's clock"),
     ):
-        said(cli("serve", "--cert", cert, "--key", key, "--out", tmp_path / "run"), text)
-    said(cli("serve", "--cert", tmp_path / "server.pem", "--out", tmp_path / "run"), "both --cert and --key")
+        assert_problem(cli("serve", "--cert", cert, "--key", key, "--out", tmp_path / "run"), text)
+    assert_problem(
+        cli("serve", "--cert", tmp_path / "server.pem", "--out", tmp_path / "run"), "both --cert and --key"
+    )
 
 
 class Unchecked(Listen):
@@ -107,19 +109,19 @@ def test_a_servers_certificate_that_a_device_cannot_trust(cli, served, tmp_path,
     make_certificates(certs, hosts, days=10, now=days(made))
     port = served(certs, {})
     done = cli("join", f"localhost:{port}", "--token-file", tmp_path / "token", "--ca", certs / "ca.pem")
-    said(done, text)
+    assert_problem(done, text)
 
 
 @pytest.mark.parametrize("job", [{"protocol": 2, "version": "9.9"}, {}, [], {"protocol": "1"}])
 def test_another_version_of_the_server(cli, served, tmp_path, job):
     done = cli("join", f"http://127.0.0.1:{served(None, job)}", "--token-file", tmp_path / "token")
-    said(done, "use the same version of sflam on both sides")
+    assert_problem(done, "use the same version of sflam on both sides")
 
 
 def test_a_server_that_leaves_out_half_of_the_job(cli, served, tmp_path):
     done = cli("join", f"http://127.0.0.1:{served(None, {'protocol': 1})}", "--token-file", tmp_path / "token",
                "--folder", tmp_path / "device")  # fmt: skip
-    said(done, "lacks 'files'")
+    assert_problem(done, "lacks 'files'")
 
 
 @pytest.mark.parametrize("host", ["localhost", "0.0.0.0"])
@@ -127,7 +129,7 @@ def test_a_server_of_plain_http_is_named_as_one(cli, served, tmp_path, host):
     port = served(None, {})
     done = cli("join", f"{host}:{port}", "--token-file", tmp_path / "token", "--patience", "2")
     insecure = " with --insecure" if host == "0.0.0.0" else ""
-    said(
+    assert_problem(
         done, f"{host}:{port} answers in plain HTTP, not HTTPS; join http://{host}:{port}{insecure}, or start"
     )
 
@@ -135,8 +137,8 @@ def test_a_server_of_plain_http_is_named_as_one(cli, served, tmp_path, host):
 def test_something_that_is_no_server(cli, tmp_path):
     (tmp_path / "token").write_text("sflam_x")
     done = cli("join", "http://127.0.0.1:9", "--token-file", tmp_path / "token", "--patience", "0.2")
-    told = [line for line in done.err if line.startswith("sflam: ")]
-    assert done.code == 2 and len(told) == 1 and "is the server up?" in told[0]
+    errors = [line for line in done.err if line.startswith("sflam: ")]
+    assert done.code == 2 and len(errors) == 1 and "is the server up?" in errors[0]
 
 
 @pytest.mark.slow
@@ -153,5 +155,5 @@ def test_data_that_does_not_fit(room, tmp_path):
         for name in ("classes.npz", "unlabelled.npz", "few.npz", "flat.npz", "texts.csv", "none.npz"):
             one = net.join(0, "--data", tmp_path / name)
             assert one.wait(60) == 2, (name, one.lines)
-            told = [line for line in one.lines if line.startswith("sflam: ")]
-            assert len(told) == 1 and "Traceback" not in "".join(one.lines), (name, one.lines)
+            errors = [line for line in one.lines if line.startswith("sflam: ")]
+            assert len(errors) == 1 and "Traceback" not in "".join(one.lines), (name, one.lines)

@@ -116,7 +116,7 @@ def test_a_refusal_arrives_though_the_body_is_large(site):
 
 
 def test_many_bodies_at_once_are_bounded(site):
-    """Of one device two bodies may be in flight; the rest are told to come again."""
+    """Of one device two bodies may be in flight; the rest are asked to come again."""
     site.ingress.stall, site.ingress.bounds.each = 30.0, 2 * len(GOOD)
     held = [connected(site) for _ in range(2)]
     for one in held:

@@ -57,12 +57,12 @@ def bent(draw: random.Random) -> bytes:
                 body[:8] = draw.getrandbits(64).to_bytes(8, "little")
             case 4:  # a value of the header
                 try:
-                    said = json.loads(body[8:HEADER_BYTES])
-                    place = said[draw.choice(sorted(said))]
+                    result = json.loads(body[8:HEADER_BYTES])
+                    place = result[draw.choice(sorted(result))]
                     place[draw.choice(sorted(place))] = draw.choice(VALUES)
                 except (ValueError, TypeError, KeyError, IndexError, AttributeError):
                     continue
-                text = json.dumps(said).encode()[: HEADER_BYTES - 8]
+                text = json.dumps(result).encode()[: HEADER_BYTES - 8]
                 body[:HEADER_BYTES] = PREFIX + text.ljust(HEADER_BYTES - 8)
             case 5:  # its end
                 del body[draw.randrange(len(body)) :]

@@ -107,11 +107,11 @@ def refused(site, status, *arguments, **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "said"),
+    ("name", "status", "message"),
     [("expired", 403, "expired"), ("revoked", 403, "revoked"), ("stranger", 403, "has 4 devices")],
 )
-def test_tokens_that_no_longer_serve(site, name, status, said):
-    assert said in refused(site, status, token=getattr(site, name))
+def test_tokens_that_no_longer_serve(site, name, status, message):
+    assert message in refused(site, status, token=getattr(site, name))
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ def test_who_misses_the_end_is_left_out_of_exactly_that_round(tmp_path, labels, 
 
 @pytest.mark.parametrize("update", ["sequential", "batched"])
 def test_what_a_device_left_in_a_shared_trunk_stays_and_history_says_how_much(tmp_path, update):
-    """SFL-V2: whoever is left out has no part in the average, but its steps moved the one copy that all share."""
+    """SFL-V2: a device that is left out has no part in the average, but its steps moved the one copy that all share."""
     learn = replace(JOB["learn"], method="sfl-v2", server_update=update, state="reset")
     job = JOB | {"learn": learn, "quant": IDENTITY, "labels": "server"}
     rig = Rig(

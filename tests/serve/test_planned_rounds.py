@@ -61,9 +61,9 @@ def test_what_a_round_took_is_in_its_record_and_a_trace_for_planning(tmp_path):
 
 
 def test_what_a_history_says_of_a_served_round_is_checked():
-    said = history.record_to_dict(history.RoundRecord(round=0, loss=1.0)) | {"measured": {"seconds": 1.0}}
+    result = history.record_to_dict(history.RoundRecord(round=0, loss=1.0)) | {"measured": {"seconds": 1.0}}
     with pytest.raises(ValueError, match="measured misses"):
-        history.record_from_dict(said)
+        history.record_from_dict(result)
 
 
 @pytest.mark.parametrize("labels", ["server", "device"])

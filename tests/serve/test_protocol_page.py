@@ -34,7 +34,7 @@ def test_an_example_is_what_is_written(name):
     assert type(decode(body)) is type(MESSAGES[name])
 
 
-def test_every_example_is_tested_and_every_route_is_told():
+def test_every_example_is_tested_and_every_route_is_reported():
     assert VECTORS.keys() == MESSAGES.keys()
     app = (Path(__file__).parents[2] / "src/sflam/serve/app.py").read_text(encoding="utf-8")
     for path in re.findall(r'route\("(/v1/\w+)', app):

@@ -58,7 +58,7 @@ def test_an_odd_name_is_refused(roster, name):
         roster.enrol(name)
 
 
-def test_a_damaged_roster_and_an_unknown_device_are_told(roster):
+def test_a_damaged_roster_and_an_unknown_device_are_reported(roster):
     with pytest.raises(ServeError, match="no device 'pi'"):
         roster.revoke("pi")
     for damaged in ("", "[]", json.dumps({"devices": [{"name": "a"}]})):

@@ -73,12 +73,12 @@ def test_floats_to_rounding_error_in_any_order(room, tmp_path, labels):
 
 @pytest.mark.slow
 def test_a_plan_for_every_device_bit_for_bit(room, tmp_path):
-    told = [(1, 4, 3), (2, 2, 5), (0, 7, 1)]
-    devices = [{"cut": cut, "bits": up, "bits_down": down} for cut, up, down in told]
+    given = [(1, 4, 3), (2, 2, 5), (0, 7, 1)]
+    devices = [{"cut": cut, "bits": up, "bits_down": down} for cut, up, down in given]
     (tmp_path / "plan.json").write_text(json.dumps({"devices": devices}))
     settings = job_of(room, *JOB, "learn.canonical=true")
     found = served(tmp_path, settings, serve=("--plan", tmp_path / "plan.json"))
-    cuts, up, down = (list(column) for column in zip(*told, strict=True))
+    cuts, up, down = (list(column) for column in zip(*given, strict=True))
     planned = (f"fleet.cuts={cuts}", f"fleet.bits_up={up}", f"fleet.bits_down={down}")
     wanted = simulated(tmp_path / "local", (*settings, *planned))
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)

@@ -1,4 +1,4 @@
-"""What cannot be served is said in one line; a device's own data meets the job's classes; TLS trusts whom it should."""
+"""What cannot be served is one line; a device's own data meets the job's classes; TLS trusts whom it should."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.serve.test_hostile import TERMS
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (["learn.cache=server", "model.cut=0"], "learn.cache"),
         (["learn.aggregation=residual"], "learn.aggregation"),
@@ -33,9 +33,9 @@ from tests.serve.test_hostile import TERMS
         (["learn.method=sfl-v2", "model.labels=device"], "learn.server_update"),
     ],
 )
-def test_what_cannot_be_served_is_said(tmp_path, settings, said):
+def test_what_cannot_be_served_is_reported(tmp_path, settings, message):
     serving = Serving(listen=Listen(), roster=tmp_path / "devices.json")
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         serving.check(config.load(None, settings))
 
 
@@ -47,7 +47,7 @@ def test_a_quorum_beyond_the_fleet_is_refused(tmp_path):
 
 
 def test_the_command_line_says_it_in_one_line(cli, tmp_path):
-    for arguments, said in (
+    for arguments, message in (
         (["serve", "--set", "learn.cache=server", "--set", "model.cut=0"], "learn.cache"),
         (["serve", "--host", "0.0.0.0"], "in the clear"),
         (["serve", "--resume", tmp_path, "--out", tmp_path], "--resume continues"),
@@ -57,7 +57,7 @@ def test_the_command_line_says_it_in_one_line(cli, tmp_path):
         (["certs", "--client", "ca", "--out", tmp_path / "certs"], "client name"),
     ):
         done = cli(*arguments)
-        assert done.code == 2 and len(done.err) == 1 and said in done.err[0], done
+        assert done.code == 2 and len(done.err) == 1 and message in done.err[0], done
 
 
 def test_tokens_are_printed_alone(cli, tmp_path):

@@ -49,20 +49,20 @@ class Interleaved(RuleBasedStateMachine):
     def exchange(self, device: int, number: int, late: int) -> None:
         due = sum(d == device for d, _ in self.computed)
         try:
-            said = self.session.exchange(device, self.round, self.attempt - late, number, self.now)
+            output = self.session.exchange(device, self.round, self.attempt - late, number, self.now)
         except Refused as refused:
             assert refused.status == 409
             current = not late and device not in self.dropped and device not in self.delivered
             assert not (current and number == due < STEPS * self.legs)
             return
         assert not late and device not in self.dropped
-        if said == Fresh():
+        if output == Fresh():
             assert number == due and device not in self.running
             self.running.add(device)
-        elif said == Underway():
+        elif output == Underway():
             assert number == due and device in self.running
         else:
-            assert said == Again(self.computed[device, number])
+            assert output == Again(self.computed[device, number])
             assert number // self.legs == (due - (device not in self.running)) // self.legs or number < due
 
     @precondition(lambda self: self.open)

@@ -48,15 +48,15 @@ def test_the_one_machine_block_as_it_is_written(tmp_path):
 
 
 def test_serve_sh_starts_and_then_goes_on(tmp_path):
-    said = tmp_path / "bin" / "sflam"
-    said.parent.mkdir()
-    said.write_text('#!/bin/sh\necho "$@"\n')
-    said.chmod(0o755)
+    output = tmp_path / "bin" / "sflam"
+    output.parent.mkdir()
+    output.write_text('#!/bin/sh\necho "$@"\n')
+    output.chmod(0o755)
 
     def run():
         return subprocess.run(
             ["sh", FOLDER / "serve.sh", "job.toml", "run", "--port", "1"], cwd=tmp_path, capture_output=True, text=True,
-            env={"PATH": f"{said.parent}:{os.environ['PATH']}"},
+            env={"PATH": f"{output.parent}:{os.environ['PATH']}"},
         ).stdout.strip()  # fmt: skip
 
     assert run() == "serve job.toml --out run --port 1"

@@ -117,7 +117,7 @@ class Rig:
                 if self.away:
                     self.stay_away(number)
             except BaseException:
-                self.dispatch.stop()  # so that nobody waits for it
+                self.dispatch.stop()  # so that no thread waits for it
                 raise
             finally:
                 link.close()

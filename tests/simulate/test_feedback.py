@@ -35,8 +35,8 @@ def test_the_planner_is_told_what_was_measured(small, tmp_path):
     charge = record.charge
     assert charge.sensitivity == tuple(found.chi) and charge.sensitivity_error == tuple(found.half)
     problem = twin.fleet.planner.problem(build(run.fleet.job.network, 0, 0), devices)
-    told = allocate(problem.change(sensitivity=np.maximum(found.chi, 0.0)), "bits")
-    assert charge.bits_up == tuple(told.devices.bits) and charge.objective == told.objective
+    planned = allocate(problem.change(sensitivity=np.maximum(found.chi, 0.0)), "bits")
+    assert charge.bits_up == tuple(planned.devices.bits) and charge.objective == planned.objective
     assert 0 < record.measuring_s < record.seconds and 0 < record.planning_s < record.seconds
 
 
@@ -116,11 +116,11 @@ def test_measured_steps_and_bodies_stand_beside_modelled_ones(small, tmp_path, m
         batches = np.array([len(part) for part in run.assembly.parts]) / 4
         computing = 0.02 * batches * network.max_clock.max() / network.max_clock
         turn = run.fleet.in_force[0].plan.devices
-        told = np.log2(1 + turn.power * network.gain[0] / (network.noise * turn.bandwidth)) * turn.bandwidth
+        rate = np.log2(1 + turn.power * network.gain[0] / (network.noise * turn.bandwidth)) * turn.bandwidth
         bodies = np.ceil(batches) * 8 * sizes.HEADER_BYTES
         up = np.array(charge.payload_up) + bodies + 32 * batches * 4
         down = np.array(charge.payload_down) + bodies
-        by_hand = 0.003 * batches.sum() + computing + up / told + down / 30e6
+        by_hand = 0.003 * batches.sum() + computing + up / rate + down / 30e6
         assert charge.finish == pytest.approx(by_hand, rel=1e-9)
         assert charge.predicted_s == pytest.approx(
             charge.charged_s, rel=0.2
@@ -154,9 +154,9 @@ def test_step_costs_are_those_of_the_runs_own_bodies(small, tmp_path):
 
 def test_the_end_table_says_what_was_measured(small, tmp_path, cli):
     more = (*CHOSEN, "learn.local_steps=0", "plan.measure_every=1", "network.battery_j=1")
-    said = cli("simulate", *sets(*small, *more), "--out", tmp_path / "run")
-    text = " ".join(" ".join(said.out).split())
-    assert said.code == 0
+    output = cli("simulate", *sets(*small, *more), "--out", tmp_path / "run")
+    text = " ".join(" ".join(output.out).split())
+    assert output.code == 0
     assert "chi of all devices, measured:" in text and "(95 %); bits up" in text
     assert "batteries hold" in text and "planning took" in text and ", measuring" in text
     result = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -165,10 +165,10 @@ def test_the_end_table_says_what_was_measured(small, tmp_path, cli):
 
 
 def test_what_is_unusual_is_said_first(small, tmp_path):
-    told = started(small, tmp_path / "a", CHOSEN[0]).notes
-    assert any("fewest bits win; measure chi with plan.measure_every" in note for note in told)
-    told = started(small, tmp_path / "b", "network.calibrate=true").notes
-    assert any("virtual time depends on how fast" in note for note in told)
+    notes = started(small, tmp_path / "a", CHOSEN[0]).notes
+    assert any("fewest bits win; measure chi with plan.measure_every" in note for note in notes)
+    notes = started(small, tmp_path / "b", "network.calibrate=true").notes
+    assert any("virtual time depends on how fast" in note for note in notes)
     quiet = jobs.start(config.load(None, small), tmp_path / "c")
     assert quiet.notes == quiet.assembly.notes
 
@@ -179,7 +179,7 @@ def test_the_lines_under_a_table():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (("plan.measure_every=1", "quant.scheme=identity"), "identity adds no noise to measure"),
         (("plan.measure_every=-1",), "plan.measure_every is -1"),
@@ -190,5 +190,5 @@ def test_the_lines_under_a_table():
         ),
     ],
 )
-def test_bad_input_is_one_line(cli, small, tmp_path, settings, said):
-    assert_refused(cli("train", *sets(*small, *SIMULATED, *settings), "--out", tmp_path / "run"), said)
+def test_bad_input_is_one_line(cli, small, tmp_path, settings, message):
+    assert_refused(cli("train", *sets(*small, *SIMULATED, *settings), "--out", tmp_path / "run"), message)

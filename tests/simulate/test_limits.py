@@ -29,7 +29,7 @@ FIVE = ("fleet.devices=5", "learn.rounds=4", "learn.evaluate_every=0")
 
 def test_devices_that_cannot_finish_in_time_are_left_out(small, tmp_path):
     free = ran(small, tmp_path / "free", *FIVE, "plan.latency_weight=1")
-    shortest = [record.charge.charged_s for record in free.records]  # nobody can all be faster
+    shortest = [record.charge.charged_s for record in free.records]  # no plan is faster in every round
     deadline = 0.8 * max(shortest)
     run = ran(small, tmp_path / "run", *FIVE, f"plan.deadline={deadline}", "plan.late=drop")
     for record, needed in zip(run.records, shortest, strict=True):
@@ -192,7 +192,7 @@ def test_a_trace_gives_every_round_its_gains(small, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (("plan.deadline=1e-9",), "round 1: no plan holds the limits"),
         (("network.battery_j=1e-12",), "round 1: no device can take part"),
@@ -267,17 +267,17 @@ def test_a_trace_gives_every_round_its_gains(small, tmp_path):
         (("plan.every=-1",), "plan.every is -1"),
     ],
 )
-def test_bad_input_is_one_line(cli, small, tmp_path, settings, said):
+def test_bad_input_is_one_line(cli, small, tmp_path, settings, message):
     path = trace(tmp_path / "short.csv", 1)
     more = [one.replace("TRACE", str(path)) for one in settings]
-    assert_refused(cli("train", *sets(*small, *SIMULATED, *more), "--out", tmp_path / "run"), said)
+    assert_refused(cli("train", *sets(*small, *SIMULATED, *more), "--out", tmp_path / "run"), message)
 
 
 def test_simulate_is_train_over_a_network(cli, small, tmp_path):
     more = ("learn.local_steps=0", "learn.rounds=1")
-    said = cli("simulate", *sets(*small, *more), "--out", tmp_path / "run", "--json")
-    found = json.loads(said.out[-1])
-    assert said.code == 0 and found["virtual_s"] > 0 and found["energy_j"] > 0
+    output = cli("simulate", *sets(*small, *more), "--out", tmp_path / "run", "--json")
+    found = json.loads(output.out[-1])
+    assert output.code == 0 and found["virtual_s"] > 0 and found["energy_j"] > 0
     config = (tmp_path / "run" / "config.toml").read_text()
     assert "simulate = true" in config and (tmp_path / "run" / "curves.png").is_file()
     again = cli("simulate", "--resume", tmp_path / "run", "--json")
@@ -310,13 +310,13 @@ def test_budgets_hold_from_the_first_rounds_on(small, tmp_path, monkeypatch, pat
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (("network.battery_j=1",), "fleet.selected is 0, so every device trains until its battery is empty"),
         (("fleet.policy=energy",), 'fleet.policy = "energy" leaves nobody out: all 10 devices'),
         (("network.battery_j=1", "fleet.selected=3", "fleet.policy=energy"), ""),
     ],
 )
-def test_a_choice_that_chooses_nobody_is_remarked(settings, said):
+def test_a_choice_that_chooses_no_device_is_remarked(settings, message):
     found = notes(config.load(None, list(settings)))
-    assert len(found) == bool(said) and said in "".join(found)
+    assert len(found) == bool(message) and message in "".join(found)

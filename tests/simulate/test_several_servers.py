@@ -71,9 +71,9 @@ def test_what_is_charged_is_what_the_referee_says(small, tmp_path, method, place
         charge, problem = record.charge, stated(run, record)
         server, cut = np.array(charge.servers), np.array(charge.cuts)
         plan = stay(problem, method, server, cut) if placed else allocate(problem, method)
-        told = plan.devices
-        assert charge.method == method and (told.server == server).all() and (told.cut == cut).all()
-        scored = score(problem, EdgeShares.told(told))
+        planned = plan.devices
+        assert charge.method == method and (planned.server == server).all() and (planned.cut == cut).all()
+        scored = score(problem, EdgeShares.told(planned))
         assert not scored.violations
         ends = scored.compute + scored.transmit + scored.serve
         assert charge.finish == pytest.approx(ends, rel=1e-9)
@@ -153,10 +153,10 @@ def test_a_fleet_that_is_placed_is_one_built_there(quant):
     moved, state = built(*first)
     after, _ = one_round(moved, state, 0)
     moved.place(built(*then)[0].placements)
-    found, said = one_round(moved, after, 1)
+    found, moved_result = one_round(moved, after, 1)
     fresh, _ = built(*then)
-    wanted, told = one_round(fresh, after, 1)
-    assert said == told
+    wanted, fresh_result = one_round(fresh, after, 1)
+    assert moved_result == fresh_result
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
@@ -224,7 +224,7 @@ def test_one_server_s_plans_may_choose_the_cut(small, tmp_path, method):
 
 
 def test_memory_is_that_of_plans_and_not_of_who_never_took_part(small, tmp_path):
-    """Whoever is not drawn starts at a deep cut and at server 0, where nobody was ever planned to be."""
+    """A device that is not drawn starts at a deep cut and at server 0, where no plan ever put it."""
     deep = ('plan.optimize=["cut"]', "model.cut=2", "learn.rounds=2")
     found = {
         selected: ran(small, tmp_path / f"cell-{selected}", *deep, f"fleet.selected={selected}").finish()
@@ -284,13 +284,13 @@ def test_who_is_dropped_does_not_depend_on_cuts_that_plans_replace(tmp_path):
         "network.server_clock_ghz=0.00421", "network.bandwidth_mhz=10.2", "network.simulate=true", "seed=92",
         "fleet.devices=4", "data.alpha=100", "learn.local_steps=3", "learn.rounds=1", "learn.device=cpu",
     )  # fmt: skip
-    told = []
+    turns = []
     for cut in (0, 5):
         run = jobs.start(config.load(None, [*settings, f"model.cut={cut}"]), tmp_path / f"{cut}")
         network = build(run.fleet.job.network, run.job.seed, 0)
         turn, dropped = run.fleet.planner.ask(0, network, range(4))
-        told.append((dropped, turn.devices, turn.plan.devices.cut.tolist(), turn.plan.objective))
-    assert told[0] == told[1] and len(told[0][0]) == 2
+        turns.append((dropped, turn.devices, turn.plan.devices.cut.tolist(), turn.plan.objective))
+    assert turns[0] == turns[1] and len(turns[0][0]) == 2
 
 
 def test_a_method_without_deadlines_takes_a_cut_that_holds_them(small, tmp_path):
@@ -323,14 +323,14 @@ def test_a_method_without_deadlines_takes_a_cut_that_holds_them(small, tmp_path)
 
 
 def test_what_no_plan_can_have_is_refused_before_there_is_a_folder(cli, small, tmp_path):
-    for settings, said in (
+    for settings, message in (
         ("plan.deadline=3", "plan.deadline = 3.0"),
         ("plan.split_least=9", "splits 9 to 3"),
         ("plan.late=drop", 'plan.late = "drop"'),
         ("fleet.servers=[0,0,0,0,9]", "is at server 9"),
     ):
         refused = cli("simulate", *sets(*small, *MIXED, settings), "--out", tmp_path / "run")
-        assert_refused(refused, said)
+        assert_refused(refused, message)
         assert not (tmp_path / "run").exists()
 
 

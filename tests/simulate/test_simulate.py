@@ -50,9 +50,9 @@ def test_what_is_charged_is_what_the_referee_says(small, tmp_path, optimize, met
     for record in run.records:
         charge, problem = record.charge, problem_of_round(run, record)
         plan = allocate(problem, charge.method)
-        told = plan.devices
-        at_bits = problem.change(bits=told.bits)
-        scored = score(at_bits, Shares(bandwidth=told.bandwidth, power=told.power, clock=told.clock))
+        planned = plan.devices
+        at_bits = problem.change(bits=planned.bits)
+        scored = score(at_bits, Shares(bandwidth=planned.bandwidth, power=planned.power, clock=planned.clock))
         assert charge.charged_s == pytest.approx(scored.latency, rel=1e-9)
         assert charge.predicted_s == pytest.approx(scored.latency, rel=1e-9)
         assert charge.charged_j == pytest.approx(scored.energy, rel=1e-9)
@@ -87,7 +87,7 @@ def test_labels_at_home_are_two_exchanges_of_everything(small, tmp_path, method)
 
 
 def test_charged_bits_are_codes_and_side_bits_and_the_plans_own(small, tmp_path):
-    """Headers and labels are the rest of the bytes, and every device crosses with the bits it was told."""
+    """Headers and labels are the rest of the bytes, and every device crosses with the bits of its plan."""
     more = ('plan.optimize=["bits"]', "plan.sensitivity=30", "network.radius_m=600", "fleet.devices=5")
     run = ran(small, tmp_path / "run", *FADED, *more)
     widths = set()
@@ -208,10 +208,10 @@ def test_whole_models_send_adapters_alone(small, tmp_path, aggregation):
         assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
         assert charge.adapter_j == 0 and charge.transmit_j > 0 and charge.bits_up == (0, 0, 0)
     rows = np.array([len(part) for part in run.assembly.parts])
-    told = allocate(problem_of_round(run, record)).devices
-    speed = told.clock * run.fleet.network.flops_per_cycle
+    planned = allocate(problem_of_round(run, record)).devices
+    speed = planned.clock * run.fleet.network.flops_per_cycle
     step = work.device_forward[0] + work.device_backward[0]
-    assert told.compute_s == pytest.approx(rows / run.job.learn.batch * step / speed, rel=1e-9)
+    assert planned.compute_s == pytest.approx(rows / run.job.learn.batch * step / speed, rel=1e-9)
 
 
 def test_histories_of_every_kind_are_read(small, tmp_path):

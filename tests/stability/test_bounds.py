@@ -1,4 +1,4 @@
-"""Bounds beside a measurement: fitted at one fraction, judged at the others, told as a command tells them."""
+"""Bounds beside a measurement: fitted at one fraction, judged at the others, and reported by the command."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def test_bounds_by_hand() -> None:
     np.testing.assert_allclose(found.hard, [2 * 0.36 / 75, 2 * 0.64 / 75, 2 / 75])
     assert found.fitted_at == 1 and found.penalty == pytest.approx((2 / (100 * 0.01) - 0.5) / (2 * 0.5))
     assert found.calibrated is not None and found.calibrated[1] == pytest.approx(0.01)
-    told = found.comparisons()
-    assert told["soft"].holds and told["soft"].rank == pytest.approx(1)
-    np.testing.assert_allclose(told["calibrated"].ratio, [found.calibrated[0] / 0.004, (2 / 50) / 0.02])
+    reported = found.comparisons()
+    assert reported["soft"].holds and reported["soft"].rank == pytest.approx(1)
+    np.testing.assert_allclose(reported["calibrated"].ratio, [found.calibrated[0] / 0.004, (2 / 50) / 0.02])
 
 
 def test_a_negative_curvature_bounds_nothing() -> None:
     found = judge([one(2, 0.01, curvature=-0.2), one(4, 0.02, curvature=-0.1)])
     assert np.isinf(found.hard).all() and np.isinf(found.soft[1])
-    said = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert said["fractions"][1]["soft"] is None and said["bounds"]["hard"]["ratio_least"] is None
+    result = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert result["fractions"][1]["soft"] is None and result["bounds"]["hard"]["ratio_least"] is None
 
 
 def test_one_fraction_fits_nothing() -> None:
@@ -54,13 +54,13 @@ def test_one_fraction_fits_nothing() -> None:
 
 def test_the_command(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
     few = ["--samples", 8, "--replacements", 1, "--draws", 2, "--steps", 2, "--layers", "1,2"]
-    said = cli("stability", *sets(*small), *few, "--out", tmp_path / "told", "--json")
-    assert said.code == 0, said.err
-    found = json.loads(said.out[-1])
-    assert found == json.loads((tmp_path / "told" / "stability.json").read_text(encoding="utf-8"))
+    output = cli("stability", *sets(*small), *few, "--out", tmp_path / "stability", "--json")
+    assert output.code == 0, output.err
+    found = json.loads(output.out[-1])
+    assert found == json.loads((tmp_path / "stability" / "stability.json").read_text(encoding="utf-8"))
     assert [row["layers"] for row in found["fractions"]] == [1, 2]
-    assert (tmp_path / "told" / "stability.png").stat().st_size > 1000
-    assert "training 9/9" in said.err and any("rank correlation" in line for line in said.err)
+    assert (tmp_path / "stability" / "stability.png").stat().st_size > 1000
+    assert "training 9/9" in output.err and any("rank correlation" in line for line in output.err)
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ def job(*settings: str) -> sflam.Job:
 
 
 def test_a_replaced_sample_moves_and_its_fraction_counts() -> None:
-    told: list[tuple[int, int]] = []
-    found = list(measure(job(), FEW, lambda done, depth: told.append((done, depth))))
-    assert [one.layers for one in found] == [1, 6]
-    assert [one.fraction for one in found] == [1 / 6, 1.0]
-    assert all(0 < one.measured <= one.largest and one.rho > 0 and one.error >= 0 for one in found)
-    assert told == [(1 + done, 6) for done in range(trainings(FEW, 6))]
+    reported: list[tuple[int, int]] = []
+    found = list(measure(job(), FEW, lambda done, depth: reported.append((done, depth))))
+    assert [item.layers for item in found] == [1, 6]
+    assert [item.fraction for item in found] == [1 / 6, 1.0]
+    assert all(0 < item.measured <= item.largest and item.rho > 0 and item.error >= 0 for item in found)
+    assert reported == [(1 + done, 6) for done in range(trainings(FEW, 6))]
     assert trainings(FEW, 6) == 1 + 2 * 2 * 3
     again = list(measure(job(), FEW))
     assert again == found  # the same seed, the same numbers

@@ -28,8 +28,8 @@ app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.cal
 
 
 def main() -> None:
-    """Run the command line: exit code 2 for what a user can mend, said in one line each."""
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # that the hub cannot be reached is said once, by us
+    """Run the command line: exit code 2 for what a user can correct, one line for each problem."""
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # an unreachable hub is reported once, here
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with mended():
         app()

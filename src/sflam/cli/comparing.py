@@ -85,11 +85,13 @@ def compare(
     if result["rates"]:
         shared.show(as_json, rate_table(result["rates"], rows))
     shared.show(as_json, target_table(rows, found.target, found.rule), device_table(rows))
-    figures = {"comparison.png": draw_comparison({name: one.records for name, one in found.methods.items()})}
+    figures = {
+        "comparison.png": draw_comparison({name: method.records for name, method in found.methods.items()})
+    }
     if sweeps:
         lines = {
-            axis: {name: [(point["value"], point) for point in line] for name, line in each.items()}
-            for axis, each in result["sweeps"].items()
+            axis: {name: [(point["value"], point) for point in line] for name, line in of_axis.items()}
+            for axis, of_axis in result["sweeps"].items()
         }
         labels = {axis: AXES[axis].label for axis in lines}
         figures["sweeps.png"] = draw_sweeps(lines, labels=labels, methods=rows, seeds=seeds)
@@ -101,7 +103,7 @@ def compare(
     shared.show_json(as_json, result)
     shared.remark(*(f"sflam: {problem}" for problem in found.problems))
     if found.failed:
-        missing = ", ".join(one for one in names if one not in found.methods)
+        missing = ", ".join(item for item in names if item not in found.methods)
         left = f"; left out: {missing}" if missing else ""
         shared.remark(
             f"sflam: {len(found.failed)} of {runs} runs failed{left}; the same command tries them again, but for those "
@@ -114,7 +116,7 @@ def _notes(grid: RateGrid | None) -> list[str]:
     """Return notes on the learning rates: which diverged, and whose best is at an end of the grid."""
     if grid is None:
         return []
-    found = [f"{name} loses at rate {one.rate:g}: {one.why.partition(';')[0]}" for name, one in grid.lost]
+    found = [f"{name} loses at rate {item.rate:g}: {item.why.partition(';')[0]}" for name, item in grid.lost]
     if ends := grid.at_an_end:
         listed = ", ".join(f"{name} ({rate:g})" for name, rate in ends.items())
         found.append(f"best at an end of --rates, where a wider grid may find a better one: {listed}")

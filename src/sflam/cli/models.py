@@ -77,16 +77,16 @@ def verify(
         cuts = range(backbone.depth + 1) if cut == "all" else [int(cut)]
         found = list(differences(backbone, cuts, perturb=perturb))
     limit = tolerance(backbone)
-    equal = all(one.largest <= limit for one in found)
+    equal = all(item.largest <= limit for item in found)
     table = Table(
         "cut", "loss", "activations", "gradients", "equal", title=f"{model}: largest relative difference"
     )
-    for one in found:
-        numbers = (f"{value:.1e}" for value in (one.loss, one.activations, one.gradients))
-        table.add_row(str(one.cut), *numbers, "yes" if one.largest <= limit else "NO")
+    for item in found:
+        numbers = (f"{value:.1e}" for value in (item.loss, item.activations, item.gradients))
+        table.add_row(str(item.cut), *numbers, "yes" if item.largest <= limit else "NO")
     verdict = "split == whole" if equal else "the split model is NOT the whole model"
     shared.show(as_json, table, f"{verdict} (tolerance {limit:.0e} in {dtype}, task {backbone.task})")
-    cuts_found = [asdict(one) for one in found]
+    cuts_found = [asdict(item) for item in found]
     shared.show_json(as_json, {"model": model, "equal": equal, "tolerance": limit, "cuts": cuts_found})
     if not equal:
         raise SystemExit(1)

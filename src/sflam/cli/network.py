@@ -48,7 +48,7 @@ def certs(
     hosts, clients = host or [], client or []
     made = make_certificates(out, hosts if hosts or clients else ["localhost", "127.0.0.1"], clients, days)
     names = ", ".join(path.name for path in made)
-    print(f"wrote {names} to {out}; devices need ca.pem, nobody needs your ca.key")
+    print(f"wrote {names} to {out}; devices need ca.pem, keep ca.key to yourself")
 
 
 @shared.command(

@@ -51,9 +51,9 @@ def stability(
     asked = Asked(layers=counts, samples=samples, replacements=replacements, draws=draws, steps=steps)
     made = []
     with Tally("training") as tally:
-        for one in measure(wanted, asked, lambda done, depth: tally.count(done, trainings(asked, depth))):
-            tally.write(f"{one.layers} layers: measured {one.measured:.3g} nats, rho {one.rho:.3g}")
-            made.append(one)
+        for item in measure(wanted, asked, lambda done, depth: tally.count(done, trainings(asked, depth))):
+            tally.write(f"{item.layers} layers: measured {item.measured:.3g} nats, rho {item.rho:.3g}")
+            made.append(item)
     learn = wanted.learn
     found = judge(made, decay=learn.weight_decay if learn.optimizer == "sgd" else 0.0).to_dict()
     title = f"{Path(wanted.model.name).name} on {Path(wanted.data.name).name}, n = {samples}"

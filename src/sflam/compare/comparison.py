@@ -29,19 +29,19 @@ from sflam.run.compatibility import problems_of
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What everything came to.
+    """The result of a comparison.
 
     Attributes:
         job: what was asked for.
         seeds: runs of each variant.
         methods: name -> outcome at the job's own settings; without those of which a run failed.
         sweeps: axis -> name -> (value, outcome), values ascending; of these methods, without points that failed.
-        target: the accuracy whose cost is told, in [0, 1].
+        target: the accuracy whose cost is reported, in [0, 1].
         rule: how the target was chosen.
         asked: the names that were asked for.
         options: axis -> the values that were asked for.
-        grid: what every method came to at every learning rate; None without a grid.
-        failed: the name of a run -> why it came to no end.
+        grid: the result of every method at every learning rate; None without a grid.
+        failed: the name of a run -> why it did not finish.
     """
 
     job: Job
@@ -58,19 +58,19 @@ class Comparison:
     @property
     def problems(self) -> list[str]:
         """A line for every reason why runs failed."""
-        return told(self.failed)
+        return failure_lines(self.failed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything for JSON, SI units."""
         sweeps = {
             axis: {
-                name: [{"value": value, **one.to_dict(self.target)} for value, one in points]
+                name: [{"value": value, **point.to_dict(self.target)} for value, point in points]
                 for name, points in lines.items()
             }
             for axis, lines in self.sweeps.items()
         }
         return {
-            "methods": {name: one.to_dict(self.target) for name, one in self.methods.items()},
+            "methods": {name: method.to_dict(self.target) for name, method in self.methods.items()},
             "sweeps": sweeps,
             "target": {"accuracy": self.target, "rule": self.rule},
             "seeds": self.seeds,
@@ -81,7 +81,7 @@ class Comparison:
     def save(self, folder: Path) -> None:
         """Write what a report needs beside the runs; raises RunError where it cannot be written."""
         points = {
-            axis: {name: [list(one.runs) for _, one in line] for name, line in lines.items()}
+            axis: {name: [list(item.runs) for _, item in line] for name, line in lines.items()}
             for axis, lines in self.sweeps.items()
         }
         saved = self.to_dict() | {
@@ -90,7 +90,7 @@ class Comparison:
             "labels": {axis: AXES[axis].label for axis in self.sweeps},
             "asked": list(self.asked),
             "options": {AXES[axis].option: sorted(values) for axis, values in self.options.items()},
-            "run_names": {name: list(one.runs) for name, one in self.methods.items()},
+            "run_names": {name: list(method.runs) for name, method in self.methods.items()},
             "sweep_run_names": points,
         }
         path = folder / SAVED
@@ -112,7 +112,7 @@ def compare(
     jobs: int | None = 1,
     heard: Heard = silent,
 ) -> Comparison:
-    """Run what is not finished yet, and return what everything came to.
+    """Run what is not finished yet, and return the result of all.
 
     Args:
         wanted: the job, whose method is not used; its seed is the first.
@@ -122,7 +122,7 @@ def compare(
         sweeps: axis of ``sflam.compare.variants`` -> values.
         rates: learning rates that every method is tried at on the first seed; its best is used throughout. None
             takes the job's own.
-        target: an accuracy in (0, 1] whose cost is told; by default a share of the best method's.
+        target: an accuracy in (0, 1] whose cost is reported; by default a share of the best method's.
         jobs: runs at once, each in a process of its own; 1 runs them here, None takes what cores and memory allow.
         heard: hears of every run; see ``sflam.compare.running``.
 
@@ -144,20 +144,20 @@ def compare(
         if tries:
             grid = _grid(wanted.seed, tries, folder, failures)
             best = grid.winners
-            lines = [one for one in variants_of(wanted, methods, seeds, sweeps, best) if one.name in best]
+            lines = [item for item in variants_of(wanted, methods, seeds, sweeps, best) if item.name in best]
             tries = [line for line in tries if line.name not in best]
         left = [task for task in _tasks(lines, folder) if task.name not in known]
         failures |= run_all(left, jobs, lock, heard)
     concerned = {name for line in (*tries, *lines) for name in line.runs}
     failed = {name: failure.why for name, failure in failures.items() if name in concerned}
     found = [(line, _outcome(line, folder)) for line in lines if not failed.keys() & set(line.runs)]
-    plain = {line.name: one for line, one in found if not line.axis}
+    plain = {line.name: item for line, item in found if not line.axis}
     if not plain:
-        raise RunsError(told(failed))
+        raise RunsError(failure_lines(failed))
     along: dict[str, dict[str, list[tuple[float, Compared]]]] = {}
-    for line, one in found:
+    for line, item in found:
         if line.axis and line.name in plain:
-            along.setdefault(line.axis, {}).setdefault(line.name, []).append((line.value, one))
+            along.setdefault(line.axis, {}).setdefault(line.name, []).append((line.value, item))
     accuracy, rule = target_of(list(plain.values()), target)
     return Comparison(
         job=wanted,
@@ -204,7 +204,7 @@ def count_runs(
     return len({run for line in (*tries, *lines) for run in line.runs})
 
 
-def told(failed: Mapping[str, str]) -> list[str]:
+def failure_lines(failed: Mapping[str, str]) -> list[str]:
     """Return a line for every reason why runs failed."""
     by_reason: dict[str, list[str]] = {}
     for name, why in failed.items():
@@ -231,11 +231,11 @@ def _grid(seed: int, tries: Sequence[Variant], folder: Path, failures: Mapping[s
     for line in tries:
         rate, run = line.jobs[0].learn.lr, line.runs[0]
         if run in failures:
-            one = Tried(rate=rate, run=run, why=failures[run].why, diverged=failures[run].diverged)
+            item = Tried(rate=rate, run=run, why=failures[run].why, diverged=failures[run].diverged)
         else:
-            one = Tried(rate=rate, run=run, result=RunFolder(folder / run).read_result())
-        tried.setdefault(line.name, []).append(one)
-    return RateGrid(seed=seed, tried={name: tuple(ones) for name, ones in tried.items()})
+            item = Tried(rate=rate, run=run, result=RunFolder(folder / run).read_result())
+        tried.setdefault(line.name, []).append(item)
+    return RateGrid(seed=seed, tried={name: tuple(runs) for name, runs in tried.items()})
 
 
 def _outcome(line: Variant, folder: Path) -> Compared:

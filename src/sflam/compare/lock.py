@@ -35,7 +35,7 @@ def alone(folder: Path) -> Iterator[int | None]:
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror}; choose another with --out") from error
     try:
-        if sys.platform == "win32":  # two comparisons in one folder are then not told apart
+        if sys.platform == "win32":  # two comparisons in one folder are not detected there
             yield None
             return
         until = time.monotonic() + PATIENCE

@@ -1,4 +1,4 @@
-"""What a variant came to: means over its seeds, and what reaching a target accuracy cost."""
+"""The result of a variant: means over its seeds, and the cost of reaching a target accuracy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXACT = ("accuracy", "virtual_s", "energy_j", "device_flop")
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """What one variant came to.
+    """The result of one variant.
 
     Attributes:
         name: of the variant.
@@ -34,13 +34,13 @@ class Compared:
 
     def mean(self, key: str) -> float | None:
         """Return the mean over seeds of a number of the results; None where a run has none."""
-        values = [one.get(key) for one in self.results]
+        values = [result.get(key) for result in self.results]
         return None if None in values else statistics.fmean(value for value in values if value is not None)
 
     @property
     def spread(self) -> float | None:
         """Standard deviation of the accuracy over seeds, with n - 1; None for one seed."""
-        shares = [float(one["accuracy"]) for one in self.results]
+        shares = [float(result["accuracy"]) for result in self.results]
         return statistics.stdev(shares) if len(shares) > 1 else None
 
     def to_dict(self, target: float | None = None) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Compared:
         }
         reached = {} if target is None else {"to_target": to_target(self.records, target)}
         rate = {"learning_rate": self.learning_rate}
-        return found | whole | rate | reached | {"runs": [one["run_dir"] for one in self.results]}
+        return found | whole | rate | reached | {"runs": [result["run_dir"] for result in self.results]}
 
 
 def to_target(runs: Sequence[Sequence[RoundRecord]], target: float) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def to_target(runs: Sequence[Sequence[RoundRecord]], target: float) -> dict[str,
         return {"reached": len(found), **dict.fromkeys(names)}
     means: dict[str, Any] = {}
     for name in names:
-        values = [one[name] for one in found]
+        values = [item[name] for item in found]
         means[name] = None if None in values else statistics.fmean(values)
     return {"reached": len(found), **means}
 
@@ -109,5 +109,5 @@ def target_of(found: Sequence[Compared], wanted: float | None) -> tuple[float, s
     """Return the target accuracy and how it was chosen: as wanted, or a share of the best method's final accuracy."""
     if wanted is not None:
         return wanted, "as given"
-    best = max(found, key=lambda one: one.mean("accuracy") or 0.0)
+    best = max(found, key=lambda item: item.mean("accuracy") or 0.0)
     return SHARE * (best.mean("accuracy") or 0.0), f"{100 * SHARE:g} % of what {best.name} reaches"

@@ -38,7 +38,7 @@ class Tried:
         run: the name of the run's folder.
         result: what ``--json`` prints of the run; None where it diverged or failed.
         why: then, why.
-        diverged: whether it diverged, which loses; a run that failed otherwise says nothing of its rate.
+        diverged: whether it diverged, which loses; a failure of another kind does not judge the rate.
     """
 
     rate: float
@@ -49,15 +49,17 @@ class Tried:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rate and what it led to, for JSON."""
-        said: dict[str, Any] = {"learning_rate": self.rate, "accuracy": None, "loss": None, "run": self.run}
+        found: dict[str, Any] = {"learning_rate": self.rate, "accuracy": None, "loss": None, "run": self.run}
         if self.result is not None:
-            said |= {key: self.result[key] for key in ("accuracy", "loss") if math.isfinite(self.result[key])}
-        return said | ({"diverged": self.diverged, "why": self.why} if self.why else {})
+            found |= {
+                key: self.result[key] for key in ("accuracy", "loss") if math.isfinite(self.result[key])
+            }
+        return found | ({"diverged": self.diverged, "why": self.why} if self.why else {})
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateGrid:
-    """What every method came to at every rate.
+    """The result of every method at every rate.
 
     Attributes:
         seed: of all these runs.
@@ -70,19 +72,19 @@ class RateGrid:
     @property
     def rates(self) -> tuple[float, ...]:
         """The grid, ascending."""
-        return tuple(one.rate for one in next(iter(self.tried.values())))
+        return tuple(item.rate for item in next(iter(self.tried.values())))
 
     @property
     def winners(self) -> dict[str, float]:
         """Method -> its best rate; without methods that have none."""
-        found = {name: best(ones) for name, ones in self.tried.items()}
+        found = {name: best(runs) for name, runs in self.tried.items()}
         return {name: rate for name, rate in found.items() if rate is not None}
 
     @property
     def lost(self) -> list[tuple[str, Tried]]:
         """Every method and rate that diverged, where the method has another rate."""
         named = self.winners
-        return [(name, one) for name in named for one in self.tried[name] if one.diverged]
+        return [(name, item) for name in named for item in self.tried[name] if item.diverged]
 
     @property
     def at_an_end(self) -> dict[str, float]:
@@ -93,12 +95,12 @@ class RateGrid:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything for JSON."""
-        results = [one.result for ones in self.tried.values() for one in ones if one.result is not None]
+        results = [item.result for runs in self.tried.values() for item in runs if item.result is not None]
         return {
             "grid": list(self.rates),
             "seed": self.seed,
             "by": "loss" if any(map(_language, results)) else "accuracy",
-            "methods": {name: [one.to_dict() for one in ones] for name, ones in self.tried.items()},
+            "methods": {name: [item.to_dict() for item in runs] for name, runs in self.tried.items()},
         }
 
 
@@ -108,9 +110,9 @@ def best(tried: Sequence[Tried]) -> float | None:
     Returns:
         None where all are lost, and where a run failed that did not diverge: its rate might have been the best.
     """
-    if any(one.result is None and not one.diverged for one in tried):
+    if any(item.result is None and not item.diverged for item in tried):
         return None
-    known = [(_merit(one.result), -one.rate) for one in tried if one.result is not None]
+    known = [(_merit(item.result), -item.rate) for item in tried if item.result is not None]
     return -max(known)[1] if known else None
 
 

@@ -1,7 +1,7 @@
 """Runs what is not finished yet: one after another here, or several at once, each in a process of its own.
 
-A run that fails stops no other. One that diverged leaves a file that says so and is not tried again: the same settings
-would diverge again. Workers leave when their standard input closes, which happens however this process ends.
+A run that fails stops no other. One that diverged leaves a file with the reason and is not tried again: it would
+diverge again. Workers leave when their standard input closes, which happens however this process ends.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run came to no end.
+    """Why a run did not finish.
 
     Attributes:
         why: one line.
@@ -108,7 +108,7 @@ def run_all(
             run_here(task, heard)
         except SflamError as error:
             failed[task.name] = failure_of(error)
-            _tell(task, failed[task.name], heard)
+            _report_failure(task, failed[task.name], heard)
     return failed
 
 
@@ -148,13 +148,13 @@ def _divergence(task: Waiting) -> str:
         return ""
 
 
-def _tell(task: Waiting, failure: Failure, heard: Heard) -> None:
+def _report_failure(task: Waiting, failure: Failure, heard: Heard) -> None:
     heard(task.name, "diverged" if failure.diverged else "failed", task.job.learn.rounds)
 
 
 def _run_apart(tasks: Sequence[Waiting], jobs: int, lock: int | None, heard: Heard) -> dict[str, Failure]:
     failed: dict[str, Failure] = {}
-    telling, stopping = threading.Lock(), threading.Event()
+    reporting, stopping = threading.Lock(), threading.Event()
     asked = {"modules": list(own_modules()), "search": sys.path}
     workers: set[subprocess.Popen[str]] = set()
     environment = dict(os.environ)
@@ -162,15 +162,15 @@ def _run_apart(tasks: Sequence[Waiting], jobs: int, lock: int | None, heard: Hea
         "OMP_NUM_THREADS", str(max(1, cores() // jobs))
     )  # a pool each would fight over the cores
 
-    def one(task: Waiting) -> None:
+    def run_apart(task: Waiting) -> None:
         if stopping.is_set():
             return
-        with tempfile.TemporaryFile("w+") as said:
+        with tempfile.TemporaryFile("w+") as errors:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "sflam.compare.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=errors,
                 text=True,
                 env=environment,
                 pass_fds=() if lock is None else (lock,),
@@ -181,7 +181,7 @@ def _run_apart(tasks: Sequence[Waiting], jobs: int, lock: int | None, heard: Hea
             try:
                 with suppress(
                     BrokenPipeError
-                ):  # it ended before it was told what to do; its last words say why
+                ):  # it ended before it read its task; its last line gives the reason
                     worker.stdin.write(
                         json.dumps(asked | {"path": str(task.path), "job": to_toml(task.job)}) + "\n"
                     )
@@ -190,21 +190,21 @@ def _run_apart(tasks: Sequence[Waiting], jobs: int, lock: int | None, heard: Hea
                     event = json.loads(line)
                     problem, diverged = event.get("problem", problem), event.get("diverged", diverged)
                     if "what" in event:
-                        with telling:
+                        with reporting:
                             heard(task.name, event["what"], event["rounds"])
                 worker.wait()  # on its way out: closing its input now would look as if we were gone
             finally:
                 _close(worker)
                 workers.discard(worker)
             if worker.returncode and not stopping.is_set():
-                said.seek(0)
-                last = said.read().strip().rpartition("\n")[2]
-                with telling:
+                errors.seek(0)
+                last = errors.read().strip().rpartition("\n")[2]
+                with reporting:
                     failed[task.name] = Failure(problem or _ended(worker.returncode, last), diverged)
-                    _tell(task, failed[task.name], heard)
+                    _report_failure(task, failed[task.name], heard)
 
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(one, task) for task in tasks]
+        futures = [pool.submit(run_apart, task) for task in tasks]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
             for future in futures:  # what is raised here is no run's fault
@@ -235,4 +235,4 @@ def _close(worker: subprocess.Popen[str]) -> None:
 def _ended(code: int, last: str) -> str:
     if code < 0:
         return f"its process was ended by signal {-code}, as for want of memory; lower --jobs"
-    return f"its process ended with code {code}: {last or 'nothing was said'}"
+    return f"its process ended with code {code}: {last or 'no message'}"

@@ -102,7 +102,7 @@ class Variant:
     @property
     def runs(self) -> tuple[str, ...]:
         """The name of each job's run: the method, the seed and the digest of the whole configuration."""
-        return tuple(f"{one.learn.method}-{one.seed}-{digest(one)}" for one in self.jobs)
+        return tuple(f"{job.learn.method}-{job.seed}-{digest(job)}" for job in self.jobs)
 
 
 def variant(wanted: Job, name: str, seed: int) -> Job:
@@ -151,7 +151,10 @@ def variants_of(
         Variant(name=name, jobs=tuple(variant(at_rate(wanted, own[name]), name, seed) for seed in every))
         for name in names
     ]
-    return [*plain, *(one for axis, values in (sweeps or {}).items() for one in _swept(axis, values, plain))]
+    return [
+        *plain,
+        *(item for axis, values in (sweeps or {}).items() for item in _swept(axis, values, plain)),
+    ]
 
 
 def _swept(axis: str, values: Sequence[float], plain: Sequence[Variant]) -> Iterator[Variant]:
@@ -162,16 +165,16 @@ def _swept(axis: str, values: Sequence[float], plain: Sequence[Variant]) -> Iter
         raise ConfigError(
             f"{along.option} is {','.join(f'{value:g}' for value in values)!r}; give each value once"
         )
-    moved = [one for one in plain if along.matters(one.jobs[0])]
+    moved = [item for item in plain if along.matters(item.jobs[0])]
     if not moved:
         raise ConfigError(
-            f"{along.option} changes none of {', '.join(one.name for one in plain)}; leave it out, or add a method "
+            f"{along.option} changes none of {', '.join(item.name for item in plain)}; leave it out, or add a method "
             "that it changes"
         )
     for value in sorted(values):
-        for one in moved:
-            jobs = tuple(along.put(job, value) for job in one.jobs)
-            yield Variant(name=one.name, axis=axis, value=value, jobs=jobs)
+        for item in moved:
+            jobs = tuple(along.put(job, value) for job in item.jobs)
+            yield Variant(name=item.name, axis=axis, value=value, jobs=jobs)
 
 
 def _expect_names(wanted: Job, names: Sequence[str], seeds: int) -> None:

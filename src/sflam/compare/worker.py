@@ -1,4 +1,4 @@
-"""One run of a comparison, in a process of its own: told on standard input what to do, it says how far it is.
+"""One run of a comparison, in a process of its own: its task on standard input, its progress on standard output.
 
 The first line of standard input is JSON: ``path``, ``job``, the ``modules`` that register own methods, and where to
 ``search`` for them. Every line of standard output is JSON: ``what`` and
@@ -22,7 +22,7 @@ from sflam.errors import ConfigError, SflamError
 
 
 def main() -> int:
-    """Run what standard input says; return the exit code."""
+    """Run the task on standard input; return the exit code."""
     asked = json.loads(_line())
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     events = os.fdopen(os.dup(1), "w", buffering=1)
@@ -64,13 +64,13 @@ def _job(text: str) -> Job:
 
 def _line() -> bytes:
     """Return the first line; unbuffered, so that the thread that waits for the end sees all that follows."""
-    said = b""
-    while not said.endswith(b"\n"):
+    line = b""
+    while not line.endswith(b"\n"):
         letter = os.read(0, 1 << 16)
         if not letter:
             sys.exit(3)
-        said += letter
-    return said
+        line += letter
+    return line
 
 
 def _leave_with_parent() -> None:

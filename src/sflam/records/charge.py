@@ -12,7 +12,7 @@ from sflam.records.codec import LATER
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was measured on this machine and charged, beside what the model says instead (``modelled_``).
+    """What was measured on this machine and charged, beside what the model gives instead (``modelled_``).
 
     Attributes:
         device_s: s of a mini-batch on the fastest device at its highest clock, mean over participants.
@@ -55,9 +55,9 @@ class Charge:
         planned: the round whose plan was carried out.
         method: the allocator.
         predicted_s: the plan's T: without aggregation.
-        charged_s: what that came to, with this round's channel and the bits really sent.
+        charged_s: s charged instead, with this round's channel and the bits really sent.
         predicted_j: the plan's E, as its objective counts energy.
-        charged_j: what that came to.
+        charged_j: J charged instead.
         objective: of the plan.
         gap: the plan's certified distance from the best; None without a bound.
         begin: per device, seconds from the round's start until its turn; later than 0 in a relay only.
@@ -69,7 +69,7 @@ class Charge:
         bandwidth: per device, Hz it was given.
         power: per device, W it sent with.
         speed: per device, Hz it computed at.
-        sensitivity: per device, the chi that the plan counts, as measured (below 0 counts as 0) or as told; empty where
+        sensitivity: per device, the chi that the plan counts, as measured (below 0 counts as 0) or as set; empty where
             it is neither measured nor needed.
         sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
         servers: per device, the index of its server, ``ALL_LOCAL`` for none; empty with a single server.
@@ -148,7 +148,9 @@ def wrong_charge(charge: Charge, participants: Sequence[int], devices: int, bloc
             return f"charge.{item.name} has {len(value)} numbers for {count} devices"
         numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, float) else ()
         least = ALL_LOCAL if item.name == "servers" else 0
-        if item.name not in UNBOUNDED and not all(math.isfinite(one) and one >= least for one in numbers):
+        if item.name not in UNBOUNDED and not all(
+            math.isfinite(number) and number >= least for number in numbers
+        ):
             return f"charge.{item.name} is {value!r}"
     if blocks is not None and max(charge.cuts) > blocks:
         return f"charge.cuts is {list(charge.cuts)}, but the model has {blocks} blocks"

@@ -69,7 +69,7 @@ class RunFolder:
 
     def expect_free(self) -> None:
         """Raise RunError when the folder holds a run."""
-        # os.path, unlike Path, says no to a name that cannot exist; making the folder then says why.
+        # os.path, unlike Path, returns False for a name that cannot exist; making the folder then reports why.
         if os.path.exists(self.config) or os.path.exists(self.history):
             raise RunError(
                 f"run folder {self.path} already holds a run; resume it with --resume {self.path}, or choose another "

@@ -110,7 +110,7 @@ def read_comparison(folder: Path) -> SavedComparison:
         if sweeps.keys() - values["labels"].keys() or "rule" not in values["target"]:
             raise ValueError("its sweeps or its target are not named")
         if not (type(values["seeds"]) is int and isinstance(values["set"], list)):
-            raise ValueError("it does not say how to repeat it")
+            raise ValueError("its seeds or settings are missing")
         values["target"]["accuracy"] = float(values["target"]["accuracy"])
         values["labels"] = {str(axis): str(label) for axis, label in values["labels"].items()}
         options = values["options"].items()
@@ -121,7 +121,7 @@ def read_comparison(folder: Path) -> SavedComparison:
         raise RunError(
             f"{path} is damaged ({reason}); ask sflam compare for the same again, which repeats no finished run"
         ) from error
-    runs = {name: tuple(read_run(folder / run) for run in ones) for name, ones in names.items()}
+    runs = {name: tuple(read_run(folder / run) for run in of_name) for name, of_name in names.items()}
     return SavedComparison(name=folder.resolve().name, values=values, runs=runs, sweeps=sweeps)
 
 

@@ -22,7 +22,7 @@ def later(values: Mapping[str, Any]) -> dict[str, Any]:
             _expect_rate(row["learning_rate"])
     asked = values.get("asked", list(values["methods"]))
     if not (isinstance(asked, list) and asked):
-        raise ValueError("it does not say what was compared")
+        raise ValueError("the list of what was compared is missing")
     failed = {str(run): str(why) for run, why in values.get("failed", {}).items()}
     return {"rates": rates, "asked": asked, "failed": failed}
 
@@ -38,13 +38,13 @@ def _expect_rates(rates: Mapping[str, Any]) -> dict[str, Any]:
     by, methods = rates["by"], rates["methods"]
     if not grid or by not in BY or type(rates["seed"]) is not int or not methods:
         raise ValueError("its learning rates are not named")
-    for ones in methods.values():
-        if [_expect_rate(one["learning_rate"]) for one in ones] != grid:
+    for tried in methods.values():
+        if [_expect_rate(item["learning_rate"]) for item in tried] != grid:
             raise ValueError("a method was not tried at every learning rate")
-        for one in ones:
-            known = one[by] is None or is_finite(one[by])
-            if not known or ("why" in one and type(one["diverged"]) is not bool):
-                raise ValueError(f"{by} at rate {one['learning_rate']:g} is {one[by]!r}")
+        for item in tried:
+            known = item[by] is None or is_finite(item[by])
+            if not known or ("why" in item and type(item["diverged"]) is not bool):
+                raise ValueError(f"{by} at rate {item['learning_rate']:g} is {item[by]!r}")
     return {**rates, "grid": grid}
 
 

@@ -63,7 +63,7 @@ def trace_csv(rounds: Sequence[tuple[Sequence[int], ServedRound]]) -> str:
     Args:
         rounds: participants and what was measured, round after round.
     """
-    rates = [dict(zip(devices, one.rates_up, strict=True)) for devices, one in rounds]
+    rates = [dict(zip(devices, item.rates_up, strict=True)) for devices, item in rounds]
     lines = ["device,time,rate_mbps"]
     for device in sorted(set().union(*rates)):
         known = next(own[device] for own in rates if device in own)

@@ -16,7 +16,7 @@ Cost = Callable[[Sequence[RoundRecord]], Sequence[float] | None]
 def is_known(runs: Runs, cost: Cost) -> bool:
     """Return whether every run has this cost, and it is more than nothing."""
     costs = [cost(run) for run in runs]
-    return all(one is not None and one[-1] > 0 for one in costs)
+    return all(item is not None and item[-1] > 0 for item in costs)
 
 
 def zoom(percentages: Sequence[float]) -> tuple[float, float]:

@@ -24,7 +24,7 @@ from sflam.records.history import RoundRecord
 class Events:
     """Writes each record's scalars to a new file in ``folder/events``, one step per round, when ``add`` is called.
 
-    tensorboardX's own SummaryWriter leaves that to a thread, whose errors (a full disk) nobody would hear of.
+    tensorboardX's own SummaryWriter leaves that to a thread, whose errors (a full disk) are lost.
 
     Args:
         folder: the run's folder.

@@ -50,35 +50,35 @@ class Judged:
     def comparisons(self) -> dict[str, BoundComparison]:
         """Return every bound against the measurement; ``calibrated`` without the p it was fitted at."""
         p, found = self._column("fraction"), self._column("measured")
-        told = {"soft": compare(p, found, self.soft), "hard": compare(p, found, self.hard)}
+        found_bounds = {"soft": compare(p, found, self.soft), "hard": compare(p, found, self.hard)}
         if self.calibrated is not None and len(p) > 1:
             others = np.arange(len(p)) != self.fitted_at
-            told["calibrated"] = compare(p[others], found[others], self.calibrated[others])
-        return told
+            found_bounds["calibrated"] = compare(p[others], found[others], self.calibrated[others])
+        return found_bounds
 
     def to_dict(self) -> dict[str, Any]:
         """Return one object for JSON; what is infinite or undefined is null."""
         rows = []
-        for index, one in enumerate(self.measured):
+        for index, item in enumerate(self.measured):
             bounds = {"soft": self.soft, "hard": self.hard, "calibrated": self.calibrated}
-            said = {name: None if values is None else values[index] for name, values in bounds.items()}
-            rows.append({key: _finite(value) for key, value in (asdict(one) | said).items()})
+            own = {name: None if values is None else values[index] for name, values in bounds.items()}
+            rows.append({key: _finite(value) for key, value in (asdict(item) | own).items()})
         judged = {
             name: {
-                "rank_correlation": _finite(one.rank),
-                "holds": one.holds,
-                "ratio_least": _finite(one.ratio.min()),
-                "ratio_median": _finite(float(np.median(one.ratio))),
-                "ratio_most": _finite(one.ratio.max()),
+                "rank_correlation": _finite(comparison.rank),
+                "holds": comparison.holds,
+                "ratio_least": _finite(comparison.ratio.min()),
+                "ratio_median": _finite(float(np.median(comparison.ratio))),
+                "ratio_most": _finite(comparison.ratio.max()),
             }
-            for name, one in self.comparisons().items()
+            for name, comparison in self.comparisons().items()
         }
         increasing = compare(self._column("fraction"), self._column("measured"), self.soft).increasing
         fit = {"penalty": _finite(self.penalty), "fitted_at": self.fitted_at}
         return {"fractions": rows, "bounds": judged, "measured_increasing": increasing} | fit
 
     def _column(self, name: str) -> Floats:
-        return np.array([getattr(one, name) for one in self.measured], float)
+        return np.array([getattr(item, name) for item in self.measured], float)
 
 
 def judge(measured: Sequence[Stability], *, decay: float = 0.0) -> Judged:
@@ -88,19 +88,19 @@ def judge(measured: Sequence[Stability], *, decay: float = 0.0) -> Judged:
         measured: at least one tuned fraction, in any order.
         decay: gamma of training, loss per squared unit of parameter: the weight decay of plain gradient descent.
     """
-    rising = tuple(sorted(measured, key=lambda one: one.fraction))
-    p = np.array([one.fraction for one in rising])
+    rising = tuple(sorted(measured, key=lambda item: item.fraction))
+    p = np.array([item.fraction for item in rising])
     n = float(rising[0].samples)
     most = rising[-1]
     soft = soft_bound(p, n, lipschitz=most.rho, eigenvalue=most.curvature, penalty=PENALTY)
     hard = hard_bound(
         p,
         n,
-        lipschitz=np.array([one.rho for one in rising]) / np.sqrt(p),
-        eigenvalue=np.array([one.curvature for one in rising]),
+        lipschitz=np.array([item.rho for item in rising]) / np.sqrt(p),
+        eigenvalue=np.array([item.curvature for item in rising]),
         decay=decay,
     )
-    below = [index for index, one in enumerate(rising) if one.fraction < 1 and one.measured > 0]
+    below = [index for index, item in enumerate(rising) if item.fraction < 1 and item.measured > 0]
     if not below:
         return Judged(measured=rising, soft=soft, hard=hard)
     at = below[len(below) // 2]

@@ -115,9 +115,9 @@ def compare(tuned: ArrayLike, measured: ArrayLike, bound: ArrayLike) -> BoundCom
     )
 
 
-def rank_correlation(one: ArrayLike, other: ArrayLike) -> float:
+def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
     """Return Spearman's rank correlation, ties sharing their mean rank; nan where one of the two does not vary."""
-    ranks = [_ranks(np.asarray(each, float)) for each in (one, other)]
+    ranks = [_ranks(np.asarray(each, float)) for each in (first, second)]
     a, b = (each - each.mean() for each in ranks)
     spread = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / spread if spread > 0 else float("nan")

@@ -281,7 +281,7 @@ def test_static_power_makes_slow_clocks_costly() -> None:
     assert fast.devices.clock.mean() > slow.devices.clock.mean()
 
 
-def test_impossible_caps_are_said() -> None:
+def test_impossible_caps_are_reported() -> None:
     for caps in ({"radio_cap": 1e-9}, {"compute_cap": 1e-12, "network": None}, {"energy_cap": 1e-9}):
         problem = reference(3)
         if "network" in caps:

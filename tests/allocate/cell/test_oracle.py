@@ -50,7 +50,7 @@ def test_random_cases_agree() -> None:
     assert agreed >= 15
 
 
-def test_without_cvxpy_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cvxpy_its_installation_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cvxpy", None)
     with pytest.raises(AllocationError, match="sflam\\[oracle\\]"):
         oracle.solve(reference(2))

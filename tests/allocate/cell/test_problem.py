@@ -67,9 +67,9 @@ def test_the_referee_computes_by_hand() -> None:
 )
 def test_every_broken_limit_is_seen(limit: str, changes: dict[str, Any], broken: dict[str, Any]) -> None:
     problem = reference(4, **changes)
-    told = shares(problem, **broken)
-    assert limit in score(problem, told).violations
-    made = make_plan("mine", Found(problem=problem, shares=told))
+    given = shares(problem, **broken)
+    assert limit in score(problem, given).violations
+    made = make_plan("mine", Found(problem=problem, shares=given))
     assert made.status is Status.INFEASIBLE and any(limit in sentence for sentence in made.advice)
 
 
@@ -146,7 +146,7 @@ def test_every_method_is_there_and_an_unknown_one_is_not() -> None:
 
 
 def test_settings_tell_all_problems_together() -> None:
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         PlanSettings(
             method="best",
             optimize=("power",),
@@ -156,7 +156,7 @@ def test_settings_tell_all_problems_together() -> None:
             bits_most=3,
             local_steps=0,
         )
-    assert len(told.value.problems) == 6
+    assert len(raised.value.problems) == 6
 
 
 def test_a_plan_is_json_and_a_sequence_of_devices() -> None:

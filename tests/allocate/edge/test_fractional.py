@@ -20,9 +20,9 @@ from tests.allocate.edge.edges import random_edge, square
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_fractional_programming_falls_to_the_convex_optimum(seed: int) -> None:
-    problem, nobody = square(8, 1, seed), np.zeros(8, int)
-    *_, history = alternate(problem, nobody)
-    best = share_bands(problem, Groups(np.arange(8), nobody, nobody, 1)).cost.sum()
+    problem, nowhere = square(8, 1, seed), np.zeros(8, int)
+    *_, history = alternate(problem, nowhere)
+    best = share_bands(problem, Groups(np.arange(8), nowhere, nowhere, 1)).cost.sum()
     assert (np.diff(history) <= 0).all() and len(history) - 1 <= 30
     assert history[-1] == pytest.approx(best, rel=1e-7)
     assert history[-1] >= best * (1 - 1e-12)

@@ -124,7 +124,7 @@ def test_no_choice_of_random_small_problems_is_below_the_bound(seed: int) -> Non
 @settings(max_examples=10, deadline=None)
 @given(SEEDS)
 def test_any_prices_bound(seed: int) -> None:
-    """(3.7) holds at prices nobody would choose."""
+    """(3.7) holds at prices that no market would have."""
     problem, draw = square(4, 2, seed % 50, layers=4), np.random.default_rng(seed)
     best = edge_exhaustive.solve(problem).objective
     mu, nu = np.exp(draw.uniform(-25, -8, (2, 2)))
@@ -143,8 +143,8 @@ def test_ratios_of_the_baselines() -> None:
     best = edge_dual.solve(problem).objective
     for name, ratio in (("nearest", 1.042), ("all-edge", 1.157), ("all-local", 2.930), ("equal", 1.169)):
         assert allocate(problem, name).objective / best == pytest.approx(ratio, abs=2e-3), name
-    told = edge_dual.solve(problem).devices
-    shared = edge_baselines.equal_shares(problem, told.server, told.cut)
+    planned = edge_dual.solve(problem).devices
+    shared = edge_baselines.equal_shares(problem, planned.server, planned.cut)
     assert score(problem, shared).objective / best == pytest.approx(1.006, abs=1e-3)
     assert 1.0 <= allocate(problem, "random", seed=1).objective / best < 1.3
     assert 1.0 <= allocate(problem, "hungarian").objective / best < 1.05
@@ -162,11 +162,11 @@ def test_a_general_solver_finds_no_better_shares() -> None:
 
 def test_card_s_clock_is_the_closed_form() -> None:
     problem = square()
-    told = edge_card.solve(problem).devices
-    away = told.server != ALL_LOCAL
-    share = 1.5e9 / np.bincount(told.server[away], minlength=4)[told.server[away]]
+    planned = edge_card.solve(problem).devices
+    away = planned.server != ALL_LOCAL
+    share = 1.5e9 / np.bincount(planned.server[away], minlength=4)[planned.server[away]]
     np.testing.assert_allclose(
-        told.server_clock[away], np.minimum(share, (1 / (2 * 1.5e-26)) ** (1 / 3)), rtol=1e-12
+        planned.server_clock[away], np.minimum(share, (1 / (2 * 1.5e-26)) ** (1 / 3)), rtol=1e-12
     )
 
 

@@ -94,36 +94,41 @@ def test_the_referee_counts_by_hand() -> None:
 def test_every_broken_limit_is_named() -> None:
     problem = square(4, 2)
     shares = equal(problem).devices
-    told = equal_shares(problem, shares.server, shares.cut)
+    halves = equal_shares(problem, shares.server, shares.cut)
     for change, name in (
-        ({"bandwidth": told.bandwidth * 1.01}, "bandwidth"),
-        ({"server_clock": told.server_clock * 1.01}, "server clock"),
-        ({"power": told.power * 1.01}, "power"),
+        ({"bandwidth": halves.bandwidth * 1.01}, "bandwidth"),
+        ({"server_clock": halves.server_clock * 1.01}, "server clock"),
+        ({"power": halves.power * 1.01}, "power"),
         ({"clock": problem.network.max_clock * 1.01}, "clock"),
         ({"split": np.full(4, 12)}, "split"),
         ({"server": np.full(4, ALL_LOCAL)}, "split"),
-        ({"bandwidth": told.bandwidth * 0}, "not a positive number"),
+        ({"bandwidth": halves.bandwidth * 0}, "not a positive number"),
     ):
-        broken = replace(told, **change)
+        broken = replace(halves, **change)
         assert name in score(problem, broken).violations
         plan = make_plan("mine", Found(problem=problem, shares=broken))
         assert plan.status is Status.INFEASIBLE and any(name in advice for advice in plan.advice)
     small = problem.change(network=replace(problem.network, memory=problem.memory[:, 3]))
-    assert {"memory", "split"} <= set(score(small, told).violations)
+    assert {"memory", "split"} <= set(score(small, halves).violations)
     deaf = problem.network.gain.copy()
-    deaf[told.server[0], 0] = 0.0
+    deaf[halves.server[0], 0] = 0.0
     unheard = problem.change(network=replace(problem.network, gain=deaf))
-    assert "reach" in score(unheard, told).violations
+    assert "reach" in score(unheard, halves).violations
 
 
 def test_all_local_users_take_nothing() -> None:
     problem = square(3, 2)
     shares = settle(problem, np.full(3, ALL_LOCAL), np.full(3, 12)).shares
     plan = make_plan("mine", Found(problem=problem, shares=shares))
-    told = plan.devices
-    assert not (told.bandwidth.any() or told.power.any() or told.server_clock.any() or told.transmit_s.any())
+    planned = plan.devices
+    assert not (
+        planned.bandwidth.any()
+        or planned.power.any()
+        or planned.server_clock.any()
+        or planned.transmit_s.any()
+    )
     assert plan.objective == pytest.approx(problem.local[:, 12].sum())
-    asked = loads(problem, told)
+    asked = loads(problem, planned)
     assert not (asked.users.any() or asked.bandwidth.any() or asked.clock.any())
 
 

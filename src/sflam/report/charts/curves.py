@@ -48,10 +48,10 @@ def curve_panels(records: Sequence[RoundRecord], method: str) -> list[Panel]:
         costs, across = scaled(costs, across.replace(", log scale", ""))
         points = [(at, 100 * share_of(item)) for at, item in zip(costs, records, strict=True)]
         last = next((y for _, y in reversed(points) if is_measured(y)), None)
-        said = "" if panels or last is None else f", {last:.1f} % at the end"
+        reached = "" if panels or last is None else f", {last:.1f} % at the end"
         line = Line(name="test accuracy", points=points, look=look)
         panels.append(
-            line_panel(title + said, [line], across=across, upward="test accuracy (%)", percent=True)
+            line_panel(title + reached, [line], across=across, upward="test accuracy (%)", percent=True)
         )
     panels.insert(1, _losses(records, look))
     return panels

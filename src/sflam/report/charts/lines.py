@@ -52,7 +52,7 @@ def line_panel(
     from_zero: bool = True,
     ticks_at: Sequence[float] = (),
 ) -> Panel:
-    """Return a panel of lines; without a finite point it says so.
+    """Return a panel of lines; without a finite point it shows "not measured".
 
     Args:
         title: above.
@@ -61,7 +61,7 @@ def line_panel(
         upward: label of the y axis.
         log_x: logarithmic x; points at 0 or below are left out.
         log_y: the same of y.
-        percent: y is a percentage: the axis shows where the data are, and its label says so.
+        percent: y is a percentage: the axis shows where the data are, and its label names the range.
         from_zero: linear axes begin at 0 where no value is below; else where the data do.
         ticks_at: x values to be labelled, instead of round ones.
     """
@@ -103,7 +103,7 @@ def line_panel(
 
 
 def notes(words: Sequence[str]) -> str:
-    """Return the id of an artist whose marks say something when pointed at, on a page."""
+    """Return the id of an artist whose marks show notes when pointed at, on a page."""
     return "notes " + json.dumps(list(words))
 
 

@@ -1,6 +1,6 @@
 """The look of every chart, as a picture and on a page: colours for light and dark, markers, dashes, fonts.
 
-A method looks the same everywhere. Colour, marker and dash each tell methods apart, so grey print and colour-blind
+A method looks the same everywhere. Colour, marker and dash each distinguish methods, so grey print and colour-blind
 readers lose nothing.
 """
 

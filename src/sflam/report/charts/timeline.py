@@ -64,7 +64,7 @@ def spans(charge: Charge, place: int) -> list[Span]:
 
 
 def has_phases(charge: Charge | None) -> bool:
-    """Return whether a charge says what each device did; those of older histories do not."""
+    """Return whether a charge holds the phases of each device; those of older histories do not."""
     if charge is None or not charge.finish:
         return False
     names = ("begin", *(name for _, name in PHASES.values() if name))

@@ -103,7 +103,11 @@ def _of_a_device(rows: Rows) -> list[Panel]:
 def _repeat(found: SavedComparison) -> str:
     """Return the exact command."""
     saved = found.values
-    words = ["sflam", "compare", *itertools.chain.from_iterable(("--set", str(one)) for one in saved["set"])]
+    words = [
+        "sflam",
+        "compare",
+        *itertools.chain.from_iterable(("--set", str(item)) for item in saved["set"]),
+    ]
     words += ["--methods", ",".join(map(str, saved["asked"])), "--seeds", str(saved["seeds"])]
     for option, values in saved["options"].items():
         words += [str(option), ",".join(f"{float(value):g}" for value in values)]

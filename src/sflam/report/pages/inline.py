@@ -1,4 +1,4 @@
-"""A chart as inline SVG: it scales with its column, follows light and dark, and says numbers when pointed at."""
+"""A chart as inline SVG: it scales with its column, follows light and dark, and shows numbers when pointed at."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def inline(figure: Figure, kind: str = "chart") -> Markup:
     words = [" ".join("".join(each.itertext()).split()) for each in root.iter(f"{_SVG}text")]
     ids = f"f{next(_numbers)}-"  # several charts on a page share no id
     for parent in list(root.iter()):
-        for child in [one for one in parent if one.tag in (f"{_SVG}metadata", f"{_SVG}style")]:
+        for child in [entry for entry in parent if entry.tag in (f"{_SVG}metadata", f"{_SVG}style")]:
             parent.remove(child)
     for item in list(root.iter()):
         item.tag = item.tag.removeprefix(_SVG)
@@ -53,7 +53,7 @@ def _adapt(item: ET.Element, ids: str) -> None:
     """Give one element colours of the page, an id of its own and, where it has any, its words."""
     name = item.attrib.pop("id", None)
     if name and name.startswith("notes "):
-        marks = [one for one in item.iter() if one.tag.removeprefix(_SVG) == "use"] or [item]
+        marks = [entry for entry in item.iter() if entry.tag.removeprefix(_SVG) == "use"] or [item]
         for mark, note in zip(marks, json.loads(name.removeprefix("notes ")), strict=False):
             title = ET.Element("title")
             title.text = _NOT_XML.sub("", note)

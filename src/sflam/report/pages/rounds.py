@@ -49,16 +49,16 @@ def allocation(record: RoundRecord) -> dict[str, Any] | None:
         return None
     total = max(charge.bandwidth) if max(charge.begin, default=0) > 0 else sum(charge.bandwidth)
     given = [
-        (f"Bandwidth, {total / 1e6:.3g} MHz in all", "MHz", [one / 1e6 for one in charge.bandwidth]),
-        ("Transmit power", "mW", [one * 1e3 for one in charge.power]),
-        ("Clock", "GHz", [one / 1e9 for one in charge.speed]),
+        (f"Bandwidth, {total / 1e6:.3g} MHz in all", "MHz", [item / 1e6 for item in charge.bandwidth]),
+        ("Transmit power", "mW", [item * 1e3 for item in charge.power]),
+        ("Clock", "GHz", [item / 1e9 for item in charge.speed]),
     ]
     if any(charge.bits_up):
         given.append(("Bits per activation value", "bit", list(map(float, charge.bits_up))))
     if charge.placed:
         given.append(("Blocks on the device", "blocks", list(map(float, charge.cuts))))
     if any(charge.sensitivity):
-        slow = [one if is_measured(one) else 0.0 for one in charge.sensitivity]
+        slow = [item if is_measured(item) else 0.0 for item in charge.sensitivity]
         given.append(("Slowdown by quantization that the plan counts", "chi", slow))
     names = list(map(str, record.participants))
     panels = [

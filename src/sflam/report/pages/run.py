@@ -75,7 +75,7 @@ def _energy(records: Sequence[RoundRecord], devices: int) -> list[Panel]:
         for device, paid in zip(record.participants, charge.device_j, strict=True):
             spent[device] += paid
     unit, scale = ("J", 1.0) if max(spent) >= 0.1 else ("mJ", 1e3)
-    own = {"": [one * scale for one in spent]}
+    own = {"": [item * scale for item in spent]}
     kinds = {
         "computing": "compute_j",
         "activations": "transmit_j",
@@ -142,8 +142,10 @@ def _devices_and_classes(run: SavedRun) -> list[Markup]:
 def _repeat(run: SavedRun) -> str:
     """Return the exact command."""
     name = "simulate" if run.job.network.simulate else "train"
-    changed = [one for one in overrides(run.job) if name == "train" or one != "network.simulate=true"]
-    words = ["sflam", name, *itertools.chain.from_iterable(("--set", one) for one in changed)]
+    changed = [
+        override for override in overrides(run.job) if name == "train" or override != "network.simulate=true"
+    ]
+    words = ["sflam", name, *itertools.chain.from_iterable(("--set", item) for item in changed)]
     return command([*words, "--out", f"runs/{run.name}-again"])
 
 

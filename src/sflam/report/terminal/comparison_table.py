@@ -29,14 +29,14 @@ def result_rows(found: Rows, *, rates: bool = False, device: bool = False) -> Wr
     how = brief if device else duration
     head = ["method", *["rate"] * rates, "accuracy", *["rounds"] * device, "time", "energy", "up", "down"]
     rows = []
-    for method, one in sorted(found.items(), key=lambda pair: -pair[1]["accuracy"]):
-        spread = one["accuracy_spread"]
-        cells = [method, *([f"{one['learning_rate']:g}"] if rates else [])]
-        cells.append(percent(one["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}"))
-        cells += [f"{one['rounds']:g}"] * device
-        cells += [_or_dash(one["virtual_s"], how), _or_dash(one["energy_j"], joules)]
-        cells += [human_bytes(one["bytes_up"]), human_bytes(one["bytes_down"])]
-        rows.append([*cells, *_device(one) * device])
+    for method, item in sorted(found.items(), key=lambda pair: -pair[1]["accuracy"]):
+        spread = item["accuracy_spread"]
+        cells = [method, *([f"{item['learning_rate']:g}"] if rates else [])]
+        cells.append(percent(item["accuracy"]) + ("" if spread is None else f" ± {100 * spread:.1f}"))
+        cells += [f"{item['rounds']:g}"] * device
+        cells += [_or_dash(item["virtual_s"], how), _or_dash(item["energy_j"], joules)]
+        cells += [human_bytes(item["bytes_up"]), human_bytes(item["bytes_down"])]
+        rows.append([*cells, *_device(item) * device])
     return [*head, *["memory", "computing"] * device], rows
 
 
@@ -44,8 +44,8 @@ def target_rows(found: Rows, *, reached: bool = False) -> Written:
     """Return a head and a row per method of what reaching the target cost, the fewest rounds first."""
     how = brief if reached else duration
     rows = []
-    for method, one in sorted(found.items(), key=lambda pair: _last(pair[1]["to_target"]["rounds"])):
-        cost = one["to_target"]
+    for method, item in sorted(found.items(), key=lambda pair: _last(pair[1]["to_target"]["rounds"])):
+        cost = item["to_target"]
         cells = [_or_dash(cost["rounds"], lambda value: f"{value:.3g}"), _or_dash(cost["virtual_s"], how)]
         cells += [_or_dash(cost["energy_j"], joules), _or_dash(cost["bytes"], human_bytes)]
         rows.append([method, *[str(cost["reached"])] * reached, *cells])
@@ -55,7 +55,7 @@ def target_rows(found: Rows, *, reached: bool = False) -> Written:
 
 def comparison_table(found: Rows, *, rates: bool = False) -> Table:
     """Return the table of ``result_rows`` for a terminal."""
-    rounds = sorted({f"{one['rounds']:g}" for one in found.values()})
+    rounds = sorted({f"{item['rounds']:g}" for item in found.values()})
     title = f"after {' to '.join(rounds)} rounds; time and energy by the model of the network"
     return _table(title, result_rows(found, rates=rates))
 
@@ -64,7 +64,7 @@ def device_table(found: Rows) -> Table:
     """Return a row per method of what it asks of a device; the least memory first."""
     rows = sorted(found.items(), key=lambda pair: _last(pair[1]["device_memory_bytes"]))
     title = "of a device; computing in the run, by the cost model"
-    body = [[method, *_device(one)] for method, one in rows]
+    body = [[method, *_device(row)] for method, row in rows]
     return _table(title, (["method", "memory", "computing"], body))
 
 
@@ -73,9 +73,9 @@ def target_table(found: Rows, target: float, rule: str) -> Table:
     return _table(f"to reach {percent(target)}, {rule}", target_rows(found))
 
 
-def _device(one: Mapping[str, Any]) -> list[str]:
-    flop = _or_dash(one["device_flop"], lambda value: human_si(value, "FLOP"))
-    return [_or_dash(one["device_memory_bytes"], human_bytes), flop]
+def _device(means: Mapping[str, Any]) -> list[str]:
+    flop = _or_dash(means["device_flop"], lambda value: human_si(value, "FLOP"))
+    return [_or_dash(means["device_memory_bytes"], human_bytes), flop]
 
 
 def _last(value: float | None) -> float:

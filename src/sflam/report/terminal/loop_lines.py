@@ -1,4 +1,4 @@
-"""Lines under the table of a simulated run: what the planner was told, and what devices have left."""
+"""Lines under the table of a simulated run: what the planner counted with, and what batteries hold."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def loop_lines(records: Sequence[RoundRecord]) -> Iterator[str]:
     if charges[-1].battery_j:
         yield _batteries(charges[-1].battery_j)
     measuring = sum(record.measuring_s for record in records)
-    told = f"planning took {percent(planning_share(records))} of this machine's time"
+    share = f"planning took {percent(planning_share(records))} of this machine's time"
     whole = sum(record.seconds for record in records)
-    yield f"{told}, measuring {percent(measuring / whole)}" if measuring and whole else told
+    yield f"{share}, measuring {percent(measuring / whole)}" if measuring and whole else share
 
 
 def planning_share(records: Sequence[RoundRecord]) -> float:
@@ -55,12 +55,12 @@ def _bits(charges: Sequence[Charge]) -> Iterator[str]:
     bits = [width for charge in charges for width in charge.bits_up]
     chosen = f"bits up {min(bits)} to {max(bits)}, mean {statistics.mean(bits):.1f}"
     if not last.sensitivity_error:
-        yield f"chi {last.sensitivity[0]:.3g} a device, as told; {chosen}"
+        yield f"chi {last.sensitivity[0]:.3g} a device, as set; {chosen}"
         return
     first = charges[0]
     now, then = (
-        f"{math.fsum(one.sensitivity):.2g} +- {math.hypot(*one.sensitivity_error):.1g}"
-        for one in (last, first)
+        f"{math.fsum(item.sensitivity):.2g} +- {math.hypot(*item.sensitivity_error):.1g}"
+        for item in (last, first)
     )
     yield f"chi of all devices, measured: {then} in the first round, {now} in the last (95 %); {chosen}"
 
@@ -71,7 +71,7 @@ def _calibration(charges: Sequence[Charge]) -> str:
     found = [calibration for _, calibration in pairs]
 
     def mean(name: str) -> str:
-        return human_si(statistics.mean(getattr(one, name) for one in found), "s")
+        return human_si(statistics.mean(getattr(item, name) for item in found), "s")
 
     up, modelled_up = (_sum(found, name) / 8 for name in ("up_bits", "modelled_up_bits"))
     took = math.fsum(charge.charged_s for charge, _ in pairs)
@@ -85,11 +85,11 @@ def _calibration(charges: Sequence[Charge]) -> str:
 
 
 def _sum(found: Sequence[Calibration], name: str) -> float:
-    return math.fsum(getattr(one, name) for one in found)
+    return math.fsum(getattr(item, name) for item in found)
 
 
 def _batteries(left: Sequence[float]) -> str:
     empty = [device for device, joules in enumerate(left) if joules <= 0]
     named = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
-    said = f"batteries hold {human_si(min(left), 'J')} to {human_si(max(left), 'J')} at the end"
-    return f"{said}; device {named} empty" if empty else said
+    text = f"batteries hold {human_si(min(left), 'J')} to {human_si(max(left), 'J')} at the end"
+    return f"{text}; device {named} empty" if empty else text

@@ -22,7 +22,7 @@ def plan_table(
     """Return a rich table of what every device is given; many devices show the first and the last.
 
     Args:
-        plan: any plan; an infeasible one has no rows, only its advice.
+        plan: any plan; an infeasible plan has no rows, only its advice.
         names: of the devices, in order; numbers where empty.
         title: above the table.
         several: whether there are several servers to be at; else shown where devices differ.
@@ -34,20 +34,24 @@ def plan_table(
     placed = several or len(set(devices.server.tolist())) > 1
     shared = bool((devices.server_clock > 0).any())
     columns: list[tuple[str, Callable[[DevicePlan], str]]] = [
-        *[("server", _away(lambda one: str(one.server), "local"))] * placed,
-        ("layers" if several else "cut", lambda one: str(one.cut)),
-        *[("bits", _away(lambda one: str(one.bits)))] * (not several),
+        *[("server", _away(lambda device: str(device.server), "local"))] * placed,
+        ("layers" if several else "cut", lambda device: str(device.cut)),
+        *[("bits", _away(lambda device: str(device.bits)))] * (not several),
         (
             "MHz",
-            _away(lambda one: _short(one.bandwidth / 1e6) + f" ({one.subchannels})" * (one.subchannels > 0)),
+            _away(
+                lambda device: (
+                    _short(device.bandwidth / 1e6) + f" ({device.subchannels})" * bool(device.subchannels)
+                )
+            ),
         ),
-        ("mW", _away(lambda one: _short(one.power * 1e3))),
-        ("GHz", lambda one: _short(one.clock / 1e9)),
-        *[("edge GHz" if several else "server GHz", _away(lambda one: _short(one.server_clock / 1e9)))]
+        ("mW", _away(lambda device: _short(device.power * 1e3))),
+        ("GHz", lambda device: _short(device.clock / 1e9)),
+        *[("edge GHz" if several else "server GHz", _away(lambda device: _short(device.server_clock / 1e9)))]
         * shared,
-        ("own s" if several else "compute s", lambda one: _short(one.compute_s)),
-        ("send s", _away(lambda one: _short(one.transmit_s))),
-        ("J", lambda one: _short(one.compute_j + one.transmit_j)),
+        ("own s" if several else "compute s", lambda device: _short(device.compute_s)),
+        ("send s", _away(lambda device: _short(device.transmit_s))),
+        ("J", lambda device: _short(device.compute_j + device.transmit_j)),
     ]
     table = plain_table(["device", *(header for header, _ in columns)], title, left=("device",))
     # Where the terminal is narrow, names take two lines, and numbers stay whole.
@@ -58,14 +62,14 @@ def plan_table(
             if index == FIRST:
                 table.add_row(*["..."] * len(table.columns))
             continue
-        one = devices[index]
-        table.add_row(names[index] if names else str(index), *(cell(one) for _, cell in columns))
+        device = devices[index]
+        table.add_row(names[index] if names else str(index), *(cell(device) for _, cell in columns))
     return Group(table, text)
 
 
 def _away(cell: Callable[[DevicePlan], str], local: str = "-") -> Callable[[DevicePlan], str]:
-    """Return the cell of a device that has a server, and ``local`` for one that has none."""
-    return lambda one: local if one.server == ALL_LOCAL else cell(one)
+    """Return the cell of a device that has a server, and ``local`` for a device that has none."""
+    return lambda device: local if device.server == ALL_LOCAL else cell(device)
 
 
 def _short(value: float) -> str:
@@ -100,11 +104,11 @@ def _promise(plan: Plan) -> str:
 
 
 def methods_table(plans: Sequence[Plan]) -> RenderableType:
-    """Return a table of several methods on one problem, with the ratio of each objective to the best one."""
-    best = min((one.objective for one in plans if one.status is not Status.INFEASIBLE), default=math.nan)
+    """Return a table of several methods on one problem, with the ratio of each objective to the best."""
+    best = min((item.objective for item in plans if item.status is not Status.INFEASIBLE), default=math.nan)
     headers = ("method", "objective", "ratio", "round", "energy", "status", "solved in")
     table = plain_table(headers, left=("method", "status"))
-    for plan in sorted(plans, key=lambda one: one.objective):
+    for plan in sorted(plans, key=lambda item: item.objective):
         found = math.isfinite(plan.objective)
         table.add_row(
             plan.method,

@@ -1,4 +1,4 @@
-"""What every method came to at every learning rate of the grid, for the terminal and the page."""
+"""The result of every method at every learning rate of the grid, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOST, FAILED = "diverged", "failed"
 REUSED = (
     "the same held-out data chooses the rate and is what accuracies are of, so the best is flattered a little"
 )
-"""There is no third part of the data; whoever reads the numbers must know."""
+"""There is no third part of the data, and the reader must know."""
 
 
 def rate_title(rates: Mapping[str, Any]) -> str:
@@ -26,21 +26,23 @@ def rate_title(rates: Mapping[str, Any]) -> str:
 def rate_rows(
     rates: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[str, str, list[str]]]:
-    """Return a row per method: its name, its best rate or ``-``, and what it came to at each.
+    """Return a row per method: its name, its best rate or ``-``, and its result at each.
 
     Args:
         rates: as ``RateGrid.to_dict`` gives it.
         chosen: the methods' means, with their ``learning_rate``.
     """
     rows = []
-    for name, ones in rates["methods"].items():
+    for name, tried in rates["methods"].items():
         best = chosen.get(name, {}).get("learning_rate")
-        rows.append((name, "-" if best is None else f"{best:g}", [came_to(one, rates["by"]) for one in ones]))
+        rows.append(
+            (name, "-" if best is None else f"{best:g}", [rate_result(item, rates["by"]) for item in tried])
+        )
     return rows
 
 
-def came_to(tried: Mapping[str, Any], by: str) -> str:
-    """Return what a method came to at one rate, for people."""
+def rate_result(tried: Mapping[str, Any], by: str) -> str:
+    """Return the result of a method at one rate, for people."""
     if "why" in tried:
         return LOST if tried["diverged"] else FAILED
     value = tried[by]

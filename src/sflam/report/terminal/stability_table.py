@@ -46,16 +46,16 @@ def _bound(value: float | None) -> str:
 def _sentences(found: Mapping[str, Any]) -> Sequence[str]:
     rises = "does not fall" if found["measured_increasing"] else "falls somewhere"
     lines = [f"measured instability {rises} as more layers are tuned"]
-    for name, one in found["bounds"].items():
+    for name, item in found["bounds"].items():
         label = BOUNDS[name]
-        rank = "-" if one["rank_correlation"] is None else f"{one['rank_correlation']:+.2f}"
-        if one["ratio_least"] is None:
-            lines.append(f"{label}: says nothing; the curvature with it is not positive at any p")
+        rank = "-" if item["rank_correlation"] is None else f"{item['rank_correlation']:+.2f}"
+        if item["ratio_least"] is None:
+            lines.append(f"{label}: no bound; the curvature with it is not positive at any p")
             continue
-        most = "infinite" if one["ratio_most"] is None else f"{one['ratio_most']:.3g}"
-        held = "holds" if one["holds"] else "does not hold"
+        most = "infinite" if item["ratio_most"] is None else f"{item['ratio_most']:.3g}"
+        held = "holds" if item["holds"] else "does not hold"
         lines.append(
-            f"{label}: {held}; bound / measured {one['ratio_least']:.3g} to {most}, rank correlation {rank}"
+            f"{label}: {held}; bound / measured {item['ratio_least']:.3g} to {most}, rank correlation {rank}"
         )
     if found["penalty"] is not None:
         p = found["fractions"][found["fitted_at"]]["fraction"]

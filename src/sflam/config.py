@@ -44,7 +44,7 @@ class Job:
         fleet: which devices exist and take part.
         quant: how what crosses the cut is quantized.
         learn: how a round is run.
-        network: who is there, what they have, how well they are heard: for planning.
+        network: devices, servers, their hardware and gains: for planning.
         plan: how resources are allocated.
     """
 
@@ -252,13 +252,13 @@ def _section(
     try:
         return kind(**good), problems
     except ConfigError as error:
-        # A default stands in for each refused key: what is only wrong because of that default is not said.
-        said = [
+        # A default stands in for each refused key: what is only wrong because of that default is not reported.
+        found = [
             text
             for text in error.problems
             if not any(re.search(rf"\b{re.escape(key)}\b", text) for key in suspects)
         ]
-        return None, problems + said
+        return None, problems + found
 
 
 def _table_of(hint: Any) -> type | None:
@@ -280,10 +280,10 @@ def _tables(name: str, kind: type, value: Any, sections: Mapping[str, type]) -> 
 
 
 def _belongs(key: str, sections: Mapping[str, type], here: str = "") -> str | None:
-    """Return the sentence for a known key that stands in the wrong section."""
+    """Return the sentence for a known key in the wrong section."""
     homes = [f"[{name}]" for name, kind in sections.items() if key in _types(kind)]
     place = f"in [{here}]" if here else "at the top of the file"
-    return f"{key} stands {place}; it belongs in {' or '.join(homes)}" if homes else None
+    return f"{key} is {place}; it belongs in {' or '.join(homes)}" if homes else None
 
 
 def _types(kind: type) -> dict[str, Any]:
@@ -374,8 +374,8 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        said = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-        return toml_value({key: inner for key, inner in said.items() if inner is not None})
+        found = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+        return toml_value({key: inner for key, inner in found.items() if inner is not None})
     if isinstance(value, dict):
         inside = ", ".join(f"{toml_value(key)} = {toml_value(inner)}" for key, inner in value.items())
         return "{" + inside + "}"

@@ -1,7 +1,7 @@
 """Everything sflam raises on purpose.
 
     SflamError                 shown as one line; exit code 2 on the command line
-    ├── ConfigError            a job or network file, or a --set, says something impossible
+    ├── ConfigError            a job or network file, or a --set, has an impossible value
     ├── ModelError             a model cannot be loaded, cut or adapted
     ├── DataError              a dataset, column, file or partition cannot be used
     ├── QuantizerError         a tensor cannot be encoded, or packed bytes cannot be decoded
@@ -9,7 +9,7 @@
     │   └── NotFiniteError     NaN, infinity or a value beyond float32 (a QuantizerError as well)
     ├── RunError               a run folder cannot be written, read or resumed
     │   ├── DivergedError      training left the finite numbers
-    │   └── RunsError          no run of several came to an end
+    │   └── RunsError          no run of several was completed
     ├── AllocationError        a network, workload or limit no plan can be made for
     └── ServeError             a server or a device cannot go on over the network
         └── Refused            a request that changes nothing, with its status code
@@ -65,7 +65,7 @@ class DivergedError(RunError):
 
 
 class RunsError(RunError):
-    """No run of several came to an end; ``problems`` lists why."""
+    """No run of several was completed; ``problems`` lists why."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(problems)
@@ -73,7 +73,7 @@ class RunsError(RunError):
 
 
 class AllocationError(SflamError):
-    """A network, workload or limit for which no plan can be made, or asked for by an unknown method."""
+    """A network, workload or limit for which no plan can be made, or an unknown method."""
 
 
 class ServeError(SflamError):

@@ -1,6 +1,6 @@
 """Write a file so that a crash leaves the old content or the new one, never a mixture.
 
-The order is the whole idea: write a temporary file beside the target, fsync it, rename it over the target
+In this order: write a temporary file beside the target, fsync it, rename it over the target
 (the commit point), fsync the folder, so that the rename itself survives a power cut.
 """
 
@@ -76,7 +76,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_files(folder: Path) -> None:
-    """Make the files in ``folder``, written by somebody who did not wait for the disk, survive a power cut."""
+    """Make the files in ``folder``, written without waiting for the disk, survive a power cut."""
     for path in sorted(folder.iterdir()):
         if path.is_file():
             descriptor = os.open(path, os.O_RDWR)  # Windows syncs only what is open for writing

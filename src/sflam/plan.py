@@ -1,4 +1,4 @@
-"""What each device is given: the second of the two values that the data and the control path share."""
+"""A plan: the second of the two types that the data path and the control path share."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 ALL_LOCAL = -1
-"""``DevicePlan.server`` of a user that trains everything itself."""
+"""``DevicePlan.server`` of a user that trains every layer."""
 
 
 class Status(enum.StrEnum):
-    """How much a plan promises."""
+    """Whether a plan is feasible and certified optimal."""
 
     OPTIMAL = "optimal"  # the certified gap is within the solver's tolerance
     FEASIBLE = "feasible"  # all limits hold; see the gap for how far from the bound it may be
@@ -25,7 +25,7 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class DevicePlan:
-    """What one device is told, and what that is predicted to cost it in a round. SI units.
+    """What one device gets, and the predicted costs of its round. SI units.
 
     Attributes:
         cut: blocks on the device.
@@ -60,14 +60,14 @@ class DevicePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """What one device trains, and with what: a plan after every default is resolved. SI units.
+    """What one device trains, where, and with how many bits: a plan after every default is resolved. SI units.
 
     Attributes:
         device: its number.
         cut: blocks on the device.
         bits_up: bits of an activation value.
         bits_down: bits of a gradient value.
-        server: index of its server; ``ALL_LOCAL`` for a device that trains the whole model itself.
+        server: index of its server; ``ALL_LOCAL`` for a device that trains the whole model.
         bandwidth: Hz; 0 where no plan gives any, and so are the next two.
         power: transmit power, W.
         clock: Hz.
@@ -84,7 +84,7 @@ class Placement:
 
     @property
     def alone(self) -> bool:
-        """Whether the device trains the whole model itself."""
+        """Whether the device trains the whole model."""
         return self.server == ALL_LOCAL
 
     @property
@@ -96,7 +96,7 @@ class Placement:
 class DevicePlans(Sequence[DevicePlan]):
     """The plans of K devices as a structure of arrays: ``plans.power`` is [K], ``plans[3]`` is one device's plan.
 
-    Columns have the names of ``DevicePlan``'s fields; a single number stands for every device.
+    Columns have the names of ``DevicePlan``'s fields; a single number holds for every device.
     """
 
     def __init__(self, count: int, **columns: ArrayLike) -> None:

@@ -1,4 +1,4 @@
-"""What values the settings of a section may have: problems are collected, and reported together."""
+"""Ranges of the settings of a section: problems are collected and reported together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program adds to a visible dict of methods: an allocator, quantizer, method or policy of its own.
+"""A program's own allocators, quantizers, methods and policies, added to the dicts of the bundled ones.
 
 The dict that holds the bundled ones is the registry; settings know names alone, so that reading a job file loads
 nothing. What is added lives in this process only; another process imports the module that added it.
@@ -26,7 +26,7 @@ def add(kind: str, name: str, thing: Thing, known: MutableMapping[str, Thing]) -
 
     Args:
         kind: a key of ``OWN``.
-        name: what settings call it: small letters, digits and hyphens.
+        name: its name in settings: small letters, digits and hyphens.
         thing: what is added.
         known: the dict.
 

@@ -1,7 +1,7 @@
-"""Bits and bytes that cross the cut, from plain numbers: what the cost model charges, what the socket sees.
+"""Bits and bytes that cross the cut, from plain numbers: as the cost model charges them and the socket carries them.
 
 The payload is the information: ``bits`` per value plus ``SIDE_BITS`` per token for its offset and step.
-The body adds what the wire needs to say which tensors these are: ``HEADER_BYTES``, lengths and labels.
+The body adds what the wire needs to name its tensors: ``HEADER_BYTES``, lengths and labels.
 ``sflam.codec.bodies`` writes bodies of exactly these sizes, so a receiver knows a body's size beforehand.
 
 The scheme ``identity`` sends floats as they are: 32 bits a value, or 64 where ``bits`` is 64; no side. All other
@@ -19,7 +19,7 @@ IDENTITY = "identity"
 
 
 def value_bits(bits: int, scheme: str = "uniform") -> int:
-    """Return the bits one value costs: ``bits``, or the float's width (32 or 64) for ``identity``."""
+    """Return the bits of one value: ``bits``, or the float's width (32 or 64) for ``identity``."""
     if scheme != IDENTITY:
         return bits
     return 64 if bits == 64 else 32

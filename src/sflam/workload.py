@@ -1,4 +1,4 @@
-"""What fine-tuning a model costs, in plain numbers: the first of the two values that data and control path share.
+"""The costs of fine-tuning a model: the first of the two types that the data path and the control path share.
 
 Every number is per mini-batch of ``batch`` samples of ``tokens`` tokens, and belongs to a cut: the number of blocks on
 the device, 0 to ``blocks``. Cut 0 leaves only the embedding there. ``sflam.cost.measure`` fills this in from a

@@ -73,7 +73,7 @@ def test_what_is_charged_is_what_the_referee_says(small, tmp_path, method, place
         plan = stay(problem, method, server, cut) if placed else allocate(problem, method)
         planned = plan.devices
         assert charge.method == method and (planned.server == server).all() and (planned.cut == cut).all()
-        scored = score(problem, EdgeShares.told(planned))
+        scored = score(problem, EdgeShares.from_plan(planned))
         assert not scored.violations
         ends = scored.compute + scored.transmit + scored.serve
         assert charge.finish == pytest.approx(ends, rel=1e-9)

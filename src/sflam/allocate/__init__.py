@@ -1,1 +1,1 @@
-"""Who gets which bits, bandwidth, power, clock and cut."""
+"""Allocation of bits, bandwidth, power, clock and cut to devices."""

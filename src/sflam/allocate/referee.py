@@ -80,7 +80,7 @@ class Found:
 
     Attributes:
         problem: what the shares are for: with the bits, cut or gains that were chosen.
-        shares: what everybody gets.
+        shares: of every device.
         lower_bound: no plan has a smaller objective; -inf without a bound.
         advice: sentences for the user.
         history: the objective after each iteration; none for direct methods.
@@ -105,7 +105,7 @@ def score(problem: Any, shares: Any) -> SharesScore:
 
 
 def loads(problem: EdgeProblem, shares: EdgeShares | DevicePlans) -> Loads:
-    """Return what shares, or the devices of a plan, ask of every server, [M] each."""
+    """Return what shares, or a plan's devices, take of every server, [M] each."""
     away = shares.server != ALL_LOCAL
     home, count = shares.server[away], problem.servers
     return Loads(
@@ -151,7 +151,7 @@ def make_plan(method: str, found: Found, *, solve_s: float = 0.0) -> Plan:
 
 
 def no_plan(method: str, *advice: str, solve_s: float = 0.0) -> Plan:
-    """Return the plan that says why there is none."""
+    """Return an empty plan with the reason as its advice."""
     return Plan(
         method=method,
         devices=NO_DEVICES,
@@ -185,7 +185,7 @@ def planned(method: str) -> Callable[[Callable[Options, Found | Plan]], Callable
 
 
 def _placement(problem: AnyProblem, shares: AnyShares) -> dict[str, Any]:
-    """Return the columns of a plan that say where everybody is."""
+    """Return the columns of a plan that give the place of every device."""
     if isinstance(shares, EdgeShares):
         assert isinstance(problem, EdgeProblem)
         return {
@@ -271,13 +271,13 @@ def _score_edge(problem: EdgeProblem, shares: EdgeShares) -> EdgeScore:
     compute_j = computing_j(alpha * problem.cycles, f, network.kappa, network.static_power)
     send_j = np.where(away, p * send, 0.0)
     shaky = problem.instability[users, alpha]
-    asked = loads(problem, shares)
+    load = loads(problem, shares)
     positive = (f > 0).all() and ((b > 0) & (p > 0) & (g > 0))[away].all()
     need = np.zeros(len(problem)) if problem.memory is None else problem.memory[users, alpha]
     whole = away == (alpha < problem.layers)
     excess = {
-        "bandwidth": (asked.bandwidth / network.bandwidth - 1).max(),
-        "server clock": (asked.clock / network.server_clock - 1).max(),
+        "bandwidth": (load.bandwidth / network.bandwidth - 1).max(),
+        "server clock": (load.clock / network.server_clock - 1).max(),
         "power": (p / network.max_power - 1).max(),
         "clock": (f / network.max_clock - 1).max(),
         "memory": (need / network.memory - 1).max(),

@@ -47,13 +47,13 @@ EDGE_METHODS: dict[str, Solve] = {
     "all-local": edge_baselines.all_local,  # nothing is sent
     "all-edge": edge_baselines.all_edge,  # as few layers as may be on users, the best shares
     "equal": edge_baselines.equal,  # equal shares, full power, half of the layers; takes split=
-    "card": card.solve,  # everybody's own best cut, the server's clock in closed form
+    "card": card.solve,  # every user's own best cut, the server's clock in closed form
     "exhaustive": exhaustive.solve,  # every choice, for small cases
     "slsqp": slsqp.solve,  # a general solver for the shares at dual's choice, for checking; up to 40 users
 }
 """For problem B, several servers."""
 RECOMMENDED = "optimal"
-"""The method nobody named; among several servers it is ``dual``."""
+"""The default method; among several servers it is ``dual``."""
 
 EDGE_SHARES: dict[str, Callable[[EdgeProblem, Integers, Integers], EdgeShares]] = {
     "equal": edge_baselines.equal_shares,
@@ -84,7 +84,7 @@ def allocate(problem: Problem | EdgeProblem, method: str = RECOMMENDED, **option
 
 
 def stay(problem: EdgeProblem, method: str, server: Integers, split: Integers) -> Plan:
-    """Return the plan of a method that leaves everybody where it is: shares alone are decided, for these gains.
+    """Return the plan of a method that keeps every user's server and split: shares alone are decided, for these gains.
 
     Args:
         problem: what to plan.
@@ -119,7 +119,7 @@ def register(name: str, solve: Callable[..., Shares | Found | Plan]) -> None:
 
 
 def method_of(settings: PlanSettings) -> str:
-    """Return the method that decides all that is asked for: by subchannel, or with bits, where it is to."""
+    """Return the method that also decides subchannels or bits where requested."""
     method = settings.method
     if settings.subchannels:
         method = {"optimal": "subchannels", "bcd": "bcd-matching"}.get(method, method)

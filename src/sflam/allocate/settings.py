@@ -60,7 +60,7 @@ class PlanSettings:
         bits_least: smallest width to choose.
         bits_most: largest width to choose.
         sensitivity: chi, how much the noise of one device's quantizer slows learning; 0 chooses the fewest bits.
-        measure_every: a simulated run measures chi of every device itself, anew after so many rounds, and plans with
+        measure_every: a simulated run measures chi of every device, again after so many rounds, and plans with
             that instead; 0 does not measure.
         measure_batches: mini-batches of one such measurement; more narrow its error, and each takes three passes.
         local_steps: mini-batches of a round; a simulated run counts those that it has.

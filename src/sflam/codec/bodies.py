@@ -3,8 +3,8 @@
 A body is an 8-byte little-endian length, a JSON header padded with spaces to ``sizes.HEADER_BYTES`` in all,
 and the tensors' little-endian bytes without gaps, widest type first, then by name. ``__metadata__`` holds the
 plain numbers as strings. They and the lengths of vectors determine the table of tensors; a body with any other
-table is refused. Nothing is executed or allocated on the sender's word: a decoded message's arrays are views
-into the body.
+table is refused. Nothing is executed, and nothing is allocated by a size the sender gives: a decoded message's arrays
+are views into the body.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What device and server tell each other, as frozen values that hold only what is consistent.
+"""Messages between device and server, as frozen dataclasses that refuse inconsistent values.
 
 Every field is checked here, so a message that exists can be sent, and a body that decodes is one.
 """
@@ -110,7 +110,7 @@ class GradientFrame:
 class TokenFrame:
     """Either way, with labels on the device: tokens of a step that a StepFrame has announced, in its order.
 
-    Down come the activations after the server's last block, up goes the gradient the device's loss has for them.
+    Down: the activations after the server's last block; up: the gradient of the device's loss with respect to them.
 
     Attributes:
         round: round number of the step.

@@ -14,15 +14,15 @@ from sflam.codec.quantizer import Packed
 def join(parts: Sequence[Packed]) -> Packed:
     """Return the tokens of all ``parts``, in order; at least one part, all of one scheme, bits and dim."""
     first = parts[0]
-    assert all((one.scheme, one.bits, one.dim) == (first.scheme, first.bits, first.dim) for one in parts)
+    assert all((part.scheme, part.bits, part.dim) == (first.scheme, first.bits, first.dim) for part in parts)
     if len(parts) == 1:
         return first
-    tokens = sum(one.tokens for one in parts)
-    side = np.concatenate([one.side for one in parts])
+    tokens = sum(part.tokens for part in parts)
+    side = np.concatenate([part.side for part in parts])
     if _whole_bytes(first):
-        codes = np.concatenate([one.codes for one in parts])
+        codes = np.concatenate([part.codes for part in parts])
     else:
-        loose = [unpack(one.codes, one.bits, one.tokens * one.dim) for one in parts]
+        loose = [unpack(part.codes, part.bits, part.tokens * part.dim) for part in parts]
         codes = pack(np.concatenate(loose), first.bits)
     return Packed(first.scheme, first.bits, tokens, first.dim, codes, side)
 

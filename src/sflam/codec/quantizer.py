@@ -1,4 +1,4 @@
-"""What every quantizer promises: encode, decode, and the exact size beforehand.
+"""The interface of every quantizer: encode, decode, and the exact size beforehand.
 
 Shapes: n tokens (masked positions never get here), d values per token.
 """

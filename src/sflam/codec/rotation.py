@@ -12,8 +12,8 @@ for almost any token, where a single outlier of x would set it (Suresh, Yu, Kuma
 
 The signs are a public constant of the scheme: hashes of the column's number. They are not a secret and not a source
 of unbiasedness, that is the dither's; they only keep H from gathering what a token has in common over its columns, a
-mean or a slow wave, in one huge coefficient. For that any pattern will do that has nothing to do with the data, so
-none is drawn per message and none travels. A token made to match the pattern harms its own grid alone.
+mean or a slow wave, in one huge coefficient. Any pattern independent of the data serves, so none is drawn per
+message and none is sent. A token made to match the pattern harms its own grid alone.
 
 H is log2(n) stages of sums and differences of pairs, in one fixed order; before them come exact sign changes and
 after them one multiplication. No product is ever added to anything, so no fused multiply-add can change a bit. Its
@@ -134,7 +134,7 @@ def _by_columns(
 ) -> None:
     """Write ``scale`` H ``load(x)`` to ``out``, some tokens at a time.
 
-    They are worked on column by column, so that a butterfly adds long runs whatever the distance of its columns.
+    Tokens are processed column by column, so that a butterfly adds long runs at any distance of its columns.
     """
     tokens, dim = x.shape
     if block_of(dim) == 1 or not tokens:
@@ -145,18 +145,18 @@ def _by_columns(
     for start in range(0, tokens, most):
         rows = slice(start, min(start + most, tokens))
         count = rows.stop - rows.start
-        one, other = (part[: count * dim].reshape(dim, count) for part in space)
-        load(x[rows].T, one)
-        np.multiply(_butterflies(one, other).T, scale, out=out[rows])
+        values, spare = (part[: count * dim].reshape(dim, count) for part in space)
+        load(x[rows].T, values)
+        np.multiply(_butterflies(values, spare).T, scale, out=out[rows])
 
 
-def _butterflies(one: Floats, other: Floats) -> Floats:
-    """Return H ``one`` for columns-first [d, n] values, in ``one`` or ``other``; both are overwritten."""
-    dim, count = one.shape
+def _butterflies(values: Floats, spare: Floats) -> Floats:
+    """Return H ``values`` [d, n], columns first, in ``values`` or ``spare``; both are overwritten."""
+    dim, count = values.shape
     distance = 1
     while distance < block_of(dim):
-        a, b = (part.reshape(-1, 2, distance * count).swapaxes(0, 1) for part in (one, other))
+        a, b = (part.reshape(-1, 2, distance * count).swapaxes(0, 1) for part in (values, spare))
         np.add(a[0], a[1], out=b[0])
         np.subtract(a[0], a[1], out=b[1])
-        one, other, distance = other, one, 2 * distance
-    return one
+        values, spare, distance = spare, values, 2 * distance
+    return values

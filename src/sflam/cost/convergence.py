@@ -1,8 +1,8 @@
-"""How quantized activations slow learning, and what they bias (section 2.4). What depends on the model is an input.
+"""Rounds and bias that quantized activations cost (section 2.4). Constants of the model are inputs.
 
 One synchronous step a round on an L-smooth loss; mini-batch gradients of variance sigma_k^2 (of the mini-batch's mean);
 the map from activations to gradients is L_h-Lipschitz, its derivative Lambda_h-Lipschitz. Weights rho_k sum to 1.
-Gradients are in loss per unit of parameter; everything here is in those units squared unless it says otherwise.
+Gradients are in loss per unit of parameter; everything here is in those units squared unless noted.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ def computing_j(cycles: Floats, clock: Floats, kappa: Floats, static_power: Floa
         cycles: C.
         clock: f, Hz.
         kappa: W s^3.
-        static_power: P0, drawn while computing whatever the clock, W.
+        static_power: P0, drawn while computing at any clock, W.
     """
     return cycles * (kappa * clock**2 + static_power / clock)
 

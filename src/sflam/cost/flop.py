@@ -44,8 +44,10 @@ def flop_of(step: Step) -> Flop:
     """Return the FLOP of a step, part by part."""
     shape, training = step.shape, step.training
     embed = shape.embed_flops * (step.tokens - shape.extra_tokens)
-    head = [2 * one.inputs * one.outputs * (step.tokens if one.every_token else 1) for one in shape.head]
-    both = [2 if training.full or (one.fresh and training.trained_head) else 1 for one in shape.head]
+    head = [
+        2 * layer.inputs * layer.outputs * (step.tokens if layer.every_token else 1) for layer in shape.head
+    ]
+    both = [2 if training.full or (layer.fresh and training.trained_head) else 1 for layer in shape.head]
     return Flop(
         embed=embed,
         forward=block_forward(step),
@@ -59,8 +61,10 @@ def flop_of(step: Step) -> Flop:
 
 def block_forward(step: Step) -> int:
     """Return the FLOP of one block, forward: (1.1) and (1.2) for the family's own maps."""
-    maps = 2 * step.tokens * sum(one.weights for one in step.shape.linears)
-    low_rank = 2 * step.tokens * step.training.rank * sum(one.inputs + one.outputs for one in step.adapted)
+    maps = 2 * step.tokens * sum(linear.weights for linear in step.shape.linears)
+    low_rank = (
+        2 * step.tokens * step.training.rank * sum(linear.inputs + linear.outputs for linear in step.adapted)
+    )
     return maps + 4 * step.tokens**2 * step.shape.width + low_rank
 
 
@@ -73,24 +77,24 @@ def block_backward(step: Step, *, flows: bool) -> int:
     """
     shape, tokens = step.shape, step.tokens
     if step.training.full:
-        return 4 * tokens * sum(one.weights for one in shape.linears) + 8 * tokens**2 * shape.width
+        return 4 * tokens * sum(linear.weights for linear in shape.linears) + 8 * tokens**2 * shape.width
     total, to_a = 0, not step.training.frozen_a
 
-    def passed(one: Linear, below: bool) -> bool:
+    def passed(linear: Linear, below: bool) -> bool:
         """Add one map's products; return whether a gradient is wanted at its output."""
         nonlocal total
-        mine = one in step.adapted
-        total += 2 * tokens * one.weights * below
+        mine = linear in step.adapted
+        total += 2 * tokens * linear.weights * below
         if mine:
-            factors = one.inputs * (to_a + below) + one.outputs * (1 + (to_a or below))
+            factors = linear.inputs * (to_a + below) + linear.outputs * (1 + (to_a or below))
             total += 2 * tokens * step.training.rank * factors
         return below or mine
 
-    wanted = [passed(one, flows) for one in shape.projections]
+    wanted = [passed(projection, flows) for projection in shape.projections]
     query, key, value = wanted if len(wanted) == 3 else wanted * 3
     scores = query or key
     total += 2 * tokens**2 * shape.width * (query + key + scores + value)
     after = passed(shape.output, scores or value)
-    inside = any([passed(one, flows or after) for one in shape.mlp_in])
+    inside = any([passed(linear, flows or after) for linear in shape.mlp_in])
     passed(shape.mlp_out, inside)
     return total

@@ -1,4 +1,4 @@
-"""How long a server takes for the mini-batches of its devices, one after another. M servers, K devices."""
+"""Time of a server for the mini-batches of its devices, one after another. M servers, K devices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def server_turn(
     network: Network, workload: Workload, *, cut: ArrayLike, server: ArrayLike = 0, steps: ArrayLike = 1
 ) -> Floats:
     """Return the s each server needs for ``steps`` mini-batches of each of its devices, at its full clock; [M]."""
-    cuts, home = (np.broadcast_to(np.asarray(one, np.int64), (len(network),)) for one in (cut, server))
+    cuts, home = (np.broadcast_to(np.asarray(values, np.int64), (len(network),)) for values in (cut, server))
     work = np.add(workload.server_forward, workload.server_backward)[cuts] * np.asarray(steps, float)
     flops = np.bincount(home, weights=work, minlength=len(network.server_clock))
     turn: Floats = flops / (network.server_clock * network.server_flops_per_cycle)

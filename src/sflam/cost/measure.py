@@ -81,8 +81,10 @@ def workload_of(
     shape, training, flop = step.shape, step.training, flop_of(step)
     blocks, batch, home = shape.blocks, training.batch, training.labels_home
     cuts, lowest = range(blocks + 1), flop.below
-    values = training.rank * sum(one.inputs * (not training.frozen_a) + one.outputs for one in step.adapted)
-    head = home * sum(one.weights for one in shape.head if one.fresh and training.trained_head)
+    values = training.rank * sum(
+        linear.inputs * (not training.frozen_a) + linear.outputs for linear in step.adapted
+    )
+    head = home * sum(layer.weights for layer in shape.head if layer.fresh and training.trained_head)
     ahead, back = home * flop.head_forward, home * flop.head_backward
     return Workload(
         name=name,

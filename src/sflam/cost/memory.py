@@ -111,7 +111,9 @@ def activations(step: Step, blocks: int, *, head: bool, above: bool = False) -> 
         working = (3 if shape.embed_flops else 4 + (shape.dropouts > 0)) * shape.hidden
     peak = rows * working * _wide(step)
     if head:  # logits, their logarithms and their gradient are float32; the head's input, output and gradient
-        logits = sum(one.outputs * (rows if one.every_token else step.training.batch) for one in shape.head)
+        logits = sum(
+            layer.outputs * (rows if layer.every_token else step.training.batch) for layer in shape.head
+        )
         peak = max(peak, 3 * _wide(step) * rows * shape.hidden + 3 * 4 * logits)
     return kept(step, blocks) + peak
 
@@ -141,7 +143,7 @@ def _kept_per_token(step: Step) -> int:
     if (
         _wide(step) < ADAPTER_BYTES or training.lora_dropout
     ):  # every adapter has an input of its own, cast or masked
-        return values + sum(one.inputs for one in step.adapted) * (1 + training.lora_dropout)
+        return values + sum(linear.inputs for linear in step.adapted) * (1 + training.lora_dropout)
     for maps in (shape.projections, (shape.output,), shape.mlp_in, (shape.mlp_out,)):
         if set(maps) & set(step.adapted) and not (
             fused and maps == (shape.output,)
@@ -154,14 +156,14 @@ def _held(step: Step, blocks: int, *, head: bool) -> Memory:
     """Return what a device needs for embedding, some blocks and, if so, what follows them."""
     shape, training = step.shape, step.training
     numbers = shape.embed_weights + blocks * shape.block_weights
-    fresh = sum(one.weights for one in shape.head if one.fresh and training.trained_head) * head
-    after = (shape.tail_weights + sum(one.weights for one in shape.head if not one.tied)) * head
+    fresh = sum(layer.weights for layer in shape.head if layer.fresh and training.trained_head) * head
+    after = (shape.tail_weights + sum(layer.weights for layer in shape.head if not layer.tied)) * head
     peak = activations(step, blocks, head=head)
     if training.full:
         return Memory(0, training_bytes(step, numbers + after), peak)
     down, up = (
         blocks * training.rank * sum(sizes)
-        for sizes in ([one.inputs for one in step.adapted], [one.outputs for one in step.adapted])
+        for sizes in ([linear.inputs for linear in step.adapted], [linear.outputs for linear in step.adapted])
     )
     frozen = _wide(step) * (numbers + after - fresh)
     frozen += down * training.frozen_a * max(ADAPTER_BYTES, _wide(step))

@@ -1,4 +1,4 @@
-"""How a model is trained, as far as its cost goes, and which of its layers that adapts."""
+"""How a model is trained, as far as its cost depends on it, and which layers are adapted."""
 
 from __future__ import annotations
 
@@ -76,15 +76,17 @@ def step_of(shape: Architecture, training: Training, name: str) -> Step:
 
 
 def _adapted(shape: Architecture, targets: tuple[str, ...], name: str) -> tuple[Linear, ...]:
-    known = {end for one in shape.linears for end in (one.name, one.name.rpartition(".")[2])}
+    known = {end for linear in shape.linears for end in (linear.name, linear.name.rpartition(".")[2])}
     for target in targets:
-        if not any(_ends(one, target) for one in shape.linears):
+        if not any(_ends(linear, target) for linear in shape.linears):
             raise ModelError(f"model {name!r}: {unknown('model.targets entry', target, known)}")
-    return tuple(one for one in shape.linears if not targets or any(_ends(one, end) for end in targets))
+    return tuple(
+        linear for linear in shape.linears if not targets or any(_ends(linear, end) for end in targets)
+    )
 
 
-def _ends(one: Linear, target: str) -> bool:
-    return one.name == target or one.name.endswith(f".{target}")
+def _ends(linear: Linear, target: str) -> bool:
+    return linear.name == target or linear.name.endswith(f".{target}")
 
 
 def _tokens(shape: Architecture, training: Training, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Datasets, and who holds which sample: NumPy only; datasets, scikit-learn and Pillow are imported when used.
+"""Datasets, and which device has which sample: NumPy only; datasets, scikit-learn and Pillow are imported when used.
 
 settings    ``[data]``: what is loaded and how it is divided
 dataset     Dataset and Splits: frozen arrays
@@ -7,7 +7,7 @@ local       a ``.npz`` file -> Dataset
 tables      parquet, CSV, JSON lines, hub -> tables; ``columns`` and ``rows`` choose what is read of them
 folders     a folder of images per class -> samples as stored
 raw         samples as stored -> Dataset, by ``texts``, ``decode`` and ``labels``
-preprocessor      what a model tells of itself for that
+preprocessor      a model's tokenizer and image sizes for that
 holdout     the stratified held-out share
 partition   labels -> one index array per device: IID, Dirichlet, shards
 batches     a device's mini-batches in a round

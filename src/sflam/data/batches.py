@@ -56,11 +56,11 @@ def batches(
 def _buckets(
     order: Indices, size: int, lengths: NDArray[np.int32], turns: np.random.Generator
 ) -> list[Indices]:
-    """Return one pass in mini-batches of similar length; which length comes when is drawn from ``turns``.
+    """Return one pass in mini-batches of similar length, in an order drawn from ``turns``.
 
-    The shuffled samples are sorted by length within pools of ``POOL`` mini-batches, so that who meets whom still
-    changes from pass to pass. What does not fill a mini-batch is the last one, whatever its lengths: taking the
-    longest, or the shortest, would always leave the same samples together.
+    The shuffled samples are sorted by length within pools of ``POOL`` mini-batches, so that mini-batches still change
+    from pass to pass. The last mini-batch holds the rest, of any lengths: with the longest, or the shortest, it would
+    always hold the same samples.
     """
     full = len(order) // size * size
     found: list[Indices] = []
@@ -68,7 +68,7 @@ def _buckets(
         pool = order[start : min(start + POOL * size, full)]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         mine = [pool[begin : begin + size] for begin in range(0, len(pool), size)]
-        # Turns are drawn for a full pool whatever this one holds, so that devices with fewer samples keep step:
+        # Turns are drawn for a full pool at any number of samples, so that devices with fewer samples keep step:
         # mini-batch i of n has the place of the longest-but-so-many of POOL.
         places = turns.permutation(POOL)
         found += [mine[i] for i in sorted(range(len(mine)), key=lambda i: places[i * POOL // len(mine)])]

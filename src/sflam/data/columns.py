@@ -30,7 +30,7 @@ class Columns:
         input: the column of the inputs.
         label: the column of the labels; None without labels.
         kind: the type of the inputs: image, or text (which may turn out to be paths of images).
-        names: the class names that the table itself declares.
+        names: the class names that the table declares.
     """
 
     input: str
@@ -48,7 +48,7 @@ def choose(
         where: what to name in errors.
         table: the table.
         column: the column of inputs; empty guesses.
-        label: the column of labels; empty says there are none. Another customary name is taken for the default.
+        label: the column of labels; empty: there are none. Another customary name is taken for the default.
         labelled: whether labels must be there, when ``label`` names them. Otherwise they are optional.
 
     Raises:
@@ -83,7 +83,7 @@ def choose(
     kind = types[column]
     if kind not in ("image", "bytes", "text"):
         raise DataError(
-            f"{where}: column {column!r} holds {_said(table.features[column])}; inputs are texts or images: set "
+            f"{where}: column {column!r} holds {_described(table.features[column])}; inputs are texts or images: set "
             f"{by_input}"
         )
     names = tuple(getattr(table.features[found], "names", ()) or ()) if found else ()
@@ -114,5 +114,5 @@ def _guess(where: object, types: Mapping[str, Type], by: str) -> str:
     raise DataError(f"{where}: {several} could be the inputs; set {by} to one of {', '.join(sorted(types))}")
 
 
-def _said(feature: Any) -> str:
+def _described(feature: Any) -> str:
     return str(getattr(feature, "dtype", type(feature).__name__))

@@ -65,7 +65,7 @@ class Splits:
     """A training part and a held-out part with the same classes.
 
     Attributes:
-        train: what the devices share out among themselves.
+        train: the devices' samples, all together.
         test: what accuracy is measured on.
         notes: sentences for the user about what was guessed or converted on the way; often empty.
     """

@@ -29,7 +29,7 @@ def decoded(
     Args:
         stored: bytes, paths, Pillow images, or mappings with ``bytes`` and ``path``.
         place: index -> what to call an image in an error, "row 7 of ..." say; a stored path is named beside it.
-        spec: asked once for the model's size and colours.
+        spec: called once for the model's size and colours.
         notes: what was converted is added here.
 
     Raises:
@@ -39,8 +39,8 @@ def decoded(
 
     wanted = spec()
     images, sizes = [], set()
-    for index, one in enumerate(stored):
-        image = _opened(one, place(index))
+    for index, content in enumerate(stored):
+        image = _opened(content, place(index))
         sizes.add(image.size)
         images.append(np.asarray(fitted(image, wanted) if _is_large(image, wanted) else image))
     if len({pixels.shape[:2] for pixels in images}) > 1:
@@ -83,7 +83,7 @@ def _opened(stored: Any, named: str) -> Any:
             if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8, not scale them
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
-    except Exception as error:  # a damaged image makes Pillow's many parsers raise whatever they like
+    except Exception as error:  # a damaged image makes Pillow's many parsers raise errors of any kind
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{named}: not an image that can be read ({reason}); repair or remove it") from error
 

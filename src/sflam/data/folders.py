@@ -13,9 +13,9 @@ from sflam.errors import DataError
 def image_folder(folder: Path, notes: list[str], *, labelled: bool = True) -> Raw:
     """Return the images of a folder as paths, with the names of their sub-folders as labels.
 
-    Unless they must be ``labelled``, images may also lie in the folder itself; they then have no labels.
+    Unless they must be ``labelled``, the folder itself may also hold images; they then have no labels.
 
-    Files and folders whose names begin with a dot are left out, and so is what is no image, which is said.
+    Files and folders whose names begin with a dot are left out, and so are other files, with a note.
 
     Raises:
         DataError: there are no class folders, or one of them holds no image.
@@ -35,16 +35,16 @@ def image_folder(folder: Path, notes: list[str], *, labelled: bool = True) -> Ra
     strange = 0
     for split, below in splits.items():
         start = len(inputs)
-        for one in _folders(below):
-            images, others = _images(one)
+        for folder in _folders(below):
+            images, others = _images(folder)
             if not images:
                 raise DataError(
-                    f"{one}: no image in this class folder (known: {', '.join(SUFFIXES)}); put images directly "
+                    f"{folder}: no image in this class folder (known: {', '.join(SUFFIXES)}); put images directly "
                     "into it, or remove it"
                 )
             strange += others
             inputs += images
-            labels += [one.name] * len(images)
+            labels += [folder.name] * len(images)
         sizes[split] = len(inputs) - start
         if not sizes[split]:
             raise DataError(

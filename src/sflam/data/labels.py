@@ -24,7 +24,7 @@ def numbered(
         labels: [N] integers from 0, or class names.
         count: N, the number of inputs.
         every: whether numbers name all classes up to the largest; otherwise the classes are those that occur.
-        names: the names that the source itself declares for the numbers.
+        names: the names that the source declares for the numbers.
 
     Raises:
         DataError: another shape or type, a negative label, or one beyond the declared names or the samples.

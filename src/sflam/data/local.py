@@ -34,7 +34,7 @@ def read_npz(
     Args:
         path: the ``.npz`` file.
         column: the array of inputs; empty takes the one whose name is customary for inputs.
-        label: the array of labels: integers from 0, or class names; empty says there are none.
+        label: the array of labels: integers from 0, or class names; empty: there are none.
         labelled: whether that array must be there, and numbers name all classes up to the largest. Otherwise the
             classes are those that occur; without the array every label is 0 and there are none.
 
@@ -43,7 +43,7 @@ def read_npz(
     """
     arrays = _arrays(path)
     notes = []
-    # How whoever asked says which arrays: a job file, or the command line of predict.
+    # How the caller names the arrays: in a job file, or on predict's command line.
     by_input, by_label = ("data.input", "data.label") if labelled else ("--input", "--label")
     if not column:
         column = _guess(path, arrays, by_input)

@@ -1,4 +1,4 @@
-"""Who holds which sample: labels in, one sorted index array per device out.
+"""Which device has which sample: from labels to one sorted index array per device.
 
 Pure functions. Every sample lands on exactly one device and no device holds fewer than ``minimum``: nothing
 is dropped, repeated, or drawn with replacement.
@@ -19,16 +19,16 @@ from sflam.seeds import generator
 QUANTILES = 10
 """Groups of equal size that texts without labels are divided into by length."""
 
-REDRAWS = 20  # tries for a Dirichlet draw that honours the minimum by itself
+REDRAWS = 20  # tries for a Dirichlet draw that keeps the minimum without repair
 
 Labels = NDArray[np.int64]
 Part = NDArray[np.int64]
 
 
 def share_out(settings: DataSettings, train: Dataset, devices: int, seed: int) -> tuple[list[Part], str]:
-    """Return the samples of each device, see :func:`partition`, and a sentence for the user where labels lack.
+    """Return the samples of each device, see :func:`partition`, and a note for the user where labels are missing.
 
-    Texts without labels are shared out by length, but for ``iid``.
+    Texts without labels are shared out by length, except with ``iid``.
     """
     if train.classes or train.lengths is None or settings.partition == "iid":
         return partition(settings, train.labels, devices, seed), ""
@@ -37,7 +37,7 @@ def share_out(settings: DataSettings, train: Dataset, devices: int, seed: int) -
 
 
 def partition(settings: DataSettings, labels: Labels, devices: int, seed: int) -> list[Part]:
-    """Return the samples of each device as ``[data]`` says, from the stream ``partition``.
+    """Return the samples of each device as ``[data]`` sets it, from the stream ``partition``.
 
     Args:
         settings: partition, alpha, shards, minimum.
@@ -72,7 +72,7 @@ def dirichlet(
     """Return a partition with a skewed class mix: class c is shared out by p_c ~ Dirichlet(alpha 1_K).
 
     A draw that leaves a device below ``minimum`` is redrawn, ``REDRAWS`` times at most. With a small alpha or
-    many devices no draw may ever do, so the last one is then repaired by moving single samples (``_repair``).
+    many devices no draw may suffice, so the last one is then repaired by moving single samples (``_repair``).
 
     Source: T.-M. H. Hsu, H. Qi, M. Brown, "Measuring the Effects of Non-Identical Data Distribution for
     Federated Visual Classification", arXiv:1909.06335, 2019, in the per-class form of M. Yurochkin et al.,
@@ -140,7 +140,7 @@ def shards(labels: Labels, devices: int, each: int, rng: np.random.Generator, mi
 
 
 def length_groups(lengths: NDArray[np.int32]) -> Labels:
-    """Return int64 [N], the ``QUANTILES`` group of each text by its length: what skew means where labels lack.
+    """Return int64 [N], the ``QUANTILES`` group of each text by its length, to skew where labels are missing.
 
     Equal lengths share a group, so groups of few distinct lengths are larger, and some may be empty.
     """

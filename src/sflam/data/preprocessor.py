@@ -1,4 +1,4 @@
-"""What a model must tell of itself before raw texts and images can become its inputs."""
+"""What a model provides to turn raw texts and images into its inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Encode = Callable[[list[str], int], list[list[int]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessor:
-    """A model's side of reading data, passed in by whoever knows models; each part is asked only when needed.
+    """A model's side of reading data, passed in by the caller; each part is called only when needed.
 
     Attributes:
         encode: the model's own tokenizer; raises DataError when it has none.

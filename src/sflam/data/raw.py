@@ -82,16 +82,18 @@ def dataset_of(
 
 def _labels(raw: Raw, labels: Sequence[Any], every: bool) -> Numbered:
     # -1 is how the hub writes that a label is hidden.
-    missing = [i for i, one in enumerate(labels) if one is None or one == "" or (raw.names and one == -1)]
+    missing = [
+        i for i, label in enumerate(labels) if label is None or label == "" or (raw.names and label == -1)
+    ]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DataError(
             f"{raw.place(missing[0])} has no label in column {raw.label!r}{more}; remove such rows"
         )
-    kinds = {type(one) for one in labels}
+    kinds = {type(label) for label in labels}
     if len(kinds) > 1 or not kinds <= {int, bool, str, float}:
-        said = " and ".join(sorted(kind.__name__ for kind in kinds))
+        types = " and ".join(sorted(kind.__name__ for kind in kinds))
         raise DataError(
-            f"{raw.where}: {raw.label!r} holds {said}; labels are integers from 0, or class names"
+            f"{raw.where}: {raw.label!r} holds {types}; labels are integers from 0, or class names"
         )
     return numbered(raw.where, raw.label, np.array(labels), len(raw.inputs), every=every, names=raw.names)

@@ -127,7 +127,7 @@ def _splits(tables: Mapping[str, Table], columns: Columns, name: str, notes: lis
 
 
 def _is_hidden(table: Table, columns: Columns) -> bool:
-    """Say whether all labels are -1, as the hub writes those of a contest."""
+    """Return whether all labels are -1, as the hub writes those of a contest."""
     if not columns.names or columns.label not in table.column_names or not len(table):
         return False
     return all(label == -1 for label in table.data.column(columns.label).to_pylist())

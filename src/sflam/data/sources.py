@@ -57,7 +57,7 @@ OTHER_FILES = (".txt", ".tsv", ".json", ".arrow", ".zip", ".gz", ".npy", ".xlsx"
 
 
 def is_path(name: str) -> bool:
-    """Say whether ``name`` means a file or a folder, there or not, rather than a named dataset or one of the hub."""
+    """Return whether ``name`` means a file or a folder, there or not, rather than a named dataset or one of the hub."""
     suffix = Path(name).suffix.lower()
     return os.path.exists(name) or suffix in (*FILES, *OTHER_FILES) or not HUB_NAME.fullmatch(name)
 
@@ -110,8 +110,8 @@ def load(settings: DataSettings, seed: int, preprocessor: Preprocessor | None = 
     if settings.name in DATASETS:
         whole, sizes = DATASETS[settings.name](), dict[str, int]()
     elif Path(settings.name).suffix.lower() == ".npz":
-        whole, said = read_npz(Path(settings.name).expanduser(), settings.input, settings.label)
-        notes, sizes = [*said], {}
+        whole, remarks = read_npz(Path(settings.name).expanduser(), settings.input, settings.label)
+        notes, sizes = [*remarks], {}
     else:
         whole, sizes = _read(settings, preprocessor, notes, labelled=True)
     if len(sizes) == 2:

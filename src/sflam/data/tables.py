@@ -92,11 +92,11 @@ def read_hub(name: str, config: str) -> dict[str, Table]:
     with _quiet() as library:
         try:
             tables = library.load_dataset(name, config or None)
-        except Exception as error:  # hub, network, and the readers behind them raise whatever they like
-            asked = f"{name!r}" + (f" (data.config {config!r})" if config else "")
+        except Exception as error:  # hub, network, and the readers behind them raise errors of any kind
+            source = f"{name!r}" + (f" (data.config {config!r})" if config else "")
             raise DataError(
-                f"data {asked} cannot be loaded: it is neither a named dataset, nor a path here, nor a dataset the hub "
-                f"gives ({_reason(error)}); check data.name, data.config and the network, or give the path of a "
+                f"data {source} cannot be loaded: it is neither a named dataset, nor a path here, nor a dataset the "
+                f"hub gives ({_reason(error)}); check data.name, data.config and the network, or give the path of a "
                 "downloaded copy"
             ) from error
     return dict(tables)
@@ -116,7 +116,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[Any]:
-    """Yield the library with its progress bars and notices off: what matters is said by sflam itself."""
+    """Yield the library with its progress bars and notices off: sflam reports what matters."""
     # Read once, when the library is first imported: downloads are not reported to the hub.
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     try:

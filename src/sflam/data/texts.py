@@ -29,7 +29,7 @@ def tokenized(
         texts: the texts.
         place: index -> what to call a text in an error.
         preprocessor: the model's tokenizer and its limit.
-        max_tokens: rows are cut after so many tokens; 0, and whatever exceeds it, is the model's own limit.
+        max_tokens: rows are cut after so many tokens; 0 and larger numbers mean the model's own limit.
         notes: how many were cut is added here.
 
     Raises:

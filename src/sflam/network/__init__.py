@@ -1,1 +1,1 @@
-"""Where devices and servers are, and how well they hear each other."""
+"""Devices and servers: positions, gains and hardware."""

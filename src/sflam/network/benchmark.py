@@ -1,4 +1,4 @@
-"""What this machine can do, measured: the profile that a network file names it by."""
+"""This machine's speed, measured: a profile for a network file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MachineSpeed:
     Attributes:
         profile: SI numbers.
         flops: float32 FLOP/s of large matrix products, the best of several.
-        notes: what could not be read here, and what stands in for it.
+        notes: what could not be read here, and what replaces it.
     """
 
     profile: Profile
@@ -37,10 +37,10 @@ class MachineSpeed:
     @property
     def summary(self) -> str:
         """The profile in one sentence."""
-        one = self.profile
+        profile = self.profile
         return (
-            f"{self.flops / GIGA:.4g} GFLOP/s on {one.cores} cores at {one.clock / GIGA:.3g} GHz "
-            f"({one.flops_per_cycle:.3g} FLOP per cycle and core), {human_bytes(one.memory)}"
+            f"{self.flops / GIGA:.4g} GFLOP/s on {profile.cores} cores at {profile.clock / GIGA:.3g} GHz "
+            f"({profile.flops_per_cycle:.3g} FLOP per cycle and core), {human_bytes(profile.memory)}"
         )
 
     @property
@@ -81,7 +81,7 @@ def measure(
 
     Args:
         seconds: how long to multiply matrices.
-        clock: Hz, where it is known better than the system says.
+        clock: Hz, where it is known better than the system reports.
         power: W drawn at full load above idle, from a meter.
         idle: W drawn when idle, from a meter.
         rate: bit/s of its uplink, measured elsewhere.
@@ -106,7 +106,7 @@ def measure(
     known = clock or highest_clock()
     if known is None:
         known = GIGA
-        notes.append("the clock cannot be read here: 1 GHz stands in for it; give --clock-ghz")
+        notes.append("the clock cannot be read here: 1 GHz is used; give --clock-ghz")
     if power is None:
         notes.append("no power was given, so computing costs no energy here; measure it and give --power-w")
     flops = matmul_flops(seconds)
@@ -159,10 +159,10 @@ def usable_memory(limits: Path = Path("/sys/fs/cgroup")) -> int:
 def highest_clock(
     system: Path = Path("/sys/devices/system/cpu"), info: Path = Path("/proc/cpuinfo")
 ) -> float | None:
-    """Return the highest clock in Hz that the system tells, or None."""
-    told = _text(system / "cpu0" / "cpufreq" / "cpuinfo_max_freq").strip()
-    if told.isdigit() and int(told):
-        return int(told) * 1e3
+    """Return the highest clock in Hz that the system reports, or None."""
+    value = _text(system / "cpu0" / "cpufreq" / "cpuinfo_max_freq").strip()
+    if value.isdigit() and int(value):
+        return int(value) * 1e3
     seen = [float(found) for found in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _text(info), re.MULTILINE)]
     return max(seen) * 1e6 if seen and max(seen) > 0 else None
 

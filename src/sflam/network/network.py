@@ -1,4 +1,4 @@
-"""Devices and servers of a network as a structure of arrays: what a scenario, a file or a trace makes."""
+"""Devices and servers of a network as a structure of arrays: made from a scenario, a file or a trace."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Network:
         max_clock: [K] Hz.
         flops_per_cycle: [K] FLOP per clock cycle, all cores together.
         kappa: [K] W s^3: a computing device draws ``kappa f^3``.
-        static_power: [K] W drawn while computing, whatever the clock.
+        static_power: [K] W drawn while computing, at any clock.
         memory: [K] bytes that training may use; inf for no limit.
         energy_weight: [K] w_k of the objective.
         noise: N0 W/Hz, the SNR gap included.

@@ -11,7 +11,7 @@ Cores, FLOP per cycle (float32, a fused multiply-add is two), clocks and memory 
 
 The powers of the boards are rounded from published measurements of whole boards, and vary by some tens of per cent
 with the workload; measure your own with ``sflam profile``. ``efficiency`` is the share of the peak that large
-matrix products reach, assumed to be one half where nobody measured it.
+matrix products reach, assumed to be one half where it is not measured.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Profile:
         flops_per_cycle: peak float32 FLOP per cycle of one core.
         clock: highest clock, Hz.
         memory: bytes.
-        power: W drawn at the highest clock, above idle; 0 where nobody measured it.
-        idle: W drawn whatever the clock.
+        power: W drawn at the highest clock, above idle; 0 where it is not measured.
+        idle: W drawn at any clock.
         efficiency: share of the peak that training reaches.
         rate: bit/s of its uplink at full power over the whole band; 0 where the channel decides.
     """
@@ -122,13 +122,13 @@ def _checked(name: str, values: object) -> Profile:
         problems.append(f"profile {name}: efficiency is {built['efficiency']}; it must be at most 1")
     if problems:
         raise ConfigError(problems)
-    return Profile(**built)  # type: ignore[arg-type]  # cores is the whole one
+    return Profile(**built)  # type: ignore[arg-type]  # cores is the integer
 
 
-def to_toml(one: Profile, *, remarks: tuple[str, ...] = ()) -> str:
+def to_toml(profile: Profile, *, remarks: tuple[str, ...] = ()) -> str:
     """Return the file that ``profile`` reads back to an equal profile."""
     lines = [*(f"# {remark}" for remark in remarks), "[profile]"]
     for key, (attribute, factor, _, _) in KEYS.items():
-        value = getattr(one, attribute)
+        value = getattr(profile, attribute)
         lines.append(f"{key} = {value if key == 'cores' else float(value) / factor!r}")
     return "\n".join(lines) + "\n"

@@ -75,7 +75,7 @@ def ref_a(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Edge:
-    """Users among several servers, each with data and a length of texts of its own.
+    """Users among several servers, each with its own data and length of texts.
 
     Attributes:
         network: users and servers.

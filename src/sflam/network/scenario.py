@@ -1,4 +1,4 @@
-"""From settings and a seed to a network: who is where, with what, and how well it is heard in a given round.
+"""From settings and a seed to a network: positions, hardware and the gains of a given round.
 
 Every draw has its own stream: changing the fading does not move a device. The network of a round is a pure function
 of (settings, seed, round); positions, shadowing and machines do not change over rounds.
@@ -44,14 +44,14 @@ def build(settings: NetworkSettings, seed: int, round_number: int = 0) -> Networ
         gain = measured.at(round_number)[order]
         if measured.kind == "rate":
             gain = channel.gain_of_rate(gain, still.bandwidth[0], still.max_power, noise)
-        return _heard(replace(still, gain=gain[None, :]))
+        return _checked_gains(replace(still, gain=gain[None, :]))
     draw = generator(seed, "fading", round_number)
     faded = channel.fading(draw, still.gain.shape, settings.fading, rician_db=settings.rician_db)
-    measured_gain = np.array([one.is_measured for one in _machines(settings)])
-    return _heard(replace(still, gain=np.where(measured_gain, still.gain, still.gain * faded)))
+    measured_gain = np.array([machine.is_measured for machine in _machines(settings)])
+    return _checked_gains(replace(still, gain=np.where(measured_gain, still.gain, still.gain * faded)))
 
 
-def _heard(network: Network) -> Network:
+def _checked_gains(network: Network) -> Network:
     """Return the network; raises ConfigError where a gain is zero or infinite."""
     good = (np.isfinite(network.gain) & (network.gain > 0)).all(axis=0)
     if not good.all():
@@ -156,23 +156,25 @@ def _still(settings: NetworkSettings, seed: int) -> Network:
     gain = gain * channel.shadowing(generator(seed, "shadowing"), gain.shape, spread_db=settings.shadowing_db)
     low, high = settings.clock_ghz
     clocks = generator(seed, "clocks").uniform(low * GIGA, high * GIGA, len(machines))
-    kinds = [(one.entry, one.profile) for one in machines]
-    stations = [(one, profile(one.profile, SERVERS | DEVICES) if one.profile else None) for one in servers]
+    kinds = [(machine.entry, machine.profile) for machine in machines]
+    stations = [
+        (server, profile(server.profile, SERVERS | DEVICES) if server.profile else None) for server in servers
+    ]
     memory = _column(kinds, "memory_gb", GIGA, "memory", settings.memory_gb * GIGA)
     useful = "useful_flops_per_cycle"
     network = Network(
         gain=gain,
         max_power=np.array(
-            [dbm_to_watt(_or(one.entry.max_power_dbm, settings.max_power_dbm)) for one in machines]
+            [dbm_to_watt(_or(machine.entry.max_power_dbm, settings.max_power_dbm)) for machine in machines]
         ),
         max_clock=_column(kinds, "clock_ghz", GIGA, "clock", clocks),
         flops_per_cycle=_column(kinds, "flops_per_cycle", 1, useful, settings.flops_per_cycle),
         kappa=_column(kinds, "kappa", 1, "kappa", settings.kappa),
         static_power=_column(kinds, "static_power_w", 1, "idle", settings.static_power_w),
         memory=np.where(memory > 0, memory, math.inf),
-        energy_weight=np.array([one.entry.weight for one in machines]),
+        energy_weight=np.array([machine.entry.weight for machine in machines]),
         noise=dbm_to_watt(settings.noise_dbm_hz) * db_to_ratio(settings.snr_gap_db),
-        bandwidth=np.array([_or(one.bandwidth_mhz, settings.bandwidth_mhz) * 1e6 for one in servers]),
+        bandwidth=np.array([_or(server.bandwidth_mhz, settings.bandwidth_mhz) * 1e6 for server in servers]),
         server_clock=_column(stations, "clock_ghz", GIGA, "clock", settings.server_clock_ghz * GIGA),
         server_flops_per_cycle=_column(
             stations,
@@ -181,8 +183,8 @@ def _still(settings: NetworkSettings, seed: int) -> Network:
             useful,
             settings.server_flops_per_cycle or UNSAID_FLOPS_PER_CYCLE,
         ),
-        server_kappa=np.array([_or(one.kappa, settings.server_kappa) for one in servers]),
-        names=tuple(one.name for one in machines),
+        server_kappa=np.array([_or(server.kappa, settings.server_kappa) for server in servers]),
+        names=tuple(machine.name for machine in machines),
         positions=device_places,
         server_positions=server_places,
     )
@@ -192,12 +194,12 @@ def _still(settings: NetworkSettings, seed: int) -> Network:
 def _measured(network: Network, machines: list[_Machine]) -> Floats:
     """Return the gains with the measured ones in place of the drawn ones."""
     gain = network.gain.copy()
-    for index, one in enumerate(machines):
-        if one.entry.gain_db is not None:
-            gain[:, index] = db_to_ratio(one.entry.gain_db)
-        elif one.rate:
+    for index, machine in enumerate(machines):
+        if machine.entry.gain_db is not None:
+            gain[:, index] = db_to_ratio(machine.entry.gain_db)
+        elif machine.rate:
             power, band = network.max_power[index], float(network.bandwidth[0])
-            gain[:, index] = channel.gain_of_rate(np.asarray(one.rate), band, power, network.noise)
+            gain[:, index] = channel.gain_of_rate(np.asarray(machine.rate), band, power, network.noise)
     return gain
 
 
@@ -218,13 +220,13 @@ def _places(
     for index, server in enumerate(servers):
         if server.position_m is not None:
             stations[index] = server.position_m
-    for index, one in enumerate(machines):
-        if one.entry.position_m is not None:
-            devices[index] = one.entry.position_m
-        elif one.entry.distance_m is not None:
+    for index, machine in enumerate(machines):
+        if machine.entry.position_m is not None:
+            devices[index] = machine.entry.position_m
+        elif machine.entry.distance_m is not None:
             away = devices[index] - stations[0]
             away = away / np.linalg.norm(away) if np.any(away) else np.array([1.0, 0.0])
-            devices[index] = stations[0] + one.entry.distance_m * away
+            devices[index] = stations[0] + machine.entry.distance_m * away
     return devices, stations
 
 
@@ -238,7 +240,7 @@ def _named_by(settings: NetworkSettings, measured: trace.Trace) -> NetworkSettin
             )
         tables = tuple(DeviceEntry(name=name) for name in measured.names)
         return replace(settings, device=tables, devices=COUNTS["devices"])
-    names = [one.name for one in _machines(settings)]
+    names = [machine.name for machine in _machines(settings)]
     if sorted(names) != sorted(measured.names):
         strange = sorted(set(names) ^ set(measured.names))[0]
         raise ConfigError(
@@ -259,12 +261,12 @@ def _column(
     attribute: str,
     default: float | Floats,
 ) -> Floats:
-    """Return for each what its entry says, else its profile, else the default."""
+    """Return for each the value of its entry, else of its profile, else the default."""
     column = np.broadcast_to(np.asarray(default, dtype=np.float64), (len(entries),)).copy()
     for index, (entry, kind) in enumerate(entries):
-        said = getattr(entry, key)
-        if said is not None:
-            column[index] = said * unit
+        value = getattr(entry, key)
+        if value is not None:
+            column[index] = value * unit
         elif kind is not None:
             column[index] = getattr(kind, attribute)
     return column

@@ -1,4 +1,4 @@
-"""``[network]``: who is there, what they have, how well they are heard. Units as people write them. Torch-free."""
+"""``[network]``: devices and servers, their hardware and gains. Units as people write them. Torch-free."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ REFERENCE_KEYS = {
 }
 """What the reference networks leave open; the rest of them is fixed."""
 UNSAID_FLOPS_PER_CYCLE = 1e5
-"""Where nothing is said, and the scenario has no number of its own."""
+"""Where nothing is set, and the scenario has no number of its own."""
 
 
 PLACES = ("distance_m", "position_m", "gain_db", "rate_mbps")
-"""Keys of which a device has one at most: each says how well it is heard."""
+"""Keys of which a device has one at most: each sets its gain."""
 DBM = " (dBm: 20 is 0.1 W)"
 
 
@@ -41,7 +41,7 @@ class DeviceEntry:
         name: what to call it; made from the profile where empty.
         count: how many alike.
         profile: a name of ``sflam.network.profiles`` or a file that ``sflam profile`` wrote.
-        distance_m: from the first server; drawn where neither this nor a position nor a gain is said.
+        distance_m: from the first server; drawn where neither this nor a position nor a gain is given.
         position_m: x and y.
         gain_db: measured channel gain at every server; then neither path loss, shadowing nor fading is added.
         rate_mbps: measured rate at full power over the whole band of the first server, instead of a gain.
@@ -49,7 +49,7 @@ class DeviceEntry:
         clock_ghz: highest clock.
         flops_per_cycle: of all cores together.
         kappa: W s^3 of kappa f^3.
-        static_power_w: drawn while computing, whatever the clock.
+        static_power_w: drawn while computing, at any clock.
         memory_gb: what training may use; 0 for no limit.
         weight: of its energy in the objective.
     """
@@ -89,7 +89,7 @@ class ServerEntry:
 
     Attributes:
         profile: a name of ``sflam.network.profiles`` or a file that ``sflam profile`` wrote.
-        position_m: x and y; the first of a cell stands at the origin.
+        position_m: x and y; the first of a cell is at the origin.
         bandwidth_mhz: of its band.
         clock_ghz: to share among its devices.
         flops_per_cycle: of all cores together.
@@ -139,11 +139,11 @@ class NetworkSettings:
         clock_ghz: lowest and highest of the devices' highest clocks, drawn evenly.
         flops_per_cycle: FLOP per clock cycle of a device, all cores together.
         kappa: W s^3: a device draws kappa f^3 while computing.
-        static_power_w: power a computing device draws besides, whatever its clock.
+        static_power_w: power a computing device draws besides, at any clock.
         memory_gb: memory of a device that training may use; 0 for no limit.
         server_clock_ghz: clock of a server.
         server_flops_per_cycle: FLOP per clock cycle of a server, all cores together; 0 takes 1e5, in refB 1024.
-        server_kappa: W s^3 of a server's kappa f^3; 0 leaves its energy to the mains, whatever its profile.
+        server_kappa: W s^3 of a server's kappa f^3; 0 leaves its energy to the mains, with any profile.
         downlink_mbps: rate of the way down to each device; 0 leaves its time out.
         simulate: train on a virtual clock over this network, as ``sflam simulate`` does.
         calibrate: in a simulated run, a step takes as long as it was measured to take on this machine, which stands for
@@ -217,7 +217,7 @@ class NetworkSettings:
         ranges.check()
 
     def _fixed(self) -> list[str]:
-        """Return a problem per setting that the reference network does not leave open."""
+        """Return a problem per setting that the reference network fixes."""
         plain = {item.name: item.default for item in fields(self)} | {"profiles": {}}
         return [
             f"network.{key} is set, but scenario {self.scenario} fixes it; choose 'cell' or leave {key} out"

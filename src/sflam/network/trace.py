@@ -24,7 +24,7 @@ COLUMNS = ("device", "time", *VALUES)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trace:
-    """What was measured.
+    """Measured gains or rates of devices over rounds.
 
     Attributes:
         names: [K] devices, in the order they first appear.
@@ -67,7 +67,7 @@ def read(path: str | Path) -> Trace:
         raise ConfigError(f"trace {path} has no rows; give a row per device and time")
     times, values = (_numbers(path, name, columns[name]) for name in ("time", kinds[0]))
     if kinds[0] == "gain_db":
-        with np.errstate(over="ignore", under="ignore"):  # told below
+        with np.errstate(over="ignore", under="ignore"):  # reported below
             values = 10.0 ** (values / 10.0)
     wrong = np.flatnonzero(~((values > 0) & (values < math.inf)))
     if len(wrong):

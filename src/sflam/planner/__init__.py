@@ -1,1 +1,1 @@
-"""From a network file to a decision."""
+"""From a network file to a plan."""

@@ -34,13 +34,13 @@ from sflam.workload import Workload
 
 CHOOSE_BITS = ("bits", "bcd-bits", "fixed-bits")
 DRAWN = 25
-"""Points of the front in a picture nobody asked a number for."""
+"""Points of the front in a picture where no number is given."""
 MANY = 5000
 """Devices from which a picture has fewer points."""
 
 
 def workload_of(job: Job) -> Workload:
-    """Return what a job's model costs; the reference cell trains ViT-B/16 unless ``[model]`` says otherwise.
+    """Return what a job's model costs; the reference cell trains ViT-B/16 unless ``[model]`` names another.
 
     Raises:
         ModelError: an unknown model, or targets it has not.
@@ -52,7 +52,7 @@ def workload_of(job: Job) -> Workload:
 
 
 def measured(job: Job, tokens: int = 0) -> Workload:
-    """Return what a job's own model costs, also in the reference cell; texts have ``tokens`` unless the plan says.
+    """Return what a job's own model costs, also in the reference cell; texts have ``tokens`` unless the plan sets them.
 
     Raises:
         ModelError: an unknown model, or targets it has not.
@@ -61,7 +61,7 @@ def measured(job: Job, tokens: int = 0) -> Workload:
 
 
 def training_of(job: Job, tokens: int = 0) -> Training:
-    """Return how a job trains its model, as far as its cost goes; texts have ``tokens`` unless the plan says."""
+    """Return what the cost of training needs to know of a job; texts have ``tokens`` unless the plan sets them."""
     return Training(
         batch=job.learn.batch,
         tokens=job.plan.tokens or tokens,
@@ -88,7 +88,7 @@ def problem_of(
     workload: Workload | None = None,
     steps: ArrayLike | None = None,
 ) -> Problem:
-    """Return the problem a job states: its network in a round, its model, and what a plan is to weigh.
+    """Return the problem a job states: its network in a round, its model, and the weights of its objective.
 
     The way down is each device's delay. The server serves all devices one after another: its turn is T0, its energy J0.
 
@@ -98,7 +98,7 @@ def problem_of(
         cut: blocks on the device, instead of the job's.
         bits: bits of an activation value, instead of the job's.
         server: whether the server's turn is counted; None counts it but in the reference cell.
-        network: who is there, instead of the job's devices in that round.
+        network: replaces the job's network of that round.
         workload: what a mini-batch costs, instead of the job's model.
         steps: mini-batches of a round, instead of the job's.
 
@@ -137,10 +137,10 @@ def problem_of(
 
 
 def with_devices(job: Job) -> Job:
-    """Return the job with a network of as many devices as the fleet has, where it does not say how many."""
+    """Return the job with a network of as many devices as the fleet has, unless it sets a number."""
     network = job.network
-    said = network.device or network.profiles or network.trace or network.devices != COUNTS["devices"]
-    return job if said else replace(job, network=replace(network, devices=job.fleet.devices))
+    given = network.device or network.profiles or network.trace or network.devices != COUNTS["devices"]
+    return job if given else replace(job, network=replace(network, devices=job.fleet.devices))
 
 
 def _with_way_down(job: Job, problem: Problem) -> Problem:
@@ -154,7 +154,7 @@ def _with_way_down(job: Job, problem: Problem) -> Problem:
 def decide(
     job: Job, *, compare: bool = False, points: int = 0, round_number: int = 0, draw: bool = False
 ) -> Decision:
-    """Return the plan a job asks for; for several servers see ``planning_edge``.
+    """Return a job's plan; for several servers see :mod:`sflam.planner.edge`.
 
     Args:
         job: its ``[network]``, ``[plan]``, ``[model]`` and ``[quant]``.
@@ -177,9 +177,9 @@ def decide(
     plan = plan_with(job, method, round_number)
     problem = problem_of(job, round_number)
     if len(plan.devices):  # the front is at the plan's own cuts and bits
-        told = plan.devices
+        devices = plan.devices
         turn = True if chooses_cut(job, method) else None
-        problem = problem_of(job, round_number, cut=told.cut, bits=told.bits, server=turn)
+        problem = problem_of(job, round_number, cut=devices.cut, bits=devices.bits, server=turn)
     names = [name for name in rivals(job) if name != method] if compare else []
     others = tuple(plan_with(job, name, round_number) for name in names)
     points = points or DRAWN * draw
@@ -188,7 +188,7 @@ def decide(
         plan=plan,
         others=others,
         front=trade(problem, plan.latency, points) if points and len(plan.devices) else (),
-        weighted=tuple(weighted_energy(problem, one) for one in (plan, *others)),
+        weighted=tuple(weighted_energy(problem, each) for each in (plan, *others)),
         names=problem.network.names,
         model=problem.workload.name,
         notes=tuple(_notes(job)),
@@ -198,7 +198,7 @@ def decide(
 def trade(problem: Problem, near: float, points: int) -> tuple[tuple[float, float], ...]:
     """Return the front between time (s) and weighted energy (J), from the shortest round to well beyond ``near`` s.
 
-    Points lie quadratically denser towards the shortest round, where the front bends most; one lies at ``near``.
+    Points are quadratically denser towards the shortest round, where the front bends most; one is at ``near``.
     """
     first = front(problem, 2, longest=near)[0]
     shortest = first.latency
@@ -207,11 +207,11 @@ def trade(problem: Problem, near: float, points: int) -> tuple[tuple[float, floa
     if near > shortest * (1 + 1e-5):
         times[min(range(len(times)), key=lambda index: abs(times[index] - near))] = near
     found = [first, *(front(problem, 2, longest=time)[1] for time in times)]
-    return tuple((one.latency, one.energy) for one in found)
+    return tuple((point.latency, point.energy) for point in found)
 
 
 def weighted_energy(problem: Problem, plan: Plan) -> float:
-    """Return a plan's energy in J as the objective weighs it: what the front of ``trade`` is about."""
+    """Return a plan's energy in J as the objective weighs it, as in the front of ``trade``."""
     if not len(plan.devices):
         return plan.energy
     spent = plan.devices.transmit_j + (plan.devices.compute_j if problem.choose_clocks else 0.0)
@@ -224,14 +224,14 @@ def chooses_cut(job: Job, method: str) -> bool:
 
 
 def moves(job: Job) -> bool:
-    """Return whether plans of a run decide on cuts or servers anew as it goes."""
+    """Return whether a run's plans decide on cuts or servers again in later rounds."""
     if planning_edge.wanted(job):
         return not (job.fleet.cuts or job.fleet.servers)
     return chooses_cut(job, method_of(job.plan))
 
 
 def rivals(job: Job) -> list[str]:
-    """Return the methods that decide the same as the one asked for, so that their objectives compare."""
+    """Return the methods that decide the same variables, so that their objectives compare."""
     names = ["optimal", "bcd", "equal-bandwidth", "equal", "random"]
     if job.plan.subchannels:
         names += list(BY_SUBCHANNEL)
@@ -258,7 +258,7 @@ def best_cut(job: Job, problem: Problem, method: str) -> Plan:
 
 
 def options_of(job: Job, method: str) -> dict[str, Any]:
-    """Return what a method is told beside the problem."""
+    """Return a method's options beside the problem."""
     if method in BY_SUBCHANNEL:
         return {"count": job.plan.subchannels}
     return {"seed": job.seed} if method == "random" else {}
@@ -271,7 +271,7 @@ def _notes(job: Job) -> Iterator[str]:
     if job.network.battery_j:
         yield "network.battery_j is for a whole simulated run; a plan's round is limited by plan.energy_cap"
     if job.quant.scheme == IDENTITY:
-        yield "quant.scheme is identity: 32 bits are sent for every value, whatever the bits say"
+        yield "quant.scheme is identity: 32 bits are sent for every value, at any choice of bits"
     method = method_of(job.plan)
     if "bits" in job.plan.optimize and method not in CHOOSE_BITS:
         yield f"method {method} does not choose bits; they stay as they are, {job.quant.bits_up} up"

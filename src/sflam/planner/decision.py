@@ -25,9 +25,9 @@ class Decision:
     """What ``sflam plan`` found, for one server or several.
 
     Attributes:
-        plan: the plan asked for.
-        others: the other methods' plans, where they were asked for.
-        front: (seconds, weighted joules) of the best trade-offs, where they were asked for.
+        plan: the chosen method's plan.
+        others: the other methods' plans, where requested.
+        front: (seconds, weighted joules) of the best trade-offs, where requested.
         weighted: energy of the plan and the others as the objective weighs it, J.
         names: of the devices.
         model: what is trained.
@@ -46,14 +46,14 @@ class Decision:
 
     @property
     def title(self) -> str:
-        """What was planned, for people."""
+        """What was planned, as a title."""
         if self.edge is None:
             return f"{self.model} on {len(self.names)} devices"
         return f"{self.model}: {len(self.edge)} users, {self.edge.servers} servers"
 
     @property
     def several(self) -> bool:
-        """Whether there are several servers to be at."""
+        """Whether the plan is among several servers."""
         return self.edge is not None
 
     @property
@@ -61,40 +61,40 @@ class Decision:
         """What else to print beneath the plan: among several servers, the parts of the cost and the loads."""
         if self.edge is None:
             return ()
-        asked, costs, network = self._loads(self.edge), self._costs(self.edge), self.edge.network
+        load, costs, network = self._loads(self.edge), self._costs(self.edge), self.edge.network
         return (
             costs_table(costs.delay, costs.energy, costs.instability),
-            loads_table(asked.users, asked.bandwidth, network.bandwidth, asked.clock, network.server_clock),
+            loads_table(load.users, load.bandwidth, network.bandwidth, load.clock, network.server_clock),
         )
 
     def _costs(self, edge: EdgeProblem) -> Costs:
-        return score(edge, EdgeShares.told(self.plan.devices)).costs
+        return score(edge, EdgeShares.from_plan(self.plan.devices)).costs
 
     def _loads(self, edge: EdgeProblem) -> Loads:
         return loads(edge, self.plan.devices)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return one object for JSON: the plan, and what else was asked for."""
+        """Return one object for JSON: the plan, and whatever else was requested."""
         found = self.plan.to_dict()
         for device, name in zip(found["devices"], self.names, strict=False):
             device["name"] = name
         found["model"] = self.model
         if self.others:
-            best = min(one.objective for one in (self.plan, *self.others))
+            best = min(plan.objective for plan in (self.plan, *self.others))
             found["compare"] = [
-                {key: value for key, value in one.to_dict().items() if key not in ("devices", "history")}
-                | {"ratio": one.objective / best if np.isfinite(one.objective) else None}
-                for one in (self.plan, *self.others)
+                {key: value for key, value in plan.to_dict().items() if key not in ("devices", "history")}
+                | {"ratio": plan.objective / best if np.isfinite(plan.objective) else None}
+                for plan in (self.plan, *self.others)
             ]
         if self.edge is not None:
             for device in found["devices"]:
                 device["layers"] = device["cut"]
             found["costs"] = asdict(self._costs(self.edge))
-            asked = self._loads(self.edge)
+            load = self._loads(self.edge)
             found["servers"] = [
-                {"users": int(one), "bandwidth": band, "clock": clock}
-                for one, band, clock in zip(
-                    asked.users, asked.bandwidth.tolist(), asked.clock.tolist(), strict=True
+                {"users": int(user), "bandwidth": band, "clock": clock}
+                for user, band, clock in zip(
+                    load.users, load.bandwidth.tolist(), load.clock.tolist(), strict=True
                 )
             ]
         if self.front:
@@ -129,9 +129,9 @@ class Decision:
         if self.front:
             plans = (self.plan, *self.others)
             marks = [
-                (one.method, one.latency, joules)
-                for one, joules in zip(plans, self.weighted, strict=True)
-                if one.status is not Status.INFEASIBLE
+                (plan.method, plan.latency, joules)
+                for plan, joules in zip(plans, self.weighted, strict=True)
+                if plan.status is not Status.INFEASIBLE
             ]
             save(draw_front(self.front, marks=marks, title=self.title), folder / "pareto.png")
             written.append("pareto.png")
@@ -151,7 +151,8 @@ class Decision:
     def to_csv(self) -> str:
         """Return a header and a line per device, SI units."""
         rows = [
-            {"name": name} | asdict(one) for name, one in zip(self.names, self.plan.devices, strict=False)
+            {"name": name} | asdict(device)
+            for name, device in zip(self.names, self.plan.devices, strict=False)
         ]
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]) if rows else ["name"], lineterminator="\n")

@@ -48,7 +48,7 @@ def problem_of(
         job: its ``[network]``, ``[plan]`` and ``[quant]``.
         workload: of every user; None in the reference square, whose users have their own.
         round_number: whose fading.
-        network: who is there, instead of the job's users in that round; needs a workload.
+        network: replaces the job's network of that round; needs a workload.
         steps: [N] mini-batches of each user's round, instead of ``plan.local_steps``.
 
     Raises:
@@ -78,14 +78,14 @@ def problem_of(
 
 
 def method_of(job: Job) -> str:
-    """Return the name of the method a job asks for."""
+    """Return the name of a job's method."""
     return "dual" if job.plan.method == "optimal" else job.plan.method
 
 
 def decide(
     job: Job, workload: Workload | None, *, compare: bool = False, points: int = 0, round_number: int = 0
 ) -> Decision:
-    """Return the plan a job asks for among several servers.
+    """Return a job's plan among several servers.
 
     Args:
         job: see ``problem_of``.
@@ -124,5 +124,5 @@ def decide(
 
 
 def plan_with(problem: EdgeProblem, method: str, seed: int) -> Plan:
-    """Return the plan of one method; ``seed`` is for those that draw."""
+    """Return the plan of one method; ``seed`` is for methods that draw."""
     return allocate(problem, method, **({"seed": seed} if method == "random" else {}))

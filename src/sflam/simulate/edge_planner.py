@@ -67,7 +67,7 @@ class EdgePlanner(Planner):
         problem, given = self.problem(network, turn.devices), turn.plan.devices
         away = given.server != ALL_LOCAL
         sent = np.where(away & (up > 0), up * np.log(2), problem.payload)
-        real = score(problem.change(payload=sent), EdgeShares.told(given))
+        real = score(problem.change(payload=sent), EdgeShares.from_plan(given))
         handing = self._handing(problem, given.server, given.cut)
         return Bill(
             compute_s=real.compute,

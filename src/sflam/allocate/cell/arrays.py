@@ -1,4 +1,4 @@
-"""One cell as arrays: what the solvers of problem A (2.1) see, whatever it was made from."""
+"""One cell as arrays: the input of the solvers of problem A (2.1)."""
 
 from __future__ import annotations
 

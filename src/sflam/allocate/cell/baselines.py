@@ -1,4 +1,4 @@
-"""What one would do without a solver: equal shares, equal bandwidth with the best powers, random shares."""
+"""Plans without a solver: equal shares, equal bandwidth with the best powers, random shares."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@
         matching   (with subchannels, instead) move one subchannel between two devices while the cost falls
         bits       one bit less wherever the objective falls (:mod:`sflam.allocate.cell.bcd_bits`)
 
-Every step is a minimisation at the others' values, so the objective never rises. It stops short of the optimum: with
-bandwidths given, all devices finish together, and with powers given none can spare bandwidth without delaying the
-round, though the two moved together would gain.
+Every step minimises over one block with the others fixed, so the objective never rises. It can stop above the optimum:
+with bandwidths given, all devices finish together, and with powers given no device can lose bandwidth without delaying
+the round, though a joint change would gain.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def descend(
         problem: what to solve.
         start: where to start; equal bandwidth, full power and full speed by default.
         subchannels: how many equal subchannels the band has; 0 for continuous bandwidth.
-        inner: convex approximations of one power step at most. Steps left unfinished (5, say) stall less: devices
+        inner: convex approximations of one power step at most. Fewer steps (5) stall less: devices
             that could still save do not finish together yet, and bandwidth can move.
     """
     cell = problem.cell
@@ -61,10 +61,10 @@ def descend(
         history.append(block.objective)
         if history[-2] - history[-1] <= STOP * history[-2]:
             break
-    told = shares(cell, block.bandwidth, block.transmit, block.compute)
+    given = shares(cell, block.bandwidth, block.transmit, block.compute)
     if subchannels:
-        told = replace(told, subchannels=np.rint(block.bandwidth / block.unit))
-    return Found(problem=problem, shares=told, history=tuple(problem.total(value) for value in history))
+        given = replace(given, subchannels=np.rint(block.bandwidth / block.unit))
+    return Found(problem=problem, shares=given, history=tuple(problem.total(value) for value in history))
 
 
 solve = planned("bcd")(descend)

@@ -1,8 +1,8 @@
-"""Block coordinate descent that chooses bits too: SFLAM's quantization step, taken in turn with its other steps.
+"""Block coordinate descent that chooses bits too: SFLAM's quantization step, alternating with its other steps.
 
-From the widest codes on, a bit is taken away wherever the objective (2.16) falls: more noise costs rounds, less payload
-saves time and energy. One device at a time, or all at once: where all finish together, no device alone shortens the
-round. Bandwidth and power stay what they were; the other steps then use what was freed.
+Starting at the widest codes, a bit is removed where the objective (2.16) falls: more noise costs rounds, less payload
+saves time and energy. One device at a time, or all at once: where all finish together, no single device shortens the
+round. Bandwidth and power keep their values; the other steps then use the time gained.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def solve(problem: Problem, *, inner: int = INNER) -> Found:
     """Return the plan that the descent over power, bandwidth and bits reaches; it has no bound of its own.
 
     Args:
-        problem: its ``bits`` are not used; its ``sensitivity`` says what a bit is worth.
+        problem: its ``bits`` are not used; its ``sensitivity`` gives the value of a bit.
         inner: convex approximations of one power step at most.
     """
     now = problem.change(bits=problem.widths[-1])

@@ -1,4 +1,4 @@
-"""What each device does on its own, given the price of bandwidth and the round's time (2.2), or given its bandwidth.
+"""Each device's best response to the price of bandwidth and the round's time (2.2), or to its bandwidth.
 
 At bandwidth price mu and round time T a device minimises W (E_tx + E_cmp) + mu b over bandwidth b, transmission time t
 and computing time tau with t + tau = T - c. The answer is unique, and follows a curve x(t) of spectral efficiency:
@@ -7,7 +7,8 @@ and computing time tau with t + tau = T - c. The answer is unique, and follows a
     power     growth(x) = p_max t / (G a)           time is worth mu (-b') / t' - W p_max
     energy    growth(x) = E_cap / (G a)             time is worth mu b / t
 
-whichever is lowest at t. The clock is slowed until a second of computing saves what a second of transmission is worth.
+of which the lowest at t holds. The clock is lowered until a second more of computing saves as much as a second of
+transmission.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Response:
         bandwidth: b, Hz.
         transmit: t, s.
         compute: tau, s.
-        time_price: zeta, 1/s: what one more second of the round is worth.
+        time_price: zeta, 1/s: value of one more second of the round.
         free: whether no cap binds and the clock is at full speed: then energy is linear in the payload (2.17).
         extra: multiplier of the cap on the device's whole energy, 1/J; None where there are no such caps.
     """
@@ -57,7 +58,7 @@ class Response:
 def respond(cell: Cell, time: float | Floats, price: float, near: Response | None = None) -> Response:
     """Return each device's best answer to round time T (s) and bandwidth price mu > 0 (1/Hz), (2.3)-(2.7).
 
-    ``time``, one for all or [K], must exceed ``cell.busy`` for every device; joint energy caps are not looked at.
+    ``time``, one for all or [K], must exceed ``cell.busy`` for every device; joint energy caps are ignored.
     ``near`` is the answer at a nearby time and price.
     """
     transmit = time - cell.busy

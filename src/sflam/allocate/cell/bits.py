@@ -2,10 +2,10 @@
 
     min over q   (1 + sum_k chi_k v(q_k)) J*(q)
 
-Where prices are known, each device chooses alone: the width with the least D_k(q) + eta chi_k v(q), where D_k is what
-its bandwidth, energy and time cost at prices (T, mu), and eta = J / (1 + nu) what quantization noise costs (2.17). The
-choice changes the prices; it is repeated until it stays, from the best common width. Small fleets are polished: each
-device tries one bit more and one less, exactly.
+At given prices each device chooses the width with the least D_k(q) + eta chi_k v(q), where D_k is the cost of its
+bandwidth, energy and time at prices (T, mu), and eta = J / (1 + nu) the price of quantization noise (2.17). Choices
+change the prices; this is repeated from the best common width until no choice changes. In small fleets one bit more
+and one bit less are then evaluated exactly for each device.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sflam.network.network import Floats
 
 Bits = NDArray[np.int64]
 POLISHED = 60  # devices up to which one bit more and less is tried exactly
-CERTIFIED = 2000  # devices up to which the bound is computed unless asked for
+CERTIFIED = 2000  # devices up to which the bound is computed by default
 SAMPLE = 1000  # devices that find the common width of a larger fleet
 ROUNDS = 30
 SETTLED = 1e-7  # relative fall of the total that ends the descent
@@ -100,8 +100,8 @@ def solve(problem: Problem, *, certify: bool | None = None) -> Found:
 def best_common(problem: Problem) -> tuple[int, Solution, tuple[float, ...]]:
     """Return the best width that all devices share, its solution, and the totals seen on the way, largest first.
 
-    Widths are tried from the lowest up. A wider one never has a smaller J*, so that none of them can be better once J*
-    alone, at the least noise there is, exceeds the best total.
+    Widths are tried in ascending order. J* never falls with the width, so that the search ends once J* at the least
+    noise exceeds the best total.
 
     Raises:
         Impossible: none holds the limits.
@@ -114,16 +114,16 @@ def best_common(problem: Problem) -> tuple[int, Solution, tuple[float, ...]]:
         if solution is None:
             break
         found[width] = total, solution
-        if least * (solution.objective + problem.constant) > min(one for one, _ in found.values()):
+        if least * (solution.objective + problem.constant) > min(total for total, _ in found.values()):
             break
     if not found:
-        Market(problem.change(bits=problem.widths[0]).cell).solve()  # says why
+        Market(problem.change(bits=problem.widths[0]).cell).solve()  # raises Impossible with the reason
     best = min(found, key=lambda width: found[width][0])
-    return best, found[best][1], tuple(sorted((one for one, _ in found.values()), reverse=True))
+    return best, found[best][1], tuple(sorted((total for total, _ in found.values()), reverse=True))
 
 
 def _sample(problem: Problem) -> Problem:
-    """Return a problem of a few devices that stand for all: theirs is the same share of the band, more of the rest."""
+    """Return a problem of a few devices that represent all: they have the same share of the band, more of the rest."""
     count = len(problem)
     if count <= 2 * SAMPLE:
         return problem
@@ -172,10 +172,10 @@ def _prices(problem: Problem, solution: Solution) -> tuple[float, float, float]:
 def _choose(
     problem: Problem, time: float, price: float, eta: float, start: Bits, known: Response | None = None
 ) -> Bits:
-    """Return each device's best width at prices (2.17), looked for from ``start``.
+    """Return each device's best width at prices (2.17), searched from ``start``.
 
-    D_k is convex in the payload, which is linear in the width, and the noise is convex too: a width that neither
-    neighbour betters is the best. Of equals the smaller is taken.
+    D_k is convex in the payload, which is linear in the width, and the noise is convex too: a local
+    minimum is the best width. Of equal ones the smaller is taken.
     """
     widths, chi = np.array(problem.widths), problem.each("sensitivity")
     payload, noise = problem.payload_at(widths), eta * quantization_noise(widths)
@@ -237,8 +237,8 @@ def costs_at(
 ) -> Floats:
     """Return D_k(T, mu, q) [n] of the devices ``index`` [n] with payloads [n]; inf where T is too short.
 
-    ``known`` are the answers at (T, mu) and the problem's own bits: where no cap binds, full speed pays and neither
-    changes with the width, cost is linear in the payload (2.17), and nothing need be solved.
+    ``known`` are the answers at (T, mu) and the problem's own bits: where no cap binds at any width and full speed is
+    best, cost is linear in the payload (2.17), and no equation has to be solved.
     """
     cell = problem.cell.take(index)
     costs, linear = np.empty(len(index)), np.zeros(len(index), bool)

@@ -1,7 +1,7 @@
-"""Which single changes of a width can still improve a plan: bounded at its own prices, before any is solved for.
+"""Bounds, at a plan's own prices, on the total after changing a single width: only promising changes are solved.
 
-At the incumbent's price mu of bandwidth, J*(q) >= min over T of F(T) = lam T + sum_k D_k(T, mu, q_k) - mu B, whatever
-the bits (weak duality). F is convex in T: between two points it lies above its tangents at both. K devices, I points.
+At the incumbent's price mu of bandwidth, J*(q) >= min over T of F(T) = lam T + sum_k D_k(T, mu, q_k) - mu B, for all
+bits (weak duality). F is convex in T: between two points it lies above its tangents at both. K devices, I points.
 """
 
 from __future__ import annotations
@@ -61,13 +61,15 @@ def _least(times: Floats, values: Floats, slopes: Floats) -> Floats:
     for place in range(len(times) - 1):
         left, right = times[place], times[place + 1]
         a, b, da, db = values[place], values[place + 1], slopes[place], slopes[place + 1]
-        both, one = known[place] & known[place + 1], ~known[place] & known[place + 1]
+        both, right_only = known[place] & known[place + 1], ~known[place] & known[place + 1]
         with np.errstate(divide="ignore", invalid="ignore"):
             step = np.where(db > da, (a - b + db * (right - left)) / (db - da), 0.0)
         exchange = a + da * np.clip(step, 0.0, right - left)
         inside = np.where(da >= 0, a, np.where(db <= 0, b, exchange))
         alone = b - np.maximum(db, 0.0) * right  # its tangent, down to T = 0
-        least = np.where(both, np.minimum(least, inside), np.where(one, np.minimum(least, alone), least))
+        least = np.where(
+            both, np.minimum(least, inside), np.where(right_only, np.minimum(least, alone), least)
+        )
     # Below the first point F lies above that point's tangent; above the last one it must be rising.
     first = np.where(known[0], values[0] - np.maximum(slopes[0], 0.0) * times[0], np.inf)
     open_end = ~known[-1] | (slopes[-1] < 0)

@@ -1,4 +1,4 @@
-"""Where to cut (2.6): every cut that fits the devices' memory, solved exactly; the server's clock in closed form.
+"""The choice of the cut (2.6): every cut that fits the devices' memory, solved exactly; the server's clock.
 
 One cut serves all devices; a device whose memory it exceeds gets the deepest one that fits. The server trains its
 blocks for one device after another at its whole rate.
@@ -23,9 +23,9 @@ Solver = Callable[[Problem], Plan]
 
 
 def server_clock(problem: Problem) -> float:
-    """Return the server's best clock, Hz: min(F, (lam / (2 (1 - lam) kappa))^(1/3)), whatever its work is.
+    """Return the server's best clock, Hz: min(F, (lam / (2 (1 - lam) kappa))^(1/3)), independent of its work.
 
-    It minimises lam C / f + (1 - lam) kappa f^2 C, what a cycle costs.
+    It minimises the cost of C cycles, lam C / f + (1 - lam) kappa f^2 C.
     """
     network, lam = problem.network, problem.latency_weight
     top = float(network.server_clock[problem.server])

@@ -1,7 +1,7 @@
-"""Caps on a device's whole energy, radio and computing together: its multiplier is found device by device.
+"""Caps on a device's total energy, radio and computing: one multiplier per device.
 
-A multiplier acts as more weight on the device's energy, which falls as the weight grows; so each capped device is one
-more root of a monotone function of one number.
+A multiplier adds to the weight of the device's energy, which falls as the weight grows: its value is the root of a
+monotone function.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def respond_within(
         return heavy, respond(heavy, time, price)
 
     def excess(log_extra: Floats) -> Floats:
-        heavy, said = heavier(log_extra)
-        return np.log((said.energy(heavy) + heavy.compute_energy(said.compute)) / heavy.energy_cap)
+        heavy, response = heavier(log_extra)
+        return np.log((response.energy(heavy) + heavy.compute_energy(response.compute)) / heavy.energy_cap)
 
     # at this weight energy outweighs the device's whole share of bandwidth
     typical = np.log(price * cell.bandwidth / part.energy_cap)
     root = bisect(excess, typical - HEAVIEST, typical + HEAVIEST / 2, tolerance=1e-12)
-    _, said = heavier(root)
+    _, response = heavier(root)
     for name in ("first", "efficiency", "bandwidth", "transmit", "compute", "time_price", "free"):
         column = getattr(answer, name).copy()
-        column[over] = getattr(said, name)
+        column[over] = getattr(response, name)
         setattr(answer, name, column)
     answer.free[over] = False
     answer.extra[over] = np.exp(root)

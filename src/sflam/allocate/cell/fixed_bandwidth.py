@@ -1,6 +1,7 @@
 """The optimum where every device's bandwidth is given: powers, times and clocks, and the best round time (2.1).
 
-At bandwidth b a second of transmission is worth W G b psi(a / (b t)); each device balances it with its clock.
+At bandwidth b a second of transmission is worth W G b psi(a / (b t)); a second of
+computing is worth the same at the best clock.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def objective(cell: Cell, time: float, energy: Floats) -> float:
 
 
 def shares(cell: Cell, bandwidth: Floats, transmit: Floats, compute: Floats) -> Shares:
-    """Return what devices are told: power p = G b (e^x - 1) and clock C / tau; full speed where none is chosen."""
+    """Return the devices' shares: power p = G b (e^x - 1) and clock C / tau; full speed where none is chosen."""
     computing = cell.cycles > 0
     speed = cell.cycles / np.where(computing, compute, 1.0)
     power = cell.noise * bandwidth * np.expm1(cell.payload / (bandwidth * transmit))

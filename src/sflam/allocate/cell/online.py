@@ -1,7 +1,7 @@
-"""Round after round under fading, with energy budgets that hold on average: drift plus penalty (section 4).
+"""Planning round by round under fading, with energy budgets that hold on average: drift plus penalty (section 4).
 
 Each device has a queue Z_k of energy spent beyond its budget (4.1). A round is planned with latency weight V and
-energy weights Z_k, exactly (Theorem 1): a device over budget gets dear, and is spared when its channel is poor. Mean
+energy weights Z_k, exactly (Theorem 1): the energy of a device over budget weighs more. Mean
 round time approaches the best within D / V, while queues grow with V (4.2).
 """
 

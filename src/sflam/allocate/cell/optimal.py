@@ -1,9 +1,9 @@
-"""The exact solver of problem A: two prices, every device on its own, and a certificate (2.2).
+"""The exact solver of problem A: two prices, a best response per device, and a certificate (2.2).
 
 At the right price of bandwidth mu the devices together ask for B (inner root); at the right round time T, one more
-second is worth to all of them what it costs, lam (outer root). Both are roots of monotone functions of one number, so
-the work is O(K) however many devices there are. Problem (2.1) is convex (Theorem 1): the answer is the global
-optimum, and (2.9) bounds its distance from it without another solver.
+second saves all of them together as much as it costs, lam (outer root). Both are roots of monotone functions of one
+number, so the work is O(K). Problem (2.1) is convex (Theorem 1): the answer is the global optimum, and (2.9) bounds its
+distance from it without another solver.
 """
 
 from __future__ import annotations
@@ -203,9 +203,9 @@ class Market:
         ``priced`` are the answers at the market's price, where that is not what ``answer`` is.
         """
         cell = self.cell
-        asked = answer.bandwidth
-        scale = cell.bandwidth / asked.sum()
-        x = cell.payload / (asked * scale * answer.transmit)
+        wanted = answer.bandwidth
+        scale = cell.bandwidth / wanted.sum()
+        x = cell.payload / (wanted * scale * answer.transmit)
         energy = cell.noise * cell.payload * np.expm1(x) / x
         spent = energy + cell.compute_energy(answer.compute)
         objective = cell.latency_weight * time + float(cell.weight @ spent)
@@ -214,7 +214,7 @@ class Market:
         return Solution(
             time=time,
             price=self.price,
-            answer=replace(answer, efficiency=x, bandwidth=asked * scale),
+            answer=replace(answer, efficiency=x, bandwidth=wanted * scale),
             objective=objective,
             lower_bound=min(bound, objective),
             shortest=shortest,

@@ -35,7 +35,7 @@ ATTEMPTS = (
 
 @planned("oracle")
 def solve(problem: Problem) -> Found:
-    """Return the plan that Clarabel finds; slightly beyond limits at times, which the referee then says.
+    """Return the plan that Clarabel finds; slightly beyond limits at times, which the referee then reports.
 
     Raises:
         AllocationError: cvxpy is not installed, caps on a device's whole energy, or the solver failed.

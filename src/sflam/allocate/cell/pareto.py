@@ -1,4 +1,4 @@
-"""The trade between round time and energy (section 4): all of it, since the set of what is possible is convex.
+"""The Pareto front of round time and energy (section 4), complete because the feasible set is convex.
 
 The least energy at round time T is convex and falls with slope -sum zeta; sweeping T gives the front evenly, one price
 of bandwidth a point.

@@ -30,14 +30,14 @@ from sflam.workload import Workload
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
-    """A cell, a workload and what is asked for. Numbers stand for every device, sequences are one per device.
+    """A cell, a workload, limits and weights. A number holds for every device; a sequence has one value per device.
 
     Attributes:
         network: devices and servers.
         workload: what fine-tuning costs at each cut.
         cut: blocks on the device.
         bits: bits of an activation value on the way up.
-        bits_down: bits of a gradient value on the way down; only told to the devices here.
+        bits_down: bits of a gradient value on the way down; only passed on to the devices here.
         latency_weight: lam in [0, 1]; energy weighs 1 - lam. 0 needs a deadline.
         deadline: s of a round; inf for none.
         choose_clocks: whether clocks are decided; without, devices run at full speed and computing energy is not
@@ -231,7 +231,9 @@ class Problem:
 
     def payload_at(self, bits: ArrayLike) -> Floats:
         """Return the nats of a round on the way up at a width, [K], or at several, [Q, K] (1.8)."""
-        sent = np.array([self.workload.up_bits(int(one)) for one in np.atleast_1d(bits)], float) * np.log(2)
+        sent = np.array([self.workload.up_bits(int(width)) for width in np.atleast_1d(bits)], float) * np.log(
+            2
+        )
         nats: Floats = sent[:, None] * self.each("local_steps")
         return nats if np.ndim(bits) else nats[0]
 

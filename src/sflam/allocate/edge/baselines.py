@@ -1,4 +1,4 @@
-"""What one would do without a solver for problem B: the nearest server, a random one, all local, all at the edge."""
+"""Plans without a solver for problem B: the nearest server, a random one, all local, all at the edge."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from sflam.plan import ALL_LOCAL
 
 @planned("nearest")
 def nearest(problem: EdgeProblem) -> Found:
-    """Return everybody at the server that hears it best, fading included; the best shares, splits at their prices."""
+    """Return every user at the server of its highest gain, fading included; best shares, splits at their prices."""
     return _best_splits(problem, problem.network.gain.argmax(axis=0))
 
 
 @planned("random")
 def random(problem: EdgeProblem, seed: int = 0) -> Found:
-    """Return everybody at a random server in reach; the best shares, splits at their prices."""
+    """Return every user at a random server in reach; the best shares, splits at their prices."""
     draw = np.random.default_rng(seed)
     chance = draw.random(problem.reachable.shape)
     return _best_splits(problem, np.where(problem.reachable, chance, -1.0).argmax(axis=0))
@@ -32,7 +32,7 @@ def random(problem: EdgeProblem, seed: int = 0) -> Found:
 
 @planned("all-local")
 def all_local(problem: EdgeProblem) -> Found:
-    """Return everybody training all layers itself.
+    """Return every user training all layers itself.
 
     Raises:
         AllocationError: a user may not, for its memory or the range of splits.
@@ -48,7 +48,7 @@ def all_local(problem: EdgeProblem) -> Found:
 
 @planned("all-edge")
 def all_edge(problem: EdgeProblem) -> Found:
-    """Return everybody with as few layers as it may have, at the nearest server, with the best shares."""
+    """Return every user with as few layers as it may have, at the nearest server, with the best shares."""
     split = nearest_allowed(problem, np.zeros(len(problem)))
     found = settle(problem, *_sent(problem, problem.network.gain.argmax(axis=0), split))
     return Found(problem=problem, shares=found.shares)
@@ -56,11 +56,11 @@ def all_edge(problem: EdgeProblem) -> Found:
 
 @planned("equal")
 def equal(problem: EdgeProblem, split: int | None = None) -> Found:
-    """Return equal bandwidths and clocks at the nearest server, full power, half of the layers on everybody.
+    """Return equal bandwidths and clocks at the nearest server, full power, half of the layers on every user.
 
     Args:
         problem: any.
-        split: layers on everybody instead, where they may have them.
+        split: layers on every user instead, where they may have them.
     """
     half = max(problem.layers // 2, 1) if split is None else split
     layers = nearest_allowed(problem, np.full(len(problem), float(half)))
@@ -95,5 +95,5 @@ def _best_splits(problem: EdgeProblem, server: Integers) -> Found:
 
 
 def _sent(problem: EdgeProblem, server: Integers, split: Integers) -> tuple[Integers, Integers]:
-    """Return the association with those that keep all layers at no server."""
+    """Return the association with ``ALL_LOCAL`` for users that keep all layers."""
     return np.where(split == problem.layers, ALL_LOCAL, server), split

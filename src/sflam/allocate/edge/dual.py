@@ -1,11 +1,11 @@
 """The recommended method of problem B (section 3.4): Lagrangian dual, primal recovery, local search. Certified.
 
-With a price mu_m per hertz of band and nu_m per hertz of clock, every user chooses on its own:
+With a price mu_m per hertz of band and nu_m per hertz of clock, every user chooses independently:
 
     g(mu, nu) = sum_n min over (m, alpha) [local_n(alpha) + link_nm(mu_m) + serve_nm(alpha, nu_m)] - mu B - nu F   (3.7)
 
-is below the optimum for every mu, nu >= 0. Supergradient steps in ln mu and ln nu raise it; what users choose on the
-way is evaluated exactly and then improved by moving one user at a time, so that the objective only falls.
+is below the optimum for every mu, nu >= 0. Supergradient steps in ln mu and ln nu raise it; the choices of
+all steps are evaluated exactly and then improved by moving one user at a time, so that the objective only falls.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Choice:
     """What users choose at prices.
 
     Attributes:
-        server: [N], ``ALL_LOCAL`` where the user does all itself.
+        server: [N], ``ALL_LOCAL`` where the user trains all layers.
         split: [N].
         bound: g (3.7), a lower bound on (3.1).
-        bands: [M] Hz asked for.
-        clocks: [M] Hz asked for.
+        bands: [M] Hz requested.
+        clocks: [M] Hz requested.
     """
 
     server: Integers
@@ -95,13 +95,13 @@ class Prices:
         problem, users = self.problem, np.arange(self.shape[1])
         alone = problem.local[:, problem.layers]
         if not len(self.splits):
-            nobody = np.zeros(problem.servers)
+            none = np.zeros(problem.servers)
             return Choice(
                 np.full(len(users), ALL_LOCAL),
                 np.full(len(users), problem.layers),
                 float(alone.sum()),
-                nobody,
-                nobody,
+                none,
+                none,
             )
         link, band = self.links(band_price)
         serve, share = self.serving(clock_price)
@@ -153,7 +153,7 @@ def ascend(
 
 
 def first_prices(problem: EdgeProblem) -> tuple[Floats, Floats]:
-    """Return prices [M] of bands and clocks at which users that share all servers equally would be content."""
+    """Return prices [M] of bands and clocks at which users choose equal shares of all servers."""
     network = problem.network
     each = max(1.0, len(problem) / problem.servers)
     nearest = network.gain.argmax(axis=0)
@@ -189,6 +189,6 @@ def solve(problem: EdgeProblem, rounds: int = ROUNDS, budget: int = 1500, few: i
     best, history = improve(problem, best, prices=Prices(problem), budget=budget)
     if edge_exhaustive.choices(problem) <= few:
         truth = edge_exhaustive.find(problem)
-        best = min(best, truth, key=lambda one: one.objective)
+        best = min(best, truth, key=lambda plan: plan.objective)
         bound, history = best.objective, (*history, best.objective)
     return Found(problem=problem, shares=best.shares, lower_bound=bound, history=history)

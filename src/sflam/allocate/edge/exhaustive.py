@@ -1,4 +1,4 @@
-"""Every association and every split of a small problem B: the truth that other methods are compared with."""
+"""Every association and every split of a small problem B: the optimum, for comparison with other methods."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def find(problem: EdgeProblem) -> Settled:
 
 
 def _state(problem: EdgeProblem, place: np.int64) -> Integers:
-    """Return [M, options] what one user's option adds to the index of every server's state."""
+    """Return [M, options]: what one user's option adds to the index of every server's state."""
     inner = problem.layers - 1
     adds = np.zeros((problem.servers, problem.servers * inner + 1), np.int64)
     for m in range(problem.servers):

@@ -156,8 +156,8 @@ class Settled:
 
     Attributes:
         objective: (3.1).
-        shares: what everybody gets.
-        band_price: [M] mu, 1/Hz; 0 where nobody is served.
+        shares: of every user.
+        band_price: [M] mu, 1/Hz; 0 where no user is served.
         clock_price: [M] nu, 1/Hz.
     """
 
@@ -202,7 +202,7 @@ def shares_from(
 def spread(
     problem: EdgeProblem, server: Integers, split: Integers, bandwidth: Floats, power: Floats, clock: Floats
 ) -> EdgeShares:
-    """Return shares of everybody from those of the users that send, in order."""
+    """Return the shares of all users from those of the users that send, in order."""
     every = np.zeros((3, len(problem)))
     every[:, server != ALL_LOCAL] = bandwidth, power, clock
     return EdgeShares(

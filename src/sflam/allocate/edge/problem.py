@@ -1,4 +1,4 @@
-"""Problem B (3.1): users among several servers. Who trains how many layers itself, at which server the rest, with what.
+"""Problem B (3.1): users among several servers. Layers on a user, its server, and its shares.
 
     min  sum_n w_t (alpha C_n / f_n + t_n + (Y - alpha) C'_nm / f_nm)
              + w_e (w_n alpha (kappa_n f_n^2 + P0_n / f_n) C_n + w_n p_n t_n + (Y - alpha) kappa_m f_nm^2 C'_nm)
@@ -7,12 +7,11 @@
          bandwidths of a server share B_m, clocks of a server share F_m, splits fit the users' memory
 
 over the server, the split alpha (layers on the user), bandwidth b, power p, and both clocks. No embedding, head or way
-back is charged. A method is whatever returns ``EdgeShares``; ``EdgeProblem.plan`` recomputes the cost from them with
-the physics alone.
+back is charged. A method is a function that returns ``EdgeShares``; the referee computes their cost.
 
 Four differences from the problem as printed in arXiv 2409.20247, and how to get the printed form:
 
-    the delay t_n of sending counts     always: without, p t falls for ever as p -> 0, and no plan attains the optimum
+    the delay t_n of sending counts     always: without, p t falls as p -> 0, and no plan attains the optimum
     AS is finite where all is tuned     ``eigenvalue=0``: AS(Y) is infinite, so that alpha = Y is never chosen
     splits are enumerated               method ``fractional`` relaxes and rounds them
     base weights are frozen             ``full_training=True`` of ``layer_flops``: three forwards
@@ -38,7 +37,7 @@ from sflam.workload import Workload
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EdgeProblem:
-    """Users, servers, and what is asked for. N users, M servers; SI units.
+    """Users, servers, limits and weights. N users, M servers; SI units.
 
     Attributes:
         network: users (its devices) and servers; a gain of 0 puts a server out of a user's reach.
@@ -115,7 +114,7 @@ class EdgeProblem:
 
     @cached_property
     def reachable(self) -> NDArray[np.bool_]:
-        """[M, N] whether a server hears a user."""
+        """[M, N] whether a user is within a server's reach."""
         return self.network.gain > 0
 
     @cached_property
@@ -125,7 +124,7 @@ class EdgeProblem:
 
     @cached_property
     def clock(self) -> Floats:
-        """[N] Hz, the user's best clock whatever its split: min(f_max, ((w_t + W P0) / (2 W kappa))^(1/3)) (3.5)."""
+        """[N] Hz, the user's best clock at any split: min(f_max, ((w_t + W P0) / (2 W kappa))^(1/3)) (3.5)."""
         network, price = self.network, self.energy_price
         with np.errstate(divide="ignore"):
             best = np.cbrt((self.time_weight + price * network.static_power) / (2 * price * network.kappa))
@@ -247,7 +246,7 @@ def edge_problem(
     bits: int = 8,
     steps: ArrayLike = 1.0,
     full_training: bool = False,
-    **asked: Any,
+    **attributes: Any,
 ) -> EdgeProblem:
     """Return the problem of users who fine-tune with these workloads, one per user, all of one depth.
 
@@ -258,9 +257,9 @@ def edge_problem(
         bits: per activation value.
         steps: [N] mini-batches of a round, or one number for all.
         full_training: all weights of a layer are trained; see ``layer_flops``.
-        asked: further attributes of ``EdgeProblem``.
+        attributes: further attributes of ``EdgeProblem``.
     """
-    depths = sorted({one.blocks for one in workloads})
+    depths = sorted({workload.blocks for workload in workloads})
     if len(workloads) != len(network) or len(depths) != 1:
         raise AllocationError(
             f"{len(workloads)} workloads of {depths} blocks for {len(network)} users; give one each, all of one depth"
@@ -269,10 +268,11 @@ def edge_problem(
     return EdgeProblem(
         network=network,
         layers=workloads[0].blocks,
-        layer_flops=np.array([layer_flops(one, full_training=full_training) for one in workloads]) * count,
-        payload=np.array([one.up_bits(bits) for one in workloads]) * np.log(2) * count,
+        layer_flops=np.array([layer_flops(workload, full_training=full_training) for workload in workloads])
+        * count,
+        payload=np.array([workload.up_bits(bits) for workload in workloads]) * np.log(2) * count,
         samples=np.broadcast_to(np.asarray(samples, float), (len(network),)),
-        memory=np.array([(*one.device_memory[:-1], one.whole_memory) for one in workloads]),
+        memory=np.array([(*workload.device_memory[:-1], workload.whole_memory) for workload in workloads]),
         bits=bits,
-        **asked,
+        **attributes,
     )

@@ -124,10 +124,10 @@ def swaps(problem: EdgeProblem, now: Settled, prices: Table) -> Moves:
     gain = here[:, None] - there[row].T  # [N, N]: user n at the place of user k
     gain = gain + gain.T
     gain[(server[:, None] == server) | ~np.isfinite(gain)] = -np.inf
-    one, other = np.triu_indices(len(server), 1)
-    order = np.argsort(-gain[one, other], kind="stable")[:SWAPS]
-    order = order[np.isfinite(gain[one, other][order])]
-    pair = np.stack([one[order], other[order]], axis=1)
+    first, second = np.triu_indices(len(server), 1)
+    order = np.argsort(-gain[first, second], kind="stable")[:SWAPS]
+    order = order[np.isfinite(gain[first, second][order])]
+    pair = np.stack([first[order], second[order]], axis=1)
     target = row[pair[:, ::-1]]
     return pair, to[target], layers[target, pair]
 

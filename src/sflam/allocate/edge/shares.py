@@ -40,7 +40,7 @@ class EdgeShares:
     server_clock: Floats
 
     @classmethod
-    def told(cls, devices: DevicePlans) -> Self:
+    def from_plan(cls, devices: DevicePlans) -> Self:
         """Return what a plan gives its users."""
         return cls(
             server=devices.server,
@@ -74,7 +74,7 @@ class Costs:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Loads:
-    """What a plan asks of every server, [M] each.
+    """A plan's load on every server, [M] each.
 
     Attributes:
         users: how many it serves.

@@ -35,8 +35,8 @@ def solve(
     if len(problem) > MOST:
         raise AllocationError(f"slsqp: {len(problem)} users are more than {MOST}; use method dual")
     if association is None:
-        told = edge_dual.solve(problem).devices
-        association = told.server, told.cut
+        devices = edge_dual.solve(problem).devices
+        association = devices.server, devices.cut
     server, split = association
     draw = np.random.default_rng(seed)
     found = [_from(problem, server, split, draw) for _ in range(starts)]

@@ -1,1 +1,1 @@
-"""Published rivals, rebuilt."""
+"""Published methods, reimplemented."""

@@ -4,8 +4,8 @@ Every user minimises its own cost at the nearest server with an equal share of t
 
     f* = (w_t / (2 w_e kappa))^(1/3), at most its equal share
 
-which minimises w_t L / f + w_e kappa f^2 L whatever L is. Shares depend on how many users send, so that choices repeat
-until nobody changes.
+which minimises w_t L / f + w_e kappa f^2 L at any L. Shares depend on the number of users that send, so that choices
+are repeated until none changes.
 """
 
 from __future__ import annotations

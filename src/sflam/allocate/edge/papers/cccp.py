@@ -1,8 +1,8 @@
-"""Association by the convex-concave procedure (section 3.3): arXiv 2409.20247's way to whole users at whole servers.
+"""Association by the convex-concave procedure (section 3.3): arXiv 2409.20247's way to integer associations.
 
 Every user spreads weights x over options (a server and a split, or nothing sent). In perspective form x phi(z / x) the
 cost V(x) of the best shares is convex, and its gradient is each option's cost at prices. Adding rho sum x (1 - x)
-makes weights whole: its concave part is linearised at the last x, the convex rest minimised by Frank-Wolfe steps, and
+makes weights integer: its concave part is linearised at the last x, the convex rest minimised by Frank-Wolfe steps, and
 rho doubled until every weight is 0 or 1.
 """
 
@@ -113,7 +113,7 @@ def associate(problem: EdgeProblem, options: Options) -> tuple[Integers, Integer
 
 
 def _descend(relaxed: Relaxed, x: Floats, slope: Floats) -> tuple[Floats, float]:
-    """Return x and V(x) after Frank-Wolfe steps on V(x) + slope x, halved until they gain a third of their promise."""
+    """Return x and V(x) after Frank-Wolfe steps on V(x) + slope x, halved until they gain a third of the slope's."""
     user, users = relaxed.options.user, len(relaxed.problem)
     value, gradient = relaxed.value(x)
     for _ in range(STEPS):

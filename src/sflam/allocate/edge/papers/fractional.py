@@ -1,4 +1,4 @@
-"""The method of arXiv 2409.20247, rebuilt: fractional programming, relaxed splits, CCCP association (section 3.3)."""
+"""The method of arXiv 2409.20247, fractional programming, relaxed splits, CCCP association (section 3.3)."""
 
 from __future__ import annotations
 

@@ -15,15 +15,15 @@ from sflam.plan import ALL_LOCAL
 SEATS = 1.5  # over equal shares of the users
 ROUNDS = 5
 TINY = 1e-20
-"""A price of what nobody uses up, 1/Hz."""
+"""The price of a resource that is not used up, 1/Hz."""
 
 
 @planned("hungarian")
 def solve(problem: EdgeProblem) -> Found:
     """Return the best plan of five rounds: costs at prices, assignment to seats, splits and prices anew.
 
-    Prices are the geometric means of the last ones and the new, or users would rush to and fro between servers. Every
-    user has a seat of its own at home. Starts at the nearest servers.
+    Prices are the geometric means of the last ones and the new, or users would oscillate between servers. Every
+    user also has a seat of its own, for training all layers. Starts at the nearest servers.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -22,7 +22,7 @@ SETTINGS = {
     "key": (["learn.round=3"], [r"unknown key of \[learn\] 'round', did you mean 'rounds'"]),
     "misplaced key": (
         ["learn.bits_up=3"],
-        [r"bits_up stands in \[learn\]; it belongs in \[fleet\] or \[quant\]"],
+        [r"bits_up is in \[learn\]; it belongs in \[fleet\] or \[quant\]"],
     ),
     "dataset": (["data.name=digit"], ["unknown dataset 'digit', did you mean 'digits'.*ending in .npz"]),
     "data file": (["data.name=no/such.npz"], [r"no/such\.npz: no such file; give a named dataset or"]),

@@ -114,7 +114,7 @@ def counted_at_home(kind, cut):
         if hidden.requires_grad:
             hidden.backward(sent.grad)
     pairs = ((forward, head), (losing, backward), (serving,), (answering,))
-    return [sum(one.get_total_flops() for one in each) for each in pairs], device
+    return [sum(item.get_total_flops() for item in each) for each in pairs], device
 
 
 @pytest.mark.parametrize(
@@ -188,9 +188,9 @@ def test_weights_layers_and_adapters_are_the_model_s(kind, tmp_path):
     front = [part for name in names if (part := piece_of(backbone.model, name)) is not None]
     assert shape.embed_weights == sum(tensor.numel() for part in front for tensor in part.parameters())
     names = {name for name, _ in block.named_modules()}
-    assert {one.name for one in shape.linears} <= names
+    assert {linear.name for linear in shape.linears} <= names
     pattern = target_pattern(backbone, ())
-    assert all(one.name.replace(".", "\\.") in pattern for one in shape.linears)
+    assert all(linear.name.replace(".", "\\.") in pattern for linear in shape.linears)
     costs = measured(kind, backbone, tmp_path)
     model = attach(backbone, ModelSettings(rank=RANK))
     trained = sum(tensor.numel() for name, tensor in model.named_parameters() if "lora_" in name)

@@ -88,7 +88,7 @@ def off(cases):
             f"{name:30} measured {added / 1e6:7.1f} MB, formula {(kept + trained) / 1e6:7.1f} MB, "
             f"{100 * found[name][0]:+.1f} %"
         )
-    return {name: one for name, one in found.items() if abs(one[0]) > WITHIN}
+    return {name: item for name, item in found.items() if abs(item[0]) > WITHIN}
 
 
 @RESETS

@@ -70,7 +70,7 @@ def test_every_pass_in_buckets_sees_every_sample_once(count: int, size: int, epo
     drawn, again = (
         batches(indices, size, np.random.default_rng(seed), epochs=epochs, lengths=lengths) for _ in range(2)
     )
-    assert all(np.array_equal(one, two) for one, two in zip(drawn, again, strict=True))
+    assert all(np.array_equal(first, second) for first, second in zip(drawn, again, strict=True))
     per_pass = -(-count // size)
     assert len(drawn) == epochs * per_pass
     for epoch in range(epochs):
@@ -87,17 +87,17 @@ def test_buckets_hold_similar_lengths_in_random_order() -> None:
         return batches(np.arange(len(lengths)), 8, rng, lengths=lengths if grouped else None)
 
     def padded(found: list[np.ndarray]) -> int:
-        return sum(int(lengths[one].max() * len(one) - lengths[one].sum()) for one in found)
+        return sum(int(lengths[batch].max() * len(batch) - lengths[batch].sum()) for batch in found)
 
     assert padded(drawn(True)) < 0.15 * padded(drawn(False))
-    longest = [int(lengths[one].max()) for one in drawn(True)]
+    longest = [int(lengths[batch].max()) for batch in drawn(True)]
     assert longest != sorted(longest) and len(set(longest)) > POOL / 2
 
 
 def test_buckets_mix_differently_on_every_pass() -> None:
     lengths = np.random.default_rng(0).integers(1, 101, 40 * POOL).astype(np.int32)
     found = batches(np.arange(len(lengths)), 4, np.random.default_rng(0), epochs=2, lengths=lengths)
-    first, second = ({frozenset(one.tolist()) for one in half} for half in (found[:160], found[160:]))
+    first, second = ({frozenset(batch.tolist()) for batch in half} for half in (found[:160], found[160:]))
     assert len(first & second) < 5
 
 

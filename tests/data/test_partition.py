@@ -96,8 +96,8 @@ def test_repair_takes_no_more_than_it_must() -> None:
 def test_the_seed_decides(kind: str) -> None:
     labels, chosen = digits().labels, DataSettings(partition=kind)
     first, again, other = (partition(chosen, labels, 10, seed) for seed in (3, 3, 4))
-    assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
-    assert not all(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
+    assert all(np.array_equal(part, same) for part, same in zip(first, again, strict=True))
+    assert not all(np.array_equal(part, same) for part, same in zip(first, other, strict=True))
 
 
 @pytest.mark.parametrize("kind", ["iid", "dirichlet", "shards"])
@@ -135,8 +135,8 @@ def test_two_shards_give_a_device_about_two_classes() -> None:
     held = (class_counts(labels, parts) > 0).sum(axis=1)
     assert held.max() == 2 and held.mean() > 1.5
     again, other = (partition(chosen, labels, 10, seed) for seed in (0, 1))
-    assert all(np.array_equal(one, two) for one, two in zip(parts, again, strict=True))
-    assert not all(np.array_equal(one, two) for one, two in zip(parts, other, strict=True))
+    assert all(np.array_equal(part, same) for part, same in zip(parts, again, strict=True))
+    assert not all(np.array_equal(part, same) for part, same in zip(parts, other, strict=True))
     assert (class_counts(labels, shards(labels, 10, 1, np.random.default_rng(0))) > 0).sum() == 10
 
 

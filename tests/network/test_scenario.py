@@ -15,7 +15,7 @@ from sflam.network.settings import NetworkSettings
 
 
 def settings(*overrides):
-    return load(None, [f"network.{one}" for one in overrides]).network
+    return load(None, [f"network.{override}" for override in overrides]).network
 
 
 def test_a_network_is_a_pure_function_of_settings_seed_and_round():

@@ -20,7 +20,7 @@ def write(folder, text, name="trace.csv"):
 
 
 def network_of(path, *more, round_number=0):
-    job = load(None, [f"network.trace={path}", *(f"network.{one}" for one in more)])
+    job = load(None, [f"network.trace={path}", *(f"network.{item}" for item in more)])
     return build(job.network, 0, round_number)
 
 

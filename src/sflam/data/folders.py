@@ -35,16 +35,16 @@ def image_folder(folder: Path, notes: list[str], *, labelled: bool = True) -> Ra
     strange = 0
     for split, below in splits.items():
         start = len(inputs)
-        for folder in _folders(below):
-            images, others = _images(folder)
+        for class_folder in _folders(below):
+            images, others = _images(class_folder)
             if not images:
                 raise DataError(
-                    f"{folder}: no image in this class folder (known: {', '.join(SUFFIXES)}); put images directly "
-                    "into it, or remove it"
+                    f"{class_folder}: no image in this class folder (known: {', '.join(SUFFIXES)}); put images "
+                    "directly into it, or remove it"
                 )
             strange += others
             inputs += images
-            labels += [folder.name] * len(images)
+            labels += [class_folder.name] * len(images)
         sizes[split] = len(inputs) - start
         if not sizes[split]:
             raise DataError(

@@ -86,8 +86,8 @@ def test_approximation_settles_at_the_best_powers() -> None:
 
 def test_random_shares_are_within_limits_and_repeatable() -> None:
     problem = reference()
-    one, same, other = (baselines.random(problem, seed) for seed in (3, 3, 4))
-    assert one.advice == () and one.objective == same.objective != other.objective
+    first, same, other = (baselines.random(problem, seed) for seed in (3, 3, 4))
+    assert first.advice == () and first.objective == same.objective != other.objective
 
 
 def test_infeasible_baselines_are_called_so() -> None:

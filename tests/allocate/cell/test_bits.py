@@ -63,8 +63,8 @@ def test_prices_of_the_table_are_exact(fixed: bool) -> None:
     assert np.isinf(slow[0][0]).any() and np.isfinite(slow[0][1:]).any()
     for place in range(len(times)):  # several times at once are each time on its own
         alone = bits.cost_table(problem, times[place : place + 1], solution.price, widths)
-        for one, other in zip(alone, slow, strict=True):
-            np.testing.assert_array_equal(one[0], other[place])
+        for item, other in zip(alone, slow, strict=True):
+            np.testing.assert_array_equal(item[0], other[place])
 
 
 @pytest.mark.parametrize("fixed", [True, False])

@@ -143,9 +143,9 @@ def test_the_order_of_devices_does_not_matter(seed: int) -> None:
         ),
         **{name: problem.each(name)[order] for name in ("cut", "bits", "delay")},
     )
-    one, other = optimal.solve(problem), optimal.solve(shuffled)
-    assert other.objective == pytest.approx(one.objective, rel=1e-10)
-    np.testing.assert_allclose(other.devices.bandwidth, one.devices.bandwidth[order], rtol=1e-4)
+    plain, other = optimal.solve(problem), optimal.solve(shuffled)
+    assert other.objective == pytest.approx(plain.objective, rel=1e-10)
+    np.testing.assert_allclose(other.devices.bandwidth, plain.devices.bandwidth[order], rtol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e3])

@@ -19,8 +19,8 @@ from sflam.compare.rates import RateGrid, Tried, expect_rates
 from sflam.compare.running import Failure, Heard, Waiting, expect_jobs, run_all, silent
 from sflam.compare.variants import AXES, DEFAULT, Variant, variants_of
 from sflam.config import Job, overrides
-from sflam.errors import ConfigError, RunError, RunsError
-from sflam.files import replace_file
+from sflam.errors import ConfigError, RunsError
+from sflam.files import replace_file, writing
 from sflam.records import history
 from sflam.records.run_folder import RunFolder
 from sflam.records.saved import SAVED
@@ -94,10 +94,8 @@ class Comparison:
             "sweep_run_names": points,
         }
         path = folder / SAVED
-        try:
+        with writing(path, "choose another folder"):
             replace_file(path, (json.dumps(saved, indent=1) + "\n").encode())
-        except OSError as error:
-            raise RunError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
 
 
 def compare(

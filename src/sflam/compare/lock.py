@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sflam.errors import RunError
+from sflam.files import writing
 
 if sys.platform != "win32":
     import fcntl
@@ -29,11 +30,9 @@ def alone(folder: Path) -> Iterator[int | None]:
     Raises:
         RunError: it cannot be written, or another comparison holds it.
     """
-    try:
+    with writing(folder, "choose another with --out"):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise RunError(f"{folder} cannot be written: {error.strerror}; choose another with --out") from error
     try:
         if sys.platform == "win32":  # two comparisons in one folder are not detected there
             yield None

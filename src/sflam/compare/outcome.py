@@ -34,8 +34,7 @@ class Compared:
 
     def mean(self, key: str) -> float | None:
         """Return the mean over seeds of a number of the results; None where a run has none."""
-        values = [result.get(key) for result in self.results]
-        return None if None in values else statistics.fmean(value for value in values if value is not None)
+        return _mean([result.get(key) for result in self.results])
 
     @property
     def spread(self) -> float | None:
@@ -52,11 +51,7 @@ class Compared:
         found = {
             "accuracy": self.mean("accuracy"),
             "accuracy_spread": self.spread,
-            "rounds": self.mean("rounds"),
-            "virtual_s": self.mean("virtual_s"),
-            "energy_j": self.mean("energy_j"),
-            "bytes_up": self.mean("bytes_up"),
-            "bytes_down": self.mean("bytes_down"),
+            **{key: self.mean(key) for key in ("rounds", "virtual_s", "energy_j", "bytes_up", "bytes_down")},
             "device_memory_bytes": self.mean("device_memory"),
             "device_flop": self.mean("device_flop"),
         }
@@ -81,11 +76,7 @@ def to_target(runs: Sequence[Sequence[RoundRecord]], target: float) -> dict[str,
     names = ("rounds", "virtual_s", "energy_j", "bytes")
     if len(found) < len(runs):
         return {"reached": len(found), **dict.fromkeys(names)}
-    means: dict[str, Any] = {}
-    for name in names:
-        values = [item[name] for item in found]
-        means[name] = None if None in values else statistics.fmean(values)
-    return {"reached": len(found), **means}
+    return {"reached": len(found), **{name: _mean([item[name] for item in found]) for name in names}}
 
 
 def first_at(run: Sequence[RoundRecord], target: float) -> dict[str, Any] | None:
@@ -95,11 +86,10 @@ def first_at(run: Sequence[RoundRecord], target: float) -> dict[str, Any] | None
         joules += record.charge.energy if record.charge else 0.0
         sent += record.total_bytes
         if record.accuracy is not None and record.accuracy >= target:
-            timed = record.charge is not None
             return {
                 "rounds": number,
                 "virtual_s": record.charge.clock if record.charge else None,
-                "energy_j": joules if timed else None,
+                "energy_j": joules if record.charge else None,
                 "bytes": sent,
             }
     return None
@@ -111,3 +101,8 @@ def target_of(found: Sequence[Compared], wanted: float | None) -> tuple[float, s
         return wanted, "as given"
     best = max(found, key=lambda item: item.mean("accuracy") or 0.0)
     return SHARE * (best.mean("accuracy") or 0.0), f"{100 * SHARE:g} % of what {best.name} reaches"
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    """Return the mean; None where a value is missing."""
+    return None if None in values else statistics.fmean(values)

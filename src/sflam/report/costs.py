@@ -44,15 +44,13 @@ def _bytes(run: Sequence[RoundRecord]) -> Sequence[float] | None:
 
 
 def _seconds(run: Sequence[RoundRecord]) -> Sequence[float] | None:
-    charges = [item.charge for item in run if item.charge]
-    return [charge.clock for charge in charges] if len(charges) == len(run) else None
+    clocks = [item.charge.clock for item in run if item.charge]
+    return clocks if len(clocks) == len(run) else None
 
 
 def _joules(run: Sequence[RoundRecord]) -> Sequence[float] | None:
-    charges = [item.charge for item in run if item.charge]
-    return (
-        list(itertools.accumulate(charge.energy for charge in charges)) if len(charges) == len(run) else None
-    )
+    spent = list(itertools.accumulate(item.charge.energy for item in run if item.charge))
+    return spent if len(spent) == len(run) else None
 
 
 COSTS: tuple[tuple[str, str, Cost], ...] = (

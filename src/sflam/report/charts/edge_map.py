@@ -56,31 +56,16 @@ def draw_map(plan: Plan, users: Floats, servers: Floats, *, layers: int, title: 
     def panel(axes: Axes) -> None:
         for m, place in enumerate(servers):
             colour, mine = look(m).colour, users[devices.server == m]
-            axes.add_collection(
-                LineCollection(
-                    [(place, user) for user in mine], colors=colour, linewidths=1.0, alpha=0.55, zorder=1
-                )
-            )
+            x, y = place
+            spokes = [(place, user) for user in mine]
+            axes.add_collection(LineCollection(spokes, colors=colour, linewidths=1.0, alpha=0.55, zorder=1))
             axes.scatter(
                 mine[:, 0], mine[:, 1], s=size, color=colour, edgecolor=CARD, linewidth=0.8, zorder=3
             )
-            axes.scatter(
-                place[0], place[1], s=230, marker="s", color=colour, edgecolor=INK, linewidth=1.2, zorder=4
-            )
-            axes.text(
-                place[0],
-                place[1],
-                str(m),
-                color=CARD,
-                fontsize=9,
-                weight="bold",
-                ha="center",
-                va="center",
-                zorder=5,
-            )
-        axes.scatter(
-            users[~away, 0], users[~away, 1], s=size, marker="X", color=QUIET, edgecolor=CARD, zorder=3
-        )
+            axes.scatter(x, y, s=230, marker="s", color=colour, edgecolor=INK, linewidth=1.2, zorder=4)
+            axes.text(x, y, str(m), color=CARD, fontsize=9, weight="bold", ha="center", va="center", zorder=5)
+        alone = users[~away]
+        axes.scatter(alone[:, 0], alone[:, 1], s=size, marker="X", color=QUIET, edgecolor=CARD, zorder=3)
         for user in np.flatnonzero(away) if few else ():
             axes.annotate(
                 str(devices.cut[user]), users[user], (6, 4), textcoords="offset points", fontsize=8, zorder=6

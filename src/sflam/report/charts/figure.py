@@ -116,13 +116,7 @@ def _place_labels(figure: Figure) -> None:
                 box = label.get_window_extent().padded(1.5)
                 x0, y0, x1, y1 = taken.T
                 free = not ((box.x0 < x1) & (x0 < box.x1) & (box.y0 < y1) & (y0 < box.y1)).any()
-                if (
-                    free
-                    and frame.x0 <= box.x0
-                    and box.x1 <= frame.x1
-                    and frame.y0 <= box.y0
-                    and box.y1 <= frame.y1
-                ):
+                if free and frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1):
                     taken = np.vstack([taken, box.extents])
                     break
             else:

@@ -72,7 +72,7 @@ def _figures(rows: Rows, seeds: int) -> list[tuple[str, str]]:
     for key, how, words in (("virtual_s", brief, "fastest"), ("energy_j", joules, "fewest joules")):
         known = {name: float(row[key]) for name, row in rows.items() if row[key] is not None}
         if known:
-            name = min(known, key=lambda one: known[one])
+            name = min(known, key=known.__getitem__)
             found.append((how(known[name]), f"{words}: {name}"))
     return found
 

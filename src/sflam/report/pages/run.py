@@ -11,6 +11,7 @@ from markupsafe import Markup
 from sflam.config import overrides
 from sflam.records.history import RoundRecord
 from sflam.records.saved import SavedRun
+from sflam.records.saved_rates import is_finite
 from sflam.report.charts.bars import bar_panel
 from sflam.report.charts.curves import curve_panels
 from sflam.report.charts.figure import Panel
@@ -21,7 +22,7 @@ from sflam.report.pages.inline import charts
 from sflam.report.pages.page import NumberTable, command, environment, render
 from sflam.report.pages.rounds import allocation, charge_of, timeline
 from sflam.report.terminal.run_table import MEASURED, cells
-from sflam.report.totals import is_measured, totals
+from sflam.report.totals import totals
 
 
 def run_page(run: SavedRun) -> str:
@@ -129,7 +130,7 @@ def _devices_and_classes(run: SavedRun) -> list[Markup]:
     classes, last = run.result.get("classes"), run.records[-1].class_accuracy
     per_device = run.result.get("device_accuracy")
     if isinstance(per_device, list) and per_device:
-        shares = {"": [100 * share if _is_number(share) else 0.0 for share in per_device]}
+        shares = {"": [100 * share if is_finite(share) else 0.0 for share in per_device]}
         names = list(map(str, range(len(per_device))))
         panels.append(bar_panel("Accuracy on each device's mix of classes", names, shares, upward="%"))
     if isinstance(classes, list) and last and len(classes) == len(last):
@@ -147,7 +148,3 @@ def _repeat(run: SavedRun) -> str:
     ]
     words = ["sflam", name, *itertools.chain.from_iterable(("--set", item) for item in changed)]
     return command([*words, "--out", f"runs/{run.name}-again"])
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and is_measured(float(value))  # type: ignore[arg-type]

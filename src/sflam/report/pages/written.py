@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sflam.errors import RunError
-from sflam.files import replace_file
+from sflam.files import replace_file, writing
 from sflam.records.run_folder import RunFolder
 from sflam.records.saved import SAVED, is_comparison, read_comparison, read_run
 from sflam.report.pages.comparison import comparison_page
@@ -28,8 +28,6 @@ def write_page(folder: Path, path: Path) -> Path:
             f"{folder} holds neither a run (config.toml) nor a finished comparison ({SAVED}); give the folder that "
             "sflam train, simulate or compare wrote"
         )
-    try:
+    with writing(path, "choose another with --out"):
         replace_file(path, text.encode())
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror}; choose another with --out") from error
     return path

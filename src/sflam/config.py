@@ -95,11 +95,11 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Job:
 def to_toml(job: Job) -> str:
     """Return TOML that ``load`` reads back to an equal job; settings that are None are left out."""
     lines, sections = [], []
-    for name in _types(Job):
-        value = getattr(job, name)
+    for name, value in _fields(job).items():
         if dataclasses.is_dataclass(value):
-            keys = [(item.name, getattr(value, item.name)) for item in dataclasses.fields(value)]
-            body = [f"{key} = {toml_value(inner)}" for key, inner in keys if inner is not None]
+            body = [
+                f"{key} = {toml_value(inner)}" for key, inner in _fields(value).items() if inner is not None
+            ]
             sections.append("\n".join([f"[{name}]", *body]))
         else:
             lines.append(f"{name} = {toml_value(value)}")
@@ -108,15 +108,12 @@ def to_toml(job: Job) -> str:
 
 def overrides(job: Job) -> list[str]:
     """Return the ``--set`` assignments that make ``job`` from the defaults; ``load(None, ...)`` of them equals it."""
-    found, usual = [], Job()
-    for name in _types(Job):
-        value, plain = getattr(job, name), getattr(usual, name)
-        pairs = [(name, value, plain)]
-        if dataclasses.is_dataclass(value):
-            keys = [item.name for item in dataclasses.fields(value)]
-            pairs = [(f"{name}.{key}", getattr(value, key), getattr(plain, key)) for key in keys]
-        found += [f"{key}={toml_value(now)}" for key, now, was in pairs if now != was and now is not None]
-    return found
+    usual = _flat(_fields(Job()))
+    return [
+        f"{name}={toml_value(value)}"
+        for name, value in _flat(_fields(job)).items()
+        if value != usual[name] and value is not None
+    ]
 
 
 def changes(job: Job, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -141,12 +138,17 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``section.key`` -> value, and plain values by their own name."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= (
-            {f"{name}.{key}": inner for key, inner in value.items()}
-            if isinstance(value, dict)
-            else {name: value}
-        )
+        section = _fields(value) if dataclasses.is_dataclass(value) else value
+        if isinstance(section, dict):
+            flat |= {f"{name}.{key}": inner for key, inner in section.items()}
+        else:
+            flat[name] = value
     return flat
+
+
+def _fields(settings: Any) -> dict[str, Any]:
+    """Return name -> value of the settings of a dataclass."""
+    return {item.name: getattr(settings, item.name) for item in dataclasses.fields(settings)}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -374,8 +376,7 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        found = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-        return toml_value({key: inner for key, inner in found.items() if inner is not None})
+        return toml_value({key: inner for key, inner in _fields(value).items() if inner is not None})
     if isinstance(value, dict):
         inside = ", ".join(f"{toml_value(key)} = {toml_value(inner)}" for key, inner in value.items())
         return "{" + inside + "}"

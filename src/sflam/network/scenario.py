@@ -17,7 +17,13 @@ from sflam.network import channel, trace
 from sflam.network.network import Floats, Network
 from sflam.network.profiles import DEVICES, GIGA, SERVERS, Profile, profile
 from sflam.network.reference import SERVER_FLOPS_PER_CYCLE, Edge, ref_a, ref_b
-from sflam.network.settings import COUNTS, UNSAID_FLOPS_PER_CYCLE, DeviceEntry, NetworkSettings, ServerEntry
+from sflam.network.settings import (
+    COUNTS,
+    DEFAULT_SERVER_FLOPS_PER_CYCLE,
+    DeviceEntry,
+    NetworkSettings,
+    ServerEntry,
+)
 from sflam.seeds import generator
 from sflam.units import db_to_ratio, dbm_to_watt
 
@@ -76,12 +82,8 @@ def _reference(settings: NetworkSettings, seed: int, round_number: int) -> Netwo
     names = tuple(f"device-{index}" for index in range(settings.devices))
     if round_number == 0 or settings.fading == "none":
         return replace(network, names=names)
-    # Round 0 is the published cell; later rounds keep its places and clocks and redraw the fading alone.
-    draw = np.random.default_rng(seed)
-    draw.uniform(size=settings.devices)
-    first = np.maximum(draw.exponential(1.0, settings.devices), channel.LEAST_FADING)
-    again = channel.fading(generator(seed, "fading", round_number), network.gain.shape, "rayleigh")
-    return replace(network, names=names, gain=network.gain / first * again)
+    # Round 0 is the published cell; later rounds keep its positions and clocks.
+    return replace(network, names=names, gain=_redrawn(network.gain, seed, round_number, settings.devices))
 
 
 def reference_square(settings: NetworkSettings, seed: int, round_number: int = 0) -> Edge:
@@ -96,11 +98,18 @@ def reference_square(settings: NetworkSettings, seed: int, round_number: int = 0
     )
     if round_number == 0:
         return edge
+    gain = _redrawn(edge.network.gain, seed, round_number, (users + servers, 2))
+    return replace(edge, network=replace(edge.network, gain=gain))
+
+
+def _redrawn(gain: Floats, seed: int, round_number: int, positions: int | tuple[int, int]) -> Floats:
+    """Return a reference network's gains [M, K] with the fading of a later round; positions are drawn before it."""
     draw = np.random.default_rng(seed)
-    draw.uniform(size=(users + servers, 2))
-    first = np.maximum(draw.exponential(1.0, (users, servers)), channel.LEAST_FADING).T
-    again = channel.fading(generator(seed, "fading", round_number), first.shape, "rayleigh")
-    return replace(edge, network=replace(edge.network, gain=edge.network.gain / first * again))
+    draw.uniform(size=positions)
+    first = channel.fading(draw, gain.shape[::-1], "rayleigh").T
+    again = channel.fading(generator(seed, "fading", round_number), gain.shape, "rayleigh")
+    faded: Floats = gain / first * again
+    return faded
 
 
 @dataclass(frozen=True)
@@ -181,7 +190,7 @@ def _still(settings: NetworkSettings, seed: int) -> Network:
             "flops_per_cycle",
             1,
             useful,
-            settings.server_flops_per_cycle or UNSAID_FLOPS_PER_CYCLE,
+            settings.server_flops_per_cycle or DEFAULT_SERVER_FLOPS_PER_CYCLE,
         ),
         server_kappa=np.array([_or(server.kappa, settings.server_kappa) for server in servers]),
         names=tuple(machine.name for machine in machines),

@@ -24,8 +24,8 @@ REFERENCE_KEYS = {
     "refB": {"scenario", "devices", "servers", "bandwidth_mhz", "server_flops_per_cycle"},
 }
 """What the reference networks leave open; the rest of them is fixed."""
-UNSAID_FLOPS_PER_CYCLE = 1e5
-"""Where nothing is set, and the scenario has no number of its own."""
+DEFAULT_SERVER_FLOPS_PER_CYCLE = 1e5
+"""Where none is set, and the scenario has no value of its own."""
 
 
 PLACES = ("distance_m", "position_m", "gain_db", "rate_mbps")

@@ -252,7 +252,7 @@ def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
 def best_cut(job: Job, problem: Problem, method: str) -> Plan:
     """Return the plan of one method over all cuts of a problem that counts no server's turn."""
     inner, options = "optimal" if method == "cut" else method, options_of(job, method)
-    # With every block on the device, activations would still cross to the head: that is no cut worth a look.
+    # With every block on the device, activations would still be sent to the head: not tried.
     blocks = range(problem.workload.blocks)
     return solve_cuts(problem, blocks, lambda here: allocate(_with_way_down(job, here), inner, **options))
 

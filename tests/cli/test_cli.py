@@ -71,7 +71,7 @@ def test_the_version_is_the_package_s(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["trian"], ["train", "--nothing"], ["train", "--set"], ["verify"]])
-def test_a_wrong_command_is_told_with_its_usage(cli: Cli, arguments: list[str]) -> None:
+def test_a_wrong_command_is_reported_with_its_usage(cli: Cli, arguments: list[str]) -> None:
     output = cli(*arguments)
     assert output.code == 2 and output.out == []
     assert any("--help" in line or "requires an argument" in line for line in output.err)

@@ -39,12 +39,12 @@ def test_a_comparison_is_fair_cached_and_goes_on(cli: Cli, small: tuple[str, ...
     assert tuple(found) == METHODS and result["seeds"] == 1 and 0 < result["target"]["accuracy"] <= 1
     samples = set()
     for method in METHODS:
-        one = found[method]
+        row = found[method]
         airless = method in AIRLESS
-        assert (one["virtual_s"] is None) == (one["energy_j"] is None) == airless
-        assert 0 <= one["accuracy"] <= 1 and one["accuracy_spread"] is None and one["rounds"] == 1
-        assert (one["device_memory_bytes"] is None) == (one["device_flop"] is None) == (method == "central")
-        samples |= {record.samples for record in history.read(Path(one["runs"][0]) / "history.jsonl")[1]}
+        assert (row["virtual_s"] is None) == (row["energy_j"] is None) == airless
+        assert 0 <= row["accuracy"] <= 1 and row["accuracy_spread"] is None and row["rounds"] == 1
+        assert (row["device_memory_bytes"] is None) == (row["device_flop"] is None) == (method == "central")
+        samples |= {record.samples for record in history.read(Path(row["runs"][0]) / "history.jsonl")[1]}
     assert len(samples) == 1
     assert found["local"]["bytes_up"] == found["central"]["bytes_up"] == 0 < found["fedlora"]["bytes_up"]
     assert found["sflam"]["device_flop"] < found["fedlora"]["device_flop"] == found["local"]["device_flop"]
@@ -98,8 +98,11 @@ def test_methods_for_several_servers_are_allocators(cli: Cli, small: tuple[str, 
         "network.server_flops_per_cycle=64",
         "learn.rounds=1",
     )
-    names = ["sflam+dual", "sflam+equal", "sflam+all-local", "central"]
-    for plan in ("", "computed"):
+    planned = ["sflam+dual", "sflam+equal", "sflam+all-local"]
+    for plan, names, sweep in (
+        ("", [*planned, "central"], ["--weights", "0.9"]),
+        ("computed", planned, []),
+    ):
         words = [
             *sets(*small, *square, f"fleet.plan={plan}"),
             "--out",
@@ -108,15 +111,19 @@ def test_methods_for_several_servers_are_allocators(cli: Cli, small: tuple[str, 
             1,
             "--json",
         ]
-        done = cli("compare", *words, "--methods", ",".join(names), "--weights", "0.9")
+        done = cli("compare", *words, "--methods", ",".join(names), *sweep)
         assert done.code == 0, done.err
         result = json.loads(done.out[-1])
         found = result["methods"]
-        assert list(found) == names and found["central"]["virtual_s"] is None
-        assert set(result["sweeps"]["weight"]) == set(names[:3])
+        assert list(found) == names and [found[name]["virtual_s"] for name in names[3:]] == [None] * len(
+            names[3:]
+        )
+        assert {axis: set(lines) for axis, lines in result["sweeps"].items()} == (
+            {"weight": set(planned)} if sweep else {}
+        )
         charges = {
             name: history.read(Path(found[name]["runs"][0]) / "history.jsonl")[1][0].charge
-            for name in names[:3]
+            for name in planned
         }
         assert all(
             charge is not None and charge.method == name.split("+")[1] for name, charge in charges.items()
@@ -128,7 +135,7 @@ def test_methods_for_several_servers_are_allocators(cli: Cli, small: tuple[str, 
         assert charges["sflam+dual"].objective <= min(charge.objective for charge in charges.values()) * (
             1 + 1e-9
         )
-        memory = {name: found[name]["device_memory_bytes"] for name in names[:3]}
+        memory = {name: found[name]["device_memory_bytes"] for name in planned}
         assert memory["sflam+all-local"] == max(memory.values()) > memory["sflam+equal"]
         assert found["sflam+equal"]["energy_j"] > 0 and found["sflam+all-local"]["bytes_up"] > 0
 
@@ -167,9 +174,9 @@ def test_kill_9_in_the_middle_and_again(small: tuple[str, ...], tmp_path: Path) 
     assert any(line.endswith(": resumed") for line in errors), reported
     for name, written in finished.items():
         assert (folder / name / "result.json").stat().st_mtime_ns == written
-    one, other = (json.loads(done.stdout)["methods"] for done in (whole, again))
-    for name in one:
-        assert {k: v for k, v in one[name].items() if k != "runs"} == {
+    first, other = (json.loads(done.stdout)["methods"] for done in (whole, again))
+    for name in first:
+        assert {k: v for k, v in first[name].items() if k != "runs"} == {
             k: v for k, v in other[name].items() if k != "runs"
         }
 
@@ -222,8 +229,8 @@ def test_means_and_spread_over_seeds_by_hand() -> None:
         | {"device_memory": None, "device_flop": 2e12, "run_dir": "x"}
         for share, up in ((0.5, 10), (0.7, 20))
     ]
-    one = Compared(name="sflam", results=tuple(results), records=((), ()))
-    result = one.to_dict()
+    compared = Compared(name="sflam", results=tuple(results), records=((), ()))
+    result = compared.to_dict()
     assert result["accuracy"] == pytest.approx(0.6) and result["accuracy_spread"] == pytest.approx(0.02**0.5)
     assert (result["bytes_up"], result["bytes_down"], result["virtual_s"]) == (15, 4, 3.0)
     assert result["device_memory_bytes"] is None and result["runs"] == ["x", "x"]

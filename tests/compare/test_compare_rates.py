@@ -65,8 +65,8 @@ def test_a_grid_says_what_is_lost_and_who_is_at_an_end() -> None:
         "diverged": True,
         "why": "round 1 diverged",
     }
-    one = RateGrid(seed=0, tried={"a": (tried(0.01, 0.5),)})
-    assert one.at_an_end == {}
+    grid = RateGrid(seed=0, tried={"a": (tried(0.01, 0.5),)})
+    assert grid.at_an_end == {}
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -85,7 +85,7 @@ def test_every_method_has_the_best_rate_of_one_grid(
         low, high, lost = grid["methods"][name]
         assert lost["diverged"] and lost["accuracy"] is None and "diverged" in lost["why"]
         row = result["methods"][name]
-        assert row["learning_rate"] == max((low, high), key=lambda one: one["accuracy"])["learning_rate"]
+        assert row["learning_rate"] == max((low, high), key=lambda item: item["accuracy"])["learning_rate"]
         chosen = low if row["learning_rate"] == low["learning_rate"] else high
         assert Path(row["runs"][0]).name == chosen["run"] and len(row["runs"]) == 2
         for run in (*row["runs"], *result["sweeps"]["alpha"][name][0]["runs"]):
@@ -145,7 +145,7 @@ def test_a_run_that_diverges_takes_only_its_method_out(
     assert mended.code == 0 and set(json.loads(mended.out[-1])["methods"]) == {"sl", "central"}
 
 
-def test_where_every_rate_is_lost_nothing_is_told_but_why(
+def test_where_every_rate_is_lost_nothing_is_reported_but_why(
     cli: Cli, small: tuple[str, ...], tmp_path: Path
 ) -> None:
     words = [*sets(*small, "learn.rounds=1"), "--out", tmp_path, "--jobs", 1, "--methods", "central"]
@@ -175,7 +175,7 @@ def test_equal_reasons_are_one_line() -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_run_that_cannot_be_written_is_told_and_the_other_is_done(
+def test_a_run_that_cannot_be_written_is_reported_and_the_other_is_done(
     small: tuple[str, ...], tmp_path: Path, jobs: int
 ) -> None:
     wanted = config.load(None, [*small, "learn.rounds=1"])

@@ -84,7 +84,7 @@ def test_resume_and_errors_from_python(small: tuple[str, ...], tmp_path: Path) -
     first = next(begun.rounds())
     assert isinstance(first, sflam.RoundRecord) and first.round == 0
     resumed = sflam.resume(str(tmp_path / "run"))
-    assert resumed.records == [first] and [one.round for one in resumed.rounds()] == [1]
+    assert resumed.records == [first] and [item.round for item in resumed.rounds()] == [1]
     with pytest.raises(sflam.SflamError, match="already holds a run"):
         sflam.start(job, str(tmp_path / "run"))
     with pytest.raises(ValueError, match="unknown section"):

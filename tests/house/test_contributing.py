@@ -78,7 +78,7 @@ def test_a_family(tmp_path: Path) -> None:
     run_block("A family of models")
     backbone = open_model(str(tmp_path / "model"), dtype="float64")
     assert backbone.family.name == "vit_msn" and backbone.family.gates is None
-    assert all(one.largest <= tolerance(backbone) for one in verify(backbone, range(backbone.depth + 1)))
+    assert all(item.largest <= tolerance(backbone) for item in verify(backbone, range(backbone.depth + 1)))
     job = config.load(None, [*SHORT, f"model.name={tmp_path / 'model'}"])
     assert sflam.train(job, tmp_path / "run").rounds == 1
 

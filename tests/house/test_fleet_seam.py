@@ -56,7 +56,7 @@ def test_the_fleets_are_found() -> None:
     } < set(fleets())
 
 
-def test_nobody_asks_of_which_class_a_fleet_is() -> None:
+def test_nothing_asks_of_which_class_a_fleet_is() -> None:
     names = set(fleets())
     found = [
         f"{path.relative_to(SOURCE)}:{line}"

@@ -52,7 +52,7 @@ def test_the_payload_of_each_device_is_codes_and_side_bits_without_headers():
     assert 8 * (steps.bytes_down - headers) == sum(steps.payload_down.values())
 
 
-def test_one_width_told_to_all_is_the_common_width():
+def test_one_width_for_all_devices_is_the_common_width():
     common, state = made(QuantSettings(bits_up=5, bits_down=6))
     planned, _ = made(QuantSettings(bits_up=8, bits_down=8))
     planned.place(with_bits(planned, dict.fromkeys(range(3), (5, 6))))

@@ -45,7 +45,7 @@ def test_without_the_library_one_line_says_how_to_get_it(cli, wide, monkeypatch,
     )
 
 
-def test_a_machine_that_cannot_is_told_so(wide, monkeypatch):
+def test_a_machine_that_cannot_is_reported_so(wide, monkeypatch):
     honest = importlib.import_module
 
     def broken(name, *more):

@@ -46,7 +46,7 @@ def test_a_profile_survives_its_file(tmp_path: Path, name: str) -> None:
     assert vars(read) == pytest.approx(vars(DEVICES[name]), rel=1e-15)
 
 
-def test_impossible_numbers_are_told_together() -> None:
+def test_impossible_numbers_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         measure(seconds=0, clock=-1.0, power=-1.0)
     assert len(caught.value.problems) == 3

@@ -182,7 +182,7 @@ def test_a_fixed_scenario_says_what_it_fixes():
         build(settings("scenario=refA", "fading=rician"), 0)
 
 
-def test_an_unknown_profile_is_told_with_the_nearest():
+def test_an_unknown_profile_is_reported_with_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'raspberry-pi-5'"):
         build(settings('profiles={"raspberry-pi5" = 1}'), 0)
 

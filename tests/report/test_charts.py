@@ -101,8 +101,8 @@ def round_of(devices: int) -> Figure:
     each = tuple(0.2 + 0.01 * device for device in range(devices))
     phases = dict.fromkeys(("compute_s", "up_s", "server_s", "down_s", "adapter_s"), each)
     finish = tuple(4 * item for item in each)
-    one = replace(charge(0), begin=(0.0,) * devices, finish=finish, seconds=max(finish) + 0.5, **phases)  # type: ignore[arg-type]
-    return draw_timeline(one, range(devices))
+    cost = replace(charge(0), begin=(0.0,) * devices, finish=finish, seconds=max(finish) + 0.5, **phases)  # type: ignore[arg-type]
+    return draw_timeline(cost, range(devices))
 
 
 def front() -> Figure:
@@ -159,8 +159,8 @@ def words(figure: Figure) -> list[Text]:
     return [text for text in shown if text not in ticks or text in within]
 
 
-def overlap(one: Bbox, other: Bbox) -> bool:
-    shared = Bbox.intersection(one, other)
+def overlap(first: Bbox, other: Bbox) -> bool:
+    shared = Bbox.intersection(first, other)
     return shared is not None and shared.width > 1 and shared.height > 1
 
 

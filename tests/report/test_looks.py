@@ -59,7 +59,7 @@ def test_a_picture_and_a_page_show_a_method_alike() -> None:
         assert all(f"stroke: {variables[looks[name].colour]}" in chart for chart in shown[:2])
 
 
-def test_colours_are_told_apart_by_value() -> None:
+def test_colours_are_reported_apart_by_value() -> None:
     lights = [light for light, _ in COLOURS.values()]
     assert len(set(lights)) == len(lights) and all(light == light.lower() for light in lights)
 

@@ -111,7 +111,7 @@ def test_a_page_says_who_was_at_which_server() -> None:
     assert "server" not in phase_table(placed(charge(0), (), (1, 1))).head
 
 
-def placed(one: Charge, servers: tuple[int, ...], cuts: tuple[int, ...]) -> RoundRecord:
+def placed(cost: Charge, servers: tuple[int, ...], cuts: tuple[int, ...]) -> RoundRecord:
     """Return a record of two devices with shares, and where they are."""
     shares = dict.fromkeys(("bandwidth", "power", "speed"), (1e6, 2e6))
     phases = dict.fromkeys(("begin", "compute_s", "up_s", "server_s", "down_s", "adapter_s"), (0.1, 0.2))
@@ -119,7 +119,7 @@ def placed(one: Charge, servers: tuple[int, ...], cuts: tuple[int, ...]) -> Roun
         round=0,
         loss=1.0,
         participants=(0, 1),
-        charge=replace(one, servers=servers, cuts=cuts, **shares, **phases),
+        charge=replace(cost, servers=servers, cuts=cuts, **shares, **phases),
     )
 
 
@@ -269,18 +269,18 @@ def test_a_timeline_has_no_gaps_and_ends_with_the_round() -> None:
         "server_s": (0.5, 0.2),
         "down_s": (0.5, 0.2),
     }
-    one = replace(charge(0), **phases, adapter_s=(0.1, 0.05))  # type: ignore[arg-type]
-    assert one.finish == (1.5, 1.9)
+    cost = replace(charge(0), **phases, adapter_s=(0.1, 0.05))  # type: ignore[arg-type]
+    assert cost.finish == (1.5, 1.9)
     for place in (0, 1):
-        found = spans(one, place)
-        assert found[0].start == 0 and found[-1].end == one.seconds
+        found = spans(cost, place)
+        assert found[0].start == 0 and found[-1].end == cost.seconds
         assert all(a.end == b.start for a, b in itertools.pairwise(found))
     order = ["compute", "up", "server", "down", "waiting", "adapters"]
-    assert [span.phase for span in spans(one, 0)] == order
-    assert [span.phase for span in spans(one, 1)] == [*order[:4], "adapters", "waiting"]
-    drawn = inline(draw_timeline(one, (3, 8)))
+    assert [span.phase for span in spans(cost, 0)] == order
+    assert [span.phase for span in spans(cost, 1)] == [*order[:4], "adapters", "waiting"]
+    drawn = inline(draw_timeline(cost, (3, 8)))
     assert drawn.count("device 3: ") == 6 and "device 8: waiting 50 ms" in drawn
-    relay = replace(one, begin=(0.0, 1.55), finish=(1.5, 3.45), seconds=3.5)
+    relay = replace(cost, begin=(0.0, 1.55), finish=(1.5, 3.45), seconds=3.5)
     assert [span.phase for span in spans(relay, 1)] == [
         "waiting",
         "compute",

@@ -66,7 +66,7 @@ def shaded(label: np.ndarray) -> np.ndarray:
     return (np.array([0, 230, 110])[label][:, None, None] + noise).astype(np.uint8)
 
 
-def test_classes_are_told_apart_by_name(animals: Path, tmp_path: Path) -> None:
+def test_classes_are_reported_apart_by_name(animals: Path, tmp_path: Path) -> None:
     label = np.array([1, 2, 1, 2, 2])  # without cats, dogs are number 0 of this file
     np.savez(tmp_path / "new.npz", image=shaded(label), label=NAMES[label])
     found = sflam.predict(animals, tmp_path / "new.npz")

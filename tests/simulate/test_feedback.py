@@ -25,7 +25,7 @@ CHOSEN = ('plan.optimize=["clock", "bits"]', "plan.measure_batches=4", "learn.ev
 COST = StepCost(cut=1, device_s=0.02, server_s=0.003, extra_up=5000, extra_down=4900, extra_adapter=4736)
 
 
-def test_the_planner_is_told_what_was_measured(small, tmp_path):
+def test_the_planner_is_reported_what_was_measured(small, tmp_path):
     run = ran(small, tmp_path / "run", *CHOSEN, "plan.measure_every=1", "learn.rounds=1")
     [record] = run.records
     twin = started(small, tmp_path / "twin", *CHOSEN)
@@ -164,7 +164,7 @@ def test_the_end_table_says_what_was_measured(small, tmp_path, cli):
     assert 0 < result["planning_share"] < 1 and result["modelled_s"] is None
 
 
-def test_what_is_unusual_is_said_first(small, tmp_path):
+def test_what_is_unusual_is_reported_first(small, tmp_path):
     notes = started(small, tmp_path / "a", CHOSEN[0]).notes
     assert any("fewest bits win; measure chi with plan.measure_every" in note for note in notes)
     notes = started(small, tmp_path / "b", "network.calibrate=true").notes

@@ -72,7 +72,7 @@ def test_a_relay_goes_on_without_a_device_that_cannot_finish(small, tmp_path):
     assert run.records[0].charge.dropped and run.records[0].participants
 
 
-def test_a_deadline_nobody_may_miss_stops_the_run(small, tmp_path):
+def test_a_deadline_that_every_device_must_hold_stops_the_run(small, tmp_path):
     run = started(small, tmp_path / "run", *FIVE, "plan.deadline=1e-9")
     with pytest.raises(AllocationError, match=r'round 1: no plan holds the limits: .*plan.late = "drop"'):
         next(run.rounds())

@@ -90,7 +90,7 @@ def test_what_is_charged_is_what_the_referee_says(small, tmp_path, method, place
             assert (charge.bits_up[place] == charge.payload_up[place] == charge.server_s[place] == 0) == alone
 
 
-def test_adapters_share_each_server_s_band_equally_and_whoever_is_alone_reports_to_the_best(small, tmp_path):
+def test_adapters_share_each_server_s_band_equally_and_a_lone_device_reports_to_the_best(small, tmp_path):
     run = ran(small, tmp_path / "run", *MIXED, *PLACED, "learn.rounds=1")
     (record,) = run.records
     charge, network = record.charge, build(run.fleet.job.network, run.job.seed, 0)
@@ -106,7 +106,7 @@ def test_adapters_share_each_server_s_band_equally_and_whoever_is_alone_reports_
     assert charge.adapter_j == pytest.approx(spent.sum(), rel=1e-12)
 
 
-def test_no_method_beats_dual_in_any_round_wherever_everybody_is(small, tmp_path):
+def test_no_method_beats_dual_in_any_round_for_any_placement(small, tmp_path):
     moving = ran(small, tmp_path / "moves", *MIXED)
     staying = ran(small, tmp_path / "stays", *MIXED, *PLACED)
     for one, other in zip(moving.records, staying.records, strict=True):
@@ -120,7 +120,7 @@ def test_no_method_beats_dual_in_any_round_wherever_everybody_is(small, tmp_path
         assert one.charge.gap is not None and other.charge.gap is None  # no bound of all where some is given
 
 
-def test_everybody_goes_where_the_channel_is_good(small, tmp_path):
+def test_every_device_goes_where_the_channel_is_good(small, tmp_path):
     """Fading alone differs between the rounds, and what is trained where follows it."""
     run = ran(small, tmp_path / "run", *MIXED, "learn.rounds=4")
     assert len({(record.charge.servers, record.charge.cuts) for record in run.records}) > 1
@@ -243,7 +243,7 @@ def test_memory_is_that_of_plans_and_not_of_who_never_took_part(small, tmp_path)
     assert every.device_parameters == pytest.approx(whole, rel=0.02)  # peft keeps a frozen copy of the head
 
 
-def test_with_one_server_too_it_is_said_who_trains_alone(small, tmp_path):
+def test_with_one_server_too_it_is_reported_who_trains_alone(small, tmp_path):
     run = ran(small, tmp_path / "run", *MIXED, "network.servers=1", "plan.method=all-local")
     assert all(record.charge.servers == (ALL_LOCAL,) * 5 for record in run.records)
     other = ran(small, tmp_path / "other", *MIXED, "plan.method=all-local")

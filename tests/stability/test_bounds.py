@@ -13,7 +13,7 @@ from sflam.stability.measure import Stability
 from tests.conftest import Cli, assert_refused, sets
 
 
-def one(layers: int, measured: float, rho: float = 1.0, curvature: float = 0.5) -> Stability:
+def stability(layers: int, measured: float, rho: float = 1.0, curvature: float = 0.5) -> Stability:
     return Stability(
         layers=layers,
         fraction=layers / 4,
@@ -29,7 +29,7 @@ def one(layers: int, measured: float, rho: float = 1.0, curvature: float = 0.5) 
 
 def test_bounds_by_hand() -> None:
     """(5.2) at c = 1/2: 2 / (100 (0.5 + 1 - p)); (5.3): 2 rho_M^2 / (100 (0.5 + gamma)), rho measured at each p."""
-    found = judge([one(4, 0.02), one(2, 0.01, rho=0.8), one(1, 0.004, rho=0.6)], decay=0.25)
+    found = judge([stability(4, 0.02), stability(2, 0.01, rho=0.8), stability(1, 0.004, rho=0.6)], decay=0.25)
     assert [each.layers for each in found.measured] == [1, 2, 4]
     np.testing.assert_allclose(found.soft, [2 / 125, 2 / 100, 2 / 50])
     np.testing.assert_allclose(found.hard, [2 * 0.36 / 75, 2 * 0.64 / 75, 2 / 75])
@@ -41,14 +41,14 @@ def test_bounds_by_hand() -> None:
 
 
 def test_a_negative_curvature_bounds_nothing() -> None:
-    found = judge([one(2, 0.01, curvature=-0.2), one(4, 0.02, curvature=-0.1)])
+    found = judge([stability(2, 0.01, curvature=-0.2), stability(4, 0.02, curvature=-0.1)])
     assert np.isinf(found.hard).all() and np.isinf(found.soft[1])
     result = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert result["fractions"][1]["soft"] is None and result["bounds"]["hard"]["ratio_least"] is None
 
 
 def test_one_fraction_fits_nothing() -> None:
-    found = judge([one(4, 0.02)])
+    found = judge([stability(4, 0.02)])
     assert found.penalty is None and "calibrated" not in found.comparisons()
 
 

@@ -171,7 +171,7 @@ def test_workloads_that_do_not_belong_together_are_refused() -> None:
             edge_problem(edge.network, workloads, edge.samples)
 
 
-def test_impossible_input_is_said_in_one_line() -> None:
+def test_impossible_input_is_reported_in_one_line() -> None:
     gain = square(4, 2).network.gain.copy()
     gain[:, 2] = 0.0
     room = np.array([np.inf, 1e6, np.inf, np.inf])

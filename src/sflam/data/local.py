@@ -82,18 +82,14 @@ def read_npz(
 def _arrays(path: Path) -> dict[str, Array]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; give a named dataset or the path of an existing .npz file")
+    # An .npy file would come back as a bare array, and any other file as an attempt to unpickle it.
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not an .npz file; write one with numpy.savez(path, image=..., label=...)")
     try:
-        # An .npy file would come back as a bare array, and any other file as an attempt to unpickle it.
-        if not zipfile.is_zipfile(path):
-            raise DataError(
-                f"{path}: not an .npz file; write one with numpy.savez(path, image=..., label=...)"
-            )
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read ({error}); write it again with numpy.savez") from error
-    except DataError:
-        raise
     except ValueError as error:
         raise DataError(
             f"{path}: holds Python objects or a damaged array ({error}); save plain numeric arrays"

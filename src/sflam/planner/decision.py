@@ -111,8 +111,7 @@ class Decision:
             folder.mkdir(parents=True, exist_ok=True)
             replace_file(folder / "plan.json", (json.dumps(self.to_dict(), indent=1) + "\n").encode())
             replace_file(folder / "plan.csv", self.to_csv().encode())
-        written = ["plan.json", "plan.csv"]
-        return written + self.draw(folder)
+        return ["plan.json", "plan.csv", *self.draw(folder)]
 
     def draw(self, folder: Path) -> list[str]:
         """Write the pictures into an existing folder; return their names."""

@@ -46,9 +46,8 @@ def choices(problem: EdgeProblem) -> int:
 def find(problem: EdgeProblem) -> Settled:
     """Return the best of all choices; time and memory grow with :func:`choices`."""
     users, inner = len(problem), problem.layers - 1
-    states = np.array(
-        list(product(range(problem.layers), repeat=users))
-    )  # layers on the user; 0 where it is not here
+    # [states, N] layers on the user; 0 where it is not at this server
+    states = np.array(list(product(range(problem.layers), repeat=users)))
     cost = np.stack([_at_server(problem, states, m) for m in range(problem.servers)])  # [M, states]
     # option 0: alone; 1 + m (Y - 1) + (alpha - 1): alpha layers at home, the rest at server m
     options = problem.servers * inner + 1
@@ -61,7 +60,7 @@ def find(problem: EdgeProblem) -> Settled:
         total = (total[:, None] + own[user]).ravel()
         at = (at[:, :, None] + _state(problem, place[user])[:, None, :]).reshape(problem.servers, -1)
     for m in range(problem.servers):
-        total = total + cost[m, at[m]]
+        total += cost[m, at[m]]
     best = np.array(np.unravel_index(int(total.argmin()), (options,) * users))
     alone = best == 0
     home, alpha = np.divmod(np.maximum(best - 1, 0), max(inner, 1))

@@ -187,13 +187,13 @@ class EdgeProblem:
             found.append(f"memory has shape {list(self.memory.shape)}; give [users, layers + 1]")
         if not 0 < self.time_weight < np.inf:
             found.append(
-                f"time_weight is {self.time_weight}; it must be positive: without it, sending for ever costs least"
+                f"time_weight is {self.time_weight}; it must be positive: without it, an endless upload costs least"
             )
         for name in ("energy_weight", "stability_weight", "eigenvalue", "penalty", "lipschitz"):
             found += wrong_values(name, np.array([getattr(self, name)]), positive=name == "lipschitz")
         if not self.transmit_delay:
             found.append(
-                "transmit_delay is off, as printed in 2409.20247: the energy of sending then falls for ever as the "
+                "transmit_delay is off, as printed in 2409.20247: the energy of sending then only falls as the "
                 "power goes to 0, and no plan attains the optimum; leave it on"
             )
         return found
@@ -265,11 +265,11 @@ def edge_problem(
             f"{len(workloads)} workloads of {depths} blocks for {len(network)} users; give one each, all of one depth"
         )
     count = np.asarray(steps, float)
+    flops = np.array([layer_flops(workload, full_training=full_training) for workload in workloads])
     return EdgeProblem(
         network=network,
         layers=workloads[0].blocks,
-        layer_flops=np.array([layer_flops(workload, full_training=full_training) for workload in workloads])
-        * count,
+        layer_flops=flops * count,
         payload=np.array([workload.up_bits(bits) for workload in workloads]) * np.log(2) * count,
         samples=np.broadcast_to(np.asarray(samples, float), (len(network),)),
         memory=np.array([(*workload.device_memory[:-1], workload.whole_memory) for workload in workloads]),

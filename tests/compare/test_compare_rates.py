@@ -125,10 +125,10 @@ def test_a_run_that_diverges_takes_only_its_method_out(
     """Every rate of one method is lost, another has a run that fails otherwise; the third is reported."""
     real = running.run_here
 
-    def broken(task: running.Waiting, heard: running.Heard) -> None:
+    def broken(task: running.Waiting, on_event: running.OnEvent) -> None:
         if task.job.learn.method == "sl":
             raise ModelError("it is\nbroken")
-        real(task, heard)
+        real(task, on_event)
 
     monkeypatch.setattr(running, "run_here", broken)
     words = [*sets(*small, "learn.rounds=1"), "--out", tmp_path, "--jobs", 1, "--methods", "sl,central"]

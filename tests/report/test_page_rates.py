@@ -29,10 +29,10 @@ def rated(small: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> P
     wanted = config.load(None, [*small, "learn.rounds=1", "network.simulate=true"])
     real = running.run_here
 
-    def broken(task: running.Task, heard: running.Heard) -> None:
+    def broken(task: running.Waiting, on_event: running.OnEvent) -> None:
         if task.job.learn.method == "local":
             raise ModelError(f"broken by {EVIL}")
-        real(task, heard)
+        real(task, on_event)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "run_here", broken)

@@ -100,10 +100,10 @@ def test_many_runs_are_a_line_each_or_one_bar() -> None:
     plain, terminal = io.StringIO(), Terminal()
     for stream in (plain, terminal):
         with RunsProgress(6, 3, stream=stream) as shown:
-            shown.heard("a", "finished", 2)
+            shown.on_event("a", "finished", 2)
             for what, rounds in (("started", 0), ("round", 1), ("round", 2), ("done", 2)):
-                shown.heard("b", what, rounds)
-            shown.heard("c", "resumed", 1)
+                shown.on_event("b", what, rounds)
+            shown.on_event("c", "resumed", 1)
     assert plain.getvalue().splitlines() == [
         "a: finished",
         "b: started",

@@ -19,7 +19,7 @@ from sflam.cli import (  # noqa: F401 (each adds its commands)
 from sflam.cli.shared import app
 from sflam.errors import ConfigError, RunsError, SflamError
 
-__all__ = ["app", "main", "mended"]
+__all__ = ["app", "main", "user_errors"]
 
 ORDER = (
     "train simulate compare report init plan profile stability predict verify serve join enrol certs".split()
@@ -31,12 +31,12 @@ def main() -> None:
     """Run the command line: exit code 2 for what a user can correct, one line for each problem."""
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # an unreachable hub is reported once, here
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    with mended():
+    with user_errors():
         app()
 
 
 @contextmanager
-def mended() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """Turn the errors a user can cause into lines on stderr and exit code 2."""
     try:
         yield

@@ -76,7 +76,7 @@ def compare(
                 rates=grid,
                 target=target,
                 jobs=jobs,
-                heard=shown.heard,
+                on_event=shown.on_event,
             )
     found.save(out)
     result = found.to_dict()

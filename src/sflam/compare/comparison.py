@@ -2,7 +2,7 @@
 
 A run's folder is named by method, seed and the digest of its whole configuration: a comparison that is asked for
 again trains nothing, one that was stopped goes on where it was, and a setting that changes makes new runs. A run that
-fails takes its method out of the table, since a mean over the seeds that are left would flatter it; the others go on.
+fails takes its method out of the table, since a mean over the seeds that are left would be biased; the others go on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from sflam.compare.lock import alone
 from sflam.compare.outcome import Compared, target_of
 from sflam.compare.rates import RateGrid, Tried, expect_rates
-from sflam.compare.running import Failure, Heard, Waiting, expect_jobs, run_all, silent
+from sflam.compare.running import Failure, OnEvent, Waiting, expect_jobs, ignore_event, run_all
 from sflam.compare.variants import AXES, DEFAULT, Variant, variants_of
 from sflam.config import Job, overrides
 from sflam.errors import ConfigError, RunsError
@@ -108,7 +108,7 @@ def compare(
     rates: Sequence[float] | None = None,
     target: float | None = None,
     jobs: int | None = 1,
-    heard: Heard = silent,
+    on_event: OnEvent = ignore_event,
 ) -> Comparison:
     """Run what is not finished yet, and return the result of all.
 
@@ -122,7 +122,7 @@ def compare(
             takes the job's own.
         target: an accuracy in (0, 1] whose cost is reported; by default a share of the best method's.
         jobs: runs at once, each in a process of its own; 1 runs them here, None takes what cores and memory allow.
-        heard: hears of every run; see ``sflam.compare.running``.
+        on_event: called for every run; see ``sflam.compare.running``.
 
     Raises:
         ConfigError: something that was asked for does not exist, or no job can have it.
@@ -137,7 +137,7 @@ def compare(
     expect_possible(lines)
     grid = None
     with alone(folder) as lock:
-        failures = run_all(_tasks(tries, folder), jobs, lock, heard)
+        failures = run_all(_tasks(tries, folder), jobs, lock, on_event)
         known = {name for line in tries for name in line.runs}
         if tries:
             grid = _grid(wanted.seed, tries, folder, failures)
@@ -145,7 +145,7 @@ def compare(
             lines = [item for item in variants_of(wanted, methods, seeds, sweeps, best) if item.name in best]
             tries = [line for line in tries if line.name not in best]
         left = [task for task in _tasks(lines, folder) if task.name not in known]
-        failures |= run_all(left, jobs, lock, heard)
+        failures |= run_all(left, jobs, lock, on_event)
     concerned = {name for line in (*tries, *lines) for name in line.runs}
     failed = {name: failure.why for name, failure in failures.items() if name in concerned}
     found = [(line, _outcome(line, folder)) for line in lines if not failed.keys() & set(line.runs)]

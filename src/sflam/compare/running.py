@@ -25,9 +25,9 @@ from sflam.files import replace_file
 from sflam.records.run_folder import RunFolder
 from sflam.registry import own_modules
 
-Heard = Callable[[str, str, int], None]
-"""Hears of a run: its name, what became of it (``finished``, ``resumed``, ``started``, ``round``, ``done``,
-``diverged``, ``failed``), and how many rounds it has done; for one that diverged or failed, all: none is left to do."""
+OnEvent = Callable[[str, str, int], None]
+"""Called with the name of a run, an event (``finished``, ``resumed``, ``started``, ``round``, ``done``,
+``diverged``, ``failed``), and the rounds it has done; for a run that diverged or failed, all: none is left to do."""
 DIVERGED = "diverged.txt"
 """What a run that diverged leaves in its folder: why. Without the file it is tried again."""
 
@@ -60,8 +60,8 @@ class Failure:
     diverged: bool = False
 
 
-def silent(name: str, what: str, rounds: int) -> None:
-    """Hear nothing."""
+def ignore_event(name: str, what: str, rounds: int) -> None:
+    """Ignore an event."""
 
 
 def expect_jobs(jobs: int | None) -> None:
@@ -78,7 +78,7 @@ def expect_jobs(jobs: int | None) -> None:
 
 
 def run_all(
-    tasks: Sequence[Waiting], jobs: int | None, lock: int | None, heard: Heard = silent
+    tasks: Sequence[Waiting], jobs: int | None, lock: int | None, on_event: OnEvent = ignore_event
 ) -> dict[str, Failure]:
     """Run every task that has no result yet, and return which failed: name -> why.
 
@@ -86,29 +86,29 @@ def run_all(
         tasks: in the order they are begun.
         jobs: runs at once; 1 runs them in this process, None takes what cores and memory allow.
         lock: descriptor that every worker holds as well; see ``sflam.compare.lock``.
-        heard: see ``Heard``.
+        on_event: see ``OnEvent``.
     """
     expect_jobs(jobs)
     left, failed = [], {}
     for task in tasks:
         folder = RunFolder(task.path)
         if folder.result.is_file():
-            heard(task.name, "finished", task.job.learn.rounds)
+            on_event(task.name, "finished", task.job.learn.rounds)
         elif why := _divergence(task):
             failed[task.name] = Failure(why, True)
-            heard(task.name, "diverged", task.job.learn.rounds)
+            on_event(task.name, "diverged", task.job.learn.rounds)
         else:
             left.append(task)
     most = jobs_that_fit([task.job for task in left]) if jobs is None else jobs
     most = min(most, len(left))
     if most > 1:
-        return failed | _run_apart(left, most, lock, heard)
+        return failed | _run_apart(left, most, lock, on_event)
     for task in left:
         try:
-            run_here(task, heard)
+            run_here(task, on_event)
         except SflamError as error:
             failed[task.name] = failure_of(error)
-            _report_failure(task, failed[task.name], heard)
+            _report_failure(task, failed[task.name], on_event)
     return failed
 
 
@@ -117,7 +117,7 @@ def failure_of(error: SflamError) -> Failure:
     return Failure(" ".join(str(error).split()), isinstance(error, DivergedError))
 
 
-def run_here(task: Waiting, heard: Heard) -> None:
+def run_here(task: Waiting, on_event: OnEvent) -> None:
     """Run a task in this process, from where it was stopped if it was.
 
     Raises:
@@ -128,16 +128,16 @@ def run_here(task: Waiting, heard: Heard) -> None:
     folder = RunFolder(task.path)
     resumed = folder.config.is_file()
     begun = runs.resume(task.path) if resumed else runs.start(task.job, task.path)
-    heard(task.name, "resumed" if resumed else "started", len(begun.records))
+    on_event(task.name, "resumed" if resumed else "started", len(begun.records))
     try:
         for record in begun.rounds():
-            heard(task.name, "round", record.round + 1)
+            on_event(task.name, "round", record.round + 1)
     except DivergedError as error:
         with suppress(OSError):  # then it is only tried again
             replace_file(task.path / DIVERGED, (failure_of(error).why + "\n").encode())
         raise
     begun.finish()
-    heard(task.name, "done", len(begun.records))
+    on_event(task.name, "done", len(begun.records))
 
 
 def _divergence(task: Waiting) -> str:
@@ -148,11 +148,13 @@ def _divergence(task: Waiting) -> str:
         return ""
 
 
-def _report_failure(task: Waiting, failure: Failure, heard: Heard) -> None:
-    heard(task.name, "diverged" if failure.diverged else "failed", task.job.learn.rounds)
+def _report_failure(task: Waiting, failure: Failure, on_event: OnEvent) -> None:
+    on_event(task.name, "diverged" if failure.diverged else "failed", task.job.learn.rounds)
 
 
-def _run_apart(tasks: Sequence[Waiting], jobs: int, lock: int | None, heard: Heard) -> dict[str, Failure]:
+def _run_apart(
+    tasks: Sequence[Waiting], jobs: int, lock: int | None, on_event: OnEvent
+) -> dict[str, Failure]:
     failed: dict[str, Failure] = {}
     reporting, stopping = threading.Lock(), threading.Event()
     asked = {"modules": list(own_modules()), "search": sys.path}
@@ -191,7 +193,7 @@ def _run_apart(tasks: Sequence[Waiting], jobs: int, lock: int | None, heard: Hea
                     problem, diverged = event.get("problem", problem), event.get("diverged", diverged)
                     if "what" in event:
                         with reporting:
-                            heard(task.name, event["what"], event["rounds"])
+                            on_event(task.name, event["what"], event["rounds"])
                 worker.wait()  # on its way out: closing its input now would look as if we were gone
             finally:
                 _close(worker)
@@ -201,7 +203,7 @@ def _run_apart(tasks: Sequence[Waiting], jobs: int, lock: int | None, heard: Hea
                 last = errors.read().strip().rpartition("\n")[2]
                 with reporting:
                     failed[task.name] = Failure(problem or _ended(worker.returncode, last), diverged)
-                    _report_failure(task, failed[task.name], heard)
+                    _report_failure(task, failed[task.name], on_event)
 
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(run_apart, task) for task in tasks]
@@ -234,5 +236,5 @@ def _close(worker: subprocess.Popen[str]) -> None:
 
 def _ended(code: int, last: str) -> str:
     if code < 0:
-        return f"its process was ended by signal {-code}, as for want of memory; lower --jobs"
+        return f"its process was ended by signal {-code}, probably for lack of memory; lower --jobs"
     return f"its process ended with code {code}: {last or 'no message'}"

@@ -2,7 +2,7 @@
 
 The first line of standard input is JSON: ``path``, ``job``, the ``modules`` that register own methods, and where to
 ``search`` for them. Every line of standard output is JSON: ``what`` and
-``rounds`` as ``sflam.compare.running.Heard`` hears them, or ``problem`` and ``diverged``. When
+``rounds`` as ``sflam.compare.running.OnEvent`` takes them, or ``problem`` and ``diverged``. When
 standard input closes, so does this.
 """
 
@@ -28,13 +28,13 @@ def main() -> int:
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints is no event
 
-    def heard(name: str, what: str, rounds: int) -> None:
+    def on_event(name: str, what: str, rounds: int) -> None:
         print(json.dumps({"what": what, "rounds": rounds}), file=events, flush=True)
 
     path = Path(asked["path"])
     try:
         _register(asked["modules"], asked["search"])
-        run_here(Waiting(path.name, _job(asked["job"]), path), heard)
+        run_here(Waiting(path.name, _job(asked["job"]), path), on_event)
     except SflamError as error:
         failed = failure_of(error)
         print(json.dumps({"problem": failed.why, "diverged": failed.diverged}), file=events, flush=True)

@@ -92,14 +92,14 @@ class Stability:
 
 
 def measure(
-    job: Job, asked: Asked, heard: Callable[[int, int], None] = lambda done, depth: None
+    job: Job, asked: Asked, on_training: Callable[[int, int], None] = lambda done, depth: None
 ) -> Iterator[Stability]:
     """Yield the stability of a job's model, tuned layer count by layer count.
 
     Args:
         job: its model, data and ``[learn]`` are used; nothing is split or quantized.
         asked: what to measure.
-        heard: is called after each training how many are done, and of the model's layers.
+        on_training: called after each training with the number done and the model's layers.
 
     Raises:
         ConfigError: more layers than the model has, or too few samples in the data.
@@ -126,7 +126,7 @@ def measure(
     done = itertools.count(1)
 
     def counted() -> None:
-        heard(next(done), depth)
+        on_training(next(done), depth)
 
     counted()
     for count in layers:
@@ -145,7 +145,7 @@ def _at(
     rest: Samples,
     layers: int,
     asked: Asked,
-    heard: Callable[[], None],
+    on_training: Callable[[], None],
 ) -> Stability:
     job, model = assembly.job, assembly.model
     original: list[list[float]] = []
@@ -157,7 +157,7 @@ def _at(
         chosen, fresh = drawn[: asked.samples], drawn[asked.samples :]
         places = rng.permutation(asked.samples)[: asked.replacements]
         _train(assembly, examples, start, chosen, layers, asked.steps, draw=draw)
-        heard()
+        on_training()
         trained = tuned(model, assembly, layers)
         original.append([_loss(model, examples, chosen[place]) for place in places])
         with torch.no_grad():
@@ -172,7 +172,7 @@ def _at(
             changed = chosen.copy()
             changed[place] = other
             _train(assembly, examples, start, changed, layers, asked.steps, draw=draw)
-            heard()
+            on_training()
             own.append(_loss(model, examples, chosen[place]))
         replaced.append(own)
     measured, error = average_stability(original, replaced)

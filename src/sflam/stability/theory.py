@@ -1,4 +1,4 @@
-"""How much a tuned model hangs on any one sample (section 5): bounds, and how to compare them with what is measured.
+"""How much a tuned model depends on a single sample (section 5): bounds, and how they compare with the measurement.
 
 Average-replace-one stability of a training algorithm A on a sample S of size n,
 

@@ -11,9 +11,7 @@ from sflam.report.terminal.plain_table import plain_table
 from sflam.report.totals import percent
 
 LOST, FAILED = "diverged", "failed"
-REUSED = (
-    "the same held-out data chooses the rate and is what accuracies are of, so the best is flattered a little"
-)
+REUSED = "the same held-out data chooses the rate and is what accuracies are of, so the best is slightly overestimated"
 """There is no third part of the data, and the reader must know."""
 
 

@@ -7,11 +7,11 @@ from typing import TextIO
 from sflam.report.terminal.live_bar import LiveBar
 
 OVER = ("finished", "done", "diverged", "failed")
-"""What is heard of a run that will not be heard of again."""
+"""The events that end a run."""
 
 
 class RunsProgress(LiveBar):
-    """Shows how far a comparison is; its :meth:`heard` is what ``sflam.compare`` calls.
+    """Shows how far a comparison is; its :meth:`on_event` is what ``sflam.compare`` calls.
 
     Args:
         rounds: of all runs together; 0 where that is not known yet.
@@ -26,7 +26,7 @@ class RunsProgress(LiveBar):
         after = "round {task.completed:.0f}/{task.total:.0f}"
         super().__init__("{task.fields[runs]}", after, stream=stream, total=rounds, runs=f"0/{runs} runs")
 
-    def heard(self, name: str, what: str, rounds: int) -> None:
+    def on_event(self, name: str, what: str, rounds: int) -> None:
         """Show what became of a run.
 
         Args:

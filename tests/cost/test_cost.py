@@ -17,7 +17,7 @@ from sflam.cost.latency import server_turn
 from sflam.cost.reference import ref_a_workload
 from sflam.network.network import Network
 from sflam.network.reference import ref_a
-from sflam.simulate.clock import bill
+from sflam.simulate.clock import round_cost
 from sflam.workload import Workload
 
 # Two blocks; one sample of one token of width 98: 98 x 8 + 32 = 816 bit.
@@ -80,7 +80,7 @@ def test_the_referee_and_the_simulator_charge_the_same_to_the_last_bit():
     problem = Problem(network=ref_a(6), workload=ref_a_workload(), local_steps=3)
     plan = optimal.solve(problem)
     nothing = np.zeros(6)
-    charged = bill(problem, plan, up=problem.payload / np.log(2), down=nothing, adapters=nothing)
+    charged = round_cost(problem, plan, up=problem.payload / np.log(2), down=nothing, adapters=nothing)
     assert np.array_equal(charged.compute_j, plan.devices.compute_j)
     assert np.array_equal(charged.compute_s, plan.devices.compute_s)
     assert charged.transmit_j == pytest.approx(plan.devices.transmit_j, rel=1e-15)

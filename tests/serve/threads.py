@@ -79,7 +79,7 @@ class Rig:
         )
         self.server = WebServer(application(self.ingress), self.dispatch, Listen(port=0))
         self.fleet = RemoteFleet(
-            local, self.dispatch, self.contracts, itertools.count(1).__next__, tell=lambda line: None, deadline=1e6,
+            local, self.dispatch, self.contracts, itertools.count(1).__next__, notify=lambda line: None, deadline=1e6,
             stats=self.ingress.stats, planner=planner,
         )  # fmt: skip
         # They draw from torch's one generator, so they are made here and not in the threads.

@@ -313,7 +313,7 @@ def test_budgets_hold_from_the_first_rounds_on(small, tmp_path, monkeypatch, pat
     ("settings", "message"),
     [
         (("network.battery_j=1",), "fleet.selected is 0, so every device trains until its battery is empty"),
-        (("fleet.policy=energy",), 'fleet.policy = "energy" leaves nobody out: all 10 devices'),
+        (("fleet.policy=energy",), 'fleet.policy = "energy" leaves no device out: all 10 devices'),
         (("network.battery_j=1", "fleet.selected=3", "fleet.policy=energy"), ""),
     ],
 )

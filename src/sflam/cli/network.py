@@ -130,10 +130,12 @@ def join(
         key=key,
         insecure=insecure,
         patience=patience,
-        tell=shared.remark,
+        notify=shared.remark,
     )
     from sflam.serve.join import join as take_part
 
     with shared.stoppable("the same command goes on where this device was"):
-        rounds = take_part(link, data, folder, column=column, label=label, device=device, tell=shared.remark)
+        rounds = take_part(
+            link, data, folder, column=column, label=label, device=device, notify=shared.remark
+        )
     shared.remark(f"the job has ended; this device trained {rounds} rounds")

@@ -4,7 +4,7 @@ At cut 0 with a frozen embedding nothing below the cut ever changes, so a sample
 pass. They are kept
 
     device   on the device, which computes them once and sends them every time, with new rounding noise; or
-    server   on the server, as they first arrived: afterwards the device only says which samples it means. Their
+    server   on the server, as they first arrived: afterwards the device only sends the numbers of its samples. Their
              rounding noise stays what it was the first time. It is drawn by sample, not by step, so that a resumed
              run, which sends them again, trains on the same numbers.
 

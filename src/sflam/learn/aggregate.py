@@ -1,7 +1,7 @@
 """Averaging the devices' adapters, and what averaging factors loses.
 
 A LoRA update is a product B A. ``fedavg`` averages A and B apart, so mean(B) mean(A) stands in for mean(BA);
-:func:`aggregation_error` says by how much they differ. ``freeze-a`` keeps every A at the common start, which makes
+:func:`aggregation_error` measures how much they differ. ``freeze-a`` keeps every A at the common start, which makes
 the average exact (Sun et al., "Improving LoRA in privacy-preserving federated learning", ICLR 2024). ``residual``
 adds the difference to the frozen weights (Singhal et al., "FedEx-LoRA", 2024), exact as well.
 

@@ -38,18 +38,19 @@ def split_memory(
     }
     everything = Memory(
         _bytes(model.parameters()),
-        sum(one.trained for one in serving.values()) + training_bytes(step, device.stack.values.numel()),
-        sum(one.activations for one in serving.values())
+        sum(memory.trained for memory in serving.values())
+        + training_bytes(step, device.stack.values.numel()),
+        sum(memory.activations for memory in serving.values())
         + sum(activations(step, cut, head=home) for cut in active),
     )
     together = serving.pop(ALL_LOCAL, None)
     if together is not None:  # each of them needs what the whole model does
         home_trunk = servers.trunks[ALL_LOCAL].segment
         parts = [*home_trunk.parameters(), *device.parts.parameters()]  # some are on both sides
-        frozen = 0 if device.places else _bytes({id(one): one for one in parts}.values())
+        frozen = 0 if device.places else _bytes({id(part): part for part in parts}.values())
         alone = _whole(step, frozen, home_trunk.stack.size())
-        largest = max(largest, alone, key=lambda one: one.total)
-    busiest = max(serving.values(), key=lambda one: one.total, default=Memory())
+        largest = max(largest, alone, key=lambda memory: memory.total)
+    busiest = max(serving.values(), key=lambda memory: memory.total, default=Memory())
     return FleetMemory(largest, busiest, everything)
 
 
@@ -66,9 +67,9 @@ def _serving(trunk: Trunk, cuts: Sequence[int], step: Step, selected: int) -> Me
 def whole_model_memory(model: nn.Module, trained: Sequence[Tensor], step: Step) -> Memory:
     """Return what a machine needs that trains the whole of ``model``."""
     # peft keeps the head it replaced, which no device needs.
-    kept = [one for name, one in model.named_parameters() if ".original_module." not in name]
-    frozen = _bytes(one for one in kept if not one.requires_grad)
-    return _whole(step, frozen, sum(one.numel() for one in trained))
+    kept = [p for name, p in model.named_parameters() if ".original_module." not in name]
+    frozen = _bytes(p for p in kept if not p.requires_grad)
+    return _whole(step, frozen, sum(tensor.numel() for tensor in trained))
 
 
 def _whole(step: Step, frozen: int, trained: int) -> Memory:
@@ -82,4 +83,4 @@ def _weights(segment: Segment) -> int:
 
 
 def _bytes(tensors: Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return sum(tensor.nbytes for tensor in tensors)

@@ -84,7 +84,7 @@ class Servers:
     def average(self, devices: Sequence[int], states: Sequence[State], samples: Sequence[int]) -> State:
         """Return the average by samples: every server over its devices, then over the servers.
 
-        A device that trains alone reports to whoever averages over the servers, like a server of its own.
+        A device that trains alone counts like a server of its own.
         """
         groups: dict[tuple[int, int], tuple[list[State], list[int]]] = {}
         for device, state, count in zip(devices, states, samples, strict=True):

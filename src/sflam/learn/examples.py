@@ -34,7 +34,7 @@ class Minibatch:
         inputs: the model's own argument names -> [B, ...].
         lengths: [B] valid tokens of each right-padded row; None when every row is full.
         labels: [B], or [B,T] with ``IGNORED`` on padding for a language model.
-        ids: B numbers, those of the samples in their dataset; empty where nobody asks.
+        ids: B numbers, those of the samples in their dataset; empty where not needed.
     """
 
     inputs: dict[str, Tensor]

@@ -38,7 +38,7 @@ class Federated(WholeModel):
         self.own: dict[int, State] = {}
         self._momenta: dict[int, dict[str, Any]] = {}
         self._factors = bool(adapted_layers(self.model)) and self.learn.aggregation != "freeze-a"
-        freeze = self.learn.aggregation == "freeze-a"  # what nobody trains is known to all from the start
+        freeze = self.learn.aggregation == "freeze-a"  # what is not trained is known to all from the start
         self._names = [name for name in self.start if not (freeze and name.endswith(A_ENDS))]
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
@@ -88,7 +88,7 @@ class Federated(WholeModel):
     def memory(self, step: Step) -> FleetMemory:
         """Return what its machines need for a training step; the states of all devices are in this process."""
         own = whole_model_memory(self.model, self.trained, step)
-        states = len(self.parts) * sum(one.numel() * one.element_size() for one in self.trained)
+        states = len(self.parts) * sum(tensor.nbytes for tensor in self.trained)
         return FleetMemory(own, Memory(), replace(own, trained=own.trained + states))
 
     def state(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from sflam.model.families import blocks_of
 from sflam.units import human_bytes
 
 MEMINFO = Path("/proc/meminfo")
-"""Where Linux says how much memory is available, in kB."""
+"""Where Linux reports the available memory, in kB."""
 
 LIMITS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
@@ -32,7 +32,7 @@ LIMITS = (
         Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ),
 )
-"""Where a container says how much it may use, and uses, in bytes."""
+"""Where a container reports its limit and its use of memory, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Fit(FleetMemory):
     """The memory of a run, and what there is.
 
     Attributes:
-        free: bytes free for this process; None where nobody says.
+        free: bytes free for this process; None where unknown.
     """
 
     free: int | None
@@ -68,7 +68,7 @@ def fit(
     Args:
         fleet: the built fleet.
         backbone: its model.
-        sample: the inputs of one row, which tell T of an image.
+        sample: the inputs of one row, which give T of an image.
         tokens: the longest row of a text in T; 0 for images.
         learn: batch size, optimiser, checkpointing.
     """
@@ -88,7 +88,7 @@ def built_step(backbone: Backbone, tokens: int, learn: LearnSettings, *, home: b
     """
     shape, config = shape_of(backbone), backbone.model.config
     block = blocks_of(backbone.model, backbone.family)[0]
-    layers: dict[str, Any] = {name: one for name, one in block.named_modules() if isinstance(one, LoraLayer)}
+    layers: dict[str, Any] = {n: layer for n, layer in block.named_modules() if isinstance(layer, LoraLayer)}
     first = next(iter(layers.values()), None)
     training = Training(
         batch=learn.batch,
@@ -104,12 +104,12 @@ def built_step(backbone: Backbone, tokens: int, learn: LearnSettings, *, home: b
         checkpointing=learn.checkpointing,
         labels_home=home,
     )
-    adapted = tuple(one for one in shape.linears if one.name in layers or not layers)
+    adapted = tuple(linear for linear in shape.linears if linear.name in layers or not layers)
     return Step(shape, training, tokens, adapted)
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Return how much memory is free on ``device``, or within this container; None where the system does not say."""
+    """Return how much memory is free on ``device``, or within this container; None where unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     found = []

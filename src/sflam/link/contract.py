@@ -1,6 +1,6 @@
 """What a device and the server have agreed on: how many steps of which rows, in bodies of which exact size. No torch.
 
-A body is refused by its size before it is read, and by what it says before it changes anything.
+A body is refused by its size before it is read, and by its content before it changes anything.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Contract:
             return rows * self.tokens
         least = rows * (2 if self.per_token else 1)
         if header is None or not (header.isascii() and header.isdigit() and len(header) < 10):
-            raise Refused(422, "Sflam-Tokens must say how many valid tokens the body holds, in decimal")
+            raise Refused(422, "Sflam-Tokens must be the number of valid tokens in the body, in decimal")
         if not least <= int(header) <= rows * self.tokens:
             raise Refused(
                 422, f"Sflam-Tokens is {int(header)}; {rows} rows have {least}..{rows * self.tokens} tokens"

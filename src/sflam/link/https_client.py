@@ -34,7 +34,7 @@ class Link:
         key: PEM file of its key.
         insecure: allow ``http://`` beyond this machine.
         patience: seconds without any answer after which a request is given up.
-        tell: shows one line to whoever runs the device.
+        notify: shows a line to the user of the device.
         sleep: waits so many seconds.
     """
 
@@ -49,7 +49,7 @@ class Link:
         insecure: bool = False,
         patience: float = 600.0,
         timeout: float = 60.0,
-        tell: Callable[[str], None] = lambda line: None,
+        notify: Callable[[str], None] = lambda line: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         parts = urlsplit(address if "://" in address else f"https://{address}")
@@ -65,9 +65,9 @@ class Link:
         ):
             raise ServeError(f"server address {address!r}: write HOST, HOST:PORT or https://HOST:PORT")
         if parts.scheme == "http" and not (insecure or is_loopback(parts.hostname)):
-            raise ServeError(f"{address} would send the token in the clear; use https://, or say --insecure")
+            raise ServeError(f"{address} would send the token in the clear; use https://, or give --insecure")
         self.host, self.port, self.token = parts.hostname, port, token
-        self.patience, self.timeout, self.tell, self.sleep = patience, timeout, tell, sleep
+        self.patience, self.timeout, self.notify, self.sleep = patience, timeout, notify, sleep
         self.context: ssl.SSLContext | None = None
         if parts.scheme == "https":
             try:
@@ -144,7 +144,7 @@ class Link:
                     "up?"
                 )
             if not reported and not (status == 503 and retry == 0):
-                self.tell(f"no answer from {self.host}:{self.port} ({_reason(found)}); trying again")
+                self.notify(f"no answer from {self.host}:{self.port} ({_reason(found)}); trying again")
                 reported = True
             self.sleep(pause * random.uniform(0.5, 1.0) if retry is None else retry)
             pause = min(LONGEST_PAUSE, pause * 2)
@@ -221,7 +221,7 @@ def _distrust(error: ssl.SSLCertVerificationError) -> str:
 
 
 def _reason(found: bytes) -> str:
-    """Return what a server says about an error, one short line."""
+    """Return a server's error message, one short line."""
     try:
         text = str(json.loads(found)["error"])
     except (ValueError, KeyError, TypeError):

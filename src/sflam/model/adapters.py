@@ -51,7 +51,7 @@ def attach(backbone: Backbone, settings: ModelSettings, *, seed: int = 0) -> Pef
         lora_dropout=settings.dropout,
         target_modules=target_pattern(backbone, settings.targets),
         modules_to_save=trained_heads(backbone, settings) or None,
-        # Conv1D (GPT-2) keeps its weight transposed; said here, peft need not warn and mend it.
+        # Conv1D (GPT-2) keeps its weight transposed; passed here, so that peft does not warn.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in backbone.model.modules()),
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

@@ -190,7 +190,7 @@ def _image(fields: _Fields, family: str, classes: int, language: bool) -> Archit
     if family == "beit" and fields.flag("use_relative_position_bias"):
         scales += ((2 * side - 1) ** 2 + 3) * heads  # a table of position biases in every block
     attention_biases = (2 if family == "beit" else 3) * hidden * biased + hidden
-    weights = sum(one.weights for one in (*maps, *mlp_in, mlp_out))
+    weights = sum(item.weights for item in (*maps, *mlp_in, mlp_out))
     positions = (
         0 if family == "beit" and not fields.flag("use_absolute_position_embeddings") else tokens * hidden
     )
@@ -208,7 +208,7 @@ def _image(fields: _Fields, family: str, classes: int, language: bool) -> Archit
         mlp_in=mlp_in,
         mlp_out=mlp_out,
         activation_copies=fields.copies("hidden_act", "gelu"),
-        block_weights=weights + attention_biases + sum(one.outputs for one in mlp_in) + 5 * hidden + scales,
+        block_weights=weights + attention_biases + sum(item.outputs for item in mlp_in) + 5 * hidden + scales,
         embed_weights=inside * hidden + hidden + positions + extra * hidden + masks,
         embed_flops=2 * inside * hidden,
         extra_tokens=extra,
@@ -296,7 +296,7 @@ def _decoder(fields: _Fields, family: str, classes: int, language: bool) -> Arch
     maps = _maps("self_attn", ("q_proj", "k_proj", "v_proj"), "o_proj", hidden, width, groups * size)
     mlp_in = (Linear("mlp.gate_proj", hidden, inner), Linear("mlp.up_proj", hidden, inner))
     mlp_out = Linear("mlp.down_proj", inner, hidden)
-    projected = sum(one.outputs for one in maps[:3])
+    projected = sum(item.outputs for item in maps[:3])
     biases = projected if family == "qwen2" else 0
     if fields.flag("attention_bias") and family != "qwen2":
         biases = projected + hidden
@@ -314,7 +314,7 @@ def _decoder(fields: _Fields, family: str, classes: int, language: bool) -> Arch
         mlp_in=mlp_in,
         mlp_out=mlp_out,
         activation_copies=fields.copies("hidden_act", "silu"),
-        block_weights=sum(one.weights for one in (*maps, *mlp_in, mlp_out)) + biases + norms,
+        block_weights=sum(item.weights for item in (*maps, *mlp_in, mlp_out)) + biases + norms,
         embed_weights=vocabulary * hidden,
         tail_weights=hidden,
         inner_norms=width + groups * size if family == "qwen3" else 0,
@@ -345,7 +345,7 @@ def _decoder_head(
 
 
 TIED = {"gpt2", "gemma"}
-"""Families whose head for language modelling is their embedding, unless a config says otherwise."""
+"""Families whose head for language modelling is their embedding, unless the config has another value."""
 LANGUAGE = {"gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma"}
 """Families with a head for language modelling."""
 

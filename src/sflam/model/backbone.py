@@ -168,7 +168,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' own notices: what matters of them (a new head) is said by sflam itself."""
+    """Silence transformers' own notices; sflam reports what matters of them (a new head) itself."""
     logger, notices = logging.getLogger("transformers"), cast(Any, transformers.utils.logging)
     before, bar = logger.level, notices.is_progress_bar_enabled()
     logger.setLevel(logging.ERROR)

@@ -54,7 +54,7 @@ class TrunkBits:
             ) from error
         except Exception as error:  # a library built for other hardware raises whatever it likes
             raise self.refusal(error) from error
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every cast to half precision
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of every cast to half precision
         parts = [family.full(name) for name in (*family.front, *family.both, *family.back)]
         kept = [*parts, *family.tasks[task].head, *(f"{family.path}.{index}" for index in range(self.cut))]
         chosen: dict[str, Any] = {"load_in_8bit": True}
@@ -75,7 +75,7 @@ class TrunkBits:
                 layer.init_8bit_state()
 
     def refusal(self, error: BaseException) -> ModelError:
-        """Return what to say when the library cannot do it on this machine."""
+        """Return the error for a machine on which the library does not work."""
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return ModelError(
             f"model.trunk_bits = {self.bits} cannot be had on this machine with learn.device = {self.device.type!r} "

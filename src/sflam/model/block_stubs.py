@@ -3,7 +3,7 @@
 One copy serves three passes. ``front`` runs up to the first block and hands out what it would be given; ``calls``
 lets stand-in inputs pass to learn what each block is given beside its input; ``rest`` runs from the last block on,
 with its true output put in the place of the stand-in's. What such a split cannot see (a block that needs another's
-second result, say) shows in the equality check every model split this way must pass.
+second result, for example) shows in the equality check every model split this way must pass.
 
 R rows, T tokens, d hidden size.
 """

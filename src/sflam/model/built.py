@@ -46,16 +46,16 @@ def _seen(backbone: Backbone) -> Architecture:
     out = maps.pop() if maps else nothing
     mlp_in: list[Linear] = []
     while len(maps) > 2 and maps[-1].outputs in (out.inputs, 2 * out.inputs):
-        one = maps.pop()
-        mlp_in += [replace(one, outputs=out.inputs)] * (one.outputs // out.inputs)
+        joint = maps.pop()
+        mlp_in += [replace(joint, outputs=out.inputs)] * (joint.outputs // out.inputs)
     after = maps.pop() if maps else nothing
     norms = [
-        sum(weight.shape[-1] for name, weight in one.named_parameters() if name == "weight")
-        for one in block.modules()
-        if "norm" in type(one).__name__.lower()
+        sum(weight.shape[-1] for name, weight in module.named_parameters() if name == "weight")
+        for module in block.modules()
+        if "norm" in type(module).__name__.lower()
     ]
     # A norm narrower than d is of each head: of queries and of keys.
-    inner = sum(one.outputs for one in maps[:2]) if any(0 < size < hidden for size in norms) else 0
+    inner = sum(item.outputs for item in maps[:2]) if any(0 < size < hidden for size in norms) else 0
     wide = sum(size == hidden for size in norms)
     dropping = {
         name for name, p in model.config.to_dict().items() if "drop" in name and isinstance(p, float) and p
@@ -72,7 +72,7 @@ def _seen(backbone: Backbone) -> Architecture:
         output=after,
         mlp_in=tuple(mlp_in),
         mlp_out=out,
-        activation_copies=4 if any(type(one).__name__ in STEPWISE for one in block.modules()) else 1,
+        activation_copies=4 if any(type(module).__name__ in STEPWISE for module in block.modules()) else 1,
         block_weights=_weights([block]),
         embed_weights=_weights(front),
         inner_norms=inner + max(0, wide - 2) * hidden,

@@ -38,10 +38,10 @@ def make_inputs(
 
 
 def stand_in(model: Any, rows: int, width: int, padding: Tensor | None) -> dict[str, Tensor]:
-    """Return inputs of the right shape that say nothing but which of their ``width`` tokens are valid.
+    """Return inputs of the right shape whose only information is which of their ``width`` tokens are valid.
 
     Args:
-        model: whose config says what it reads.
+        model: its config names its inputs.
         rows: rows R.
         width: tokens T of a row; a model of images knows its own.
         padding: [R,T] 0/1 mask of valid tokens; None when all are.

@@ -32,7 +32,7 @@ def device_tensors(
     With ``frozen_a`` the common A of its adapters are among them, by peft's names.
 
     Raises:
-        ModelError: a model split by its structure, whose parts cannot be told apart by name.
+        ModelError: a model split by its structure, whose parts cannot be found by name.
     """
     found: State = {}
     for name in _held(backbone, cut, labels):

@@ -1,6 +1,6 @@
 """The families of models sflam can cut, one row each.
 
-A row says where the parts of a Hugging Face model live and what happens before and after its blocks. The
+A row names the parts of a Hugging Face model and what runs before and after its blocks. The
 composition ``finish(blocks(embed(inputs)))`` must equal the unmodified class's own forward; ``sflam verify``
 checks that for any model.
 

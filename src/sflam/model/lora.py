@@ -1,6 +1,6 @@
 """Stacked per-device LoRA: one batched matmul serves every device's own adapters.
 
-R rows (samples) of a batch belong to G devices; ``Rows`` says which. For device g with adapters A_g [r,i] and
+R rows (samples) of a batch belong to G devices; ``Rows`` records which. For device g with adapters A_g [r,i] and
 B_g [o,r] a layer computes ``base(x) + scaling * B_g A_g x`` for its rows. Measured as cheap as one shared adapter.
 
 Shapes: K stacked copies, G groups in this batch, R rows, T tokens, i inputs, o outputs, r rank.

@@ -1,7 +1,7 @@
 """Models the table of families does not know, split by what they look like: the longest list of like blocks.
 
-What runs before the first block belongs to the device, what runs after the last to whoever has the labels. One
-trial pass of the unmodified class tells which is which, and refuses what cannot be cut so. Before such a model is
+What runs before the first block belongs to the device, what runs after the last to the side with the labels. One
+trial pass of the unmodified class finds which is which, and refuses what cannot be cut so. Before such a model is
 trained, ``expect_equal`` in :mod:`sflam.model.verify` compares it, split, with the unmodified class.
 
 B rows, T tokens, d hidden size.

@@ -10,7 +10,7 @@ from sflam.errors import DataError
 from sflam.model.backbone import locate, quiet, read_config
 
 UNLIMITED = 10**9
-"""Tokenizers that know no limit say a number far beyond this."""
+"""Tokenizers without a limit report a number far above this."""
 
 
 class Tokenizer:
@@ -41,7 +41,7 @@ class Tokenizer:
             return []
         cut = {"truncation": True, "max_length": limit} if limit else {}
         try:
-            with quiet():  # that a row is longer than the model's limit is told by whoever cuts it
+            with quiet():  # the caller that cuts long rows reports them
                 rows: list[list[int]] = self.loaded(texts, **cut)["input_ids"]
         except DataError:
             raise

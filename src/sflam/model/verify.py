@@ -97,7 +97,7 @@ def expect_equal(backbone: Backbone, model: PeftModel, cuts: Iterable[int]) -> f
     parts of itself in float32, must be equal in its own precision.
 
     Raises:
-        ModelError: the split model is not the whole one, or cannot be run; says where it differs and what to do.
+        ModelError: the split model is not the whole one, or cannot be run.
     """
     small = sum(parameter.numel() for parameter in model.parameters()) <= DOUBLED
     refusal: ModelError | None = None
@@ -121,13 +121,13 @@ def _largest(backbone: Backbone, model: PeftModel, cuts: Iterable[int], double: 
     finally:
         load_state(model, before)
         model.train(training)
-    worst = max(found, key=lambda one: one.largest)
+    worst = max(found, key=lambda difference: difference.largest)
     if not worst.largest <= limit:  # NaN is no equality either
         parts = {"loss": worst.loss, "activations": worst.activations, "gradients": worst.gradients}
-        said = ", ".join(f"{part} by {value:.1e}" for part, value in parts.items() if not value <= limit)
+        differing = ", ".join(f"{part} by {value:.1e}" for part, value in parts.items() if not value <= limit)
         raise ModelError(
             f"model class {name} is in no known family, and split by its structure at cut {worst.cut} it is not the "
-            f"same model: it differs in {said} (at most {limit:.0e} is allowed); {ADVICE}"
+            f"same model: it differs in {differing} (at most {limit:.0e} is allowed); {ADVICE}"
         )
     return worst.largest
 
@@ -183,7 +183,7 @@ def differences(
             trained = device.stack.gradient(row) | server.stack.gradient(row)
             assert trained.keys() <= gradients.keys()
             scale = max(float(gradient.abs().max()) for gradient in gradients.values())
-            one = Difference(
+            difference = Difference(
                 cut,
                 relative(losses[row].detach().double(), loss.double()),
                 relative(exchange.detach()[at][valid[at]], boundaries[cut][valid[at]]),
@@ -192,8 +192,8 @@ def differences(
                     for name, whole in gradients.items()
                 ),
             )
-            found.append(one)
-        yield max(found, key=lambda one: one.largest)
+            found.append(difference)
+        yield max(found, key=lambda difference: difference.largest)
 
 
 @contextmanager

@@ -238,7 +238,7 @@ def examples_of(dataset: Dataset, backbone: Backbone, name: str = "", *, buckets
 
 
 def pixels_of(name: str) -> Path:
-    """Return the file that says what pixels a model expects, fetched from the hub if need be; it may not exist."""
+    """Return the file with the pixels a model expects, fetched from the hub if need be; it may not exist."""
     folder = Path(locate(name))
     if folder.is_dir():
         return folder / PREPROCESSOR

@@ -1,4 +1,4 @@
-"""Every rule about settings that do not go together, in one table; each row says what, why, and the fix.
+"""Every rule about settings that do not go together, in one table; each row names the settings, the reason and the fix.
 
 A row holds for the commands it names. Limits of one setting are checked by its section; what depends on things that
 must be loaded first (the depth of a model, the devices of a network, the rounds of a trace) is checked where they are.
@@ -67,7 +67,7 @@ def check(job: Job, command: str = "") -> None:
     Args:
         job: what was asked for.
         command: ``train``, ``simulate``, ``serve`` or ``plan``; by default ``simulate`` or ``train``, as
-            ``network.simulate`` says.
+            ``network.simulate`` gives.
     """
     problems = problems_of(job, command)
     if problems:

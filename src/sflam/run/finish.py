@@ -25,7 +25,7 @@ from sflam.simulate.work import device_flop
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a finished run says of itself; ``--json`` prints exactly this.
+    """The result of a finished run; ``--json`` prints exactly this.
 
     Attributes:
         accuracy: test accuracy of the kept model, in [0, 1]; of tokens, for a language model.
@@ -50,7 +50,7 @@ class Result:
         seconds: time in rounds, in s.
         virtual_s: time of the rounds on the virtual clock, in s; None where no network was simulated.
         energy_j: joules of every kind by the model of the network; None where none was simulated.
-        sensitivity: chi of every participant of the last round, measured or told; empty where neither is wanted.
+        sensitivity: chi of every participant of the last round, measured or given; empty where neither is wanted.
         sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
         modelled_s: with ``network.calibrate``, T of all rounds as modelled; else None.
         calibrated_s: with it, T of all rounds as measured.

@@ -21,7 +21,7 @@ COMPUTED = "computed"
 
 
 def follow(job: Job) -> tuple[Job, tuple[str, ...]]:
-    """Return the job with what its plan decides, so that nothing is planned again; and what to tell the user.
+    """Return the job with what its plan decides, so that nothing is planned again; and notes for the user.
 
     Without ``fleet.plan`` the job comes back as it is.
 
@@ -39,10 +39,10 @@ def follow(job: Job) -> tuple[Job, tuple[str, ...]]:
             f"fleet.plan = {wish.plan!r} is of {len(placements)} devices, but fleet.devices is {wish.devices}; make "
             "them equal"
         )
-    told = _summary(wish.plan, placements)
+    summary = _summary(wish.plan, placements)
     if job.network.simulate:
         job, placements = _simulated(job, placements)
-    return job.placed(placements), (told,)
+    return job.placed(placements), (summary,)
 
 
 def read(path: Path, bits_down: int) -> tuple[Placement, ...]:

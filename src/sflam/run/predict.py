@@ -29,7 +29,7 @@ from sflam.run.assemble import backbone_of, examples_of, preprocessor_of
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a saved run says of N samples.
+    """What a saved run predicts for N samples.
 
     Attributes:
         data: name of the data.
@@ -96,7 +96,7 @@ def predict(
 
     Args:
         run_dir: the run's folder.
-        data: a named dataset (its held-out part), or anything ``data.name`` may say (its test split, or all of it);
+        data: a named dataset (its held-out part), or anything ``data.name`` accepts (its test split, or all of it);
             None takes what the run itself held out.
         column: the array or column that holds the inputs; empty guesses.
         label: the array or column that holds the labels, if there is one; empty means ``label``.
@@ -110,7 +110,7 @@ def predict(
     if not classes:
         raise RunError(
             f"{run.path} trained a language model, which predicts tokens, not labels; load its adapter as {run.adapter}"
-            "/README.md says"
+            "/README.md shows"
         )
     if data is not None:
         settings = replace(job.data, name=str(data), input=column, label=label or DataSettings.label)

@@ -121,7 +121,7 @@ class Run:
             yield
         except (QuantizerError, WireError) as error:
             if not (isinstance(error, NotFiniteError) or self.fleet.diverged()):
-                raise  # a body too large, say, or what a user's own quantizer refuses
+                raise  # for example a body too large, or what a user's own quantizer refuses
             raise self._diverged(len(self.records), str(error).partition(";")[0]) from error
 
     def _expect_finite(self, record: RoundRecord, state: State) -> None:

@@ -149,7 +149,7 @@ def _expect_same(run: RunFolder, header: Mapping[str, Any], job: Job) -> None:
 def _restored(
     assembly: Assembly, fleet: Fleet, run: RunFolder, saved: Mapping[Any, Any], records: list[RoundRecord]
 ) -> tuple[State, BestRound | None]:
-    """Put the fleet back as ``saved`` says; return its adapters and the best so far, where that is kept.
+    """Put the fleet back to ``saved``; return its adapters and the best so far, where that is kept.
 
     Raises:
         RunError: it is of another run.

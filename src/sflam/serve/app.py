@@ -40,7 +40,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
             found = json.loads(await ingress.read(request, size))
             samples = found["samples"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise Refused(422, 'say how many samples there are: {"samples": 120}') from None
+            raise Refused(422, 'send the number of samples: {"samples": 120}') from None
         if type(samples) is not int or not 1 <= samples < COUNT_LIMIT:
             raise Refused(422, f"samples must be a whole number in 1..{COUNT_LIMIT - 1}")
         with ingress.dispatch.locked() as session:
@@ -207,7 +207,7 @@ def place(request: Request, *names: str) -> list[int]:
 
 
 def reported_loss(request: Request, contract: Contract) -> float:
-    """Return the mean loss a device with labels at home says it had in the round; raises Refused, 422."""
+    """Return the round's mean loss as reported by a device with labels at home; raises Refused, 422."""
     if contract.labels_up:
         return 0.0
     try:
@@ -216,4 +216,4 @@ def reported_loss(request: Request, contract: Contract) -> float:
             raise ValueError
         return value
     except ValueError:
-        raise Refused(422, "Sflam-Loss must say the mean loss of the round, a number of 0 or more") from None
+        raise Refused(422, "Sflam-Loss must be the mean loss of the round, a number of 0 or more") from None

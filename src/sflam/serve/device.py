@@ -67,7 +67,7 @@ class Client:
         learn: how a round is run.
         exchange: how what crosses the cut becomes bytes.
         folder: where it writes down where it is.
-        tell: shows one line to whoever runs the device.
+        notify: shows a line to the user of the device.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Client:
         learn: LearnSettings,
         exchange: Exchange,
         folder: Path,
-        tell: Callable[[str], None] = lambda line: None,
+        notify: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.link, self.place, self.learn, self.exchange = link, place, learn, exchange
-        self.folder, self.tell = folder, tell
+        self.folder, self.notify = folder, notify
         self.devices = Devices(segment, (place.cut,), learn)
         self.names = segment.names(place.cut)
         self.where = next(segment.parameters()).device
@@ -115,7 +115,7 @@ class Client:
             except Refused as refused:
                 if refused.status != 409:
                     raise
-                self.tell(f"round {now['round'] + 1}: {refused}")
+                self.notify(f"round {now['round'] + 1}: {refused}")
             after = int(now["attempt"])
 
     def _hello(self) -> None:
@@ -125,7 +125,7 @@ class Client:
         except Refused as refused:
             if refused.status != 409:
                 raise
-            self.tell(str(refused))
+            self.notify(str(refused))
             self.link.sleep(1.0)
 
     def _round(self, round: int, attempt: int, exchange: int) -> bool:
@@ -133,7 +133,7 @@ class Client:
         at = f"/v1/rounds/{round}/{attempt}"
         if (self.round, self.attempt) != (round, attempt):
             if exchange:
-                self.tell(f"round {round + 1} goes on without this device, which has lost its part of it")
+                self.notify(f"round {round + 1} goes on without this device, which has lost its part of it")
                 return False
             most = adapter_body_bytes(self.devices.segment.stack.size(self.names), 64)
             self._open(round, attempt, self.link.call("GET", f"{at}/adapters", most=most))
@@ -204,7 +204,7 @@ class Client:
         mean = self.loss / max(1, samples)
         headers = {"Sflam-Loss": repr(mean)} if self.devices.segment.at_home else {}
         self.link.call("PUT", f"{at}/adapters", body, headers)
-        self.tell(f"round {round + 1}: {len(batches)} steps, loss {mean:.4f}")
+        self.notify(f"round {round + 1}: {len(batches)} steps, loss {mean:.4f}")
 
     def _save(self) -> None:
         """Write down where this device is."""

@@ -71,14 +71,14 @@ class Dispatch:
 
     @contextmanager
     def locked(self) -> Iterator[Session]:
-        """Look at the session, or change it, alone; whoever waits looks again afterwards."""
+        """Look at the session, or change it, alone; waiting threads look again afterwards."""
         with self._changed:
             yield self.session
             self._changed.notify_all()
 
     @contextmanager
     def looked(self) -> Iterator[Session]:
-        """Look at the session alone, without waking anyone."""
+        """Look at the session alone, without waking waiting threads."""
         with self._changed:
             yield self.session
 
@@ -128,7 +128,7 @@ class Dispatch:
         with self._changed:
             self.downloads = downloads
             self.session.open(round, attempt, exchanges, self.clock() + seconds)
-            self._tell()
+            self._publish()
 
     def collect(self, leg: int = 0, group: tuple[int, ...] | None = None) -> list[Request]:
         """Return what is to be computed next, in the order of devices; empty when the round is over.
@@ -166,7 +166,7 @@ class Dispatch:
             self._futures.pop(arrival.device, None)
             self.computed += kept
             self._changed.notify_all()
-        if arrival.future.done():  # the server is going down, and whoever waited has its answer
+        if arrival.future.done():  # the server is going down, and the waiting request is answered
             return kept
         if kept:
             arrival.future.set_result(body)
@@ -199,11 +199,11 @@ class Dispatch:
         return self._wait(lambda: enough(self.session.present(self.clock())))
 
     def stop(self) -> None:
-        """Take nothing more, and wake whoever waits."""
+        """Take nothing more, and wake all waiting threads."""
         with self._changed:
             self.stopping = True
             self.session.drain()
-            self._tell()
+            self._publish()
             for device in list(self._futures):
                 self._forget(device, Refused(503, "the server is going down; come again", 5.0))
             self._changed.notify_all()
@@ -214,7 +214,7 @@ class Dispatch:
             if self.session.phase is Phase.OPEN:
                 self.session.close()
             self.session.end()
-            self._tell()
+            self._publish()
             self._changed.notify_all()
 
     def wait_informed(self, seconds: float) -> None:
@@ -231,7 +231,7 @@ class Dispatch:
                 self._changed.wait(TICK)
             return self.session.present(self.clock())
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         self.news, before = Future(), self.news
         if not before.done():
             before.set_result(None)

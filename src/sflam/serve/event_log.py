@@ -28,7 +28,7 @@ class EventLog:
         self.path, self.clock = path, clock
         self._lock = threading.Lock()
         self._file: TextIO | None = None
-        self._second, self._written, self._untold = 0, 0, 0
+        self._second, self._written, self._omitted = 0, 0, 0
 
     def __call__(self, event: str, **values: Any) -> None:
         """Write an event; a disk that refuses is no reason to stop serving."""
@@ -53,16 +53,16 @@ class EventLog:
                 self._second, self._written = now, 0
             self._written += 1
             if self._written > REFUSALS:
-                self._untold += 1
+                self._omitted += 1
                 return
-            untold, self._untold = self._untold, 0
+            omitted, self._omitted = self._omitted, 0
         self(
             "refused",
             status=status,
             reason=reason[:300],
             device=device,
             path=path[:100],
-            untold=untold or None,
+            untold=omitted or None,
         )
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A fleet of real devices behind the same seam as a simulated one: the round loop cannot tell."""
+"""A fleet of real devices behind the same seam as a simulated one."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class RemoteFleet(Fleet):
     """Devices over a network; see :class:`sflam.learn.fleet.Fleet`.
 
     Args:
-        local: the same job's simulated fleet, whose trunk serves and whose device half says what is trained where.
+        local: the same job's simulated fleet, whose trunk serves and whose device half knows what is trained where.
         dispatch: where devices arrive.
         contracts: what was agreed with each.
         attempt: returns the next attempt number, larger than any before, also after a restart.
         deadline: seconds a round may last.
-        tell: shows one line to whoever runs the server.
+        notify: shows a line to the user of the server.
         stats: what the network does in a round.
         event_log: one line per event.
         planner: a number of a round -> the placements that change from then on; it is passed in, as nothing here
@@ -60,7 +60,7 @@ class RemoteFleet(Fleet):
         attempt: Callable[[], int],
         *,
         deadline: float = 3600.0,
-        tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+        notify: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
         stats: RoundStats | None = None,
         event_log: EventLog | None = None,
         planner: Callable[[int], Sequence[Placement]] | None = None,
@@ -68,7 +68,7 @@ class RemoteFleet(Fleet):
         self.local, self.dispatch, self.contracts = local, dispatch, contracts
         (self.trunk,) = local.servers.trunks.values()
         self.settings = local.settings
-        self.deadline, self.tell, self._attempt = deadline, tell, attempt
+        self.deadline, self.notify, self._attempt = deadline, notify, attempt
         self.worker = Worker(dispatch, self.trunk, local.exchange, dict(enumerate(local.devices.cuts)))
         self.stats, self.event_log, self.planner = stats or RoundStats(), event_log or EventLog(), planner
         self._start: State = {}
@@ -82,16 +82,16 @@ class RemoteFleet(Fleet):
     def place(self, placements: Sequence[Placement]) -> None:
         """Give devices their own bits up and down from the next opening on; cuts stay as they are."""
         cuts = self.local.devices.cuts
-        assert all(one.cut == cuts[one.device] for one in placements), "a served cut stays"
+        assert all(placement.cut == cuts[placement.device] for placement in placements), "a served cut stays"
         self.local.place(placements)
         self.worker.exchange = self.local.exchange
         if self.local.exchange.scheme == IDENTITY:
             return
         with self.dispatch.locked() as session:
             assert not session.seats, "bits change between rounds"
-            for one in placements:
-                contract = self.contracts[one.device]
-                self.contracts[one.device] = replace(contract, bits=one.bits_up, bits_down=one.bits_down)
+            for placement in placements:
+                device, (up, down) = placement.device, placement.bits
+                self.contracts[device] = replace(self.contracts[device], bits=up, bits_down=down)
 
     def diverged(self) -> list[int]:
         """Return the devices whose copy on the server holds NaN or infinity."""
@@ -103,7 +103,7 @@ class RemoteFleet(Fleet):
             self.place(self.planner(round))
         wanted = select_devices(self.settings, self.local.seed, round)
         quorum = self.dispatch.session.quorum
-        self.tell(f"round {round + 1}: waiting for devices")
+        self.notify(f"round {round + 1}: waiting for devices")
         patient = self.dispatch.clock() + self.dispatch.session.patience
 
         def enough(present: tuple[int, ...]) -> bool:
@@ -142,7 +142,7 @@ class RemoteFleet(Fleet):
             self.stats.begin()
             self.dispatch.open(round, attempt, plan, self.deadline, self._downloads(round, devices))
             self.event_log("opened", round=round, attempt=attempt, devices=list(devices))
-            self.tell(
+            self.notify(
                 f"round {round + 1}, attempt {attempt}: open for devices {', '.join(map(str, devices))}"
             )
             done = self.worker.serve(round, attempt, tuple(devices))
@@ -164,13 +164,13 @@ class RemoteFleet(Fleet):
                     f"{short} within {self.deadline:g} s, twice in a row; bring devices back, lower --quorum or raise "
                     "--deadline, and go on with sflam serve --resume"
                 )
-            self.tell(f"{short}; opened once more")
+            self.notify(f"{short}; opened once more")
             devices = self.select(round)
             self._again(devices)
         self._results = finite
         lost = sorted(set(devices) - finite.keys())
         if lost:
-            self.tell(f"round {round + 1}: went on without devices {', '.join(map(str, lost))}")
+            self.notify(f"round {round + 1}: went on without devices {', '.join(map(str, lost))}")
         self.event_log("closed", round=round, attempt=attempt, devices=sorted(finite), left_out=lost or None)
         done.samples = {device: done.samples[device] for device in sorted(finite)}
         losses = done.device_losses
@@ -221,16 +221,16 @@ class RemoteFleet(Fleet):
             seconds=self.stats.seconds,
             openings=openings,
             server_s=self.worker.busy,
-            finish=tuple(one.finish_s for one in each),
-            upload_s=tuple(one.upload_s for one in each),
-            away_s=tuple(one.away_s for one in each),
-            bytes_up=tuple(one.bytes_up for one in each),
-            bytes_down=tuple(one.bytes_down for one in each),
+            finish=tuple(reading.finish_s for reading in each),
+            upload_s=tuple(reading.upload_s for reading in each),
+            away_s=tuple(reading.away_s for reading in each),
+            bytes_up=tuple(reading.bytes_up for reading in each),
+            bytes_down=tuple(reading.bytes_down for reading in each),
             payload_up=tuple(done.payload_up.get(device, 0) for device in devices),
             payload_down=tuple(done.payload_down.get(device, 0) for device in devices),
             cuts=tuple(self.local.devices.cuts[device] for device in devices),
-            bits_up=tuple(one.bits for one in contracts),
-            bits_down=tuple(one.bits_down for one in contracts),
+            bits_up=tuple(contract.bits for contract in contracts),
+            bits_down=tuple(contract.bits_down for contract in contracts),
             left_out=tuple(lost),
             left_steps=tuple(lost.values()),
         )

@@ -1,7 +1,7 @@
 """What every request passes first: who is it, how large may its body be, how long may that take, how much is in memory.
 
 A body is bounded before it is read and while it is read. A refused request of a known device is read to its end, and
-thrown away, so that the device reads why; whoever else is refused loses the connection.
+thrown away, so that the device reads why; every other refused request loses its connection.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Ingress:
         hold: seconds a request waits for its answer before it is asked to come again.
         stall: seconds without a byte after which a body is given up.
         slowest: bytes a second, on average, below which a body is given up.
-        counts: what ``/metrics`` tells.
+        counts: what ``/metrics`` reports.
         stats: what the network did in this round.
         event_log: one line per event.
     """
@@ -130,7 +130,7 @@ class Ingress:
         """Return the Content-Length; raises Refused: 411 without, 413 above, 422 beside the agreed ``sizes``."""
         length = announced(request)
         if length is None:
-            raise Refused(411, "say the exact Content-Length; bodies in chunks are not taken")
+            raise Refused(411, "send the exact Content-Length; bodies in chunks are not accepted")
         if length in sizes:
             return length
         agreed = " or ".join(map(str, sorted(sizes)))
@@ -204,7 +204,7 @@ class Ingress:
 
 
 def announced(request: Request) -> int | None:
-    """Return the bytes a request says its body has; None where it does not say, or says it in chunks."""
+    """Return the Content-Length of a request; None where it has none, or comes in chunks."""
     length = request.headers.get("content-length", "")
     plain = length.isascii() and length.isdigit() and len(length) < 12
     return int(length) if plain and "transfer-encoding" not in request.headers else None

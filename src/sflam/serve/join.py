@@ -43,7 +43,7 @@ def join(
     column: str = "",
     label: str = "",
     device: str = "auto",
-    tell: Callable[[str], None] = lambda line: None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Take part in a served job until it ends; return the rounds trained.
 
@@ -55,7 +55,7 @@ def join(
         column: array or column of the inputs; the job's by default.
         label: array or column of the labels; the job's by default.
         device: ``cpu``, ``cuda`` or ``auto``.
-        tell: shows one line to whoever runs the device.
+        notify: shows a line to the user of the device.
 
     Raises:
         SflamError: whatever keeps it from taking part.
@@ -63,7 +63,7 @@ def join(
     try:
         description = _described(link)
         try:
-            client = _client(link, description, data, folder, column, label, device, tell)
+            client = _client(link, description, data, folder, column, label, device, notify)
         except (KeyError, TypeError) as error:
             raise ServeError(
                 f"the server's description of the job lacks {error}; use the same version on both sides"
@@ -94,7 +94,7 @@ def _client(
     column: str,
     label: str,
     device: str,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Client:
     """Return the device, ready to take part."""
     cache = folder / "model"
@@ -135,7 +135,7 @@ def _client(
         [str(name) for name in description["classes"]],
         column,
         label,
-        tell,
+        notify,
     )
     place = Place(
         number=int(description["device"]),
@@ -153,8 +153,8 @@ def _client(
         bits={place.number: (up, down)},
         per_token=backbone.task == CAUSAL,
     )
-    tell(f"device {place.number}: {len(own)} samples, {cut} blocks")
-    return Client(link, place, segment, job.learn, exchange, folder / "state", tell)
+    notify(f"device {place.number}: {len(own)} samples, {cut} blocks")
+    return Client(link, place, segment, job.learn, exchange, folder / "state", notify)
 
 
 def samples(
@@ -164,7 +164,7 @@ def samples(
     classes: list[str],
     column: str,
     label: str,
-    tell: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> tuple[Dataset, Any]:
     """Return a dataset with the server's classes, and the indices of this device's samples in it."""
     settings = replace(
@@ -175,7 +175,7 @@ def samples(
     )
     splits = load_data(settings, job.seed, preprocessor_of(replace(job, data=settings)))
     for note in splits.notes:
-        tell(note)
+        notify(note)
     train = splits.train
     if data is None:
         return train, share_out(job.data, train, job.fleet.devices, job.seed)[0][device]

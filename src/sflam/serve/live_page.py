@@ -1,4 +1,4 @@
-"""The live page: devices, round, accuracy, losses, bytes. Numbers only: it needs no token, so it tells no names."""
+"""The live page: devices, round, accuracy, losses, bytes. Numbers only: it needs no token, so it shows no names."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ProgressBoard:
     @property
     def accuracy(self) -> float | None:
         """The last one measured, in [0, 1]."""
-        return next((one.accuracy for one in reversed(self.records) if one.accuracy is not None), None)
+        return next((r.accuracy for r in reversed(self.records) if r.accuracy is not None), None)
 
     @property
     def loss(self) -> float | None:
@@ -54,12 +54,12 @@ class ProgressBoard:
     @property
     def bytes_up(self) -> int:
         """Bytes of bodies devices sent in the rounds done."""
-        return sum(one.bytes_up + one.adapter_bytes_up for one in self.records)
+        return sum(record.bytes_up + record.adapter_bytes_up for record in self.records)
 
     @property
     def bytes_down(self) -> int:
         """Bytes of bodies they received."""
-        return sum(one.bytes_down + one.adapter_bytes_down for one in self.records)
+        return sum(record.bytes_down + record.adapter_bytes_down for record in self.records)
 
 
 def page(dispatch: Dispatch, stats: RoundStats, board: ProgressBoard) -> str:
@@ -74,7 +74,7 @@ def page(dispatch: Dispatch, stats: RoundStats, board: ProgressBoard) -> str:
         ]
         phase, number, attempt = session.phase.value, session.round, session.attempt
     open_round = list(readings.values()) if phase == "open" else []
-    evaluated = [(one.round + 1, one.accuracy) for one in board.records if one.accuracy is not None]
+    evaluated = [(r.round + 1, r.accuracy) for r in board.records if r.accuracy is not None]
     return TEMPLATES.get_template("live_page.html.jinja").render(
         phase=phase,
         round=min(number + 1, board.rounds or number + 1),
@@ -82,12 +82,12 @@ def page(dispatch: Dispatch, stats: RoundStats, board: ProgressBoard) -> str:
         board=board,
         present=len(here),
         devices=devices,
-        up=board.bytes_up + sum(one.bytes_up for one in open_round),
-        down=board.bytes_down + sum(one.bytes_down for one in open_round),
+        up=board.bytes_up + sum(reading.bytes_up for reading in open_round),
+        down=board.bytes_down + sum(reading.bytes_down for reading in open_round),
         computed=dispatch.computed,
         repeated=dispatch.repeated,
         accuracy=_curve(evaluated, lambda share: f"{100 * share:.1f} %"),
-        loss=_curve([(one.round + 1, one.loss) for one in board.records], lambda value: f"{value:.3g}"),
+        loss=_curve([(r.round + 1, r.loss) for r in board.records], lambda value: f"{value:.3g}"),
         records=list(board.records)[-LAST:][::-1],
     )
 

@@ -19,10 +19,10 @@ def metrics_text(dispatch: Dispatch, counts: Counter[str], in_flight: int, board
             ("attempt", session.attempt, "Openings of rounds so far, over all restarts."),
             ("devices_known", len(session.samples), "Devices that ever came."),
             ("devices_present", len(here), "Devices heard of lately."),
-            ("devices_seated", sum(not one.out for one in seats), "Devices with a part in the open round."),
+            ("devices_seated", sum(not seat.out for seat in seats), "Devices with a part in the open round."),
             (
                 "devices_done",
-                sum(one.result is not None for one in seats),
+                sum(seat.result is not None for seat in seats),
                 "Devices that have delivered in this round.",
             ),
             ("train_loss", board.loss, "Mean training loss of the last round."),

@@ -116,7 +116,7 @@ class Roster:
         """Return the number of the device a token belongs to.
 
         Raises:
-            Refused: 401 for a token nobody has; 403 for one that was revoked or has expired.
+            Refused: 401 for an unknown token; 403 for one that was revoked or has expired.
         """
         wanted = digest(token)
         for entry in self.entries().values():

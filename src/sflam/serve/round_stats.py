@@ -60,9 +60,9 @@ class RoundStats:
     def came(self, device: int, size: int, seconds: float) -> None:
         """A body of ``size`` bytes came within ``seconds``."""
         with self._lock:
-            one = self._of(device)
-            one.bytes_up += size
-            one.upload_s += seconds
+            reading = self._of(device)
+            reading.bytes_up += size
+            reading.upload_s += seconds
 
     def went(self, device: int, size: int) -> None:
         """A body of ``size`` bytes goes."""
@@ -84,7 +84,7 @@ class RoundStats:
     def readings(self) -> dict[int, Reading]:
         """Return device -> what was measured so far."""
         with self._lock:
-            return {device: replace(one) for device, one in self._readings.items()}
+            return {device: replace(reading) for device, reading in self._readings.items()}
 
     def _of(self, device: int) -> Reading:
         return self._readings.setdefault(device, Reading())

@@ -90,14 +90,14 @@ class Served:
     Args:
         run: started or resumed.
         serving: how it is served.
-        tell: shows one line to whoever runs the server.
+        notify: shows a line to the user of the server.
     """
 
     def __init__(
         self,
         run: Run,
         serving: Serving,
-        tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+        notify: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
     ) -> None:
         assembly = run.assembly
         local = assembly.halves
@@ -114,7 +114,7 @@ class Served:
         session.attempt = 0
         self.dispatch = Dispatch(session, canonical=run.job.learn.canonical)
         contracts = contracts_of(assembly, local)
-        largest = max(one.largest() for one in contracts.values())
+        largest = max(contract.largest() for contract in contracts.values())
         if largest > serving.memory:
             raise ServeError(f"one body takes {largest} bytes, but --memory is {serving.memory}; raise it")
         ingress = Ingress(
@@ -133,7 +133,7 @@ class Served:
             contracts,
             self.attempts,
             deadline=serving.deadline,
-            tell=tell,
+            notify=notify,
             stats=stats,
             event_log=self.event_log,
         )
@@ -164,7 +164,7 @@ class Served:
 
     def _trace(self) -> None:
         """Write the rates measured so far where ``sflam plan`` can read them."""
-        rounds = [(one.participants, one.measured) for one in self.run.records if one.measured]
+        rounds = [(record.participants, record.measured) for record in self.run.records if record.measured]
         with suppress(OSError):  # it can be made again from the history
             replace_file(self.run.folder.path / "trace.csv", trace_csv(rounds).encode())
 
@@ -259,9 +259,9 @@ def segment_name(cut: int) -> str:
 def describe(
     assembly: Assembly, local: LocalFleet, run: str, files: dict[str, str]
 ) -> Callable[[int], dict[str, Any]]:
-    """Return the function that tells a device what it must know to take part."""
+    """Return the function that describes the job to a device."""
     job, backbone = assembly.job, assembly.backbone
-    # Where things are on the server is nobody's business.
+    # Paths on the server are not sent.
     sent = replace(
         job,
         model=replace(job.model, name="served", adapter="", trunk_bits=0),
@@ -272,7 +272,7 @@ def describe(
     )
     segments = {segment_name(cut) for cut in local.devices.cuts}
 
-    def one(device: int) -> dict[str, Any]:
+    def description(device: int) -> dict[str, Any]:
         cut = local.devices.cuts[device]
         return {
             "protocol": PROTOCOL,
@@ -290,7 +290,7 @@ def describe(
             "job": to_toml(sent),
         }
 
-    return one
+    return description
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class Session:
     Args:
         quorum: fewest devices whose result a round needs.
         legs: exchanges of a step: 1, or 2 with labels on the device.
-        patience: seconds without a word after which a device counts as absent.
+        patience: seconds of silence after which a device counts as absent.
     """
 
     def __init__(self, quorum: int, *, legs: int = 1, patience: float = 60.0) -> None:
@@ -126,7 +126,7 @@ class Session:
         self._heard[device] = max(now, self._heard.get(device, now))
 
     def present(self, now: float) -> tuple[int, ...]:
-        """Return the devices that let themselves be heard within the last ``patience`` seconds, ascending."""
+        """Return the devices that sent a request within the last ``patience`` seconds, ascending."""
         return tuple(sorted(d for d, at in self._heard.items() if now - at <= self.patience))
 
     def open(self, round: int, attempt: int, exchanges: Mapping[int, int], deadline: float) -> None:
@@ -165,7 +165,7 @@ class Session:
     def exchange(
         self, device: int, round: int, attempt: int, number: int, now: float
     ) -> Fresh | Underway | Again:
-        """Take an exchange of a device and say what to do with it.
+        """Take an exchange of a device; return what to do with it.
 
         Raises:
             Refused: it is not this round's, or neither the next exchange nor one of the step just answered.
@@ -239,9 +239,9 @@ class Session:
         return tuple(d for d, s in self.seats.items() if d in here and s.active and s.next < s.exchanges)
 
     def verdict(self, now: float) -> Verdict:
-        """Say whether the open round goes on, is complete, or is over without its quorum.
+        """Return whether the open round goes on, is complete, or is over without its quorum.
 
-        With a quorum, nobody waits for the absent.
+        Once there is a quorum, absent devices are not waited for.
         """
         done = sum(seat.result is not None for seat in self.seats.values())
         active = {device for device, seat in self.seats.items() if seat.active}

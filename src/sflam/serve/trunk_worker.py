@@ -43,7 +43,7 @@ class Worker:
     def serve(self, round: int, attempt: int, devices: tuple[int, ...]) -> Steps:
         """Answer everything until the round is over; return what was done.
 
-        With labels on the devices, losses are theirs to tell.
+        With labels on the devices, the devices report the losses.
         """
         done = Steps(samples=dict.fromkeys(devices, 0), device_losses=dict.fromkeys(devices, 0.0))
         self.busy = 0.0

@@ -50,7 +50,7 @@ class Listen:
     def bound(self) -> socket.socket:
         """Return a socket at the address, not yet listening; raises ServeError where there can be none."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        # Said to be TCP, so that asyncio turns Nagle's algorithm off: small answers would wait 40 ms for an ACK.
+        # Marked as TCP, so that asyncio turns Nagle's algorithm off: small answers would wait 40 ms for an ACK.
         made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -71,7 +71,7 @@ class Listen:
             if not (self.insecure or is_loopback(self.host)):
                 raise ServeError(
                     f"listening on {self.host} without a certificate would send tokens and activations in the clear; "
-                    "give --cert and --key (sflam certs makes them), or say --insecure behind a proxy that has one"
+                    "give --cert and --key (sflam certs makes them), or give --insecure behind a proxy that has one"
                 )
             return
         try:

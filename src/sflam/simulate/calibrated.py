@@ -1,4 +1,4 @@
-"""What this machine was measured to take, in the place of what the model says; virtual time then depends on it."""
+"""Measured times of this machine in place of modelled ones; virtual time then depends on the machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from sflam.learn.steps import Steps
 from sflam.network.network import Network
 from sflam.records.charge import Calibration
-from sflam.simulate.clock import Bill
+from sflam.simulate.clock import RoundCost
 from sflam.simulate.step_times import StepCost
 from sflam.workload import Workload
 
@@ -20,7 +20,7 @@ def calibrated(workload: Workload, costs: Sequence[StepCost], network: Network) 
     """Return the workload with work, at the measured cuts, that takes as long as measured, and with whole bodies.
 
     This machine stands for the fastest device at its highest clock, and for the server: slower devices take as much
-    longer as their clocks and widths say.
+    longer as their clocks and widths give.
 
     Args:
         workload: as modelled.
@@ -62,7 +62,7 @@ def compared(
     network: Network,
     cuts: Sequence[int],
     steps: Steps,
-    bills: Sequence[Bill],
+    paid: Sequence[RoundCost],
 ) -> Calibration:
     """Return measured and modelled numbers of a round, side by side.
 
@@ -72,7 +72,7 @@ def compared(
         network: of all devices.
         cuts: of the devices that took part.
         steps: what was really sent.
-        bills: what the plans would have come to as modelled.
+        paid: the costs of the plans as modelled.
     """
     at = {cost.cut: cost for cost in costs}
     ahead, behind = speeds(network)
@@ -85,6 +85,6 @@ def compared(
         modelled_server_s=float(np.mean(server)) / behind,
         up_bits=8 * sum(steps.sent.values()),
         modelled_up_bits=sum(steps.payload_up.values()),
-        modelled_s=float(sum(bill.seconds for bill in bills)),
-        modelled_j=float(sum(bill.charged_j for bill in bills)),
+        modelled_s=float(sum(cost.seconds for cost in paid)),
+        modelled_j=float(sum(cost.charged_j for cost in paid)),
     )

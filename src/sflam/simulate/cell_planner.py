@@ -18,7 +18,7 @@ from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
 from sflam.plan import Plan, Status
 from sflam.planner.cell import best_cut, chooses_cut, options_of, problem_of
-from sflam.simulate.clock import Bill, bill
+from sflam.simulate.clock import RoundCost, round_cost
 from sflam.simulate.planner import Planner, Turn
 from sflam.workload import Workload
 
@@ -65,15 +65,15 @@ class CellPlanner(Planner):
             return problem
         return problem.change(energy_cap=np.minimum(problem.energy_cap, battery[index]))
 
-    def bill(
+    def cost(
         self, network: Network, turn: Turn, up: Floats, down: Floats, workload: Workload | None = None
-    ) -> Bill:
+    ) -> RoundCost:
         """Return the cost of a turn; of whole models, only adapters travel."""
         problem = self.problem(network, turn.devices, workload=workload)
         work = problem.workload
         if self.once:
             up = down = np.full(len(problem), float(work.up_bits(0)))
-        return bill(
+        return round_cost(
             problem,
             turn.plan,
             up=up,

@@ -14,8 +14,8 @@ from sflam.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Bill:
-    """What one plan came to; [K] each unless said otherwise.
+class RoundCost:
+    """Seconds and joules of carrying out a plan; [K] each, except ``server_j``.
 
     Attributes:
         compute_s: s of computing on the device.
@@ -64,9 +64,9 @@ class Bill:
         return total
 
 
-def bill(
+def round_cost(
     problem: Problem, plan: Plan, *, up: Floats, down: Floats, adapters: Floats, down_rate: float = np.inf
-) -> Bill:
+) -> RoundCost:
     """Return what a plan takes over the network of ``problem``: (1.11), (1.12), and the chain of (1.13).
 
     Args:
@@ -77,13 +77,13 @@ def bill(
         adapters: [K] bits of its adapters, one way.
         down_rate: bit/s down; infinite where the way down is not counted.
     """
-    network, told = problem.network, plan.devices
-    ahead = rate(told.bandwidth, told.power, network.gain[problem.server], network.noise)
-    compute, transmit, handing = problem.cycles / told.clock, up / ahead, adapters / ahead
-    compute_j = computing_j(problem.cycles, told.clock, network.kappa, network.static_power)
-    transmit_j = told.power * transmit
+    network, given = problem.network, plan.devices
+    ahead = rate(given.bandwidth, given.power, network.gain[problem.server], network.noise)
+    compute, transmit, handing = problem.cycles / given.clock, up / ahead, adapters / ahead
+    compute_j = computing_j(problem.cycles, given.clock, network.kappa, network.static_power)
+    transmit_j = given.power * transmit
     counted = transmit_j + (compute_j if problem.choose_clocks else 0.0)
-    return Bill(
+    return RoundCost(
         compute_s=compute,
         up_s=transmit,
         server_s=np.full(len(problem), problem.base_s),
@@ -91,7 +91,7 @@ def bill(
         adapters=handing + adapters / down_rate,
         compute_j=compute_j,
         transmit_j=transmit_j,
-        adapter_j=told.power * handing,
+        adapter_j=given.power * handing,
         server_j=problem.base_j,
         counted=counted,
     )

@@ -1,8 +1,7 @@
 """The plan of a simulated round among several servers: who is where, and what each is given. N users, M servers.
 
-Where the job says who is where (``fleet.plan``, ``fleet.cuts``, ``fleet.servers``), that stays, and a round's plan
-shares out bands and clocks for the channel as it is. Elsewhere every plan also says anew who goes where and how many
-blocks stay at home.
+Where the job fixes servers and cuts (``fleet.plan``, ``fleet.cuts``, ``fleet.servers``), they stay, and a round's plan
+shares out bands and clocks for the current channel. Elsewhere every plan also chooses servers and cuts anew.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
 from sflam.plan import ALL_LOCAL, Status
 from sflam.planner import edge as planning_edge
-from sflam.simulate.clock import Bill
+from sflam.simulate.clock import RoundCost
 from sflam.simulate.planner import Planner, Turn
 from sflam.sizes import adapter_payload_bits
 from sflam.units import human_bytes
@@ -56,9 +55,9 @@ class EdgePlanner(Planner):
             self.job, self.workload, network=network.only(devices), steps=self.batches[index]
         )
 
-    def bill(
+    def cost(
         self, network: Network, turn: Turn, up: Floats, down: Floats, workload: Workload | None = None
-    ) -> Bill:
+    ) -> RoundCost:
         """Return the cost of a turn, by the referee, with the bits really sent.
 
         Adapters move after the last step, at full power: each server's band is shared out equally among those who
@@ -69,7 +68,7 @@ class EdgePlanner(Planner):
         sent = np.where(away & (up > 0), up * np.log(2), problem.payload)
         real = score(problem.change(payload=sent), EdgeShares.from_plan(given))
         handing = self._handing(problem, given.server, given.cut)
-        return Bill(
+        return RoundCost(
             compute_s=real.compute,
             up_s=real.transmit,
             server_s=real.serve,
@@ -116,7 +115,7 @@ class EdgePlanner(Planner):
             user = int(np.argmax(half))
             raise AllocationError(
                 f"{network.names[user]} keeps {split[user]} of {layers} layers and is at server {server[user]}; who "
-                f"keeps them all has server {ALL_LOCAL}, and nobody else; change fleet.cuts or fleet.servers"
+                f"keeps them all has server {ALL_LOCAL}, and no other device; change fleet.cuts or fleet.servers"
             )
         if (wrong := ~problem.allowed[np.arange(len(split)), split]).any():
             user = int(np.argmax(wrong))

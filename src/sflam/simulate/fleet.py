@@ -30,7 +30,7 @@ from sflam.plan import Placement
 from sflam.records.charge import Calibration, Charge
 from sflam.records.history import RoundRecord
 from sflam.simulate.calibrated import calibrated, compared
-from sflam.simulate.clock import Bill
+from sflam.simulate.clock import RoundCost
 from sflam.simulate.keeping import kept_turn, turn_kept
 from sflam.simulate.ledger import charged
 from sflam.simulate.planner import Planner, Turn
@@ -219,15 +219,15 @@ class SimulatedFleet(FleetAround):
         )
 
     def _charge(self, devices: Sequence[int], steps: Steps) -> None:
-        bills = [self._bill(turn, steps) for turn in self.in_force]
+        paid = [self._cost(turn, steps) for turn in self.in_force]
         mine = [device for turn in self.in_force for device in turn.devices]
         if self.battery is not None:
-            spent = np.concatenate([paid.device_j for paid in bills])
+            spent = np.concatenate([cost.device_j for cost in paid])
             self.battery[mine] = np.maximum(self.battery[mine] - spent, 0.0)
         if self.job.plan.budget:
-            self.planner.spend(mine, np.concatenate([paid.counted for paid in bills]))
+            self.planner.spend(mine, np.concatenate([cost.counted for cost in paid]))
         self.charge = charged(
-            list(zip(self.in_force, bills, strict=True)),
+            list(zip(self.in_force, paid, strict=True)),
             devices,
             steps,
             began=self.clock,
@@ -254,16 +254,16 @@ class SimulatedFleet(FleetAround):
         if not self.costs:
             return None
         modelled = self.planner.modelled
-        bills = [self._bill(turn, steps, modelled) for turn in self.in_force]
+        paid = [self._cost(turn, steps, modelled) for turn in self.in_force]
         cuts = [self.planner.placements[device].cut for device in devices]
-        return compared(self.costs, modelled, self.network, cuts, steps, bills)
+        return compared(self.costs, modelled, self.network, cuts, steps, paid)
 
-    def _bill(self, turn: Turn, steps: Steps, workload: Workload | None = None) -> Bill:
-        """Return the cost of a turn; with a ``workload``, what it would cost by that one."""
+    def _cost(self, turn: Turn, steps: Steps, workload: Workload | None = None) -> RoundCost:
+        """Return the cost of a turn; with a ``workload``, the cost that it gives."""
         whole = bool(self.costs) and workload is None
         books = (steps.sent, steps.received) if whole else (steps.payload_up, steps.payload_down)
         up, down = (
             np.array([float(book.get(device, 0)) * (8 if whole else 1) for device in turn.devices])
             for book in books
         )
-        return self.planner.bill(self.network, turn, up, down, workload)
+        return self.planner.cost(self.network, turn, up, down, workload)

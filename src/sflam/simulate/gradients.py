@@ -25,7 +25,7 @@ from sflam.seeds import derive, generator
 from sflam.sizes import MAX_BITS
 
 Gradients = dict[int, Tensor]
-NOISES = 2**20  # more draws of the rounding than anybody takes of one mini-batch
+NOISES = 2**20  # more draws of the rounding than are taken of a mini-batch
 
 
 class Probe:

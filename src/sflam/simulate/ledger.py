@@ -1,4 +1,4 @@
-"""From what the plans of a round came to, to the charge that its record keeps."""
+"""From the costs of a round's plans to the charge that its record keeps."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sflam.learn.steps import Steps
 from sflam.network.network import Floats
 from sflam.plan import Placement, Plan
 from sflam.records.charge import Calibration, Charge
-from sflam.simulate.clock import Bill
+from sflam.simulate.clock import RoundCost
 from sflam.simulate.planner import Turn
 
 
 def charged(
-    paid: Sequence[tuple[Turn, Bill]],
+    paid: Sequence[tuple[Turn, RoundCost]],
     devices: Sequence[int],
     steps: Steps,
     *,
@@ -31,7 +31,7 @@ def charged(
     """Return the charge of a round.
 
     Args:
-        paid: turns and their bills, one after another; a turn ends when its adapters have moved.
+        paid: turns and their costs, one after another; a turn ends when its adapters have moved.
         devices: that took part, in the order of the record.
         steps: what was really sent.
         began: s on the virtual clock when the round began.
@@ -44,31 +44,31 @@ def charged(
         calibration: measured beside modelled numbers, or None.
     """
     begin: dict[int, float] = {}
-    place: dict[int, tuple[Bill, int]] = {}
+    place: dict[int, tuple[RoundCost, int]] = {}
     placed: dict[int, Placement] = {}
     seconds = 0.0
-    for turn, item in paid:
+    for turn, cost in paid:
         for index, device in enumerate(turn.devices):
-            begin[device], place[device] = seconds, (item, index)
+            begin[device], place[device] = seconds, (cost, index)
             placed[device] = turn.placements[index]
-        seconds += item.seconds + float(item.adapters.max())
+        seconds += cost.seconds + float(cost.adapters.max())
 
     def each(name: str) -> tuple[float, ...]:
         return tuple(
-            float(getattr(item, name)[index]) for item, index in (place[device] for device in devices)
+            float(getattr(cost, name)[index]) for cost, index in (place[device] for device in devices)
         )
 
     crossing = [placed[d].bits if cut and not placed[d].alone else (0, 0) for d in devices]
     starts = tuple(begin[device] for device in devices)
-    plans, bills = [turn.plan for turn, _ in paid], [item for _, item in paid]
+    plans, costs = [turn.plan for turn, _ in paid], [cost for _, cost in paid]
     return Charge(
         seconds=seconds,
         clock=began + seconds,
         finish=tuple(start + end for start, end in zip(starts, each("finish"), strict=True)),
-        compute_j=float(sum(bill.compute_j.sum() for bill in bills)),
-        transmit_j=float(sum(bill.transmit_j.sum() for bill in bills)),
-        adapter_j=float(sum(bill.adapter_j.sum() for bill in bills)),
-        server_j=float(sum(bill.server_j for bill in bills)),
+        compute_j=float(sum(cost.compute_j.sum() for cost in costs)),
+        transmit_j=float(sum(cost.transmit_j.sum() for cost in costs)),
+        adapter_j=float(sum(cost.adapter_j.sum() for cost in costs)),
+        server_j=float(sum(cost.server_j for cost in costs)),
         device_j=each("device_j"),
         battery_j=() if battery is None else tuple(battery.tolist()),
         cuts=tuple(placed[device].cut for device in devices),
@@ -80,9 +80,9 @@ def charged(
         planned=planned,
         method=plans[0].method,
         predicted_s=float(sum(plan.latency for plan in plans)),
-        charged_s=float(sum(bill.seconds for bill in bills)),
+        charged_s=float(sum(cost.seconds for cost in costs)),
         predicted_j=float(sum(plan.energy for plan in plans)),
-        charged_j=float(sum(bill.charged_j for bill in bills)),
+        charged_j=float(sum(cost.charged_j for cost in costs)),
         objective=float(sum(plan.objective for plan in plans)),
         gap=_gap(plans),
         begin=starts,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sflam.config import Job
 from sflam.network.network import Floats, Network
 from sflam.plan import Placement, Plan
-from sflam.simulate.clock import Bill
+from sflam.simulate.clock import RoundCost
 from sflam.simulate.feedback import Feedback
 from sflam.simulate.sensitivity import Slowdown
 from sflam.workload import Workload
@@ -39,7 +39,7 @@ class Planner(ABC):
         feedback: measures chi on the way; None plans with ``plan.sensitivity``.
 
     Attributes:
-        several: whether plans say which server, or none, every device has.
+        several: whether plans give every device a server, or none.
         placements: [K] where the plans now in force have every device; at first, where the job has it.
         modelled: the workload as it was given; ``workload`` may be calibrated.
         queues: [K] J that each device has used beyond its budget.
@@ -123,9 +123,9 @@ class Planner(ABC):
         return self.feedback.slowdown(devices, self.batches[np.asarray(devices, np.int64)])
 
     @abstractmethod
-    def bill(
+    def cost(
         self, network: Network, turn: Turn, up: Floats, down: Floats, workload: Workload | None = None
-    ) -> Bill:
+    ) -> RoundCost:
         """Return the cost of a turn.
 
         Args:

@@ -68,7 +68,7 @@ def notes(job: Job) -> tuple[str, ...]:
         what = "who trains how many blocks at which server" if planning_edge.wanted(job) else "the cut"
         found.append(
             f"every plan chooses {what} anew; the memory above is that of model.cut = {job.model.cut}, "
-            "the result tells that of the deepest cut in use"
+            "the result reports that of the deepest cut in use"
         )
     if job.network.calibrate:
         found.append(
@@ -82,7 +82,7 @@ def notes(job: Job) -> tuple[str, ...]:
         )
     elif job.fleet.policy != "uniform" and not 0 < job.fleet.selected < job.fleet.devices:
         found.append(
-            f'fleet.policy = "{job.fleet.policy}" leaves nobody out: all {job.fleet.devices} devices take part in '
+            f'fleet.policy = "{job.fleet.policy}" leaves no device out: all {job.fleet.devices} devices take part in '
             "every round; set fleet.selected"
         )
     blind = not job.plan.sensitivity and not job.plan.measure_every

@@ -15,7 +15,7 @@ from sflam.network.network import Floats, Network
 from sflam.simulate.planner import Planner
 
 IMAGINED = 24
-"""Rounds imagined at one patience."""
+"""Rounds simulated at one patience."""
 SETTLED = 0.25
 """Queues have settled when what the rounds used beyond the budgets is at most this share of them."""
 SMALLER = 6.0

@@ -62,7 +62,7 @@ def device_flop(
         job: what was asked for.
         parts: the samples of each device, int64 [n_k].
         train: the training samples.
-        records: the rounds; a charge says at which cuts and servers.
+        records: the rounds; a charge holds their cuts and servers.
 
     Returns:
         None where devices compute nothing (``central``), and for a model that cannot be measured.

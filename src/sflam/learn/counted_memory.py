@@ -22,7 +22,7 @@ def split_memory(
 ) -> FleetMemory:
     """Return what a model needs that is cut between devices and servers, ``selected`` devices a round (0: all)."""
     device, cuts = devices.segment, devices.cuts
-    home = device.at_home
+    home = device.has_head
     step = replace(step, training=replace(step.training, labels_home=home))
     active = sorted(cuts, reverse=True)[: selected or len(cuts)]
     largest = Memory(

@@ -17,7 +17,7 @@ from torch import Tensor
 from sflam.learn.activation_cache import KeptActivations
 from sflam.learn.examples import Minibatch, join_lengths, padded_labels, padded_tokens, stack_batches
 from sflam.learn.optimizers import Side
-from sflam.learn.precision import arithmetic, draws_dropout, reseeded
+from sflam.learn.precision import arithmetic, reseeded
 from sflam.learn.settings import LearnSettings
 from sflam.model.lora import Rows
 from sflam.model.loss import group_losses
@@ -35,7 +35,7 @@ class Pass:
     hidden: Tensor
 
 
-class Devices(Side):
+class Devices(Side[DeviceSegment]):
     """The device segments of a fleet in one process, their optimiser, and one step of any of them.
 
     Args:
@@ -45,11 +45,9 @@ class Devices(Side):
     """
 
     def __init__(self, segment: DeviceSegment, cuts: Sequence[int], settings: LearnSettings) -> None:
-        super().__init__(settings, segment.stack.rows)
+        super().__init__(segment, settings)
         self.kept = KeptActivations() if settings.cache == "device" else None
-        self.segment = segment.train()
         self.cuts = tuple(cuts)
-        self.random = draws_dropout(segment)
         self.apart = self.random or settings.canonical
         self._waiting: list[Pass] = []
 
@@ -70,7 +68,7 @@ class Devices(Side):
             unsent: where the server keeps activations, the rows of each device that it does not have.
         """
         if self.settings.cache != "off":
-            self.segment.stack.begin(sorted(batches) if self.segment.at_home else [])
+            self.segment.stack.begin(sorted(batches) if self.segment.has_head else [])
             return self._frozen(batches if unsent is None else unsent)
         groups: dict[tuple[int, ...], list[int]] = {}
         for device in sorted(batches):
@@ -78,7 +76,7 @@ class Devices(Side):
             groups.setdefault(key, []).append(device)
         self._waiting = []
         trains = {d: self.segment.answers(self.cuts[d]) for d in sorted(batches)}
-        self.segment.stack.begin([d for d in trains if trains[d] or self.segment.at_home])
+        self.segment.stack.begin([d for d in trains if trains[d] or self.segment.has_head])
         out: dict[int, Tensor] = {}
         for (cut, *_), members in groups.items():
             stacked = stack_batches([batches[device] for device in members])
@@ -158,8 +156,7 @@ class Devices(Side):
     def backward(self, gradients: Mapping[int, Tensor]) -> None:
         """Take one optimiser step on the devices whose gradient [B,T,d] came back, or that ran their own head."""
         self.differentiate(gradients)
-        self.segment.stack.hand_out(self.settings.clip)
-        self.optimizer.step()
+        self.update()
 
     def differentiate(self, gradients: Mapping[int, Tensor]) -> None:
         """Add what :meth:`backward` would learn from to ``segment.stack.grads``, and learn nothing."""

@@ -109,8 +109,7 @@ class Exchange:
     ) -> tuple[Packed, NDArray[np.int32] | None]:
         """Return the encoded activations of a step, and the numbers of its samples where the server wants them."""
         assert hidden is not None
-        tokens = _tokens(hidden, _valid(batch.lengths, hidden.shape[1]))
-        return self.quantizer.encode(tokens, self._bits(hidden, UP, at.device), self._seed(at, UP)), None
+        return self._packed(at, UP, hidden, batch.lengths), None
 
     def _incoming(self, message: StepFrame) -> Packed:
         """Return the encoded activations of all rows of a step."""
@@ -133,13 +132,8 @@ class Exchange:
 
     def answer_message(self, at: Position, answer: Answer, lengths: Tensor | None) -> GradientFrame:
         """Return what the server answers: the loss, and the gradient [B,T,d] where one is wanted."""
-        gradient = None
-        if answer.gradient is not None:
-            valid = _valid(lengths, answer.gradient.shape[1])
-            tokens = _tokens(answer.gradient, valid)
-            gradient = self.quantizer.encode(
-                tokens, self._bits(tokens, DOWN, at.device), self._seed(at, DOWN)
-            )
+        found = answer.gradient
+        gradient = None if found is None else self._packed(at, DOWN, found, lengths)
         return GradientFrame(at.round, at.step, at.device, loss=answer.loss, gradient=gradient)
 
     def receive_answer(
@@ -148,21 +142,23 @@ class Exchange:
         """Return the loss and the gradient of an answer; the gradient of tokens that were not sent is zero."""
         if message.gradient is None:
             return Answer(message.device, message.loss, None)
-        return Answer(message.device, message.loss, self._unpacked(message.gradient, rows, lengths, device))
+        return Answer(
+            message.device, message.loss, self.receive_tokens(message.gradient, rows, lengths, device)
+        )
 
     def token_message(self, at: Position, leg: int, x: Tensor, lengths: Tensor | None) -> TokenFrame:
         """Return the message with the [B,T,d] tokens of a step already announced."""
+        return TokenFrame(at.round, at.step, at.device, self._packed(at, leg, x, lengths))
+
+    def _packed(self, at: Position, leg: int, x: Tensor, lengths: Tensor | None) -> Packed:
         tokens = _tokens(x, _valid(lengths, x.shape[1]))
-        packed = self.quantizer.encode(tokens, self._bits(tokens, leg, at.device), self._seed(at, leg))
-        return TokenFrame(at.round, at.step, at.device, packed)
+        noise = derive(self.seed, "quantizer", at.round, at.step, at.device, leg)
+        return self.quantizer.encode(tokens, self._bits(x, leg, at.device), noise)
 
     def receive_tokens(
-        self, message: TokenFrame, rows: int, lengths: Tensor | None, device: torch.device
+        self, packed: Packed, rows: int, lengths: Tensor | None, device: torch.device
     ) -> Tensor:
         """Return the [B,T,d] tokens of a message; those that were not sent are zero."""
-        return self._unpacked(message.tokens, rows, lengths, device)
-
-    def _unpacked(self, packed: Packed, rows: int, lengths: Tensor | None, device: torch.device) -> Tensor:
         tokens = self.quantizer.decode(packed, device)
         width = len(tokens) // rows if lengths is None else int(lengths.max())
         return _rows(tokens, _valid(lengths, width), rows, width, 0.0)
@@ -177,9 +173,6 @@ class Exchange:
         if self.scheme == "identity":
             return RAW_BITS.get(x.dtype, 32)
         return self.bits[device][0 if leg in UPWARD else 1]
-
-    def _seed(self, at: Position, leg: int) -> int:
-        return derive(self.seed, "quantizer", at.round, at.step, at.device, leg)
 
 
 def opened(body: Body, kind: type[M]) -> M:

@@ -76,7 +76,7 @@ class Method:
         return None
 
     def fleet(self, material: Material) -> Fleet:
-        """Return the fleet that trains."""
+        """Return the fleet that trains, of a method whose model is not cut."""
         raise NotImplementedError(f"method {self.name!r} builds no fleet")
 
 
@@ -88,16 +88,10 @@ class SplitMethod(Method):
 
     def halves(self, material: Material) -> LocalFleet:
         """Return the devices and the server in this process."""
+        from sflam.learn.relay import Relay
         from sflam.learn.split_fleet import LocalFleet
 
-        return self._built(LocalFleet, material)
-
-    def fleet(self, material: Material) -> Fleet:
-        """Return the same."""
-        return self.halves(material)
-
-    def _built(self, kind: type[LocalFleet], material: Material) -> LocalFleet:
-        job = material.job
+        job, kind = material.job, Relay if self.relay else LocalFleet
         return kind(
             material.backbone,
             material.model,
@@ -111,20 +105,6 @@ class SplitMethod(Method):
             seed=job.seed,
             labels=job.model.labels,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RelayMethod(SplitMethod):
-    """A method whose devices train one after another."""
-
-    shared: bool = True
-    relay: bool = True
-
-    def halves(self, material: Material) -> LocalFleet:
-        """Return the devices and the server in this process."""
-        from sflam.learn.relay import Relay
-
-        return self._built(Relay, material)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,8 +175,10 @@ METHODS: dict[str, Method] = {
             summary="SplitFed V2: one server copy for all devices",
             source="arXiv 2004.12088",
         ),
-        RelayMethod(
+        SplitMethod(
             name="sl",
+            shared=True,
+            relay=True,
             summary="split learning: devices one after another, one device half passed on, one server half",
             source="arXiv 1812.00564",
         ),

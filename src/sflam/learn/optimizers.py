@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from sflam.learn.precision import draws_dropout
 from sflam.learn.settings import LearnSettings
+from sflam.model.segment import Segment
+
+S = TypeVar("S", bound=Segment)
 
 
 def optimizer(settings: LearnSettings, rows: Sequence[Tensor]) -> torch.optim.Optimizer:
@@ -41,17 +45,24 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -
     )
 
 
-class Side:
-    """One side of the cut: its settings, and its optimiser from round to round."""
+class Side(Generic[S]):
+    """One side of the cut: its segment, its settings, and its optimiser from round to round."""
 
-    def __init__(self, settings: LearnSettings, rows: Sequence[Tensor]) -> None:
+    def __init__(self, segment: S, settings: LearnSettings) -> None:
+        self.segment: S = segment.train()
         self.settings = settings
-        self.optimizer = optimizer(settings, rows)
+        self.random = draws_dropout(segment)
+        self.optimizer = optimizer(settings, segment.stack.rows)
 
     def open(self) -> None:
         """Begin a round."""
         if self.settings.state == "reset":
             self.optimizer.state.clear()
+
+    def update(self) -> None:
+        """Take one optimiser step."""
+        self.segment.stack.hand_out(self.settings.clip)
+        self.optimizer.step()
 
     def state(self) -> dict[str, Any]:
         """Return what must survive a crash between rounds."""

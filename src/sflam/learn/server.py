@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sflam.learn.examples import join_lengths, padded_labels, padded_tokens
 from sflam.learn.optimizers import Side
-from sflam.learn.precision import arithmetic, draws_dropout, reseeded
+from sflam.learn.precision import arithmetic, reseeded
 from sflam.learn.settings import LearnSettings
 from sflam.model.lora import Rows
 from sflam.model.loss import group_losses
@@ -86,7 +86,7 @@ class Server(Protocol):
         """See :meth:`Trunk.backward`."""
 
 
-class Trunk(Side):
+class Trunk(Side[ServerSegment]):
     """The server segment, its optimiser, and one step over the frames of many devices.
 
     Args:
@@ -106,12 +106,10 @@ class Trunk(Side):
         shared: bool = False,
         devices: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(settings, segment.stack.rows)
-        self.segment = segment.train()
+        super().__init__(segment, settings)
         self.task = task
         self.shared = shared
         self._copies = None if devices is None else {device: copy for copy, device in enumerate(devices)}
-        self.random = draws_dropout(segment)
         self.one_by_one = shared and settings.server_update == "sequential"
         self._held: _Held | None = None
 
@@ -131,7 +129,7 @@ class Trunk(Side):
         if self.one_by_one and len(frames) > 1:
             return [answer for frame in frames for answer in self.step([frame], seed)]
         answers = self.differentiate(frames, seed)
-        self._update()
+        self.update()
         return answers
 
     def differentiate(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
@@ -163,7 +161,7 @@ class Trunk(Side):
         assert held is not None
         padded = [padded_tokens(gradients[frame.device], held.width) for frame in held.frames]
         found = self._gradients(held, held.out, torch.cat(padded).to(held.out.dtype))
-        self._update()
+        self.update()
         return found
 
     def _run(self, frames: Sequence[Frame], seed: int) -> _Held:
@@ -184,11 +182,6 @@ class Trunk(Side):
         found = iter(stack.backward(output, grad, wanted))
         pairs = zip(held.frames, held.leaves, strict=True)
         return {frame.device: next(found) if leaf.requires_grad else None for frame, leaf in pairs}
-
-    def _update(self) -> None:
-        """Take one optimiser step."""
-        self.segment.stack.hand_out(self.settings.clip)
-        self.optimizer.step()
 
     def _arrivals(
         self, frames: Sequence[Frame], width: int

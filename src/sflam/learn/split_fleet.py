@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -93,9 +94,8 @@ class LocalFleet(Fleet):
         """
         after = {placement.device: placement for placement in (*self.placements, *placements)}
         before, self.placements = self.placements, tuple(after[device] for device in sorted(after))
-        if [(item.cut, item.server) for item in before] != [
-            (placement.cut, placement.server) for placement in self.placements
-        ]:
+        where = attrgetter("cut", "server")
+        if list(map(where, before)) != list(map(where, self.placements)):
             assert not before or (self.learn.state == "reset" and self.learn.cache == "off")
             self._cut()
         self.exchange = self.exchange.with_bits(
@@ -234,10 +234,6 @@ class LocalFleet(Fleet):
         if self.learn.state == "keep":
             self.devices.restore(state["devices"])
             self.servers.restore(state["servers"])
-
-
-def _cuts_and_servers(placements: Sequence[Placement]) -> list[tuple[int, int]]:
-    return [(placement.cut, placement.server) for placement in placements]
 
 
 def adapted_layers(model: PeftModel) -> dict[str, Any]:

@@ -85,5 +85,5 @@ def _cross(
         body = encode(exchange.token_message(at[device], leg, tokens, batch.lengths))
         message = opened(body, TokenFrame)
         done.count(device, body, message.tokens, up=leg in UPWARD)
-        out[device] = exchange.receive_tokens(message, len(batch), batch.lengths, tokens.device)
+        out[device] = exchange.receive_tokens(message.tokens, len(batch), batch.lengths, tokens.device)
     return out

@@ -132,6 +132,10 @@ class _Fields:
         value = self.config.get(key, default)
         return float(value) if isinstance(value, int | float) else default
 
+    def positive(self, key: str, default: float) -> bool:
+        """Return whether a number, such as a probability of dropout, is above 0."""
+        return self.number(key, default) > 0
+
     def flag(self, key: str, default: bool = False) -> bool:
         """Return a yes or no."""
         return bool(self.config.get(key, default))
@@ -186,7 +190,7 @@ def _image(fields: _Fields, family: str, classes: int, language: bool) -> Archit
     mlp_in = tuple(Linear(name, hidden, inner) for name in names)
     mlp_out = Linear("mlp.down_proj" if swiglu else "mlp.fc2", inner, hidden)
     scales = 2 * hidden if family == "dinov2" else 0
-    scales += 2 * hidden if family == "beit" and fields.number("layer_scale_init_value", 0.1) > 0 else 0
+    scales += 2 * hidden if family == "beit" and fields.positive("layer_scale_init_value", 0.1) else 0
     if family == "beit" and fields.flag("use_relative_position_bias"):
         scales += ((2 * side - 1) ** 2 + 3) * heads  # a table of position biases in every block
     attention_biases = (2 if family == "beit" else 3) * hidden * biased + hidden
@@ -214,8 +218,8 @@ def _image(fields: _Fields, family: str, classes: int, language: bool) -> Archit
         extra_tokens=extra,
         tokens=tokens,
         tail_weights=2 * hidden,
-        dropouts=(1 if family == "dinov2" else 2) * (fields.number("hidden_dropout_prob", 0.0) > 0),
-        attention_dropout=fields.number("attention_probs_dropout_prob", 0.0) > 0,
+        dropouts=(1 if family == "dinov2" else 2) * fields.positive("hidden_dropout_prob", 0.0),
+        attention_dropout=fields.positive("attention_probs_dropout_prob", 0.0),
         head=(HeadLayer((2 if family == "dinov2" else 1) * hidden, classes),),
     )
 
@@ -251,12 +255,10 @@ def _encoder(fields: _Fields, family: str, classes: int, language: bool) -> Arch
         block_weights=4 * hidden**2 + 2 * hidden * inner + 9 * hidden + inner,
         embed_weights=(vocabulary + positions + types + 2) * hidden,
         most_tokens=positions - 2 if family == "roberta" else positions,
-        dropouts=(1 if distil else 2)
-        * (fields.number("dropout" if distil else "hidden_dropout_prob", 0.1) > 0),
-        attention_dropout=fields.number(
+        dropouts=(1 if distil else 2) * fields.positive("dropout" if distil else "hidden_dropout_prob", 0.1),
+        attention_dropout=fields.positive(
             "attention_dropout" if distil else "attention_probs_dropout_prob", 0.1
-        )
-        > 0,
+        ),
         head=(dense, HeadLayer(hidden, classes)),
     )
 
@@ -281,8 +283,8 @@ def _gpt2(fields: _Fields, family: str, classes: int, language: bool) -> Archite
         embed_weights=(vocabulary + positions) * hidden,
         most_tokens=positions,
         tail_weights=2 * hidden,
-        dropouts=2 * (fields.number("resid_pdrop", 0.1) > 0),
-        attention_dropout=fields.number("attn_pdrop", 0.1) > 0,
+        dropouts=2 * fields.positive("resid_pdrop", 0.1),
+        attention_dropout=fields.positive("attn_pdrop", 0.1),
         head=(_decoder_head(fields, family, hidden, vocabulary, classes, language),),
     )
 
@@ -318,7 +320,7 @@ def _decoder(fields: _Fields, family: str, classes: int, language: bool) -> Arch
         embed_weights=vocabulary * hidden,
         tail_weights=hidden,
         inner_norms=width + groups * size if family == "qwen3" else 0,
-        attention_dropout=fields.number("attention_dropout", 0.0) > 0,
+        attention_dropout=fields.positive("attention_dropout", 0.0),
         head=(_decoder_head(fields, family, hidden, vocabulary, classes, language),),
     )
 

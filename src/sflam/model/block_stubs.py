@@ -11,8 +11,7 @@ R rows, T tokens, d hidden size.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -119,7 +118,7 @@ def calls(parts: Any, config: Any, hidden: Tensor, padding: Tensor | None) -> Ar
             raise Reached(entering)
         return entering
 
-    with torch.no_grad(), _same_draws(hidden.device):
+    with torch.no_grad(), torch.random.fork_rng(devices=[hidden.device] if hidden.is_cuda else []):
         _run(model, stand_in(model, len(hidden), hidden.shape[1], padding), record)
     return seen.__getitem__
 
@@ -156,10 +155,3 @@ def _run(model: Any, inputs: Mapping[str, Tensor], visit: Visit) -> Any:
         return end.hidden
     finally:
         visits.clear()
-
-
-@contextmanager
-def _same_draws(device: torch.device) -> Iterator[None]:
-    """Leave the generators as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield

@@ -19,8 +19,7 @@ from sflam.errors import ModelError
 from sflam.model.adapters import PREFIX, State, load_state, state_of
 from sflam.model.backbone import TORCH_DTYPES, Backbone, quiet, read_config
 from sflam.model.families import blocks_of
-from sflam.model.segment import piece_of
-from sflam.model.split import head_names
+from sflam.model.segment import head_names, piece_of
 from sflam.model.structure import completed, family_of
 
 

@@ -38,9 +38,7 @@ class FullModel(nn.Module):
         """Return the model."""
         return self.base_model.model
 
-    def merge_and_unload(self) -> Any:
-        """Return the model: there is nothing to merge."""
-        return self.base_model.model
+    merge_and_unload = get_base_model  # there is nothing to merge
 
     def trained(self) -> dict[str, Tensor]:
         """Return every weight by name; one that stands in two places goes by the first."""

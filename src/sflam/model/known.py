@@ -5,30 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 
-def _image(family: str, hidden: int, blocks: int, heads: int, **more: Any) -> dict[str, Any]:
+def _sizes(family: str, hidden: int, blocks: int, heads: int) -> dict[str, Any]:
     return {
         "model_type": family,
         "hidden_size": hidden,
         "num_hidden_layers": blocks,
         "num_attention_heads": heads,
         "intermediate_size": 4 * hidden,
-        "image_size": 224,
-        "patch_size": 16,
-        "num_channels": 3,
-    } | more
+    }
+
+
+def _image(family: str, hidden: int, blocks: int, heads: int, **more: Any) -> dict[str, Any]:
+    return (
+        _sizes(family, hidden, blocks, heads)
+        | {"image_size": 224, "patch_size": 16, "num_channels": 3}
+        | more
+    )
 
 
 def _encoder(
     family: str, hidden: int, blocks: int, heads: int, vocabulary: int, **more: Any
 ) -> dict[str, Any]:
-    return {
-        "model_type": family,
-        "hidden_size": hidden,
-        "num_hidden_layers": blocks,
-        "num_attention_heads": heads,
-        "intermediate_size": 4 * hidden,
-        "vocab_size": vocabulary,
-    } | more
+    return _sizes(family, hidden, blocks, heads) | {"vocab_size": vocabulary} | more
 
 
 def _gpt2(hidden: int, blocks: int, heads: int) -> dict[str, Any]:
@@ -39,17 +37,8 @@ def _gpt2(hidden: int, blocks: int, heads: int) -> dict[str, Any]:
 def _decoder(
     family: str, hidden: int, blocks: int, heads: int, groups: int, size: int, inner: int, vocabulary: int
 ) -> dict[str, Any]:
-    return {
-        "model_type": family,
-        "architectures": ["ForCausalLM"],
-        "hidden_size": hidden,
-        "num_hidden_layers": blocks,
-        "num_attention_heads": heads,
-        "num_key_value_heads": groups,
-        "head_dim": size,
-        "intermediate_size": inner,
-        "vocab_size": vocabulary,
-    }
+    own = {"num_key_value_heads": groups, "head_dim": size, "intermediate_size": inner}
+    return _encoder(family, hidden, blocks, heads, vocabulary, architectures=["ForCausalLM"], **own)
 
 
 _DINOV2 = {"image_size": 518, "patch_size": 14, "mlp_ratio": 4}

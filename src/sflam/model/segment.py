@@ -23,7 +23,7 @@ from sflam.model.backbone import Backbone
 from sflam.model.block_inputs import Arguments
 from sflam.model.block_stubs import WHOLE, Absent
 from sflam.model.dummy_inputs import valid_tokens
-from sflam.model.families import Family, blocks_of
+from sflam.model.families import Family, Finish, blocks_of
 from sflam.model.full import Places, WeightStack
 from sflam.model.lora import Layout, Rows, StackedLinear, StackedLoRA
 from sflam.model.stack import AdapterStack
@@ -39,6 +39,7 @@ class Segment(nn.Module):
         layout: the rows of the batch in flight.
         parts: the modules outside the blocks, by their last name (``embeddings``, ``classifier`` ...).
         blocks: the blocks held, by absolute index.
+        has_head: whether head and loss are on this side.
         checkpointing: whether a block's inside is computed again in the backward, instead of being kept for it.
     """
 
@@ -47,19 +48,24 @@ class Segment(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        names: Iterable[str],
+        parts: Iterable[str],
         held: range,
         copies: int,
-        frozen_a: bool,
-        absent: Iterable[str] = (),
+        *,
+        has_head: bool,
+        frozen_a: bool = False,
         full: bool = False,
     ) -> None:
-        """Hold the parts ``names`` and the blocks ``held``; a gated copy holds every part but those ``absent``.
+        """Hold the backbone's ``parts``, the blocks ``held``, and the head or not.
 
-        With ``full`` every weight of them is trained, without adapters.
+        A gated copy holds every part, but not the head of the other side. With ``full`` every weight is trained,
+        without adapters.
         """
         super().__init__()
         family, config = backbone.family, backbone.model.config
+        self.has_head, head = has_head, head_names(backbone)
+        names = [*map(family.full, parts), *(head if has_head else ())]
+        self.head: Finish = backbone.head.finish
         self.family: Family = family
         self.config = config
         self.dtype: torch.dtype = backbone.model.dtype
@@ -72,7 +78,7 @@ class Segment(nn.Module):
         shells = _copies(backbone.model, named if not family.gates else named[len(named) - len(held) :])
         if family.gates:
             stands = {id(block): gate for block, gate in family.gates(blocks).items()}
-            stands |= {id(backbone.model.get_submodule(name)): Absent() for name in absent}
+            stands |= {id(backbone.model.get_submodule(name)): Absent() for name in head if not has_head}
             shells[""] = copy.deepcopy(backbone.model, _shared(backbone.model) | stands)
         # What is trained stays float32 where frozen weights are kept in less.
         dtype = torch.promote_types(backbone.model.dtype, torch.float32)
@@ -199,6 +205,11 @@ def _weights(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
         id(p) for name in names if (piece := piece_of(model, name)) is not None for p in piece.parameters()
     }
     return {name: p for name, p in model.named_parameters() if id(p) in held}
+
+
+def head_names(backbone: Backbone) -> list[str]:
+    """Return the full names of what runs after the last block."""
+    return [*map(backbone.family.full, backbone.family.back), *backbone.head.head]
 
 
 def piece_of(model: nn.Module, name: str) -> nn.Module | None:

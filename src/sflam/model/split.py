@@ -21,7 +21,6 @@ from sflam.errors import ModelError
 from sflam.model.adapters import PREFIX
 from sflam.model.backbone import Backbone
 from sflam.model.block_inputs import Arguments
-from sflam.model.families import Finish
 from sflam.model.full import FullModel
 from sflam.model.lora import Rows
 from sflam.model.segment import Segment
@@ -32,24 +31,11 @@ class DeviceSegment(Segment):
     """Embedding and blocks before the cut; with labels at home, also what runs after the last block."""
 
     def __init__(
-        self,
-        backbone: Backbone,
-        cut: int,
-        copies: int = 1,
-        *,
-        frozen_a: bool = False,
-        labels: str = "server",
-        full: bool = False,
+        self, backbone: Backbone, cut: int, copies: int = 1, *, labels: str = "server", **options: bool
     ) -> None:
         """Hold blocks 0..``cut``-1 with ``copies`` rows of adapters, and the head when labels stay here."""
-        family = backbone.family
-        names = [family.full(name) for name in family.front + family.both]
-        at_home = labels == "device"
-        head = head_names(backbone)
-        absent = [] if at_home else head
-        super().__init__(backbone, names + at_home * head, range(cut), copies, frozen_a, absent, full)
-        self.at_home = at_home
-        self._finish: Finish = backbone.head.finish
+        names = backbone.family.front + backbone.family.both
+        super().__init__(backbone, names, range(cut), copies, has_head=labels == "device", **options)
 
     def forward(self, inputs: Mapping[str, Tensor], lengths: Tensor | None, cut: int, rows: Rows) -> Tensor:
         """Return the activations at ``cut``, [R,T,d], of a batch laid out as ``rows``."""
@@ -71,7 +57,7 @@ class DeviceSegment(Segment):
     def finish(self, hidden: Tensor, lengths: Tensor | None, rows: Rows) -> Tensor:
         """Return the logits from the activations after the last block, [R,T,d]; only with labels at home."""
         hidden = hidden.to(self.dtype)
-        out = [self._finish(self.parts, hidden[at], _rows(lengths, at)) for at in self.passes(rows)]
+        out = [self.head(self.parts, hidden[at], _rows(lengths, at)) for at in self.passes(rows)]
         return torch.cat(out) if len(out) > 1 else out[0]
 
     def holds_block(self, block: int, cut: int) -> bool:
@@ -98,26 +84,11 @@ class ServerSegment(Segment):
     """Blocks from the lowest cut on; norm and head too, unless labels stay on the devices."""
 
     def __init__(
-        self,
-        backbone: Backbone,
-        cut: int,
-        copies: int = 1,
-        *,
-        frozen_a: bool = False,
-        labels: str = "server",
-        full: bool = False,
+        self, backbone: Backbone, cut: int, copies: int = 1, *, labels: str = "server", **options: bool
     ) -> None:
         """Hold blocks ``cut``..L-1, and the head when labels come here, with ``copies`` rows of adapters."""
-        family = backbone.family
-        names = [family.full(name) for name in family.both]
-        has_head = labels == "server"
-        held = range(cut, backbone.depth)
-        head = head_names(backbone)
-        absent = [] if has_head else head
-        super().__init__(backbone, names + has_head * head, held, copies, frozen_a, absent, full)
-        self.has_head = has_head
-        self._finish: Finish = backbone.head.finish
-        self.depth = backbone.depth
+        held, names = range(cut, backbone.depth), backbone.family.both
+        super().__init__(backbone, names, held, copies, has_head=labels == "server", **options)
 
     def forward(self, arrivals: Sequence[Arrival], lengths: Tensor | None) -> Tensor:
         """Return the logits of all rows, or, without the head, their activations after the last block.
@@ -140,18 +111,18 @@ class ServerSegment(Segment):
         pending = list(arrivals)
         hidden = pending[0].hidden.new_empty(0)
         arguments: Arguments | None = None
-        for index in range(pending[0].cut, self.depth + 1):
+        for index in range(pending[0].cut, self.held.stop + 1):
             if pending and pending[0].cut == index:
                 arrival = pending.pop(0)
                 entering = arrival.hidden.to(self.dtype)
                 hidden = torch.cat([hidden, entering]) if hidden.numel() else entering
                 self.layout.rows = arrival.rows
                 arguments = None
-            if index < self.depth:
+            if index < self.held.stop:
                 if arguments is None:
                     arguments = self.surroundings(hidden, None if lengths is None else lengths[: len(hidden)])
                 hidden = self.run(index, hidden, arguments)
-        return self._finish(self.parts, hidden, lengths) if self.has_head else hidden
+        return self.head(self.parts, hidden, lengths) if self.has_head else hidden
 
     def holds_block(self, block: int, cut: int) -> bool:
         """Whether the server runs ``block`` for a device cut at ``cut``."""
@@ -236,12 +207,6 @@ def split_among(
                     + (', or model.labels = "device"' if labels == "server" else "")
                 )
     return device, servers
-
-
-def head_names(backbone: Backbone) -> list[str]:
-    """Return the full names of what runs after the last block."""
-    family = backbone.family
-    return [family.full(name) for name in family.back] + list(backbone.head.head)
 
 
 def _rows(lengths: Tensor | None, at: slice) -> Tensor | None:

@@ -9,7 +9,7 @@ B rows, T tokens, d hidden size.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
@@ -261,8 +261,8 @@ def _whole(
         arguments["attention_mask"] = valid_tokens(lengths, inputs["input_ids"].shape[1])
     with ExitStack() as hooks:
         for block in blocks:
-            hooks.callback(_removal(block.register_forward_pre_hook(enter, with_kwargs=True)))
-        hooks.callback(_removal(blocks[-1].register_forward_hook(leave)))
+            hooks.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
+        hooks.callback(blocks[-1].register_forward_hook(leave).remove)
         loss = model(**arguments).loss
     trained = {
         name.replace(".default", "").replace("modules_to_save.", ""): parameter
@@ -271,8 +271,3 @@ def _whole(
     }
     found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True, materialize_grads=True)
     return loss.detach(), boundaries, dict(zip(trained, found, strict=True))
-
-
-def _removal(handle: Any) -> Callable[[], None]:
-    remove: Callable[[], None] = handle.remove
-    return remove

@@ -168,7 +168,7 @@ class Client:
         position = Position(round, self.step, place.number)
         seed = derive(place.seed, "dropout", round, self.step, place.number)
         hidden = self.devices.forward({ROW: batch}, {ROW: seed})[ROW]
-        at_home = self.devices.segment.at_home
+        at_home = self.devices.segment.has_head
         body = encode(self.exchange.step_message(position, hidden, batch, labels=not at_home))
         tokens = hidden.shape[0] * hidden.shape[1] if batch.lengths is None else int(batch.lengths.sum())
         headers = {"Sflam-Tokens": str(tokens)} if "input_ids" in batch.inputs else {}
@@ -181,7 +181,7 @@ class Client:
             self.loss += answer.loss * rows
             self.devices.backward({} if answer.gradient is None else {ROW: answer.gradient})
             return
-        found = opened(self.link.call("POST", f"{path}/forward", body, headers, most=most), TokenFrame)
+        found = opened(self.link.call("POST", f"{path}/forward", body, headers, most=most), TokenFrame).tokens
         last = self.exchange.receive_tokens(found, rows, lengths, self.where)
         loss, gradient = self.devices.finish(
             place.task, {ROW: batch}, {ROW: last}, {ROW: derive(seed, "head")}
@@ -191,7 +191,9 @@ class Client:
         body = self.link.call("POST", f"{path}/backward", body, headers, most=most)
         back = {}
         if body:  # empty where nothing below the cut trains
-            back[ROW] = self.exchange.receive_tokens(opened(body, TokenFrame), rows, lengths, self.where)
+            back[ROW] = self.exchange.receive_tokens(
+                opened(body, TokenFrame).tokens, rows, lengths, self.where
+            )
         self.devices.backward(back)
 
     def _deliver(self, at: str, round: int, batches: Sequence[NDArray[Any]]) -> None:
@@ -202,7 +204,7 @@ class Client:
             own = self.devices.segment.stack.read(ROW)
             body = send_adapters(round, self.place.number, samples, flatten(own, self.names))
         mean = self.loss / max(1, samples)
-        headers = {"Sflam-Loss": repr(mean)} if self.devices.segment.at_home else {}
+        headers = {"Sflam-Loss": repr(mean)} if self.devices.segment.has_head else {}
         self.link.call("PUT", f"{at}/adapters", body, headers)
         self.notify(f"round {round + 1}: {len(batches)} steps, loss {mean:.4f}")
 

@@ -72,9 +72,8 @@ class Dispatch:
     @contextmanager
     def locked(self) -> Iterator[Session]:
         """Look at the session, or change it, alone; waiting threads look again afterwards."""
-        with self._changed:
+        with self.locked():
             yield self.session
-            self._changed.notify_all()
 
     @contextmanager
     def looked(self) -> Iterator[Session]:
@@ -161,11 +160,10 @@ class Dispatch:
 
     def answer(self, arrival: Request, attempt: int, body: bytes) -> bool:
         """Answer an arrival; return False when its round is over or its device was dropped."""
-        with self._changed:
+        with self.locked():
             kept = self.session.answer(arrival.device, attempt, arrival.number, body)
             self._futures.pop(arrival.device, None)
             self.computed += kept
-            self._changed.notify_all()
         if arrival.future.done():  # the server is going down, and the waiting request is answered
             return kept
         if kept:
@@ -176,10 +174,9 @@ class Dispatch:
 
     def drop(self, device: int, reason: str) -> None:
         """Go on without a device."""
-        with self._changed:
+        with self.locked():
             self.session.drop(device)
             self._forget(device, Refused(409, reason))
-            self._changed.notify_all()
 
     def wait_over(self) -> None:
         """Wait until the round is over, or the server stops."""
@@ -187,11 +184,10 @@ class Dispatch:
 
     def close(self) -> dict[int, Any]:
         """Close the round; return device -> what it delivered."""
-        with self._changed:
+        with self.locked():
             for device in list(self._futures):
                 self._forget(device, Refused(409, "the round is over; ask for the next"))
             self.downloads = {}
-            self._changed.notify_all()
             return self.session.close()
 
     def wait_present(self, enough: Callable[[tuple[int, ...]], bool]) -> tuple[int, ...]:
@@ -200,22 +196,20 @@ class Dispatch:
 
     def stop(self) -> None:
         """Take nothing more, and wake all waiting threads."""
-        with self._changed:
+        with self.locked():
             self.stopping = True
             self.session.drain()
             self._publish()
             for device in list(self._futures):
                 self._forget(device, Refused(503, "the server is going down; come again", 5.0))
-            self._changed.notify_all()
 
     def end(self) -> None:
         """The run is over."""
-        with self._changed:
+        with self.locked():
             if self.session.phase is Phase.OPEN:
                 self.session.close()
             self.session.end()
             self._publish()
-            self._changed.notify_all()
 
     def wait_informed(self, seconds: float) -> None:
         """Wait until every present device knows that the run has ended, at most so many seconds."""

@@ -95,9 +95,8 @@ class Worker:
                 continue
             answered = back[device].message
             assert isinstance(answered, TokenFrame)
-            wanted[device] = self.exchange.receive_tokens(
-                answered, len(frame.hidden), frame.lengths, self.where
-            )
+            rows = len(frame.hidden)
+            wanted[device] = self.exchange.receive_tokens(answered.tokens, rows, frame.lengths, self.where)
             done.count(device, back[device].body, answered.tokens, up=True)
         for device, gradient in self.trunk.backward(wanted).items():
             if device not in back:

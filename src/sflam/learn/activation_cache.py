@@ -1,4 +1,4 @@
-"""``learn.cache``: what a frozen device half makes of a sample is made once.
+"""``learn.cache``: activations of a frozen device half are computed once per sample.
 
 At cut 0 with a frozen embedding nothing below the cut ever changes, so a sample's activations are the same in every
 pass. They are kept
@@ -64,7 +64,7 @@ class KeptActivations:
 
 @dataclass(frozen=True)
 class CachedExchange(Exchange):
-    """A exchange whose server keeps the activations of every sample it was sent.
+    """An exchange whose server keeps the activations of every sample it was sent.
 
     Attributes:
         kept: (device, sample) -> its valid tokens, as they arrived; the server's.

@@ -79,17 +79,14 @@ class Devices(Side[DeviceSegment]):
         self.segment.stack.begin([d for d in trains if trains[d] or self.segment.has_head])
         out: dict[int, Tensor] = {}
         for (cut, *_), members in groups.items():
-            stacked = stack_batches([batches[device] for device in members])
-            counts = [len(batches[device]) for device in members]
             with (
-                arithmetic(self.segment),
                 reseeded(seeds[members[0]] if self.random else None),
                 torch.set_grad_enabled(trains[members[0]]),  # a frozen embedding keeps no graph
             ):
-                hidden = self.segment(stacked.inputs, stacked.lengths, cut, Rows.of(members, counts))
+                hidden, counts = self._pass(batches, members, cut)
             if trains[members[0]]:
                 self._waiting.append(Pass(tuple(members), hidden))
-            for device, rows in zip(members, hidden.detach().split(counts), strict=True):
+            for device, rows in zip(members, torch.split(hidden.detach(), counts), strict=True):
                 out[device] = rows[:, : _width(batches[device], rows)]
         return out
 
@@ -102,17 +99,24 @@ class Devices(Side[DeviceSegment]):
         out: dict[int, Tensor] = {}
         self.segment.eval()  # what is kept is drawn once, so it has no dropout
         for members in self._together(list(runs)):
-            stacked = stack_batches([runs[device] for device in members])
-            counts = [len(runs[device]) for device in members]
-            with arithmetic(self.segment), torch.no_grad():
-                hidden = self.segment(stacked.inputs, stacked.lengths, 0, Rows.of(members, counts))
-            out |= zip(members, hidden.split(counts), strict=True)
+            with torch.no_grad():
+                hidden, counts = self._pass(runs, members, 0)
+            out |= zip(members, torch.split(hidden, counts), strict=True)
         self.segment.train()
         if not self.kept:
             return {device: rows[:, : _width(batches[device], rows)] for device, rows in out.items()}
         for device, rows in out.items():
             self.kept.add(device, runs[device], rows[:, : _width(runs[device], rows)])
         return {device: self.kept.take(device, batch) for device, batch in batches.items()}
+
+    def _pass(
+        self, batches: Mapping[int, Minibatch], members: Sequence[int], cut: int
+    ) -> tuple[Tensor, list[int]]:
+        """Return the activations [R,T,d] of devices that share a pass, and the rows of each."""
+        stacked = stack_batches([batches[device] for device in members])
+        counts = [len(batches[device]) for device in members]
+        with arithmetic(self.segment):
+            return self.segment(stacked.inputs, stacked.lengths, cut, Rows.of(members, counts)), counts
 
     def _together(self, devices: list[int]) -> list[list[int]]:
         """Return the groups of devices that share a pass."""

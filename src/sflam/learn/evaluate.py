@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sflam.learn.examples import Examples, Minibatch
 from sflam.learn.precision import arithmetic
-from sflam.model.dummy_inputs import valid_tokens
+from sflam.model.dummy_inputs import with_mask
 from sflam.model.families import CAUSAL
 from sflam.model.loss import IGNORED
 
@@ -42,11 +42,8 @@ class Score:
 
 def logits_of(model: PeftModel, batch: Minibatch) -> Tensor:
     """Return the unmodified Hugging Face forward's logits for a mini-batch."""
-    arguments = dict(batch.inputs)
-    if batch.lengths is not None:
-        arguments["attention_mask"] = valid_tokens(batch.lengths, batch.inputs["input_ids"].shape[1])
     with arithmetic(model):
-        out: Tensor = model(**arguments).logits
+        out: Tensor = model(**with_mask(batch.inputs, batch.lengths)).logits
     return out
 
 

@@ -1,4 +1,4 @@
-"""Will it fit: the memory of a device, of the server and of this process, before a run starts.
+"""The memory a run needs on a device, on the server and in this process, estimated before it starts.
 
 A fleet counts its weights and trained numbers (``learn.counted_memory``); activations are those of ``cost.memory``.
 """

@@ -1,4 +1,4 @@
-"""One optimiser per side; every device is a parameter of its own, so a device without a gradient stays put."""
+"""One optimiser per side; every device is a parameter of its own, so a device without a gradient is not updated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""THE algorithm: quantized split federated fine-tuning (SFLAM, arXiv 2504.09114), as in its box.
+"""The algorithm: quantized split federated fine-tuning (SFLAM, arXiv 2504.09114).
 
     for every round:
         0. the fleet looks at the network and plans, where it does

@@ -19,9 +19,7 @@ class Steps:
         losses: sum of loss x rows over all mini-batches.
         samples: rows trained on, per device.
         device_steps: mini-batches, summed over devices.
-        bytes_up: bytes of the bodies devices sent during steps.
-        bytes_down: bytes of the bodies they received during steps.
-        code_bytes: of both, the packed codes alone.
+        code_bytes: packed codes of all bodies, either way.
         saved_bytes: packed codes that the server already had.
         device_losses: device -> sum of loss x rows of its own.
         payload_up: device -> bits of codes and side information it sent, without headers, labels and lengths.
@@ -34,8 +32,6 @@ class Steps:
     losses: float = 0.0
     samples: dict[int, int] = field(default_factory=dict)
     device_steps: int = 0
-    bytes_up: int = 0
-    bytes_down: int = 0
     code_bytes: int = 0
     saved_bytes: int = 0
     device_losses: dict[int, float] = field(default_factory=dict)
@@ -53,10 +49,6 @@ class Steps:
 
     def count(self, device: int, body: Body, tokens: Packed | None, *, up: bool) -> None:
         """Count a body that a device sent (``up``) or received, and the tokens packed in it."""
-        if up:
-            self.bytes_up += len(body)
-        else:
-            self.bytes_down += len(body)
         bodies = self.sent if up else self.received
         bodies[device] = bodies.get(device, 0) + len(body)
         if tokens is not None:
@@ -72,6 +64,16 @@ class Steps:
                 continue
             mine, theirs = getattr(self, item.name), getattr(other, item.name)
             setattr(self, item.name, mine | theirs if isinstance(mine, dict) else mine + theirs)
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes of the bodies devices sent during steps."""
+        return sum(self.sent.values())
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes of the bodies they received during steps."""
+        return sum(self.received.values())
 
     @property
     def loss(self) -> float:

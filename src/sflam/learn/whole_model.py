@@ -19,7 +19,7 @@ from sflam.learn.fleet import Fleet, select_devices
 from sflam.learn.optimizers import optimizer
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
 from sflam.learn.settings import FleetSettings, LearnSettings
-from sflam.model.dummy_inputs import valid_tokens
+from sflam.model.dummy_inputs import with_mask
 from sflam.plan import Placement
 
 
@@ -69,11 +69,8 @@ class WholeModel(Fleet):
 
     def step(self, batch: Minibatch, seed: int) -> float:
         """Take one optimiser step; return the mean loss. ``seed`` is that of the dropout."""
-        arguments = dict(batch.inputs, labels=batch.labels)
-        if batch.lengths is not None:
-            arguments["attention_mask"] = valid_tokens(batch.lengths, batch.inputs["input_ids"].shape[1])
         with arithmetic(self.model), reseeded(seed if self.random else None):
-            loss = self.model(**arguments).loss
+            loss = self.model(**with_mask(batch.inputs, batch.lengths), labels=batch.labels).loss
         self.optimizer.zero_grad()
         loss.backward()
         if self.learn.clip:

@@ -14,6 +14,9 @@ from sflam.codec.quantizer import Packed
 from sflam.errors import Refused, WireError
 from sflam.sizes import IDENTITY, adapter_body_bytes, step_body_bytes, token_body_bytes
 
+PROTOCOL = 1
+"""Version of the protocol; server and devices have the same."""
+
 
 @dataclass(frozen=True)
 class Contract:

@@ -54,8 +54,7 @@ def attach(backbone: Backbone, settings: ModelSettings, *, seed: int = 0) -> Pef
         # Conv1D (GPT-2) keeps its weight transposed; passed here, so that peft does not warn.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in backbone.model.modules()),
     )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name it is retiring
+    with torch.random.fork_rng(devices=[]), _peft_quiet():
         torch.manual_seed(derive(seed, "init", 1))
         model = get_peft_model(backbone.model, config)
     model.peft_config["default"].base_model_name_or_path = backbone.name
@@ -146,19 +145,22 @@ def load_state(model: PeftModel, state: Mapping[str, Tensor]) -> None:
 
 def save(model: PeftModel, folder: Path) -> None:
     """Write ``folder`` so that plain ``PeftModel.from_pretrained(base, folder)`` loads it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
+    with _peft_quiet():
         model.save_pretrained(str(folder), save_embedding_layers=False)
 
 
 def reopen(backbone: Backbone, folder: Path) -> PeftModel:
     """Return the whole model with the adapter saved in ``folder``; raises ModelError when it does not fit."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+        with _peft_quiet():
             return PeftModel.from_pretrained(backbone.model, str(folder))
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"the adapter in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _peft_quiet() -> warnings.catch_warnings[None]:
+    """Silence peft's warnings about a name of transformers that is being retired."""
+    return warnings.catch_warnings(action="ignore", category=FutureWarning)
 
 
 def _trained(model: PeftModel | FullModel) -> State:

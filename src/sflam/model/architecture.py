@@ -172,16 +172,12 @@ def read(
 def _image(fields: _Fields, family: str, classes: int, language: bool) -> Architecture:
     """ViT, DeiT, BEiT, DINOv2: patches, one or two extra tokens, a class token that is classified."""
     hidden, heads = fields.count("hidden_size", 768), fields.count("num_attention_heads", 12)
-    if family == "dinov2":
-        inner = hidden * fields.count("mlp_ratio", 4)
-        inner = (int(inner * 2 / 3) + 7) // 8 * 8 if fields.flag("use_swiglu_ffn") else inner
-    else:
-        inner = fields.count("intermediate_size", 3072)
-    swiglu = family == "dinov2" and fields.flag("use_swiglu_ffn")
-    side = fields.count("image_size", 224) // fields.count("patch_size", 14 if family == "dinov2" else 16)
-    inside = (
-        fields.count("num_channels", 3) * fields.count("patch_size", 14 if family == "dinov2" else 16) ** 2
-    )
+    dino = family == "dinov2"
+    inner = hidden * fields.count("mlp_ratio", 4) if dino else fields.count("intermediate_size", 3072)
+    swiglu = dino and fields.flag("use_swiglu_ffn")
+    inner = (int(inner * 2 / 3) + 7) // 8 * 8 if swiglu else inner
+    patch = fields.count("patch_size", 14 if dino else 16)
+    side, inside = fields.count("image_size", 224) // patch, fields.count("num_channels", 3) * patch**2
     extra = 2 if family == "deit" else 1
     tokens = side * side + extra
     biased = fields.flag("qkv_bias", True)
@@ -189,18 +185,17 @@ def _image(fields: _Fields, family: str, classes: int, language: bool) -> Archit
     names = ("mlp.gate_proj", "mlp.up_proj") if swiglu else ("mlp.fc1",)
     mlp_in = tuple(Linear(name, hidden, inner) for name in names)
     mlp_out = Linear("mlp.down_proj" if swiglu else "mlp.fc2", inner, hidden)
-    scales = 2 * hidden if family == "dinov2" else 0
+    scales = 2 * hidden * dino
     scales += 2 * hidden if family == "beit" and fields.positive("layer_scale_init_value", 0.1) else 0
     if family == "beit" and fields.flag("use_relative_position_bias"):
         scales += ((2 * side - 1) ** 2 + 3) * heads  # a table of position biases in every block
     attention_biases = (2 if family == "beit" else 3) * hidden * biased + hidden
     weights = sum(item.weights for item in (*maps, *mlp_in, mlp_out))
-    positions = (
-        0 if family == "beit" and not fields.flag("use_absolute_position_embeddings") else tokens * hidden
-    )
+    placed = family != "beit" or fields.flag("use_absolute_position_embeddings")
+    positions = tokens * hidden * placed
     if family == "beit" and fields.flag("use_shared_relative_position_bias"):
         positions += ((2 * side - 1) ** 2 + 3) * heads
-    masks = hidden if family == "dinov2" and fields.flag("use_mask_token", True) else 0
+    masks = hidden if dino and fields.flag("use_mask_token", True) else 0
     return Architecture(
         family=family,
         blocks=fields.count("num_hidden_layers", 12),
@@ -218,9 +213,9 @@ def _image(fields: _Fields, family: str, classes: int, language: bool) -> Archit
         extra_tokens=extra,
         tokens=tokens,
         tail_weights=2 * hidden,
-        dropouts=(1 if family == "dinov2" else 2) * fields.positive("hidden_dropout_prob", 0.0),
+        dropouts=(1 if dino else 2) * fields.positive("hidden_dropout_prob", 0.0),
         attention_dropout=fields.positive("attention_probs_dropout_prob", 0.0),
-        head=(HeadLayer((2 if family == "dinov2" else 1) * hidden, classes),),
+        head=(HeadLayer((1 + dino) * hidden, classes),),
     )
 
 
@@ -231,12 +226,8 @@ def _encoder(fields: _Fields, family: str, classes: int, language: bool) -> Arch
         "hidden_size", "num_attention_heads", "intermediate_size", "num_hidden_layers"
     )  # fmt: skip
     hidden, heads, inner, blocks = map(fields.count, keys, (768, 12, 3072, 6 if distil else 12))
-    if distil:
-        maps = _maps("attention", ("q_lin", "k_lin", "v_lin"), "out_lin", hidden, hidden, hidden)
-    else:
-        maps = _maps(
-            "attention", ("self.query", "self.key", "self.value"), "output.dense", hidden, hidden, hidden
-        )
+    names = ("q_lin", "k_lin", "v_lin") if distil else ("self.query", "self.key", "self.value")
+    maps = _maps("attention", names, "out_lin" if distil else "output.dense", hidden, hidden, hidden)
     positions = fields.count("max_position_embeddings", 512)
     types = 0 if distil else fields.count("type_vocab_size", 1 if family == "roberta" else 2)
     vocabulary = fields.count("vocab_size", 50265 if family == "roberta" else 30522)

@@ -52,7 +52,7 @@ class TrunkBits:
                 f"{asked} needs the library bitsandbytes ({error}): pip install 'sflam[quantized]', or set "
                 "model.trunk_bits = 0"
             ) from error
-        except Exception as error:  # a library built for other hardware raises whatever it likes
+        except Exception as error:  # a library built for other hardware may raise anything
             raise self.refusal(error) from error
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of every cast to half precision
         parts = [family.full(name) for name in (*family.front, *family.both, *family.back)]

@@ -5,6 +5,7 @@ B rows, T tokens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -70,6 +71,13 @@ def padding_id(config: Any) -> int:
     if config.pad_token_id is None:
         config.pad_token_id = 0
     return int(config.pad_token_id)
+
+
+def with_mask(inputs: Mapping[str, Tensor], lengths: Tensor | None) -> dict[str, Tensor]:
+    """Return a model's inputs with the attention mask of rows of ``lengths`` [B]; None means every row is full."""
+    if lengths is None:
+        return dict(inputs)
+    return {**inputs, "attention_mask": valid_tokens(lengths, inputs["input_ids"].shape[1])}
 
 
 def valid_tokens(lengths: Tensor, width: int) -> Tensor:

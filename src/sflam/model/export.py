@@ -1,4 +1,4 @@
-"""The device's part of a model as plain tensors, and a model made of nothing else: the whole never leaves the server.
+"""The device's part of a model as plain tensors, and a model made of nothing else: the whole stays on the server.
 
 What travels is every frozen tensor of the embedding and of the blocks before the cut (with labels at home, of the head
 too), by its name in the whole model. The receiver builds the model's shape without memory (torch's ``meta`` device)

@@ -10,7 +10,7 @@ B rows, T tokens, d hidden size.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +22,7 @@ from transformers.models.auto import modeling_auto
 
 from sflam.errors import ModelError
 from sflam.model import block_stubs
-from sflam.model.dummy_inputs import make_inputs, valid_tokens
+from sflam.model.dummy_inputs import make_inputs, with_mask
 from sflam.model.families import CAUSAL, FAMILIES, IMAGE, SEQUENCE, Family, Task
 
 ADVICE = f"use a model of a known family: {', '.join(sorted(FAMILIES))}"
@@ -100,12 +100,9 @@ def _longest_list(model: Any) -> str:
         for name, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) and len({type(entry) for entry in module}) == 1
     }
-    outer = [
-        name for name in lists if not any(name.startswith(f"{other}.") for other in lists if other != name)
-    ]
-    if not outer:
+    if not lists:
         raise _refused(model, "it has no list of like blocks")
-    return max(outer, key=lists.__getitem__)
+    return max(_outermost(lists), key=lists.__getitem__)
 
 
 def _refused(model: Any, reason: str) -> ModelError:
@@ -139,9 +136,8 @@ class _Trial:
     def run(self, task: str) -> None:
         """Run a small random batch; raises ModelError where the blocks are not run as a cut needs them to be."""
         model, config = self.model, self.model.config
-        drops = [
-            k for k, v in config.to_dict().items() if "layerdrop" in k and isinstance(v, float) and v > 0
-        ]
+        numbers = {key: value for key, value in config.to_dict().items() if isinstance(value, float)}
+        drops = [key for key, value in numbers.items() if "layerdrop" in key and value > 0]
         if drops:
             raise _refused(model, f"{drops[0]} = {getattr(config, drops[0]):g} leaves blocks out at random")
         if getattr(config, "is_encoder_decoder", False):
@@ -153,12 +149,10 @@ class _Trial:
                 for name, module in model.named_modules():
                     self._watch(hooks, name, module)
                 inputs, lengths, _ = make_inputs(model, task, torch.Generator().manual_seed(0))
-                if lengths is not None:
-                    inputs["attention_mask"] = valid_tokens(lengths, inputs["input_ids"].shape[1])
-                model(**inputs)
+                model(**with_mask(inputs, lengths))
         except ModelError:
             raise
-        except Exception as error:  # a stranger's forward raises whatever it likes
+        except Exception as error:  # an unknown forward may raise anything
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise _refused(model, f"a trial pass on made-up inputs failed ({reason})") from error
         finally:
@@ -217,8 +211,6 @@ class _Trial:
             raise _refused(self.model, f"its blocks change the shape of what passes, {changed}")
 
 
-def _outermost(names: list[str]) -> list[str]:
-    found = set(names)
-    return [
-        name for name in names if not any(name.startswith(f"{other}.") for other in found if other != name)
-    ]
+def _outermost(names: Collection[str]) -> list[str]:
+    """Return the names that are not inside others."""
+    return [name for name in names if not any(name.startswith(f"{other}.") for other in names)]

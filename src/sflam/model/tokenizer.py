@@ -56,9 +56,7 @@ class Tokenizer:
         """Return the most tokens the model sees, 0 when nothing limits them."""
         config = read_config(self.name)
         positions = int(getattr(config, "max_position_embeddings", 0) or 0)
-        if (
-            positions and config.model_type == "roberta"
-        ):  # its positions are counted from after the padding id
+        if positions and config.model_type == "roberta":  # its positions begin after the padding id
             positions -= int(config.pad_token_id) + 1
         own = int(self.loaded.model_max_length)
         return min((limit for limit in (positions, own) if 0 < limit < UNLIMITED), default=0)

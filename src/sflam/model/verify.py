@@ -1,4 +1,4 @@
-"""Is this model, cut, still this model? The check behind ``sflam verify``.
+"""Comparison of a split model with the unmodified one: the check behind ``sflam verify``.
 
 The reference is the unmodified Hugging Face class called with labels; inputs are made from the model's config, so
 no tokenizer or image is needed. Adapters get random values first: a fresh LoRA's B is zero and would hide errors.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -23,7 +23,7 @@ from sflam.errors import ModelError
 from sflam.model.adapters import attach, load_state, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.block_stubs import split_arguments
-from sflam.model.dummy_inputs import ROWS, make_inputs, valid_tokens
+from sflam.model.dummy_inputs import ROWS, make_inputs, valid_tokens, with_mask
 from sflam.model.families import CAUSAL, blocks_of
 from sflam.model.full import FullModel
 from sflam.model.lora import Rows
@@ -86,7 +86,7 @@ def verify(
         ModelError: a cut outside 0..L, or a model split by its structure that cannot be run so.
     """
     model = attach(backbone, settings or ModelSettings(), seed=seed)
-    with _stranger(backbone):
+    with _refusing_unknown(backbone):
         yield from differences(backbone, model, cuts, perturb=perturb, seed=seed)
 
 
@@ -100,14 +100,11 @@ def expect_equal(backbone: Backbone, model: PeftModel, cuts: Iterable[int]) -> f
         ModelError: the split model is not the whole one, or cannot be run.
     """
     small = sum(parameter.numel() for parameter in model.parameters()) <= DOUBLED
-    refusal: ModelError | None = None
-    for double in (True, False) if small else (False,):
-        try:
-            return _largest(backbone, model, sorted(set(cuts)), double)
-        except ModelError as error:
-            refusal = error
-    assert refusal is not None
-    raise refusal
+    cuts = sorted(set(cuts))
+    if small:
+        with suppress(ModelError):
+            return _largest(backbone, model, cuts, double=True)
+    return _largest(backbone, model, cuts, double=False)
 
 
 def _largest(backbone: Backbone, model: PeftModel, cuts: Iterable[int], double: bool) -> float:
@@ -115,7 +112,7 @@ def _largest(backbone: Backbone, model: PeftModel, cuts: Iterable[int], double: 
     before, training = state_of(model), model.training
     name = type(backbone.model).__name__
     try:
-        with _stranger(backbone), in_double(model) if double else nullcontext():
+        with _refusing_unknown(backbone), in_double(model) if double else nullcontext():
             found = list(differences(backbone, model, cuts, counts=(1, ROWS - 1)))
             limit = tolerance(backbone)
     finally:
@@ -146,9 +143,8 @@ def differences(
     ``counts`` are the rows of each of K devices side by side, each with adapters of its own.
     """
     draw = torch.Generator().manual_seed(seed)
-    keep = (
-        1.0 if isinstance(model, FullModel) else 0.0
-    )  # a network of noise alone would drown its own gradients
+    # A network of noise alone would drown its own gradients.
+    keep = 1.0 if isinstance(model, FullModel) else 0.0
     states = [
         {n: t * keep + torch.randn(t.shape, generator=draw).to(t) * 0.05 for n, t in state_of(model).items()}
         for _ in counts
@@ -197,7 +193,7 @@ def differences(
 
 
 @contextmanager
-def _stranger(backbone: Backbone) -> Iterator[None]:
+def _refusing_unknown(backbone: Backbone) -> Iterator[None]:
     """Turn whatever the passes of a model split by its structure raise into a ModelError."""
     try:
         yield
@@ -256,14 +252,11 @@ def _whole(
     def leave(_: Any, __: Any, output: Any) -> None:
         boundaries.append((output[0] if isinstance(output, tuple) else output).detach())
 
-    arguments = dict(inputs, labels=labels)
-    if lengths is not None:
-        arguments["attention_mask"] = valid_tokens(lengths, inputs["input_ids"].shape[1])
     with ExitStack() as hooks:
         for block in blocks:
             hooks.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
         hooks.callback(blocks[-1].register_forward_hook(leave).remove)
-        loss = model(**arguments).loss
+        loss = model(**with_mask(inputs, lengths), labels=labels).loss
     trained = {
         name.replace(".default", "").replace("modules_to_save.", ""): parameter
         for name, parameter in model.named_parameters()

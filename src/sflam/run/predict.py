@@ -143,7 +143,7 @@ def _adapted(backbone: Backbone, run: RunFolder) -> Any:
             if not (run.adapter / name).is_file():  # peft would look for it on the hub
                 raise FileNotFoundError(f"{name} is missing")
         return reopen(backbone, run.adapter)
-    except Exception as error:  # peft and safetensors raise whatever they like on a damaged file
+    except Exception as error:  # peft and safetensors may raise anything on a damaged file
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split()) or type(cause).__name__
         raise RunError(

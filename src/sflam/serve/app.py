@@ -102,7 +102,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
 
     async def step(request: Request) -> Response:
         device = ingress.device(request)
-        ingress.stats.asked(device)
+        ingress.stats.requested(device)
         number, attempt, step = place(request, "round", "attempt", "step")
         leg = {"forward": 0, "backward": 1}.get(request.path_params.get("leg", "forward"), -1)
         contract = ingress.contracts[device]

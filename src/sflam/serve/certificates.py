@@ -1,4 +1,4 @@
-"""A private certificate authority for a fleet: one for its server, and one per device where both sides are to be sure.
+"""A private certificate authority for a fleet: a certificate for its server, and one per device for mutual TLS.
 
 Keys are elliptic (P-256) and never leave the folder they are made in, except as the user copies them.
 """
@@ -69,16 +69,13 @@ def make_certificates(
     ) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         signer = authority[0] if authority else key
+        ca = usage is None
         unused = (
             "content_commitment key_encipherment data_encipherment key_agreement encipher_only decipher_only"
         )
-        signs = {
-            "digital_signature": usage is not None,
-            "key_cert_sign": usage is None,
-            "crl_sign": usage is None,
-        }
+        signs = {"digital_signature": not ca, "key_cert_sign": ca, "crl_sign": ca}
         extensions: list[tuple[x509.ExtensionType, bool]] = [  # each with whether it is critical
-            (x509.BasicConstraints(ca=usage is None, path_length=0 if usage is None else None), True),
+            (x509.BasicConstraints(ca=ca, path_length=0 if ca else None), True),
             (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
             (x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False),
             (x509.KeyUsage(**signs, **dict.fromkeys(unused.split(), False)), True),
@@ -99,11 +96,8 @@ def make_certificates(
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
         certificate = builder.sign(signer, hashes.SHA256())
-        pem = serialization.Encoding.PEM
-        put(
-            f"{name}.key",
-            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-        )
+        pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+        put(f"{name}.key", key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
         put(f"{name}.pem", certificate.public_bytes(pem))
 
     def load() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
@@ -119,12 +113,8 @@ def make_certificates(
             signed(CA, "sflam fleet authority", None, [])
         authority = load()
         if hosts:
-            signed(
-                SERVER,
-                hosts[0][:64],
-                ExtendedKeyUsageOID.SERVER_AUTH,
-                [_general_name(host) for host in hosts],
-            )
+            names = [_general_name(host) for host in hosts]
+            signed(SERVER, hosts[0][:64], ExtendedKeyUsageOID.SERVER_AUTH, names)
         for name in clients:
             signed(name, name[:64], ExtendedKeyUsageOID.CLIENT_AUTH, [])
     except OSError as error:

@@ -1,7 +1,7 @@
-"""A device over a network: downloads its part of the model, trains it on its own data, survives what happens to both.
+"""A device over a network: it downloads its part of the model and trains it on its own data.
 
-Before every request that could change the server it has written down where it is: adapters, optimiser state and step,
-in one file that is whole or absent. Killed at any instant, it comes back, asks where the round stands and goes on.
+Before every request that could change the server it saves its state: adapters, optimiser state and step, in one file
+that is whole or absent. After a crash it loads that file, asks for the state of the round and continues.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROW = 0
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """What a device brings and where it stands in the fleet.
+    """A device's samples and its place in the fleet.
 
     Attributes:
         number: of the device.
@@ -66,7 +66,7 @@ class Client:
         segment: its part of the model, one row.
         learn: how a round is run.
         exchange: how what crosses the cut becomes bytes.
-        folder: where it writes down where it is.
+        folder: where it saves its state.
         notify: shows a line to the user of the device.
     """
 
@@ -209,7 +209,7 @@ class Client:
         self.notify(f"round {round + 1}: {len(batches)} steps, loss {mean:.4f}")
 
     def _save(self) -> None:
-        """Write down where this device is."""
+        """Save the state of this device."""
         checkpoint.save(
             self.folder,
             {
@@ -225,7 +225,7 @@ class Client:
         )
 
     def _restore(self) -> None:
-        """Go back to where this device was, unless that was another run."""
+        """Load the state of this device, unless it is of another run."""
         saved = checkpoint.load(self.folder)
         values = self.devices.segment.stack.values
         if (

@@ -1,4 +1,4 @@
-"""Where requests and the trunk meet: the session behind one lock, arrivals on one side, answers on the other.
+"""Between requests and the trunk: the session behind one lock, arrivals on one side, answers on the other.
 
 The web application hands bodies in and waits for futures; the worker, in its own thread, collects what has arrived,
 computes, and answers. Neither knows the other.
@@ -42,7 +42,7 @@ class Request:
 
 
 class Dispatch:
-    """The meeting place.
+    """Arrivals and answers of the open round, and the lock of the session.
 
     Args:
         session: the devices and the open round.
@@ -164,7 +164,7 @@ class Dispatch:
             kept = self.session.answer(arrival.device, attempt, arrival.number, body)
             self._futures.pop(arrival.device, None)
             self.computed += kept
-        if arrival.future.done():  # the server is going down, and the waiting request is answered
+        if arrival.future.done():  # the server is stopping, and the waiting request is answered
             return kept
         if kept:
             arrival.future.set_result(body)
@@ -201,7 +201,7 @@ class Dispatch:
             self.session.drain()
             self._publish()
             for device in list(self._futures):
-                self._forget(device, Refused(503, "the server is going down; come again", 5.0))
+                self._forget(device, Refused(503, "the server is stopping; try again later", 5.0))
 
     def end(self) -> None:
         """The run is over."""

@@ -1,6 +1,6 @@
 """The server's log: one JSON object per line, with time, event, and, where there are any, device, round and attempt.
 
-Strangers cannot fill a disk with it: of refusals, only so many are written in a second, and the rest are counted.
+Refusals cannot fill a disk: only so many are written in a second, and the rest are counted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class EventLog:
         self._second, self._written, self._omitted = 0, 0, 0
 
     def __call__(self, event: str, **values: Any) -> None:
-        """Write an event; a disk that refuses is no reason to stop serving."""
+        """Write an event; an error of the disk does not stop the server."""
         if self.path is None:
             return
         line = {"time": round(self.clock(), 3), "event": event} | {
@@ -66,7 +66,7 @@ class EventLog:
         )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             if self._file is not None:
                 self._file.close()

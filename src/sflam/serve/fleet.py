@@ -11,12 +11,10 @@ from typing import Any
 import torch
 
 from sflam.codec.messages import AdapterFrame
-from sflam.cost.memory import FleetMemory
-from sflam.cost.training import Step
 from sflam.errors import ServeError
 from sflam.learn.adapter_exchange import flatten, send_adapters, unflatten
 from sflam.learn.aggregate import aggregation_error, fedavg, weights_of
-from sflam.learn.fleet import Fleet, select_devices
+from sflam.learn.fleet import FleetAround, select_devices
 from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.steps import Average, Steps
 from sflam.link.contract import Contract
@@ -36,7 +34,7 @@ class Stopped(ServeError):
     """The server was asked to stop; the run goes on from its last checkpoint."""
 
 
-class RemoteFleet(Fleet):
+class RemoteFleet(FleetAround):
     """Devices over a network; see :class:`sflam.learn.fleet.Fleet`.
 
     Args:
@@ -65,6 +63,7 @@ class RemoteFleet(Fleet):
         event_log: EventLog | None = None,
         planner: Callable[[int], Sequence[Placement]] | None = None,
     ) -> None:
+        super().__init__(local)
         self.local, self.dispatch, self.contracts = local, dispatch, contracts
         (self.trunk,) = local.servers.trunks.values()
         self.settings = local.settings
@@ -92,10 +91,6 @@ class RemoteFleet(Fleet):
             for placement in placements:
                 device, (up, down) = placement.device, placement.bits
                 self.contracts[device] = replace(self.contracts[device], bits=up, bits_down=down)
-
-    def diverged(self) -> list[int]:
-        """Return the devices whose copy on the server holds NaN or infinity."""
-        return self.local.diverged()
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round, once enough are present: those a simulation draws, where they are here."""
@@ -199,10 +194,6 @@ class RemoteFleet(Fleet):
         state = self._start | fedavg(states, weights)
         exact = self.local.learn.aggregation == "freeze-a"
         return Average(state, None if exact else aggregation_error(states, weights), sent)
-
-    def memory(self, step: Step) -> FleetMemory:
-        """Return what its machines need for a training step."""
-        return self.local.memory(step)
 
     def state(self) -> dict[str, Any]:
         """Return what a simulated fleet would: the trunk's optimiser state where it is kept; devices keep their own."""

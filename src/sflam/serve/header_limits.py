@@ -1,6 +1,6 @@
-"""Bounds on what comes before a request is one: how large its head may be, and how long it may take to arrive.
+"""Limits on the head of a request: its size, and the time it may take to arrive.
 
-The web server bounds neither for every one of its parsers, so this stands in front of whichever it uses.
+The web server limits neither for all of its parsers, so this wraps the parser it uses.
 """
 
 from __future__ import annotations

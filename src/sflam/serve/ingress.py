@@ -1,7 +1,7 @@
-"""What every request passes first: who is it, how large may its body be, how long may that take, how much is in memory.
+"""Checks of every request before its route: token, size of the body, time it takes, bytes in memory.
 
 A body is bounded before it is read and while it is read. A refused request of a known device is read to its end, and
-thrown away, so that the device reads why; every other refused request loses its connection.
+discarded, so that the device can read the reason; every other refused request loses its connection.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sflam.serve.round_stats import RoundStats
 
 OCTETS = "application/octet-stream"
 SMALL = 1 << 16
-"""Bytes of a stranger's body that are read and thrown away; more, and the connection ends at once."""
+"""Bytes of a body without a valid token that are read and discarded; of a longer one the connection is closed."""
 PIECE = 1 << 16
 """Bytes of an answer that are handed to a socket at once: a slow device costs no copy of its whole answer."""
 
@@ -62,7 +62,7 @@ class Bounds:
                 429, f"device {device} has bodies of {self.held[device]} bytes in flight; one at a time", 0.2
             )
         if self.bytes + size > self.total:
-            raise Refused(503, f"{self.bytes} bytes are in flight, of {self.total}; come again", 0.5)
+            raise Refused(503, f"{self.bytes} bytes are in flight, of {self.total}; try again later", 0.5)
         self.held[device] += size
         try:
             yield
@@ -93,7 +93,7 @@ class Ingress:
         job: device -> what it must know to take part, as JSON.
         files: what devices download, name -> path.
         bounds: bytes of bodies in flight.
-        hold: seconds a request waits for its answer before it is asked to come again.
+        hold: seconds a request waits for its answer before it is answered by 503.
         stall: seconds without a byte after which a body is given up.
         slowest: bytes a second, on average, below which a body is given up.
         counts: what ``/metrics`` reports.
@@ -156,17 +156,17 @@ class Ingress:
         except TimeoutError:
             raise Refused(408, f"{at} of {size} bytes came, and then none in time; send again", 1.0) from None
         except ClientDisconnect:
-            raise Refused(400, "the device hung up") from None
+            raise Refused(400, "the device closed the connection") from None
         if at != size:
             raise Refused(422, f"a body of {at} bytes; {size} were announced")
         self.counts["bytes_up"] += size
-        self.stats.came(device, size, time.monotonic() - began)
+        self.stats.received(device, size, time.monotonic() - began)
         return buffer
 
     def down(self, request: Request, body: bytes) -> Response:
         """Answer with a body; with an empty one, by 204."""
         self.counts["bytes_down"] += len(body)
-        self.stats.went(request.state.device, len(body))
+        self.stats.sent(request.state.device, len(body))
         return Pieces(body, media_type=OCTETS) if body else Response(status_code=204)
 
     async def refuse(self, request: Request, refused: Refused) -> Response:
@@ -174,7 +174,7 @@ class Ingress:
         self.counts[f"refused_{refused.status}"] += 1
         device: int | None = getattr(request.state, "device", None)
         self.event_log.refused(refused.status, str(refused), device, request.url.path)
-        # Who was too slow is not waited for again.
+        # A device that was too slow is not waited for again.
         over = refused.status not in (400, 408) and await self._drained(request, device)
         headers = {} if over else {"Connection": "close"}
         if refused.retry is not None:
@@ -184,7 +184,7 @@ class Ingress:
         return JSONResponse({"error": str(refused)}, refused.status, headers)
 
     async def _drained(self, request: Request, device: int | None) -> bool:
-        """Throw the rest of a body away; return whether the connection can go on."""
+        """Read and discard the rest of a body; return whether the connection can go on."""
         if request.method == "GET" and "content-length" not in request.headers:
             return "transfer-encoding" not in request.headers
         length = announced(request)
@@ -193,7 +193,7 @@ class Ingress:
             return False
         with suppress(
             TimeoutError, ClientDisconnect, RuntimeError
-        ):  # a body that was read to its end is no more
+        ):  # a body that was read cannot be read again
             async with asyncio.timeout(1.0 if device is None else 10.0):
                 async for chunk in request.stream():
                     most -= len(chunk)

@@ -23,6 +23,7 @@ from sflam.data.sources import load as load_data
 from sflam.errors import DataError, ServeError
 from sflam.files import replace_file, writing
 from sflam.learn.exchange import Exchange
+from sflam.link.contract import PROTOCOL
 from sflam.link.https_client import Link
 from sflam.model.adapters import attach
 from sflam.model.export import backbone_from, put_adapters
@@ -31,7 +32,6 @@ from sflam.model.split import DeviceSegment
 from sflam.run.assemble import examples_of, preprocessor_of, torch_device
 from sflam.serve.device import Client, Place
 
-PROTOCOL = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

@@ -13,6 +13,7 @@ def metrics_text(dispatch: Dispatch, counts: Counter[str], in_flight: int, board
     seconds = board.records[-1].seconds if board.records else None
     with dispatch.looked() as session:
         seats, here = session.seats.values(), session.present(dispatch.clock())
+        done = sum(seat.result is not None for seat in seats)
         values: list[tuple[str, float | None, str]] = [
             ("round", session.round, "Round that is open, or was last, from 0."),
             ("rounds_done", len(board.records), "Rounds finished."),
@@ -20,20 +21,12 @@ def metrics_text(dispatch: Dispatch, counts: Counter[str], in_flight: int, board
             ("devices_known", len(session.samples), "Devices that ever came."),
             ("devices_present", len(here), "Devices heard of lately."),
             ("devices_seated", sum(not seat.out for seat in seats), "Devices with a part in the open round."),
-            (
-                "devices_done",
-                sum(seat.result is not None for seat in seats),
-                "Devices that have delivered in this round.",
-            ),
+            ("devices_done", done, "Devices that have delivered in this round."),
             ("train_loss", board.loss, "Mean training loss of the last round."),
             ("test_accuracy", board.accuracy, "Last accuracy measured, in [0, 1]."),
             ("round_seconds", seconds, "Seconds of the last round."),
             ("exchanges_computed_total", dispatch.computed, "Exchanges computed."),
-            (
-                "exchanges_repeated_total",
-                dispatch.repeated,
-                "Exchanges asked for again, and not computed again.",
-            ),
+            ("exchanges_repeated_total", dispatch.repeated, "Exchanges requested again, answered as before."),
             ("body_bytes_up_total", counts["bytes_up"], "Bytes of bodies received."),
             ("body_bytes_down_total", counts["bytes_down"], "Bytes of bodies sent."),
             ("body_bytes_in_flight", in_flight, "Bytes of bodies in memory."),

@@ -25,11 +25,11 @@ class Entry:
     """One device that may join.
 
     Attributes:
-        name: what people call it.
+        name: its name.
         device: its number in the fleet.
         sha256: hexadecimal SHA-256 of its token.
         expires: Unix time after which the token is of no use.
-        revoked: whether it was taken back.
+        revoked: whether it was revoked.
     """
 
     name: str
@@ -86,14 +86,11 @@ class Roster:
         if not name or len(name) > 64 or not all(letter.isalnum() or letter in "-_." for letter in name):
             raise ServeError(f"device name {name!r}: use 1..64 letters, digits, '-', '_' or '.'")
         if not days > 0:
-            raise ServeError(f"a token that lives {days} days is of no use; give more than 0")
+            raise ServeError(f"a token that is valid for {days} days is of no use; give more than 0")
         entries = dict(self.entries())
         taken = {entry.device for entry in entries.values()}
-        number = (
-            entries[name].device
-            if name in entries
-            else next(n for n in range(len(taken) + 1) if n not in taken)
-        )
+        free = next(number for number in range(len(taken) + 1) if number not in taken)
+        number = entries[name].device if name in entries else free
         token = PREFIX + secrets.token_urlsafe(32)
         entries[name] = Entry(name, number, digest(token), time.time() + days * DAY)
         self._write(entries)

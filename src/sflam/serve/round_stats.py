@@ -1,7 +1,7 @@
 """What the network did in the open round, as the server sees it: bytes of bodies and seconds, per device.
 
-came    a body arrived: its bytes, and the seconds from its headers to its last byte
-away    seconds between an answer and the next request: the device at work, and both ways of the network
+received  a body arrived: its bytes, and the seconds from its headers to its last byte
+away      seconds between an answer and the next request: the device at work, and both ways of the network
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ class RoundStats:
         with self._lock:
             self._readings, self._answered, self._began = {}, {}, self.clock()
 
-    def asked(self, device: int) -> None:
+    def requested(self, device: int) -> None:
         """A device's request for an exchange has come."""
         with self._lock:
             before = self._answered.pop(device, None)
             if before is not None:
                 self._of(device).away_s += self.clock() - before
 
-    def came(self, device: int, size: int, seconds: float) -> None:
+    def received(self, device: int, size: int, seconds: float) -> None:
         """A body of ``size`` bytes came within ``seconds``."""
         with self._lock:
             reading = self._of(device)
             reading.bytes_up += size
             reading.upload_s += seconds
 
-    def went(self, device: int, size: int) -> None:
+    def sent(self, device: int, size: int) -> None:
         """A body of ``size`` bytes goes."""
         with self._lock:
             self._of(device).bytes_down += size

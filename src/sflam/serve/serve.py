@@ -20,7 +20,7 @@ from sflam.config import Job, to_toml
 from sflam.errors import ConfigError, DataError, ServeError
 from sflam.files import replace_file
 from sflam.learn.split_fleet import LocalFleet
-from sflam.link.contract import Contract
+from sflam.link.contract import PROTOCOL, Contract
 from sflam.model.backbone import quiet
 from sflam.model.built import token_shape
 from sflam.model.export import device_tensors
@@ -45,9 +45,8 @@ from sflam.serve.session import Session
 from sflam.serve.web_server import Attempts, Listen, WebServer
 from sflam.sizes import IDENTITY
 
-PROTOCOL = 1
 LINGER = 10.0
-"""Seconds, at most, in which devices hear that the run has ended."""
+"""Most seconds to wait until the devices know that the run has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Who is here and how far each device of the open round has come: plain functions on state, no HTTP, no clock.
+"""Present devices, and the progress of each in the open round: plain functions on state, no HTTP, no clock.
 
 A round is open from :meth:`Session.open` to :meth:`Session.close`. Every request names its round and its attempt;
 the attempt grows with every opening, so that nothing meant for an earlier one is taken for this one. A device makes
@@ -151,7 +151,7 @@ class Session:
             Refused: another round is open, or none; or the device has no part in it.
         """
         if self.phase is Phase.DRAINING:
-            raise Refused(503, "the server is going down; come again", retry=5.0)
+            raise Refused(503, "the server is stopping; try again later", retry=5.0)
         if self.phase is not Phase.OPEN or (round, attempt) != (self.round, self.attempt):
             raise Refused(
                 409,

@@ -111,7 +111,7 @@ class WebServer:
         self.port = int(self._socket.getsockname()[1])
         config = uvicorn.Config(
             app,
-            log_level="critical",  # refusals are in the event_log, and strangers' nonsense is not worth a line
+            log_level="critical",  # refusals are in the event log; malformed requests are not logged
             access_log=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=3,
@@ -140,7 +140,7 @@ class WebServer:
             time.sleep(0.01)
 
     def stop(self, linger: float = 0.0) -> None:
-        """Stop listening, once the devices have heard that the run has ended, or ``linger`` seconds from now."""
+        """Stop listening, once the devices know that the run has ended, or ``linger`` seconds from now."""
         self.dispatch.wait_informed(linger)
         self._server.should_exit = True
         self._thread.join(10)

@@ -1,4 +1,4 @@
-"""What a step really takes on this machine, and how many bytes its bodies really have.
+"""Measured seconds of a step on this machine, and measured bytes of its bodies.
 
 A mini-batch goes through both halves alone, as on a device of its own: the device's half with its encoding and
 decoding, the server's with its own. Nothing is learned. Medians of several turns, after one that warms up.

@@ -83,9 +83,9 @@ def local_fleet(
 def with_bits(fleet, bits):
     """Return the placements of a fleet with each listed device's own bits up and down."""
     return [
-        replace(one, bits_up=bits[one.device][0], bits_down=bits[one.device][1])
-        for one in fleet.placements
-        if one.device in bits
+        replace(placement, bits_up=bits[placement.device][0], bits_down=bits[placement.device][1])
+        for placement in fleet.placements
+        if placement.device in bits
     ]
 
 

@@ -39,13 +39,13 @@ def trained(
 @pytest.mark.parametrize("cache", CACHES)
 def test_caching_changes_nothing_with_the_identity_quantizer(kind, cache, labels):
     """Every family, ragged batches and lengths, the same samples in other company each round."""
-    without, with_it = (trained(kind, one, labels=labels) for one in ("off", cache))
+    without, with_it = (trained(kind, item, labels=labels) for item in ("off", cache))
     assert_equal_states(with_it[1], without[1], 1e-6 if is_lm(kind) else 1e-9)
 
 
 def test_a_device_that_keeps_activations_sends_them_with_new_noise():
     """So even quantized training is that without a cache, and every byte travels."""
-    without, with_it = (trained("bert", one, quant=FOUR) for one in ("off", "device"))
+    without, with_it = (trained("bert", item, quant=FOUR) for item in ("off", "device"))
     assert_equal_states(with_it[1], without[1], 0.05)
     assert [r.bytes_up for r in with_it[0]] == [r.bytes_up for r in without[0]]
     assert not any(record.saved_bytes for record in with_it[0])

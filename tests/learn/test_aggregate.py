@@ -90,7 +90,8 @@ def test_exact_aggregation_is_the_mean_of_the_whole_weights(kind, aggregation):
     assert list(steps.samples.values()) == [2 * n for n in sizes]
     devices = whole_weights_of_each_device(fleet, before, [0, 1, 2])
     expected = {
-        name: sum(one[name] * n for one, n in zip(devices, sizes, strict=True)) / 18 for name in devices[0]
+        name: sum(device[name] * n for device, n in zip(devices, sizes, strict=True)) / 18
+        for name in devices[0]
     }
     average = fleet.average(0, [0, 1, 2], steps)
     load_state(model, average.state)

@@ -50,8 +50,8 @@ def assert_same(left: Any, right: Any) -> None:
             assert_same(left[key], right[key])
     elif isinstance(left, list | tuple):
         assert len(left) == len(right)
-        for one, other in zip(left, right, strict=True):
-            assert_same(one, other)
+        for item, other in zip(left, right, strict=True):
+            assert_same(item, other)
     else:
         assert left == right or (math.isnan(left) and math.isnan(right))
 

@@ -62,7 +62,7 @@ def frames_of(backbone, model, examples, cuts, parts):
     devices = Devices(device, cuts, LEARN)
     batches = {k: examples.take(part) for k, part in enumerate(parts)}
     hidden = devices.forward(batches, dict.fromkeys(batches, 0))
-    return [Frame(k, cuts[k], hidden[k], one.lengths, one.labels) for k, one in batches.items()]
+    return [Frame(k, cuts[k], hidden[k], batch.lengths, batch.labels) for k, batch in batches.items()]
 
 
 def trunk_of(backbone, model, cuts, learn=LEARN, shared=False):

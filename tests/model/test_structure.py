@@ -35,9 +35,9 @@ def test_a_model_split_by_its_structure_is_the_whole_model(kind):
     backbone = tiny(kind)
     assert backbone.family.gates and backbone.family.name not in FAMILIES
     found = list(verify(backbone, CUTS))
-    assert [one.cut for one in found] == list(CUTS)
-    assert max(one.largest for one in found) <= tolerance(backbone)
-    assert max(one.largest for one in verify(tiny(kind), [1], perturb=1e-3)) > tolerance(backbone)
+    assert [item.cut for item in found] == list(CUTS)
+    assert max(item.largest for item in found) <= tolerance(backbone)
+    assert max(item.largest for item in verify(tiny(kind), [1], perturb=1e-3)) > tolerance(backbone)
 
 
 @pytest.mark.parametrize("labels", ["server", "device"])

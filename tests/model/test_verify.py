@@ -18,23 +18,23 @@ CUTS = range(DEPTH + 1)
 def test_a_split_model_is_the_whole_model(kind, dtype):
     backbone = tiny(kind, dtype=dtype)
     found = list(verify(backbone, CUTS))
-    assert [one.cut for one in found] == list(CUTS)
-    assert max(one.largest for one in found) <= tolerance(backbone)
+    assert [item.cut for item in found] == list(CUTS)
+    assert max(item.largest for item in found) <= tolerance(backbone)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_perturbed_boundary_value_is_seen_at_every_cut(kind):
     backbone = tiny(kind)
-    for one in verify(backbone, CUTS, perturb=1e-3):
-        assert one.largest >= one.activations > tolerance(backbone)
+    for item in verify(backbone, CUTS, perturb=1e-3):
+        assert item.largest >= item.activations > tolerance(backbone)
         # After the last block a classifier of the last token no longer looks at the first, perturbed one.
-        assert one.cut == DEPTH or (one.loss > 0 and one.gradients > tolerance(backbone))
+        assert item.cut == DEPTH or (item.loss > 0 and item.gradients > tolerance(backbone))
 
 
 def test_a_wrong_mask_is_seen(monkeypatch):
     """Forgetting the padding, or the causality, changes gradients on valid tokens."""
     monkeypatch.setattr(splitting.Segment, "surroundings", lambda *_: lambda index: {"attention_mask": None})
-    assert max(one.largest for one in verify(tiny("bert"), CUTS)) > 1e-3
+    assert max(item.largest for item in verify(tiny("bert"), CUTS)) > 1e-3
 
 
 def test_a_wrong_scaling_of_the_adapters_is_seen(monkeypatch):
@@ -44,7 +44,7 @@ def test_a_wrong_scaling_of_the_adapters_is_seen(monkeypatch):
         "__init__",
         lambda self, base, a, b, s, *rest: built(self, base, a, b, s * 1.001, *rest),
     )
-    assert max(one.largest for one in verify(tiny("vit"), CUTS)) > 1e-6
+    assert max(item.largest for item in verify(tiny("vit"), CUTS)) > 1e-6
 
 
 def test_a_loss_shifted_twice_is_seen(monkeypatch):
@@ -52,7 +52,7 @@ def test_a_loss_shifted_twice_is_seen(monkeypatch):
 
     honest = verifying.group_losses
     monkeypatch.setattr(verifying, "group_losses", lambda task, x, y, n: honest(task, x[:, :-1], y[:, 1:], n))
-    assert max(one.loss for one in verify(tiny("gpt2-lm"), CUTS)) > 1e-3
+    assert max(item.loss for item in verify(tiny("gpt2-lm"), CUTS)) > 1e-3
 
 
 def test_a_cut_that_does_not_exist_is_refused():

@@ -109,7 +109,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 def read(*overrides: str) -> config.Job:
     """Return a job; ``TABLES`` stands for two plain tables."""
-    return config.load(None, [one.replace("TABLES", "[{}, {}]") for one in overrides])
+    return config.load(None, [override.replace("TABLES", "[{}, {}]") for override in overrides])
 
 
 def broken(job: config.Job, command: str) -> dict[str, str]:
@@ -136,7 +136,7 @@ def test_a_message_names_the_keys_with_their_values_the_reason_and_the_fix(rule:
     named, reason = text.split(": ", 1)
     assert reason == f"{rule.why}; {rule.fix}"
     keys = dict(re.findall(r"(\w+\.\w+) = (.+?)(?:,? and |, (?=\w+\.)| do(?:es)? not go )", named))
-    assert keys and keys.keys() <= {one.partition("=")[0] for one in EXAMPLES[rule.name]} | DEFAULTS
+    assert keys and keys.keys() <= {item.partition("=")[0] for item in EXAMPLES[rule.name]} | DEFAULTS
     for key, value in keys.items():
         section, _, name = key.partition(".")
         wanted = getattr(getattr(job, section), name)

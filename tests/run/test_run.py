@@ -86,9 +86,9 @@ def test_the_history_tells_each_round_once(digits_run: tuple[sflam.Job, sflam.Re
     header, rounds = history.read(Path(result.run_dir) / "history.jsonl")
     assert config.changes(job, header["config"]) == {} and header["seed"] == job.seed
     assert header["versions"]["torch"] == torch.__version__.partition("+")[0] or header["versions"]["torch"]
-    assert [one.round for one in rounds] == [0, 1]
+    assert [item.round for item in rounds] == [0, 1]
     assert (rounds[-1].accuracy, rounds[-1].test_loss) == (result.accuracy, result.loss)
-    assert [one.participants for one in rounds] == [(0, 1, 2)] * 2
+    assert [item.participants for item in rounds] == [(0, 1, 2)] * 2
 
 
 def test_plain_peft_loads_the_adapter(digits_run: tuple[sflam.Job, sflam.Result]) -> None:
@@ -159,9 +159,9 @@ def test_the_events_hold_every_round(digits_run: tuple[sflam.Job, sflam.Result])
     _, rounds = history.read(run / "history.jsonl")
     found = {(step, tag): value for step, tag, value in logged(run)}
     assert len(found) == len(list(logged(run))), "nothing is logged twice"
-    for one in rounds:
-        assert found[one.round, "accuracy/test"] == pytest.approx(one.accuracy)
-        assert found[one.round, "bytes/activations_up"] == one.bytes_up
+    for item in rounds:
+        assert found[item.round, "accuracy/test"] == pytest.approx(item.accuracy)
+        assert found[item.round, "bytes/activations_up"] == item.bytes_up
 
 
 def test_a_resumed_run_logs_again_what_its_killed_process_may_not_have(
@@ -224,7 +224,7 @@ def test_a_seed_is_a_run(small: tuple[str, ...], tmp_path: Path) -> None:
     def train(name: str, *settings: str) -> tuple[bytes, list[Any]]:
         sflam.train(config.load(None, [*small, "learn.canonical=true", *settings]), tmp_path / name)
         _, rounds = history.read(tmp_path / name / "history.jsonl")
-        return weights(tmp_path / name), [(one.loss, one.test_loss, one.total_bytes) for one in rounds]
+        return weights(tmp_path / name), [(item.loss, item.test_loss, item.total_bytes) for item in rounds]
 
     first = train("first")
     assert train("second") == first
@@ -246,8 +246,8 @@ def test_streams_are_apart(small: tuple[str, ...], tmp_path: Path, setting: str)
         return {
             "partition": [part.tolist() for part in fleet.parts],
             "held out": run.assembly.splits.test.inputs.tolist(),
-            "selection": [one.participants for one in run.records],
-            "samples": [one.samples for one in run.records],
+            "selection": [record.participants for record in run.records],
+            "samples": [record.samples for record in run.records],
             "adapters": {name: tensor.tolist() for name, tensor in run.assembly.state.items()},
         }
 
@@ -360,7 +360,7 @@ def test_what_an_own_quantizer_refuses_is_shown_as_it_is(
 
 @pytest.mark.parametrize("label", ["names", "numbers"])
 def test_the_merged_model_knows_its_classes(small: tuple[str, ...], tmp_path: Path, label: str) -> None:
-    with np.load(next(one.partition("=")[2] for one in small if one.startswith("data.name="))) as arrays:
+    with np.load(next(item.partition("=")[2] for item in small if item.startswith("data.name="))) as arrays:
         found = dict(arrays)
     names = list("abcdefghij" if label == "names" else "0123456789")
     if label == "names":

@@ -81,7 +81,7 @@ def test_it_trains_with_the_plans_bits_cuts_and_servers(small, tmp_path, setting
 def test_momentum_is_felt_and_the_result_names_who_trained(small, tmp_path) -> None:
     plain = finished(small, tmp_path / "plain", None, *BITS)
     run = finished(small, tmp_path / "momentum", ServerMomentum, *BITS)
-    assert [one.bytes_up for one in run.records] == [one.bytes_up for one in plain.records]
+    assert [record.bytes_up for record in run.records] == [record.bytes_up for record in plain.records]
     assert any(not torch.equal(run.state[name], plain.state[name]) for name in plain.state)
     assert run.finish().fleet == "ServerMomentum" and plain.finish().fleet == "LocalFleet"
     assert json.loads((tmp_path / "momentum" / "result.json").read_text())["fleet"] == "ServerMomentum"

@@ -119,8 +119,8 @@ def test_many_bodies_at_once_are_bounded(site):
     """Of one device two bodies may be in flight; the rest are asked to come again."""
     site.ingress.stall, site.ingress.bounds.each = 30.0, 2 * len(GOOD)
     held = [connected(site) for _ in range(2)]
-    for one in held:
-        one.sendall(head(site, len(GOOD)) + GOOD[:-1])
+    for item in held:
+        item.sendall(head(site, len(GOOD)) + GOOD[:-1])
     until = time.monotonic() + 30
     while site.ingress.bounds.bytes < 2 * len(GOOD) and time.monotonic() < until:
         time.sleep(0.01)
@@ -128,10 +128,10 @@ def test_many_bodies_at_once_are_bounded(site):
     assert site.ask("GET", "/healthz", None)[0] == 200
     other = step_body(device=1)
     assert site.ask(body=other, token=site.second) == (200, b"answer 0")  # others are not disturbed
-    for one in held:
-        one.sendall(GOOD[-1:])
-        assert one.recv(300).startswith(b"HTTP/1.1 200")
-        one.close()
+    for item in held:
+        item.sendall(GOOD[-1:])
+        assert item.recv(300).startswith(b"HTTP/1.1 200")
+        item.close()
     assert site.computed == [(1, 0), (0, 0)]
 
 
@@ -184,10 +184,10 @@ def test_the_event_log_is_structured_and_cannot_be_flooded(tmp_path):
     many = [
         threading.Thread(target=event_log.refused, args=(401, "no token", None, "/x")) for _ in range(100)
     ]
-    for one in many:
-        one.start()
-    for one in many:
-        one.join()
+    for item in many:
+        item.start()
+    for item in many:
+        item.join()
     now[0] = 101.0
     event_log.refused(409, "late", 3, "/y")
     event_log.close()

@@ -83,11 +83,11 @@ def test_a_cable_pulled_for_ten_seconds(room, tmp_path, cable):
         time.sleep(10.0)
         assert started[0].poll() is None and "went on without" not in logs[0].read_text()
         cable("up")
-        assert [one.wait(240) for one in started] == [0] * 4, [log.read_text() for log in logs]
+        assert [item.wait(240) for item in started] == [0] * 4, [log.read_text() for log in logs]
     finally:
-        for one in started:
-            if one.poll() is None:
-                one.kill()
-                one.wait()
+        for item in started:
+            if item.poll() is None:
+                item.kill()
+                item.wait()
     found, wanted = adapters_of(tmp_path / "run"), simulated(tmp_path / "local", settings)
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)

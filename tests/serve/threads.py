@@ -100,7 +100,7 @@ class Rig:
                 found = None
             finally:
                 self.dispatch.end()
-            self.rounds = [one.result(60) for one in joined]
+            self.rounds = [item.result(60) for item in joined]
         self.server.stop()
         assert found is not None
         return found

@@ -75,7 +75,7 @@ def test_chi_of_a_real_model_is_found_with_its_error(bundled):
     for turn, bits in enumerate((4, 6)):
         noise = gradient_noise(fleet, states["after a round"], devices, round=turn, batches=8, bits=bits)
         found.append(slowdown([noise[device] for device in devices], samples))
-        assert all(one.bias > 0 and one.plain > 0 for one in noise.values())
+        assert all(item.bias > 0 and item.plain > 0 for item in noise.values())
     first, second = found
     assert (np.abs(first.chi - second.chi) < first.half + second.half).all()
     assert 0.1 < second.chi.sum() < 100 and np.linalg.norm(second.half) < second.chi.sum()
@@ -166,7 +166,7 @@ def test_every_kind_of_model_is_measured_and_timed_without_a_trace(kind, canonic
         for number in range(2):
             if measured:
                 found = gradient_noise(fleet, state, (0, 2), round=number, batches=3)
-                assert all(one.plain >= 0 and np.isfinite(one.added) for one in found.values())
+                assert all(item.plain >= 0 and np.isfinite(item.added) for item in found.values())
                 assert [cost.cut for cost in step_costs(fleet, turns=1)] == [0, 1, 2]
             [(_, state)] = train(fleet, state, lambda _: Score(0.0, 0.0), range(number, number + 1))
         ends.append(state)

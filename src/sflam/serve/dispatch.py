@@ -72,8 +72,9 @@ class Dispatch:
     @contextmanager
     def locked(self) -> Iterator[Session]:
         """Look at the session, or change it, alone; waiting threads look again afterwards."""
-        with self.locked():
+        with self._changed:
             yield self.session
+            self._changed.notify_all()
 
     @contextmanager
     def looked(self) -> Iterator[Session]:

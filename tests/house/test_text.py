@@ -107,7 +107,6 @@ def unsearchable_words(folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.xfail(strict=False, reason="some rooms still hold a few of these words")
 def test_the_source_uses_searchable_words() -> None:
     assert unsearchable_words(ROOT / "src" / "sflam") == []
 

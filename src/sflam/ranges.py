@@ -55,7 +55,7 @@ class Ranges:
         for key, value in self._numbers(keys):
             self.require(least <= value <= most, key, f"it must be between {least:g} and {most:g}{hint}")
 
-    def each(self, count: int, least: float, most: float, *keys: str, of: str) -> None:
+    def each(self, count: int, least: float, most: float, *keys: str, of: str, hint: str = "") -> None:
         """Lists of ``count`` numbers from ``least`` to ``most``, one per ``of``, or empty ones."""
         for key in keys:
             values = getattr(self.settings, key)
@@ -66,7 +66,7 @@ class Ranges:
             wrong = [value for value in values if not least <= value <= most]
             if wrong:
                 rule = f"between {least:g} and {most:g}" if most < math.inf else f"{least:g} or more"
-                self.problems.append(f"{self.section}.{key} holds {wrong[0]}; each must be {rule}")
+                self.problems.append(f"{self.section}.{key} holds {wrong[0]}; each must be {rule}{hint}")
 
     def check(self) -> None:
         """Raise ConfigError with all problems, if there are any."""

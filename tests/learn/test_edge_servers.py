@@ -149,10 +149,10 @@ def test_a_fleet_of_all_kinds_goes_on_where_it_was(method, labels):
 
 
 def test_bad_servers_are_reported():
-    with pytest.raises(ConfigError, match=r"fleet.servers lists 2 servers for 3 devices"):
+    with pytest.raises(ConfigError, match=r"fleet.servers lists 2 numbers for 3 devices"):
         FleetSettings(devices=3, servers=(0, 1))
     with pytest.raises(
-        ConfigError, match=r"fleet.servers holds -2; a server is 0 or more, -1 for a device without"
+        ConfigError, match=r"fleet.servers holds -2; each must be -1 or more \(-1: a device without"
     ):
         FleetSettings(devices=1, servers=(-2,))
     with pytest.raises(ModelError, match=r'model.trainable = "full" trains the embedding'):

@@ -70,7 +70,7 @@ def test_a_model_of_no_known_family_is_refused(tmp_path):
 
 
 def test_other_widths_are_refused():
-    with pytest.raises(ConfigError, match=r"model.trunk_bits is 5; choose 0 \(not quantized\), 8 or 4"):
+    with pytest.raises(ConfigError, match=r"model.trunk_bits is 5; choose one of 0, 4, 8"):
         ModelSettings(trunk_bits=5)
 
 

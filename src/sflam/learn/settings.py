@@ -58,7 +58,14 @@ class FleetSettings:
         )
         ranges.one_of((*POLICIES, *sorted(OWN["policy"])), "policy")
         ranges.each(self.devices, 0, math.inf, "cuts", of="device")
-        ranges.each(self.devices, ALL_LOCAL, math.inf, "servers", of="device")
+        ranges.each(
+            self.devices,
+            ALL_LOCAL,
+            math.inf,
+            "servers",
+            of="device",
+            hint=f" ({ALL_LOCAL}: a device without a server)",
+        )
         ranges.each(self.devices, MIN_BITS, MAX_BITS, "bits_up", "bits_down", of="device")
         ranges.check()
 

@@ -122,7 +122,18 @@ def trained(settings: tuple[str, ...], run: Path) -> dict[str, Any]:
 def machine() -> str:
     """Return what floating-point sums depend on."""
     parts = [torch.__version__, transformers.__version__, np.__version__, platform.machine()]
-    return " ".join([*parts, torch.backends.cpu.get_cpu_capability()])
+    return " ".join([*parts, torch.backends.cpu.get_cpu_capability(), processor()])
+
+
+def processor() -> str:
+    """Return the vendor and family of the processor, by which libraries choose their kernels; "" where unknown."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    pairs = [line.partition(":")[::2] for line in lines if ":" in line]
+    known = {key.strip(): value.strip() for key, value in reversed(pairs)}
+    return " ".join(known.get(key, "?") for key in ("vendor_id", "cpu family"))
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from tests.serve.network import network
 
 STORED = json.loads(canonical.STORED.read_text())
 JOBS = ["default", "texts", *canonical.VIT]
-TOLERANCE = 1e-3
+TOLERANCE = 0.05
 """Relative, for losses on another machine: a last bit that differs moves whole codes of four bits."""
 
 
@@ -33,8 +33,9 @@ def assert_as_before(name, found):
         assert found == STORED[here][name]
         return
     wanted = next(iter(STORED.values()))[name]
-    for key in ("loss", "bytes", "clock"):
-        assert found[key] == pytest.approx(wanted[key], rel=TOLERANCE)
+    assert found["loss"] == pytest.approx(wanted["loss"], rel=TOLERANCE)
+    if name != "simulated with bits":  # bits follow measured gradients, whose last digits are the machine's
+        assert found["bytes"] == wanted["bytes"]
 
 
 @pytest.mark.parametrize("name", JOBS)

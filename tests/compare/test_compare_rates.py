@@ -69,7 +69,7 @@ def test_a_grid_says_what_is_lost_and_who_is_at_an_end() -> None:
     assert grid.at_an_end == {}
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_method_has_the_best_rate_of_one_grid(
     cli: Cli, small: tuple[str, ...], tmp_path: Path, jobs: int
 ) -> None:

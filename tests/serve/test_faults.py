@@ -49,7 +49,7 @@ def test_every_fifth_answer_lost(room, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("labels", ["server", "device"])
 def test_a_device_killed_at_any_moment_comes_back(room, tmp_path, labels):
-    settings = job_of(room, *LONG, "learn.local_steps=30", "learn.state=keep", f"model.labels={labels}")
+    settings = job_of(room, *LONG, "learn.local_steps=120", "learn.state=keep", f"model.labels={labels}")
     with network(tmp_path) as net:
         server = net.serve(*sets(settings), "--out", tmp_path / "run")
         joined = [net.join(device) for device in range(3)]

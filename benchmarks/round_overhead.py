@@ -23,7 +23,8 @@ from common import parser, set_up, show
 
 from sflam import config
 from sflam.codec.torch_quantizers import TORCH_QUANTIZERS
-from sflam.learn import device, exchange, round, server, split_fleet, u_shape
+from sflam.learn import adapter_exchange, device, exchange, server, split_fleet, u_shape
+from sflam.learn import round as rounds_of
 from sflam.learn.examples import Examples
 from sflam.learn.exchange import Exchange
 from sflam.model.split import DeviceSegment, ServerSegment
@@ -52,8 +53,8 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "decode": [(type(each), "decode") for each in TORCH_QUANTIZERS.values()],
     "bodies": [
         *((Exchange, name) for name in ("step_message", "receive_step", "answer_message", "receive_answer")),
-        *((module, "encode") for module in (exchange, round, u_shape)),
-        (exchange, "decode"),
+        *((module, "encode") for module in (adapter_exchange, rounds_of, u_shape)),
+        *((module, "decode") for module in (exchange, adapter_exchange)),
     ],
     "step loop": [(split_fleet, "local_steps")],
     "averaging": [(split_fleet.LocalFleet, name) for name in ("download", "average")],

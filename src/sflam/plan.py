@@ -93,6 +93,12 @@ class Placement:
         return self.bits_up, self.bits_down
 
 
+def overlay(placements: Sequence[Placement], changes: Sequence[Placement]) -> tuple[Placement, ...]:
+    """Return ``placements`` with those of the devices in ``changes`` replaced, in the order of devices."""
+    after = {placement.device: placement for placement in (*placements, *changes)}
+    return tuple(after[device] for device in sorted(after))
+
+
 class DevicePlans(Sequence[DevicePlan]):
     """The plans of K devices as a structure of arrays: ``plans.power`` is [K], ``plans[3]`` is one device's plan.
 

@@ -31,7 +31,7 @@ from sflam.model.adapters import PREFIX, State, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
 from sflam.model.split import split_among
-from sflam.plan import ALL_LOCAL, Placement
+from sflam.plan import ALL_LOCAL, Placement, overlay
 
 
 class LocalFleet(Fleet):
@@ -92,8 +92,7 @@ class LocalFleet(Fleet):
 
         Where a cut or a server changes, everything starts anew but the global adapters.
         """
-        after = {placement.device: placement for placement in (*self.placements, *placements)}
-        before, self.placements = self.placements, tuple(after[device] for device in sorted(after))
+        before, self.placements = self.placements, overlay(self.placements, placements)
         where = attrgetter("cut", "server")
         if list(map(where, before)) != list(map(where, self.placements)):
             assert not before or (self.learn.state == "reset" and self.learn.cache == "off")

@@ -96,7 +96,7 @@ class SimulatedFleet(FleetAround):
         every = self.job.plan.every
         if self.planned < 0 or (every and round % every == 0) or self._battery_is_empty():
             self._plan(round, state)
-        self.place([placement for turn in self.in_force for placement in turn.placements])
+            self._follow()
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices that the plan in force counts on."""
@@ -146,11 +146,15 @@ class SimulatedFleet(FleetAround):
         self.losses, self.planner.queues = np.array(state["losses"]), np.array(state["queues"])
         self.battery = None if state["battery"] is None else np.array(state["battery"])
         self.in_force = [turn_kept(turn, self.planner) for turn in state["turns"]]
-        self.place([placement for turn in self.in_force for placement in turn.placements])
+        self._follow()
         self.dropped = tuple(state["dropped"])
         self._calibrate(tuple(StepCost(**cost) for cost in state["costs"]))
         if self.planner.feedback:
             self.planner.feedback.restore(state["feedback"])
+
+    def _follow(self) -> None:
+        """Put devices where the plans in force have them."""
+        self.place([placement for turn in self.in_force for placement in turn.placements])
 
     def _calibrate(self, costs: tuple[StepCost, ...]) -> None:
         self.costs = costs

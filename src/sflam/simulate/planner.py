@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sflam.config import Job
 from sflam.network.network import Floats, Network
-from sflam.plan import Placement, Plan
+from sflam.plan import Placement, Plan, overlay
 from sflam.simulate.clock import RoundCost
 from sflam.simulate.feedback import Feedback
 from sflam.simulate.sensitivity import Slowdown
@@ -99,8 +99,7 @@ class Planner(ABC):
 
     def place(self, placements: Sequence[Placement]) -> None:
         """Put devices where a plan has them, and all others where they start."""
-        after = {item.device: item for item in (*self._start, *placements)}
-        self.placements = tuple(after[item.device] for item in self._start)
+        self.placements = overlay(self._start, placements)
 
     def cuts(self, devices: Sequence[int]) -> NDArray[np.int64]:
         """Return the blocks on each of ``devices``, [n]."""

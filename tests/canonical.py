@@ -25,6 +25,7 @@ from sklearn.datasets import load_digits
 import sflam
 from sflam.model.backbone import quiet
 from tests.reviews import write_reviews
+from tests.simulate.builders import SQUARE
 from tests.tiny import tiny
 
 STORED = Path(__file__).with_suffix(".json")
@@ -33,18 +34,7 @@ HOST = ("kind", "seconds", "planning_s", "measuring_s")
 COMMON = ("learn.canonical=true", "learn.device=cpu")
 TINY = (*COMMON, "learn.rounds=2", "learn.local_steps=2", "learn.batch=4", "fleet.devices=3", "model.rank=2")
 NETWORK = ("network.simulate=true", "learn.local_steps=0", "learn.rounds=3")
-SQUARE = (
-    *NETWORK,
-    "fleet.devices=5",
-    "network.scenario=square",
-    "network.servers=2",
-    "network.side_m=900",
-    "network.bandwidth_mhz=2",
-    "network.server_kappa=1e-28",
-    "network.server_flops_per_cycle=1024",
-    'network.profiles={"raspberry-pi-4"=3, "jetson-orin-nano"=2}',
-    "plan.stability_weight=0",
-)
+SERVERS = (*NETWORK, *SQUARE)
 VIT: dict[str, tuple[str, ...]] = {
     "four bits": ("quant.bits_up=4", "quant.bits_down=4"),
     "served": ("quant.bits_up=4", "quant.bits_down=4", "data.name=digits", "data.partition=iid"),
@@ -66,8 +56,8 @@ VIT: dict[str, tuple[str, ...]] = {
     "simulated with bits": (*NETWORK, 'plan.optimize=["clock","bits"]', "plan.measure_every=2"),
     "simulated, batteries": (*NETWORK, "network.battery_j=2", "fleet.policy=energy", "fleet.selected=2"),
     "simulated, relay": (*NETWORK, "learn.method=sl"),
-    "several servers": SQUARE,
-    "several servers, placed": (*SQUARE, "fleet.cuts=[1,1,2,1,1]", "fleet.servers=[0,1,-1,1,0]"),
+    "several servers": SERVERS,
+    "several servers, placed": (*SERVERS, "fleet.cuts=[1,1,2,1,1]", "fleet.servers=[0,1,-1,1,0]"),
 }
 
 

@@ -10,6 +10,18 @@ from sflam import config
 from sflam.run import start as jobs
 
 SIMULATED = ("network.simulate=true", "learn.local_steps=0")
+SQUARE = (
+    "fleet.devices=5",
+    "network.scenario=square",
+    "network.servers=2",
+    "network.side_m=900",
+    "network.bandwidth_mhz=2",
+    "network.server_kappa=1e-28",
+    "network.server_flops_per_cycle=1024",
+    'network.profiles={"raspberry-pi-4"=3, "jetson-orin-nano"=2}',
+    "plan.stability_weight=0",
+)
+"""Five users between two servers."""
 
 
 def started(small, folder, *settings):

@@ -24,21 +24,9 @@ from sflam.run import start as jobs
 from sflam.simulate.work import batches_of, work_of
 from tests.conftest import assert_refused, sets
 from tests.learn.builders import adapted, local_fleet, parts_of
-from tests.simulate.builders import assert_resumes, ran, timeless
+from tests.simulate.builders import SQUARE, assert_resumes, ran, timeless
 
-MIXED = (
-    "fleet.devices=5",
-    "learn.rounds=3",
-    "learn.evaluate_every=0",
-    "network.scenario=square",
-    "network.servers=2",
-    "network.side_m=900",
-    "network.bandwidth_mhz=2",
-    "network.server_kappa=1e-28",
-    "network.server_flops_per_cycle=1024",
-    'network.profiles={"raspberry-pi-4"=3, "jetson-orin-nano"=2}',
-    "plan.stability_weight=0",
-)
+MIXED = (*SQUARE, "learn.rounds=3", "learn.evaluate_every=0")
 PLACED = ("fleet.cuts=[1,1,2,1,1]", "fleet.servers=[0,1,-1,1,0]")
 
 

@@ -6,9 +6,10 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +96,34 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def sets(*settings: str) -> list[str]:
     """Return the command line's ``--set`` options."""
     return [word for setting in settings for word in ("--set", setting)]
+
+
+@pytest.fixture
+def forget() -> Iterator[Callable[[], None]]:
+    """Take back what a test registers, at its end or when it calls this, as if in a new process."""
+    from sflam import plugins, registry
+    from sflam.allocate.registry import CELL_METHODS
+    from sflam.codec.quantizers import QUANTIZERS
+    from sflam.codec.torch_quantizers import TORCH_QUANTIZERS
+    from sflam.learn.methods import METHODS
+    from sflam.simulate.policies import POLICIES
+
+    tables: list[MutableMapping[str, Any]] = [
+        *(CELL_METHODS, QUANTIZERS, TORCH_QUANTIZERS, METHODS, POLICIES),
+        *(plugins.LOADED, *registry.OWN.values()),
+    ]
+    before, modules = [dict(table) for table in tables], set(sys.modules)
+
+    def back() -> None:
+        for table, kept in zip(tables, before, strict=True):
+            table.clear()
+            table.update(kept)
+        registry.FROM_PLUGINS.clear()
+        for name in [name for name in sys.modules if "plugin" in name and name not in modules]:
+            del sys.modules[name]
+
+    yield back
+    back()
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ def test_every_key_is_explained():
     """``keys`` fails on a field whose docstring has no line for it; nothing is left empty."""
     job = config.Job()
     sections = [getattr(job, field.name) for field in fields(job) if is_dataclass(getattr(job, field.name))]
-    expected = 1 + sum(len(fields(section)) for section in sections)
+    expected = len(fields(job)) - len(sections) + sum(len(fields(section)) for section in sections)
     listed = list(keys())
     assert len(listed) == expected
     assert all(len(key.meaning) > 5 and key.default for key in listed)

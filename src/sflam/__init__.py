@@ -9,14 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sflam.allocate.registry import register as register_allocator
+    from sflam.codec.torch_quantizers import register as register_quantizer
     from sflam.config import Job, load
     from sflam.errors import SflamError
     from sflam.learn.fleet import FleetAround
+    from sflam.learn.methods import register as register_method
     from sflam.model.backbone import locate as model_folder
     from sflam.records.history import RoundRecord
     from sflam.run.finish import Result
     from sflam.run.predict import predict
     from sflam.run.start import resume, start, train
+    from sflam.simulate.policies import register as register_policy
 
 __version__ = "0.1.0"
 
@@ -29,6 +33,10 @@ _HOMES = {
     "load": ("sflam.config", "load"),
     "model_folder": ("sflam.model.backbone", "locate"),
     "predict": ("sflam.run.predict", "predict"),
+    "register_allocator": ("sflam.allocate.registry", "register"),
+    "register_method": ("sflam.learn.methods", "register"),
+    "register_policy": ("sflam.simulate.policies", "register"),
+    "register_quantizer": ("sflam.codec.torch_quantizers", "register"),
     "resume": ("sflam.run.start", "resume"),
     "start": ("sflam.run.start", "start"),
     "train": ("sflam.run.start", "train"),
@@ -43,6 +51,10 @@ __all__ = [
     "load",
     "model_folder",
     "predict",
+    "register_allocator",
+    "register_method",
+    "register_policy",
+    "register_quantizer",
     "resume",
     "start",
     "train",

@@ -12,15 +12,13 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import math
 import re
 import tomllib
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from sflam.allocate.settings import PlanSettings
 from sflam.codec.settings import QuantSettings
@@ -31,6 +29,9 @@ from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.settings import ModelSettings
 from sflam.network.settings import NetworkSettings
 from sflam.plan import Placement
+from sflam.plugins import anchored, expect_loaded, load_plugins, portable
+from sflam.values import fields_of, shown, typed
+from sflam.values import toml_value as toml_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,9 @@ class Job:
 
     Attributes:
         seed: the one seed; every random draw derives its own stream from it.
+        plugins: what registers methods, quantizers, losses and so on of your own, loaded before the settings are
+            checked: paths of .py files, relative to the job file, and names of entry points of the group sflam.plugins
+            that an installed package declares. This is code that runs: read a job file of someone else first.
         model: which model, where it is cut, what is trained.
         data: which data, and how devices share it.
         fleet: which devices exist and take part.
@@ -49,6 +53,7 @@ class Job:
     """
 
     seed: int = 0
+    plugins: tuple[str, ...] = ()
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
     fleet: FleetSettings = field(default_factory=FleetSettings)
@@ -60,6 +65,7 @@ class Job:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}; it must be 0 or more")
+        expect_loaded(self.plugins)
 
     @property
     def placements(self) -> tuple[Placement, ...]:
@@ -72,33 +78,47 @@ class Job:
         return dataclasses.replace(self, fleet=self.fleet.placed(placements, bits))
 
 
-def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Job:
-    """Read a job file and apply ``overrides``; None starts from the defaults.
+def load(path: str | Path | None = None, overrides: Sequence[str] = (), *, run_plugins: bool = True) -> Job:
+    """Read a job file, apply ``overrides`` and load its plug-ins; None starts from the defaults.
 
     Args:
         path: a TOML file with a section per dataclass of ``Job``.
         overrides: ``section.key=value`` strings, later ones winning; the value is TOML, and a bare word
-            is a string.
+            is a string. Paths of plug-ins in them are relative to the working directory.
+        run_plugins: False refuses a file that lists plug-ins, for one that came from elsewhere.
 
     Raises:
-        ConfigError: the file cannot be read or is not TOML (one problem), or settings are unknown, of a
-            wrong type or impossible (all such problems of all sections together).
+        ConfigError: the file cannot be read or is not TOML, or a plug-in cannot be loaded (one problem), or settings
+            are unknown, of a wrong type or impossible (all such problems of all sections together).
     """
     values = {} if path is None else _read(Path(path))
+    if path is not None and _names(listed := values.get("plugins")):
+        values["plugins"] = anchored(listed, Path(path).parent)
     problems = _apply(values, overrides)
+    if _names(listed := values.get("plugins")):
+        if listed and not run_plugins:
+            raise ConfigError(
+                f"{path} lists plug-ins ({shown(listed)}), and is not trusted to name code to run"
+            )
+        values["plugins"] = list(load_plugins(listed))
     job, more = _build(values)
     if problems or more or job is None:
         raise ConfigError([*problems, *more])
     return job
 
 
-def to_toml(job: Job) -> str:
-    """Return TOML that ``load`` reads back to an equal job; settings that are None are left out."""
+def to_toml(job: Job, *, plugins: Sequence[str] | None = None) -> str:
+    """Return TOML that ``load`` reads back to an equal job; settings that are None are left out.
+
+    Args:
+        job: the job.
+        plugins: where its plug-ins are to be found; None where it found them.
+    """
     lines, sections = [], []
-    for name, value in _fields(job).items():
+    for name, value in (fields_of(job) | ({} if plugins is None else {"plugins": tuple(plugins)})).items():
         if dataclasses.is_dataclass(value):
             body = [
-                f"{key} = {toml_value(inner)}" for key, inner in _fields(value).items() if inner is not None
+                f"{key} = {toml_value(inner)}" for key, inner in fields_of(value).items() if inner is not None
             ]
             sections.append("\n".join([f"[{name}]", *body]))
         else:
@@ -106,12 +126,17 @@ def to_toml(job: Job) -> str:
     return "\n\n".join(["\n".join(lines), *sections]) + "\n"
 
 
+def plain(job: Job) -> dict[str, Any]:
+    """Return every section's settings as plain values; plug-ins by name and hash, wherever they lie."""
+    return dataclasses.asdict(job) | {"plugins": [portable(name) for name in job.plugins]}
+
+
 def overrides(job: Job) -> list[str]:
     """Return the ``--set`` assignments that make ``job`` from the defaults; ``load(None, ...)`` of them equals it."""
-    usual = _flat(_fields(Job()))
+    usual = _flat(fields_of(Job()))
     return [
         f"{name}={toml_value(value)}"
-        for name, value in _flat(_fields(job)).items()
+        for name, value in _flat(fields_of(job)).items()
         if value != usual[name] and value is not None
     ]
 
@@ -121,16 +146,16 @@ def changes(job: Job, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
 
     Args:
         job: the job now.
-        before: ``dataclasses.asdict`` of the earlier job, as JSON gives it back. Settings that only one of the two
+        before: :func:`plain` of the earlier job, as JSON gives it back. Settings that only one of the two
             knows, being of another version, are no difference.
     """
-    was, now = _flat(before), _flat(json.loads(json.dumps(dataclasses.asdict(job))))
+    was, now = _flat(before), _flat(json.loads(json.dumps(plain(job))))
     return {name: (was[name], now[name]) for name in now if name in was and was[name] != now[name]}
 
 
 def digest(job: Job) -> str:
     """Return twelve hexadecimal digits that are equal for equal jobs, on every machine."""
-    text = json.dumps(dataclasses.asdict(job), sort_keys=True)
+    text = json.dumps(plain(job), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -138,17 +163,12 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``section.key`` -> value, and plain values by their own name."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        section = _fields(value) if dataclasses.is_dataclass(value) else value
+        section = fields_of(value) if dataclasses.is_dataclass(value) else value
         if isinstance(section, dict):
             flat |= {f"{name}.{key}": inner for key, inner in section.items()}
         else:
             flat[name] = value
     return flat
-
-
-def _fields(settings: Any) -> dict[str, Any]:
-    """Return name -> value of the settings of a dataclass."""
-    return {item.name: getattr(settings, item.name) for item in dataclasses.fields(settings)}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -190,6 +210,11 @@ def _apply(values: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     return problems
 
 
+def _names(value: object) -> TypeGuard[list[str]]:
+    """Return whether a value is a list of texts; anything else is refused with the other settings."""
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
 def _value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
@@ -213,7 +238,7 @@ def _build(values: Mapping[str, Any]) -> tuple[Job | None, list[str]]:
             kind = "section" if isinstance(value, dict) else "setting"
             problems.append(_belongs(name, sections) or unknown(kind, name, hints))
         elif name not in sections:
-            built[name], problem = _typed(name, hints[name], value)
+            built[name], problem = typed(name, hints[name], value)
             problems += problem
         elif not isinstance(value, dict):
             problems.append(f"{name} is {value!r}, but it is a section; write its settings under [{name}]")
@@ -240,14 +265,14 @@ def _section(
         if key in hints:
             table = _table_of(hints[key])
             if table is not None:
-                typed, wrong = _tables(f"{name}.{key}", table, value, sections)
+                found, wrong = _tables(f"{name}.{key}", table, value, sections)
             else:
-                typed, wrong = _typed(f"{name}.{key}", hints[key], value)
+                found, wrong = typed(f"{name}.{key}", hints[key], value)
             if wrong:
                 problems += wrong
                 suspects.add(key)
             else:
-                good[key] = typed
+                good[key] = found
         else:
             suspects |= {key, *difflib.get_close_matches(key, hints, n=1)}
             problems.append(_belongs(key, sections, name) or unknown(f"key of [{name}]", key, hints))
@@ -272,7 +297,7 @@ def _table_of(hint: Any) -> type | None:
 def _tables(name: str, kind: type, value: Any, sections: Mapping[str, type]) -> tuple[Any, list[str]]:
     """Return a list of tables, ``[[section.key]]``, as a tuple of settings, and every problem of them all."""
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        return None, [f"{name} is {_shown(value)}; write each as a table under [[{name}]]"]
+        return None, [f"{name} is {shown(value)}; write each as a table under [[{name}]]"]
     built, problems = [], []
     for number, item in enumerate(value, start=1):
         settings, wrong = _section(name, kind, item, sections)
@@ -292,92 +317,3 @@ def _types(kind: type) -> dict[str, Any]:
     """Return name -> type of the settings of a dataclass."""
     hints = typing.get_type_hints(kind)
     return {item.name: hints[item.name] for item in dataclasses.fields(kind) if item.init}
-
-
-def _typed(name: str, hint: Any, value: Any) -> tuple[Any, list[str]]:
-    """Return ``value`` as ``hint``, or the problem: int serves as float, list as tuple, no bool as int."""
-    try:
-        return _convert(hint, value), []
-    except _WrongType as wrong:
-        reason = f" ({wrong})" if str(wrong) else ""
-        return None, [f"{name} is {_shown(value)}{reason}; it must be {_named(hint)}"]
-
-
-class _WrongType(Exception):
-    """A value does not have the type of its setting."""
-
-
-def _convert(hint: Any, value: Any) -> Any:
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        for choice in typing.get_args(hint):
-            try:
-                return _convert(choice, value)
-            except _WrongType:
-                continue
-    elif typing.get_origin(hint) is tuple:
-        if isinstance(value, list | tuple):
-            return tuple(_convert(typing.get_args(hint)[0], item) for item in value)
-    elif typing.get_origin(hint) is dict:
-        if isinstance(value, dict):
-            return {key: _convert(typing.get_args(hint)[1], item) for key, item in value.items()}
-    elif hint is float:
-        if type(value) in (int, float) and _is_finite(value):
-            return float(value)
-    elif hint is str:
-        if isinstance(value, str):
-            if any("\ud800" <= letter <= "\udfff" for letter in value):
-                raise _WrongType("not valid Unicode")
-            return value
-    elif hint in (int, bool) and type(value) is hint:
-        return value
-    raise _WrongType
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond the largest float
-        return False
-
-
-def _named(hint: Any) -> str:
-    """Return the type in a user's words."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return " or ".join(_named(choice) for choice in typing.get_args(hint) if choice is not types.NoneType)
-    if typing.get_origin(hint) is tuple:
-        return f"a list, each item {_named(typing.get_args(hint)[0])}"
-    if typing.get_origin(hint) is dict:
-        return f"a table, each value {_named(typing.get_args(hint)[1])}"
-    return {
-        int: "a whole number",
-        float: "a finite number",
-        bool: "true or false",
-        str: "text in quotes",
-    }[hint]
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = toml_value(value)
-    except TypeError:
-        text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def toml_value(value: Any) -> str:
-    """Return a setting's value as TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        # JSON's escapes are TOML's, but for the delete character, which TOML wants escaped too.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(toml_value(item) for item in value) + "]"
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return toml_value({key: inner for key, inner in _fields(value).items() if inner is not None})
-    if isinstance(value, dict):
-        inside = ", ".join(f"{toml_value(key)} = {toml_value(inner)}" for key, inner in value.items())
-        return "{" + inside + "}"
-    raise TypeError(f"no TOML for {type(value).__name__}")

@@ -1,15 +1,18 @@
-"""A program's own allocators, quantizers, methods and policies, added to the dicts of the bundled ones.
+"""A user's own allocators, quantizers, methods and policies, added to the dicts of the bundled ones.
 
 The dict that holds the bundled ones is the registry; settings know names alone, so that reading a job file loads
-nothing. What is added lives in this process only; another process imports the module that added it.
+nothing but the plug-ins that it lists. What is added lives in this process only; another process loads the same
+plug-ins, or imports the module that added it.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import MutableMapping
-from typing import TypeVar
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from sflam.errors import ConfigError
 
@@ -19,6 +22,44 @@ OWN: dict[str, dict[str, str]] = {"allocator": {}, "method": {}, "policy": {}, "
 ones."""
 LONGEST = {"quantizer": 8}
 """Letters a name may have: a quantizer's travels in headers of a fixed size."""
+FROM_PLUGINS: set[str] = set()
+"""Modules that plug-ins are, or brought along: other processes load the plug-ins instead of importing these."""
+_RECORDERS: list[list[Added]] = []
+
+
+@dataclass(frozen=True)
+class Added:
+    """One name that was added.
+
+    Attributes:
+        kind: a key of ``OWN``.
+        name: its name in settings.
+        module: which added it.
+        known: the dict it was added to.
+    """
+
+    kind: str
+    name: str
+    module: str
+    known: MutableMapping[str, Any]
+
+
+@contextmanager
+def recorded(made: list[Added]) -> Iterator[None]:
+    """Append to ``made`` whatever is added meanwhile."""
+    _RECORDERS.append(made)
+    try:
+        yield
+    finally:
+        _RECORDERS.remove(made)
+
+
+def take_back(made: list[Added]) -> None:
+    """Remove what was added, latest first."""
+    while made:
+        last = made.pop()
+        last.known.pop(last.name, None)
+        OWN[last.kind].pop(last.name, None)
 
 
 def add(kind: str, name: str, thing: Thing, known: MutableMapping[str, Thing]) -> None:
@@ -39,17 +80,22 @@ def add(kind: str, name: str, thing: Thing, known: MutableMapping[str, Thing]) -
             f"{kind} name {name!r}; use at most {most} small letters, digits and hyphens, a letter first"
         )
     if name in known:
-        raise ConfigError(f"{kind} {name!r} exists already; choose another name")
+        home = OWN[kind].get(name)
+        by = f", registered by {home}" if home else ""
+        raise ConfigError(f"{kind} {name!r} exists already{by}; choose another name")
     known[name] = thing
-    OWN[kind][name] = _caller()
+    OWN[kind][name] = module = _caller()
+    for made in _RECORDERS:
+        made.append(Added(kind, name, module, known))
 
 
 def own_modules() -> dict[str, list[str]]:
-    """Return the modules that added something, each with the names it added."""
+    """Return the modules that added something, each with the names it added; those of plug-ins are left out."""
     found: dict[str, list[str]] = {}
     for names in OWN.values():
         for name, module in names.items():
-            found.setdefault(module, []).append(name)
+            if module not in FROM_PLUGINS:
+                found.setdefault(module, []).append(name)
     return found
 
 

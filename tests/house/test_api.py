@@ -15,7 +15,9 @@ import sflam
 NAMES = [
     "FleetAround",
     *("Job", "Result", "RoundRecord", "SflamError"),
-    *("load", "model_folder", "predict", "resume", "start", "train"),
+    *("load", "model_folder", "predict"),
+    *(f"register_{kind}" for kind in ("allocator", "method", "policy", "quantizer")),
+    *("resume", "start", "train"),
 ]
 
 

@@ -18,7 +18,19 @@ PACKAGE = "sflam"
 
 # bottom to top: a room imports only from the rooms above it in this list, and from itself
 FLOORS: list[set[str]] = [
-    {"errors", "units", "seeds", "files", "sizes", "workload", "plan", "ranges", "registry"},
+    {
+        "errors",
+        "units",
+        "seeds",
+        "files",
+        "sizes",
+        "workload",
+        "plan",
+        "ranges",
+        "registry",
+        "plugins",
+        "values",
+    },
     {"settings"},  # the settings.py of every room
     {"config", "template"},
     {"network", "records", "codec", "data", "graph"},
@@ -40,6 +52,7 @@ WITHIN = {
     "files": {"errors"},
     "ranges": {"errors"},
     "registry": {"errors"},
+    "plugins": {"errors", "files", "registry"},
     "workload": {"errors", "sizes"},
     "template": {"config"},
 }

@@ -115,9 +115,13 @@ def join(
     key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     patience: Annotated[float, typer.Option(help="Seconds without an answer before giving up.")] = 600.0,
+    plugins: shared.Plugins = None,
     insecure: Insecure = False,
 ) -> None:
-    """Take part in a served job with this machine's own data, until the job ends."""
+    """Take part in a served job with this machine's own data, until the job ends.
+
+    Plug-ins that the job uses are given with --plugin: a device never runs code that a server names.
+    """
     from sflam.link.https_client import Link
     from sflam.serve.roster import read_token
 
@@ -136,6 +140,13 @@ def join(
 
     with shared.stoppable("the same command goes on where this device was"):
         rounds = take_part(
-            link, data, folder, column=column, label=label, device=device, notify=shared.remark
+            link,
+            data,
+            folder,
+            column=column,
+            label=label,
+            device=device,
+            plugins=plugins or [],
+            notify=shared.remark,
         )
     shared.remark(f"the job has ended; this device trained {rounds} rounds")

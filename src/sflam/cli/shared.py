@@ -41,6 +41,12 @@ FollowedPlan = Annotated[
     str | None, typer.Option("--plan", help="Follow this plan.json of sflam plan; or computed: plan now.")
 ]
 Merge = Annotated[bool, typer.Option(help="Also write the merged model.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin", metavar="FILE", help="Load this plug-in, a .py file or an entry point; may be repeated."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 
 

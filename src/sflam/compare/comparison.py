@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from sflam.compare.outcome import Compared, target_of
 from sflam.compare.rates import RateGrid, Tried, expect_rates
 from sflam.compare.running import Failure, OnEvent, Waiting, expect_jobs, ignore_event, run_all
 from sflam.compare.variants import AXES, DEFAULT, Variant, variants_of
-from sflam.config import Job, overrides
+from sflam.config import Job, overrides, plain
 from sflam.errors import ConfigError, RunsError
 from sflam.files import replace_file, writing
 from sflam.records import history
@@ -85,7 +85,7 @@ class Comparison:
             for axis, lines in self.sweeps.items()
         }
         saved = self.to_dict() | {
-            "config": asdict(self.job),
+            "config": plain(self.job),
             "set": overrides(self.job),
             "labels": {axis: AXES[axis].label for axis in self.sweeps},
             "asked": list(self.asked),

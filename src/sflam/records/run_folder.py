@@ -1,6 +1,7 @@
 """What a run leaves on disk, and where.
 
 config.toml    the resolved configuration
+plugins/       the files of job.plugins, as they were when the run began
 history.jsonl  a header (configuration, seed, versions), then one line a round
 events/        TensorBoard events
 curves.png     accuracy and loss against rounds and bytes
@@ -24,6 +25,7 @@ from typing import Any
 from sflam.config import Job, load, to_toml
 from sflam.errors import RunError
 from sflam.files import replace_file, sync_files, sync_folder, writing
+from sflam.plugins import contents, portable
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class RunFolder:
     def config(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.toml"
+
+    @property
+    def plugins(self) -> Path:
+        """The copies of plug-in files, from which the run is resumed."""
+        return self.path / "plugins"
 
     @property
     def history(self) -> Path:
@@ -81,7 +88,15 @@ class RunFolder:
         self.expect_free()
         with writing(f"run folder {self.path}", "choose another with --out"):
             self.path.mkdir(parents=True, exist_ok=True)
-            replace_file(self.config, to_toml(job).encode())
+            files = contents(job.plugins)
+            if files:
+                self.plugins.mkdir(exist_ok=True)
+            for name, content in files.items():
+                replace_file(self.plugins / name, content)
+            listed = tuple(map(portable, job.plugins))
+            kept = tuple(f"plugins/{name}" if name.partition("#")[0] in files else name for name in listed)
+            # Last: a folder with a configuration is a run.
+            replace_file(self.config, to_toml(job, plugins=kept).encode())
 
     def read_job(self) -> Job:
         """Return the job of an existing run; raises RunError when there is none."""

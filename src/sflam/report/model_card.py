@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sflam import __version__
 from sflam.config import Job, digest
+from sflam.plugins import portable
 from sflam.records.history import RoundRecord
 from sflam.report.totals import percent, totals
 from sflam.units import human_bytes
@@ -57,6 +58,7 @@ def card(
         column=column,
         load_base=load_base.strip(),
         digest=digest(job),
+        plugins=[portable(name) for name in job.plugins],
         version=__version__,
     )
 

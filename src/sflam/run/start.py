@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sflam.config import Job, changes
+from sflam.config import Job, changes, plain
 from sflam.errors import RunError
 from sflam.learn import checkpoint
 from sflam.learn.aggregate import trained_numbers
@@ -129,7 +129,7 @@ def _fleet(assembly: Assembly) -> Fleet:
 
 def _begin(assembly: Assembly, fleet: Fleet, folder: RunFolder) -> Run:
     with History(folder.history) as log:
-        log.start(asdict(assembly.job), assembly.job.seed)
+        log.start(plain(assembly.job), assembly.job.seed)
     run = Run(assembly, folder, assembly.state, [], fleet=fleet)
     run.save()
     return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,7 @@ from sflam.model.adapters import attach
 from sflam.model.export import backbone_from, put_adapters
 from sflam.model.families import CAUSAL
 from sflam.model.split import DeviceSegment
+from sflam.plugins import load_plugins, pin_of
 from sflam.run.assemble import examples_of, preprocessor_of, torch_device
 from sflam.serve.device import Client, Place
 
@@ -43,6 +44,7 @@ def join(
     column: str = "",
     label: str = "",
     device: str = "auto",
+    plugins: Sequence[str] = (),
     notify: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Take part in a served job until it ends; return the rounds trained.
@@ -55,14 +57,18 @@ def join(
         column: array or column of the inputs; the job's by default.
         label: array or column of the labels; the job's by default.
         device: ``cpu``, ``cuda`` or ``auto``.
+        plugins: plug-ins to load, see :mod:`sflam.plugins`. The server's word loads nothing: it only names what its job
+            needs, and a device without just that does not take part.
         notify: shows a line to the user of the device.
 
     Raises:
         SflamError: whatever keeps it from taking part.
     """
     try:
+        own = load_plugins(plugins)
         description = _described(link)
         try:
+            expect_plugins(description.get("plugins", []), own)
             client = _client(link, description, data, folder, column, label, device, notify)
         except (KeyError, TypeError) as error:
             raise ServeError(
@@ -71,6 +77,26 @@ def join(
         return client.run()
     finally:
         link.close()
+
+
+def expect_plugins(named: Any, own: Sequence[str]) -> None:
+    """Raise ServeError unless the plug-ins that a server's job names are among a device's own, with the same content.
+
+    Args:
+        named: names and hashes, as the server reports them.
+        own: resolved names of those that the device loaded.
+    """
+    if not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
+        raise ServeError("the server's list of plug-ins is malformed; use the same version on both sides")
+    pins = {pin_of(name) for name in own}
+    for name in named:
+        if pin_of(name) in pins:
+            continue
+        file, _, pin = name[:200].partition("#")
+        raise ServeError(
+            f"the job needs the plug-in {file!r} ({pin[:19]}), and a device loads no code that a server names; get it "
+            "from a source you trust, read it, and give it with --plugin"
+        )
 
 
 def _described(link: Link) -> dict[str, Any]:
@@ -102,7 +128,7 @@ def _client(
     for name, sha256 in description["files"].items():
         fetch(link, cache, str(name), str(sha256))
     replace_file(folder / "job.toml", str(description["job"]).encode())
-    job = config.load(folder / "job.toml")
+    job = config.load(folder / "job.toml", run_plugins=False)
     where = torch_device(device)
     if job.learn.canonical:
         torch.set_num_threads(1)

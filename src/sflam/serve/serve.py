@@ -26,6 +26,7 @@ from sflam.model.built import token_shape
 from sflam.model.export import device_tensors
 from sflam.model.families import CAUSAL
 from sflam.model.tokenizer import Tokenizer
+from sflam.plugins import portable
 from sflam.records.history import RoundRecord
 from sflam.records.served_round import trace_csv
 from sflam.run import start as jobs
@@ -263,6 +264,7 @@ def describe(
     # Paths on the server are not sent.
     sent = replace(
         job,
+        plugins=(),  # a device loads what its own user names
         model=replace(job.model, name="served", adapter="", trunk_bits=0),
         data=replace(job.data, name=Path(job.data.name).name),
         learn=replace(job.learn, device="auto"),
@@ -287,6 +289,7 @@ def describe(
             "segment": segment_name(cut),
             "files": {n: h for n, h in files.items() if n not in segments or n == segment_name(cut)},
             "job": to_toml(sent),
+            "plugins": [portable(name) for name in job.plugins],
         }
 
     return description

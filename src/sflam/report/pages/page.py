@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sflam import __version__
-from sflam.config import Job, changes, digest, toml_value
+from sflam.config import Job, changes, digest, plain, toml_value
 from sflam.report.charts.style import COLOURS
 from sflam.report.totals import brief, joules, percent
 from sflam.units import human_bytes, human_si
@@ -75,12 +74,14 @@ def command(words: Sequence[str]) -> str:
 
 def _settings(job: Job) -> dict[str, list[tuple[str, str, bool]]]:
     """Return section -> key, value and whether it is not the default."""
-    unusual = changes(job, json.loads(json.dumps(asdict(Job())))).keys()
-    found = {"job": [("seed", str(job.seed), "seed" in unusual)]}
-    for section, values in vars(job).items():
-        if section != "seed":
-            found[f"[{section}]"] = [
-                (key, "-" if value is None else toml_value(value), f"{section}.{key}" in unusual)
-                for key, value in vars(values).items()
-            ]
+    unusual = changes(job, json.loads(json.dumps(plain(Job())))).keys()
+    found: dict[str, list[tuple[str, str, bool]]] = {"job": []}
+    for section, values in plain(job).items():
+        if not isinstance(values, dict):
+            found["job"].append((section, toml_value(values), section in unusual))
+            continue
+        found[f"[{section}]"] = [
+            (key, "-" if value is None else toml_value(value), f"{section}.{key}" in unusual)
+            for key, value in values.items()
+        ]
     return found

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sflam.config import Job, digest, load, to_toml
 from sflam.data.settings import DataSettings
 from sflam.errors import ConfigError
-from sflam.learn.settings import METHODS, FleetSettings, LearnSettings
+from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.learn.settings.practice import METHODS
 from sflam.model.settings import ModelSettings
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)

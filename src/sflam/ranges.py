@@ -30,7 +30,7 @@ class Ranges:
         """Values that are listed."""
         allowed = tuple(dict.fromkeys(allowed))
         for key in keys:
-            listed = ", ".join(map(str, allowed))
+            listed = ", ".join(str(value) for value in allowed if value != "")
             self.require(getattr(self.settings, key) in allowed, key, f"choose one of {listed}")
 
     def named(self, kind: str, known: Iterable[str], key: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +73,7 @@ TORCHLESS = [
         f"{room}/*"
         for room in ("codec", "network", "cost", "allocate", "planner", "records", "report", "device")
     ),
-    *("graph/*", "link/*", "secure/*", "*/settings.py"),
+    *("graph/*", "link/*", "secure/*", "*/settings.py", "*/settings/*"),
     *(f"model/{name}.py" for name in ("architecture", "known")),
 ]
 TORCH_IN_CODEC = ["codec/torch_*.py"]
@@ -152,7 +153,7 @@ def _arrow(file: str, room: str, module: str, full: str) -> str | None:
     inner = full.split(".")[1:]
     target = inner[0] if inner else ""
     settings = "settings" in (module.split(".")[2:3] + inner[1:2])
-    here = "settings" if file.endswith("/settings.py") else room
+    here = "settings" if "settings" in re.split(r"[/.]", file)[1:2] else room
     lean = room in {"link", "device"} or (room == "codec" and not is_among(file, TORCH_IN_CODEC))
     if lean and target == "codec" and is_among("/".join(inner[:2]) + ".py", TORCH_IN_CODEC):
         return "only the NumPy side of codec"

@@ -75,7 +75,6 @@ def local_fleet(
         placements=settings.placements(cut, (quant.bits_up, quant.bits_down)),
         settings=settings,
         scheme=method.scheme(quant),
-        shared=method.shared,
         **chosen,
     )
 

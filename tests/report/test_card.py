@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from sflam.config import digest, load
-from sflam.learn.settings import METHODS
+from sflam.learn.settings.practice import METHODS
 from sflam.records.history import RoundRecord
 from sflam.report.model_card import MOST_CLASSES, card
 

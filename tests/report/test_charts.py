@@ -20,7 +20,7 @@ from tests.report.charges import charge
 from tests.report.test_plan_report import NONE, made
 
 from sflam.errors import RunError
-from sflam.learn.settings import METHODS
+from sflam.learn.settings.practice import METHODS
 from sflam.plan import ALL_LOCAL
 from sflam.records.history import RoundRecord
 from sflam.report.charts.bars import bar_panel

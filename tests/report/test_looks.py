@@ -9,7 +9,7 @@ import pytest
 from tests.report.test_charts import NINE, methods, round_of
 
 from sflam.allocate.settings import METHODS as ALLOCATORS
-from sflam.learn.settings import METHODS
+from sflam.learn.settings.practice import METHODS
 from sflam.report.charts.comparison import comparison_panels, draw_comparison
 from sflam.report.charts.figure import draw
 from sflam.report.charts.lines import Line, line_panel, notes, round_ticks, short

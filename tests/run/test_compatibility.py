@@ -9,7 +9,7 @@ import pytest
 
 from sflam import config
 from sflam.errors import ConfigError
-from sflam.learn.settings import METHODS
+from sflam.learn.settings.practice import METHODS
 from sflam.run.compatibility import ALL, PLAN, RULES, Rule, check
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +18,8 @@ RESIDUAL, FULL, FEDLORA = "learn.aggregation=residual", "model.trainable=full", 
 LABELS, MEASURED, CALIBRATED = "model.labels=device", "plan.measure_every=5", "network.calibrate=true"
 SQUARE = ('network.scenario="square"', "network.servers=2")
 CUT = 'plan.optimize=["clock", "cut"]'
+AVERAGED, FROZEN = "learn.device_half=averaged", "learn.device_half=frozen"
+CUTS, GLOBAL = ("fleet.devices=2", "fleet.cuts=[1, 2]"), "data.sampling=global"
 TABLES = ("network.device", "network.server")
 DEFAULTS = {
     "model.cut",
@@ -45,6 +47,27 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "cache-unsplit": ("learn.cache=device", FEDLORA),
     "cache-deep": ("learn.cache=server",),
     "relay-cuts": ("learn.method=sl", "fleet.devices=2", "fleet.cuts=[1, 2]"),
+    "unsplit-trunk": (FEDLORA, "learn.trunk=shared"),
+    "unsplit-server_update": (FEDLORA, "learn.server_update=batched"),
+    "unsplit-device_half": (FEDLORA, "learn.device_half=frozen"),
+    "update-apart": ("learn.server_update=mixed",),
+    "relay-apart": ("learn.method=sl", "learn.trunk=per-device"),
+    "relay-update": ("learn.method=sl", "learn.server_update=batched"),
+    "relay-half": ("learn.method=sl", AVERAGED),
+    "averaged-cuts": (AVERAGED, *CUTS),
+    "frozen-cuts": (FROZEN, *CUTS),
+    "averaged-servers": (AVERAGED, "fleet.devices=2", "fleet.servers=[0, -1]"),
+    "frozen-servers": (FROZEN, "fleet.devices=2", "fleet.servers=[0, -1]"),
+    "frozen-moving": (FROZEN, CUT),
+    "frozen-full": (FROZEN, FULL),
+    "averaged-simulate": (AVERAGED,),
+    "averaged-serve": (AVERAGED,),
+    "mixed-labels": (LABELS, "learn.method=sflam-mixed"),
+    "weights-labels": (LABELS, "learn.method=sfl-v2", "learn.weights=samples"),
+    "global-unsplit": (GLOBAL, FEDLORA),
+    "global-buckets": (GLOBAL, "data.buckets=true"),
+    "global-servers": (GLOBAL, "fleet.devices=2", "fleet.servers=[0, 1]"),
+    "global-several": (GLOBAL, *SQUARE),
     "plan-and-cuts": ("fleet.plan=computed", "fleet.devices=2", "fleet.cuts=[1, 1]"),
     "plan-and-servers": ("fleet.plan=computed", "fleet.devices=2", "fleet.servers=[0, 1]"),
     "plan-and-bits_up": ("fleet.plan=computed", "fleet.devices=2", "fleet.bits_up=[4, 8]"),

@@ -15,6 +15,7 @@ from sflam.compare.rates import at_rate
 from sflam.config import Job, digest
 from sflam.errors import ConfigError, unknown
 from sflam.learn.methods import METHODS
+from sflam.learn.settings import LearnSettings
 from sflam.planner import edge as planning_edge
 
 DEFAULT = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "central")
@@ -113,15 +114,28 @@ def variant(wanted: Job, name: str, seed: int) -> Job:
     method, _, allocator = name.partition("+")
     network = replace(wanted.network, simulate=wanted.network.simulate and method not in AIRLESS)
     fleet = wanted.fleet if network.simulate else replace(wanted.fleet, policy="uniform")
-    learn = replace(wanted.learn, method=method)
+    learn = _fitting(replace(wanted.learn, method=method))
     model = wanted.model
     if method == "fedavg":
         model, learn = replace(model, trainable="full"), replace(learn, aggregation="fedavg")
     if not METHODS[method].split:
         learn = replace(learn, cache="off")
         fleet = replace(fleet, plan="")
+    data = wanted.data
+    if not METHODS[method].split or METHODS[method].relay:
+        data = replace(data, sampling="local")
     plan = replace(wanted.plan, method=allocator) if allocator else wanted.plan
-    return replace(wanted, seed=seed, model=model, learn=learn, fleet=fleet, network=network, plan=plan)
+    return replace(
+        wanted, seed=seed, data=data, model=model, learn=learn, fleet=fleet, network=network, plan=plan
+    )
+
+
+def _fitting(learn: LearnSettings) -> LearnSettings:
+    """Return the settings without what is about a server half, where the method has none, or one per device."""
+    method = METHODS[learn.method]
+    if not method.split or method.relay:
+        learn = replace(learn, trunk="", server_update="", device_half="")
+    return learn if learn.practice.shared else replace(learn, server_update="")
 
 
 def variants_of(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sflam.ranges import Ranges
 
 PARTITIONS = ("iid", "dirichlet", "shards")
+SAMPLINGS = ("local", "global")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,9 @@ class DataSettings:
         alpha: concentration of the Dirichlet draw: 0.1 is very skewed, 100 is nearly IID.
         shards: pieces of the samples sorted by class that each device holds, with ``shards``.
         minimum: fewest samples a device may hold.
+        sampling: ``local`` gives every device mini-batches of ``learn.batch``; ``global`` gives every step
+            ``learn.batch`` rows per device of the round, a uniform sample of all their samples: each device has the
+            share that falls to it, perhaps none.
         test: share of the samples held out for testing, equal in every class.
         input: array or column that holds the inputs; empty guesses, and a note names the guess.
         label: array or column that holds the labels; empty trains a language model on texts alone.
@@ -34,6 +38,7 @@ class DataSettings:
     alpha: float = 0.5
     shards: int = 2
     minimum: int = 2
+    sampling: str = "local"
     test: float = 0.2
     input: str = ""
     label: str = "label"
@@ -44,6 +49,7 @@ class DataSettings:
         ranges = Ranges(self, "data")
         ranges.require(bool(self.name), "name", "give a named dataset (digits), a path, or a hub name")
         ranges.one_of(PARTITIONS, "partition")
+        ranges.one_of(SAMPLINGS, "sampling")
         ranges.positive("alpha", hint=" (0.5 is a common skew)")
         ranges.at_least(1, "minimum", "shards", hint=" for every device")
         ranges.require(0 < self.test < 1, "test", "it must be in (0, 1), for example 0.2")

@@ -19,9 +19,11 @@ from sflam.learn.examples import Minibatch, join_lengths, padded_labels, padded_
 from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, reseeded
 from sflam.learn.settings import LearnSettings
+from sflam.learn.weighting import Share, Weighting
 from sflam.model.lora import Rows
-from sflam.model.loss import group_losses
+from sflam.model.loss import group_losses, target_count
 from sflam.model.split import DeviceSegment
+from sflam.sizes import adapter_body_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +50,11 @@ class Devices(Side[DeviceSegment]):
         super().__init__(segment, settings)
         self.kept = KeptActivations() if settings.cache == "device" else None
         self.cuts = tuple(cuts)
+        self.averages = settings.practice.device_half == "averaged"
         self.apart = self.random or settings.canonical
         self._waiting: list[Pass] = []
+        self._members: tuple[int, ...] = tuple(range(len(cuts)))
+        self._weighting: Weighting | None = None
 
     def forward(
         self,
@@ -157,10 +162,27 @@ class Devices(Side[DeviceSegment]):
                 out[device] = loss, own[:, :width]
         return out
 
-    def backward(self, gradients: Mapping[int, Tensor]) -> None:
-        """Take one optimiser step on the devices whose gradient [B,T,d] came back, or that ran their own head."""
+    def weigh(self, devices: Sequence[int], weighting: Weighting | None) -> None:
+        """Begin a round of ``devices``, whose halves have shares in the average of every step, where there is one."""
+        self._members, self._weighting = tuple(devices), weighting
+
+    def backward(self, gradients: Mapping[int, Tensor], batches: Mapping[int, Minibatch]) -> None:
+        """Take one optimiser step on the devices whose gradient [B,T,d] came back, or that ran their own head.
+
+        Args:
+            gradients: device -> what came back.
+            batches: device -> its mini-batch of the step.
+        """
         self.differentiate(gradients)
+        if self.averages:
+            self.segment.stack.average(shares_of_step(self._weighting, batches), self._members)
         self.update()
+
+    def averaged_bytes(self) -> int:
+        """Return the bytes of the gradients of one device half, as they travel to be averaged."""
+        stack = self.segment.stack
+        names = self.segment.names(max(self.cuts))
+        return adapter_body_bytes(stack.size(names), 8 * stack.values.element_size()) if names else 0
 
     def differentiate(self, gradients: Mapping[int, Tensor]) -> None:
         """Add what :meth:`backward` would learn from to ``segment.stack.grads``, and learn nothing."""
@@ -169,6 +191,18 @@ class Devices(Side[DeviceSegment]):
             parts = [padded_tokens(gradients[device], item.hidden.shape[1]) for device in item.devices]
             stack.backward(item.hidden, torch.cat(parts).to(item.hidden.dtype))
         self._waiting = []
+
+
+def shares_of_step(weighting: Weighting | None, batches: Mapping[int, Minibatch]) -> dict[int, float]:
+    """Return device -> s_k, its share in the average of a step's gradients; equal ones without a ``weighting``."""
+    if weighting is None:
+        return dict.fromkeys(batches, 1 / len(batches))
+    targets = {device: target_count(batch.labels) for device, batch in batches.items()}
+    every = sum(targets.values())
+    return {
+        device: weighting(Share(device, len(batch), targets[device], targets[device], every))
+        for device, batch in batches.items()
+    }
 
 
 def _width(batch: Minibatch, rows: Tensor) -> int:

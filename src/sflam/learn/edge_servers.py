@@ -12,8 +12,7 @@ from torch import Tensor
 
 from sflam.learn.aggregate import average_of_servers, weights_of
 from sflam.learn.device import Devices
-from sflam.learn.examples import Minibatch
-from sflam.learn.round import SERVER, each_step
+from sflam.learn.round import SERVER, Batches, each_step
 from sflam.learn.server import Answer, Frame, Trunk
 from sflam.learn.steps import Steps
 from sflam.model.adapters import State
@@ -131,7 +130,7 @@ class Servers:
 
 def steps_alone(
     number: int,
-    batches: Mapping[int, Sequence[Callable[[], Minibatch]]],
+    batches: Batches,
     devices: Devices,
     home: Trunk,
     seed: int,

@@ -5,7 +5,7 @@ B rows of a mini-batch, T tokens, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from sflam.data.batches import round_batches
 from sflam.data.dataset import Dataset
 from sflam.data.images import ImageSpec, to_pixels
+from sflam.data.sampling import batches_of_shares, round_shares
 from sflam.errors import DataError
 from sflam.learn.settings import LearnSettings
 from sflam.model.backbone import Backbone
@@ -168,6 +169,24 @@ def drawn(
         epochs=learn.local_epochs,
         lengths=examples.buckets,
     )
+
+
+def drawn_together(
+    learn: LearnSettings, parts: Mapping[int, NDArray[np.int64]], seed: int, round: int
+) -> dict[int, list[NDArray[np.int64]]]:
+    """Return device -> the samples of each mini-batch of a round, its share of the fleet's steps; some may be empty."""
+    shares = round_shares(
+        {device: len(part) for device, part in parts.items()},
+        learn.batch * len(parts),
+        seed=seed,
+        round=round,
+        steps=learn.local_steps,
+        epochs=learn.local_epochs,
+    )
+    return {
+        device: batches_of_shares(part, shares[device], seed=seed, round=round, device=device)
+        for device, part in parts.items()
+    }
 
 
 def _expect_pairs(dataset: Dataset) -> None:

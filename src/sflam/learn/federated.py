@@ -37,8 +37,10 @@ class Federated(WholeModel):
         self.start = state_of(self.model)
         self.own: dict[int, State] = {}
         self._momenta: dict[int, dict[str, Any]] = {}
-        self._factors = bool(adapted_layers(self.model)) and self.learn.aggregation != "freeze-a"
-        freeze = self.learn.aggregation == "freeze-a"  # what is not trained is known to all from the start
+        self._factors = bool(adapted_layers(self.model)) and self.learn.practice.aggregation != "freeze-a"
+        freeze = (
+            self.learn.practice.aggregation == "freeze-a"
+        )  # what is not trained is known to all from the start
         self._names = [name for name in self.start if not (freeze and name.endswith(A_ENDS))]
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:

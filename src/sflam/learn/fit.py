@@ -99,7 +99,7 @@ def built_step(backbone: Backbone, tokens: int, learn: LearnSettings, *, home: b
         optimizer_slots=learn.optimizer_slots,
         fused_attention=getattr(config, "_attn_implementation", "eager") != "eager",
         full=first is None,
-        frozen_a=learn.aggregation == "freeze-a",
+        frozen_a=learn.practice.aggregation == "freeze-a",
         lora_dropout=getattr(first and first.lora_dropout["default"], "p", 0.0) > 0,
         checkpointing=learn.checkpointing,
         labels_home=home,

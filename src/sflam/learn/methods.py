@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sflam.codec.settings import QuantSettings
 from sflam.config import Job
-from sflam.learn import settings
+from sflam.learn.settings.practice import BUNDLES
 from sflam.registry import add
 from sflam.sizes import IDENTITY
 
@@ -51,10 +51,11 @@ class Method:
         source: where it comes from.
         split: whether the model is cut between devices and server.
         quantized: whether what crosses the cut is quantized; otherwise it crosses as floats.
-        shared: whether one server copy serves all devices (SFL-V2), instead of one each (SFL-V1).
         relay: whether devices train one after another and hand one device half on.
         whole: whether every device trains the whole model, which then travels once a round.
         charged: whether its rounds use a network that a simulation can charge for.
+        keys: the keys of :class:`sflam.learn.settings.practice.Practice` that a method of a program's own sets; those
+            of the bundled methods are in ``BUNDLES``.
     """
 
     name: str
@@ -62,10 +63,10 @@ class Method:
     source: str
     split: bool = False
     quantized: bool = False
-    shared: bool = False
     relay: bool = False
     whole: bool = False
     charged: bool = True
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def scheme(self, quant: QuantSettings) -> str:
         """Return the name of the quantizer that is really used."""
@@ -101,9 +102,9 @@ class SplitMethod(Method):
             settings=job.fleet,
             learn=job.learn,
             scheme=self.scheme(job.quant),
-            shared=self.shared,
             seed=job.seed,
             labels=job.model.labels,
+            sampling=job.data.sampling,
         )
 
 
@@ -129,7 +130,6 @@ class FederatedMethod(Method):
 class CentralMethod(Method):
     """The whole model on all the data."""
 
-    shared: bool = True
     charged: bool = False
 
     def fleet(self, material: Material) -> Fleet:
@@ -165,19 +165,23 @@ METHODS: dict[str, Method] = {
             source="arXiv 2504.09114",
         ),
         SplitMethod(
+            name="sflam-mixed",
+            quantized=True,
+            summary="sflam with one server copy for all devices, which learns from their rows in mixed groups",
+            source="merged features: arXiv 2311.13348; weights by samples: learn/weighting.py",
+        ),
+        SplitMethod(
             name="sfl-v1",
             summary="SplitFed V1: one server copy per device, averaged every round",
             source="arXiv 2004.12088",
         ),
         SplitMethod(
             name="sfl-v2",
-            shared=True,
             summary="SplitFed V2: one server copy for all devices",
             source="arXiv 2004.12088",
         ),
         SplitMethod(
             name="sl",
-            shared=True,
             relay=True,
             summary="split learning: devices one after another, one device half passed on, one server half",
             source="arXiv 1812.00564",
@@ -207,7 +211,7 @@ METHODS: dict[str, Method] = {
     )
 }
 
-assert tuple(METHODS) == settings.METHODS, "settings.py names exactly the methods that exist"
+assert set(METHODS) == set(BUNDLES), "practice.py names exactly the methods that exist"
 
 
 def method_of(job: Job) -> Method:
@@ -218,3 +222,4 @@ def method_of(job: Job) -> Method:
 def register(method: Method) -> None:
     """Add a method of one's own, for ``learn.method``; raises ConfigError for a name that is taken or unfit."""
     add("method", method.name, method, METHODS)
+    BUNDLES[method.name] = method.keys

@@ -33,6 +33,8 @@ from sflam.model.adapters import State
 from sflam.records.history import RoundRecord
 from sflam.seeds import derive
 
+Batches = Mapping[int, Sequence[Callable[[], Minibatch] | None]]
+"""Device -> its mini-batches, made when their step comes; None where it has no rows in a step."""
 SERVER = -1
 """Stands where a device's index would, in the names of the server's random streams."""
 
@@ -83,21 +85,21 @@ def train(
 
 
 def each_step(
-    number: int, batches: Mapping[int, Sequence[Callable[[], Minibatch]]], seed: int
+    number: int, batches: Batches, seed: int
 ) -> Iterator[tuple[dict[int, Minibatch], dict[int, Position], dict[int, int]]]:
-    """Yield, for every local step, the mini-batch, the position and the dropout seed of each device still at work.
+    """Yield, for every local step, the mini-batch, the position and the dropout seed of each device that takes part.
 
     Devices with fewer mini-batches have finished; the others go on without them. The server's seed is at ``SERVER``.
     """
     for step in range(max(map(len, batches.values()), default=0)):
-        now = {d: own[step]() for d, own in batches.items() if step < len(own)}
+        now = {d: take() for d, own in batches.items() if step < len(own) and (take := own[step])}
         at = {d: Position(number, step, d) for d in now}
         yield now, at, {d: derive(seed, "dropout", number, step, d) for d in (*now, SERVER)}
 
 
 def local_steps(
     number: int,
-    batches: Mapping[int, Sequence[Callable[[], Minibatch]]],
+    batches: Batches,
     devices: Devices,
     trunk: Server,
     exchange: Exchange,
@@ -127,8 +129,10 @@ def local_steps(
 
         got = {d: opened(down[d], GradientFrame) for d in now}  # d
         back = [exchange.receive_answer(got[d], len(now[d]), now[d].lengths, where) for d in now]
-        devices.backward({a.device: a.gradient for a in back if a.gradient is not None})
+        devices.backward({a.device: a.gradient for a in back if a.gradient is not None}, now)
 
+        if devices.averages:
+            done.averaged(devices.averaged_bytes(), list(batches))
         for a in back:
             done.learned(a.device, a.loss, len(now[a.device]))
         for d, frame in zip(now, frames, strict=True):

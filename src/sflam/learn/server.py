@@ -1,8 +1,8 @@
 """The server's side of a step, for many devices at once.
 
 SFL-V1 keeps one copy of the server's adapters per device; all frames of a step share one forward and one
-backward, and no loop runs over devices. SFL-V2 keeps one copy for all: ``batched`` takes one step on the summed
-gradients, ``sequential`` steps frame after frame.
+backward, and no loop runs over devices. SFL-V2 keeps one copy for all, which takes an optimiser step on each group of
+:mod:`sflam.learn.grouping`, its devices weighted as in :mod:`sflam.learn.weighting`.
 
 B rows of a frame, R rows of a step, T tokens, d hidden size.
 """
@@ -18,11 +18,14 @@ import torch
 from torch import Tensor
 
 from sflam.learn.examples import join_lengths, padded_labels, padded_tokens
+from sflam.learn.grouping import Rows as GroupRows
+from sflam.learn.grouping import grouped
 from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, reseeded
 from sflam.learn.settings import LearnSettings
+from sflam.learn.weighting import Share, Weighting
 from sflam.model.lora import Rows
-from sflam.model.loss import group_losses
+from sflam.model.loss import group_losses, target_count
 from sflam.model.split import Arrival, ServerSegment
 from sflam.seeds import derive
 
@@ -45,13 +48,33 @@ class Frame:
     lengths: Tensor | None
     labels: Tensor | None
 
+    def rows(self, at: GroupRows) -> Frame:
+        """Return the frame of some of its rows."""
+        if len(at) == len(self.hidden):
+            return self
+        index = torch.from_numpy(at).to(self.hidden.device)
+        lengths = None if self.lengths is None else self.lengths[index]
+        width = self.hidden.shape[1] if lengths is None else int(lengths.max())
+        labels = None if self.labels is None else self.labels[index]
+        labels = labels if labels is None or labels.ndim == 1 else labels[:, :width]
+        return Frame(self.device, self.cut, self.hidden[index][:, :width], lengths, labels)
+
+    @property
+    def targets(self) -> int:
+        """What its loss is a mean of: rows, or tokens that are predicted."""
+        return len(self.hidden) if self.labels is None else target_count(self.labels)
+
 
 @dataclass(frozen=True, eq=False)
 class _Held:
-    """A forward waiting for its backward: frames sorted by cut, the leaf of each, and what came out of all rows."""
+    """A forward waiting for its backward: frames sorted by cut, the leaf of each, and what came out of all rows.
+
+    ``weight`` is what the mean loss of each frame counts, G s_k.
+    """
 
     frames: tuple[Frame, ...]
     leaves: tuple[Tensor, ...]
+    weight: tuple[float, ...]
     width: int
     out: Tensor
 
@@ -92,7 +115,7 @@ class Trunk(Side[ServerSegment]):
     Args:
         segment: the server's blocks and head; one copy per device (SFL-V1) or a single one (SFL-V2).
         task: what the loss is, a key of ``Family.tasks``.
-        settings: optimiser, clipping, and the order of SFL-V2's updates.
+        settings: optimiser, clipping, and how a shared trunk groups the rows of a step.
         shared: whether the single copy serves every device.
         devices: the devices it serves, in the order of their copies; None for 0, 1, ...
     """
@@ -110,8 +133,15 @@ class Trunk(Side[ServerSegment]):
         self.task = task
         self.shared = shared
         self._copies = None if devices is None else {device: copy for copy, device in enumerate(devices)}
-        self.one_by_one = shared and settings.server_update == "sequential"
+        self.grouping = settings.practice.server_update if shared else "batched"
+        self.weighting: Weighting | None = None
+        """Of the round; None counts each device one. Separate copies ignore it."""
         self._held: _Held | None = None
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether it takes an optimiser step device after device."""
+        return self.grouping == "sequential"
 
     def copy_of(self, device: int) -> int:
         """Return the row of the stack that serves ``device``."""
@@ -126,20 +156,33 @@ class Trunk(Side[ServerSegment]):
             frames: at least one, with labels; a device that has none this step does not move.
             seed: seed of this step's dropout.
         """
-        if self.one_by_one and len(frames) > 1:
-            return [answer for frame in frames for answer in self.step([frame], seed)]
-        answers = self.differentiate(frames, seed)
-        self.update()
-        return answers
+        groups = grouped(self.grouping, {frame.device: len(frame.hidden) for frame in frames}, seed)
+        found: dict[int, list[tuple[GroupRows, Answer]]] = {frame.device: [] for frame in frames}
+        for index, group in enumerate(groups):
+            members = [frame.rows(group[frame.device]) for frame in frames if frame.device in group]
+            own = derive(seed, "group", index) if self.grouping == "mixed" else seed
+            for answer in self.differentiate(members, own, self._weights(members, frames, len(groups))):
+                found[answer.device].append((group[answer.device], answer))
+            self.update()
+        return [_assembled(frame, found[frame.device]) for frame in frames]
 
-    def differentiate(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
-        """Answer as :meth:`step` does, and learn nothing: the gradients of the step stay in ``segment.stack.grads``."""
-        held = self._run(frames, seed)
+    def differentiate(
+        self, frames: Sequence[Frame], seed: int, weights: Mapping[int, float] | None = None
+    ) -> list[Answer]:
+        """Answer as :meth:`step` does, and learn nothing: the gradients of the step stay in ``segment.stack.grads``.
+
+        Args:
+            frames: at least one, with labels.
+            seed: seed of this step's dropout.
+            weights: device -> what its mean loss counts, G s_k; 1 for each by default.
+        """
+        held = self._run(frames, seed, weights)
         labels = torch.cat([padded_labels(frame.labels, held.width) for frame in held.frames])
         with arithmetic(self.segment):
             losses = group_losses(self.task, held.out, labels, held.counts)
         # The sum of per-device means keeps each device's own loss scale: its gradient is that of its mean.
-        gradients = self._gradients(held, losses.sum())
+        total = losses.sum() if weights is None else (losses * losses.new_tensor(held.weight)).sum()
+        gradients = self._gradients(held, total)
         values = dict(zip((frame.device for frame in held.frames), losses.tolist(), strict=True))
         return [Answer(f.device, values[f.device], gradients[f.device]) for f in frames]
 
@@ -149,7 +192,7 @@ class Trunk(Side[ServerSegment]):
         The graph is held until :meth:`backward`; one call of each belongs together.
         """
         assert self._held is None and not (self.one_by_one and len(frames) > 1)
-        self._held = self._run(frames, seed)
+        self._held = self._run(frames, seed, self._weights(frames, frames, 1))
         parts = torch.split(self._held.out.detach(), list(self._held.counts))
         return {
             f.device: part[:, : f.hidden.shape[1]] for f, part in zip(self._held.frames, parts, strict=True)
@@ -159,12 +202,30 @@ class Trunk(Side[ServerSegment]):
         """Second exchange: train from the gradients [B,T,d] of what was returned; return those of what was sent."""
         held, self._held = self._held, None
         assert held is not None
-        padded = [padded_tokens(gradients[frame.device], held.width) for frame in held.frames]
+        padded = [
+            padded_tokens(
+                gradients[frame.device] * weight if weight != 1 else gradients[frame.device], held.width
+            )
+            for frame, weight in zip(held.frames, held.weight, strict=True)
+        ]
         found = self._gradients(held, held.out, torch.cat(padded).to(held.out.dtype))
         self.update()
         return found
 
-    def _run(self, frames: Sequence[Frame], seed: int) -> _Held:
+    def _weights(
+        self, members: Sequence[Frame], frames: Sequence[Frame], groups: int
+    ) -> dict[int, float] | None:
+        """Return G s_k of the ``members`` of one of the groups of a step's ``frames``; None where each is 1."""
+        if not self.shared or self.weighting is None:
+            return None
+        own = {frame.device: frame.targets for frame in frames}
+        times, every = self.weighting.groups or groups, sum(own.values())
+        return {
+            m.device: times * self.weighting(Share(m.device, len(m.hidden), m.targets, own[m.device], every))
+            for m in members
+        }
+
+    def _run(self, frames: Sequence[Frame], seed: int, weights: Mapping[int, float] | None) -> _Held:
         """Run one forward for all frames."""
         ordered = tuple(sorted(frames, key=lambda frame: frame.cut))
         width = max(frame.hidden.shape[1] for frame in ordered)
@@ -172,16 +233,21 @@ class Trunk(Side[ServerSegment]):
         if self.one_by_one:
             seed = derive(seed, "device", ordered[0].device)
         with arithmetic(self.segment), reseeded(seed if self.random else None):
-            return _Held(ordered, tuple(leaves), width, self.segment(arrivals, lengths))
+            out = self.segment(arrivals, lengths)
+        counted = tuple(1.0 if weights is None else weights[frame.device] for frame in ordered)
+        return _Held(ordered, tuple(leaves), counted, width, out)
 
     def _gradients(self, held: _Held, output: Tensor, grad: Tensor | None = None) -> dict[int, Tensor | None]:
-        """Run one backward; return each device's gradient, where one is wanted."""
+        """Run one backward; return the gradient of each device's own mean loss, where one is wanted."""
         stack = self.segment.stack
         stack.begin(sorted({self.copy_of(frame.device) for frame in held.frames}))
         wanted = [leaf for leaf in held.leaves if leaf.requires_grad]
         found = iter(stack.backward(output, grad, wanted))
-        pairs = zip(held.frames, held.leaves, strict=True)
-        return {frame.device: next(found) if leaf.requires_grad else None for frame, leaf in pairs}
+        gradients: dict[int, Tensor | None] = {}
+        for frame, leaf, weight in zip(held.frames, held.leaves, held.weight, strict=True):
+            gradient = next(found) if leaf.requires_grad else None
+            gradients[frame.device] = gradient if gradient is None or weight == 1 else gradient / weight
+        return gradients
 
     def _arrivals(
         self, frames: Sequence[Frame], width: int
@@ -208,3 +274,20 @@ class Trunk(Side[ServerSegment]):
             frames[0].hidden.device,
         )
         return arrivals, leaves, lengths
+
+
+def _assembled(frame: Frame, pieces: Sequence[tuple[GroupRows, Answer]]) -> Answer:
+    """Return the answer to a frame from those to its rows in each group: its mean loss, and that loss's gradient."""
+    if len(pieces) == 1:
+        return pieces[0][1]
+    loss, gradient = 0.0, None
+    for at, answer in pieces:
+        share = frame.rows(at).targets / frame.targets
+        loss += answer.loss * share
+        if answer.gradient is not None:
+            if gradient is None:
+                gradient = answer.gradient.new_zeros(frame.hidden.shape)
+            gradient[torch.from_numpy(at).to(gradient.device), : answer.gradient.shape[1]] = (
+                answer.gradient * share
+            )
+    return Answer(frame.device, loss, gradient)

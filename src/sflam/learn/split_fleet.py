@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -19,7 +19,7 @@ from sflam.learn.aggregate import B_ENDS, aggregation_error, residuals, weights_
 from sflam.learn.counted_memory import split_memory
 from sflam.learn.device import Devices
 from sflam.learn.edge_servers import Servers, steps_alone
-from sflam.learn.examples import Examples, drawn
+from sflam.learn.examples import Examples, drawn, drawn_together
 from sflam.learn.exchange import Exchange
 from sflam.learn.fleet import Fleet, select_devices
 from sflam.learn.round import local_steps
@@ -27,6 +27,7 @@ from sflam.learn.server import Trunk
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.steps import Average, Steps
 from sflam.learn.u_shape import local_steps_at_home
+from sflam.learn.weighting import counted, weighting_of
 from sflam.model.adapters import PREFIX, State, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
@@ -46,9 +47,9 @@ class LocalFleet(Fleet):
         settings: who takes part.
         learn: how a round is run.
         scheme: the quantizer of what crosses the cut.
-        shared: whether one server copy serves all devices.
         seed: seed of the run.
         labels: where head and loss live: ``server`` or ``device``.
+        sampling: ``data.sampling``.
 
     Raises:
         ModelError: a cut outside 0..L.
@@ -66,11 +67,11 @@ class LocalFleet(Fleet):
         learn: LearnSettings,
         scheme: str,
         seed: int,
-        shared: bool = False,
         labels: str = "server",
+        sampling: str = "local",
     ) -> None:
         self.settings, self.learn, self.seed, self.labels = settings, learn, seed, labels
-        self.shared = shared
+        self.sampling = sampling
         self.examples, self.parts = examples, parts
         self.backbone, self.model = backbone, model
         kind = CachedExchange if learn.cache == "server" else Exchange
@@ -122,12 +123,10 @@ class LocalFleet(Fleet):
     def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
         """Run every local step of the devices' round."""
         batches = {
-            device: [
-                partial(self.examples.take, indices)
-                for indices in drawn(self.learn, self.examples, self.parts[device], self.seed, round, device)
-            ]
-            for device in devices
+            device: [partial(self.examples.take, indices) if len(indices) else None for indices in own]
+            for device, own in self._drawn(round, devices).items()
         }
+        self.weigh(devices, {device: len(part) for device, part in enumerate(self.parts)})
         alone = {device: batches.pop(device) for device in self.servers.alone(devices)}
         run = local_steps_at_home if self.labels == "device" else local_steps
         steps = run(round, batches, self.devices, self.servers, self.exchange)
@@ -136,9 +135,36 @@ class LocalFleet(Fleet):
             steps.add(steps_alone(round, alone, self.devices, home, self.seed))
         return steps
 
+    def _drawn(self, round: int, devices: Sequence[int]) -> dict[int, list[NDArray[Any]]]:
+        """Return the samples of each mini-batch of the devices' round."""
+        parts = {device: self.parts[device] for device in devices}
+        if self.sampling == "global":
+            return drawn_together(self.learn, parts, self.seed, round)
+        return {
+            device: drawn(self.learn, self.examples, part, self.seed, round, device)
+            for device, part in parts.items()
+        }
+
+    def weigh(self, devices: Sequence[int], samples: Mapping[int, int]) -> None:
+        """Weight the devices of a round at their servers.
+
+        Args:
+            devices: those of the round.
+            samples: device -> n_k, of all devices.
+        """
+        chance = (self.settings.selected or len(samples)) / len(samples)
+        for server, trunk in self.servers.trunks.items():
+            own = {d: n for d, n in samples.items() if self.servers.server_of[d] == server}
+            present = sum(self.servers.server_of[device] == server for device in devices)
+            trunk.weighting = weighting_of(self.learn, self.sampling, own, chance, present)
+        every = weighting_of(self.learn, self.sampling, samples, chance, len(devices))
+        self.devices.weigh(devices, every)
+
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the sample-weighted average; a block counts on whichever side each device trained it."""
         states, sent = [], 0
+        trained = {device: steps.samples[device] for device in devices}
+        held = {device: len(self.parts[device]) for device in devices}
         for device in devices:
             cut, samples = self.devices.cuts[device], steps.samples[device]
             served = self.servers.read(device, cut)
@@ -150,14 +176,14 @@ class LocalFleet(Fleet):
                 state = received | served
             states.append(state)
             sent += size
-        counts = [steps.samples[device] for device in devices]
+        counts = counted(self.learn, self.sampling, trained, held)
         weights = weights_of(counts)
         state = self.servers.average(devices, states, counts) | self._untrained
-        if self.learn.aggregation == "freeze-a" or not self._layers:  # no factors are averaged apart
+        if self.learn.practice.aggregation == "freeze-a" or not self._layers:  # no factors are averaged apart
             return Average(state, None, sent)
         error = aggregation_error(states, weights)
         residual = 0
-        if self.learn.aggregation == "residual":
+        if self.learn.practice.aggregation == "residual":
             residual = self._correct(round, devices, residuals(states, weights))
         return Average(state, error, sent, residual)
 
@@ -170,14 +196,15 @@ class LocalFleet(Fleet):
             self.model,
             cuts,
             server_of,
-            shared=self.shared,
-            frozen_a=learn.aggregation == "freeze-a",
+            shared=learn.practice.shared,
+            frozen_a=learn.practice.aggregation == "freeze-a",
+            frozen_half=learn.practice.device_half == "frozen",
             labels=self.labels,
         )
         trunks = {}
         for server, segment in segments.items():
             own = [index for index, name in enumerate(server_of) if name == server]
-            shared = self.shared and server != ALL_LOCAL
+            shared = learn.practice.shared and server != ALL_LOCAL
             trunks[server] = Trunk(segment, self.backbone.task, learn, shared=shared, devices=own)
             segment.checkpointing = learn.checkpointing
         device.checkpointing = learn.checkpointing
@@ -220,7 +247,7 @@ class LocalFleet(Fleet):
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""
         kept: dict[str, Any] = {}
-        if self.learn.aggregation == "residual":
+        if self.learn.practice.aggregation == "residual":
             kept["frozen"] = {name: layer.get_base_layer().weight for name, layer in self._layers.items()}
         if self.learn.state == "keep":
             kept |= {"devices": self.devices.state(), "servers": self.servers.state()}

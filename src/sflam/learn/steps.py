@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 from sflam.codec.bodies import Body
@@ -56,6 +57,12 @@ class Steps:
             payload = self.payload_up if up else self.payload_down
             bits = payload_bits(tokens.tokens, tokens.dim, tokens.bits, tokens.scheme)
             payload[device] = payload.get(device, 0) + bits
+
+    def averaged(self, size: int, devices: Sequence[int]) -> None:
+        """Count the gradients of the device half, ``size`` bytes, that devices send to be averaged and get back."""
+        for device in devices:
+            self.sent[device] = self.sent.get(device, 0) + size
+            self.received[device] = self.received.get(device, 0) + size
 
     def add(self, other: Steps) -> None:
         """Count the steps of other devices too."""

@@ -12,7 +12,7 @@ The server never sees a label, a logit or a loss. The rest of the round is that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from sflam.codec.messages import StepFrame, TokenFrame
 from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import DOWN, HEAD_DOWN, HEAD_UP, UPWARD, Exchange, Position, opened
-from sflam.learn.round import SERVER, each_step
+from sflam.learn.round import SERVER, Batches, each_step
 from sflam.learn.server import Server
 from sflam.learn.steps import Steps
 from sflam.seeds import derive
@@ -29,7 +29,7 @@ from sflam.seeds import derive
 
 def local_steps_at_home(
     number: int,
-    batches: Mapping[int, Sequence[Callable[[], Minibatch]]],
+    batches: Batches,
     devices: Devices,
     trunk: Server,
     exchange: Exchange,
@@ -61,7 +61,9 @@ def local_steps_at_home(
             back_sent = {d: gradient for d, gradient in back.items() if gradient is not None}
             gradients |= _cross(DOWN, back_sent, at, now, exchange, done)
 
-        devices.backward(gradients)  # e
+        devices.backward(gradients, now)  # e
+        if devices.averages:
+            done.averaged(devices.averaged_bytes(), list(batches))
 
         for d, loss in losses.items():
             done.learned(d, loss, len(now[d]))

@@ -49,7 +49,7 @@ class WholeModel(Fleet):
     ) -> None:
         self.model, self.examples, self.parts = model, examples, parts
         self.settings, self.learn, self.seed = settings, learn, seed
-        if learn.aggregation == "freeze-a":
+        if learn.practice.aggregation == "freeze-a":
             for name, parameter in model.named_parameters():
                 if ".lora_A." in name:
                     parameter.requires_grad_(False)

@@ -102,7 +102,7 @@ class StackedLoRA(nn.Module):
     Args:
         base: the frozen layer, any callable on [..., i].
         a: [K, r, i], or [1, r, i] when A is frozen and common to all.
-        b: [K, o, r].
+        b: [K, o, r], or [1, o, r] when B is frozen too.
         scaling: alpha / r.
         dropout: probability on the input of the update.
         layout: the rows of the batch in flight.
@@ -121,8 +121,10 @@ class StackedLoRA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[R, ..., i] -> [R, ..., o]."""
         rows = self.layout.rows
-        b = rows.pick(self.b)
-        a = rows.pick(self.a) if self.a.requires_grad else self.a.expand(len(b), -1, -1)
+        groups = len(rows.copies)
+        a, b = (
+            rows.pick(own) if own.requires_grad else own.expand(groups, -1, -1) for own in (self.a, self.b)
+        )
         z = rows.gather(F.dropout(x, self.dropout, self.training) if self.dropout else x)
         low = torch.bmm(z.to(a.dtype), a.mT) * self.scaling
         out: Tensor = self.base(x)

@@ -35,3 +35,8 @@ def group_losses(task: str, logits: Tensor, labels: Tensor, counts: tuple[int, .
     zeros = losses.new_zeros(len(counts))
     total = zeros.index_add(0, group, losses.view(targets.shape).sum(1))
     return total / zeros.index_add(0, group, valid.sum(1))
+
+
+def target_count(labels: Tensor) -> int:
+    """Return how many losses the mean over these labels is of: rows [R], or tokens [R,T] that follow another."""
+    return len(labels) if labels.ndim == 1 else int((labels[:, 1:] != IGNORED).sum())

@@ -55,8 +55,12 @@ class Segment(nn.Module):
         has_head: bool,
         frozen_a: bool = False,
         full: bool = False,
+        frozen_half: bool = False,
+        own: bool = True,
     ) -> None:
         """Hold the backbone's ``parts``, the blocks ``held``, and the head or not.
+
+        With ``frozen_half`` nothing below the cut is trained; without ``own`` nothing of this side but its head is.
 
         A gated copy holds every part, but not the head of the other side. With ``full`` every weight is trained,
         without adapters.
@@ -66,6 +70,7 @@ class Segment(nn.Module):
         self.has_head, head = has_head, head_names(backbone)
         names = [*map(family.full, parts), *(head if has_head else ())]
         self.head: Finish = backbone.head.finish
+        self.frozen_half = frozen_half
         self.family: Family = family
         self.config = config
         self.dtype: torch.dtype = backbone.model.dtype
@@ -95,7 +100,10 @@ class Segment(nn.Module):
             self.places.install(0)
         else:
             for name, shell in shells.items():
-                initial |= _trained(f"{PREFIX}{name}".rstrip("."), shell, frozen_a)
+                if own or name in head:
+                    initial |= _trained(f"{PREFIX}{name}".rstrip("."), shell, frozen_a)
+            if not own:  # a gated copy is in one piece
+                initial = {n: t for n, t in initial.items() if self.block_of(n) is None}
             self.stack = AdapterStack(initial, copies, dtype, backbone.model.device)
         for name, shell in shells.items():
             shell = shell if full else self._stacked(f"{PREFIX}{name}".rstrip("."), shell)
@@ -108,11 +116,15 @@ class Segment(nn.Module):
         """Return ``module`` with every adapted layer replaced by its stacked form."""
         tensors = self.stack.tensors
         if isinstance(module, LoraLayer):
-            frozen = nn.Parameter(module.lora_A["default"].weight.detach().unsqueeze(0), requires_grad=False)  # type: ignore[operator]
+            factors: dict[str, Any] = {"lora_A": module.lora_A, "lora_B": module.lora_B}
+            a, b = (
+                tensors.get(f"{name}.{key}.weight", _frozen(factor["default"].weight))
+                for key, factor in factors.items()
+            )
             return StackedLoRA(
                 module.get_base_layer(),
-                tensors.get(f"{name}.lora_A.weight", frozen),
-                tensors[f"{name}.lora_B.weight"],
+                a,
+                b,
                 module.scaling["default"],
                 getattr(module.lora_dropout["default"], "p", 0.0),
                 self.layout,
@@ -164,7 +176,7 @@ class Segment(nn.Module):
 
     def answers(self, cut: int) -> bool:
         """Whether a device cut at ``cut`` trains anything before the cut, and so wants a gradient."""
-        return cut > 0 or self.places is not None
+        return (cut > 0 or self.places is not None) and not self.frozen_half
 
     def numbers(self) -> int:
         """Return how many numbers one copy of this side holds, frozen and trained."""
@@ -217,6 +229,11 @@ def piece_of(model: nn.Module, name: str) -> nn.Module | None:
     parent, _, last = name.rpartition(".")
     piece: nn.Module | None = getattr(model.get_submodule(parent), last)
     return piece
+
+
+def _frozen(factor: Tensor) -> Tensor:
+    """Return an adapter factor that is common to all and not trained."""
+    return nn.Parameter(factor.detach().unsqueeze(0), requires_grad=False)
 
 
 def _shared(model: nn.Module) -> dict[int, Any]:

@@ -35,7 +35,8 @@ class DeviceSegment(Segment):
     ) -> None:
         """Hold blocks 0..``cut``-1 with ``copies`` rows of adapters, and the head when labels stay here."""
         names = backbone.family.front + backbone.family.both
-        super().__init__(backbone, names, range(cut), copies, has_head=labels == "device", **options)
+        own = not options.get("frozen_half", False)
+        super().__init__(backbone, names, range(cut), copies, has_head=labels == "device", own=own, **options)
 
     def forward(self, inputs: Mapping[str, Tensor], lengths: Tensor | None, cut: int, rows: Rows) -> Tensor:
         """Return the activations at ``cut``, [R,T,d], of a batch laid out as ``rows``."""
@@ -136,6 +137,7 @@ def split(
     *,
     shared: bool = False,
     frozen_a: bool = False,
+    frozen_half: bool = False,
     labels: str = "server",
 ) -> tuple[DeviceSegment, ServerSegment]:
     """Cut an adapted model for devices with the given cuts and one server.
@@ -146,13 +148,21 @@ def split(
         cuts: blocks kept by each device, one entry a device.
         shared: one server copy for all devices (SFL-V2) instead of one each (SFL-V1).
         frozen_a: keep every A at its common start and train B only.
+        frozen_half: train nothing below the cut, which is then one for all devices.
         labels: where the head and the loss live: ``server``, or ``device`` (the U-shape).
 
     Raises:
         ModelError: a cut outside 0..L, or a trained weight that both sides use.
     """
     device, servers = split_among(
-        backbone, model, cuts, [0] * len(cuts), shared=shared, frozen_a=frozen_a, labels=labels
+        backbone,
+        model,
+        cuts,
+        [0] * len(cuts),
+        shared=shared,
+        frozen_a=frozen_a,
+        frozen_half=frozen_half,
+        labels=labels,
     )
     return device, servers[0]
 
@@ -165,6 +175,7 @@ def split_among(
     *,
     shared: bool = False,
     frozen_a: bool = False,
+    frozen_half: bool = False,
     labels: str = "server",
 ) -> tuple[DeviceSegment, dict[int, ServerSegment]]:
     """Cut an adapted model for several servers: return the devices' side, and server -> its side.
@@ -188,7 +199,7 @@ def split_among(
             'model.trainable = "full" trains the embedding too, which devices that train alone share here; use '
             'model.trainable = "lora", or give every device a server'
         )
-    options: dict[str, Any] = {"frozen_a": frozen_a, "full": full}
+    options: dict[str, Any] = {"frozen_a": frozen_a, "frozen_half": frozen_half, "full": full}
     device = DeviceSegment(backbone, max(cuts), len(cuts), labels=labels, **options)
     servers: dict[int, ServerSegment] = {}
     for server in sorted(set(server_of)):

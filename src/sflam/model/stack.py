@@ -104,6 +104,14 @@ class AdapterStack:
                     columns.index_add_(0, self._active, rows[self._active])
         return list(found[: len(inputs)])
 
+    def average(self, shares: Mapping[int, float], rows: Sequence[int]) -> None:
+        """Give each of ``rows`` the sum of what the rows of ``shares`` have as gradient, each times its share."""
+        total = sum(
+            (self.grads[row] * share for row, share in shares.items()), self.grads.new_zeros(self.size())
+        )
+        self._active = torch.tensor(rows, dtype=torch.long, device=self.values.device)
+        self.grads[self._active] = total
+
     def hand_out(self, clip: float = 0.0) -> None:
         """Give each active row its gradient, clipped to norm ``clip`` (0: not clipped), and the others none."""
         if clip:

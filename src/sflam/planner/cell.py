@@ -71,7 +71,7 @@ def training_of(job: Job, tokens: int = 0) -> Training:
         optimizer_slots=job.learn.optimizer_slots,
         full=job.model.trainable == "full",
         labels_home=job.model.labels == "device",
-        frozen_a=job.learn.aggregation == "freeze-a",
+        frozen_a=job.learn.practice.aggregation == "freeze-a",
         lora_dropout=job.model.dropout > 0,
         checkpointing=job.learn.checkpointing,
     )

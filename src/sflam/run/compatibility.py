@@ -15,7 +15,9 @@ from sflam.allocate.settings import BY_SUBCHANNEL, EDGE_METHODS
 from sflam.config import Job, toml_value
 from sflam.errors import ConfigError
 from sflam.learn.methods import METHODS, Method
+from sflam.learn.settings.practice import KEYS
 from sflam.model.settings import ModelSettings
+from sflam.plan import ALL_LOCAL
 from sflam.planner import edge as planning_edge
 from sflam.planner.cell import CHOOSE_BITS, chooses_cut
 from sflam.sizes import IDENTITY
@@ -82,7 +84,8 @@ def problems_of(job: Job, command: str = "") -> list[str]:
 
 def _value(job: Job, key: str) -> Any:
     section, _, name = key.partition(".")
-    return getattr(getattr(job, section), name)
+    settings = getattr(job, section)
+    return getattr(settings.practice if section == "learn" and name in KEYS else settings, name)
 
 
 def _shown(job: Job, key: str) -> str:
@@ -94,7 +97,13 @@ def _shown(job: Job, key: str) -> str:
 
 
 def _where(key: str, test: Callable[[Any], bool]) -> Condition:
-    return lambda job: key if test(_value(job, key)) else ""
+    return lambda job: _setting(job, key) if test(_value(job, key)) else ""
+
+
+def _setting(job: Job, key: str) -> str:
+    """Return the key that gives ``key`` its value: ``learn.method`` where the method's name does."""
+    section, _, name = key.partition(".")
+    return "learn.method" if section == "learn" and name in KEYS and not getattr(job.learn, name) else key
 
 
 def _is(key: str, *values: Any) -> Condition:
@@ -171,7 +180,12 @@ SPLIT = _method(lambda method: method.split)
 UNSPLIT = _method(lambda method: not method.split)
 WHOLE = _method(lambda method: method.whole)
 TRUNKLESS = _method(lambda method: not method.split or method.relay)
-SHARED = _method(lambda method: method.split and method.shared)
+RELAY = _method(lambda method: method.relay)
+SHARED = _is("learn.trunk", "shared")
+APART = _is("learn.trunk", "per-device")
+FROZEN = _is("learn.device_half", "frozen")
+AVERAGED = _is("learn.device_half", "averaged")
+GLOBAL = _is("data.sampling", "global")
 FULL = _is("model.trainable", "full")
 AT_HOME = _is("model.labels", "device")
 CACHED = _not("learn.cache", "off")
@@ -209,11 +223,51 @@ RULES: tuple[Rule, ...] = (
     # where the model is cut
     Rule("cache-unsplit", (CACHED, UNSPLIT),
          "this method has no cut whose activations could be kept", 'set learn.cache = "off"'),
-    Rule("cache-deep", (CACHED, _deep_cut),
+    Rule("cache-deep", (CACHED, _deep_cut, _not("learn.device_half", "frozen")),
          "devices train the blocks they keep, so activations change",
-         'set model.cut = 0 and leave fleet.cuts out, or set learn.cache = "off"'),
-    Rule("relay-cuts", (_method(lambda method: method.relay), _where("fleet.cuts", lambda cuts: len(set(cuts)) > 1)),
+         'set learn.device_half = "frozen", or model.cut = 0 without fleet.cuts, or learn.cache = "off"'),
+    Rule("relay-cuts", (RELAY, _where("fleet.cuts", lambda cuts: len(set(cuts)) > 1)),
          "devices pass one device half on, which has one cut", "give all devices one cut"),
+    # what a method's name sets, and what is set instead
+    *(Rule(f"unsplit-{key}", (_set(f"learn.{key}"), UNSPLIT), "this method has no cut, so no server half",
+           f"leave learn.{key} out, or use a method that cuts the model")
+      for key in ("trunk", "server_update", "device_half")),
+    Rule("update-apart", (_not("learn.server_update", "sequential"), APART, SPLIT),
+         "every device has a server copy of its own, and no rows to share",
+         'set learn.trunk = "shared", or leave learn.server_update out'),
+    Rule("relay-apart", (RELAY, APART), "one server half is handed from device to device",
+         "leave learn.trunk out, or use another method"),
+    Rule("relay-update", (RELAY, _not("learn.server_update", "sequential")), "devices take turns",
+         "leave learn.server_update out, or use another method"),
+    Rule("relay-half", (RELAY, AVERAGED), "devices take turns", "leave learn.device_half out, or use another method"),
+    *(Rule(f"{key}-cuts", (half, _where("fleet.cuts", lambda cuts: len(set(cuts)) > 1)),
+           "devices need one cut to have the same half", "give all devices one cut")
+      for key, half in (("averaged", AVERAGED), ("frozen", FROZEN))),
+    *(Rule(f"{key}-servers", (half, _where("fleet.servers", lambda servers: ALL_LOCAL in servers)),
+           "a device without a server has no half of its own", "give every device a server")
+      for key, half in (("averaged", AVERAGED), ("frozen", FROZEN))),
+    Rule("frozen-moving", (FROZEN, _moving_cuts), "cuts change from plan to plan",
+         "do not choose the cut, or use another learn.device_half", (SIMULATE,)),
+    Rule("frozen-full", (FROZEN, FULL), "full training trains every weight", 'use model.trainable = "lora"'),
+    Rule("averaged-simulate", (AVERAGED,), "plans do not know of gradients that travel in every step",
+         'use "trained" or "frozen"', (SIMULATE,)),
+    Rule("averaged-serve", (AVERAGED,), "gradients of the device half do not travel over a network",
+         'use "trained" or "frozen"', (SERVE,)),
+    Rule("mixed-labels", (AT_HOME, _is("learn.server_update", "mixed")),
+         "with labels on devices every group of rows would be an exchange of its own",
+         'use learn.server_update = "batched", or labels = "server"'),
+    Rule("weights-labels", (AT_HOME, SHARED, _is("learn.server_update", "sequential"),
+                            _is("learn.weights", "samples")),
+         "a server that answers device after device does not know how many there are",
+         'use learn.server_update = "batched"'),
+    # which rows a step has
+    Rule("global-unsplit", (GLOBAL, TRUNKLESS), "its devices take no steps together", 'set data.sampling = "local"'),
+    Rule("global-buckets", (GLOBAL, _is("data.buckets", True)), "lengths would decide which rows come together",
+         "leave one of them out"),
+    Rule("global-servers", (GLOBAL, _set("fleet.servers")), "no server sees the rows of all devices",
+         'set data.sampling = "local"'),
+    Rule("global-several", (GLOBAL, _several), "no server sees the rows of all devices",
+         'set data.sampling = "local"', (SIMULATE,)),
     # fleet.plan
     *(Rule(f"plan-and-{key}", (_set("fleet.plan"), _set(f"fleet.{key}")),
            "the plan decides that", "leave one of them out") for key in ("cuts", "servers", "bits_up", "bits_down")),

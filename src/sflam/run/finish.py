@@ -97,7 +97,7 @@ def finish(
     state, last = kept.state, kept.record
     job, sums = assembly.job, totals(records)
     load_state(assembly.model, state)
-    exact = job.learn.aggregation == "residual" and assembly.halves is not None
+    exact = job.learn.practice.aggregation == "residual" and assembly.halves is not None
     whole = job.model.trainable == "full"
     if not (exact or whole):  # a corrected base is not the one an adapter alone would be loaded on
         run.adapter.mkdir(exist_ok=True)
@@ -139,7 +139,7 @@ def finish(
         bytes_up=sum(record.bytes_up + record.adapter_bytes_up for record in records),
         bytes_down=sum(r.bytes_down + r.adapter_bytes_down + r.residual_bytes for r in records),
         payload_overhead=steps / codes - 1 if codes else 0.0,
-        trainable_parameters=trained_numbers(state, job.learn.aggregation),
+        trainable_parameters=trained_numbers(state, job.learn.practice.aggregation),
         device_parameters=_device_parameters(assembly),
         device_memory=None if assembly.fit.device is None else assembly.fit.device.total,
         server_memory=assembly.fit.server.total,

@@ -123,7 +123,7 @@ def _fleet(assembly: Assembly) -> Fleet:
     job = assembly.job
     if not job.network.simulate:
         return assembly.fleet
-    numbers = trained_numbers(assembly.state, job.learn.aggregation)
+    numbers = trained_numbers(assembly.state, job.learn.practice.aggregation)
     return simulated(job, assembly.fleet, assembly.halves, assembly.parts, assembly.splits.train, numbers)
 
 

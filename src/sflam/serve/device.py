@@ -179,7 +179,7 @@ class Client:
             answered = opened(self.link.call("POST", path, body, headers, most=most), GradientFrame)
             answer = self.exchange.receive_answer(answered, rows, lengths, self.where)
             self.loss += answer.loss * rows
-            self.devices.backward({} if answer.gradient is None else {ROW: answer.gradient})
+            self.devices.backward({} if answer.gradient is None else {ROW: answer.gradient}, {ROW: batch})
             return
         found = opened(self.link.call("POST", f"{path}/forward", body, headers, most=most), TokenFrame).tokens
         last = self.exchange.receive_tokens(found, rows, lengths, self.where)
@@ -194,7 +194,7 @@ class Client:
             back[ROW] = self.exchange.receive_tokens(
                 opened(body, TokenFrame).tokens, rows, lengths, self.where
             )
-        self.devices.backward(back)
+        self.devices.backward(back, {ROW: batch})
 
     def _deliver(self, at: str, round: int, batches: Sequence[NDArray[Any]]) -> None:
         """Send what was trained."""

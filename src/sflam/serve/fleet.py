@@ -192,7 +192,7 @@ class RemoteFleet(FleetAround):
             states.append({n: own[n] for n in names} | {n: theirs[n] for n in served.names(cut)})
         weights = weights_of([steps.samples[device] for device in self._results])
         state = self._start | fedavg(states, weights)
-        exact = self.local.learn.aggregation == "freeze-a"
+        exact = self.local.learn.practice.aggregation == "freeze-a"
         return Average(state, None if exact else aggregation_error(states, weights), sent)
 
     def state(self) -> dict[str, Any]:

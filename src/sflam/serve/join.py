@@ -152,7 +152,9 @@ def _client(
     )
     model = attach(backbone, job.model, seed=job.seed)
     put_adapters(model, tensors)
-    segment = DeviceSegment(backbone, cut, 1, frozen_a=job.learn.aggregation == "freeze-a", labels=labels)
+    segment = DeviceSegment(
+        backbone, cut, 1, frozen_a=job.learn.practice.aggregation == "freeze-a", labels=labels
+    )
     segment.checkpointing = job.learn.checkpointing
     dataset, own = samples(
         job,

@@ -240,7 +240,7 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
         backbone.model.config.save_pretrained(str(folder))
     save_preprocessing(assembly, folder)
     for cut in sorted(set(local.devices.cuts)):
-        frozen_a = job.learn.aggregation == "freeze-a"
+        frozen_a = job.learn.practice.aggregation == "freeze-a"
         tensors = device_tensors(backbone, assembly.model, cut, job.model.labels, frozen_a=frozen_a)
         safetensors.torch.save_file(tensors, str(folder / segment_name(cut)))
     found = {}

@@ -15,7 +15,7 @@ import matplotlib
 
 from sflam.allocate.settings import EDGE_METHODS
 from sflam.allocate.settings import METHODS as CELL_METHODS
-from sflam.learn.settings import METHODS
+from sflam.learn.settings.practice import METHODS
 
 COLOURS = {
     "ink": ("#1c2127", "#e8ebee"),

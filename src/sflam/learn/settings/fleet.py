@@ -1,0 +1,92 @@
+"""``[fleet]``: which devices exist, who takes part, and where each is. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sflam.plan import ALL_LOCAL, Placement
+from sflam.ranges import Ranges
+from sflam.registry import OWN
+from sflam.sizes import MAX_BITS, MIN_BITS
+
+POLICIES = ("uniform", "channel", "energy", "loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetSettings:
+    """Which devices exist and how many take part in a round.
+
+    Attributes:
+        devices: number of devices K.
+        selected: devices drawn per round without replacement; 0 takes all of them.
+        policy: which devices a simulated round takes: ``uniform``, or those with the best ``channel``, the most
+            ``energy`` left (without batteries, the cheapest round), or the largest ``loss``.
+        cuts: one cut per device, overriding ``model.cut``; empty gives every device ``model.cut``.
+        servers: which server serves each device, 0, 1, ...; -1 lets a device train the whole model itself, with no
+            server, whatever its cut. Empty gives all devices one server.
+        bits_up: bits per activation value of each device, overriding ``quant.bits_up``; empty gives all the same.
+        bits_down: bits per gradient value of each device, overriding ``quant.bits_down``; empty gives all the same.
+        plan: a plan.json of sflam plan whose cuts, servers and bits the devices get, or ``computed`` for the plan of
+            ``[network]`` and ``[plan]`` at the start; empty follows none.
+    """
+
+    devices: int = 10
+    selected: int = 0
+    policy: str = "uniform"
+    cuts: tuple[int, ...] = ()
+    servers: tuple[int, ...] = ()
+    bits_up: tuple[int, ...] = ()
+    bits_down: tuple[int, ...] = ()
+    plan: str = ""
+
+    def __post_init__(self) -> None:
+        ranges = Ranges(self, "fleet")
+        ranges.at_least(1, "devices")
+        ranges.require(
+            0 <= self.selected <= max(self.devices, 0),
+            "selected",
+            f"it must be between 0 (all) and fleet.devices = {self.devices}",
+        )
+        ranges.one_of((*POLICIES, *sorted(OWN["policy"])), "policy")
+        ranges.each(self.devices, 0, math.inf, "cuts", of="device")
+        ranges.each(
+            self.devices,
+            ALL_LOCAL,
+            math.inf,
+            "servers",
+            of="device",
+            hint=f" ({ALL_LOCAL}: a device without a server)",
+        )
+        ranges.each(self.devices, MIN_BITS, MAX_BITS, "bits_up", "bits_down", of="device")
+        ranges.check()
+
+    def placements(self, cut: int, bits: tuple[int, int]) -> tuple[Placement, ...]:
+        """Return where every device is; ``cut`` and ``bits`` (up, down) are those of devices without their own."""
+        every = self.devices
+        columns = (
+            self.cuts or (cut,) * every,
+            self.bits_up or bits[:1] * every,
+            self.bits_down or bits[1:] * every,
+            self.servers or (0,) * every,
+        )
+        return tuple(
+            Placement(device=device, cut=own, bits_up=up, bits_down=down, server=server)
+            for device, (own, up, down, server) in enumerate(zip(*columns, strict=True))
+        )
+
+    def placed(self, placements: Sequence[Placement], bits: tuple[int, int]) -> FleetSettings:
+        """Return settings whose :meth:`placements` are these; what all have in common is left to its own key."""
+        servers = tuple(placement.server for placement in placements)
+        up, down = (
+            tuple(column) for column in zip(*(placement.bits for placement in placements), strict=True)
+        )
+        return replace(
+            self,
+            plan="",
+            cuts=tuple(placement.cut for placement in placements),
+            servers=servers if any(servers) else (),
+            bits_up=up if set(up) != {bits[0]} else (),
+            bits_down=down if set(down) != {bits[1]} else (),
+        )

@@ -1,0 +1,115 @@
+"""``[learn]``: how a round is run. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sflam.learn.settings.practice import (
+    AGGREGATIONS,
+    BUNDLES,
+    DEVICE_HALVES,
+    KEYS,
+    SERVER_UPDATES,
+    TRUNKS,
+    WEIGHTS,
+    Practice,
+    practice_of,
+)
+from sflam.ranges import Ranges
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+STATES = ("reset", "keep")
+CACHES = ("off", "device", "server")
+KEEPS = ("last", "best")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnSettings:
+    """How a round is run.
+
+    Attributes:
+        method: ``sflam`` (SFL-V1 with a quantized cut), ``sflam-mixed`` (one server copy for all devices, which takes
+            their rows in mixed groups), or what they are compared with: ``sfl-v1``, ``sfl-v2``, ``sl`` (devices one
+            after another), ``fedlora`` (whole models on devices), ``fedavg`` (the same, every weight trained),
+            ``local`` (every device for itself), ``central``. The name sets the next five keys where they are empty.
+        trunk: copies of the server's half: ``per-device`` (averaged every round), or ``shared`` by all devices.
+        server_update: the optimiser steps of a shared trunk in a local step: ``sequential`` takes one per device
+            (classical), ``batched`` one on all rows, ``mixed`` as many as a device has rows, each on rows of every
+            device.
+        device_half: what devices do with their half: ``trained`` apart and averaged every round, ``averaged`` in every
+            step (its gradients are), or ``frozen`` at any cut: no gradient comes back.
+        weights: what a device counts in the loss of a shared trunk: all ``equal``, or by ``samples``.
+        aggregation: ``fedavg`` averages A and B apart; ``freeze-a`` trains B only (exact); ``residual`` adds
+            mean(BA) - mean(B) mean(A) to the frozen weights (exact).
+        rounds: communication rounds.
+        local_epochs: passes over a device's own data per round; ignored when ``local_steps`` is set.
+        local_steps: mini-batches per device per round; 0 uses ``local_epochs``.
+        batch: mini-batch size on a device.
+        lr: learning rate.
+        optimizer: ``adamw``, ``adam`` or ``sgd``.
+        weight_decay: weight decay of the optimiser.
+        momentum: momentum of ``sgd``.
+        clip: per-device limit on the gradient norm of one side; 0 does not clip.
+        state: optimiser state across rounds: ``reset`` (as in FedAvg practice) or ``keep``.
+        keep: which round's model is written: the ``last``, or the ``best`` by held-out accuracy (a language model's by
+            held-out loss).
+        checkpointing: keep only each block's input for the backward and compute its inside again: the same gradients,
+            far less memory for activations, about a third more computing.
+        device: ``cpu``, ``cuda``, or ``auto``.
+        cache: activations of a frozen device half (cut 0) that are kept instead of made again: ``off``, ``device``
+            (saves computing), or ``server`` (saves sending them, too).
+        evaluate_every: test after every so many rounds, and after the last; 0 only after the last.
+        canonical: one thread, fixed order: bit-equal results on one type of machine, slower.
+    """
+
+    method: str = "sflam"
+    trunk: str = ""
+    server_update: str = ""
+    device_half: str = ""
+    weights: str = ""
+    aggregation: str = ""
+    rounds: int = 10
+    local_epochs: int = 1
+    local_steps: int = 0
+    batch: int = 16
+    lr: float = 3e-3
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    clip: float = 1.0
+    state: str = "reset"
+    keep: str = "last"
+    checkpointing: bool = False
+    device: str = "auto"
+    cache: str = "off"
+    evaluate_every: int = 1
+    canonical: bool = False
+
+    @property
+    def practice(self) -> Practice:
+        """How the method learns, every key with its value: the one place where empty keys are resolved."""
+        return practice_of(self.method, {name: getattr(self, name) for name in KEYS})
+
+    @property
+    def optimizer_slots(self) -> int:
+        """Numbers the optimiser keeps per trained weight, n_s."""
+        return int(self.momentum > 0) if self.optimizer == "sgd" else 2
+
+    def __post_init__(self) -> None:
+        ranges = Ranges(self, "learn")
+        ranges.one_of(BUNDLES, "method")
+        ranges.one_of(("", *TRUNKS), "trunk")
+        ranges.one_of(("", *SERVER_UPDATES), "server_update")
+        ranges.one_of(("", *DEVICE_HALVES), "device_half")
+        ranges.one_of(("", *WEIGHTS), "weights")
+        ranges.one_of(("", *AGGREGATIONS), "aggregation")
+        ranges.one_of(OPTIMIZERS, "optimizer")
+        ranges.one_of(STATES, "state")
+        ranges.one_of(CACHES, "cache")
+        ranges.one_of(KEEPS, "keep")
+        ranges.one_of(("auto", "cpu", "cuda"), "device")
+        ranges.at_least(1, "rounds", "local_epochs", "batch")
+        ranges.at_least(0, "local_steps", "weight_decay", "clip", "evaluate_every")
+        ranges.positive("lr")
+        ranges.require(0 <= self.momentum < 1, "momentum", "it must be in [0, 1)")
+        ranges.check()

@@ -17,7 +17,13 @@ from typing import Any, TypeVar
 from sflam.errors import ConfigError
 
 Thing = TypeVar("Thing")
-OWN: dict[str, dict[str, str]] = {"allocator": {}, "method": {}, "policy": {}, "quantizer": {}}
+OWN: dict[str, dict[str, str]] = {
+    "allocator": {},
+    "method": {},
+    "partition": {},
+    "policy": {},
+    "quantizer": {},
+}
 """Kind -> the names added in this process, and the module that added each; settings accept them beside the bundled
 ones."""
 LONGEST = {"quantizer": 8}

@@ -8,26 +8,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from sflam.data.partition import dirichlet, iid, length_groups, partition, shards
+from sflam.data import settings as data_settings
+from sflam.data.partition import PARTITIONS, share_out
+from sflam.data.partitions.dirichlet import dirichlet
+from sflam.data.partitions.iid import iid
+from sflam.data.partitions.lengths import length_groups
+from sflam.data.partitions.shards import shards
 from sflam.data.settings import DataSettings
 from sflam.data.sources import digits
 from sflam.errors import DataError
+from tests.data.samples import Labels, assert_partition, labelled, texts_of
 
-Labels = NDArray[np.int64]
+
+def partition(chosen: DataSettings, labels: Labels, devices: int, seed: int) -> list[Labels]:
+    """Return the parts of images with some labels."""
+    return list(share_out(chosen, labelled(labels), devices, seed).parts)
 
 
 def class_counts(labels: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
     """Return how many samples of each class each device holds, [K, classes]."""
     return np.stack([np.bincount(labels[part], minlength=int(labels.max()) + 1) for part in parts])
-
-
-def assert_partition(parts: list[Labels], samples: int, devices: int, minimum: int) -> None:
-    assert len(parts) == devices
-    assert min(len(part) for part in parts) >= minimum
-    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(samples))  # each sample exactly once
-    assert all(part.dtype == np.int64 and np.all(np.diff(part) > 0) for part in parts)
 
 
 @st.composite
@@ -92,15 +93,51 @@ def test_repair_takes_no_more_than_it_must() -> None:
     assert sorted(len(part) for part in parts) == [3] * 19 + [43]
 
 
-@pytest.mark.parametrize("kind", ["iid", "dirichlet", "shards"])
+@pytest.mark.parametrize("kind", ["iid", "dirichlet", "shards", "quantity", "clusters"])
 def test_the_seed_decides(kind: str) -> None:
-    labels, chosen = digits().labels, DataSettings(partition=kind)
-    first, again, other = (partition(chosen, labels, 10, seed) for seed in (3, 3, 4))
+    chosen = DataSettings(partition=kind)
+    first, again, other = (share_out(chosen, digits(), 10, seed).parts for seed in (3, 3, 4))
     assert all(np.array_equal(part, same) for part, same in zip(first, again, strict=True))
     assert not all(np.array_equal(part, same) for part, same in zip(first, other, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["iid", "dirichlet", "shards"])
+@settings(deadline=None)
+@given(case=cases(), alpha=st.floats(0.01, 100.0), seed=st.integers(0, 2**32))
+def test_quantity_skews_sizes_alone(case: tuple[Labels, int, int], alpha: float, seed: int) -> None:
+    labels, devices, minimum = case
+    chosen = DataSettings(partition="quantity", alpha=alpha, minimum=minimum)
+    parts = partition(chosen, labels, devices, seed)
+    assert_partition(parts, len(labels), devices, minimum)
+    others = partition(chosen, labels[::-1].copy(), devices, seed)  # whatever the labels
+    assert all(np.array_equal(part, other) for part, other in zip(parts, others, strict=True))
+
+
+def test_quantity_keeps_the_class_mix() -> None:
+    labels = digits().labels
+    draws = [partition(DataSettings(partition="quantity", minimum=40), labels, 5, seed) for seed in range(3)]
+    assert np.mean([skew(labels, parts) for parts in draws]) < 0.15
+    assert np.mean([max(map(len, parts)) / min(map(len, parts)) for parts in draws]) > 4
+
+
+def test_every_partition_has_a_name_in_the_settings() -> None:
+    assert tuple(PARTITIONS) == data_settings.PARTITIONS
+
+
+def test_a_partition_of_ones_own_must_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sflam.data.partitions.contract import Division
+
+    wrong = {
+        "3 parts of 30 samples; it must give 2": [np.arange(10)] * 3,
+        "2 parts of 20 samples": [np.arange(10), np.arange(10)],
+        "gave a device 1 samples, fewer than data.minimum": [np.arange(1), np.arange(1, 10)],
+    }
+    for message, parts in wrong.items():
+        monkeypatch.setitem(PARTITIONS, "iid", lambda request, parts=parts: Division(parts))
+        with pytest.raises(DataError, match=message):
+            partition(DataSettings(partition="iid"), np.zeros(10, dtype=np.int64), 2, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["iid", "dirichlet", "shards", "quantity"])
 def test_what_cannot_be_shared_out(kind: str) -> None:
     labels = np.zeros(10, dtype=np.int64)
     chosen = DataSettings(partition=kind, minimum=3)
@@ -158,7 +195,10 @@ def test_texts_without_labels_are_shared_out_by_length(lengths: list[int], alpha
     for kind in ("dirichlet", "shards"):
         each = min(2, len(lengths) // devices)
         chosen = DataSettings(partition=kind, alpha=alpha, minimum=each, shards=each)
-        assert_partition(partition(chosen, groups, devices, seed=0), len(lengths), devices, each)
+        shared = share_out(chosen, texts_of(lengths), devices, seed=0)
+        assert_partition(list(shared.parts), len(lengths), devices, each)
+        assert np.array_equal(shared.groups, groups) and len(shared.names) == 10
+        assert f"data.partition = {kind} shares texts out by length, in 10 groups" in shared.notes[0]
 
 
 def test_distinct_lengths_make_equal_groups() -> None:

@@ -28,6 +28,8 @@ DEFAULTS = {
     "learn.method",
     "learn.server_update",
     "network.simulate",
+    "data.column",
+    "data.indices",
 }
 DEFAULTS |= {"network.scenario", "network.servers", "plan.deadline", "plan.subchannels"}
 """Keys of messages that an example leaves as they are."""
@@ -44,6 +46,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "trunk-bits-residual": ("model.trunk_bits=4", RESIDUAL),
     "trunk-bits-full": ("model.trunk_bits=8", FULL),
     "trunk-bits-float64": ("model.trunk_bits=8", "model.dtype=float64"),
+    "partition-column": ("data.partition=column",),
+    "partition-file": ("data.partition=file",),
+    "flipped-devices": ("data.flipped=0.5", "data.flipped_devices=[0, 7]", "fleet.devices=4"),
+    "flipped-unlabelled": ("data.flipped=0.5", 'data.label=""'),
     "cache-unsplit": ("learn.cache=device", FEDLORA),
     "cache-deep": ("learn.cache=server",),
     "relay-cuts": ("learn.method=sl", "fleet.devices=2", "fleet.cuts=[1, 2]"),

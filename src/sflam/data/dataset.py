@@ -15,6 +15,27 @@ Kind = Literal["image", "text"]
 
 
 @dataclass(frozen=True, eq=False)
+class Origin:
+    """Where samples come from.
+
+    Attributes:
+        rows: int64 [N], their rows in the source, counted from 0 as stored; those of a training part come first.
+        stored: rows of the source's training part, or of the whole source where it has none.
+        groups: str [N], their values of ``data.column``, "" where one is missing; None where none was asked for.
+    """
+
+    rows: NDArray[np.int64]
+    stored: int
+    groups: NDArray[np.str_] | None = None
+
+    def take(self, indices: NDArray[np.integer[Any]] | slice) -> Origin:
+        """Return the origin of some samples."""
+        return replace(
+            self, rows=self.rows[indices], groups=None if self.groups is None else self.groups[indices]
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Labelled samples of one kind; the shapes are invariants, checked when it is made.
 
@@ -26,6 +47,7 @@ class Dataset:
         labels: int64 [N], each in 0..max(len(classes) - 1, 0).
         classes: the name of each label; none for data without labels, which are then all 0.
         column: of a table, which the inputs came from.
+        origin: of the samples; None where it is not known.
     """
 
     name: str
@@ -35,6 +57,7 @@ class Dataset:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     column: str = ""
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         axes, dtype = (4, np.uint8) if self.kind == "image" else (2, np.int64)
@@ -52,12 +75,22 @@ class Dataset:
     def take(self, indices: NDArray[np.integer[Any]]) -> Dataset:
         """Return the samples at ``indices`` [n], copied, in that order."""
         lengths = None if self.lengths is None else self.lengths[indices]
-        return replace(self, inputs=self.inputs[indices], lengths=lengths, labels=self.labels[indices])
+        origin = None if self.origin is None else self.origin.take(indices)
+        return replace(
+            self, inputs=self.inputs[indices], lengths=lengths, labels=self.labels[indices], origin=origin
+        )
 
     def part(self, start: int, end: int) -> Dataset:
         """Return the samples ``start`` to ``end - 1`` without copying them."""
         lengths = None if self.lengths is None else self.lengths[start:end]
-        return replace(self, inputs=self.inputs[start:end], lengths=lengths, labels=self.labels[start:end])
+        origin = None if self.origin is None else self.origin.take(slice(start, end))
+        return replace(
+            self,
+            inputs=self.inputs[start:end],
+            lengths=lengths,
+            labels=self.labels[start:end],
+            origin=origin,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from sflam.data.decode import SUFFIXES
+from sflam.data.groups import METADATA, of_images, origin_of
 from sflam.data.raw import Raw
 from sflam.data.tables import TESTS
 from sflam.errors import DataError
 
 
-def image_folder(folder: Path, notes: list[str], *, labelled: bool = True) -> Raw:
+def image_folder(folder: Path, notes: list[str], *, labelled: bool = True, group: str = "") -> Raw:
     """Return the images of a folder as paths, with the names of their sub-folders as labels.
 
     Unless they must be ``labelled``, the folder itself may also hold images; they then have no labels.
+
+    Whose each image is, where ``group`` names that column, is in ``metadata.csv``.
 
     Files and folders whose names begin with a dot are left out, and so are other files, with a note.
 
@@ -52,14 +55,26 @@ def image_folder(folder: Path, notes: list[str], *, labelled: bool = True) -> Ra
             )
     if strange:
         notes.append(f"{strange} files in {folder.name} are no images and were left out")
-    return Raw(folder.name, str(folder), "image", inputs, labels, sizes, column="image", label="folder")
+    groups = of_images(group, inputs, folder) if group and labelled else []
+    origin = origin_of(len(inputs), next(iter(sizes.values())), groups) if labelled else None
+    return Raw(
+        folder.name,
+        str(folder),
+        "image",
+        inputs,
+        labels,
+        sizes,
+        column="image",
+        label="folder",
+        origin=origin,
+    )
 
 
 def _images(folder: Path) -> tuple[list[Path], int]:
     """Return the images directly in a folder, and how many other files there are."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
-    return images, len(files) - len(images)
+    return images, len([path for path in files if path.name != METADATA]) - len(images)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.data.dataset import Dataset, Kind
+from sflam.data.groups import origin_of
 from sflam.data.labels import numbered
 from sflam.errors import DataError, unknown
 
@@ -27,7 +28,7 @@ Array = NDArray[Any]
 
 
 def read_npz(
-    path: Path, column: str = "", label: str = "label", *, labelled: bool = True
+    path: Path, column: str = "", label: str = "label", *, labelled: bool = True, group: str = ""
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Return the dataset in the file, and notes on what was guessed or converted.
 
@@ -37,6 +38,7 @@ def read_npz(
         label: the array of labels: integers from 0, or class names; empty: there are none.
         labelled: whether that array must be there, and numbers name all classes up to the largest. Otherwise the
             classes are those that occur; without the array every label is 0 and there are none.
+        group: the array that says whose each sample is; empty: not asked for.
 
     Raises:
         DataError: the file is missing or not an npz, a column is unknown, or an array does not fit.
@@ -74,9 +76,30 @@ def read_npz(
             f"{path}: data.label is empty, but images need labels; name the array that holds them"
         )
     dataset = Dataset(
-        name=path.stem, kind=kind, inputs=inputs, lengths=lengths, labels=labels, classes=classes
+        name=path.stem,
+        kind=kind,
+        inputs=inputs,
+        lengths=lengths,
+        labels=labels,
+        classes=classes,
+        origin=origin_of(len(inputs), len(inputs), _groups(path, group, arrays, len(inputs))),
     )
     return dataset, tuple(notes)
+
+
+def _groups(path: Path, group: str, arrays: dict[str, Array], count: int) -> list[Any]:
+    """Return whose each sample is; nothing where that was not asked for."""
+    if not group:
+        return []
+    if group not in arrays:
+        raise DataError(f"{path}: {unknown('array', group, arrays)}; set data.column")
+    values = arrays[group]
+    if values.shape != (count,) or values.dtype.kind not in "biuU":
+        raise DataError(
+            f"{path}: {group!r} is {values.dtype} {values.shape}; data.column names an array of {count} whole numbers "
+            "or names"
+        )
+    return list(values.tolist())
 
 
 def _arrays(path: Path) -> dict[str, Array]:

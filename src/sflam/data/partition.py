@@ -1,203 +1,92 @@
-"""Which device has which sample: from labels to one sorted index array per device.
+"""Which device has which sample, and what is wrong with it: partitions by name, flipped labels, noise.
 
-Pure functions. Every sample lands on exactly one device and no device holds fewer than ``minimum``: nothing
-is dropped, repeated, or drawn with replacement.
+Every sample lands on exactly one device and no device holds fewer than ``data.minimum``: nothing is dropped, repeated,
+or drawn with replacement.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sflam.data.dataset import Dataset
+from sflam.data.partitions import clusters, column, dirichlet, iid, index_file, shards
+from sflam.data.partitions.contract import Part, Partition, PartitionRequest
 from sflam.data.settings import DataSettings
+from sflam.data.skew import flipped, noisy
 from sflam.errors import DataError
 from sflam.seeds import generator
 
-QUANTILES = 10
-"""Groups of equal size that texts without labels are divided into by length."""
+PARTITIONS: dict[str, Partition] = {
+    "iid": iid.divide,
+    "dirichlet": dirichlet.divide,
+    "shards": shards.divide,
+    "quantity": dirichlet.divide_quantity,
+    "column": column.divide,
+    "file": index_file.divide,
+    "clusters": clusters.divide,
+}
+"""``data.partition`` -> how samples are shared out."""
 
-REDRAWS = 20  # tries for a Dirichlet draw that keeps the minimum without repair
 
-Labels = NDArray[np.int64]
-Part = NDArray[np.int64]
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """The training part as the devices hold it.
 
-
-def share_out(settings: DataSettings, train: Dataset, devices: int, seed: int) -> tuple[list[Part], str]:
-    """Return the samples of each device, see :func:`partition`, and a note for the user where labels are missing.
-
-    Texts without labels are shared out by length, except with ``iid``.
+    Attributes:
+        train: the samples, with the labels and pixels the devices have.
+        parts: the samples of each device, sorted int64 positions in ``train``.
+        groups: int64 [N], what samples are counted by: their true classes, or what the partition distinguished where there are
+            none.
+        names: of the groups; none where samples are not distinguished.
+        flips: per device, how many of its labels are wrong.
+        notes: sentences for the user.
     """
-    if train.classes or train.lengths is None or settings.partition == "iid":
-        return partition(settings, train.labels, devices, seed), ""
-    note = f"without labels, data.partition = {settings.partition} shares texts out by length, in {QUANTILES} groups"
-    return partition(settings, length_groups(train.lengths), devices, seed), note
+
+    train: Dataset
+    parts: tuple[Part, ...]
+    groups: NDArray[np.int64]
+    names: tuple[str, ...]
+    flips: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
 
-def partition(settings: DataSettings, labels: Labels, devices: int, seed: int) -> list[Part]:
-    """Return the samples of each device as ``[data]`` sets it, from the stream ``partition``.
+def share_out(settings: DataSettings, train: Dataset, devices: int, seed: int) -> Shared:
+    """Share the training part out as ``[data]`` sets it, from the stream ``partition``; then flip labels, add noise.
 
     Args:
-        settings: partition, alpha, shards, minimum.
-        labels: int64 [N], the labels of the training part, or :func:`length_groups` where there are none.
-        devices: how many devices K share the samples.
-        seed: the seed of the run.
-
-    Returns:
-        K sorted int64 arrays of positions in ``labels``.
+        settings: of ``[data]``.
+        train: N samples.
+        devices: how many devices K share them.
+        seed: of the run.
 
     Raises:
-        DataError: there are too few samples for ``devices`` times ``minimum``.
+        DataError: they cannot be shared out so.
     """
-    rng = generator(seed, "partition")
-    if settings.partition == "iid":
-        return iid(labels, devices, rng, settings.minimum)
-    if settings.partition == "shards":
-        return shards(labels, devices, settings.shards, rng, settings.minimum)
-    return dirichlet(labels, devices, settings.alpha, rng, settings.minimum)
+    request = PartitionRequest(settings, train, devices, generator(seed, "partition"))
+    division = PARTITIONS[settings.partition](request)
+    parts = tuple(division.parts)
+    _expect_partition(settings, parts, len(train), devices)
+    groups, names = train.labels, train.classes
+    if division.groups is not None and not names:
+        groups, names = division.groups, division.names
+    held, flips = flipped(settings, train, parts, seed)
+    held = noisy(settings, held, parts, seed)
+    return Shared(held, parts, groups, names, flips, (division.note,) if division.note else ())
 
 
-def iid(labels: Labels, devices: int, rng: np.random.Generator, minimum: int = 1) -> list[Part]:
-    """Return a uniformly random partition of the N samples; sizes differ by at most one."""
-    _check(len(labels), devices, minimum)
-    order = rng.permutation(len(labels))
-    return [np.sort(part) for part in np.array_split(order, devices)]
-
-
-def dirichlet(
-    labels: Labels, devices: int, alpha: float, rng: np.random.Generator, minimum: int = 1
-) -> list[Part]:
-    """Return a partition with a skewed class mix: class c is shared out by p_c ~ Dirichlet(alpha 1_K).
-
-    A draw that leaves a device below ``minimum`` is redrawn, ``REDRAWS`` times at most. With a small alpha or
-    many devices no draw may suffice, so the last one is then repaired by moving single samples (``_repair``).
-
-    Source: T.-M. H. Hsu, H. Qi, M. Brown, "Measuring the Effects of Non-Identical Data Distribution for
-    Federated Visual Classification", arXiv:1909.06335, 2019, in the per-class form of M. Yurochkin et al.,
-    "Bayesian Nonparametric Federated Learning of Neural Networks", ICML 2019.
-
-    Args:
-        labels: int64 [N].
-        devices: K.
-        alpha: concentration, positive; smaller is more skewed.
-        rng: all randomness.
-        minimum: fewest samples a device may hold.
-
-    Raises:
-        DataError: alpha is not positive, or K * minimum exceeds N.
-    """
-    _check(len(labels), devices, minimum)
-    if not (alpha > 0 and math.isfinite(alpha)):
-        raise DataError(f"a Dirichlet partition with alpha {alpha} is impossible; alpha must be positive")
-    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    for _ in range(1 + REDRAWS):
-        owners = _draw(members, len(labels), devices, alpha, rng)
-        sizes = np.bincount(owners, minlength=devices)
-        if sizes.min() >= minimum:
-            break
-    else:
-        _repair(owners, sizes, minimum, rng)
-    return _parts(owners, sizes)
-
-
-def shards(labels: Labels, devices: int, each: int, rng: np.random.Generator, minimum: int = 1) -> list[Part]:
-    """Return a partition where a device holds few classes: ``each`` of K * ``each`` pieces of the sorted samples.
-
-    Samples are sorted by class, in random order within one, and cut into pieces whose sizes differ by at most one.
-    With two pieces a device, most devices hold two classes. Where the rounding leaves a device below ``minimum``,
-    single samples are moved (``_repair``).
-
-    Source: H. B. McMahan, E. Moore, D. Ramage, S. Hampson, B. Aguera y Arcas, "Communication-Efficient Learning
-    of Deep Networks from Decentralized Data", AISTATS 2017, section 3.
-
-    Args:
-        labels: int64 [N].
-        devices: K.
-        each: pieces of a device, at least 1.
-        rng: all randomness.
-        minimum: fewest samples a device may hold.
-
-    Raises:
-        DataError: K * each or K * minimum exceeds N.
-    """
-    _check(len(labels), devices, minimum)
-    if each < 1 or devices * each > len(labels):
+def _expect_partition(settings: DataSettings, parts: tuple[Part, ...], samples: int, devices: int) -> None:
+    """Raise DataError where parts, of a partition of one's own say, are none."""
+    whole = len(parts) == devices and all(np.all(np.diff(part) > 0) for part in parts)
+    if not whole or not np.array_equal(np.sort(np.concatenate(parts)), np.arange(samples)):
         raise DataError(
-            f"{devices} devices with {each} shards each need {devices * each} shards of {len(labels)} training "
-            f"samples; set data.shards to at least 1 and at most {len(labels) // devices}"
+            f"data.partition = {settings.partition} gave {len(parts)} parts of {sum(map(len, parts))} samples; it must "
+            f"give {devices} sorted ones that hold each of {samples} samples once"
         )
-    shuffled = rng.permutation(len(labels))
-    pieces = np.array_split(shuffled[np.argsort(labels[shuffled], kind="stable")], devices * each)
-    owners = np.empty(len(labels), dtype=np.int64)
-    for place, piece in enumerate(rng.permutation(devices * each)):
-        owners[pieces[piece]] = place // each
-    sizes = np.bincount(owners, minlength=devices)
-    if sizes.min() < minimum:
-        _repair(owners, sizes, minimum, rng)
-    return _parts(owners, sizes)
-
-
-def length_groups(lengths: NDArray[np.int32]) -> Labels:
-    """Return int64 [N], the ``QUANTILES`` group of each text by its length, to skew where labels are missing.
-
-    Equal lengths share a group, so groups of few distinct lengths are larger, and some may be empty.
-    """
-    edges = np.quantile(lengths, np.arange(1, QUANTILES) / QUANTILES)
-    return np.searchsorted(edges, lengths, side="left").astype(np.int64)
-
-
-def _check(samples: int, devices: int, minimum: int) -> None:
-    if devices < 1 or minimum < 1:
-        raise DataError(f"{devices} devices of at least {minimum} samples: both must be at least 1")
-    if devices > samples:
+    if min(map(len, parts)) < settings.minimum:
         raise DataError(
-            f"{devices} devices cannot share {samples} training samples; use at most {samples} devices"
+            f"data.partition = {settings.partition} gave a device {min(map(len, parts))} samples, fewer than "
+            f"data.minimum ({settings.minimum})"
         )
-    if devices * minimum > samples:
-        raise DataError(
-            f"{devices} devices with at least {minimum} samples each need {devices * minimum} training "
-            f"samples, but there are {samples}; set data.minimum to {samples // devices} or less, "
-            f"or use at most {samples // minimum} devices"
-        )
-
-
-def _parts(owners: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[Part]:
-    """Return the sorted samples of each device."""
-    order = np.argsort(owners, kind="stable")
-    return np.split(order, np.cumsum(sizes)[:-1])
-
-
-def _draw(
-    members: list[Part], samples: int, devices: int, alpha: float, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Return the owner of each sample, int64 [N], of one draw."""
-    owners = np.empty(samples, dtype=np.int64)
-    for indices in members:
-        shares = rng.dirichlet(np.full(devices, alpha))
-        if not np.isfinite(shares).all():  # an alpha near the smallest float: all mass on one device
-            shares = np.eye(devices)[rng.integers(devices)]
-        ends = np.rint(np.cumsum(shares) * len(indices)).astype(np.int64)
-        ends[-1] = len(indices)  # the sum of the shares is 1 only up to rounding
-        owners[rng.permutation(indices)] = np.repeat(np.arange(devices), np.diff(ends, prepend=0))
-    return owners
-
-
-def _repair(
-    owners: NDArray[np.int64], sizes: NDArray[np.int64], minimum: int, rng: np.random.Generator
-) -> None:
-    """Move samples, one at a time, from the device that holds most to those below ``minimum``; in place.
-
-    Without replacement: a moved sample leaves its former device. Takers are served in index order and ties
-    between givers go to the lower index, so one generator state gives one result. A giver always has more
-    than ``minimum``, since K * minimum <= N.
-    """
-    order = rng.permutation(len(owners))  # a giver loses random samples, not its first class
-    stacks = [list(order[owners[order] == device]) for device in range(len(sizes))]
-    for taker in np.flatnonzero(sizes < minimum):
-        while sizes[taker] < minimum:
-            giver = int(np.argmax(sizes))
-            owners[stacks[giver].pop()] = taker
-            sizes[giver] -= 1
-            sizes[taker] += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sflam.data.dataset import Dataset, Kind
+from sflam.data.dataset import Dataset, Kind, Origin
 from sflam.data.decode import decoded
 from sflam.data.labels import Numbered, numbered
 from sflam.data.preprocessor import Preprocessor
@@ -31,6 +31,7 @@ class Raw:
         column: the column of the inputs.
         label: the column of the labels.
         names: class names that the source declares.
+        origin: of the samples; None where they are only predicted.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Raw:
     column: str
     label: str
     names: tuple[str, ...] = ()
+    origin: Origin | None = None
 
     def place(self, index: int) -> str:
         """Return what to call a sample in an error: its file, or its row, counted from 0 in its split."""
@@ -75,9 +77,9 @@ def dataset_of(
         labels, classes = _labels(raw, raw.labels, every)
     if raw.kind == "image":
         images = decoded(raw.inputs, raw.place, preprocessor.image, notes)
-        return Dataset(raw.name, "image", images, None, labels, classes, raw.column)
+        return Dataset(raw.name, "image", images, None, labels, classes, raw.column, raw.origin)
     ids, lengths = tokenized(raw.inputs, raw.place, preprocessor, max_tokens, notes)
-    return Dataset(raw.name, "text", ids, lengths, labels, classes, raw.column)
+    return Dataset(raw.name, "text", ids, lengths, labels, classes, raw.column, raw.origin)
 
 
 def _labels(raw: Raw, labels: Sequence[Any], every: bool) -> Numbered:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from sflam.data.columns import Columns, choose
 from sflam.data.dataset import Dataset
 from sflam.data.decode import SUFFIXES
+from sflam.data.groups import column_of, origin_of
 from sflam.data.raw import Raw
 from sflam.data.settings import DataSettings
 from sflam.data.tables import TESTS, Table
-from sflam.errors import DataError
+from sflam.errors import DataError, unknown
 
 
 def of_tables(
@@ -46,8 +47,10 @@ def of_tables(
     first = tables.get("train", next(iter(tables.values())))
     columns = choose(where, first, settings.input, settings.label, labelled=labelled, notes=notes)
     tables = _splits(tables, columns, name, notes)
+    group = column_of(settings) if labelled else ""
     inputs: list[Any] = []
     labels: list[Any] = []
+    groups: list[Any] = []
     for split, table in tables.items():
         if not len(table):
             raise DataError(f"{where}: {split or 'the table'} holds no samples; at least one is needed")
@@ -57,6 +60,7 @@ def of_tables(
         # As stored: images are decoded by sflam, which names the one that cannot be.
         inputs += table.data.column(columns.input).to_pylist()
         labels += table.data.column(columns.label).to_pylist() if columns.label else []
+        groups += values_of(table, group, where, needed=not groups) if group else []
     return Raw(
         name=name,
         where=where,
@@ -67,6 +71,7 @@ def of_tables(
         column=columns.input,
         label=columns.label or "",
         names=columns.names,
+        origin=origin_of(len(inputs), len(next(iter(tables.values()))), groups) if labelled else None,
     )
 
 
@@ -76,7 +81,9 @@ def without_blank_texts(raw: Raw, notes: list[str]) -> Raw:
     if len(kept) == len(raw.inputs):
         return raw
     notes.append(f"{len(raw.inputs) - len(kept)} blank texts of {raw.name} were left out")
-    return replace(raw, inputs=[raw.inputs[index] for index in kept], sizes=_sizes(raw.sizes, kept))
+    origin = None if raw.origin is None else raw.origin.take(np.array(kept, dtype=np.int64))
+    inputs = [raw.inputs[index] for index in kept]
+    return replace(raw, inputs=inputs, sizes=_sizes(raw.sizes, kept), origin=origin)
 
 
 def without_single_tokens(
@@ -100,6 +107,15 @@ def paths_as_images(raw: Raw, folder: Path, notes: list[str]) -> Raw:
         return raw
     notes.append(f"column {raw.column!r} of {raw.name} names image files")
     return replace(raw, kind="image", inputs=[{"path": str(folder / text)} for text in texts])
+
+
+def values_of(table: Table, column: str, where: str, *, needed: bool) -> list[Any]:
+    """Return the values of a column, all missing where the table has no such column and does not need it."""
+    if column in table.column_names:
+        return list(table.data.column(column).to_pylist())
+    if needed:
+        raise DataError(f"{where}: {unknown('column', column, table.column_names)}; set data.column")
+    return [None] * len(table)
 
 
 def _sizes(sizes: Mapping[str, int], kept: Sequence[int] | NDArray[np.int64]) -> dict[str, int]:

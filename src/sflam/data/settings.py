@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sflam.ranges import Ranges
+from sflam.registry import OWN
 
-PARTITIONS = ("iid", "dirichlet", "shards")
 SAMPLINGS = ("local", "global")
+PARTITIONS = ("iid", "dirichlet", "shards", "quantity", "column", "file", "clusters")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +19,23 @@ class DataSettings:
         name: a named dataset (``digits``), the path of a ``.npz``, ``.parquet``, ``.csv`` or ``.jsonl`` file or of a
             folder of such files or of images, or a hub name.
         config: which configuration of a hub dataset, where it has several.
-        partition: ``dirichlet`` gives every device its own class mix; ``shards`` a few classes; ``iid`` the same mix.
-        alpha: concentration of the Dirichlet draw: 0.1 is very skewed, 100 is nearly IID.
+        partition: ``dirichlet`` gives every device its own class mix; ``shards`` a few classes; ``iid`` the same mix;
+            ``quantity`` the same mix but unequal sizes; ``column`` whole groups of a column; ``file`` what a file
+            lists; ``clusters`` its own mix of clusters of like samples, labels or not.
+        alpha: concentration of the Dirichlet draw (``dirichlet``, ``quantity``, ``clusters``): 0.1 is very skewed, 100
+            is nearly IID.
         shards: pieces of the samples sorted by class that each device holds, with ``shards``.
+        column: array or column that says whose a sample is, with ``column``: a writer, a hospital. For a folder of
+            images a column of its ``metadata.csv``.
+        indices: a ``.json`` or ``.npz`` file with a list of the source's rows for each device, with ``file``.
+        clusters: how many clusters the samples make, with ``clusters``.
         minimum: fewest samples a device may hold.
         sampling: ``local`` gives every device mini-batches of ``learn.batch``; ``global`` gives every step
             ``learn.batch`` rows per device of the round, a uniform sample of all their samples: each device has the
             share that falls to it, perhaps none.
+        noise: variance of the Gaussian noise on the pixels (0..1) of the last device; device k of K has k/K of it.
+        flipped: share of the labels of ``flipped_devices`` that are changed to another class; test labels never are.
+        flipped_devices: indices of the devices whose labels are flipped.
         test: share of the samples held out for testing, equal in every class.
         input: array or column that holds the inputs; empty guesses, and a note names the guess.
         label: array or column that holds the labels; empty trains a language model on texts alone.
@@ -37,8 +48,14 @@ class DataSettings:
     partition: str = "dirichlet"
     alpha: float = 0.5
     shards: int = 2
+    column: str = ""
+    indices: str = ""
+    clusters: int = 10
     minimum: int = 2
     sampling: str = "local"
+    noise: float = 0.0
+    flipped: float = 0.0
+    flipped_devices: tuple[int, ...] = (0,)
     test: float = 0.2
     input: str = ""
     label: str = "label"
@@ -48,8 +65,17 @@ class DataSettings:
     def __post_init__(self) -> None:
         ranges = Ranges(self, "data")
         ranges.require(bool(self.name), "name", "give a named dataset (digits), a path, or a hub name")
-        ranges.one_of(PARTITIONS, "partition")
         ranges.one_of(SAMPLINGS, "sampling")
+        ranges.one_of((*PARTITIONS, *sorted(OWN["partition"])), "partition")
+        ranges.at_least(2, "clusters")
+        ranges.at_least(0, "noise", hint=" (0.1 is common)")
+        ranges.between(0, 1, "flipped")
+        named = self.flipped_devices
+        ranges.require(
+            bool(named) and min(named) >= 0 and len(set(named)) == len(named),
+            "flipped_devices",
+            "list indices of devices, each once",
+        )
         ranges.positive("alpha", hint=" (0.5 is a common skew)")
         ranges.at_least(1, "minimum", "shards", hint=" for every device")
         ranges.require(0 < self.test < 1, "test", "it must be in (0, 1), for example 0.2")

@@ -6,12 +6,14 @@ import difflib
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from sflam.data.dataset import Dataset, Splits
 from sflam.data.folders import image_folder
+from sflam.data.groups import column_of, describe_images, origin_of
 from sflam.data.holdout import stratified
 from sflam.data.local import read_npz
 from sflam.data.preprocessor import Preprocessor
@@ -109,8 +111,10 @@ def load(settings: DataSettings, seed: int, preprocessor: Preprocessor | None = 
     notes: list[str] = []
     if settings.name in DATASETS:
         whole, sizes = DATASETS[settings.name](), dict[str, int]()
+        whole = replace(whole, origin=origin_of(len(whole), len(whole)))
     elif Path(settings.name).suffix.lower() == ".npz":
-        whole, remarks = read_npz(Path(settings.name).expanduser(), settings.input, settings.label)
+        path, group = Path(settings.name).expanduser(), column_of(settings)
+        whole, remarks = read_npz(path, settings.input, settings.label, group=group)
         notes, sizes = [*remarks], {}
     else:
         whole, sizes = _read(settings, preprocessor, notes, labelled=True)
@@ -153,8 +157,8 @@ def _raw(settings: DataSettings, notes: list[str], *, labelled: bool) -> Raw:
         )
     if path.is_dir():
         files = files_of(path)
-        if not files:
-            return image_folder(path, notes, labelled=labelled)
+        if not files or describe_images(files, settings.label):
+            return image_folder(path, notes, labelled=labelled, group=column_of(settings))
     elif not path.exists():
         raise DataError(
             f"{path}: no such file; give a named dataset, an existing file or folder, or a hub name"

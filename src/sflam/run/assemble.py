@@ -18,7 +18,7 @@ from transformers.utils.hub import cached_file
 from sflam.config import Job
 from sflam.data.dataset import Dataset, Splits
 from sflam.data.images import PREPROCESSOR, ImageSpec
-from sflam.data.partition import share_out
+from sflam.data.partition import Shared, share_out
 from sflam.data.preprocessor import Preprocessor
 from sflam.data.sources import load as load_data
 from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
@@ -51,7 +51,7 @@ class Assembly:
         halves: the devices and the server of a cut model in this process, beneath whatever wraps them; else None.
         fit: the memory it will need.
         state: the global adapters at the start.
-        parts: the training samples of each device, int64 [n_k].
+        shared: the training samples as the devices hold them; ``splits`` has them as the source does.
         notes: sentences for the user about what was guessed or decided on the way.
     """
 
@@ -63,8 +63,13 @@ class Assembly:
     halves: LocalFleet | None
     fit: Fit
     state: State
-    parts: tuple[NDArray[np.int64], ...]
+    shared: Shared
     notes: tuple[str, ...]
+
+    @property
+    def parts(self) -> tuple[NDArray[np.int64], ...]:
+        """The training samples of each device, int64 [n_k]."""
+        return self.shared.parts
 
     def refitted(self) -> Assembly:
         """Return the pieces with the memory that the fleet needs where its devices are now."""
@@ -91,12 +96,12 @@ def assemble(job: Job) -> Assembly:
         torch.set_num_threads(1)
     splits = load_data(job.data, job.seed, preprocessor_of(job))
     notes = [*splits.notes]
-    parts, note = share_out(job.data, splits.train, job.fleet.devices, job.seed)
-    notes += [note] if note else []
+    shared = share_out(job.data, splits.train, job.fleet.devices, job.seed)
+    notes += shared.notes
     backbone = backbone_of(job, splits.train, len(splits.train.classes))
     model = attach(backbone, job.model, seed=job.seed)
     state = state_of(model)
-    examples = examples_of(splits.train, backbone, buckets=job.data.buckets)
+    examples = examples_of(shared.train, backbone, buckets=job.data.buckets)
     method = method_of(job)
     if method.split and backbone.family.gates:
         found = expect_equal(backbone, model, sorted({placement.cut for placement in job.placements}))
@@ -104,7 +109,7 @@ def assemble(job: Job) -> Assembly:
             f"model class {type(backbone.model).__name__} is in no known family; it was split by its structure at "
             f"{backbone.family.path}; checked against the unsplit model (largest difference {found:.0e})"
         )
-    material = Material(job, backbone, model, examples, parts)
+    material = Material(job, backbone, model, examples, shared.parts)
     halves = method.halves(material)
     fleet = halves or method.fleet(material)
     if job.model.dtype == "bfloat16" and device.type == "cpu":
@@ -117,7 +122,7 @@ def assemble(job: Job) -> Assembly:
         notes.append(f"the head {', '.join(backbone.fresh)} is newly initialised, so it is trained in full")
     needed = _fit(job, splits.train, examples, backbone, fleet)
     notes += needed.notes()
-    return Assembly(job, splits, backbone, model, fleet, halves, needed, state, tuple(parts), tuple(notes))
+    return Assembly(job, splits, backbone, model, fleet, halves, needed, state, shared, tuple(notes))
 
 
 def _fit(job: Job, train: Dataset, examples: Examples, backbone: Backbone, fleet: Fleet) -> Fit:

@@ -176,6 +176,11 @@ def _deep_cut(job: Job) -> str:
     return key if any(job.fleet.cuts or (job.model.cut,)) else ""
 
 
+def _flipped_beyond(job: Job) -> str:
+    """The key that flips labels of a device that is not there."""
+    return "data.flipped_devices" if max(job.data.flipped_devices) >= job.fleet.devices else ""
+
+
 SPLIT = _method(lambda method: method.split)
 UNSPLIT = _method(lambda method: not method.split)
 WHOLE = _method(lambda method: method.whole)
@@ -220,6 +225,15 @@ RULES: tuple[Rule, ...] = (
          'use model.trainable = "lora", or model.trunk_bits = 0'),
     Rule("trunk-bits-float64", (_set("model.trunk_bits"), _is("model.dtype", "float64")),
          "weights in float64 are not quantized", "use another model.dtype, or model.trunk_bits = 0"),
+    # how samples are shared out
+    *(Rule(f"partition-{partition}", (_is("data.partition", partition), _is(f"data.{key}", "")), why, fix)
+      for partition, key, why, fix in (
+          ("column", "column", "samples are shared out by a column", "name it, as in data.column = \"writer\""),
+          ("file", "indices", "samples are shared out as a file lists them", "give the path of a .json or .npz file"))),
+    Rule("flipped-devices", (_set("data.flipped"), _flipped_beyond), "there is no such device",
+         "name indices from 0 to fleet.devices - 1"),
+    Rule("flipped-unlabelled", (_set("data.flipped"), _is("data.label", "")), "texts alone have no labels to flip",
+         "name their column, or set data.flipped = 0"),
     # where the model is cut
     Rule("cache-unsplit", (CACHED, UNSPLIT),
          "this method has no cut whose activations could be kept", 'set learn.cache = "off"'),

@@ -19,6 +19,7 @@ from sflam import config
 from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.data.partition import share_out
+from sflam.data.settings import DataSettings
 from sflam.data.sources import load as load_data
 from sflam.errors import DataError, ServeError
 from sflam.files import replace_file, writing
@@ -200,13 +201,16 @@ def samples(
         name=data or job.data.name,
         input=column or ("" if data else job.data.input),
         label=label or job.data.label,
+        # What a device brings is its own alone: nothing is shared out.
+        partition=DataSettings.partition if data else job.data.partition,
     )
     splits = load_data(settings, job.seed, preprocessor_of(replace(job, data=settings)))
     for note in splits.notes:
         notify(note)
     train = splits.train
     if data is None:
-        return train, share_out(job.data, train, job.fleet.devices, job.seed)[0][device]
+        shared = share_out(job.data, train, job.fleet.devices, job.seed)
+        return shared.train, shared.parts[device]
     unknown = sorted(set(train.classes) - set(classes))
     if unknown:
         raise DataError(

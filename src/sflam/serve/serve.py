@@ -266,7 +266,7 @@ def describe(
         job,
         plugins=(),  # a device loads what its own user names
         model=replace(job.model, name="served", adapter="", trunk_bits=0),
-        data=replace(job.data, name=Path(job.data.name).name),
+        data=replace(job.data, name=Path(job.data.name).name, indices=Path(job.data.indices).name),
         learn=replace(job.learn, device="auto"),
         # A device knows its own share of the plan alone.
         fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=()),

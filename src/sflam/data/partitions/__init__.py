@@ -1,0 +1,1 @@
+"""Ways to share samples out among devices, one a file."""

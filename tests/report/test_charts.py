@@ -23,11 +23,13 @@ from sflam.errors import RunError
 from sflam.learn.settings.practice import METHODS
 from sflam.plan import ALL_LOCAL
 from sflam.records.history import RoundRecord
+from sflam.records.partition import DeviceSamples, PartitionRecord
 from sflam.report.charts.bars import bar_panel
 from sflam.report.charts.comparison import draw_comparison
 from sflam.report.charts.curves import draw_curves
 from sflam.report.charts.edge_map import draw_map
 from sflam.report.charts.figure import draw, save
+from sflam.report.charts.partition import draw_partition
 from sflam.report.charts.plan import draw_allocation, draw_front
 from sflam.report.charts.stability import draw_stability
 from sflam.report.charts.sweeps import draw_sweeps
@@ -110,6 +112,36 @@ def front() -> Figure:
     return draw_front([(1.0, 10.0), (2.0, 1.0), (9.0, 0.1)], marks=marks, title=LONG)
 
 
+def held(devices: int, classes: int, flips: int = 0) -> PartitionRecord:
+    counts = np.random.default_rng(0).integers(0, 40, (devices, max(1, classes)))
+    each = [
+        DeviceSamples(rows=tuple(range(own.sum())), counts=tuple(own.tolist()), flips=flips) for own in counts
+    ]
+    names = tuple(f"a class with a rather long name {number}" for number in range(classes))
+    return PartitionRecord(partition="dirichlet", names=names, devices=tuple(each))
+
+
+def test_bars_of_a_partition_are_its_counts() -> None:
+    record = held(6, 3)
+    heights = {
+        tuple(bar.get_height() for bar in container)
+        for container in draw_partition(record).axes[0].containers
+    }
+    assert heights == {tuple(device.counts[group] for device in record.devices) for group in range(3)}
+
+
+def test_discs_of_a_partition_have_the_areas_of_its_counts() -> None:
+    record = held(5, 30)
+    [drawn] = draw_partition(record).axes[0].collections
+    places = {
+        (int(x), int(y)): area for (x, y), area in zip(drawn.get_offsets(), drawn.get_sizes(), strict=True)
+    }
+    counts = {(k, g): n for k, own in enumerate(record.devices) for g, n in enumerate(own.counts) if n}
+    assert places.keys() == counts.keys()
+    ratios = [places[place] / count for place, count in counts.items() if count > 5]
+    assert max(ratios) == pytest.approx(min(ratios))
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "curves": lambda: draw_curves(records(20), title=LONG),
     "long": lambda: draw_curves(records(100, every=7), title="long"),
@@ -133,6 +165,11 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "stability": stable,
     "timeline": lambda: round_of(6),
     "long timeline": lambda: round_of(200),
+    "partition": lambda: draw_partition(held(10, 10, flips=4), title=LONG),
+    "partition of one": lambda: draw_partition(held(1, 0)),
+    "partition of 200": lambda: draw_partition(held(200, 2)),
+    "partition of many classes": lambda: draw_partition(held(12, 20), title="long names"),
+    "partition of a hundred classes": lambda: draw_partition(held(50, 100)),
     "bars": lambda: draw([bar_panel("t", list(NINE), {"": [1.0] * 9}, upward="MB", across="method")]),
 }
 

@@ -127,6 +127,14 @@ def test_a_plain_run_has_no_network_to_show(finished: Path, tmp_path: Path) -> N
     text = write_page(finished, tmp_path / "plain.html").read_text()
     expect_whole(text, RUN - {"timeline", "allocation", "energy", "plan"})
     assert "sflam train" in text
+    assert "training samples" in text and "Training loss of each device, last round" in text
+    assert "Test accuracy on each device" in text
+    (finished_without := tmp_path / "older").mkdir()
+    for path in finished.iterdir():
+        if path.name not in ("partition.json", "partition.png") and path.is_file():
+            (finished_without / path.name).write_bytes(path.read_bytes())
+    older = write_page(finished_without, tmp_path / "older.html").read_text()
+    assert "training samples" not in older
 
 
 def test_a_comparison_is_one_whole_page(compared: Path, tmp_path: Path) -> None:

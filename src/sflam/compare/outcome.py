@@ -11,7 +11,7 @@ from sflam.records.history import RoundRecord
 
 SHARE = 0.95
 """Without a target: this share of the best method's final accuracy."""
-EXACT = ("accuracy", "virtual_s", "energy_j", "device_flop")
+EXACT = ("accuracy", "virtual_s", "energy_j", "device_flop", "worst_device_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ class Compared:
             **{key: self.mean(key) for key in ("rounds", "virtual_s", "energy_j", "bytes_up", "bytes_down")},
             "device_memory_bytes": self.mean("device_memory"),
             "device_flop": self.mean("device_flop"),
+            "worst_device_accuracy": self.mean("worst_device_accuracy"),
         }
         whole = {
             key: int(value)

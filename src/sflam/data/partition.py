@@ -38,8 +38,8 @@ class Shared:
     Attributes:
         train: the samples, with the labels and pixels the devices have.
         parts: the samples of each device, sorted int64 positions in ``train``.
-        groups: int64 [N], what samples are counted by: their true classes, or what the partition distinguished where there are
-            none.
+        groups: int64 [N], what samples are counted by: their true classes, or what the partition distinguished where
+            there are none.
         names: of the groups; none where samples are not distinguished.
         flips: per device, how many of its labels are wrong.
         notes: sentences for the user.

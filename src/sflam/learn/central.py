@@ -33,7 +33,7 @@ class Central(WholeModel):
 
     def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
         """Train on the pooled samples of the devices."""
-        done = Steps(samples=dict.fromkeys(devices, 0))
+        done = Steps(samples=dict.fromkeys(devices, 0), pooled=True)
         pooled = np.sort(np.concatenate([self.parts[device] for device in devices]))
         drawn = batches(
             pooled,

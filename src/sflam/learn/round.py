@@ -61,6 +61,7 @@ def train(
         state = average.state
         due = number == rounds[-1] or (every and (number + 1) % every == 0)
         score = fleet.score(state, evaluate) if due else None  # 4
+        device_samples, device_loss = steps.of_devices()
         record = RoundRecord(
             round=number,
             loss=steps.loss,
@@ -79,6 +80,8 @@ def train(
             seconds=time.perf_counter() - began,
             class_accuracy=score.per_class if score else (),
             participants=tuple(sorted(steps.samples)),  # a real network may lose some on the way
+            device_samples=device_samples,
+            device_loss=device_loss,
             measured=steps.measured,
         )
         yield fleet.after(record), state  # 5

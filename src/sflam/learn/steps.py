@@ -25,6 +25,7 @@ class Steps:
         device_losses: device -> sum of loss x rows of its own.
         payload_up: device -> bits of codes and side information it sent, without headers, labels and lengths.
         payload_down: device -> the same of what it received.
+        pooled: devices' samples are trained on together, so that none is one device's.
         measured: what the steps took over a real network; None in a simulation.
         sent: device -> bytes of the bodies it sent during steps.
         received: device -> bytes of those it received.
@@ -38,6 +39,7 @@ class Steps:
     device_losses: dict[int, float] = field(default_factory=dict)
     payload_up: dict[int, int] = field(default_factory=dict)
     payload_down: dict[int, int] = field(default_factory=dict)
+    pooled: bool = False
     measured: ServedRound | None = None
     sent: dict[int, int] = field(default_factory=dict)
     received: dict[int, int] = field(default_factory=dict)
@@ -67,7 +69,7 @@ class Steps:
     def add(self, other: Steps) -> None:
         """Count the steps of other devices too."""
         for item in fields(self):
-            if item.name == "measured":  # what is added up here is simulated
+            if item.name in ("measured", "pooled"):  # what is added up here is simulated, device by device
                 continue
             mine, theirs = getattr(self, item.name), getattr(other, item.name)
             setattr(self, item.name, mine | theirs if isinstance(mine, dict) else mine + theirs)
@@ -81,6 +83,12 @@ class Steps:
     def bytes_down(self) -> int:
         """Bytes of the bodies they received during steps."""
         return sum(self.received.values())
+
+    def of_devices(self) -> tuple[tuple[int, ...], tuple[float | None, ...]]:
+        """Return samples and mean loss of each device, ascending; both empty where samples are pooled."""
+        devices = [] if self.pooled else sorted(self.samples.items())
+        losses = [self.device_losses.get(device, 0.0) / rows if rows else None for device, rows in devices]
+        return tuple(rows for _, rows in devices), tuple(losses)
 
     @property
     def loss(self) -> float:

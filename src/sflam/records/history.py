@@ -51,6 +51,9 @@ class RoundRecord:
         class_accuracy: share of each class's test samples classified correctly, None for a class without any; empty
             when not evaluated, and for language models.
         participants: indices of the devices that took part, ascending.
+        device_samples: training samples each of them used, in their order; empty where samples are pooled (``central``)
+            and in histories written before they were kept.
+        device_loss: mean training loss of each over its own samples; None for one without any.
         charge: what the round cost on the virtual clock; None where no network is simulated, and then not written.
         measured: what the round took over a real network; None in a simulation, and then not written.
     """
@@ -74,6 +77,8 @@ class RoundRecord:
     measuring_s: float = field(default=0.0, metadata=LATER)
     class_accuracy: tuple[float | None, ...] = ()
     participants: tuple[int, ...] = ()
+    device_samples: tuple[int, ...] = field(default=(), metadata=LATER)
+    device_loss: tuple[float | None, ...] = field(default=(), metadata=LATER)
     charge: Charge | None = field(default=None, metadata=LATER)
     measured: ServedRound | None = field(default=None, metadata=LATER)
 

@@ -2,9 +2,11 @@
 
 config.toml    the resolved configuration
 plugins/       the files of job.plugins, as they were when the run began
+partition.json which device holds which rows of the data, and how many of each class
 history.jsonl  a header (configuration, seed, versions), then one line a round
 events/        TensorBoard events
 curves.png     accuracy and loss against rounds and bytes
+partition.png  the samples of every class on each device
 checkpoints/   the newest two states, enough to resume
 adapter/       the trained adapter with its model card, for plain PeftModel.from_pretrained; not with trainable = "full"
 model/         the merged model, with --merge, residual aggregation or trainable = "full"
@@ -48,6 +50,16 @@ class RunFolder:
     def history(self) -> Path:
         """The rounds."""
         return self.path / "history.jsonl"
+
+    @property
+    def partition(self) -> Path:
+        """Which device holds which rows."""
+        return self.path / "partition.json"
+
+    @property
+    def partition_picture(self) -> Path:
+        """The samples of every class on each device."""
+        return self.path / "partition.png"
 
     @property
     def checkpoints(self) -> Path:

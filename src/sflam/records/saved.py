@@ -12,6 +12,7 @@ from sflam.config import Job
 from sflam.errors import RunError
 from sflam.records import history
 from sflam.records.history import RoundRecord
+from sflam.records.partition import PartitionRecord, read_partition
 from sflam.records.run_folder import RunFolder
 from sflam.records.saved_rates import is_finite, later
 
@@ -34,6 +35,7 @@ class SavedRun:
         versions: of Python and the packages it ran with.
         records: its rounds, at least one.
         result: its final numbers.
+        partition: which device holds which rows; None of runs that were written before it was kept.
     """
 
     name: str
@@ -41,6 +43,7 @@ class SavedRun:
     versions: dict[str, str]
     records: tuple[RoundRecord, ...]
     result: dict[str, Any]
+    partition: PartitionRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,7 @@ def read_run(folder: Path) -> SavedRun:
         versions={str(name): str(version) for name, version in _items(versions)},
         records=tuple(records),
         result=result,
+        partition=read_partition(run.partition) if run.partition.exists() else None,
     )
 
 
@@ -131,6 +135,9 @@ def _expect_row(row: Any) -> dict[str, Any]:
         for key in keys:
             if holder[key] is not None and not is_finite(holder[key]):
                 raise ValueError(f"{key} is {holder[key]!r}")
+    worst = row.get("worst_device_accuracy")  # not in comparisons that were written before
+    if worst is not None and not is_finite(worst):
+        raise ValueError(f"worst_device_accuracy is {worst!r}")
     if missing := [key for key in NEEDED if row[key] is None]:
         raise ValueError(f"{missing[0]} is missing")
     return dict(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -17,9 +18,11 @@ from sflam.records.run_folder import RunFolder
 from sflam.report import model_card as card
 from sflam.report.charts import figure
 from sflam.report.charts.curves import draw_curves
+from sflam.report.charts.partition import draw_partition
 from sflam.report.terminal.loop_lines import both_times, planning_share
 from sflam.report.totals import totals
 from sflam.run.assemble import Assembly, save_merged
+from sflam.run.partition import partition_of
 from sflam.simulate.work import device_flop
 
 
@@ -40,6 +43,8 @@ class Result:
         trainable_parameters: numbers trained: adapters of both sides and a new head.
         bytes_saved: packed codes that did not travel because the server keeps them (``learn.cache``).
         device_accuracy: per device, the accuracy to expect on data with its mix of classes; empty without classes.
+        worst_device_accuracy: the least of them; None without classes.
+        worst_device_loss: the largest mean training loss of a device in the last round; None where samples are pooled.
         device_parameters: numbers the largest device half holds, frozen and trained.
         device_memory: estimated bytes of the device that keeps most blocks: weights, training, activations; None for
             ``central``.
@@ -77,6 +82,8 @@ class Result:
     aggregation_error: float | None
     bytes_saved: int
     device_accuracy: tuple[float, ...]
+    worst_device_accuracy: float | None
+    worst_device_loss: float | None
     seconds: float
     virtual_s: float | None
     energy_j: float | None
@@ -118,6 +125,7 @@ def finish(
     devices = device_accuracy(assembly, last.class_accuracy)
     drawn = draw_curves(records, title=run.path.name, method=job.learn.method, devices=devices)
     figure.save(drawn, run.curves)
+    figure.save(draw_partition(partition_of(assembly), title=run.path.name), run.partition_picture)
     score = None
     if last.accuracy is not None and last.test_loss is not None:
         score = Score(last.test_loss, last.accuracy)
@@ -147,6 +155,8 @@ def finish(
         aggregation_error=records[-1].aggregation_error,
         bytes_saved=sum(record.saved_bytes for record in records),
         device_accuracy=devices,
+        worst_device_accuracy=min((share for share in devices if not math.isnan(share)), default=None),
+        worst_device_loss=max((loss for loss in records[-1].device_loss if loss is not None), default=None),
         seconds=sums.seconds,
         virtual_s=sums.virtual_s,
         energy_j=sums.energy_j,

@@ -21,11 +21,12 @@ from sflam.records.run_folder import RunFolder, default_folder
 from sflam.run.assemble import Assembly, assemble
 from sflam.run.finish import Result
 from sflam.run.follow_plan import follow
+from sflam.run.partition import expect_partition, keep_partition
 from sflam.run.run import Run
 from sflam.simulate.setup import simulated
 
 Around = Callable[[Fleet], Fleet]
-CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "model.name"}
+CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "data.indices", "model.name"}
 """What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
 
 
@@ -80,6 +81,7 @@ def resume(folder: str | Path, *, around: Around | None = None) -> Run:
             "damaged, start a new run"
         )
     assembly = _assembled(job, around)
+    expect_partition(run, assembly)
     history.expect_charges(run.history, records, job.fleet.devices, assembly.backbone.depth)
     fleet = _fleet(assembly)
     state, best = _restored(assembly, fleet, run, saved, records[:rounds])
@@ -104,6 +106,7 @@ def _begin_again(run: RunFolder, job: Job, done: int, around: Around | None) -> 
             "start a new run"
         )
     assembly = _assembled(job, around)
+    expect_partition(run, assembly)
     run.history.unlink(missing_ok=True)
     return _begin(assembly, _fleet(assembly), run)
 
@@ -128,6 +131,7 @@ def _fleet(assembly: Assembly) -> Fleet:
 
 
 def _begin(assembly: Assembly, fleet: Fleet, folder: RunFolder) -> Run:
+    keep_partition(folder, assembly)
     with History(folder.history) as log:
         log.start(plain(assembly.job), assembly.job.seed)
     run = Run(assembly, folder, assembly.state, [], fleet=fleet)

@@ -50,7 +50,7 @@ def bar_panel(
         several, tints = len(stacks) > 1, [*colours] or [ON_WHITE["s0"]]
         if len(names) > MOST_BARS:
             axes.set_xlabel(f"{across}s, from the largest")
-            order = sorted(places, key=lambda place: -values[0][place])
+            order = sorted(places, key=lambda place: -sum(each[place] for each in values))
             values = [[each[place] for place in order] for each in values]
         for number, (label, each) in enumerate(zip(stacks, values, strict=True)):
             tops = [low + high for low, high in zip(base, each, strict=True)]

@@ -16,6 +16,7 @@ from sflam.report.charts.bars import bar_panel
 from sflam.report.charts.curves import curve_panels
 from sflam.report.charts.figure import Panel
 from sflam.report.charts.lines import Line, line_panel
+from sflam.report.charts.partition import partition_panel
 from sflam.report.charts.style import ON_WHITE, look
 from sflam.report.charts.timeline import has_phases
 from sflam.report.pages.inline import charts
@@ -125,14 +126,21 @@ def _plan_and_truth(records: Sequence[RoundRecord]) -> list[Panel]:
 
 
 def _devices_and_classes(run: SavedRun) -> list[Markup]:
-    """Return the accuracy to expect on each device's data, and that of each class."""
-    panels = []
+    """Return what each device holds, the accuracy to expect there, its training loss; accuracy of each class."""
+    panels = [partition_panel(run.partition)] if run.partition else []
     classes, last = run.result.get("classes"), run.records[-1].class_accuracy
     per_device = run.result.get("device_accuracy")
     if isinstance(per_device, list) and per_device:
         shares = {"": [100 * share if is_finite(share) else 0.0 for share in per_device]}
         names = list(map(str, range(len(per_device))))
-        panels.append(bar_panel("Accuracy on each device's mix of classes", names, shares, upward="%"))
+        panels.append(bar_panel("Test accuracy on each device's mix of classes", names, shares, upward="%"))
+    if any(loss is not None for loss in run.records[-1].device_loss):
+        trained = {"": [loss or 0.0 for loss in run.records[-1].device_loss]}
+        names, title = (
+            list(map(str, run.records[-1].participants)),
+            "Training loss of each device, last round",
+        )
+        panels.append(bar_panel(title, names, trained, upward="nats", colours=[ON_WHITE["s1"]]))
     if isinstance(classes, list) and last and len(classes) == len(last):
         right = {"": [100 * share if share is not None else 0.0 for share in last]}
         names, title = list(map(str, classes)), "Accuracy on each class, last round"

@@ -14,6 +14,8 @@ from sflam.units import human_bytes, human_si
 
 Rows = Mapping[str, Mapping[str, Any]]
 """Method -> its means over seeds, as ``Compared.to_dict`` gives them."""
+DEVICE = ("memory", "computing", "worst accuracy")
+"""Heads of what a method asks of a device, and gives the one it serves worst."""
 Written = tuple[list[str], list[list[str]]]
 """A head, and rows."""
 
@@ -37,7 +39,7 @@ def result_rows(found: Rows, *, rates: bool = False, device: bool = False) -> Wr
         cells += [_or_dash(item["virtual_s"], how), _or_dash(item["energy_j"], joules)]
         cells += [human_bytes(item["bytes_up"]), human_bytes(item["bytes_down"])]
         rows.append([*cells, *_device(item) * device])
-    return [*head, *["memory", "computing"] * device], rows
+    return [*head, *DEVICE * device], rows
 
 
 def target_rows(found: Rows, *, reached: bool = False) -> Written:
@@ -63,9 +65,9 @@ def comparison_table(found: Rows, *, rates: bool = False) -> Table:
 def device_table(found: Rows) -> Table:
     """Return a row per method of what it asks of a device; the least memory first."""
     rows = sorted(found.items(), key=lambda pair: _last(pair[1]["device_memory_bytes"]))
-    title = "of a device; computing in the run, by the cost model"
+    title = "of a device; computing in the run, by the cost model; test accuracy on the worst device's mix of classes"
     body = [[method, *_device(row)] for method, row in rows]
-    return _table(title, (["method", "memory", "computing"], body))
+    return _table(title, (["method", *DEVICE], body))
 
 
 def target_table(found: Rows, target: float, rule: str) -> Table:
@@ -75,7 +77,12 @@ def target_table(found: Rows, target: float, rule: str) -> Table:
 
 def _device(means: Mapping[str, Any]) -> list[str]:
     flop = _or_dash(means["device_flop"], lambda value: human_si(value, "FLOP"))
-    return [_or_dash(means["device_memory_bytes"], human_bytes), flop]
+    # Comparisons that were written before do not have the last one.
+    return [
+        _or_dash(means["device_memory_bytes"], human_bytes),
+        flop,
+        _or_dash(means.get("worst_device_accuracy"), percent),
+    ]
 
 
 def _last(value: float | None) -> float:

@@ -75,7 +75,7 @@ def rounds_table(
                 table.add_row(*["..."] * len(table.columns))
             continue
         table.add_row(*cells(headers, item))
-    lines = [summary(records, perplexity), *spread(devices), *loop_lines(records)]
+    lines = [summary(records, perplexity), *spread(devices), *losses(records), *loop_lines(records)]
     return Group(table, Text("\n".join(lines)))
 
 
@@ -87,8 +87,22 @@ def spread(devices: Sequence[float]) -> list[str]:
     middle = statistics.median(share for share, _ in known)
     (least, worst), (most, best) = known[0], known[-1]
     return [
-        f"on each device's own mix of classes: {percent(least)} (device {worst}) to {percent(most)} (device {best}), "
-        f"median {percent(middle)}"
+        f"test accuracy on each device's own mix of classes: worst {percent(least)} (device {worst}), median "
+        f"{percent(middle)}, best {percent(most)} (device {best})"
+    ]
+
+
+def losses(records: Sequence[RoundRecord]) -> list[str]:
+    """Return a line on the training losses of the last round's devices; none for fewer than two."""
+    last = records[-1] if records else None
+    each = zip(last.participants, last.device_loss, strict=True) if last and last.device_loss else ()
+    known = sorted((loss, device) for device, loss in each if loss is not None)
+    if len(known) < 2:
+        return []
+    middle = statistics.median(loss for loss, _ in known)
+    return [
+        f"training loss of a device in the last round: worst {decimal(known[-1][0])} (device {known[-1][1]}), median "
+        f"{decimal(middle)}"
     ]
 
 

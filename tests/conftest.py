@@ -105,11 +105,25 @@ def forget() -> Iterator[Callable[[], None]]:
     from sflam.allocate.registry import CELL_METHODS
     from sflam.codec.quantizers import QUANTIZERS
     from sflam.codec.torch_quantizers import TORCH_QUANTIZERS
+    from sflam.data.partition import PARTITIONS
     from sflam.learn.methods import METHODS
+    from sflam.learn.metrics import METRICS
+    from sflam.learn.settings.practice import BUNDLES
+    from sflam.model.losses import LOSSES
     from sflam.simulate.policies import POLICIES
 
     tables: list[MutableMapping[str, Any]] = [
-        *(CELL_METHODS, QUANTIZERS, TORCH_QUANTIZERS, METHODS, POLICIES),
+        *(
+            CELL_METHODS,
+            QUANTIZERS,
+            TORCH_QUANTIZERS,
+            METHODS,
+            BUNDLES,
+            POLICIES,
+            LOSSES,
+            METRICS,
+            PARTITIONS,
+        ),
         *(plugins.LOADED, *registry.OWN.values()),
     ]
     before, modules = [dict(table) for table in tables], set(sys.modules)

@@ -38,6 +38,17 @@ class Halved(Uniform):
 sflam.register_quantizer(Halved())
 sflam.register_policy("firsts", lambda known: tuple(range(known.settings.selected)))
 """
+ALL = """
+import sflam
+from sflam.allocate.registry import CELL_METHODS
+from sflam.learn.methods import METHODS
+
+sflam.register_allocator("even", CELL_METHODS["equal"])
+sflam.register_loss("own", lambda logits, targets, settings: None)
+sflam.register_metric("own", len)
+sflam.register_partition("own", len)
+sflam.register_policy("own", len)
+"""
 
 
 def written(folder: Path, text: str = MINE, name: str = "mine.py") -> Path:
@@ -108,6 +119,23 @@ def test_what_is_wrong_with_a_file_is_one_line(
     assert not [name for name in sys.modules if name.startswith("sflam_plugin")]
 
 
+def test_every_kind_is_taken_back_where_the_file_fails(tmp_path: Path, forget: Forget) -> None:
+    method = "from dataclasses import replace\nsflam.register_method(replace(METHODS['sflam'], name='own'))\n"
+    job = written(tmp_path, ALL + method + MINE + "\nraise ValueError('late')\n")
+    with pytest.raises(ConfigError, match="ValueError: late"):
+        sflam.load(job)
+    for wrong in (
+        "data.partition=own",
+        "plan.method=even",
+        "learn.loss=own",
+        "learn.metric=own",
+        "fleet.policy=own",
+        "learn.method=own",
+    ):
+        with pytest.raises(ConfigError, match=rf"{wrong.partition('=')[0]} is '\w+'; choose one of"):
+            sflam.load(None, [wrong])
+
+
 def test_a_file_that_is_not_there_and_lists_that_are_none(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text('plugins = ["gone.py"]\n')
     assert_refused(cli("train", tmp_path / "job.toml"), r"plug-in .*gone\.py cannot be read \(No such file")
@@ -168,6 +196,31 @@ def test_a_run_goes_on_predicts_and_reports_when_the_original_is_gone(
     (folder / "config.toml").write_text(text.replace(pinned[0], "mine.py"))  # the pin taken out as well
     with pytest.raises(RunError, match=r"was changed since the run began with plugins = "):
         sflam.resume(folder)
+
+
+PARTITION = """
+import numpy as np
+import sflam
+from sflam.data.partitions.contract import Division
+
+def odd(request):
+    order = request.rng.permutation(len(request.train))
+    return Division([np.sort(order[:5]), np.sort(order[5:])])
+
+sflam.register_partition("odd", odd)
+sflam.register_partition("twice", lambda request: Division([np.arange(3)] * 2))
+"""
+
+
+def test_a_partition_of_ones_own(small: tuple[str, ...], tmp_path: Path, forget: Forget) -> None:
+    (tmp_path / "parts.py").write_text(PARTITION)
+    settings = [*small, f'plugins=["{tmp_path}/parts.py"]', "fleet.devices=2"]
+    run = sflam.start(sflam.load(None, [*settings, "data.partition=odd"]), tmp_path / "run")
+    parts = run.assembly.parts
+    assert len(parts[0]) == 5
+    assert sorted([*parts[0], *parts[1]]) == list(range(len(run.assembly.splits.train)))
+    with pytest.raises(sflam.SflamError, match=r"data\.partition = twice gave 2 parts of 6 samples; it must"):
+        sflam.start(sflam.load(None, [*settings, "data.partition=twice"]), tmp_path / "wrong")
 
 
 def test_runs_of_a_comparison_load_the_file_in_their_processes(

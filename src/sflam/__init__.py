@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from sflam.allocate.registry import register as register_allocator
     from sflam.codec.torch_quantizers import register as register_quantizer
     from sflam.config import Job, load
+    from sflam.data.partition import register as register_partition
     from sflam.errors import SflamError
     from sflam.learn.fleet import FleetAround
     from sflam.learn.methods import register as register_method
+    from sflam.learn.metrics import register as register_metric
     from sflam.model.backbone import locate as model_folder
+    from sflam.model.losses import register as register_loss
     from sflam.records.history import RoundRecord
     from sflam.run.finish import Result
     from sflam.run.predict import predict
@@ -34,7 +37,10 @@ _HOMES = {
     "model_folder": ("sflam.model.backbone", "locate"),
     "predict": ("sflam.run.predict", "predict"),
     "register_allocator": ("sflam.allocate.registry", "register"),
+    "register_loss": ("sflam.model.losses", "register"),
+    "register_metric": ("sflam.learn.metrics", "register"),
     "register_method": ("sflam.learn.methods", "register"),
+    "register_partition": ("sflam.data.partition", "register"),
     "register_policy": ("sflam.simulate.policies", "register"),
     "register_quantizer": ("sflam.codec.torch_quantizers", "register"),
     "resume": ("sflam.run.start", "resume"),
@@ -52,7 +58,10 @@ __all__ = [
     "model_folder",
     "predict",
     "register_allocator",
+    "register_loss",
     "register_method",
+    "register_metric",
+    "register_partition",
     "register_policy",
     "register_quantizer",
     "resume",

@@ -19,7 +19,9 @@ from sflam.errors import ConfigError
 Thing = TypeVar("Thing")
 OWN: dict[str, dict[str, str]] = {
     "allocator": {},
+    "loss": {},
     "method": {},
+    "metric": {},
     "partition": {},
     "policy": {},
     "quantizer": {},
@@ -41,13 +43,13 @@ class Added:
         kind: a key of ``OWN``.
         name: its name in settings.
         module: which added it.
-        known: the dict it was added to.
+        tables: the dicts it was added to.
     """
 
     kind: str
     name: str
     module: str
-    known: MutableMapping[str, Any]
+    tables: tuple[MutableMapping[str, Any], ...]
 
 
 @contextmanager
@@ -64,11 +66,18 @@ def take_back(made: list[Added]) -> None:
     """Remove what was added, latest first."""
     while made:
         last = made.pop()
-        last.known.pop(last.name, None)
+        for table in last.tables:
+            table.pop(last.name, None)
         OWN[last.kind].pop(last.name, None)
 
 
-def add(kind: str, name: str, thing: Thing, known: MutableMapping[str, Thing]) -> None:
+def add(
+    kind: str,
+    name: str,
+    thing: Thing,
+    known: MutableMapping[str, Thing],
+    *beside: tuple[MutableMapping[str, Any], Any],
+) -> None:
     """Add ``thing`` to the dict of the bundled ones.
 
     Args:
@@ -76,6 +85,7 @@ def add(kind: str, name: str, thing: Thing, known: MutableMapping[str, Thing]) -
         name: its name in settings: small letters, digits and hyphens.
         thing: what is added.
         known: the dict.
+        beside: other dicts that have an entry of every name, and what is added to each.
 
     Raises:
         ConfigError: the name is taken, or none a setting could have.
@@ -90,9 +100,11 @@ def add(kind: str, name: str, thing: Thing, known: MutableMapping[str, Thing]) -
         by = f", registered by {home}" if home else ""
         raise ConfigError(f"{kind} {name!r} exists already{by}; choose another name")
     known[name] = thing
+    for table, value in beside:
+        table[name] = value
     OWN[kind][name] = module = _caller()
     for made in _RECORDERS:
-        made.append(Added(kind, name, module, known))
+        made.append(Added(kind, name, module, (known, *(table for table, _ in beside))))
 
 
 def own_modules() -> dict[str, list[str]]:

@@ -16,7 +16,10 @@ NAMES = [
     "FleetAround",
     *("Job", "Result", "RoundRecord", "SflamError"),
     *("load", "model_folder", "predict"),
-    *(f"register_{kind}" for kind in ("allocator", "method", "policy", "quantizer")),
+    *(
+        f"register_{kind}"
+        for kind in ("allocator", "loss", "method", "metric", "partition", "policy", "quantizer")
+    ),
     *("resume", "start", "train"),
 ]
 

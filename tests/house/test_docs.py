@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_a_job_file_is_read(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [each for each in blocks("python") if "README" not in str(each.id)])
-def test_python_runs(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_runs(text: str, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]) -> None:
     monkeypatch.chdir(ROOT)
     exec(compile(text, "block", "exec"), {})
 

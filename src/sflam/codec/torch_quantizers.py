@@ -105,8 +105,8 @@ def register(quantizer: Quantizer) -> None:
     Raises:
         ConfigError: the name is taken, or cannot be one.
     """
-    add("quantizer", quantizer.name, quantizer, QUANTIZERS)
-    TORCH_QUANTIZERS[quantizer.name] = TorchQuantizer(quantizer)
+    torch_side = TorchQuantizer(quantizer)
+    add("quantizer", quantizer.name, quantizer, QUANTIZERS, (TORCH_QUANTIZERS, torch_side))
 
 
 def torch_quantizer(name: str) -> TorchQuantizer:

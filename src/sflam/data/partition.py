@@ -17,6 +17,7 @@ from sflam.data.partitions.contract import Part, Partition, PartitionRequest
 from sflam.data.settings import DataSettings
 from sflam.data.skew import flipped, noisy
 from sflam.errors import DataError
+from sflam.registry import add
 from sflam.seeds import generator
 
 PARTITIONS: dict[str, Partition] = {
@@ -29,6 +30,20 @@ PARTITIONS: dict[str, Partition] = {
     "clusters": clusters.divide,
 }
 """``data.partition`` -> how samples are shared out."""
+
+
+def register(name: str, partition: Partition) -> None:
+    """Make an own partition known as ``data.partition = name`` in this process.
+
+    Args:
+        name: small letters, digits and hyphens.
+        partition: from a :class:`PartitionRequest` to a :class:`Division`; a pure function, whose randomness is
+            ``request.rng``. Every sample lands on one device, and none has fewer than ``data.minimum``.
+
+    Raises:
+        ConfigError: the name is taken, or cannot be one.
+    """
+    add("partition", name, partition, PARTITIONS)
 
 
 @dataclass(frozen=True, eq=False)

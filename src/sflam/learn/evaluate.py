@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from sflam.learn.examples import Examples, Minibatch
+from sflam.learn.metrics import Classified, measured
 from sflam.learn.precision import arithmetic
 from sflam.model.dummy_inputs import with_mask
 from sflam.model.families import CAUSAL
@@ -32,12 +33,14 @@ class Score:
         perplexity: exp(loss) for a language model, else None.
         per_class: share of each class's samples predicted right, None for a class without any; empty for a language
             model.
+        metric: what ``learn.metric`` makes of the predictions; None where that is the accuracy.
     """
 
     loss: float
     accuracy: float
     perplexity: float | None = None
     per_class: tuple[float | None, ...] = ()
+    metric: float | None = None
 
 
 def logits_of(model: PeftModel, batch: Minibatch) -> Tensor:
@@ -48,12 +51,20 @@ def logits_of(model: PeftModel, batch: Minibatch) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(model: PeftModel, examples: Examples, *, rows: int = ROWS) -> Score:
-    """Score the whole model, in evaluation mode, on every sample once."""
+def evaluate(model: PeftModel, examples: Examples, *, metric: str = "accuracy", rows: int = ROWS) -> Score:
+    """Score the whole model, in evaluation mode, on every sample once.
+
+    Args:
+        model: the model.
+        examples: the samples.
+        metric: a metric by name; see :mod:`sflam.learn.metrics`.
+        rows: per forward pass.
+    """
     training = model.training
     model.eval()
     loss = 0.0
     right, count = np.zeros(0), np.zeros(0)  # by class
+    judged: list[Classified] = []
     for indices in examples.in_length_order(rows):
         batch = examples.take(indices)
         logits, labels = logits_of(model, batch).float(), batch.labels
@@ -64,11 +75,28 @@ def evaluate(model: PeftModel, examples: Examples, *, rows: int = ROWS) -> Score
         )
         hits, counted = logits.argmax(-1) == labels, labels != IGNORED
         right, count = _add(right, labels[hits & counted]), _add(count, labels[counted])
+        if metric != "accuracy":
+            judged.append(_judged(logits[counted], labels[counted]))
     model.train(training)
     mean, accuracy = loss / float(count.sum()), float(right.sum() / count.sum())
+    found = measured(metric, _joined(judged)) if judged else None
     if examples.task == CAUSAL:
-        return Score(mean, accuracy, perplexity(mean))
-    return Score(mean, accuracy, per_class=tuple(_shares(right, count, len(examples.dataset.classes))))
+        return Score(mean, accuracy, perplexity(mean), metric=found)
+    shares = tuple(_shares(right, count, len(examples.dataset.classes)))
+    return Score(mean, accuracy, per_class=shares, metric=found)
+
+
+def _judged(logits: Tensor, labels: Tensor) -> Classified:
+    confidence, predicted = logits.softmax(-1).max(-1)
+    return Classified(
+        labels.cpu().numpy(), predicted.cpu().numpy(), confidence.float().cpu().numpy(), logits.shape[-1]
+    )
+
+
+def _joined(parts: list[Classified]) -> Classified:
+    columns = zip(*((part.labels, part.predicted, part.confidence) for part in parts), strict=True)
+    labels, predicted, confidence = (np.concatenate(column) for column in columns)
+    return Classified(labels, predicted, confidence, parts[0].classes)
 
 
 def _add(counts: NDArray[Any], labels: Tensor) -> NDArray[Any]:

@@ -117,10 +117,12 @@ class Local(Federated):
     def score(self, state: State, evaluate: Callable[[State], Score]) -> Score:
         """Return the mean over all devices of what each one's own model scores."""
         found = [evaluate(self.own.get(device, self.start)) for device in range(len(self.parts))]
+        metrics = [item.metric for item in found if item.metric is not None]
         shares = list(zip(*(item.per_class for item in found), strict=True))
         return Score(
             loss=sum(item.loss for item in found) / len(found),
             accuracy=sum(item.accuracy for item in found) / len(found),
+            metric=sum(metrics) / len(found) if metrics else None,
             per_class=tuple(None if None in each else sum(each) / len(found) for each in shares),
         )
 

@@ -221,5 +221,4 @@ def method_of(job: Job) -> Method:
 
 def register(method: Method) -> None:
     """Add a method of one's own, for ``learn.method``; raises ConfigError for a name that is taken or unfit."""
-    add("method", method.name, method, METHODS)
-    BUNDLES[method.name] = method.keys
+    add("method", method.name, method, METHODS, (BUNDLES, method.keys))

@@ -79,6 +79,7 @@ def train(
             aggregation_error=average.error,
             seconds=time.perf_counter() - began,
             class_accuracy=score.per_class if score else (),
+            metric=score.metric if score else None,
             participants=tuple(sorted(steps.samples)),  # a real network may lose some on the way
             device_samples=device_samples,
             device_loss=device_loss,

@@ -179,7 +179,7 @@ class Trunk(Side[ServerSegment]):
         held = self._run(frames, seed, weights)
         labels = torch.cat([padded_labels(frame.labels, held.width) for frame in held.frames])
         with arithmetic(self.segment):
-            losses = group_losses(self.task, held.out, labels, held.counts)
+            losses = group_losses(self.task, held.out, labels, held.counts, self.settings)
         # The sum of per-device means keeps each device's own loss scale: its gradient is that of its mean.
         total = losses.sum() if weights is None else (losses * losses.new_tensor(held.weight)).sum()
         gradients = self._gradients(held, total)

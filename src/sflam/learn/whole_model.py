@@ -20,6 +20,7 @@ from sflam.learn.optimizers import optimizer
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.dummy_inputs import with_mask
+from sflam.model.loss import group_losses
 from sflam.plan import Placement
 
 
@@ -70,10 +71,18 @@ class WholeModel(Fleet):
     def step(self, batch: Minibatch, seed: int) -> float:
         """Take one optimiser step; return the mean loss. ``seed`` is that of the dropout."""
         with arithmetic(self.model), reseeded(seed if self.random else None):
-            loss = self.model(**with_mask(batch.inputs, batch.lengths), labels=batch.labels).loss
+            loss = self._loss(batch)
         self.optimizer.zero_grad()
         loss.backward()
         if self.learn.clip:
             torch.nn.utils.clip_grad_norm_(self.trained, self.learn.clip)
         self.optimizer.step()
         return float(loss.detach())
+
+    def _loss(self, batch: Minibatch) -> Any:
+        """Return the mean loss of a mini-batch: the model's own, or that of ``learn.loss``."""
+        inputs = with_mask(batch.inputs, batch.lengths)
+        if self.learn.loss == "cross-entropy":
+            return self.model(**inputs, labels=batch.labels).loss
+        logits = self.model(**inputs).logits
+        return group_losses(self.examples.task, logits, batch.labels, (len(batch),), self.learn).squeeze(0)

@@ -1,4 +1,4 @@
-"""The loss of each device's rows in one batch, equal to the Hugging Face class's own on those rows.
+"""The loss of each device's rows in one batch: by default equal to the Hugging Face class's own on those rows.
 
 Shapes: R rows of G groups, T tokens, C classes, V vocabulary.
 """
@@ -9,13 +9,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sflam.learn.settings import LearnSettings
 from sflam.model.families import CAUSAL
+from sflam.model.losses import target_losses
 
 IGNORED = -100
 """The label that counts for nothing, as everywhere in Hugging Face."""
 
 
-def group_losses(task: str, logits: Tensor, labels: Tensor, counts: tuple[int, ...]) -> Tensor:
+def group_losses(
+    task: str,
+    logits: Tensor,
+    labels: Tensor,
+    counts: tuple[int, ...],
+    settings: LearnSettings | None = None,
+) -> Tensor:
     """Return [G], the mean loss of each group of consecutive rows.
 
     Args:
@@ -23,13 +31,20 @@ def group_losses(task: str, logits: Tensor, labels: Tensor, counts: tuple[int, .
         logits: [R,C], or [R,T,V] for a language model.
         labels: [R], or [R,T] with ``IGNORED`` on padding for a language model (unshifted; shifted here, once).
         counts: rows of each group.
+        settings: name the loss; None is the Hugging Face class's own, the cross-entropy.
     """
     if task == CAUSAL:
         # The Hugging Face loss is in float32 whatever the model's precision; so is this one.
         logits, targets = logits[:, :-1].float(), labels[:, 1:]
     else:
         logits, targets = logits.unsqueeze(1), labels.unsqueeze(1)
-    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED)
+    logits, flat = logits.flatten(0, 1), targets.flatten()
+    if settings is None or settings.loss == "cross-entropy":
+        losses = F.cross_entropy(logits, flat, reduction="none", ignore_index=IGNORED)
+    else:
+        counted = flat != IGNORED
+        found = target_losses(logits[counted], flat[counted], settings)
+        losses = found.new_zeros(len(flat)).masked_scatter(counted, found)
     valid = (targets != IGNORED).to(losses.dtype)
     group = torch.repeat_interleave(torch.tensor(counts)).to(losses.device)
     zeros = losses.new_zeros(len(counts))

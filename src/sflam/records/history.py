@@ -50,6 +50,7 @@ class RoundRecord:
         measuring_s: of it, time of measuring what the planner wants to know.
         class_accuracy: share of each class's test samples classified correctly, None for a class without any; empty
             when not evaluated, and for language models.
+        metric: what ``learn.metric`` makes of the same predictions; None, and not written, where that is the accuracy.
         participants: indices of the devices that took part, ascending.
         device_samples: training samples each of them used, in their order; empty where samples are pooled (``central``)
             and in histories written before they were kept.
@@ -76,6 +77,7 @@ class RoundRecord:
     planning_s: float = field(default=0.0, metadata=LATER)
     measuring_s: float = field(default=0.0, metadata=LATER)
     class_accuracy: tuple[float | None, ...] = ()
+    metric: float | None = field(default=None, metadata=LATER)
     participants: tuple[int, ...] = ()
     device_samples: tuple[int, ...] = field(default=(), metadata=LATER)
     device_loss: tuple[float | None, ...] = field(default=(), metadata=LATER)
@@ -90,10 +92,12 @@ class RoundRecord:
 
 
 def record_to_dict(record: RoundRecord) -> dict[str, Any]:
-    """Return the record as plain JSON values; a charge and what was measured are written where there is one."""
+    """Return the record as plain JSON values; a charge, a metric and what was measured only where there is one."""
     plain = to_json_values(record)
     return {
-        key: value for key, value in plain.items() if value is not None or key not in ("charge", "measured")
+        key: value
+        for key, value in plain.items()
+        if value is not None or key not in ("charge", "measured", "metric")
     }
 
 

@@ -81,7 +81,8 @@ class Assembly:
     def evaluate(self, state: State) -> Score:
         """Return how well the whole model does on the test samples with the global adapters ``state``."""
         load_state(self.model, state)
-        return evaluate(self.model, examples_of(self.splits.test, self.backbone))
+        examples = examples_of(self.splits.test, self.backbone)
+        return evaluate(self.model, examples, metric=self.job.learn.metric)
 
 
 def assemble(job: Job) -> Assembly:

@@ -32,7 +32,8 @@ class Result:
 
     Attributes:
         accuracy: test accuracy of the kept model, in [0, 1]; of tokens, for a language model.
-        loss: its mean test loss.
+        loss: its mean test loss, the cross-entropy whatever ``learn.loss`` is.
+        metric: what ``learn.metric`` makes of the same predictions; None where that is the accuracy.
         perplexity: exp(loss) for a language model, else None.
         rounds: rounds run.
         kept_round: the round, counted from 1, whose model was written; see ``learn.keep``.
@@ -67,6 +68,7 @@ class Result:
     method: str
     accuracy: float
     loss: float
+    metric: float | None
     perplexity: float | None
     rounds: int
     kept_round: int
@@ -128,7 +130,7 @@ def finish(
     figure.save(draw_partition(partition_of(assembly), title=run.path.name), run.partition_picture)
     score = None
     if last.accuracy is not None and last.test_loss is not None:
-        score = Score(last.test_loss, last.accuracy)
+        score = Score(last.test_loss, last.accuracy, metric=last.metric)
     score = score or assembly.fleet.score(
         kept.state, assembly.evaluate
     )  # the round was not the last when it ran
@@ -140,6 +142,7 @@ def finish(
         method=job.learn.method,
         accuracy=score.accuracy,
         loss=score.loss,
+        metric=score.metric,
         perplexity=perplexity(score.loss) if assembly.backbone.task == CAUSAL else None,
         rounds=len(records),
         kept_round=last.round + 1,

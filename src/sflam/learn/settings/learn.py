@@ -16,10 +16,13 @@ from sflam.learn.settings.practice import (
     practice_of,
 )
 from sflam.ranges import Ranges
+from sflam.registry import OWN
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 STATES = ("reset", "keep")
 CACHES = ("off", "device", "server")
+LOSSES = ("cross-entropy", "label-smoothing", "focal")
+METRICS = ("accuracy", "balanced-accuracy", "macro-f1")
 KEEPS = ("last", "best")
 
 
@@ -44,6 +47,12 @@ class LearnSettings:
         rounds: communication rounds.
         local_epochs: passes over a device's own data per round; ignored when ``local_steps`` is set.
         local_steps: mini-batches per device per round; 0 uses ``local_epochs``.
+        loss: what is minimised: ``cross-entropy`` (the model's own), ``label-smoothing`` or ``focal``. The test loss is
+            the cross-entropy, whatever is trained.
+        smoothing: weight that ``label-smoothing`` gives to all classes alike.
+        focal_gamma: exponent of ``focal``; 0 is the cross-entropy.
+        metric: what is reported of every evaluated round beside the accuracy: ``macro-f1``, ``balanced-accuracy``, or
+            ``accuracy`` alone.
         batch: mini-batch size on a device.
         lr: learning rate.
         optimizer: ``adamw``, ``adam`` or ``sgd``.
@@ -71,6 +80,10 @@ class LearnSettings:
     rounds: int = 10
     local_epochs: int = 1
     local_steps: int = 0
+    loss: str = "cross-entropy"
+    smoothing: float = 0.1
+    focal_gamma: float = 2.0
+    metric: str = "accuracy"
     batch: int = 16
     lr: float = 3e-3
     optimizer: str = "adamw"
@@ -103,6 +116,10 @@ class LearnSettings:
         ranges.one_of(("", *DEVICE_HALVES), "device_half")
         ranges.one_of(("", *WEIGHTS), "weights")
         ranges.one_of(("", *AGGREGATIONS), "aggregation")
+        ranges.one_of((*LOSSES, *sorted(OWN["loss"])), "loss")
+        ranges.one_of((*METRICS, *sorted(OWN["metric"])), "metric")
+        ranges.require(0 <= self.smoothing < 1, "smoothing", "it must be in [0, 1), for example 0.1")
+        ranges.at_least(0, "focal_gamma")
         ranges.one_of(OPTIMIZERS, "optimizer")
         ranges.one_of(STATES, "state")
         ranges.one_of(CACHES, "cache")

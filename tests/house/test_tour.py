@@ -18,6 +18,7 @@ from sflam.codec.quantizers import QUANTIZERS
 from sflam.codec.torch_quantizers import TORCH_QUANTIZERS
 from sflam.codec.torch_quantizers import register as register_quantizer
 from sflam.codec.uniform import Uniform
+from sflam.data.partition import PARTITIONS
 from sflam.errors import ConfigError
 from sflam.registry import OWN
 from sflam.simulate.policies import POLICIES
@@ -30,7 +31,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 @pytest.fixture
 def forgotten() -> Iterator[None]:
     """Take back what a test registers."""
-    dicts = (CELL_METHODS, QUANTIZERS, TORCH_QUANTIZERS, POLICIES)
+    dicts = (CELL_METHODS, PARTITIONS, QUANTIZERS, TORCH_QUANTIZERS, POLICIES)
     before = [dict(each) for each in dicts]
     yield
     for each, kept in zip(dicts, before, strict=True):
@@ -89,7 +90,7 @@ def test_own_methods_run_as_written(
     assert [line.split(":")[0] for line in lines if " s, " in line] == ["sflam+optimal", "sflam+by-payload"]
     sent = [line.rpartition(", ")[2] for line in lines if line.startswith(("uniform", "clipped"))]
     assert len(sent) == 2 and sent[0] == sent[1]
-    assert lines[-1] == "[(0, 1), (2, 3)]"
+    assert lines[-1] == "[(0, 1), (2, 3)]" and lines[-2].startswith("worst device: ")
     monkeypatch.setattr(sys, "argv", ["mine.py", "plan", "--method", "full", "--json"])
     with pytest.raises(SystemExit) as left:
         runpy.run_path("mine.py", run_name="__main__")
@@ -98,7 +99,7 @@ def test_own_methods_run_as_written(
 
 def test_each_extension_is_shown_in_under_twenty_lines() -> None:
     blocks = [text for language, text in blocks_of("own_methods.md") if language == "python"]
-    for hook in ("register_allocator", "register_quantizer", "register_policy"):
+    for hook in ("register_allocator", "register_quantizer", "register_policy", "register_partition"):
         [shown] = [text for text in blocks if f"{hook}(" in text]
         assert len(shown.splitlines()) < 20
 

@@ -59,6 +59,8 @@ def test_the_folder_holds_what_it_promises(digits_run: tuple[sflam.Job, sflam.Re
             "history.jsonl",
             "events",
             "curves.png",
+            "partition.json",
+            "partition.png",
             "checkpoints",
             "adapter",
             "model",

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from sflam import config
+from sflam.data.partition import share_out
+from sflam.data.sources import load
 from sflam.errors import ConfigError, DataError, Refused, ServeError
 from sflam.link.https_client import Link
 from sflam.serve.app import application
@@ -84,6 +86,26 @@ def test_without_data_a_device_takes_its_share_of_the_jobs():
     job = config.load(None, ["fleet.devices=3"])
     shares = [samples(job, None, device, [], "", "", print)[1] for device in range(3)]
     assert len(np.unique(np.concatenate(shares))) == sum(map(len, shares))
+
+
+def test_a_share_is_flipped_and_noisy_as_in_a_simulation():
+    chosen = ["fleet.devices=3", "data.flipped=0.5", "data.flipped_devices=[1]", "data.noise=0.1"]
+    job = config.load(None, [*chosen, "data.partition=clusters"])
+    shared = share_out(job.data, load(job.data, job.seed).train, 3, job.seed)
+    for device in range(3):
+        dataset, own = samples(job, None, device, [], "", "", print)
+        assert np.array_equal(own, shared.parts[device])
+        assert np.array_equal(dataset.labels[own], shared.train.labels[own])
+        assert np.array_equal(dataset.inputs[own], shared.train.inputs[own])
+
+
+def test_what_a_device_brings_is_not_shared_out(tmp_path):
+    kinds = np.array([0, 1] * 4, np.uint8)
+    np.savez(tmp_path / "own.npz", image=kinds.reshape(-1, 1, 1), label=np.array(["a", "b"] * 4))
+    job = config.load(None, ["data.partition=column", "data.column=writer", "data.flipped=1"])
+    dataset, own = samples(job, str(tmp_path / "own.npz"), 0, ["a", "b"], "", "", print)
+    assert len(own) == len(dataset) == 6
+    assert np.array_equal(dataset.labels, dataset.inputs.reshape(-1))
 
 
 def test_attempts_grow_over_restarts_and_the_run_keeps_its_name(tmp_path):

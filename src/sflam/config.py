@@ -22,7 +22,7 @@ from typing import Any, TypeGuard
 
 from sflam.allocate.settings import PlanSettings
 from sflam.codec.settings import QuantSettings
-from sflam.data.settings import DataSettings
+from sflam.data.settings import VALIDATION, DataSettings
 from sflam.errors import ConfigError, unknown
 from sflam.files import reading
 from sflam.learn.settings import FleetSettings, LearnSettings
@@ -71,6 +71,12 @@ class Job:
     def placements(self) -> tuple[Placement, ...]:
         """Where every device is, and with how many bits: the one place where defaults of ``[fleet]`` are resolved."""
         return self.fleet.placements(self.model.cut, (self.quant.bits_up, self.quant.bits_down))
+
+    @property
+    def samples(self) -> DataSettings:
+        """``[data]`` with the validation share that the run needs: its own, or the default where something chooses."""
+        share = self.data.validation or (VALIDATION if self.learn.chooses else 0.0)
+        return dataclasses.replace(self.data, validation=share)
 
     def placed(self, placements: Sequence[Placement]) -> Job:
         """Return the job whose :attr:`placements` are these."""

@@ -1,4 +1,4 @@
-"""What a dataset is in sflam: frozen arrays, one row per sample, and a held-out part.
+"""What a dataset is in sflam: frozen arrays, one row per sample, and held-out parts.
 
 N samples, H x W pixels, C channels, T tokens.
 """
@@ -95,14 +95,16 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """A training part and a held-out part with the same classes.
+    """A training part and held-out parts with the same classes.
 
     Attributes:
         train: the devices' samples, all together.
-        test: what accuracy is measured on.
+        test: what the finished model is scored on.
         notes: sentences for the user about what was guessed or converted on the way; often empty.
+        validation: what rounds and rates are chosen by; None where there is none.
     """
 
     train: Dataset
     test: Dataset
     notes: tuple[str, ...] = ()
+    validation: Dataset | None = None

@@ -1,4 +1,4 @@
-"""A folder of images, one sub-folder per class, or ``train/`` and ``test/`` of such folders."""
+"""A folder of images, one sub-folder per class, or ``train/``, ``test/`` and ``validation/`` of such folders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from sflam.data.decode import SUFFIXES
 from sflam.data.groups import METADATA, of_images, origin_of
 from sflam.data.raw import Raw
-from sflam.data.tables import TESTS
+from sflam.data.tables import TESTS, held_out_notes
 from sflam.errors import DataError
 
 
@@ -28,10 +28,13 @@ def image_folder(folder: Path, notes: list[str], *, labelled: bool = True, group
         notes.append(f"{folder.name} has no folder per class: predictions only, no accuracy")
         return Raw(folder.name, str(folder), "image", flat, None, {"": len(flat)}, column="image", label="")
     found = {path.name: path for path in _folders(folder)}
-    held_out = next((name for name in TESTS if name in found), None)
+    held_out = [name for name in TESTS if name in found]
     splits = {"": folder}
     if "train" in found and set(found) <= {"train", *TESTS}:
-        splits = {"train": found["train"]} | ({held_out: found[held_out]} if held_out else {})
+        splits = {name: found[name] for name in ("train", *held_out[:2])}
+        notes += held_out_notes(folder.name, held_out[:2])
+        if held_out[2:]:
+            notes.append(f"{folder.name} ({', '.join(sorted(held_out[2:]))}) is not used")
     inputs: list[Path] = []
     labels: list[str] = []
     sizes: dict[str, int] = {}

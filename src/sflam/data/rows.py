@@ -1,4 +1,4 @@
-"""Tables to samples: which splits serve as train and test, which columns are read, which rows are left out."""
+"""Tables to samples: which splits serve as which part, which columns are read, which rows are left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sflam.data.decode import SUFFIXES
 from sflam.data.groups import column_of, origin_of
 from sflam.data.raw import Raw
 from sflam.data.settings import DataSettings
-from sflam.data.tables import TESTS, Table
+from sflam.data.tables import TESTS, Table, held_out_notes
 from sflam.errors import DataError, unknown
 
 
@@ -29,7 +29,7 @@ def of_tables(
     where: str,
     labelled: bool,
 ) -> Raw:
-    """Return the samples of the splits to use: train with a held-out one, or the only one there is.
+    """Return the samples of the splits to use: train with those held out, or the only one there is.
 
     Args:
         tables: split -> table.
@@ -126,16 +126,15 @@ def _sizes(sizes: Mapping[str, int], kept: Sequence[int] | NDArray[np.int64]) ->
 
 
 def _splits(tables: Mapping[str, Table], columns: Columns, name: str, notes: list[str]) -> dict[str, Table]:
-    """Return the training table and, where there is one with labels, a held-out one."""
+    """Return the training table and, where there are any with labels, a test and a validation one."""
     if "train" not in tables:
         return dict(tables)
     hidden = [split for split in TESTS if split in tables and _is_hidden(tables[split], columns)]
-    held = next((split for split in TESTS if split in tables and split not in hidden), None)
-    used = {"train": tables["train"]} | ({held: tables[held]} if held else {})
+    held = [split for split in TESTS if split in tables and split not in hidden][:2]
+    used = {split: tables[split] for split in ("train", *held)}
     if hidden:
         notes.append(f"the labels of {name} ({hidden[0]}) are hidden: it is not used")
-    if held not in (None, "test"):
-        notes.append(f"the split {held} of {name} serves as its test part")
+    notes += held_out_notes(name, held)
     left = sorted(set(tables) - set(used) - set(hidden))
     if left:
         notes.append(f"{name} ({', '.join(left)}) is not used")

@@ -9,6 +9,8 @@ from sflam.registry import OWN
 
 SAMPLINGS = ("local", "global")
 PARTITIONS = ("iid", "dirichlet", "shards", "quantity", "column", "file", "clusters")
+VALIDATION = 0.1
+"""The share held out for validation where something is chosen by its score and no share is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +36,14 @@ class DataSettings:
             ``learn.batch`` rows per device of the round, a uniform sample of all their samples: each device has the
             share that falls to it, perhaps none.
         noise: variance of the Gaussian noise on the pixels (0..1) of the last device; device k of K has k/K of it.
-        flipped: share of the labels of ``flipped_devices`` that are changed to another class; test labels never are.
+        flipped: share of the labels of ``flipped_devices`` that are changed to another class; test and validation
+            labels never are.
         flipped_devices: indices of the devices whose labels are flipped.
-        test: share of the samples held out for testing, equal in every class.
+        test: share of the samples held out for testing, equal in every class; unused where the data comes with a test
+            part.
+        validation: share of the training samples held out for validation, equal in every class: rounds and rates are
+            chosen by its score, never by that of the test part. 0 holds none out, or a tenth where ``learn.keep`` or
+            ``learn.stop_after`` needs one. Unused where the data comes with a validation part.
         input: array or column that holds the inputs; empty guesses, and a note names the guess.
         label: array or column that holds the labels; empty trains a language model on texts alone.
         max_tokens: texts are cut after so many tokens; 0 is the model's own limit.
@@ -57,6 +64,7 @@ class DataSettings:
     flipped: float = 0.0
     flipped_devices: tuple[int, ...] = (0,)
     test: float = 0.2
+    validation: float = 0.0
     input: str = ""
     label: str = "label"
     max_tokens: int = 128
@@ -79,6 +87,9 @@ class DataSettings:
         ranges.positive("alpha", hint=" (0.5 is a common skew)")
         ranges.at_least(1, "minimum", "shards", hint=" for every device")
         ranges.require(0 < self.test < 1, "test", "it must be in (0, 1), for example 0.2")
+        ranges.require(
+            0 <= self.validation < 1, "validation", "it must be in [0, 1), for example 0.1; 0 holds none out"
+        )
         ranges.require(
             self.max_tokens == 0 or self.max_tokens >= 2,
             "max_tokens",

@@ -1,12 +1,13 @@
-"""From a name or a path to a training and a test part."""
+"""From a name or a path to a training, a test and, where there is one, a validation part."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +80,9 @@ def load_for_prediction(
         return read_npz(path, settings.input, settings.label, labelled=False)
     notes: list[str] = []
     whole, sizes = _read(settings, preprocessor, notes, labelled=False)
-    if len(sizes) == 2:
+    if len(sizes) > 1:
         notes.append(f"{settings.name}: its {list(sizes)[1]} split")
-        whole = whole.part(sizes["train"], len(whole))
+        whole = _parts(whole, sizes)[1]
     return whole, tuple(notes)
 
 
@@ -98,7 +99,10 @@ def load_held_out(
 
 
 def load(settings: DataSettings, seed: int, preprocessor: Preprocessor | None = None) -> Splits:
-    """Return the samples of ``settings.name``: its own train and test, or divided by the stream ``holdout``.
+    """Return the samples of ``settings.name``: its own parts, or divided by the seed.
+
+    What it does not bring is drawn: a test part by the stream ``holdout`` from all samples, a validation part by the
+    stream ``validation`` from the training samples, so that asking for one moves no sample of the test part.
 
     Args:
         settings: which data.
@@ -118,17 +122,33 @@ def load(settings: DataSettings, seed: int, preprocessor: Preprocessor | None = 
         notes, sizes = [*remarks], {}
     else:
         whole, sizes = _read(settings, preprocessor, notes, labelled=True)
-    if len(sizes) == 2:
-        cut = sizes["train"]
-        return Splits(whole.part(0, cut), whole.part(cut, len(whole)), tuple(notes))
-    train, test = stratified(whole.labels, settings.test, generator(seed, "holdout"))
-    return Splits(train=whole.take(train), test=whole.take(test), notes=tuple(notes))
+    if len(sizes) > 1:
+        train, test, *others = _parts(whole, sizes)
+    else:
+        kept, held = stratified(whole.labels, settings.test, generator(seed, "holdout"))
+        train, test, others = whole.take(kept), whole.take(held), []
+    if settings.validation and not others:
+        kept, held = stratified(
+            train.labels, settings.validation, generator(seed, "validation"), "validation"
+        )
+        notes.append(
+            f"{len(held)} of the {len(train)} training samples are held out for validation: a share of "
+            f"{settings.validation:g}, which data.validation sets"
+        )
+        train, others = train.take(kept), [train.take(held)]
+    return Splits(train=train, test=test, notes=tuple(notes), validation=others[0] if others else None)
+
+
+def _parts(whole: Dataset, sizes: Mapping[str, int]) -> list[Dataset]:
+    """Return the samples of each split: train, test and, where there is a third, validation."""
+    ends = np.cumsum([0, *sizes.values()])
+    return [whole.part(int(start), int(end)) for start, end in pairwise(ends)]
 
 
 def _read(
     settings: DataSettings, preprocessor: Preprocessor | None, notes: list[str], *, labelled: bool
 ) -> tuple[Dataset, dict[str, int]]:
-    """Return all samples of a path or a hub dataset, and split -> its samples: train and test, or one for all."""
+    """Return all samples of a path or a hub dataset, and split -> its samples in that order, or one for all."""
     raw = _raw(settings, notes, labelled=labelled)
     assert preprocessor is not None, "raw samples need a model's side"
     if raw.labels is None and labelled:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,23 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Extension -> name of the library's reader, and its options."""
 
 TESTS = ("test", "validation", "valid", "dev", "val")
-"""What a held-out split may be called, best first."""
+"""What a held-out split may be called. Of those there are, the first is the test part, the second validates."""
 
 Table = Any
 """A ``datasets.Dataset``."""
 
 
+def held_out_notes(name: str, splits: Sequence[str]) -> list[str]:
+    """Return sentences on what the held-out splits serve as, the test part first, where their names differ from it."""
+    return [
+        f"the split {split} of {name} serves as its {part} part"
+        for split, part in zip(splits, ("test", "validation"), strict=False)
+        if split != part
+    ]
+
+
 def files_of(folder: Path) -> dict[str, list[Path]]:
-    """Return split -> its files, of a folder of tables: ``train*`` and a held-out split, or all of them as one.
+    """Return split -> its files, of a folder of tables: ``train*`` and held-out splits, or all of them as one.
 
     ``train/`` and ``test/`` may also be folders of such files. Empty when the folder holds no tables.
 

@@ -1,18 +1,19 @@
-"""Which round's model a run keeps: the last one, or the best on the held-out samples.
+"""Which round's model a run keeps: the last one, or the best on the validation samples; and when no better one comes.
 
-The best of many rounds is chosen on the samples it is then reported on, so its accuracy is a little flattering.
+Rounds are compared on the validation part alone, so the test part, which is scored once at the end, judges a choice
+that it had no part in.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sflam.model.adapters import State
 from sflam.model.families import CAUSAL
-from sflam.records.history import RoundRecord
+from sflam.records.history import VALIDATION, RoundRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +36,9 @@ class BestRound:
 def best_of(kept: BestRound | None, record: RoundRecord, state: State, task: str) -> BestRound:
     """Return the better of what was kept and a new round; the earlier one where they are equal.
 
-    A language model's rounds are compared by held-out loss, a classifier's by accuracy, then by loss.
+    A language model's rounds are compared by validation loss, a classifier's by accuracy, then by loss.
     """
-    if kept is None or _worth(record, task) > _worth(kept.record, task):
+    if kept is None or worth(record, task) > worth(kept.record, task):
         return BestRound(record, state)
     return kept
 
@@ -52,7 +53,23 @@ def restored(stored: Mapping[str, Any], records: list[RoundRecord], like: State)
     return BestRound(records[number], {name: state[name].to(tensor) for name, tensor in like.items()})
 
 
-def _worth(record: RoundRecord, task: str) -> tuple[float, float]:
-    loss = -math.inf if record.test_loss is None else -record.test_loss
-    accuracy = -math.inf if record.accuracy is None or task == CAUSAL else record.accuracy
-    return accuracy, loss
+def stopped(records: Sequence[RoundRecord], patience: int, task: str) -> bool:
+    """Return whether a run ends early after these rounds: ``patience`` evaluations in a row without a better one.
+
+    Args:
+        records: the rounds done.
+        patience: ``learn.stop_after``; 0 never ends a run.
+        task: see :func:`best_of`.
+    """
+    scores = [worth(record, task) for record in records if record.part == VALIDATION]
+    if not patience or not scores:
+        return False
+    best = scores.index(max(scores))  # the first of equals
+    return len(scores) - 1 - best >= patience
+
+
+def worth(record: RoundRecord, task: str) -> tuple[float, float]:
+    """Return the validation score by which rounds are compared, larger being better; -inf where there is none."""
+    loss = -math.inf if record.validation_loss is None else -record.validation_loss
+    accuracy = record.validation_accuracy
+    return -math.inf if accuracy is None or task == CAUSAL else accuracy, loss

@@ -12,6 +12,7 @@ from sflam.cost.training import Step
 from sflam.data.batches import batches
 from sflam.learn.counted_memory import whole_model_memory
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
+from sflam.learn.schedule import Moment
 from sflam.learn.steps import Average, Steps
 from sflam.learn.whole_model import WholeModel
 from sflam.model.adapters import State, load_state, state_of
@@ -46,6 +47,7 @@ class Central(WholeModel):
         self.model.train()
         for step, indices in enumerate(drawn):
             batch = self.examples.take(indices)
+            self.pace(Moment(round, step, len(drawn)))
             done.learned(devices[0], self.step(batch, derive(self.seed, "dropout", round, step)), len(batch))
         done.device_steps = len(drawn)
         return done

@@ -47,10 +47,11 @@ class Devices(Side[DeviceSegment]):
     """
 
     def __init__(self, segment: DeviceSegment, cuts: Sequence[int], settings: LearnSettings) -> None:
-        super().__init__(segment, settings)
+        averages = settings.practice.device_half == "averaged"
+        super().__init__(segment, settings, alike=averages)
         self.kept = KeptActivations() if settings.cache == "device" else None
         self.cuts = tuple(cuts)
-        self.averages = settings.practice.device_half == "averaged"
+        self.averages = averages
         self.apart = self.random or settings.canonical
         self._waiting: list[Pass] = []
         self._members: tuple[int, ...] = tuple(range(len(cuts)))

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sflam.learn.aggregate import average_of_servers, weights_of
 from sflam.learn.device import Devices
-from sflam.learn.round import SERVER, Batches, each_step
+from sflam.learn.round import SERVER, Batches, each_step, moments_of
+from sflam.learn.schedule import Moment
 from sflam.learn.server import Answer, Frame, Trunk
 from sflam.learn.steps import Steps
 from sflam.model.adapters import State
@@ -33,6 +34,7 @@ class Servers:
         first = next(iter(trunks.values()))
         self.task = first.task
         self.one_by_one = any(trunk.one_by_one for trunk in trunks.values())
+        self.turn = (0, 1)
 
     def trunk_of(self, device: int) -> Trunk:
         """Return the trunk that serves ``device``."""
@@ -41,6 +43,12 @@ class Servers:
     def alone(self, devices: Iterable[int]) -> list[int]:
         """Return those of ``devices`` that train the whole model themselves."""
         return [device for device in devices if self.server_of[device] == ALL_LOCAL]
+
+    def pace(self, moments: Mapping[int, Moment]) -> None:
+        """Set the rate of the step that comes, each trunk's by the devices it serves."""
+        for server, trunk in self.trunks.items():
+            trunk.turn = self.turn
+            trunk.pace({d: moment for d, moment in moments.items() if self.server_of[d] == server})
 
     def step(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
         """Train on one frame per device, each at its own server; see :meth:`sflam.learn.server.Trunk.step`."""
@@ -145,7 +153,8 @@ def steps_alone(
         seed: seed of the run.
     """
     done = Steps(samples=dict.fromkeys(batches, 0))
-    for now, _, seeds in each_step(number, batches, seed):
+    for now, at, seeds in each_step(number, batches, seed):
+        home.pace(moments_of(at, batches))
         hidden = devices.forward(now, seeds)
         frames = [Frame(d, 0, hidden[d], now[d].lengths, now[d].labels) for d in now]
         for answer in home.step(frames, _seed_of(seeds[SERVER], ALL_LOCAL)):

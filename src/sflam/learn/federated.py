@@ -22,6 +22,7 @@ from sflam.learn.counted_memory import whole_model_memory
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import drawn
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
+from sflam.learn.schedule import Moment
 from sflam.learn.split_fleet import adapted_layers
 from sflam.learn.steps import Average, Steps
 from sflam.learn.whole_model import WholeModel
@@ -64,6 +65,7 @@ class Federated(WholeModel):
             batches = drawn(self.learn, self.examples, self.parts[device], self.seed, round, device)
             for step, indices in enumerate(batches):
                 batch = self.examples.take(indices)
+                self.pace(Moment(round, step, len(batches)))
                 done.learned(
                     device, self.step(batch, derive(self.seed, "dropout", round, step, device)), len(batch)
                 )

@@ -1,22 +1,29 @@
-"""One optimiser per side; every device is a parameter of its own, so a device without a gradient is not updated."""
+"""One optimiser per side; every device is a parameter of its own, so a device without a gradient is not updated.
+
+Where the rate follows a schedule it is set before every step, from nothing but where the step is in the run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from sflam.learn.precision import draws_dropout
+from sflam.learn.schedule import Moment, rate
 from sflam.learn.settings import LearnSettings
 from sflam.model.segment import Segment
 
 S = TypeVar("S", bound=Segment)
 
 
-def optimizer(settings: LearnSettings, rows: Sequence[Tensor]) -> torch.optim.Optimizer:
-    """Return the optimiser of ``learn.optimizer`` over one leaf per device.
+def optimizer(
+    settings: LearnSettings, rows: Sequence[Tensor], *, apart: bool = False
+) -> torch.optim.Optimizer:
+    """Return the optimiser of ``learn.optimizer`` over one leaf per device, each with its own rate where ``apart``.
 
     Never a fused one: a fused step would move rows whose ``grad`` is None by their old momentum.
     """
@@ -26,10 +33,18 @@ def optimizer(settings: LearnSettings, rows: Sequence[Tensor]) -> torch.optim.Op
         "foreach": rows[0].is_cuda,
         "fused": False,
     }
+    groups: Any = [{"params": [row]} for row in rows] if apart else rows
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(rows, momentum=settings.momentum, **common)
+        return torch.optim.SGD(groups, momentum=settings.momentum, **common)
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(rows, **common)
+    return kind(groups, **common)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, settings: LearnSettings, moment: Moment) -> None:
+    """Give all that an optimiser moves the rate of a step."""
+    if settings.scheduled:
+        for group in optimizer.param_groups:
+            group["lr"] = rate(settings, moment)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -48,16 +63,38 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -
 class Side(Generic[S]):
     """One side of the cut: its segment, its settings, and its optimiser from round to round."""
 
-    def __init__(self, segment: S, settings: LearnSettings) -> None:
+    def __init__(self, segment: S, settings: LearnSettings, *, alike: bool = False) -> None:
+        """Build the side; ``alike`` gives all rows the rate of the device with most steps in the round."""
         self.segment: S = segment.train()
         self.settings = settings
         self.random = draws_dropout(segment)
-        self.optimizer = optimizer(settings, segment.stack.rows)
+        # With a number of steps common to all, all are at the same place in the run.
+        apart = settings.scheduled and not (settings.local_steps or alike)
+        self.optimizer = optimizer(settings, segment.stack.rows, apart=apart)
+        self.turn = (0, 1)
+        """Which of how many turns of a round this is, where devices take turns."""
 
     def open(self) -> None:
         """Begin a round."""
         if self.settings.state == "reset":
             self.optimizer.state.clear()
+
+    def copy_of(self, device: int) -> int:
+        """Return the row of the stack that is of ``device``."""
+        return device
+
+    def pace(self, moments: Mapping[int, Moment]) -> None:
+        """Set the rate of the step that comes: device -> where it is in the run.
+
+        A copy that serves several devices, and copies that are kept alike, go by the one with most steps in the round.
+        """
+        if not self.settings.scheduled:
+            return
+        turn, turns = self.turn
+        groups = self.optimizer.param_groups
+        for device, moment in sorted(moments.items(), key=lambda pair: pair[1].steps):
+            group = groups[self.copy_of(device) if len(groups) > 1 else 0]
+            group["lr"] = rate(self.settings, replace(moment, turn=turn, turns=turns))
 
     def update(self) -> None:
         """Take one optimiser step."""

@@ -52,7 +52,8 @@ class Relay(LocalFleet):
         """Run the devices' local steps in their turns."""
         done = Steps()
         order = self.order(round, devices)
-        for before, device in zip([None, *order], order, strict=False):
+        for turn, (before, device) in enumerate(zip([None, *order], order, strict=False)):
+            self.devices.turn = self.servers.turn = (turn, len(order))
             if before is not None:
                 self._hand_over(round, before, device)
             done.add(super().local_steps(round, [device]))

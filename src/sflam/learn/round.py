@@ -9,7 +9,7 @@
            c. server:  quantize the gradient at the cut, send it back
            d. device:  dequantize; backward to the first block; update its adapters
         3. adapters of both sides are averaged, weighted by samples
-        4. the whole model is evaluated, when it is due
+        4. the whole model is evaluated, when it is due: on validation samples where there are any
         5. the fleet adds to the record what only it knows: what the round cost, or really took
 
 A fleet decides how devices are reached; :func:`local_steps` is step 2 for devices and server in one process.
@@ -27,10 +27,11 @@ from sflam.learn.evaluate import Score
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import Exchange, Position, opened
 from sflam.learn.fleet import Fleet
+from sflam.learn.schedule import Moment
 from sflam.learn.server import Server
 from sflam.learn.steps import Steps
 from sflam.model.adapters import State
-from sflam.records.history import RoundRecord
+from sflam.records.history import TEST, RoundRecord, scored
 from sflam.seeds import derive
 
 Batches = Mapping[int, Sequence[Callable[[], Minibatch] | None]]
@@ -40,7 +41,12 @@ SERVER = -1
 
 
 def train(
-    fleet: Fleet, state: State, evaluate: Callable[[State], Score], rounds: range, every: int = 1
+    fleet: Fleet,
+    state: State,
+    evaluate: Callable[[State], Score],
+    rounds: range,
+    every: int = 1,
+    part: str = TEST,
 ) -> Iterator[tuple[RoundRecord, State]]:
     """Run the rounds; after each, yield what happened and the new global adapters.
 
@@ -50,6 +56,7 @@ def train(
         evaluate: scores global adapters.
         rounds: the numbers of the rounds to run.
         every: evaluate after every so many rounds, and after the last; 0 only after the last.
+        part: of the data that ``evaluate`` scores on: ``test``, or ``validation``.
     """
     for number in rounds:
         began = time.perf_counter()
@@ -65,8 +72,6 @@ def train(
         record = RoundRecord(
             round=number,
             loss=steps.loss,
-            test_loss=score.loss if score else None,
-            accuracy=score.accuracy if score else None,
             samples=sum(steps.samples.values()),
             device_steps=steps.device_steps,
             bytes_up=steps.bytes_up,
@@ -84,6 +89,7 @@ def train(
             device_samples=device_samples,
             device_loss=device_loss,
             measured=steps.measured,
+            **(scored(part, score.loss, score.accuracy) if score else {}),
         )
         yield fleet.after(record), state  # 5
 
@@ -99,6 +105,11 @@ def each_step(
         now = {d: take() for d, own in batches.items() if step < len(own) and (take := own[step])}
         at = {d: Position(number, step, d) for d in now}
         yield now, at, {d: derive(seed, "dropout", number, step, d) for d in (*now, SERVER)}
+
+
+def moments_of(at: Mapping[int, Position], batches: Batches) -> dict[int, Moment]:
+    """Return where in the run each device is that is at work, as schedules of the rate count it."""
+    return {d: Moment(place.round, place.step, len(batches[d])) for d, place in at.items()}
 
 
 def local_steps(
@@ -120,6 +131,8 @@ def local_steps(
     done = Steps(samples=dict.fromkeys(batches, 0))
     where = next(devices.segment.parameters()).device
     for now, at, seeds in each_step(number, batches, exchange.seed):
+        for side in (devices, trunk):
+            side.pace(moments_of(at, batches))
         hidden = devices.forward(now, seeds, exchange.unsent(now))  # a
         up = {d: encode(exchange.step_message(at[d], hidden.get(d), now[d])) for d in now}
 

@@ -22,6 +22,7 @@ from sflam.learn.grouping import Rows as GroupRows
 from sflam.learn.grouping import grouped
 from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, reseeded
+from sflam.learn.schedule import Moment
 from sflam.learn.settings import LearnSettings
 from sflam.learn.weighting import Share, Weighting
 from sflam.model.lora import Rows
@@ -98,6 +99,9 @@ class Server(Protocol):
 
     task: str
     one_by_one: bool
+
+    def pace(self, moments: Mapping[int, Moment]) -> None:
+        """See :meth:`sflam.learn.optimizers.Side.pace`."""
 
     def step(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
         """See :meth:`Trunk.step`."""

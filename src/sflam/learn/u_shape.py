@@ -21,7 +21,7 @@ from sflam.codec.messages import StepFrame, TokenFrame
 from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import DOWN, HEAD_DOWN, HEAD_UP, UPWARD, Exchange, Position, opened
-from sflam.learn.round import SERVER, Batches, each_step
+from sflam.learn.round import SERVER, Batches, each_step, moments_of
 from sflam.learn.server import Server
 from sflam.learn.steps import Steps
 from sflam.seeds import derive
@@ -38,6 +38,8 @@ def local_steps_at_home(
     done = Steps(samples=dict.fromkeys(batches, 0))
     where = next(devices.segment.parameters()).device
     for now, at, seeds in each_step(number, batches, exchange.seed):
+        for side in (devices, trunk):
+            side.pace(moments_of(at, batches))
         hidden = devices.forward(now, seeds, exchange.unsent(now))  # a
         announced = {
             d: encode(exchange.step_message(at[d], hidden.get(d), now[d], labels=False)) for d in now

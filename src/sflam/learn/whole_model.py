@@ -16,8 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from sflam.learn.examples import Examples, Minibatch
 from sflam.learn.fleet import Fleet, select_devices
-from sflam.learn.optimizers import optimizer
+from sflam.learn.optimizers import optimizer, set_rate
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
+from sflam.learn.schedule import Moment
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.dummy_inputs import with_mask
 from sflam.model.loss import group_losses
@@ -67,6 +68,10 @@ class WholeModel(Fleet):
 
     def place(self, placements: Sequence[Placement]) -> None:
         """Follow a plan: whole models have no cut, and nothing of them is quantized."""
+
+    def pace(self, moment: Moment) -> None:
+        """Set the rate of the step that comes."""
+        set_rate(self.optimizer, self.learn, moment)
 
     def step(self, batch: Minibatch, seed: int) -> float:
         """Take one optimiser step; return the mean loss. ``seed`` is that of the dropout."""

@@ -23,6 +23,9 @@ from sflam.records.charge import Charge, wrong_charge
 from sflam.records.codec import LATER, from_json_values, to_json_values
 from sflam.records.served_round import ServedRound
 
+TEST, VALIDATION = "test", "validation"
+"""The parts of the data that rounds are scored on."""
+_OPTIONAL = ("charge", "measured", "metric", "validation_loss", "validation_accuracy")
 _VERSIONED = ("sflam", "numpy", "torch", "transformers", "peft", "scikit-learn")
 
 
@@ -33,8 +36,11 @@ class RoundRecord:
     Attributes:
         round: number of the round, from 0.
         loss: mean training loss over the round's samples.
-        test_loss: mean test loss after the round; None when the round was not evaluated.
-        accuracy: share of test samples classified correctly, in [0, 1]; None when not evaluated.
+        test_loss: mean test loss after the round; None when the round was not evaluated, or on a validation part.
+        accuracy: share of test samples classified correctly, in [0, 1]; None when not evaluated, or on a validation
+            part: then the test part is scored once, at the end, and the result holds it.
+        validation_loss: mean validation loss after the round; None, and not written, when not evaluated on one.
+        validation_accuracy: share of validation samples classified correctly; None, and not written, likewise.
         samples: training samples used in the round.
         device_steps: mini-batch steps summed over the devices.
         bytes_up: bytes of the steps, devices to server: activations, labels, headers.
@@ -48,8 +54,8 @@ class RoundRecord:
         seconds: wall-clock time of the round, in s.
         planning_s: of it, time the planner took; 0 where no network is simulated.
         measuring_s: of it, time of measuring what the planner wants to know.
-        class_accuracy: share of each class's test samples classified correctly, None for a class without any; empty
-            when not evaluated, and for language models.
+        class_accuracy: share of each class's samples, of the part that was evaluated, classified correctly, None for a
+            class without any; empty when not evaluated, and for language models.
         metric: what ``learn.metric`` makes of the same predictions; None, and not written, where that is the accuracy.
         participants: indices of the devices that took part, ascending.
         device_samples: training samples each of them used, in their order; empty where samples are pooled (``central``)
@@ -83,6 +89,25 @@ class RoundRecord:
     device_loss: tuple[float | None, ...] = field(default=(), metadata=LATER)
     charge: Charge | None = field(default=None, metadata=LATER)
     measured: ServedRound | None = field(default=None, metadata=LATER)
+    validation_loss: float | None = field(default=None, metadata=LATER)
+    validation_accuracy: float | None = field(default=None, metadata=LATER)
+
+    @property
+    def part(self) -> str:
+        """The part of the data that the round was evaluated on, ``test`` or ``validation``; "" where it was not."""
+        if self.validation_loss is not None or self.validation_accuracy is not None:
+            return VALIDATION
+        return "" if self.test_loss is None and self.accuracy is None else TEST
+
+    @property
+    def evaluated_loss(self) -> float | None:
+        """The mean loss on that part."""
+        return self.validation_loss if self.part == VALIDATION else self.test_loss
+
+    @property
+    def evaluated_accuracy(self) -> float | None:
+        """The accuracy on that part, in [0, 1]."""
+        return self.validation_accuracy if self.part == VALIDATION else self.accuracy
 
     @property
     def total_bytes(self) -> int:
@@ -92,13 +117,21 @@ class RoundRecord:
 
 
 def record_to_dict(record: RoundRecord) -> dict[str, Any]:
-    """Return the record as plain JSON values; a charge, a metric and what was measured only where there is one."""
+    """Return the record as plain JSON values; what only some runs have is written where there is one."""
     plain = to_json_values(record)
-    return {
-        key: value
-        for key, value in plain.items()
-        if value is not None or key not in ("charge", "measured", "metric")
-    }
+    return {key: value for key, value in plain.items() if value is not None or key not in _OPTIONAL}
+
+
+def scored(part: str, loss: float, accuracy: float) -> dict[str, Any]:
+    """Return the fields of a record that hold a score on a part of the data."""
+    if part == VALIDATION:
+        return {"validation_loss": loss, "validation_accuracy": accuracy}
+    return {"test_loss": loss, "accuracy": accuracy}
+
+
+def part_of(records: Sequence[RoundRecord]) -> str:
+    """Return the part of the data that rounds were evaluated on; ``test`` where none was."""
+    return next((record.part for record in records if record.part), TEST)
 
 
 def record_from_dict(values: Mapping[str, Any]) -> RoundRecord:

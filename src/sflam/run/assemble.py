@@ -35,6 +35,7 @@ from sflam.model.families import CAUSAL, IMAGE, SEQUENCE
 from sflam.model.structure import family_of
 from sflam.model.tokenizer import Tokenizer
 from sflam.model.verify import expect_equal
+from sflam.records.history import TEST, VALIDATION
 from sflam.run.compatibility import check
 
 
@@ -44,7 +45,7 @@ class Assembly:
 
     Attributes:
         job: what was asked for.
-        splits: training and test samples.
+        splits: training, validation and test samples.
         backbone: the model, adapted by ``model``.
         model: its peft wrapper, which evaluation uses.
         fleet: how the devices are reached.
@@ -79,10 +80,21 @@ class Assembly:
         )
 
     def evaluate(self, state: State) -> Score:
+        """Return how well the whole model does after a round with the global adapters ``state``, on :attr:`part`."""
+        return self._score(state, self.splits.validation or self.splits.test)
+
+    def test(self, state: State) -> Score:
         """Return how well the whole model does on the test samples with the global adapters ``state``."""
+        return self._score(state, self.splits.test)
+
+    @property
+    def part(self) -> str:
+        """The part of the data that rounds are evaluated on: ``validation`` where there is one, else ``test``."""
+        return TEST if self.splits.validation is None else VALIDATION
+
+    def _score(self, state: State, dataset: Dataset) -> Score:
         load_state(self.model, state)
-        examples = examples_of(self.splits.test, self.backbone)
-        return evaluate(self.model, examples, metric=self.job.learn.metric)
+        return evaluate(self.model, examples_of(dataset, self.backbone), metric=self.job.learn.metric)
 
 
 def assemble(job: Job) -> Assembly:
@@ -95,7 +107,7 @@ def assemble(job: Job) -> Assembly:
     device = torch_device(job.learn.device)
     if job.learn.canonical:
         torch.set_num_threads(1)
-    splits = load_data(job.data, job.seed, preprocessor_of(job))
+    splits = load_data(job.samples, job.seed, preprocessor_of(job))
     notes = [*splits.notes]
     shared = share_out(job.data, splits.train, job.fleet.devices, job.seed)
     notes += shared.notes

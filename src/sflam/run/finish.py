@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from sflam.learn.aggregate import trained_numbers
-from sflam.learn.best import BestRound
+from sflam.learn.best import BestRound, stopped
 from sflam.learn.evaluate import Score, perplexity
 from sflam.model.adapters import load_state, save
 from sflam.model.families import CAUSAL
-from sflam.records.history import RoundRecord
+from sflam.records.history import TEST, RoundRecord
 from sflam.records.run_folder import RunFolder
 from sflam.report import model_card as card
 from sflam.report.charts import figure
@@ -31,11 +31,16 @@ class Result:
     """The result of a finished run; ``--json`` prints exactly this.
 
     Attributes:
-        accuracy: test accuracy of the kept model, in [0, 1]; of tokens, for a language model.
+        accuracy: test accuracy of the kept model, in [0, 1]; of tokens, for a language model. Where there is a
+            validation part, this is the only time the test part was looked at.
         loss: its mean test loss, the cross-entropy whatever ``learn.loss`` is.
         metric: what ``learn.metric`` makes of the same predictions; None where that is the accuracy.
         perplexity: exp(loss) for a language model, else None.
+        validation_accuracy: its accuracy on the validation part; None without one.
+        validation_loss: its mean loss on it.
         rounds: rounds run.
+        stopped_round: the round, counted from 1, after which ``learn.stop_after`` ended the run; None where it ran to
+            its end.
         kept_round: the round, counted from 1, whose model was written; see ``learn.keep``.
         samples: training samples used, over all rounds.
         bytes_up: bytes of all bodies devices sent: activations, labels, adapters.
@@ -70,7 +75,10 @@ class Result:
     loss: float
     metric: float | None
     perplexity: float | None
+    validation_accuracy: float | None
+    validation_loss: float | None
     rounds: int
+    stopped_round: int | None
     kept_round: int
     samples: int
     bytes_up: int
@@ -105,6 +113,7 @@ def finish(
     """Write adapter, card, picture and, last, the result of a run whose rounds are done; raises OSError."""
     state, last = kept.state, kept.record
     job, sums = assembly.job, totals(records)
+    validation, score = scores(assembly, kept)
     load_state(assembly.model, state)
     exact = job.learn.practice.aggregation == "residual" and assembly.halves is not None
     whole = job.model.trainable == "full"
@@ -120,20 +129,14 @@ def finish(
                 data=assembly.splits.train.name,
                 column=assembly.splits.train.column,
                 classes=assembly.splits.train.classes,
-                accuracy=last.accuracy,
+                accuracy=score.accuracy,
             ),
             encoding="utf-8",
         )
-    devices = device_accuracy(assembly, last.class_accuracy)
+    devices = device_accuracy(assembly, score.per_class)
     drawn = draw_curves(records, title=run.path.name, method=job.learn.method, devices=devices)
     figure.save(drawn, run.curves)
     figure.save(draw_partition(partition_of(assembly), title=run.path.name), run.partition_picture)
-    score = None
-    if last.accuracy is not None and last.test_loss is not None:
-        score = Score(last.test_loss, last.accuracy, metric=last.metric)
-    score = score or assembly.fleet.score(
-        kept.state, assembly.evaluate
-    )  # the round was not the last when it ran
     steps = sum(record.bytes_up + record.bytes_down for record in records)
     codes = sum(record.code_bytes for record in records)
     charge = records[-1].charge
@@ -144,7 +147,10 @@ def finish(
         loss=score.loss,
         metric=score.metric,
         perplexity=perplexity(score.loss) if assembly.backbone.task == CAUSAL else None,
+        validation_accuracy=validation.accuracy if validation else None,
+        validation_loss=validation.loss if validation else None,
         rounds=len(records),
+        stopped_round=len(records) if ended_early(assembly, records) else None,
         kept_round=last.round + 1,
         samples=sums.samples,
         bytes_up=sum(record.bytes_up + record.adapter_bytes_up for record in records),
@@ -176,6 +182,31 @@ def finish(
         save_merged(assembly, run.merged)
     run.write_result(asdict(result))
     return result
+
+
+def scores(assembly: Assembly, kept: BestRound) -> tuple[Score | None, Score]:
+    """Return how good the kept model is on the validation part, where there is one, and on the test part.
+
+    What its round was evaluated on is not scored again; with a validation part the test part is scored here, once.
+    """
+    fleet, record = assembly.fleet, kept.record
+    known = None
+    if record.evaluated_loss is not None and record.evaluated_accuracy is not None:
+        known = Score(
+            record.evaluated_loss,
+            record.evaluated_accuracy,
+            per_class=record.class_accuracy,
+            metric=record.metric,
+        )
+    # Without a score the round was not the last when it ran.
+    found = known or fleet.score(kept.state, assembly.evaluate)
+    return (None, found) if assembly.part == TEST else (found, fleet.score(kept.state, assembly.test))
+
+
+def ended_early(assembly: Assembly, records: Sequence[RoundRecord]) -> bool:
+    """Return whether a run had rounds left when ``learn.stop_after`` ended it."""
+    learn, task = assembly.job.learn, assembly.backbone.task
+    return len(records) < learn.rounds and stopped(records, learn.stop_after, task)
 
 
 def device_accuracy(assembly: Assembly, per_class: Sequence[float | None]) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from sflam.config import Job
 from sflam.errors import DivergedError, NotFiniteError, QuantizerError, RunError, WireError
 from sflam.learn import checkpoint
-from sflam.learn.best import BestRound, best_of
+from sflam.learn.best import BestRound, best_of, stopped
 from sflam.learn.fleet import Fleet
 from sflam.learn.round import train as train_rounds
 from sflam.model.adapters import State
@@ -30,7 +30,7 @@ class Run:
         assembly: its pieces.
         folder: where it is written.
         records: the rounds done so far.
-        best: the best of them, with ``learn.keep = "best"``.
+        best: the best of them by validation score, with ``learn.keep = "best"``.
         fleet: trains; that of the assembly, on a virtual clock where a network is simulated.
     """
 
@@ -60,12 +60,16 @@ class Run:
     def rounds(self) -> Iterator[RoundRecord]:
         """Run the rounds not done yet; each is on disk, with a state to resume from, when it is yielded.
 
+        They end before ``learn.rounds`` where ``learn.stop_after`` says so, which the records alone decide: a run that
+        has stopped is finished, also when it is resumed.
+
         Raises:
             DivergedError: a round diverged; it is not kept.
             RunError: the folder cannot be written any more.
         """
-        job, left = self.job, range(len(self.records), self.job.learn.rounds)
-        how = self.assembly.evaluate, left, job.learn.evaluate_every
+        job, rounds = self.job, 0 if self.stopped else self.job.learn.rounds
+        left = range(len(self.records), rounds)
+        how = self.assembly.evaluate, left, job.learn.evaluate_every, self.assembly.part
         with History(self.folder.history) as log, Events(self.folder.path, done=self.records) as events:
             with self._divergence():
                 for record, state in train_rounds(self.fleet, self.state, *how):
@@ -79,6 +83,13 @@ class Run:
                     self.save()
                     events.add(record)
                     yield record
+                    if self.stopped:
+                        return
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the rounds done are all that ``learn.stop_after`` lets the run have."""
+        return stopped(self.records, self.job.learn.stop_after, self.assembly.backbone.task)
 
     def save(self) -> None:
         """Write a checkpoint of the rounds done."""
@@ -126,10 +137,10 @@ class Run:
 
     def _expect_finite(self, record: RoundRecord, state: State) -> None:
         """Raise DivergedError for a round that ends in NaN or infinity."""
-        # Every adapter has a part in the test loss, so one that is not finite shows in it.
-        if record.test_loss is None and not all(tensor.isfinite().all() for tensor in state.values()):
+        # Every adapter has a part in the loss of an evaluation, so one that is not finite shows in it.
+        if record.evaluated_loss is None and not all(tensor.isfinite().all() for tensor in state.values()):
             raise self._diverged(record.round, "its adapters hold NaN or infinity")
-        for name, value in (("training loss", record.loss), ("test loss", record.test_loss)):
+        for name, value in (("training loss", record.loss), (f"{record.part} loss", record.evaluated_loss)):
             if value is not None and not math.isfinite(value):
                 raise self._diverged(record.round, f"its {name} is {value}")
 

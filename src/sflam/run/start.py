@@ -143,7 +143,9 @@ def _expect_same(run: RunFolder, header: Mapping[str, Any], job: Job) -> None:
     """Raise RunError when ``job`` is not the one the run was started with, which its history remembers."""
     before = header.get("config")
     changed = changes(job, before) if isinstance(before, dict) else {}
-    edits = [f"{name} = {json.dumps(was)}" for name, (was, _) in changed.items() if name not in CHANGEABLE]
+    # A schedule that spans the run was followed for the old number of rounds.
+    changeable = CHANGEABLE - ({"learn.rounds"} if job.learn.spans_run else set())
+    edits = [f"{name} = {json.dumps(was)}" for name, (was, _) in changed.items() if name not in changeable]
     if edits:
         raise RunError(
             f"{run.config} was changed since the run began with {', '.join(edits)}; put that back, or start a new run"

@@ -24,6 +24,7 @@ from sflam.learn.adapter_exchange import flatten, receive_adapters, send_adapter
 from sflam.learn.device import Devices
 from sflam.learn.examples import Examples, Minibatch, drawn
 from sflam.learn.exchange import HEAD_UP, Exchange, Position, opened
+from sflam.learn.schedule import Moment
 from sflam.learn.settings import LearnSettings
 from sflam.link.https_client import Link
 from sflam.model.split import DeviceSegment
@@ -140,7 +141,7 @@ class Client:
         place = self.place
         batches = drawn(self.learn, place.examples, place.own, place.seed, round, place.number)
         while self.step < len(batches):
-            self._train(at, round, self.place.examples.take(batches[self.step]))
+            self._train(at, round, self.place.examples.take(batches[self.step]), len(batches))
             self.step += 1
             self._save()
         self._deliver(at, round, batches)
@@ -162,11 +163,12 @@ class Client:
         self.round, self.attempt, self.step, self.loss = round, attempt, 0, 0.0
         self._save()
 
-    def _train(self, at: str, round: int, batch: Minibatch) -> None:
-        """Make one step."""
+    def _train(self, at: str, round: int, batch: Minibatch, steps: int) -> None:
+        """Make one step of ``steps`` in the round."""
         place = self.place
         position = Position(round, self.step, place.number)
         seed = derive(place.seed, "dropout", round, self.step, place.number)
+        self.devices.pace({ROW: Moment(round, self.step, steps)})
         hidden = self.devices.forward({ROW: batch}, {ROW: seed})[ROW]
         at_home = self.devices.segment.has_head
         body = encode(self.exchange.step_message(position, hidden, batch, labels=not at_home))

@@ -197,7 +197,7 @@ def samples(
 ) -> tuple[Dataset, Any]:
     """Return a dataset with the server's classes, and the indices of this device's samples in it."""
     settings = replace(
-        job.data,
+        job.samples,
         name=data or job.data.name,
         input=column or ("" if data else job.data.input),
         label=label or job.data.label,

@@ -18,6 +18,7 @@ from sflam.codec.messages import Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
 from sflam.learn.exchange import DOWN, HEAD_DOWN, Exchange, Position
 from sflam.learn.round import SERVER
+from sflam.learn.schedule import Moment
 from sflam.learn.server import Frame, Trunk
 from sflam.learn.steps import Steps
 from sflam.seeds import derive
@@ -47,8 +48,12 @@ class Worker:
         """
         done = Steps(samples=dict.fromkeys(devices, 0), device_losses=dict.fromkeys(devices, 0.0))
         self.busy = 0.0
+        with self.dispatch.looked() as session:
+            legs = session.legs
+            steps = {device: seat.exchanges // legs for device, seat in session.seats.items()}
         while arrivals := self.dispatch.collect():
             began = time.perf_counter()
+            self.trunk.pace({a.device: Moment(round, a.number // legs, steps[a.device]) for a in arrivals})
             if self.dispatch.session.legs == 1:
                 self._step(round, attempt, arrivals, done)
             else:

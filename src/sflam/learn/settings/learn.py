@@ -24,6 +24,7 @@ CACHES = ("off", "device", "server")
 LOSSES = ("cross-entropy", "label-smoothing", "focal")
 METRICS = ("accuracy", "balanced-accuracy", "macro-f1")
 KEEPS = ("last", "best")
+SCHEDULES = ("constant", "cosine", "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +55,26 @@ class LearnSettings:
         metric: what is reported of every evaluated round beside the accuracy: ``macro-f1``, ``balanced-accuracy``, or
             ``accuracy`` alone.
         batch: mini-batch size on a device.
-        lr: learning rate.
+        lr: learning rate: the largest of the schedule.
+        schedule: how it goes on after the warm-up: ``constant``, or to 0 at the end of the run by a ``cosine`` or a
+            ``linear`` one. It spans ``rounds``, which a resumed run then cannot change.
+        warmup: share of the run over which the rate rises linearly from 0 to ``lr``; 0 begins with ``lr``.
+        decay: factor on the rate from each round to the next; 1 leaves it.
         optimizer: ``adamw``, ``adam`` or ``sgd``.
         weight_decay: weight decay of the optimiser.
         momentum: momentum of ``sgd``.
         clip: per-device limit on the gradient norm of one side; 0 does not clip.
         state: optimiser state across rounds: ``reset`` (as in FedAvg practice) or ``keep``.
-        keep: which round's model is written: the ``last``, or the ``best`` by held-out accuracy (a language model's by
-            held-out loss).
+        keep: which round's model is written: the ``last``, or the ``best`` by validation accuracy (a language model's
+            by validation loss); see ``data.validation``.
+        stop_after: end the run after so many evaluations in a row without a better validation score; 0 never.
         checkpointing: keep only each block's input for the backward and compute its inside again: the same gradients,
             far less memory for activations, about a third more computing.
         device: ``cpu``, ``cuda``, or ``auto``.
         cache: activations of a frozen device half (cut 0) that are kept instead of made again: ``off``, ``device``
             (saves computing), or ``server`` (saves sending them, too).
-        evaluate_every: test after every so many rounds, and after the last; 0 only after the last.
+        evaluate_every: evaluate after every so many rounds, and after the last; 0 only after the last. On the
+            validation part where there is one, and on the test part once, at the end; else on the test part.
         canonical: one thread, fixed order: bit-equal results on one type of machine, slower.
     """
 
@@ -86,12 +93,16 @@ class LearnSettings:
     metric: str = "accuracy"
     batch: int = 16
     lr: float = 3e-3
+    schedule: str = "constant"
+    warmup: float = 0.0
+    decay: float = 1.0
     optimizer: str = "adamw"
     weight_decay: float = 0.0
     momentum: float = 0.0
     clip: float = 1.0
     state: str = "reset"
     keep: str = "last"
+    stop_after: int = 0
     checkpointing: bool = False
     device: str = "auto"
     cache: str = "off"
@@ -107,6 +118,21 @@ class LearnSettings:
     def optimizer_slots(self) -> int:
         """Numbers the optimiser keeps per trained weight, n_s."""
         return int(self.momentum > 0) if self.optimizer == "sgd" else 2
+
+    @property
+    def chooses(self) -> bool:
+        """Whether something is chosen by a score, which must then be that of a validation part."""
+        return self.keep == "best" or self.stop_after > 0
+
+    @property
+    def spans_run(self) -> bool:
+        """Whether the rate of a step depends on how many rounds there are to be."""
+        return self.schedule != "constant" or self.warmup > 0
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the rate ever changes."""
+        return self.spans_run or self.decay != 1
 
     def __post_init__(self) -> None:
         ranges = Ranges(self, "learn")
@@ -124,9 +150,14 @@ class LearnSettings:
         ranges.one_of(STATES, "state")
         ranges.one_of(CACHES, "cache")
         ranges.one_of(KEEPS, "keep")
+        ranges.one_of(SCHEDULES, "schedule")
         ranges.one_of(("auto", "cpu", "cuda"), "device")
         ranges.at_least(1, "rounds", "local_epochs", "batch")
-        ranges.at_least(0, "local_steps", "weight_decay", "clip", "evaluate_every")
+        ranges.at_least(0, "local_steps", "weight_decay", "clip", "evaluate_every", "stop_after")
         ranges.positive("lr")
         ranges.require(0 <= self.momentum < 1, "momentum", "it must be in [0, 1)")
+        ranges.require(
+            0 <= self.warmup < 1, "warmup", "it is a share of the run in [0, 1), for example 0.05 or 0"
+        )
+        ranges.require(0 < self.decay <= 1, "decay", "it must be in (0, 1], for example 0.99; 1 leaves the rate")
         ranges.check()

@@ -12,6 +12,7 @@ from sflam import config
 from sflam.compare import running
 from sflam.compare.comparison import compare, count_runs, failure_lines
 from sflam.compare.rates import RateGrid, Tried, best, expect_rates
+from sflam.data.settings import VALIDATION
 from sflam.errors import ConfigError, ModelError, RunError
 from sflam.learn.methods import METHODS
 from sflam.records.saved import SAVED
@@ -26,7 +27,10 @@ def heard(done: CommandOutput, what: str) -> list[str]:
 
 
 def tried(rate: float, accuracy: float, loss: float = 1.0, *, language: bool = False) -> Tried:
-    result = {"accuracy": accuracy, "loss": loss, "perplexity": math.exp(loss) if language else None}
+    # The test scores say the opposite: they have no part in it.
+    test = {"accuracy": 1 - accuracy, "loss": -loss}
+    found = {"validation_accuracy": accuracy, "validation_loss": loss}
+    result = test | found | {"perplexity": math.exp(loss) if language else None}
     return Tried(rate=rate, run=f"run-{rate:g}", result=result)
 
 
@@ -81,6 +85,7 @@ def test_every_method_has_the_best_rate_of_one_grid(
     result = json.loads(done.out[-1])
     grid = result["rates"]
     assert (grid["grid"], grid["seed"], grid["by"]) == ([1e-6, 0.02, TOO_LARGE], 0, "accuracy")
+    assert grid["part"] == "validation"
     for name in ("sflam", "central"):
         low, high, lost = grid["methods"][name]
         assert lost["diverged"] and lost["accuracy"] is None and "diverged" in lost["why"]
@@ -89,7 +94,8 @@ def test_every_method_has_the_best_rate_of_one_grid(
         chosen = low if row["learning_rate"] == low["learning_rate"] else high
         assert Path(row["runs"][0]).name == chosen["run"] and len(row["runs"]) == 2
         for run in (*row["runs"], *result["sweeps"]["alpha"][name][0]["runs"]):
-            assert config.load(Path(run) / "config.toml").learn.lr == row["learning_rate"]
+            job = config.load(Path(run) / "config.toml")
+            assert job.learn.lr == row["learning_rate"] and job.data.validation == VALIDATION
     # 2 methods x (3 rates on one seed, the other seed, 2 seeds of the sweep)
     assert len(heard(done, "started")) == 12 and len(heard(done, "diverged")) == 2
     assert (

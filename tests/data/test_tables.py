@@ -127,7 +127,8 @@ def test_a_folder_with_its_own_splits(tmp_path: Path) -> None:
     assert any("validation" in note and "serves as its test part" in note for note in splits.notes)
     parquet(tmp_path / "test.parquet", text=TEXTS[10:15], label=NUMBERS[10:15])
     splits = read(tmp_path)
-    assert words(splits.test) == TEXTS[10:15] and "(validation) is not used" in splits.notes[-1]
+    assert words(splits.test) == TEXTS[10:15] and splits.validation is not None
+    assert words(splits.validation) == TEXTS[15:] and not any("serves as" in note for note in splits.notes)
     assert words(whole(tmp_path)[0]) == TEXTS[10:15]
 
 

@@ -13,23 +13,33 @@ from safetensors.torch import load_file
 
 import sflam
 from sflam import config
+from sflam.data.dataset import Dataset
 from sflam.errors import RunError
 from sflam.learn import checkpoint
 from sflam.learn.best import best_of
 from sflam.learn.evaluate import Score
+from sflam.model.adapters import State
 from sflam.model.families import CAUSAL, IMAGE
 from sflam.records.history import RoundRecord
-from sflam.run import assemble as assembly
+from sflam.run.assemble import Assembly
 
 SCORES = [Score(1.0, 0.5), Score(0.9, 0.75), Score(0.9, 0.75), Score(0.2, 0.25)]
 """The second round is the best, the third its equal, the last has the lowest loss."""
+TESTED = Score(0.7, 0.625)
 
 
 @pytest.fixture
 def job(small: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> sflam.Job:
-    """Four rounds with the scores above, whatever is trained; each round once, in whatever process state."""
+    """Four rounds with the scores above, whatever is trained; each round once, in whatever process state.
+
+    The test part has scores that would choose another round.
+    """
     scores = iter(SCORES)
-    monkeypatch.setattr(assembly, "evaluate", lambda *_: next(scores))
+
+    def score(of: Assembly, state: State, dataset: Dataset) -> Score:
+        return TESTED if dataset is of.splits.test else next(scores)
+
+    monkeypatch.setattr(Assembly, "_score", score)
     return config.load(None, [*small, "learn.rounds=4", "learn.keep=best", "learn.canonical=true"])
 
 
@@ -42,11 +52,12 @@ def finished(run: Any) -> tuple[dict[int, Any], sflam.Result]:
 def expect_second_round(result: sflam.Result, states: dict[int, Any]) -> None:
     written = load_file(Path(result.run_dir) / "adapter" / "adapter_model.safetensors")
     assert result.kept_round == 2 and result.rounds == 4
-    assert (result.accuracy, result.loss) == (0.75, 0.9)
+    assert (result.validation_accuracy, result.validation_loss) == (0.75, 0.9)
+    assert (result.accuracy, result.loss) == (TESTED.accuracy, TESTED.loss)
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in written.items())
     assert any(not torch.equal(tensor, states[3][name]) for name, tensor in written.items())
     card = (Path(result.run_dir) / "adapter" / "README.md").read_text()
-    assert "75.0 %" in card and "25.0 %" not in card
+    assert "62.5 %" in card and "75.0 %" not in card
 
 
 def test_the_best_round_is_written(job: sflam.Job, tmp_path: Path) -> None:
@@ -70,10 +81,9 @@ def test_it_is_kept_across_resume(job: sflam.Job, tmp_path: Path, done: int) -> 
 def test_the_last_round_is_written_by_default(job: sflam.Job, tmp_path: Path) -> None:
     last = config.load(None, [f"learn.rounds={len(SCORES)}"])
     assert last.learn.keep == "last"
-    states, result = finished(
-        sflam.start(replace(job, learn=replace(job.learn, keep="last")), tmp_path / "run")
-    )
-    assert result.kept_round == 4 and result.accuracy == 0.25
+    plain = replace(job, learn=replace(job.learn, keep="last"), data=replace(job.data, validation=0.1))
+    states, result = finished(sflam.start(plain, tmp_path / "run"))
+    assert result.kept_round == 4 and (result.validation_accuracy, result.accuracy) == (0.25, 0.625)
     written = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
     assert all(torch.equal(tensor, states[3][name]) for name, tensor in written.items())
 
@@ -91,7 +101,7 @@ def test_a_checkpoint_without_its_best_is_refused(job: sflam.Job, tmp_path: Path
 
 def test_language_models_are_compared_by_loss_and_classifiers_by_accuracy() -> None:
     records = [
-        RoundRecord(round=number, loss=0.0, test_loss=score.loss, accuracy=score.accuracy)
+        RoundRecord(round=number, loss=0.0, validation_loss=score.loss, validation_accuracy=score.accuracy)
         for number, score in enumerate(SCORES)
     ]
     for task, wanted in ((CAUSAL, 3), (IMAGE, 1)):
@@ -99,5 +109,5 @@ def test_language_models_are_compared_by_loss_and_classifiers_by_accuracy() -> N
         for record in records:
             kept = best_of(kept, record, {}, task)
         assert kept is not None and kept.record.round == wanted
-    better = RoundRecord(round=4, loss=0.0, test_loss=0.5, accuracy=0.75)
+    better = RoundRecord(round=4, loss=0.0, validation_loss=0.5, validation_accuracy=0.75)
     assert best_of(best_of(None, records[1], {}, IMAGE), better, {}, IMAGE).record.round == 4

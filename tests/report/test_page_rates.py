@@ -51,7 +51,7 @@ def test_the_rates_are_on_the_page(rated: Path, tmp_path: Path) -> None:
     text = write_page(rated, tmp_path / "page.html").read_text()
     output = " ".join(expect_whole(text, SECTIONS).words)
     for words in (
-        "Rate: the best of 0.0001, 0.003, 1e+30 by held-out accuracy on seed 0; the same held-out data",
+        "Rate: the best of 0.0001, 0.003, 1e+30 by validation accuracy on seed 0; chosen on validation",
         "diverged",
         "Failed, and left out: run local-0-",
         "and in learn.lr",
@@ -68,6 +68,13 @@ def test_the_rates_are_on_the_page(rated: Path, tmp_path: Path) -> None:
 def test_a_comparison_from_before_the_grid_still_has_its_page(rated: Path, tmp_path: Path) -> None:
     shutil.copytree(rated, tmp_path / "old")
     result = json.loads((rated / SAVED).read_text())
+    old = json.loads(json.dumps(result))
+    del old["rates"]["part"]  # when rates were chosen on the test part
+    (tmp_path / "old" / SAVED).write_text(json.dumps(old))
+    text = " ".join(
+        expect_whole(write_page(tmp_path / "old", tmp_path / "old.html").read_text(), SECTIONS).words
+    )
+    assert "by held-out accuracy on seed 0; the same held-out data chooses" in text
     for key in ("rates", "asked", "failed"):
         del result[key]
     for row in result["methods"].values():

@@ -42,6 +42,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "whole-full": (FEDLORA, FULL),
     "whole-residual": (FEDLORA, RESIDUAL),
     "local-best": ("learn.method=local", "learn.keep=best"),
+    "keep-evaluate": ("learn.keep=best", "learn.evaluate_every=0"),
+    "stop_after-evaluate": ("learn.stop_after=3", "learn.evaluate_every=0"),
     "best-residual": ("learn.keep=best", RESIDUAL),
     "trunk-bits-residual": ("model.trunk_bits=4", RESIDUAL),
     "trunk-bits-full": ("model.trunk_bits=8", FULL),

@@ -28,7 +28,7 @@ def compare(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each method, with seeds from the job's own on.")] = 1,
     rates: Annotated[
-        str | None, typer.Option(help="Learning rates to choose from on the first seed, e.g. 0.001,0.003.")
+        str | None, typer.Option(help="Learning rates to choose from, by validation score, e.g. 0.001,0.003.")
     ] = None,
     target: Annotated[
         float | None, typer.Option(help="Accuracy whose cost is reported; by default 95 % of the best.")

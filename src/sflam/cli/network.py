@@ -98,6 +98,10 @@ def serve(
             for record in served.rounds():
                 progress.update(record)
     result = run.finish()
+    if result.stopped_round is not None:
+        shared.remark(
+            f"stopped after round {result.stopped_round} of {run.job.learn.rounds} by learn.stop_after"
+        )
     shared.remark(f"run folder: {result.run_dir}")
     shared.show_json(as_json, asdict(result))
 

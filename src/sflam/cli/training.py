@@ -73,12 +73,16 @@ def _train(wanted: Job, out: Path | None, resume: Path | None, merge: bool, as_j
                 progress.update(record)
     with shared.status("writing the run folder"):
         result = run.finish(merge=merge)
-    shared.show(
-        as_json, rounds_table(run.records, perplexity=result.perplexity, devices=result.device_accuracy)
+    table = rounds_table(
+        run.records, perplexity=result.perplexity, devices=result.device_accuracy, test=result.accuracy
     )
+    shared.show(as_json, table)
+    if result.stopped_round is not None:
+        waited = f"{run.job.learn.stop_after} evaluations without a better validation score"
+        shared.remark(f"stopped after round {result.stopped_round} of {run.job.learn.rounds}: {waited}")
     if run.job.learn.keep == "best":
-        numbers = f"accuracy {result.accuracy:.1%}, test loss {result.loss:.4f}"
-        shared.remark(f"kept the model of round {result.kept_round}: {numbers}")
+        numbers = f"validation accuracy {result.validation_accuracy:.1%}, test accuracy {result.accuracy:.1%}"
+        shared.remark(f"kept the model of round {result.kept_round}: {numbers}, test loss {result.loss:.4f}")
     kept = run.folder.adapter.name if run.folder.adapter.is_dir() else run.folder.merged.name
     shared.remark(f"run folder: {result.run_dir} (curves.png, {kept}/, history.jsonl, ...)")
     shared.show_json(as_json, asdict(result))

@@ -15,7 +15,7 @@ from typing import Any
 
 from sflam.compare.lock import alone
 from sflam.compare.outcome import Compared, target_of
-from sflam.compare.rates import RateGrid, Tried, expect_rates
+from sflam.compare.rates import RateGrid, Tried, expect_rates, validated
 from sflam.compare.running import Failure, OnEvent, Waiting, expect_jobs, ignore_event, run_all
 from sflam.compare.variants import AXES, DEFAULT, Variant, variants_of
 from sflam.config import Job, overrides, plain
@@ -118,8 +118,8 @@ def compare(
         methods: names of ``sflam.learn.methods``, each alone or as ``METHOD+ALLOCATOR``.
         seeds: how many, from the job's on.
         sweeps: axis of ``sflam.compare.variants`` -> values.
-        rates: learning rates that every method is tried at on the first seed; its best is used throughout. None
-            takes the job's own.
+        rates: learning rates that every method is tried at on the first seed; its best by validation score is used
+            throughout. None takes the job's own.
         target: an accuracy in (0, 1] whose cost is reported; by default a share of the best method's.
         jobs: runs at once, each in a process of its own; 1 runs them here, None takes what cores and memory allow.
         on_event: called for every run; see ``sflam.compare.running``.
@@ -132,6 +132,7 @@ def compare(
     if target is not None and not 0 < target <= 1:
         raise ConfigError(f"--target is {target:g}; give an accuracy above 0 and up to 1")
     expect_jobs(jobs)
+    wanted = wanted if rates is None else validated(wanted)
     tries = grid_lines(wanted, methods, rates)
     lines = variants_of(wanted, methods, seeds, sweeps)  # what it refuses, it refuses before anything runs
     expect_possible(lines)

@@ -11,7 +11,9 @@ from sflam.records.history import RoundRecord
 
 SHARE = 0.95
 """Without a target: this share of the best method's final accuracy."""
-EXACT = ("accuracy", "virtual_s", "energy_j", "device_flop", "worst_device_accuracy")
+EXACT = (
+    "accuracy", "validation_accuracy", "virtual_s", "energy_j", "device_flop", "worst_device_accuracy"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ class Compared:
         found = {
             "accuracy": self.mean("accuracy"),
             "accuracy_spread": self.spread,
+            "validation_accuracy": self.mean("validation_accuracy"),
             **{key: self.mean(key) for key in ("rounds", "virtual_s", "energy_j", "bytes_up", "bytes_down")},
             "device_memory_bytes": self.mean("device_memory"),
             "device_flop": self.mean("device_flop"),
@@ -81,12 +84,16 @@ def to_target(runs: Sequence[Sequence[RoundRecord]], target: float) -> dict[str,
 
 
 def first_at(run: Sequence[RoundRecord], target: float) -> dict[str, Any] | None:
-    """Return what a run had cost after the first round whose accuracy is ``target`` or more; None if there is none."""
+    """Return what a run had cost after the first round whose accuracy is ``target`` or more; None if there is none.
+
+    The accuracy is that of the rounds' evaluations: on the validation part where there is one.
+    """
     joules, sent = 0.0, 0
     for number, record in enumerate(run, start=1):
         joules += record.charge.energy if record.charge else 0.0
         sent += record.total_bytes
-        if record.accuracy is not None and record.accuracy >= target:
+        accuracy = record.evaluated_accuracy
+        if accuracy is not None and accuracy >= target:
             return {
                 "rounds": number,
                 "virtual_s": record.charge.clock if record.charge else None,
@@ -97,11 +104,16 @@ def first_at(run: Sequence[RoundRecord], target: float) -> dict[str, Any] | None
 
 
 def target_of(found: Sequence[Compared], wanted: float | None) -> tuple[float, str]:
-    """Return the target accuracy and how it was chosen: as wanted, or a share of the best method's final accuracy."""
+    """Return the target accuracy and how it was chosen: as wanted, or a share of the best method's final accuracy.
+
+    Rounds are held against it, so it is on the part of the data that they were evaluated on.
+    """
     if wanted is not None:
         return wanted, "as given"
-    best = max(found, key=lambda item: item.mean("accuracy") or 0.0)
-    return SHARE * (best.mean("accuracy") or 0.0), f"{100 * SHARE:g} % of what {best.name} reaches"
+    validated = all(item.mean("validation_accuracy") is not None for item in found)
+    key, where = ("validation_accuracy", " on validation samples") if validated else ("accuracy", "")
+    best = max(found, key=lambda item: item.mean(key) or 0.0)
+    return SHARE * (best.mean(key) or 0.0), f"{100 * SHARE:g} % of what {best.name} reaches{where}"
 
 
 def _mean(values: Sequence[Any]) -> float | None:

@@ -1,7 +1,8 @@
 """One grid of learning rates for all methods: each is tried at every rate on one seed, its best is used throughout.
 
-The best has the largest held-out accuracy, for a language model the smallest held-out loss; of equals the smaller rate.
-A rate at which training diverges is lost. There is one held-out set: it chooses the rate and is what accuracies are of.
+The best has the largest validation accuracy, for a language model the smallest validation loss; of equals the smaller
+rate. A rate at which training diverges is lost. The test part, which accuracies are of, has no say in it: where the job
+holds no validation part out and the data brings none, a tenth of the training samples becomes one, in every run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sflam.config import Job
+from sflam.data.settings import VALIDATION
 from sflam.errors import ConfigError
 
 
@@ -22,6 +24,11 @@ def expect_rates(rates: Sequence[float]) -> None:
         raise ConfigError(f"--rates holds {wrong[0]}; a learning rate is a number above 0")
     if not rates or len(set(rates)) != len(rates):
         raise ConfigError(f"--rates is {','.join(f'{rate:g}' for rate in rates)!r}; give each rate once")
+
+
+def validated(job: Job) -> Job:
+    """Return a job that holds a validation part out: its own share, or the default one."""
+    return replace(job, data=replace(job.data, validation=job.data.validation or VALIDATION))
 
 
 def at_rate(job: Job, rate: float) -> Job:
@@ -48,12 +55,11 @@ class Tried:
     diverged: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the rate and what it led to, for JSON."""
+        """Return the rate and what it led to on the validation part, for JSON."""
         found: dict[str, Any] = {"learning_rate": self.rate, "accuracy": None, "loss": None, "run": self.run}
         if self.result is not None:
-            found |= {
-                key: self.result[key] for key in ("accuracy", "loss") if math.isfinite(self.result[key])
-            }
+            scores = {key: self.result[f"validation_{key}"] for key in ("accuracy", "loss")}
+            found |= {key: value for key, value in scores.items() if math.isfinite(value)}
         return found | ({"diverged": self.diverged, "why": self.why} if self.why else {})
 
 
@@ -99,6 +105,7 @@ class RateGrid:
         return {
             "grid": list(self.rates),
             "seed": self.seed,
+            "part": "validation",
             "by": "loss" if any(map(_language, results)) else "accuracy",
             "methods": {name: [item.to_dict() for item in runs] for name, runs in self.tried.items()},
         }
@@ -117,7 +124,8 @@ def best(tried: Sequence[Tried]) -> float | None:
 
 
 def _merit(result: Mapping[str, Any]) -> float:
-    value = -float(result["loss"]) if _language(result) else float(result["accuracy"])
+    key = "loss" if _language(result) else "accuracy"
+    value = float(result[f"validation_{key}"]) * (-1 if key == "loss" else 1)
     return value if math.isfinite(value) else -math.inf
 
 

@@ -27,7 +27,7 @@ from sflam.registry import own_modules
 
 OnEvent = Callable[[str, str, int], None]
 """Called with the name of a run, an event (``finished``, ``resumed``, ``started``, ``round``, ``done``,
-``diverged``, ``failed``), and the rounds it has done; for a run that diverged or failed, all: none is left to do."""
+``diverged``, ``failed``), and the rounds it has done; for a run that is over, all: none is left to do."""
 DIVERGED = "diverged.txt"
 """What a run that diverged leaves in its folder: why. Without the file it is tried again."""
 
@@ -137,7 +137,7 @@ def run_here(task: Waiting, on_event: OnEvent) -> None:
             replace_file(task.path / DIVERGED, (failure_of(error).why + "\n").encode())
         raise
     begun.finish()
-    on_event(task.name, "done", len(begun.records))
+    on_event(task.name, "done", task.job.learn.rounds)  # a run that ended early has none left to do
 
 
 def _divergence(task: Waiting) -> str:

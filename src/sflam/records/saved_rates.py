@@ -36,6 +36,8 @@ def _expect_rates(rates: Mapping[str, Any]) -> dict[str, Any]:
     """Return a grid as ``RateGrid.to_dict`` wrote it."""
     grid = [_expect_rate(rate) for rate in rates["grid"]]
     by, methods = rates["by"], rates["methods"]
+    if rates.get("part", "validation") != "validation":
+        raise ValueError(f"its rates are chosen on {rates['part']!r}")
     if not grid or by not in BY or type(rates["seed"]) is not int or not methods:
         raise ValueError("its learning rates are not named")
     for tried in methods.values():

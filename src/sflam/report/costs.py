@@ -31,8 +31,9 @@ def zoom(percentages: Sequence[float]) -> tuple[float, float]:
 
 
 def share_of(item: RoundRecord) -> float:
-    """Return the accuracy of a round in [0, 1]; NaN where it was not measured."""
-    return item.accuracy if is_measured(item.accuracy) else float("nan")
+    """Return the accuracy of a round, on the part it was evaluated on, in [0, 1]; NaN where it was not measured."""
+    found = item.evaluated_accuracy
+    return found if is_measured(found) else float("nan")
 
 
 def _rounds(run: Sequence[RoundRecord]) -> Sequence[float] | None:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sflam import __version__
 from sflam.config import Job, digest
 from sflam.plugins import portable
-from sflam.records.history import RoundRecord
+from sflam.records.history import TEST, RoundRecord
 from sflam.report.totals import percent, totals
 from sflam.units import human_bytes
 
@@ -40,7 +40,7 @@ def card(
         data: what to call the dataset; as the job does by default.
         column: which the inputs came from, where they came from a table.
         classes: the names of the labels, in their order.
-        accuracy: of the model that was kept; None takes the last one measured.
+        accuracy: of the model that was kept, on the test part; None takes the last one measured there.
     """
     sums, base = totals(records), public_name(job.model.name)
     named = [*classes[:MOST_CLASSES], *["..."] * (len(classes) > MOST_CLASSES)]
@@ -51,7 +51,7 @@ def card(
         base_json=json.dumps(base, ensure_ascii=False),
         data=data or public_name(job.data.name),
         classes=f"{len(classes)}: {', '.join(named)}" if classes else "",
-        accuracy=sums.accuracy if accuracy is None else accuracy,
+        accuracy=sums.accuracy if accuracy is None and sums.part == TEST else accuracy,
         job=job,
         sums=sums,
         task=task,

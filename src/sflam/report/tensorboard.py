@@ -87,6 +87,8 @@ def scalars(record: RoundRecord) -> dict[str, float]:
         "loss/train": record.loss,
         "loss/test": record.test_loss,
         "accuracy/test": record.accuracy,
+        "loss/validation": record.validation_loss,
+        "accuracy/validation": record.validation_accuracy,
         "bytes/activations_up": record.bytes_up,
         "bytes/gradients_down": record.bytes_down,
         "bytes/adapters_up": record.adapter_bytes_up,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from sflam.records.history import RoundRecord
+from sflam.records.history import TEST, RoundRecord, part_of
 from sflam.units import human_si
 
 
@@ -23,7 +23,8 @@ class Totals:
         bytes_down: bytes of the steps (gradients), server to devices.
         adapter_bytes: adapter bytes both ways, with what the exact aggregation adds.
         seconds: wall-clock time in s.
-        accuracy: accuracy of the last evaluated round, in [0, 1]; None when no round was evaluated.
+        part: of the data that rounds were evaluated on, ``test`` or ``validation``.
+        accuracy: accuracy of the last evaluated round on that part, in [0, 1]; None when no round was evaluated.
         best_accuracy: highest accuracy; None when no round was evaluated.
         best_round: the first round that reached it.
         virtual_s: seconds on the virtual clock; None where no network was simulated.
@@ -42,6 +43,7 @@ class Totals:
     best_round: int | None
     virtual_s: float | None = None
     energy_j: float | None = None
+    part: str = TEST
 
     @property
     def total_bytes(self) -> int:
@@ -56,7 +58,8 @@ class Totals:
 
 def totals(records: Sequence[RoundRecord]) -> Totals:
     """Return the sums over ``records``, which may be empty."""
-    measured = [(item.round, item.accuracy) for item in records if is_measured(item.accuracy)]
+    scores = [(item.round, item.evaluated_accuracy) for item in records]
+    measured = [(number, score) for number, score in scores if is_measured(score)]
     charges = [item.charge for item in records if item.charge is not None]
     best = max(measured, key=lambda pair: (pair[1], -pair[0]), default=(None, None))
     return Totals(
@@ -72,6 +75,7 @@ def totals(records: Sequence[RoundRecord]) -> Totals:
         best_round=best[0],
         virtual_s=charges[-1].clock if charges else None,
         energy_j=math.fsum(charge.energy for charge in charges) if charges else None,
+        part=part_of(records),
     )
 
 

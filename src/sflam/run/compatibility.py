@@ -214,6 +214,10 @@ RULES: tuple[Rule, ...] = (
          'use learn.aggregation = "fedavg" or "freeze-a"'),
     Rule("local-best", (_is("learn.method", "local"), _is("learn.keep", "best")),
          "every device has a model of its own, so there is no best one", 'set learn.keep = "last"'),
+    *(Rule(f"{key}-evaluate", (_not(f"learn.{key}", off), _is("learn.evaluate_every", 0)),
+           "only the last round is evaluated, so there is nothing to choose from",
+           f"set learn.evaluate_every = 1, or learn.{key} = {toml_value(off)}")
+      for key, off in (("keep", "last"), ("stop_after", 0))),
     Rule("best-residual", (_is("learn.keep", "best"), RESIDUAL),
          "residuals change the frozen weights in every round, and those of the best round are not kept",
          'use learn.keep = "last", or another learn.aggregation'),

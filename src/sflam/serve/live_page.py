@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from sflam.records.history import RoundRecord
+from sflam.records.history import RoundRecord, part_of
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.round_stats import Reading, RoundStats
 from sflam.units import human_bytes
@@ -44,7 +44,13 @@ class ProgressBoard:
     @property
     def accuracy(self) -> float | None:
         """The last one measured, in [0, 1]."""
-        return next((r.accuracy for r in reversed(self.records) if r.accuracy is not None), None)
+        scores = [record.evaluated_accuracy for record in self.records]
+        return next((score for score in reversed(scores) if score is not None), None)
+
+    @property
+    def part(self) -> str:
+        """The part of the data it was measured on."""
+        return part_of(self.records)
 
     @property
     def loss(self) -> float | None:
@@ -74,7 +80,8 @@ def page(dispatch: Dispatch, stats: RoundStats, board: ProgressBoard) -> str:
         ]
         phase, number, attempt = session.phase.value, session.round, session.attempt
     open_round = list(readings.values()) if phase == "open" else []
-    evaluated = [(r.round + 1, r.accuracy) for r in board.records if r.accuracy is not None]
+    scores = [(record.round + 1, record.evaluated_accuracy) for record in board.records]
+    evaluated = [(number, score) for number, score in scores if score is not None]
     return TEMPLATES.get_template("live_page.html.jinja").render(
         phase=phase,
         round=min(number + 1, board.rounds or number + 1),

@@ -23,7 +23,7 @@ def metrics_text(dispatch: Dispatch, counts: Counter[str], in_flight: int, board
             ("devices_seated", sum(not seat.out for seat in seats), "Devices with a part in the open round."),
             ("devices_done", done, "Devices that have delivered in this round."),
             ("train_loss", board.loss, "Mean training loss of the last round."),
-            ("test_accuracy", board.accuracy, "Last accuracy measured, in [0, 1]."),
+            (f"{board.part}_accuracy", board.accuracy, "Last accuracy measured, in [0, 1]."),
             ("round_seconds", seconds, "Seconds of the last round."),
             ("exchanges_computed_total", dispatch.computed, "Exchanges computed."),
             ("exchanges_repeated_total", dispatch.repeated, "Exchanges requested again, answered as before."),

@@ -22,8 +22,9 @@ from sflam.config import Job
 from sflam.data.batches import batches
 from sflam.errors import ConfigError
 from sflam.learn.examples import Examples
-from sflam.learn.optimizers import optimizer
+from sflam.learn.optimizers import optimizer, set_rate
 from sflam.learn.precision import reseeded
+from sflam.learn.schedule import Moment
 from sflam.model.adapters import State, load_state, state_of
 from sflam.run.assemble import Assembly, assemble, examples_of
 from sflam.seeds import derive, generator
@@ -224,12 +225,17 @@ def _train(
     job, model = assembly.job, assembly.model
     load_state(model, start)
     parameters: Sequence[nn.Parameter] = tuned(model, assembly, layers, head=head)
-    optimise = optimizer(job.learn, parameters)
+    optimise, once = (
+        optimizer(job.learn, parameters),
+        replace(job.learn, rounds=1),
+    )  # a schedule spans these steps
     # Positions, not samples, are shuffled: a replaced sample takes the place of the old one.
     order = generator(job.seed, "stability batches", draw)
     model.train()
     with reseeded(derive(job.seed, "stability dropout", draw)):
-        for positions in batches(np.arange(len(samples)), job.learn.batch, order, steps=steps):
+        drawn = batches(np.arange(len(samples)), job.learn.batch, order, steps=steps)
+        for step, positions in enumerate(drawn):
+            set_rate(optimise, once, Moment(0, step, len(drawn)))
             loss = sample_losses(model, examples, samples[positions]).mean()
             for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
                 parameter.grad = gradient

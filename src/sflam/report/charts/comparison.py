@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from sflam.records.history import part_of
 from sflam.report.charts.figure import Panel, draw
 from sflam.report.charts.lines import Line, line_panel
 from sflam.report.charts.style import looks_of
@@ -27,7 +28,10 @@ def draw_comparison(found: Mapping[str, Runs], *, title: str = "") -> Figure:
 
 def comparison_panels(found: Mapping[str, Runs]) -> list[Panel]:
     """Return accuracy against every cost that some method has."""
-    looks = looks_of(list(found))
+    looks, part = (
+        looks_of(list(found)),
+        part_of([item for runs in found.values() for run in runs for item in run]),
+    )
     panels = []
     for title, across, cost in COSTS:
         lines = [
@@ -38,7 +42,9 @@ def comparison_panels(found: Mapping[str, Runs]) -> list[Panel]:
         if lines:
             log = "log" in across
             panels.append(
-                line_panel(title, lines, across=across, upward="test accuracy (%)", percent=True, log_x=log)
+                line_panel(
+                    title, lines, across=across, upward=f"{part} accuracy (%)", percent=True, log_x=log
+                )
             )
     return panels
 
@@ -49,10 +55,11 @@ def bars_note(seeds: int) -> str:
 
 
 def _means(runs: Runs, cost: Cost) -> list[tuple[float, float]]:
-    """Return the mean accuracy (%) against the mean cost."""
-    shares = _shares(runs)
-    costs = np.array([list(cost(run) or ())[: shares.shape[1]] for run in runs], float).mean(axis=0)
-    return list(zip(costs.tolist(), shares.mean(axis=0).tolist(), strict=True))
+    """Return the mean accuracy (%) against the mean cost; a run that ended early stays where it was."""
+    longest = max(runs, key=len)
+    by_round = cost is COSTS[0][2]
+    costs = _padded([list(cost(run) or ()) for run in ([longest] if by_round else runs)]).mean(axis=0)
+    return list(zip(costs.tolist(), _shares(runs).mean(axis=0).tolist(), strict=True))
 
 
 def _spread(runs: Runs) -> list[float]:
@@ -62,5 +69,10 @@ def _spread(runs: Runs) -> list[float]:
 
 def _shares(runs: Runs) -> np.ndarray:
     """Return accuracies in %, [runs, rounds]."""
-    rounds = min(map(len, runs))
-    return np.array([[100 * share_of(item) for item in run[:rounds]] for run in runs])
+    return _padded([[100 * share_of(item) for item in run] for run in runs])
+
+
+def _padded(values: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return rows of numbers as one array, the last of each repeated up to the longest."""
+    most = max(map(len, values))
+    return np.array([[*row, *[row[-1]] * (most - len(row))] for row in values], float)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from sflam.errors import RunError
-from sflam.records.history import RoundRecord
+from sflam.records.history import RoundRecord, part_of
 from sflam.report.charts.figure import Panel, draw
 from sflam.report.charts.lines import Line, line_panel
 from sflam.report.charts.style import Look, looks_of
@@ -39,7 +39,7 @@ def draw_curves(
 
 def curve_panels(records: Sequence[RoundRecord], method: str) -> list[Panel]:
     """Return accuracy by round, losses by round, and accuracy against every cost that is known."""
-    look = looks_of([method])[method]
+    look, part = looks_of([method])[method], part_of(records)
     panels: list[Panel] = []
     for title, across, cost in COSTS:
         costs = cost(records)
@@ -49,20 +49,21 @@ def curve_panels(records: Sequence[RoundRecord], method: str) -> list[Panel]:
         points = [(at, 100 * share_of(item)) for at, item in zip(costs, records, strict=True)]
         last = next((y for _, y in reversed(points) if is_measured(y)), None)
         reached = "" if panels or last is None else f", {last:.1f} % at the end"
-        line = Line(name="test accuracy", points=points, look=look)
+        line = Line(name=f"{part} accuracy", points=points, look=look)
         panels.append(
-            line_panel(title + reached, [line], across=across, upward="test accuracy (%)", percent=True)
+            line_panel(title + reached, [line], across=across, upward=f"{part} accuracy (%)", percent=True)
         )
-    panels.insert(1, _losses(records, look))
+    panels.insert(1, _losses(records, look, part))
     return panels
 
 
-def _losses(records: Sequence[RoundRecord], look: Look) -> Panel:
+def _losses(records: Sequence[RoundRecord], look: Look, part: str) -> Panel:
     training = [(item.round + 1, item.loss) for item in records]
-    test = [(item.round + 1, item.test_loss) for item in records if item.test_loss is not None]
+    scores = [(item.round + 1, item.evaluated_loss) for item in records]
+    held = [(step, loss) for step, loss in scores if loss is not None]
     lines = [Line(name="training loss", points=training, look=look._replace(marker="s", dash=(5, 2)))]
-    if any(is_measured(loss) for _, loss in test):
-        lines.append(Line(name="test loss", points=test, look=look._replace(marker="^", dash=(1, 1.5))))
+    if any(is_measured(loss) for _, loss in held):
+        lines.append(Line(name=f"{part} loss", points=held, look=look._replace(marker="^", dash=(1, 1.5))))
     lost = next((step for step, loss in training if not is_measured(loss)), None)
     title = "Loss by round" if lost is None else f"Loss by round, not finite in round {lost}"
     return line_panel(title, lines, across="round", upward="mean loss per sample (nats)")

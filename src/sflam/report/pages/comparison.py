@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from sflam.records.history import part_of
 from sflam.records.saved import SavedComparison
 from sflam.report.charts.bars import bar_panel
 from sflam.report.charts.comparison import bars_note, comparison_panels
@@ -17,7 +18,7 @@ from sflam.report.pages.inline import charts
 from sflam.report.pages.page import NumberTable, command, environment, render
 from sflam.report.pages.rounds import allocation, timeline
 from sflam.report.terminal.comparison_table import result_rows, target_rows
-from sflam.report.terminal.rate_table import REUSED, rate_rows, rate_title
+from sflam.report.terminal.rate_table import how_chosen, rate_rows, rate_title
 from sflam.report.totals import brief, joules, percent
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -42,7 +43,8 @@ def comparison_page(found: SavedComparison) -> str:
         results=NumberTable(*result_rows(rows, rates=bool(rates), device=True)),
         failed=saved["failed"],
         rates=_rates(rates, rows) if rates else None,
-        reused=REUSED,
+        reused=how_chosen(rates) if rates else "",
+        part=part_of([item for runs in records.values() for run in runs for item in run]),
         target=target | {"table": NumberTable(*target_rows(rows, reached=True))},
         curves=charts(comparison_panels(records), bars_note(seeds)),
         sweeps=charts(swept, bars_note(seeds)),

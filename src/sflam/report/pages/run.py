@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from sflam.config import overrides
-from sflam.records.history import RoundRecord
+from sflam.records.history import RoundRecord, part_of
 from sflam.records.saved import SavedRun
 from sflam.records.saved_rates import is_finite
 from sflam.report.charts.bars import bar_panel
@@ -22,14 +22,14 @@ from sflam.report.charts.timeline import has_phases
 from sflam.report.pages.inline import charts
 from sflam.report.pages.page import NumberTable, command, environment, render
 from sflam.report.pages.rounds import allocation, charge_of, timeline
-from sflam.report.terminal.run_table import MEASURED, cells
+from sflam.report.terminal.run_table import MEASURED, cells, headers_of
 from sflam.report.totals import totals
 
 
 def run_page(run: SavedRun) -> str:
     """Return the HTML page of a finished run."""
     job, records, network = run.job, run.records, run.job.network.simulate
-    columns = [*MEASURED[:-1], *["virtual time", "energy"] * network, "devices"]
+    columns = headers_of(records, [*MEASURED[:-1], *["virtual time", "energy"] * network, "devices"])
     return render(
         "run.html.jinja",
         job,
@@ -143,7 +143,8 @@ def _devices_and_classes(run: SavedRun) -> list[Markup]:
         panels.append(bar_panel(title, names, trained, upward="nats", colours=[ON_WHITE["s1"]]))
     if isinstance(classes, list) and last and len(classes) == len(last):
         right = {"": [100 * share if share is not None else 0.0 for share in last]}
-        names, title = list(map(str, classes)), "Accuracy on each class, last round"
+        names = list(map(str, classes))
+        title = f"{part_of(run.records).capitalize()} accuracy on each class, last round"
         panels.append(bar_panel(title, names, right, upward="%", across="class", colours=[ON_WHITE["s2"]]))
     return charts(panels)
 

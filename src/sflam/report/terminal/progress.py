@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TextIO
 
-from sflam.records.history import RoundRecord
+from sflam.records.history import VALIDATION, RoundRecord
 from sflam.report.terminal.live_bar import LiveBar
 from sflam.report.totals import decimal, percent
 from sflam.units import human_bytes
@@ -32,8 +32,8 @@ class Progress(LiveBar):
         self._rounds, self._done = rounds, len(resumed)
         self._up = sum(item.bytes_up + item.adapter_bytes_up for item in resumed)
         self._down = sum(map(_down, resumed))
-        known = [item.accuracy for item in resumed if item.accuracy is not None]
-        self._accuracy = known[-1] if known else None
+        known = [item for item in resumed if item.evaluated_accuracy is not None]
+        self._evaluated = known[-1] if known else None
         super().__init__(
             "round {task.completed:.0f}/{task.total:.0f}",
             stream=stream,
@@ -48,12 +48,14 @@ class Progress(LiveBar):
         self._done += 1
         self._up += record.bytes_up + record.adapter_bytes_up
         self._down += _down(record)
-        if record.accuracy is not None:
-            self._accuracy = record.accuracy
+        if record.evaluated_accuracy is not None:
+            self._evaluated = record
+        last = self._evaluated
+        words = "validation accuracy" if last and last.part == VALIDATION else "accuracy"
         speed = record.device_steps / record.seconds if record.seconds > 0 else 0.0
         figures = [
             f"loss {decimal(record.loss)}",
-            f"accuracy {percent(self._accuracy)}",
+            f"{words} {percent(last.evaluated_accuracy if last else None)}",
             f"{speed:.3g} steps/s" if speed < 1000 else f"{speed:.0f} steps/s",
             f"up {human_bytes(self._up)}",
             f"down {human_bytes(self._down)}",

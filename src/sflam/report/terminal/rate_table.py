@@ -7,18 +7,27 @@ from typing import Any
 
 from rich.table import Table
 
+from sflam.records.history import VALIDATION
 from sflam.report.terminal.plain_table import plain_table
 from sflam.report.totals import percent
 
 LOST, FAILED = "diverged", "failed"
+APART = "chosen on validation samples, before any test sample was looked at"
 REUSED = "the same held-out data chooses the rate and is what accuracies are of, so the best is slightly overestimated"
-"""There is no third part of the data, and the reader must know."""
+"""What was compared before there was a third part of the data, and the reader must know."""
+
+
+def how_chosen(rates: Mapping[str, Any]) -> str:
+    """Return on what samples the rate was chosen, and what that means for the accuracies."""
+    return APART if rates.get("part") == VALIDATION else REUSED
 
 
 def rate_title(rates: Mapping[str, Any]) -> str:
     """Return what the grid was and how its best is chosen."""
     grid = ", ".join(f"{rate:g}" for rate in rates["grid"])
-    return f"rate: the best of {grid} by held-out {rates['by']} on seed {rates['seed']}"
+    return (
+        f"rate: the best of {grid} by {rates.get('part', 'held-out')} {rates['by']} on seed {rates['seed']}"
+    )
 
 
 def rate_rows(
@@ -53,7 +62,7 @@ def rate_table(rates: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]]
     """Return a row per method and a column per rate; see ``rate_rows``."""
     grid: Sequence[float] = rates["grid"]
     headers = ("method", "rate", *(f"at {rate:g}" for rate in grid))
-    table = plain_table(headers, f"{rate_title(rates)}; {REUSED}", left=("method",))
+    table = plain_table(headers, f"{rate_title(rates)}; {how_chosen(rates)}", left=("method",))
     for name, best, cells in rate_rows(rates, chosen):
         table.add_row(name, best, *cells)
     return table

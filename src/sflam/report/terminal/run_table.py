@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from sflam.records.history import RoundRecord
+from sflam.records.history import VALIDATION, RoundRecord, part_of
 from sflam.report.terminal.loop_lines import loop_lines
 from sflam.report.terminal.plain_table import plain_table
 from sflam.report.totals import Totals, brief, decimal, duration, joules, percent, totals
@@ -21,6 +21,8 @@ COLUMNS: dict[str, tuple[Callable[[Totals], str], Callable[[RoundRecord], str]]]
     "loss": (lambda sums: "", lambda item: decimal(item.loss)),
     "test loss": (lambda sums: "", lambda item: decimal(item.test_loss)),
     "accuracy": (lambda sums: "", lambda item: percent(item.accuracy)),
+    "val. loss": (lambda sums: "", lambda item: decimal(item.validation_loss)),
+    "val. acc.": (lambda sums: "", lambda item: percent(item.validation_accuracy)),
     "devices": (lambda sums: "", lambda item: str(len(item.participants))),
     "up": (lambda sums: human_bytes(sums.bytes_up), lambda item: human_bytes(item.bytes_up)),
     "down": (lambda sums: human_bytes(sums.bytes_down), lambda item: human_bytes(item.bytes_down)),
@@ -42,6 +44,14 @@ COLUMNS: dict[str, tuple[Callable[[Totals], str], Callable[[RoundRecord], str]]]
 MEASURED = ("round", "loss", "test loss", "accuracy", "up", "down", "adapters", "time")
 SIMULATED = ("round", "loss", "accuracy", "devices", "up", "down", "virtual time", "energy")
 """The columns of a run without a network and with one: as many as fit eighty characters."""
+VALIDATED = {"test loss": "val. loss", "accuracy": "val. acc."}
+"""What a column is where rounds are evaluated on a validation part."""
+
+
+def headers_of(records: Sequence[RoundRecord], columns: Sequence[str]) -> list[str]:
+    """Return columns named after the part of the data that the rounds were evaluated on."""
+    names = VALIDATED if part_of(records) == VALIDATION else {}
+    return [names.get(column, column) for column in columns]
 
 
 def cells(headers: Sequence[str], record: RoundRecord) -> list[str]:
@@ -55,14 +65,16 @@ def rounds_table(
     *,
     perplexity: float | None = None,
     devices: Sequence[float] = (),
+    test: float | None = None,
 ) -> RenderableType:
     """Return a rich table of the rounds with their totals; long runs show the first and last rounds.
 
     Rounds are counted from 1 here, as in the progress. ``perplexity`` is that of a language model;
-    ``devices`` are accuracies in [0, 1], one per device.
+    ``devices`` are accuracies in [0, 1], one per device; ``test`` is the test accuracy of the model that was kept,
+    which the rounds do not hold where they were evaluated on a validation part.
     """
     sums = totals(records)
-    headers = MEASURED if sums.virtual_s is None else SIMULATED
+    headers = headers_of(records, MEASURED if sums.virtual_s is None else SIMULATED)
     table = plain_table(headers, title)
     table.show_footer = bool(records)
     for column, header in zip(table.columns, headers, strict=True):
@@ -75,7 +87,7 @@ def rounds_table(
                 table.add_row(*["..."] * len(table.columns))
             continue
         table.add_row(*cells(headers, item))
-    lines = [summary(records, perplexity), *spread(devices), *losses(records), *loop_lines(records)]
+    lines = [summary(records, perplexity, test), *spread(devices), *losses(records), *loop_lines(records)]
     return Group(table, Text("\n".join(lines)))
 
 
@@ -106,14 +118,19 @@ def losses(records: Sequence[RoundRecord]) -> list[str]:
     ]
 
 
-def summary(records: Sequence[RoundRecord], perplexity: float | None = None) -> str:
+def summary(
+    records: Sequence[RoundRecord], perplexity: float | None = None, test: float | None = None
+) -> str:
     """Return the run in one sentence: accuracy, perplexity of a language model, bytes, steps, speed."""
     sums = totals(records)
     if not sums.rounds:
         return "no rounds yet"
-    reached = f"accuracy {percent(sums.accuracy)}"
+    validated = sums.part == VALIDATION
+    reached = f"{'validation ' * validated}accuracy {percent(sums.accuracy)}"
     if sums.best_round is not None and sums.best_accuracy != sums.accuracy:
         reached += f" (best {percent(sums.best_accuracy)} in round {sums.best_round + 1})"
+    if validated and test is not None:
+        reached = f"test accuracy {percent(test)}, {reached}"
     if perplexity is not None:
         reached += f", perplexity {perplexity:.4g}"
     saved = sum(record.saved_bytes for record in records)

@@ -20,7 +20,8 @@ from sflam.errors import ConfigError, RunError
 from sflam.learn.central import Central
 from sflam.learn.optimizers import Side
 from sflam.learn.schedule import Moment, rate
-from sflam.learn.settings import SCHEDULES, FleetSettings, LearnSettings
+from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.learn.settings.learn import SCHEDULES
 from sflam.learn.whole_model import WholeModel
 from sflam.model.adapters import state_of
 from tests.conftest import replaced
@@ -272,3 +273,14 @@ def test_a_shared_copy_goes_by_the_device_with_most_steps() -> None:
     assert fleet.servers.trunks[0].optimizer.param_groups[0]["lr"] == pytest.approx(LEARN.lr * 0.75)
     fleet.devices.pace(moments)
     assert np.allclose([g["lr"] for g in fleet.devices.optimizer.param_groups], [LEARN.lr, LEARN.lr * 0.75])
+
+
+def test_halves_that_are_averaged_in_every_step_stay_one() -> None:
+    """Devices of 1, 4 and 2 steps a round have one rate, or their halves would drift apart."""
+    backbone, model, examples = adapted("vit")
+    learn = replace(LEARN, method="sfl-v2", device_half="averaged", schedule="cosine", state="keep")
+    fleet = local_fleet(backbone, model, examples, parts_of([4, 16, 8]), learn=learn)
+    assert len(fleet.devices.optimizer.param_groups) == 1
+    run(fleet, state_of(model), 1)
+    rows = fleet.devices.segment.stack.values
+    assert torch.equal(rows[0], rows[1]) and torch.equal(rows[1], rows[2])

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from sflam.learn.examples import drawn_together
+from sflam.learn.schedule import Moment, rate
 from sflam.learn.settings import LearnSettings
 from sflam.model.adapters import PREFIX, state_of
 from sflam.model.dummy_inputs import with_mask
@@ -47,7 +48,10 @@ def central(model, backbone, examples, parts, learn, seed, *, cut, frozen):
     sizes = []
     for number in range(learn.rounds):
         batches = drawn_together(learn, dict(enumerate(parts)), seed, number)
-        for rows in zip(*batches.values(), strict=True):
+        steps = list(zip(*batches.values(), strict=True))
+        for step, rows in enumerate(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = rate(learn, Moment(number, step, len(steps)))
             batch = examples.take(np.concatenate(rows))
             sizes.append(len(batch))
             loss = model(**with_mask(batch.inputs, batch.lengths), labels=batch.labels).loss
@@ -76,6 +80,22 @@ def test_split_is_central_training(kind, half, cut, local_steps):
     records, state = run(fleet, state_of(model), learn.rounds)
     assert_equal_states(state, wanted)
     assert sum(record.samples for record in records) == sum(sizes)
+
+
+@pytest.mark.parametrize("half", ["averaged", "frozen"])
+@pytest.mark.parametrize("local_steps", [0, 4])
+def test_split_is_central_training_under_a_schedule(half, local_steps):
+    backbone, model, examples = adapted("vit")
+    parts = parts_of(SIZES)
+    falling = {"schedule": "cosine", "warmup": 0.3, "decay": 0.5}
+    learn = replace(LEARN, device_half=half, local_steps=local_steps, **falling)
+    wanted, _ = central(model, backbone, examples, parts, learn, 3, cut=2, frozen=half == "frozen")
+    fleet = local_fleet(backbone, model, examples, parts, cut=2, learn=learn, sampling="global")
+    assert_equal_states(run(fleet, state_of(model), learn.rounds)[1], wanted)
+    constant = replace(learn, schedule="constant", warmup=0.0, decay=1.0)
+    other, _ = central(model, backbone, examples, parts, constant, 3, cut=2, frozen=half == "frozen")
+    with pytest.raises(AssertionError):
+        assert_equal_states(other, wanted, 1e-3)
 
 
 @pytest.mark.parametrize("kind", sorted(set(EVERY_KIND) - set(KINDS)))

@@ -159,5 +159,7 @@ class LearnSettings:
         ranges.require(
             0 <= self.warmup < 1, "warmup", "it is a share of the run in [0, 1), for example 0.05 or 0"
         )
-        ranges.require(0 < self.decay <= 1, "decay", "it must be in (0, 1], for example 0.99; 1 leaves the rate")
+        ranges.require(
+            0 < self.decay <= 1, "decay", "it must be in (0, 1], for example 0.99; 1 leaves the rate"
+        )
         ranges.check()

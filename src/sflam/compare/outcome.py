@@ -11,9 +11,7 @@ from sflam.records.history import RoundRecord
 
 SHARE = 0.95
 """Without a target: this share of the best method's final accuracy."""
-EXACT = (
-    "accuracy", "validation_accuracy", "virtual_s", "energy_j", "device_flop", "worst_device_accuracy"
-)
+EXACT = ("accuracy", "validation_accuracy", "virtual_s", "energy_j", "device_flop", "worst_device_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ class Looked:
             self.parts.append("test" if dataset is of.splits.test else "validation")
             return score(of, state, dataset)
 
-        def scored(*_: Any) -> Score:
+        def scored(*_: Any, **options: Any) -> Score:
             return Score(1.0, next(self.scores) if self.parts[-1] == "validation" else 0.125)
 
         monkeypatch.setattr(Assembly, "_score", seen)

@@ -152,6 +152,14 @@ def test_metadata_with_labels_is_a_table_of_paths(tmp_path: Path) -> None:
     assert [np.unique(splits.train.inputs[part]).tolist() for part in parts] == [[n] for n in range(5)]
 
 
+def test_the_column_is_not_guessed_to_be_the_inputs(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "few.jsonl", words=TEXTS, label=LABELS, writer=WRITERS)
+    _, splits = read(path)
+    assert splits.train.column == "words"
+    with pytest.raises(DataError, match="could be the inputs"):
+        read(path, partition="iid")
+
+
 def test_an_array_that_names_nobody(tmp_path: Path) -> None:
     np.savez(tmp_path / "few.npz", image=np.zeros((4, 2, 2), np.uint8), label=[0, 1, 0, 1], writer=[0.5] * 4)
     with pytest.raises(

@@ -8,6 +8,7 @@ import datasets
 import pyarrow
 import pytest
 
+from sflam.data.partition import share_out
 from sflam.data.settings import DataSettings
 from sflam.data.sources import is_path, load
 from sflam.errors import DataError
@@ -48,6 +49,18 @@ def test_a_name_with_a_configuration(hub: dict[str, Any]) -> None:
     assert (
         "(test) are hidden" in notes and "the split validation of owner/name serves as its test part" in notes
     )
+
+
+def test_a_column_says_whose_a_sample_is(hub: dict[str, Any]) -> None:
+    writers = [f"w{index % 3}" for index in range(12)]
+    hub["tables"] = {
+        "train": table(12).add_column("writer", writers, new_fingerprint="some"),
+        "test": table(4),
+    }
+    chosen = DataSettings(name="owner/name", partition="column", column="writer", label="label")
+    splits = load(chosen, 0, preprocessor())
+    parts = share_out(chosen, splits.train, 3, 0).parts
+    assert [part.tolist() for part in parts] == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
 
 
 def test_a_name_alone(hub: dict[str, Any]) -> None:

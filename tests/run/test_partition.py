@@ -82,6 +82,7 @@ def test_changed_data_is_refused_and_nothing_is_touched(
         ("learn.method=sfl-v2", "quant.scheme=identity"),
         ("learn.method=sflam", "quant.scheme=identity", "model.labels=device"),
         ("learn.method=sl", "quant.scheme=identity"),
+        ("learn.method=sflam-mixed", "quant.scheme=identity"),
         ("learn.method=fedlora",),
         ("learn.method=local",),
     ],
@@ -114,6 +115,20 @@ def test_losses_and_samples_of_devices(
     result = run.finish()
     assert result.worst_device_loss == max(record.device_loss)
     assert result.worst_device_accuracy == min(result.device_accuracy)
+
+
+def test_a_device_without_a_share_has_no_loss(small: tuple[str, ...], tmp_path: Path) -> None:
+    """Of global batches of few rows, some devices get none."""
+    chosen = ("learn.method=sflam-mixed", "data.sampling=global", "learn.batch=1", "learn.local_steps=1")
+    run = trained(small, tmp_path / "run", *chosen, "learn.rounds=6")
+    _, records = history.read(run / "history.jsonl")
+    without = [
+        (rows, loss)
+        for record in records
+        for rows, loss in zip(record.device_samples, record.device_loss, strict=True)
+    ]
+    assert all((loss is None) == (rows == 0) for rows, loss in without) and (0, None) in without
+    assert all(sum(record.device_samples) == record.samples for record in records)
 
 
 def test_pooled_samples_are_of_no_device(small: tuple[str, ...], tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Columns:
 
 
 def choose(
-    where: object, table: Table, column: str, label: str, *, labelled: bool, notes: list[str]
+    where: object, table: Table, column: str, label: str, *, labelled: bool, notes: list[str], group: str = ""
 ) -> Columns:
     """Return which columns to read; what was guessed is added to ``notes``.
 
@@ -50,6 +50,7 @@ def choose(
         column: the column of inputs; empty guesses.
         label: the column of labels; empty: there are none. Another customary name is taken for the default.
         labelled: whether labels must be there, when ``label`` names them. Otherwise they are optional.
+        group: the column that says whose a sample is, which is never guessed to be the inputs.
 
     Raises:
         DataError: a column is unknown, cannot be guessed, or holds what it cannot hold.
@@ -76,7 +77,9 @@ def choose(
         else:
             notes.append(f"{where} has no column {label!r}: predictions only, no accuracy")
     if not column:
-        column = _guess(where, {name: kind for name, kind in types.items() if name != found}, by_input)
+        column = _guess(
+            where, {name: kind for name, kind in types.items() if name not in (found, group)}, by_input
+        )
         notes.append(f"inputs of {where} are taken from its column {column!r} ({by_input} was empty)")
     if column == found:
         raise DataError(f"{where}: {by_input} and {by_label} both name {column!r}; name two columns")

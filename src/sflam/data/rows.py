@@ -45,9 +45,11 @@ def of_tables(
     if "train" not in tables and len(tables) > 1:
         raise DataError(f"{where}: has the splits {', '.join(sorted(tables))}, but none is called train")
     first = tables.get("train", next(iter(tables.values())))
-    columns = choose(where, first, settings.input, settings.label, labelled=labelled, notes=notes)
-    tables = _splits(tables, columns, name, notes)
     group = column_of(settings) if labelled else ""
+    columns = choose(
+        where, first, settings.input, settings.label, labelled=labelled, notes=notes, group=group
+    )
+    tables = _splits(tables, columns, name, notes)
     inputs: list[Any] = []
     labels: list[Any] = []
     groups: list[Any] = []

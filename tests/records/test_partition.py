@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sflam.errors import RunError
@@ -31,6 +31,7 @@ def records(draw: st.DrawFn) -> PartitionRecord:
     return PartitionRecord(partition="dirichlet", names=tuple(names), devices=tuple(devices))
 
 
+@settings(deadline=None)
 @given(record=records())
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, record: PartitionRecord) -> None:
     path = tmp_path_factory.mktemp("record") / "partition.json"

@@ -61,12 +61,25 @@ def adapted(kind, *, dropout=0.0, model_settings=None, dtype=None):
 
 
 def local_fleet(
-    backbone, model, examples, parts, *, cut=1, cuts=(), servers=(), selected=0, quant=IDENTITY, **options
+    backbone,
+    model,
+    examples,
+    parts,
+    *,
+    cut=1,
+    cuts=(),
+    servers=(),
+    ranks=(),
+    selected=0,
+    quant=IDENTITY,
+    **options,
 ):
     """Return a fleet of one device per part; ``options`` override learn, seed and labels."""
     chosen = {"learn": LEARN, "seed": 3} | options
     method = METHODS[chosen["learn"].method]
-    settings = FleetSettings(devices=len(parts), selected=selected, cuts=tuple(cuts), servers=tuple(servers))
+    settings = FleetSettings(
+        devices=len(parts), selected=selected, cuts=tuple(cuts), servers=tuple(servers), ranks=tuple(ranks)
+    )
     return (Relay if method.relay else LocalFleet)(
         backbone,
         model,

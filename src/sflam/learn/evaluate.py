@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ class Score:
         per_class: share of each class's samples predicted right, None for a class without any; empty for a language
             model.
         metric: what ``learn.metric`` makes of the predictions; None where that is the accuracy.
+        per_device: ``per_class`` of each device's own model; empty where all devices have one model.
     """
 
     loss: float
@@ -41,6 +43,20 @@ class Score:
     perplexity: float | None = None
     per_class: tuple[float | None, ...] = ()
     metric: float | None = None
+    per_device: tuple[tuple[float | None, ...], ...] = ()
+
+
+def mean_score(found: Sequence[Score]) -> Score:
+    """Return the mean over devices of what each one's own model scores."""
+    metrics = [item.metric for item in found if item.metric is not None]
+    shares = list(zip(*(item.per_class for item in found), strict=True))
+    return Score(
+        loss=sum(item.loss for item in found) / len(found),
+        accuracy=sum(item.accuracy for item in found) / len(found),
+        metric=sum(metrics) / len(found) if metrics else None,
+        per_class=tuple(None if None in each else sum(each) / len(found) for each in shares),
+        per_device=tuple(item.per_class for item in found),
+    )
 
 
 def logits_of(model: PeftModel, batch: Minibatch) -> Tensor:

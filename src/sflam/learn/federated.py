@@ -8,7 +8,7 @@ for every round:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +16,14 @@ import torch
 
 from sflam.cost.memory import FleetMemory, Memory
 from sflam.cost.training import Step
-from sflam.learn.adapter_exchange import transfer
 from sflam.learn.aggregate import A_ENDS, aggregation_error, fedavg, weights_of
 from sflam.learn.counted_memory import whole_model_memory
-from sflam.learn.evaluate import Score
+from sflam.learn.device_ranks import DeviceRanks
+from sflam.learn.evaluate import Score, mean_score
 from sflam.learn.examples import drawn
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
 from sflam.learn.schedule import Moment
+from sflam.learn.personal import PersonalParts, head_of
 from sflam.learn.split_fleet import adapted_layers
 from sflam.learn.steps import Average, Steps
 from sflam.learn.whole_model import WholeModel
@@ -37,19 +38,22 @@ class Federated(WholeModel):
         super().__init__(*args, **options)
         self.start = state_of(self.model)
         self.own: dict[int, State] = {}
+        self.ranks = DeviceRanks(self.settings.ranks)
+        names = head_of(self.start) if self.learn.personal == "head" else []
+        self.personal = PersonalParts(self.learn.personal, names, self.start)
         self._momenta: dict[int, dict[str, Any]] = {}
         self._factors = bool(adapted_layers(self.model)) and self.learn.practice.aggregation != "freeze-a"
         freeze = (
             self.learn.practice.aggregation == "freeze-a"
         )  # what is not trained is known to all from the start
-        self._names = [name for name in self.start if not (freeze and name.endswith(A_ENDS))]
+        self._names = self.personal.shared(n for n in self.start if not (freeze and n.endswith(A_ENDS)))
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start the devices from the global adapters; return the bytes sent."""
         sent = 0
         for device in devices:
-            received, size = transfer(round, device, 0, state, self._names)
-            self.own[device] = state | received
+            received, size = self.ranks.transfer(round, device, 0, state, self._names)
+            self.own[device] = self.ranks.truncated(device, state | received | self.personal.of(device))
             sent += size
         return sent
 
@@ -80,14 +84,23 @@ class Federated(WholeModel):
         states, sent = [], 0
         for device in devices:
             own = self.own[device]
-            received, size = transfer(round, device, steps.samples[device], own, self._names)
+            self.personal.keep(device, own)
+            received, size = self.ranks.transfer(round, device, steps.samples[device], own, self._names)
             states.append(own | received)
             sent += size
         weights = weights_of([steps.samples[device] for device in devices])
         error = aggregation_error(states, weights) if self._factors else None
         self.own = {}
         learned = fedavg([{name: state[name] for name in self._names} for state in states], weights)
-        return Average(states[0] | learned, error, sent)
+        return Average(self.start | learned, error, sent)
+
+    def score(self, state: State, evaluate: Callable[[State], Score]) -> Score:
+        """Return how good the global adapters are, or the mean over the models that devices make of them."""
+        return self.personal.score(len(self.parts), state, evaluate)
+
+    def own_parts(self) -> Mapping[int, State]:
+        """Return the personal parts of each device that has trained."""
+        return self.personal.own
 
     def memory(self, step: Step) -> FleetMemory:
         """Return what its machines need for a training step; the states of all devices are in this process."""
@@ -97,11 +110,13 @@ class Federated(WholeModel):
 
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""
-        return {"momenta": dict(self._momenta)} if self.learn.state == "keep" else {}
+        momenta = {"momenta": dict(self._momenta)} if self.learn.state == "keep" else {}
+        return momenta | self.personal.state()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned, on a freshly built fleet."""
         self._momenta = dict(state.get("momenta", {}))
+        self.personal.restore(state)
 
 
 class Local(Federated):
@@ -118,15 +133,7 @@ class Local(Federated):
 
     def score(self, state: State, evaluate: Callable[[State], Score]) -> Score:
         """Return the mean over all devices of what each one's own model scores."""
-        found = [evaluate(self.own.get(device, self.start)) for device in range(len(self.parts))]
-        metrics = [item.metric for item in found if item.metric is not None]
-        shares = list(zip(*(item.per_class for item in found), strict=True))
-        return Score(
-            loss=sum(item.loss for item in found) / len(found),
-            accuracy=sum(item.accuracy for item in found) / len(found),
-            metric=sum(metrics) / len(found) if metrics else None,
-            per_class=tuple(None if None in each else sum(each) / len(found) for each in shares),
-        )
+        return mean_score([evaluate(self.own.get(device, self.start)) for device in range(len(self.parts))])
 
     def state(self) -> dict[str, Any]:
         """Return what must survive a crash between rounds: every device's own adapters, too."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -61,6 +61,10 @@ class Fleet(Protocol):
     def score(self, state: State, evaluate: Callable[[State], Score]) -> Score:
         """Return how good the fleet's model is; ``evaluate`` scores global adapters."""
         return evaluate(state)
+
+    def own_parts(self) -> Mapping[int, State]:
+        """Return device -> what it has trained and keeps for itself (``learn.personal``); empty for nothing."""
+        return {}
 
     def after(self, record: RoundRecord) -> RoundRecord:
         """Return the record of a round with what only this fleet knows of it."""
@@ -126,6 +130,10 @@ class FleetAround(Fleet):
     def score(self, state: State, evaluate: Callable[[State], Score]) -> Score:
         """Return how good the wrapped fleet's model is."""
         return self.inner.score(state, evaluate)
+
+    def own_parts(self) -> Mapping[int, State]:
+        """Return what each device of the wrapped fleet keeps for itself."""
+        return self.inner.own_parts()
 
     def after(self, record: RoundRecord) -> RoundRecord:
         """Return the record with what the wrapped fleet knows."""

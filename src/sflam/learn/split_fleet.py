@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -14,14 +14,17 @@ from peft import PeftModel
 from sflam.cost.memory import FleetMemory
 from sflam.cost.training import Step
 from sflam.learn.activation_cache import CachedExchange, expect_frozen
-from sflam.learn.adapter_exchange import flatten, send_adapters, transfer
+from sflam.learn.adapter_exchange import flatten, send_adapters
 from sflam.learn.aggregate import B_ENDS, aggregation_error, residuals, weights_of
 from sflam.learn.counted_memory import split_memory
 from sflam.learn.device import Devices
+from sflam.learn.device_ranks import DeviceRanks
 from sflam.learn.edge_servers import Servers, steps_alone
+from sflam.learn.evaluate import Score
 from sflam.learn.examples import Examples, drawn, drawn_together
 from sflam.learn.exchange import Exchange
 from sflam.learn.fleet import Fleet, select_devices
+from sflam.learn.personal import PersonalParts, head_of
 from sflam.learn.round import local_steps
 from sflam.learn.server import Trunk
 from sflam.learn.settings import FleetSettings, LearnSettings
@@ -76,13 +79,21 @@ class LocalFleet(Fleet):
         self.backbone, self.model = backbone, model
         kind = CachedExchange if learn.cache == "server" else Exchange
         self.exchange = kind(scheme, seed, per_token=backbone.task == CAUSAL)
+        self.ranks = DeviceRanks(settings.ranks)
         self.placements: tuple[Placement, ...] = ()
         self.place(placements)
         expect_frozen(learn.cache, self.devices.cuts, frozen=not self.devices.segment.answers(0))
         self._layers = adapted_layers(model)
         segments = (self.devices.segment, *(trunk.segment for trunk in self.servers.trunks.values()))
         trained = {name for segment in segments for name in segment.names()}
-        self._untrained = {n: t for n, t in state_of(model).items() if n not in trained}
+        start = state_of(model)
+        self._untrained = {n: t for n, t in start.items() if n not in trained}
+        own = {
+            "none": [],
+            "head": head_of(name for name in start if name in trained),
+            "device-half": self.devices.segment.names(),
+        }
+        self.personal = PersonalParts(learn.personal, own[learn.personal], start)
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round."""
@@ -106,19 +117,27 @@ class LocalFleet(Fleet):
         """Start both halves of the devices from the global adapters; return the bytes sent to devices."""
         self.devices.open()
         self.servers.open(devices, state)
-        stack, sent = self.devices.segment.stack, 0
+        sent = 0
         for device in devices:
-            names = self.devices.segment.names(self.devices.cuts[device])
-            if names:
-                received, size = transfer(round, device, 0, state, names)
-                stack.write(device, received)
-                sent += size
+            names = self.personal.shared(self.devices.segment.names(self.devices.cuts[device]))
+            received, size = self.ranks.transfer(round, device, 0, state, names)
+            self.devices.segment.stack.write(device, received)
+            if self.personal:
+                self.put(device, self.personal.of(device))
+            sent += size
         for device in self.servers.alone(devices):
             home = self.servers.trunk_of(device)
-            received, size = transfer(round, device, 0, state, home.segment.names(0))
+            names = self.personal.shared(home.segment.names(0))
+            received, size = self.ranks.transfer(round, device, 0, state, names)
             home.segment.stack.write(home.copy_of(device), received)
             sent += size
         return sent
+
+    def put(self, device: int, state: State) -> None:
+        """Write trained tensors into both halves of a device, its copy of the server's included."""
+        self.devices.segment.stack.write(device, state)
+        trunk = self.servers.trunk_of(device)
+        trunk.segment.stack.write(trunk.copy_of(device), state)
 
     def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
         """Run every local step of the devices' round."""
@@ -168,17 +187,18 @@ class LocalFleet(Fleet):
         for device in devices:
             cut, samples = self.devices.cuts[device], steps.samples[device]
             served = self.servers.read(device, cut)
-            if self.placements[device].alone:
-                state, size = transfer(round, device, samples, served, list(served))
-            else:
-                own, names = self.devices.segment.stack.read(device), self.devices.segment.names(cut)
-                received, size = transfer(round, device, samples, own, names)
-                state = received | served
-            states.append(state)
+            alone = self.placements[device].alone
+            own = served if alone else self.devices.segment.stack.read(device)
+            names = list(served) if alone else self.devices.segment.names(cut)
+            self.personal.keep(device, own | served)
+            received, size = self.ranks.transfer(round, device, samples, own, self.personal.shared(names))
+            states.append(
+                received | {name: served[name] for name in self.personal.shared(served) if not alone}
+            )
             sent += size
         counts = counted(self.learn, self.sampling, trained, held)
         weights = weights_of(counts)
-        state = self.servers.average(devices, states, counts) | self._untrained
+        state = self.servers.average(devices, states, counts) | self._untrained | self.personal.start
         if self.learn.practice.aggregation == "freeze-a" or not self._layers:  # no factors are averaged apart
             return Average(state, None, sent)
         error = aggregation_error(states, weights)
@@ -186,6 +206,14 @@ class LocalFleet(Fleet):
         if self.learn.practice.aggregation == "residual":
             residual = self._correct(round, devices, residuals(states, weights))
         return Average(state, error, sent, residual)
+
+    def score(self, state: State, evaluate: Callable[[State], Score]) -> Score:
+        """Return how good the global adapters are, or the mean over the models that devices make of them."""
+        return self.personal.score(len(self.parts), state, evaluate)
+
+    def own_parts(self) -> Mapping[int, State]:
+        """Return the personal parts of each device that has trained."""
+        return self.personal.own
 
     def _cut(self) -> None:
         """Cut the model for every device, and give each a server; who trains alone has a whole trunk of its own."""
@@ -206,8 +234,11 @@ class LocalFleet(Fleet):
             own = [index for index, name in enumerate(server_of) if name == server]
             shared = learn.practice.shared and server != ALL_LOCAL
             trunks[server] = Trunk(segment, self.backbone.task, learn, shared=shared, devices=own)
+            if not shared:  # a shared copy keeps the model's rank
+                self.ranks.limit(segment.stack, dict(enumerate(own)))
             segment.checkpointing = learn.checkpointing
         device.checkpointing = learn.checkpointing
+        self.ranks.limit(device.stack, {row: row for row in range(len(cuts))})
         self.devices = Devices(device, cuts, learn)
         self.servers = Servers(trunks, server_of)
 
@@ -246,7 +277,7 @@ class LocalFleet(Fleet):
 
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""
-        kept: dict[str, Any] = {}
+        kept = self.personal.state()
         if self.learn.practice.aggregation == "residual":
             kept["frozen"] = {name: layer.get_base_layer().weight for name, layer in self._layers.items()}
         if self.learn.state == "keep":
@@ -255,6 +286,7 @@ class LocalFleet(Fleet):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned, on a freshly built fleet."""
+        self.personal.restore(state)
         for name, weight in state.get("frozen", {}).items():
             self._layers[name].get_base_layer().weight.data.copy_(weight)
         if self.learn.state == "keep":

@@ -31,6 +31,7 @@ class AdapterStack:
         values: [K, P] the numbers.
         grads: [K, P] their gradients of the current step.
         slots: name -> Slot.
+        beyond: [K, P] what stays zero in each row and never moves; None for nothing.
         tensors: name -> [K, *shape] leaf view of ``values``, what the forward uses.
         rows: K leaf views [P] of ``values``, what an optimiser is given.
     """
@@ -50,6 +51,7 @@ class AdapterStack:
             start += tensor.numel()
         self.values = torch.zeros(copies, start, dtype=dtype, device=device)
         self.grads = torch.zeros_like(self.values)
+        self.beyond: Tensor | None = None
         self.begin(range(copies))
         self.tensors = {
             name: self.values[:, slot.columns].view(copies, *slot.shape).requires_grad_()
@@ -83,6 +85,14 @@ class AdapterStack:
         for name, slot in self.slots.items():
             if name in state:
                 self.values[row, slot.columns] = state[name].reshape(-1).to(self.values)
+        if self.beyond is not None:
+            self.values[row].masked_fill_(self.beyond[row], 0.0)
+
+    @torch.no_grad()
+    def limit(self, beyond: Tensor) -> None:
+        """Keep what ``beyond`` [K, P] marks at zero from now on: it gets no gradient, so no momentum either."""
+        self.beyond = beyond
+        self.values.masked_fill_(beyond, 0.0)
 
     def begin(self, active: Sequence[int]) -> None:
         """Begin a step of the ``active`` rows: forget their gradients; the others are neither read nor written."""
@@ -114,6 +124,8 @@ class AdapterStack:
 
     def hand_out(self, clip: float = 0.0) -> None:
         """Give each active row its gradient, clipped to norm ``clip`` (0: not clipped), and the others none."""
+        if self.beyond is not None:
+            self.grads.masked_fill_(self.beyond, 0.0)
         if clip:
             own = self.grads[self._active]
             norms = torch.linalg.vector_norm(own, dim=1, keepdim=True)

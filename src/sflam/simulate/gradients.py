@@ -47,9 +47,7 @@ class Probe:
             per_token=common.per_token,
         )
         for device in self.devices:
-            fleet.devices.segment.stack.write(device, state)
-            trunk = fleet.servers.trunk_of(device)
-            trunk.segment.stack.write(trunk.copy_of(device), state)
+            fleet.put(device, state | fleet.personal.of(device))
 
     def draw(self, number: int) -> dict[int, Minibatch]:
         """Return mini-batch ``number`` of every device: the first of a pass of its own."""

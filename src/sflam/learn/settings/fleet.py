@@ -28,6 +28,9 @@ class FleetSettings:
             server, whatever its cut. Empty gives all devices one server.
         bits_up: bits per activation value of each device, overriding ``quant.bits_up``; empty gives all the same.
         bits_down: bits per gradient value of each device, overriding ``quant.bits_down``; empty gives all the same.
+        ranks: LoRA rank of each device, at most ``model.rank``: it trains the first components of the global adapters,
+            and is averaged with zeros for the rest (HetLoRA). Empty gives all ``model.rank``. A shared trunk keeps
+            ``model.rank``.
         plan: a plan.json of sflam plan whose cuts, servers and bits the devices get, or ``computed`` for the plan of
             ``[network]`` and ``[plan]`` at the start; empty follows none.
     """
@@ -39,6 +42,7 @@ class FleetSettings:
     servers: tuple[int, ...] = ()
     bits_up: tuple[int, ...] = ()
     bits_down: tuple[int, ...] = ()
+    ranks: tuple[int, ...] = ()
     plan: str = ""
 
     def __post_init__(self) -> None:
@@ -59,6 +63,7 @@ class FleetSettings:
             of="device",
             hint=f" ({ALL_LOCAL}: a device without a server)",
         )
+        ranges.each(self.devices, 1, math.inf, "ranks", of="device")
         ranges.each(self.devices, MIN_BITS, MAX_BITS, "bits_up", "bits_down", of="device")
         ranges.check()
 

@@ -23,6 +23,7 @@ STATES = ("reset", "keep")
 CACHES = ("off", "device", "server")
 LOSSES = ("cross-entropy", "label-smoothing", "focal")
 METRICS = ("accuracy", "balanced-accuracy", "macro-f1")
+PERSONAL = ("none", "head", "device-half")
 KEEPS = ("last", "best")
 SCHEDULES = ("constant", "cosine", "linear")
 
@@ -45,6 +46,9 @@ class LearnSettings:
         weights: what a device counts in the loss of a shared trunk: all ``equal``, or by ``samples``.
         aggregation: ``fedavg`` averages A and B apart; ``freeze-a`` trains B only (exact); ``residual`` adds
             mean(BA) - mean(B) mean(A) to the frozen weights (exact).
+        personal: what each device keeps for itself, never sent and never averaged: ``none``, its ``head`` (all that is
+            trained after the blocks, as in FedPer), or its ``device-half`` (all that it trains before the cut; its head
+            too where labels stay on devices). Rounds then score the mean of the devices' own models.
         rounds: communication rounds.
         local_epochs: passes over a device's own data per round; ignored when ``local_steps`` is set.
         local_steps: mini-batches per device per round; 0 uses ``local_epochs``.
@@ -84,6 +88,7 @@ class LearnSettings:
     device_half: str = ""
     weights: str = ""
     aggregation: str = ""
+    personal: str = "none"
     rounds: int = 10
     local_epochs: int = 1
     local_steps: int = 0
@@ -147,6 +152,7 @@ class LearnSettings:
         ranges.require(0 <= self.smoothing < 1, "smoothing", "it must be in [0, 1), for example 0.1")
         ranges.at_least(0, "focal_gamma")
         ranges.one_of(OPTIMIZERS, "optimizer")
+        ranges.one_of(PERSONAL, "personal")
         ranges.one_of(STATES, "state")
         ranges.one_of(CACHES, "cache")
         ranges.one_of(KEEPS, "keep")

@@ -1,0 +1,69 @@
+"""A LoRA rank for each device (``fleet.ranks``): the first r_k rows of every A and columns of every B, the rest zero.
+
+The global adapters have rank r = ``model.rank``. On the way down a device gets its first r_k components; on the way up
+they are padded with zeros, and averaged at rank r (HetLoRA, Cho et al., arXiv 2401.06432, without its pruning and its
+weights by norm). Every device scales by alpha / r, so that a component is the same update wherever it is.
+
+Shapes: r rank, i inputs, o outputs, P numbers of a row of a stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from sflam.learn.adapter_exchange import transfer
+from sflam.learn.aggregate import A_ENDS, B_ENDS
+from sflam.model.adapters import State
+from sflam.model.stack import AdapterStack
+
+
+class DeviceRanks:
+    """The ranks of a fleet's devices.
+
+    Args:
+        ranks: r_k of each device; none where all have the model's.
+    """
+
+    def __init__(self, ranks: Sequence[int]) -> None:
+        self.ranks = tuple(ranks)
+
+    def part(self, device: int, name: str, tensor: Tensor) -> Tensor:
+        """Return the view of a tensor that a device has: A [r_k,i], B [o,r_k], anything else as it is."""
+        if self.ranks and name.endswith(A_ENDS):
+            return tensor[: self.ranks[device]]
+        return tensor[:, : self.ranks[device]] if self.ranks and name.endswith(B_ENDS) else tensor
+
+    def truncated(self, device: int, state: Mapping[str, Tensor]) -> State:
+        """Return a state whose adapters have the rank of a device: beyond it they are zero."""
+        if not self.ranks:
+            return dict(state)
+        found = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+        for name, tensor in state.items():
+            self.part(device, name, found[name]).copy_(self.part(device, name, tensor))
+        return found
+
+    def transfer(
+        self, round: int, device: int, samples: int, state: State, names: Sequence[str]
+    ) -> tuple[State, int]:
+        """Return the named tensors as they arrive, padded to the model's rank, and the bytes of what was sent."""
+        if not self.ranks:
+            return transfer(round, device, samples, state, names)
+        own = {name: self.part(device, name, state[name]).contiguous() for name in names}
+        received, size = transfer(round, device, samples, own, names)
+        padded = {name: torch.zeros_like(state[name]) for name in names}
+        for name in names:
+            self.part(device, name, padded[name]).copy_(received[name])
+        return padded, size
+
+    def limit(self, stack: AdapterStack, device_of: Mapping[int, int]) -> None:
+        """Keep the rows of a stack at zero beyond the rank of the device of each, row -> device."""
+        if not self.ranks or not stack.slots:
+            return
+        beyond = torch.ones_like(stack.values, dtype=torch.bool)
+        for row, device in device_of.items():
+            for name, slot in stack.slots.items():
+                self.part(device, name, beyond[row, slot.columns].view(slot.shape)).fill_(False)
+        stack.limit(beyond)

@@ -20,6 +20,8 @@ SQUARE = ('network.scenario="square"', "network.servers=2")
 CUT = 'plan.optimize=["clock", "cut"]'
 AVERAGED, FROZEN = "learn.device_half=averaged", "learn.device_half=frozen"
 CUTS, GLOBAL = ("fleet.devices=2", "fleet.cuts=[1, 2]"), "data.sampling=global"
+HEAD, OWN_HALF = "learn.personal=head", "learn.personal=device-half"
+RANKS = ("fleet.devices=2", "fleet.ranks=[1, 4]")
 TABLES = ("network.device", "network.server")
 DEFAULTS = {
     "model.cut",
@@ -62,6 +64,27 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "relay-apart": ("learn.method=sl", "learn.trunk=per-device"),
     "relay-update": ("learn.method=sl", "learn.server_update=batched"),
     "relay-half": ("learn.method=sl", AVERAGED),
+    "personal-method": ("learn.method=central", HEAD),
+    "personal-relay": ("learn.method=sl", HEAD),
+    "personal-full": (FULL, HEAD),
+    "personal-best": ("learn.keep=best", HEAD),
+    "personal-residual": (RESIDUAL, HEAD),
+    "personal-averaged": (AVERAGED, HEAD),
+    "personal-serve": (HEAD,),
+    "head-shared": (HEAD, "learn.trunk=shared"),
+    "own-half-unsplit": (OWN_HALF, FEDLORA),
+    "own-half-frozen": (OWN_HALF, FROZEN),
+    "own-half-cuts": (OWN_HALF, *CUTS),
+    "own-half-servers": (OWN_HALF, "fleet.devices=2", "fleet.servers=[0, -1]"),
+    "own-half-moving": (OWN_HALF, CUT),
+    "ranks-above": (*RANKS, "model.rank=2"),
+    "ranks-full": (FULL, *RANKS),
+    "ranks-method": ("learn.method=central", *RANKS),
+    "ranks-relay": ("learn.method=sl", *RANKS),
+    "ranks-residual": (RESIDUAL, *RANKS),
+    "ranks-averaged": (AVERAGED, *RANKS),
+    "ranks-frozen": (FROZEN, "learn.trunk=shared", *RANKS),
+    "ranks-serve": RANKS,
     "averaged-cuts": (AVERAGED, *CUTS),
     "frozen-cuts": (FROZEN, *CUTS),
     "averaged-servers": (AVERAGED, "fleet.devices=2", "fleet.servers=[0, -1]"),

@@ -24,6 +24,9 @@ def predict(
     label: Annotated[
         str, typer.Option(help="Array or column that holds the labels, if any; 'label' by default.")
     ] = "",
+    device: Annotated[
+        int | None, typer.Option(help="Device whose own model predicts, of a run with learn.personal.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write one line per sample to this CSV file.")] = None,
     as_json: shared.Json = False,
 ) -> None:
@@ -31,7 +34,7 @@ def predict(
     with shared.status("loading model and data"):
         from sflam.run.predict import predict as predict_run
 
-        found = predict_run(run_dir, data, column=column, label=label)
+        found = predict_run(run_dir, data, column=column, label=label, device=device)
     shared.notes(found.notes)
     if out:
         found.write_csv(out)

@@ -88,6 +88,7 @@ def train(
             participants=tuple(sorted(steps.samples)),  # a real network may lose some on the way
             device_samples=device_samples,
             device_loss=device_loss,
+            device_class_accuracy=score.per_device if score else (),
             measured=steps.measured,
             **(scored(part, score.loss, score.accuracy) if score else {}),
         )

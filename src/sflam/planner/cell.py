@@ -57,7 +57,10 @@ def measured(job: Job, tokens: int = 0) -> Workload:
     Raises:
         ModelError: an unknown model, or targets it has not.
     """
-    return measure(job.model.name, training_of(job, tokens), scheme=job.quant.scheme)
+    workload = measure(job.model.name, training_of(job, tokens), scheme=job.quant.scheme)
+    if job.learn.personal == "device-half":  # it stays on its device
+        workload = replace(workload, adapter_values=(0,) * (workload.blocks + 1))
+    return workload
 
 
 def training_of(job: Job, tokens: int = 0) -> Training:

@@ -9,6 +9,7 @@ curves.png     accuracy and loss against rounds and bytes
 partition.png  the samples of every class on each device
 checkpoints/   the newest two states, enough to resume
 adapter/       the trained adapter with its model card, for plain PeftModel.from_pretrained; not with trainable = "full"
+personal/      what each device keeps for itself (learn.personal), one small file for each that has trained
 model/         the merged model, with --merge, residual aggregation or trainable = "full"
 result.json    what --json prints
 """
@@ -77,6 +78,15 @@ class RunFolder:
         return self.path / "adapter"
 
     @property
+    def personal(self) -> Path:
+        """What devices keep for themselves."""
+        return self.path / "personal"
+
+    def own_part(self, device: int) -> Path:
+        """What one device keeps for itself."""
+        return self.personal / f"device-{device}.safetensors"
+
+    @property
     def merged(self) -> Path:
         """The merged model."""
         return self.path / "model"
@@ -123,7 +133,7 @@ class RunFolder:
 
     def write_result(self, values: Mapping[str, Any]) -> None:
         """Write the final numbers, last of all: they vouch that everything else is whole and on disk."""
-        for folder in (self.adapter, self.merged):
+        for folder in (self.adapter, self.personal, self.merged):
             if folder.is_dir():
                 sync_files(folder)
         replace_file(self.result, (json.dumps(values, indent=2) + "\n").encode())

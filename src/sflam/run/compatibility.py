@@ -181,6 +181,11 @@ def _flipped_beyond(job: Job) -> str:
     return "data.flipped_devices" if max(job.data.flipped_devices) >= job.fleet.devices else ""
 
 
+def _rank_above(job: Job) -> str:
+    """The key that gives a device more than the model's rank."""
+    return "fleet.ranks" if max(job.fleet.ranks, default=0) > job.model.rank else ""
+
+
 SPLIT = _method(lambda method: method.split)
 UNSPLIT = _method(lambda method: not method.split)
 WHOLE = _method(lambda method: method.whole)
@@ -195,6 +200,10 @@ FULL = _is("model.trainable", "full")
 AT_HOME = _is("model.labels", "device")
 CACHED = _not("learn.cache", "off")
 RESIDUAL = _is("learn.aggregation", "residual")
+PERSONAL, OWN_HALF = _set("learn.personal"), _is("learn.personal", "device-half")
+RANKS = _set("fleet.ranks")
+SEVERAL_CUTS = _where("fleet.cuts", lambda cuts: len(set(cuts)) > 1)
+WITHOUT_SERVER = _where("fleet.servers", lambda servers: ALL_LOCAL in servers)
 BITS_CHOSEN = _holds("plan.optimize", "bits")
 
 RULES: tuple[Rule, ...] = (
@@ -244,7 +253,7 @@ RULES: tuple[Rule, ...] = (
     Rule("cache-deep", (CACHED, _deep_cut, _not("learn.device_half", "frozen")),
          "devices train the blocks they keep, so activations change",
          'set learn.device_half = "frozen", or model.cut = 0 without fleet.cuts, or learn.cache = "off"'),
-    Rule("relay-cuts", (RELAY, _where("fleet.cuts", lambda cuts: len(set(cuts)) > 1)),
+    Rule("relay-cuts", (RELAY, SEVERAL_CUTS),
          "devices pass one device half on, which has one cut", "give all devices one cut"),
     # what a method's name sets, and what is set instead
     *(Rule(f"unsplit-{key}", (_set(f"learn.{key}"), UNSPLIT), "this method has no cut, so no server half",
@@ -258,10 +267,10 @@ RULES: tuple[Rule, ...] = (
     Rule("relay-update", (RELAY, _not("learn.server_update", "sequential")), "devices take turns",
          "leave learn.server_update out, or use another method"),
     Rule("relay-half", (RELAY, AVERAGED), "devices take turns", "leave learn.device_half out, or use another method"),
-    *(Rule(f"{key}-cuts", (half, _where("fleet.cuts", lambda cuts: len(set(cuts)) > 1)),
+    *(Rule(f"{key}-cuts", (half, SEVERAL_CUTS),
            "devices need one cut to have the same half", "give all devices one cut")
       for key, half in (("averaged", AVERAGED), ("frozen", FROZEN))),
-    *(Rule(f"{key}-servers", (half, _where("fleet.servers", lambda servers: ALL_LOCAL in servers)),
+    *(Rule(f"{key}-servers", (half, WITHOUT_SERVER),
            "a device without a server has no half of its own", "give every device a server")
       for key, half in (("averaged", AVERAGED), ("frozen", FROZEN))),
     Rule("frozen-moving", (FROZEN, _moving_cuts), "cuts change from plan to plan",
@@ -278,6 +287,44 @@ RULES: tuple[Rule, ...] = (
                             _is("learn.weights", "samples")),
          "a server that answers device after device does not know how many there are",
          'use learn.server_update = "batched"'),
+    # what devices keep for themselves
+    *(Rule(f"personal-{key}", (condition, PERSONAL), why, fix) for key, condition, why, fix in (
+        ("method", _is("learn.method", "central", "local"), "nothing is averaged of which a part could be kept",
+         'set learn.personal = "none"'),
+        ("relay", RELAY, "devices hand one half on", 'set learn.personal = "none"'),
+        ("full", FULL, "full training has no head apart from the rest", 'use model.trainable = "lora+head"'),
+        ("best", _is("learn.keep", "best"), "what devices had of their own in the best round is not kept",
+         'set learn.keep = "last"'),
+        ("residual", RESIDUAL, "residuals leave a merged model, which has no part of a device's own",
+         "use another learn.aggregation"),
+        ("averaged", AVERAGED, "a half that is averaged in every step has no part of a device's own",
+         'use learn.device_half = "trained"'))),
+    Rule("personal-serve", (PERSONAL,), "the server scores models that it does not hold all of",
+         'set learn.personal = "none"', (SERVE,)),
+    Rule("head-shared", (_is("learn.personal", "head"), SHARED, _is("model.labels", "server"), SPLIT),
+         "one server copy has one head", 'set model.labels = "device", or learn.trunk = "per-device"'),
+    *(Rule(f"own-half-{key}", (OWN_HALF, condition), why, fix, commands) for key, condition, why, fix, commands in (
+        ("unsplit", UNSPLIT, "this method has no cut", 'use learn.personal = "head"', RUNS),
+        ("frozen", FROZEN, "devices train nothing before the cut", 'use learn.device_half = "trained"', RUNS),
+        ("cuts", SEVERAL_CUTS, "a block would be one device's own and another's to average", "give all one cut",
+         RUNS),
+        ("servers", WITHOUT_SERVER, "a device without a server has no half of its own", "give every device a server",
+         RUNS),
+        ("moving", _moving_cuts, "cuts change from plan to plan", "do not choose the cut", (SIMULATE,)))),
+    # ranks of devices
+    *(Rule(f"ranks-{key}", (*conditions, RANKS), why, fix) for key, conditions, why, fix in (
+        ("above", (_rank_above, _where("model.rank", bool)), "a device trains a part of the model's rank",
+         "raise model.rank, or lower them"),
+        ("full", (FULL,), "full training has no adapters", "leave fleet.ranks out"),
+        ("method", (_is("learn.method", "central", "local"),), "nothing is averaged", "leave fleet.ranks out"),
+        ("relay", (RELAY,), "devices hand one half on", "leave fleet.ranks out"),
+        ("residual", (RESIDUAL,), "what a device of lower rank does not get would not be in the residual",
+         'use learn.aggregation = "fedavg" or "freeze-a"'),
+        ("averaged", (AVERAGED,), "devices that average every step have the same half", "leave fleet.ranks out"),
+        ("frozen", (FROZEN, SHARED), "only device halves would have ranks, and they train nothing",
+         "leave fleet.ranks out"))),
+    Rule("ranks-serve", (RANKS,), "the server agrees on one size of adapters with all devices",
+         "leave fleet.ranks out", (SERVE,)),
     # which rows a step has
     Rule("global-unsplit", (GLOBAL, TRUNKLESS), "its devices take no steps together", 'set data.sampling = "local"'),
     Rule("global-buckets", (GLOBAL, _is("data.buckets", True)), "lengths would decide which rows come together",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from safetensors.torch import save_file
 
 from sflam.learn.aggregate import trained_numbers
 from sflam.learn.best import BestRound, stopped
@@ -133,7 +134,10 @@ def finish(
             ),
             encoding="utf-8",
         )
-    devices = device_accuracy(assembly, score.per_class)
+    for device, parts in assembly.fleet.own_parts().items():
+        run.personal.mkdir(exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in parts.items()}, run.own_part(device))
+    devices = device_accuracy(assembly, score.per_class, score.per_device)
     drawn = draw_curves(records, title=run.path.name, method=job.learn.method, devices=devices)
     figure.save(drawn, run.curves)
     figure.save(draw_partition(partition_of(assembly), title=run.path.name), run.partition_picture)
@@ -196,6 +200,7 @@ def scores(assembly: Assembly, kept: BestRound) -> tuple[Score | None, Score]:
             record.evaluated_loss,
             record.evaluated_accuracy,
             per_class=record.class_accuracy,
+            per_device=record.device_class_accuracy,
             metric=record.metric,
         )
     # Without a score the round was not the last when it ran.
@@ -209,15 +214,25 @@ def ended_early(assembly: Assembly, records: Sequence[RoundRecord]) -> bool:
     return len(records) < learn.rounds and stopped(records, learn.stop_after, task)
 
 
-def device_accuracy(assembly: Assembly, per_class: Sequence[float | None]) -> tuple[float, ...]:
+def device_accuracy(
+    assembly: Assembly,
+    per_class: Sequence[float | None],
+    per_device: Sequence[Sequence[float | None]] = (),
+) -> tuple[float, ...]:
     """Return for each device the accuracy to expect on data like its own: that of each class, weighted by its mix.
 
     Classes of which there is no test sample count for no device. Empty where there are no classes.
+
+    Args:
+        assembly: of the run.
+        per_class: share of each class that is predicted right.
+        per_device: the same of each device's own model, where they have one.
     """
-    known = np.array([share is not None for share in per_class], bool)
-    right = np.array([share or 0.0 for share in per_class])
     found = []
-    for part in assembly.parts if len(per_class) else ():
+    for device, part in enumerate(assembly.parts if len(per_class) else ()):
+        shares = per_device[device] if per_device else per_class
+        known = np.array([share is not None for share in shares], bool)
+        right = np.array([share or 0.0 for share in shares])
         mix = np.bincount(assembly.splits.train.labels[part], minlength=len(right)) * known
         found.append(float(mix @ right / mix.sum()) if mix.sum() else float("nan"))
     return tuple(found)

@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.data.settings import DataSettings
 from sflam.data.sources import load_for_prediction, load_held_out
 from sflam.errors import ConfigError, DataError, RunError
 from sflam.files import replace_file, writing
 from sflam.learn.evaluate import ROWS, logits_of
-from sflam.model.adapters import reopen
+from sflam.model.adapters import load_state, reopen, state_of
 from sflam.model.backbone import Backbone
 from sflam.records.run_folder import RunFolder
 from sflam.run.assemble import backbone_of, examples_of, preprocessor_of
@@ -90,7 +93,12 @@ class Predictions:
 
 
 def predict(
-    run_dir: str | Path, data: str | Path | None = None, *, column: str = "", label: str = ""
+    run_dir: str | Path,
+    data: str | Path | None = None,
+    *,
+    column: str = "",
+    label: str = "",
+    device: int | None = None,
 ) -> Predictions:
     """Predict with the model of a finished run.
 
@@ -100,6 +108,8 @@ def predict(
             None takes what the run itself held out.
         column: the array or column that holds the inputs; empty guesses.
         label: the array or column that holds the labels, if there is one; empty means ``label``.
+        device: whose own model predicts, of a run with ``learn.personal``; None takes the shared adapter, in which
+            personal parts have their start values.
 
     Raises:
         SflamError: the run is not finished, or the data cannot be read by its model.
@@ -112,6 +122,7 @@ def predict(
             f"{run.path} trained a language model, which predicts tokens, not labels; load its adapter as {run.adapter}"
             "/README.md shows"
         )
+    expect_device(job, device)
     if data is not None:
         settings = replace(job.data, name=str(data), input=column, label=label or DataSettings.label)
         dataset, notes = load_for_prediction(settings, job.seed, preprocessor_of(job))
@@ -123,6 +134,8 @@ def predict(
     merged = run.merged.is_dir() and not run.adapter.is_dir()
     backbone = backbone_of(job, dataset, len(classes), str(run.merged) if merged else "")
     model: Any = backbone.model if merged else _adapted(backbone, run)
+    if job.learn.personal != "none":
+        notes = (*notes, _own(model, run, device))
     examples = examples_of(dataset, backbone, job.model.name)
     model.eval()
     scores = torch.empty(len(examples), len(classes))
@@ -134,6 +147,46 @@ def predict(
     return Predictions(
         dataset.name, classes, predicted.numpy(), probability.double().numpy(), labels, loss, notes
     )
+
+
+def expect_device(job: Job, device: int | None) -> None:
+    """Raise ConfigError for a device that has no model of its own in the run of a job."""
+    if device is None:
+        return
+    if job.learn.personal == "none":
+        raise ConfigError(
+            f'device {device} has no model of its own: the run has learn.personal = "none"; leave the device out'
+        )
+    if not 0 <= device < job.fleet.devices:
+        raise ConfigError(f"device is {device}; it must be between 0 and {job.fleet.devices - 1}")
+
+
+def _own(model: Any, run: RunFolder, device: int | None) -> str:
+    """Put what a device keeps for itself into the model; return a note of whose model it is.
+
+    Raises:
+        RunError: its file is damaged, or of another model.
+    """
+    if device is None:
+        return (
+            "devices keep parts of their own (learn.personal), which have their start values here; name a device to "
+            "predict with its model"
+        )
+    path = run.own_part(device)
+    if not path.is_file():
+        return f"device {device} never trained, so its own parts have their start values"
+    shared = state_of(model)
+    try:
+        parts = load_file(path)
+        strange = [n for n, t in parts.items() if n not in shared or shared[n].shape != t.shape]
+        if strange:
+            raise ValueError(f"{strange[0]} is not of this model")
+    except (OSError, SafetensorError, ValueError) as error:
+        raise RunError(
+            f"{path} cannot be loaded ({error}); sflam train --resume {run.path} writes it again"
+        ) from error
+    load_state(model, shared | parts)
+    return f"this is the model of device {device}"
 
 
 def _adapted(backbone: Backbone, run: RunFolder) -> Any:

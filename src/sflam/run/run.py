@@ -111,6 +111,11 @@ class Run:
                 f"the run without merging (sflam train --resume {self.folder.path}) and merge its adapter into the "
                 "unquantized model with peft"
             )
+        if merge and self.job.learn.personal != "none":
+            raise RunError(
+                f'learn.personal = "{self.job.learn.personal}" leaves no one model to merge; finish the run without '
+                f"merging (sflam train --resume {self.folder.path}) and load its adapter with the parts of a device"
+            )
         try:
             self.folder.forget_result()
             assembly = self.assembly

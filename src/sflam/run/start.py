@@ -14,6 +14,7 @@ from sflam.learn import checkpoint
 from sflam.learn.aggregate import trained_numbers
 from sflam.learn.best import BestRound, restored
 from sflam.learn.fleet import Fleet, expect_fleet
+from sflam.learn.personal import travelling
 from sflam.model.adapters import State
 from sflam.records import history
 from sflam.records.history import History, RoundRecord
@@ -126,7 +127,7 @@ def _fleet(assembly: Assembly) -> Fleet:
     job = assembly.job
     if not job.network.simulate:
         return assembly.fleet
-    numbers = trained_numbers(assembly.state, job.learn.practice.aggregation)
+    numbers = trained_numbers(travelling(assembly.state, job.learn.personal), job.learn.practice.aggregation)
     return simulated(job, assembly.fleet, assembly.halves, assembly.parts, assembly.splits.train, numbers)
 
 

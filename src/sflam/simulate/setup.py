@@ -70,6 +70,11 @@ def notes(job: Job) -> tuple[str, ...]:
             f"every plan chooses {what} anew; the memory above is that of model.cut = {job.model.cut}, "
             "the result reports that of the deepest cut in use"
         )
+    if job.fleet.ranks:
+        found.append(
+            f"fleet.ranks: plans and charges count the adapters of every device at model.rank = {job.model.rank}, "
+            "which is at most too much; the bytes of a round are those really sent"
+        )
     if job.network.calibrate:
         found.append(
             "network.calibrate: steps take as long as on this machine, so virtual time depends on how fast and how "

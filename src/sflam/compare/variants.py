@@ -15,7 +15,7 @@ from sflam.compare.rates import at_rate
 from sflam.config import Job, digest
 from sflam.errors import ConfigError, unknown
 from sflam.learn.methods import METHODS
-from sflam.learn.settings import LearnSettings
+from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.planner import edge as planning_edge
 
 DEFAULT = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "central")
@@ -121,6 +121,7 @@ def variant(wanted: Job, name: str, seed: int) -> Job:
     if not METHODS[method].split:
         learn = replace(learn, cache="off")
         fleet = replace(fleet, plan="")
+    learn, fleet = _personal(learn, fleet, model.labels)
     data = wanted.data
     if not METHODS[method].split or METHODS[method].relay:
         data = replace(data, sampling="local")
@@ -128,6 +129,16 @@ def variant(wanted: Job, name: str, seed: int) -> Job:
     return replace(
         wanted, seed=seed, data=data, model=model, learn=learn, fleet=fleet, network=network, plan=plan
     )
+
+
+def _personal(learn: LearnSettings, fleet: FleetSettings, labels: str) -> tuple[LearnSettings, FleetSettings]:
+    """Return the settings without parts of devices' own, and without ranks, where the method can have none."""
+    method = METHODS[learn.method]
+    if learn.method in ("central", "local", "fedavg") or method.relay:
+        return replace(learn, personal="none"), replace(fleet, ranks=())
+    one_head = method.split and learn.practice.shared and labels == "server"
+    impossible = ("head",) * one_head + ("device-half",) * (not method.split)
+    return replace(learn, personal="none") if learn.personal in impossible else learn, fleet
 
 
 def _fitting(learn: LearnSettings) -> LearnSettings:

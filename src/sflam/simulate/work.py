@@ -35,8 +35,9 @@ def work_of(job: Job, train: Dataset, numbers: int) -> Workload:
     quant = replace(job.quant, scheme=method.scheme(job.quant))
     tokens = 0 if train.lengths is None else max(1, round(float(train.lengths.mean())))
     workload = measured(replace(job, quant=quant), tokens)
-    if (
-        workload.exchanges > 1 and not method.whole and job.learn.personal != "device-half"
+    own_half = job.learn.personal == "device-half"
+    if workload.exchanges > 1 and not (
+        method.whole or own_half
     ):  # of the head, what is trained is on the device
         block = workload.adapter_values[1] - workload.adapter_values[0]
         values = tuple(numbers - (workload.blocks - cut) * block for cut in range(workload.blocks + 1))

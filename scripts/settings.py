@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sflam.run.compatibility import ALL, RULES
+from sflam.run.compatibility import RULES
+from sflam.run.conditions import ALL
 from sflam.template import reference
 
 PAGES = Path(__file__).parents[1] / "docs" / "reference"

@@ -14,7 +14,8 @@ import pytest
 from sflam import config
 from sflam.learn.methods import METHODS
 from sflam.planner import cell as planning
-from sflam.run.compatibility import SIMULATE, check
+from sflam.run.compatibility import check
+from sflam.run.conditions import SIMULATE
 from sflam.simulate.setup import expect_possible
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,8 @@ import pytest
 from sflam import config
 from sflam.errors import ConfigError
 from sflam.learn.settings.practice import METHODS
-from sflam.run.compatibility import ALL, PLAN, RULES, Rule, check
+from sflam.run.compatibility import RULES, check
+from sflam.run.conditions import ALL, PLAN, Rule
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted([*ROOT.glob("configs/*/*.toml"), *ROOT.glob("examples/**/*.toml")])

@@ -22,8 +22,8 @@ from sflam.learn.device_ranks import DeviceRanks
 from sflam.learn.evaluate import Score, mean_score
 from sflam.learn.examples import drawn
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
-from sflam.learn.schedule import Moment
 from sflam.learn.personal import PersonalParts, head_of
+from sflam.learn.schedule import Moment
 from sflam.learn.split_fleet import adapted_layers
 from sflam.learn.steps import Average, Steps
 from sflam.learn.whole_model import WholeModel

@@ -6,61 +6,23 @@ must be loaded first (the depth of a model, the devices of a network, the rounds
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 from sflam.allocate.registry import method_of
 from sflam.allocate.settings import BY_SUBCHANNEL, EDGE_METHODS
 from sflam.config import Job, toml_value
 from sflam.errors import ConfigError
-from sflam.learn.methods import METHODS, Method
-from sflam.learn.settings.practice import KEYS
+from sflam.learn.methods import METHODS
 from sflam.model.settings import ModelSettings
 from sflam.plan import ALL_LOCAL
 from sflam.planner import edge as planning_edge
 from sflam.planner.cell import CHOOSE_BITS, chooses_cut
+from sflam.run.conditions import ALL, NETWORK, RUNS, SERVE, SIMULATE, TRAIN, Rule
+from sflam.run.conditions import holds as _holds
+from sflam.run.conditions import is_none_of as _not
+from sflam.run.conditions import is_one_of as _is
+from sflam.run.conditions import is_set as _set
+from sflam.run.conditions import method_where as _method
+from sflam.run.conditions import where as _where
 from sflam.sizes import IDENTITY
-
-TRAIN, SIMULATE, SERVE, PLAN = "train", "simulate", "serve", "plan"
-RUNS = (TRAIN, SIMULATE, SERVE)
-NETWORK = (SIMULATE, PLAN)
-"""Commands that use the network's radio and the planner."""
-ALL = (*RUNS, PLAN)
-SHOWN = 40
-"""Longest value that a message shows whole."""
-
-Condition = Callable[[Job], str]
-"""Returns the key, ``section.name``, whose value meets the condition; "" where none does."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Settings that do not go together.
-
-    Attributes:
-        name: of the rule.
-        conditions: the rule is broken where all of them hold.
-        why: the reason.
-        fix: what to change.
-        commands: where the rule holds.
-    """
-
-    name: str
-    conditions: tuple[Condition, ...]
-    why: str
-    fix: str
-    commands: tuple[str, ...] = RUNS
-
-    def broken(self, job: Job, command: str) -> str:
-        """Return the message for a job that breaks the rule in ``command``; "" for any other."""
-        keys = [condition(job) for condition in self.conditions] if command in self.commands else [""]
-        if not all(keys):
-            return ""
-        named = [f"{key} = {_shown(job, key)}" for key in dict.fromkeys(keys)]
-        together = f"does not go with sflam {command}" if len(named) == 1 else "do not go together"
-        listed = " and ".join([*([", ".join(named[:-1])] if named[1:] else []), named[-1]])
-        return f"{listed} {together}: {self.why}; {self.fix}"
 
 
 def check(job: Job, command: str = "") -> None:
@@ -80,50 +42,6 @@ def problems_of(job: Job, command: str = "") -> list[str]:
     """Return the message of every rule that a job breaks; see :func:`check`."""
     command = command or (SIMULATE if job.network.simulate else TRAIN)
     return [message for rule in RULES if (message := rule.broken(job, command))]
-
-
-def _value(job: Job, key: str) -> Any:
-    section, _, name = key.partition(".")
-    settings = getattr(job, section)
-    return getattr(settings.practice if section == "learn" and name in KEYS else settings, name)
-
-
-def _shown(job: Job, key: str) -> str:
-    value = _value(job, key)
-    if key in ("network.device", "network.server"):
-        return f"{len(value)} tables"
-    text = toml_value(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
-
-
-def _where(key: str, test: Callable[[Any], bool]) -> Condition:
-    return lambda job: _setting(job, key) if test(_value(job, key)) else ""
-
-
-def _setting(job: Job, key: str) -> str:
-    """Return the key that gives ``key`` its value: ``learn.method`` where the method's name does."""
-    section, _, name = key.partition(".")
-    return "learn.method" if section == "learn" and name in KEYS and not getattr(job.learn, name) else key
-
-
-def _is(key: str, *values: Any) -> Condition:
-    return _where(key, lambda value: value in values)
-
-
-def _not(key: str, *values: Any) -> Condition:
-    return _where(key, lambda value: value not in values)
-
-
-def _set(key: str) -> Condition:
-    return _not(key, _value(Job(), key))
-
-
-def _holds(key: str, item: Any) -> Condition:
-    return _where(key, lambda value: item in value)
-
-
-def _method(test: Callable[[Method], bool]) -> Condition:
-    return _where("learn.method", lambda name: test(METHODS[name]))
 
 
 def _several(job: Job) -> str:

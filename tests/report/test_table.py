@@ -126,3 +126,21 @@ def test_numbers_for_people() -> None:
         "1 min 15 s",
         "1 h 01 min",
     ]
+
+
+def test_the_worst_device_is_named() -> None:
+    last = replace(
+        records(1)[0],
+        participants=(1, 4, 6, 7),
+        device_samples=(5, 5, 0, 5),
+        device_loss=(0.25, 1.5, None, 0.5),
+    )
+    lines = " ".join(" ".join(rendered(rounds_table([last], devices=[0.9, math.nan, 0.5, 0.7]))).split())
+    assert (
+        "test accuracy on each device's own mix of classes: worst 50.0 % (device 2), median 70.0 %, best 90.0 % "
+        "(device 0)" in lines
+    )
+    assert "training loss of a device in the last round: worst 1.5000 (device 4), median 0.5000" in lines
+    alone = replace(last, participants=(1,), device_samples=(5,), device_loss=(0.25,))
+    for few in ([alone], records(2), []):
+        assert "training loss of a device" not in " ".join(rendered(rounds_table(few, devices=[0.9])))

@@ -289,6 +289,44 @@ def test_the_cost_of_a_target_by_hand() -> None:
     assert first[-2:] == ["a", "never"]
 
 
+def test_a_target_is_held_against_what_rounds_are_evaluated_on() -> None:
+    """With a validation part that is the validation accuracy, whatever the test accuracy is."""
+    run = [
+        RoundRecord(round=n, loss=1.0, validation_loss=1.0, validation_accuracy=share, bytes_up=100)
+        for n, share in enumerate((0.5, 0.8))
+    ]
+    cost = first_at(run, 0.75)
+    assert cost is not None and cost["rounds"] == 2 and first_at(run, 0.81) is None
+    made = [
+        Compared(name=name, results=({"accuracy": test, "validation_accuracy": share},), records=())
+        for name, share, test in (("a", 0.8, 0.1), ("b", 0.6, 0.9))
+    ]
+    assert target_of(made, None) == (
+        pytest.approx(0.76),
+        "95 % of what a reaches on validation samples",
+    )
+
+
+def test_runs_that_end_early_are_compared(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
+    """A rate that moves nothing ends a run after two rounds of nine; the other axis of the grid runs on or not."""
+    keys = sets(*small, "learn.rounds=9", "learn.stop_after=1", "learn.canonical=true")
+    words = [*keys, "--out", tmp_path, "--json", "--jobs", 1, "--methods", "sflam,central", "--seeds", 2]
+    done = cli("compare", *words, "--rates", "1e-30,0.01")
+    assert done.code == 0, done.err
+    result = json.loads(done.out[-1])
+    for name, row in result["methods"].items():
+        low, high = result["rates"]["methods"][name]
+        assert json.loads((tmp_path / low["run"] / "result.json").read_text())["stopped_round"] == 2, name
+        assert row["learning_rate"] == (0.01 if high["accuracy"] > low["accuracy"] else 1e-30)
+        lengths = [json.loads((Path(run) / "result.json").read_text())["rounds"] for run in row["runs"]]
+        assert row["rounds"] == sum(lengths) / 2
+    assert cli("report", tmp_path, "--out", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "validation accuracy (%)" in page and "with a validation accuracy of" in page
+    again = cli("compare", *words, "--rates", "1e-30,0.01")
+    assert json.loads(again.out[-1]) == result and not any(": started" in line for line in again.err)
+
+
 def test_a_method_changes_only_what_it_cannot_do() -> None:
     wanted = config.load(None, ["network.simulate=true", "fleet.policy=loss", "learn.lr=0.01"])
     assert variant(wanted, "sflam", 0) == wanted

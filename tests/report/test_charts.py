@@ -233,6 +233,34 @@ def test_axes_say_what_they_show() -> None:
     assert len(draw_curves(records(5, charged=True), devices=[0.5, 1.0]).axes) == 6
 
 
+def validated(count: int) -> list[RoundRecord]:
+    return [
+        RoundRecord(
+            round=n, loss=1.0, validation_loss=1.0, validation_accuracy=0.1 * (n + 1), bytes_up=1_000_000
+        )
+        for n in range(count)
+    ]
+
+
+def test_a_validation_part_is_named() -> None:
+    first, losses, *_ = draw_curves(validated(4)).axes
+    assert first.get_ylabel().startswith("validation accuracy (%)")
+    assert "validation loss" in [text.get_text() for text in losses.texts] + [
+        text.get_text() for legend in [losses.get_legend()] if legend for text in legend.get_texts()
+    ] + [str(line.get_label()) for line in losses.lines]
+    for axes in draw_comparison({"sflam": [validated(4)]}).axes:
+        assert axes.get_ylabel().startswith("validation accuracy (%)")
+
+
+def test_a_run_that_ended_early_stays_where_it_was() -> None:
+    """Seeds of 2 and of 4 rounds: means over both up to the longest, against rounds and against what was sent."""
+    by_round, by_bytes = draw_comparison({"sflam": [validated(2), validated(4)]}).axes
+    (across, accuracy), (sent, again) = (axes.lines[0].get_data() for axes in (by_round, by_bytes))
+    assert list(across) == [1, 2, 3, 4]
+    assert list(accuracy) == pytest.approx([10, 20, 25, 30]) == list(again)
+    assert list(sent) == pytest.approx([1, 2, 2.5, 3])
+
+
 @pytest.mark.parametrize(("best", "label"), [(0.95, "axis 60 to 100"), (0.3, "axis 20 to 32")])
 def test_an_accuracy_axis_is_zoomed_to_the_data_and_says_so(best: float, label: str) -> None:
     axes = draw_curves(records(20, best=best)).axes[0]

@@ -176,7 +176,7 @@ def test_a_record_with_a_validation_score_survives_json() -> None:
 
 
 def test_the_command_line_names_the_parts(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
-    keys = sets(*small, "learn.rounds=12", "learn.keep=best", "learn.stop_after=1", "learn.lr=1e-9")
+    keys = sets(*small, "learn.rounds=12", "learn.keep=best", "learn.stop_after=1", "learn.lr=1e-30")
     done = cli("train", *keys, "--out", tmp_path / "run")
     assert done.code == 0, done.err
     notes = [line for line in done.err if line.startswith("note: ")]

@@ -64,6 +64,33 @@ def test_four_bits_bit_for_bit_with_labels_at_home(room, tmp_path):
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
+@pytest.mark.parametrize("labels", ["server", pytest.param("device", marks=pytest.mark.slow)])
+def test_a_schedule_bit_for_bit(room, tmp_path, labels):
+    """Devices of unequal numbers of steps follow it with nothing but the number of the round."""
+    falling = ("learn.schedule=cosine", "learn.warmup=0.2", "learn.decay=0.7", "learn.state=keep")
+    unlike = ("data.partition=dirichlet", "learn.local_steps=0", "learn.batch=100", "data.validation=0.2")
+    settings = job_of(room, *FOUR_BITS, *unlike, *falling, f"model.labels={labels}")
+    found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    rounds = [history.read(folder / "history.jsonl")[1] for folder in (tmp_path / "run", tmp_path / "local")]
+    assert len(set(rounds[0][0].device_samples)) > 1
+    scores = [[(one.loss, one.validation_loss, one.validation_accuracy) for one in each] for each in rounds]
+    assert scores[0] == scores[1] and scores[0][-1][1] is not None
+
+
+def test_a_run_that_stops_early_ends_its_devices(room, tmp_path):
+    """With a rate that moves nothing no score is better than the first; devices leave as at any end."""
+    stopping = ("learn.rounds=9", "learn.stop_after=2", "learn.evaluate_every=1", "learn.lr=1e-30")
+    served(tmp_path, job_of(room, *FOUR_BITS, *stopping))
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["rounds"], result["stopped_round"]) == (3, 3)
+    assert result["validation_accuracy"] is not None
+    with network(tmp_path / "again", 3) as net:  # resumed without any device: it is finished
+        server = net.serve("--resume", tmp_path / "run")
+        assert server.wait() == 0, server.lines
+    assert len(history.read(tmp_path / "run" / "history.jsonl")[1]) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("labels", ["server", "device"])
 def test_floats_to_rounding_error_in_any_order(room, tmp_path, labels):

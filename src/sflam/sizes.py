@@ -4,11 +4,14 @@ The payload is the information: ``bits`` per value plus ``SIDE_BITS`` per token 
 The body adds what the wire needs to name its tensors: ``HEADER_BYTES``, lengths and labels.
 ``sflam.codec.bodies`` writes bodies of exactly these sizes, so a receiver knows a body's size beforehand.
 
-The scheme ``identity`` sends floats as they are: 32 bits a value, or 64 where ``bits`` is 64; no side. All other
-schemes cost the same.
+The scheme ``identity`` sends floats as they are: 32 bits a value, or 64 where ``bits`` is 64; no side. Schemes in
+``BOUNDS`` have a size that depends on the values: for them every number here is the tight upper bound, by which plans
+are made and bodies are admitted. All other schemes cost the same.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 MIN_BITS, MAX_BITS = 1, 16
 SIDE_BITS = 32  # per token: offset and step, bfloat16 each
@@ -16,6 +19,33 @@ HEADER_BYTES = 592  # 8-byte length and space-padded JSON; holds the longest hea
 COUNT_LIMIT = 10**9  # exclusive limit of every number a header states: tokens, rows, round, step, ...
 BODY_LIMIT = 10**10  # exclusive limit of the bytes of one body
 IDENTITY = "identity"
+TOPK = "topk"
+TOPK_VALUE_BITS = 8  # of the level of a value that is kept
+
+
+def index_bits(dim: int) -> int:
+    """Return the bits of an index below ``dim``."""
+    return max(1, (dim - 1).bit_length())
+
+
+def topk_kept(dim: int, bits: int) -> int:
+    """Return k, how many of a token's values ``topk`` keeps at most: what fits into ``bits`` per value, at least 1."""
+    return min(dim, max(1, dim * bits // (index_bits(dim) + TOPK_VALUE_BITS)))
+
+
+def topk_bound(tokens: int, dim: int, bits: int) -> int:
+    """Return the most bytes of codes and side information of ``topk``."""
+    kept = tokens * topk_kept(dim, bits)
+    return -(-kept * index_bits(dim) // 8) + kept * TOPK_VALUE_BITS // 8 + tokens * SIDE_BITS // 8
+
+
+BOUNDS: dict[str, Callable[[int, int, int], int]] = {TOPK: topk_bound}
+"""Schemes of variable size -> the most bytes of codes and side information, from tokens, dim and bits."""
+
+
+def is_variable(scheme: str) -> bool:
+    """Return whether a message's size depends on its values."""
+    return scheme in BOUNDS
 
 
 def value_bits(bits: int, scheme: str = "uniform") -> int:
@@ -32,11 +62,15 @@ def side_bits(scheme: str = "uniform") -> int:
 
 def payload_bits(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
     """Return the bits of ``tokens`` x ``dim`` values and their side information, without header."""
+    if scheme in BOUNDS:
+        return 8 * BOUNDS[scheme](tokens, dim, bits)
     return tokens * (dim * value_bits(bits, scheme) + side_bits(scheme))
 
 
 def codes_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> int:
     """Return the bytes that hold the packed codes (only the last byte may have spare bits)."""
+    if scheme in BOUNDS:
+        return BOUNDS[scheme](tokens, dim, bits) - tokens * SIDE_BITS // 8
     return -(-tokens * dim * value_bits(bits, scheme) // 8)
 
 

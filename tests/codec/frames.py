@@ -37,7 +37,7 @@ def adapter(size: int = 7) -> AdapterFrame:
 def tokens(draw: st.DrawFn, count: int) -> Packed:
     dim = draw(st.integers(1, 9))
     if draw(st.booleans()):
-        scheme = draw(st.sampled_from(["uniform", "rotated"]))
+        scheme = draw(st.sampled_from(["uniform", "rotated", "topk"]))
         return packed(count, dim, draw(st.integers(1, 16)), scheme)
     return packed(count, dim, 8, "identity", draw(st.sampled_from([np.float32, np.float64])))
 

@@ -28,7 +28,8 @@ def test_every_scheme_has_both_sides_under_its_name() -> None:
 @pytest.mark.parametrize("find", [quantizer, torch_quantizer])
 def test_an_unknown_scheme_names_the_nearest_and_the_known(find: object) -> None:
     with pytest.raises(
-        QuantizerError, match=r"'unifrom', did you mean 'uniform'\? \(known: identity, rotated, uniform\)"
+        QuantizerError,
+        match=r"'unifrom', did you mean 'uniform'\? \(known: identity, rotated, topk, uniform\)",
     ):
         find("unifrom")  # type: ignore[operator]
 

@@ -85,7 +85,13 @@ def test_the_header_holds_the_largest_numbers_within_the_limits() -> None:
     counts = sorted({10**k for k in range(9)} | {10**k - 1 for k in range(1, 10)})
     for tokens in counts:
         for dim in counts:
-            for scheme, bits in (("uniform", 8), ("rotated", 16), ("identity", 32), ("identity", 64)):
+            for scheme, bits in (
+                ("uniform", 8),
+                ("rotated", 16),
+                ("topk", 16),
+                ("identity", 32),
+                ("identity", 64),
+            ):
                 metadata = {"kind": "step", "scheme": scheme, "bits": str(bits), "tokens": str(tokens)}
                 metadata |= {"dim": str(dim)} | dict.fromkeys(("round", "step", "device", "rows"), str(most))
                 specs = [*codec.token_specs(scheme, bits, tokens, dim)]

@@ -47,9 +47,12 @@ def test_every_fifth_answer_lost(room, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("labels", ["server", "device"])
-def test_a_device_killed_at_any_moment_comes_back(room, tmp_path, labels):
-    settings = job_of(room, *LONG, "learn.local_steps=120", "learn.state=keep", f"model.labels={labels}")
+@pytest.mark.parametrize(
+    ("labels", "scheme"), [("server", "uniform"), ("device", "uniform"), ("device", "topk")]
+)
+def test_a_device_killed_at_any_moment_comes_back(room, tmp_path, labels, scheme):
+    how = ("learn.local_steps=120", "learn.state=keep", f"model.labels={labels}", f"quant.scheme={scheme}")
+    settings = job_of(room, *LONG, *how)
     with network(tmp_path) as net:
         server = net.serve(*sets(settings), "--out", tmp_path / "run")
         joined = [net.join(device) for device in range(3)]
@@ -106,9 +109,18 @@ class DieAfter:
 @pytest.mark.slow
 @pytest.mark.parametrize("answers", [1, 2, 4, 6, 7, 9, 12])
 def test_a_server_killed_between_any_two_steps(room, tmp_path, answers):
-    settings = job_of(
-        room, *FOUR_BITS, "learn.state=keep", "learn.rounds=2"
-    )  # 2 rounds of 2 steps of 3 devices
+    killed_and_resumed(room, tmp_path, answers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", [5, 17])
+def test_a_killed_server_and_the_memory_of_quantizers_on_both_sides(room, tmp_path, answers):
+    killed_and_resumed(room, tmp_path, answers, "quant.scheme=topk", "model.labels=device")
+
+
+def killed_and_resumed(room, tmp_path, answers, *more):
+    """Kill the server after so many answers of 2 rounds of 2 steps of 3 devices; it ends as the simulation does."""
+    settings = job_of(room, *FOUR_BITS, "learn.state=keep", "learn.rounds=2", *more)
     with network(tmp_path) as net:
         server = net.serve(*sets(settings), "--out", tmp_path / "run", prepare=DieAfter(answers))
         joined = [net.join(device) for device in range(3)]

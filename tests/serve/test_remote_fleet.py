@@ -46,12 +46,15 @@ def test_the_round_loop_cannot_tell(tmp_path, kind, labels, cuts):
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_kept_state_and_few_bits_bit_for_bit(tmp_path):
+@pytest.mark.parametrize(
+    ("scheme", "labels"), [("uniform", "server"), ("topk", "server"), ("topk", "device")]
+)
+def test_kept_state_and_few_bits_bit_for_bit(tmp_path, scheme, labels):
     learn = replace(FEW, canonical=True, state="keep", optimizer="adam", local_steps=3)
     options = {
         "cuts": (1, 1, 1),
-        "labels": "server",
-        "quant": QuantSettings(bits_up=4, bits_down=3),
+        "labels": labels,
+        "quant": QuantSettings(scheme=scheme, bits_up=4, bits_down=3),
         "learn": learn,
     }
     _, state = simulated("bert", **options)

@@ -19,7 +19,16 @@ from sflam.codec.messages import AdapterFrame, GradientFrame, Message, StepFrame
 from sflam.codec.quantizer import Packed
 from sflam.codec.quantizers import QUANTIZERS, quantizer
 from sflam.errors import QuantizerError, WireError, unknown
-from sflam.sizes import BODY_LIMIT, COUNT_LIMIT, HEADER_BYTES, IDENTITY, MAX_BITS, MIN_BITS, codes_bytes
+from sflam.sizes import (
+    BODY_LIMIT,
+    COUNT_LIMIT,
+    HEADER_BYTES,
+    IDENTITY,
+    MAX_BITS,
+    MIN_BITS,
+    codes_bytes,
+    is_variable,
+)
 
 Array = npt.NDArray[Any]
 Body = bytes | bytearray | memoryview
@@ -92,7 +101,7 @@ def decode(body: Body) -> Message:
         raise WireError(f"the {kind} message must have the fields {', '.join(sorted(fields))} and no other")
     specs: list[Spec] = [_vector(table, name, tags) for name, tags in vectors.items() if name in table]
     arrays = _views(
-        body, table, specs + (token_specs(metadata["scheme"], *_shape(metadata)) if tokens else [])
+        body, table, specs + (token_specs(metadata["scheme"], *_shape(metadata), table) if tokens else [])
     )
     counts = {key: _count(metadata, key) for key in numbers}
     packed = _read_tokens(metadata, arrays) if tokens else None
@@ -203,11 +212,18 @@ def _token_arrays(packed: Packed) -> dict[str, Array | None]:
     return {"side": packed.side, "codes": packed.codes}
 
 
-def token_specs(scheme: str, bits: int, tokens: int, dim: int) -> list[Spec]:
+def token_specs(scheme: str, bits: int, tokens: int, dim: int, table: Table | None = None) -> list[Spec]:
     """Return the tensors that hold ``tokens`` x ``dim`` values.
 
+    Args:
+        scheme: name of the quantizer.
+        bits: per value.
+        tokens: n.
+        dim: d.
+        table: says how many codes there are where that varies; without one they are as many as there can be.
+
     Raises:
-        WireError: unknown scheme, or ``bits`` that it does not have.
+        WireError: unknown scheme, ``bits`` that it does not have, or codes beyond the bound.
     """
     if scheme not in QUANTIZERS:
         raise WireError(unknown("scheme", scheme[:40], QUANTIZERS))
@@ -217,7 +233,15 @@ def token_specs(scheme: str, bits: int, tokens: int, dim: int) -> list[Spec]:
         )
     if scheme == IDENTITY:
         return [("codes", f"F{bits}", (tokens, dim))]
-    return [("side", "BF16", (tokens, 2)), ("codes", "U8", (codes_bytes(tokens, dim, bits),))]
+    count = codes_bytes(tokens, dim, bits, scheme)
+    if is_variable(scheme) and table is not None:
+        most = count
+        if "codes" not in table:
+            raise WireError(f"{scheme} tokens without the tensor 'codes'")
+        [count] = _vector(table, "codes", ("U8",))[2]
+        if count > most:
+            raise WireError(f"{scheme} codes of {count} bytes; {tokens} x {dim} values have at most {most}")
+    return [("side", "BF16", (tokens, 2)), ("codes", "U8", (count,))]
 
 
 def _read_tokens(metadata: dict[str, str], arrays: dict[str, Array]) -> Packed:

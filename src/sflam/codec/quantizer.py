@@ -1,4 +1,4 @@
-"""The interface of every quantizer: encode, decode, and the exact size beforehand.
+"""The interface of every quantizer: encode, decode, and the size beforehand, exact or as a tight upper bound.
 
 Shapes: n tokens (masked positions never get here), d values per token.
 """
@@ -6,7 +6,7 @@ Shapes: n tokens (masked positions never get here), d values per token.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,8 @@ class Packed:
         bits: bits per value: 1..16, or the float width (32, 64) for ``identity``.
         tokens: number of tokens n.
         dim: values per token d.
-        codes: packed codes, uint8 [ceil(n d bits / 8)], first code in the lowest bits of the first byte.
+        codes: packed codes, uint8 [ceil(n d bits / 8)], first code in the lowest bits of the first byte; of a scheme of
+            variable size, as many bytes as it needs, within its bound.
         side: uint16 [n, 2], the bfloat16 bit patterns of offset and step; [0, 2] for ``identity``.
 
     Raises:
@@ -49,7 +50,9 @@ class Packed:
             raise QuantizerError(f"{self.scheme} tokens of {self.bits} bits; bits must be {allowed}")
         if self.tokens < 0 or self.dim < 1:
             raise QuantizerError(f"{self.tokens} tokens of {self.dim} values; give [n >= 0, d >= 1]")
-        _expect("codes", self.codes, np.uint8, (sizes.codes_bytes(self.tokens, self.dim, self.bits),))
+        variable = sizes.is_variable(self.scheme)
+        most = sizes.codes_bytes(self.tokens, self.dim, self.bits, self.scheme if variable else "uniform")
+        _expect("codes", self.codes, np.uint8, (min(self.codes.size, most) if variable else most,))
         _expect("side", self.side, np.uint16, (0 if identity else self.tokens, 2))
 
     @property
@@ -57,9 +60,20 @@ class Packed:
         """Bytes of codes and side information together."""
         return self.codes.nbytes + self.side.nbytes
 
+    @property
+    def payload_bits(self) -> int:
+        """Bits of codes and side information, as the cost model charges them: without the spare bits of the end."""
+        if sizes.is_variable(self.scheme):
+            return 8 * self.nbytes
+        return sizes.payload_bits(self.tokens, self.dim, self.bits, self.scheme)
+
 
 class Quantizer(Protocol):
-    """Encodes the tokens that cross the cut, unbiased: E[decode(encode(x, bits, seed))] = x over seeds."""
+    """Encodes the tokens that cross the cut: unbiased, E[decode(encode(x, bits, seed))] = x over seeds, as the theory
+    wants; or biased, where plans choose no bits by that theory.
+
+    One with :class:`VariableSize` or :class:`Remembering` as well is asked for what these add.
+    """
 
     @property
     def name(self) -> str:
@@ -88,7 +102,34 @@ class Quantizer(Protocol):
         """
 
     def nbytes(self, tokens: int, dim: int, bits: int) -> int:
-        """Return the exact bytes of codes and side information, before encoding."""
+        """Return the exact bytes of codes and side information, before encoding; or the bound of a variable size."""
+
+
+@runtime_checkable
+class VariableSize(Protocol):
+    """A quantizer whose messages differ in size."""
+
+    def bound_bytes(self, tokens: int, dim: int, bits: int) -> int:
+        """Return the most bytes of codes and side information: no message is larger, and some are as large.
+
+        Servers admit bodies up to it and plans count on it, so it is to be tight; what is charged is what was sent.
+        """
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A quantizer with memory, such as error feedback: of every device apart, kept where its gradients are encoded."""
+
+    def encode_after(self, left: Floats | None, x: Floats, bits: int, seed: int) -> tuple[Packed, Floats]:
+        """Encode ``x`` as ``encode`` does, with what was left out before; return what is left out now as well.
+
+        Args:
+            left: what the last call for this device and exchange returned, float32 of any one shape; None at first, and
+                when the device's place changed.
+            x: float32 [n, d]; n may differ from call to call.
+            bits: as in ``encode``.
+            seed: as in ``encode``.
+        """
 
 
 def expect_scheme(packed: Packed, name: str) -> None:

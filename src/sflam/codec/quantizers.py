@@ -6,10 +6,11 @@ from sflam.codec.identity import Identity
 from sflam.codec.quantizer import Quantizer
 from sflam.codec.rotation import Rotated
 from sflam.codec.settings import SCHEMES
+from sflam.codec.topk import TopK
 from sflam.codec.uniform import Uniform
 from sflam.errors import QuantizerError, unknown
 
-QUANTIZERS: dict[str, Quantizer] = {each.name: each for each in (Uniform(), Rotated(), Identity())}
+QUANTIZERS: dict[str, Quantizer] = {each.name: each for each in (Uniform(), Rotated(), TopK(), Identity())}
 
 assert set(QUANTIZERS) == set(SCHEMES)
 

@@ -8,7 +8,7 @@ from sflam.ranges import Ranges
 from sflam.registry import OWN
 from sflam.sizes import MAX_BITS, MIN_BITS
 
-SCHEMES = ("uniform", "rotated", "identity")
+SCHEMES = ("uniform", "rotated", "topk", "identity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,8 @@ class QuantSettings:
 
     Attributes:
         scheme: ``uniform`` (stochastic, one offset and step per token), ``rotated`` (the same after a rotation that
-            spreads outliers) or ``identity`` (raw floats).
+            spreads outliers), ``topk`` (the largest values of a token, as many as fit into the bits of all, with
+            error feedback for gradients) or ``identity`` (raw floats).
         bits_up: bits per activation value, device to server, 1..16; ``identity`` ignores it.
         bits_down: bits per gradient value, server to device, 1..16; ``identity`` ignores it.
     """

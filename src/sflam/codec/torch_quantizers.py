@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from sflam.codec.quantizer import Packed, Quantizer
+from sflam.codec.quantizer import Floats, Packed, Quantizer, Remembering, VariableSize
 from sflam.codec.quantizers import QUANTIZERS
 from sflam.codec.rotation import Rotated
 from sflam.codec.torch_rotation import decode_rotated, encode_rotated, round_trip_rotated
@@ -20,7 +21,7 @@ from sflam.codec.torch_uniform import decode_on_device, encode_on_device, round_
 from sflam.codec.uniform import Uniform
 from sflam.errors import QuantizerError, unknown
 from sflam.registry import add
-from sflam.sizes import IDENTITY
+from sflam.sizes import BOUNDS, IDENTITY
 
 CPU = torch.device("cpu")
 
@@ -57,7 +58,7 @@ class TorchQuantizer:
         self.inner, self.name = inner, inner.name
 
     def nbytes(self, tokens: int, dim: int, bits: int) -> int:
-        """Return the exact bytes of codes and side information, before encoding."""
+        """Return the exact bytes of codes and side information, before encoding; or the bound of a variable size."""
         return self.inner.nbytes(tokens, dim, bits)
 
     def encode(self, x: torch.Tensor, bits: int, seed: int) -> Packed:
@@ -65,6 +66,18 @@ class TorchQuantizer:
         x = self._read(x)
         there = self._on(x.device)
         return there.encode(x, bits, seed) if there else self.inner.encode(x.cpu().numpy(), bits, seed)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether gradients are encoded by :meth:`encode_after`."""
+        return isinstance(self.inner, Remembering)
+
+    def encode_after(
+        self, left: Floats | None, x: torch.Tensor, bits: int, seed: int
+    ) -> tuple[Packed, Floats]:
+        """Encode [n, d] with what was left out before; see ``Remembering.encode_after``."""
+        assert isinstance(self.inner, Remembering)
+        return self.inner.encode_after(left, self._read(x).cpu().numpy(), bits, seed)
 
     def decode(self, packed: Packed, device: torch.device = CPU) -> torch.Tensor:
         """Return float32 [n, d] on ``device``. QuantizerError like ``Quantizer.decode``."""
@@ -100,13 +113,17 @@ def register(quantizer: Quantizer) -> None:
 
     Args:
         quantizer: see ``Quantizer``; its bodies have the layout of ``uniform``: codes of ``bits`` each, and two
-            bfloat16 numbers a token.
+            bfloat16 numbers a token. With ``bound_bytes`` (see ``VariableSize``) the codes are any bytes within
+            that; with ``encode_after`` (see ``Remembering``) it has memory for every device's gradients.
 
     Raises:
         ConfigError: the name is taken, or cannot be one.
     """
     torch_side = TorchQuantizer(quantizer)
-    add("quantizer", quantizer.name, quantizer, QUANTIZERS, (TORCH_QUANTIZERS, torch_side))
+    tables: list[tuple[dict[str, Any], Any]] = [(TORCH_QUANTIZERS, torch_side)]
+    if isinstance(quantizer, VariableSize):
+        tables.append((BOUNDS, quantizer.bound_bytes))
+    add("quantizer", quantizer.name, quantizer, QUANTIZERS, *tables)
 
 
 def torch_quantizer(name: str) -> TorchQuantizer:

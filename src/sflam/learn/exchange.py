@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sflam.codec.bodies import Body, decode
 from sflam.codec.messages import GradientFrame, Message, StepFrame, TokenFrame
-from sflam.codec.quantizer import Packed
+from sflam.codec.quantizer import Floats, Packed
 from sflam.codec.torch_quantizers import TorchQuantizer, torch_quantizer
 from sflam.errors import WireError
 from sflam.learn.examples import Minibatch
@@ -28,13 +28,15 @@ from sflam.learn.server import Answer, Frame
 from sflam.model.dummy_inputs import valid_tokens
 from sflam.model.loss import IGNORED
 from sflam.seeds import derive
-from sflam.sizes import codes_bytes
+from sflam.sizes import codes_bytes, is_variable
 
 UP, DOWN, HEAD_DOWN, HEAD_UP = range(4)
 """Legs of a step: activations up, their gradient down; with labels at home, in between, the activations after the
 server's last block down and the gradient of the device's loss for them up."""
 
 UPWARD = {UP, HEAD_UP}
+GRADIENTS = {DOWN, HEAD_UP}
+"""Legs for which a quantizer may remember what it left out: gradients add up over steps, activations do not."""
 RAW_BITS = {torch.float32: 32, torch.float64: 64}
 M = TypeVar("M", bound=Message)
 
@@ -57,12 +59,14 @@ class Exchange:
         seed: seed of the run; rounding noise is drawn from its ``quantizer`` stream.
         bits: device -> bits per activation and per gradient entry; ignored by ``identity``.
         per_token: labels belong to tokens (language models), not to rows.
+        left: device -> leg -> what a quantizer with memory left out so far, of the legs that are encoded here.
     """
 
     scheme: str
     seed: int
     bits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     per_token: bool = False
+    left: dict[int, dict[int, Floats]] = field(default_factory=dict)
 
     def with_bits(self, bits: Mapping[int, tuple[int, int]]) -> Self:
         """Return the exchange with other bits up and down for every device."""
@@ -153,7 +157,25 @@ class Exchange:
     def _packed(self, at: Position, leg: int, x: Tensor, lengths: Tensor | None) -> Packed:
         tokens = _tokens(x, _valid(lengths, x.shape[1]))
         noise = derive(self.seed, "quantizer", at.round, at.step, at.device, leg)
-        return self.quantizer.encode(tokens, self._bits(x, leg, at.device), noise)
+        bits, quantizer = self._bits(x, leg, at.device), self.quantizer
+        if not (quantizer.remembers and leg in GRADIENTS):
+            return quantizer.encode(tokens, bits, noise)
+        own = self.left.setdefault(at.device, {})
+        packed, own[leg] = quantizer.encode_after(own.get(leg), tokens, bits, noise)
+        return packed
+
+    def memory(self) -> dict[int, dict[int, Tensor]]:
+        """Return a copy of what was left out, as a checkpoint keeps it."""
+        return {
+            device: {leg: torch.from_numpy(left.copy()) for leg, left in own.items()}
+            for device, own in self.left.items()
+        }
+
+    def remember(self, memory: Mapping[int, Mapping[int, Tensor]]) -> None:
+        """Put back what :meth:`memory` returned; nothing forgets all."""
+        self.left.clear()
+        for device, own in memory.items():
+            self.left[device] = {leg: left.numpy().copy() for leg, left in own.items()}
 
     def receive_tokens(
         self, packed: Packed, rows: int, lengths: Tensor | None, device: torch.device
@@ -165,6 +187,8 @@ class Exchange:
 
     def saved_bytes(self, device: int, x: Tensor, lengths: Tensor | None, sent: Packed | None) -> int:
         """Return the bytes of packed codes by which ``sent`` is less than all tokens of a device's ``x`` [B,T,d]."""
+        if is_variable(self.scheme):  # nothing is kept, and what a message lacks to its bound was not saved
+            return 0
         tokens = x.shape[0] * x.shape[1] if lengths is None else int(lengths.sum())
         whole = codes_bytes(tokens, x.shape[2], self._bits(x, UP, device), self.scheme)
         return whole - (sent.codes.nbytes if sent else 0)

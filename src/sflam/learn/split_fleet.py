@@ -109,6 +109,8 @@ class LocalFleet(Fleet):
         if list(map(where, before)) != list(map(where, self.placements)):
             assert not before or (self.learn.state == "reset" and self.learn.cache == "off")
             self._cut()
+            if before:
+                self.exchange.remember({})
         self.exchange = self.exchange.with_bits(
             {placement.device: placement.bits for placement in self.placements}
         )
@@ -282,6 +284,8 @@ class LocalFleet(Fleet):
             kept["frozen"] = {name: layer.get_base_layer().weight for name, layer in self._layers.items()}
         if self.learn.state == "keep":
             kept |= {"devices": self.devices.state(), "servers": self.servers.state()}
+        if memory := self.exchange.memory():
+            kept["left_out"] = memory
         return kept
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -292,6 +296,7 @@ class LocalFleet(Fleet):
         if self.learn.state == "keep":
             self.devices.restore(state["devices"])
             self.servers.restore(state["servers"])
+        self.exchange.remember(state.get("left_out", {}))
 
 
 def adapted_layers(model: PeftModel) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from sflam.codec.bodies import Body
 from sflam.codec.quantizer import Packed
 from sflam.model.adapters import State
 from sflam.records.served_round import ServedRound
-from sflam.sizes import payload_bits
 
 
 @dataclass
@@ -57,8 +56,7 @@ class Steps:
         if tokens is not None:
             self.code_bytes += tokens.codes.nbytes
             payload = self.payload_up if up else self.payload_down
-            bits = payload_bits(tokens.tokens, tokens.dim, tokens.bits, tokens.scheme)
-            payload[device] = payload.get(device, 0) + bits
+            payload[device] = payload.get(device, 0) + tokens.payload_bits
 
     def averaged(self, size: int, devices: Sequence[int]) -> None:
         """Count the gradients of the device half, ``size`` bytes, that devices send to be averaged and get back."""

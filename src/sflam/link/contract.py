@@ -1,4 +1,7 @@
-"""What a device and the server have agreed on: how many steps of which rows, in bodies of which exact size. No torch.
+"""What a device and the server have agreed on: how many steps of which rows, in bodies of which size. No torch.
+
+The size is exact; with a quantizer of variable size, at most the bound of what it may send, and no less than a body
+without any value.
 
 A body is refused by its size before it is read, and by its content before it changes anything.
 """
@@ -12,7 +15,14 @@ import numpy as np
 from sflam.codec.messages import AdapterFrame, Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
 from sflam.errors import Refused, WireError
-from sflam.sizes import IDENTITY, adapter_body_bytes, step_body_bytes, token_body_bytes
+from sflam.sizes import (
+    IDENTITY,
+    adapter_body_bytes,
+    codes_bytes,
+    is_variable,
+    step_body_bytes,
+    token_body_bytes,
+)
 
 PROTOCOL = 1
 """Version of the protocol; server and devices have the same."""
@@ -92,15 +102,19 @@ class Contract:
         return int(header)
 
     def forward_bytes(self, rows: int, tokens: int, lengths: bool) -> int:
-        """Return the exact bytes of a step's first body."""
+        """Return the exact bytes of a step's first body, or the most there can be."""
         labels = (tokens if self.per_token else rows) if self.labels_up else 0
         return step_body_bytes(
             tokens, self.dim, self.bits, rows=rows, lengths=lengths, labels=labels, scheme=self.scheme
         )
 
     def backward_bytes(self, tokens: int) -> int:
-        """Return the exact bytes of a step's second body, with labels on the device."""
+        """Return the exact bytes of a step's second body, with labels on the device, or the most there can be."""
         return token_body_bytes(tokens, self.dim, self.bits, self.scheme)
+
+    def slack(self, tokens: int) -> int:
+        """Return the bytes by which a body may be smaller: those of all codes, where their number varies; else 0."""
+        return codes_bytes(tokens, self.dim, self.bits, self.scheme) if is_variable(self.scheme) else 0
 
     def adapter_bytes(self) -> int:
         """Return the exact bytes of the adapters' body; a device that trains none sends none."""

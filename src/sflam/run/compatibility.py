@@ -22,7 +22,7 @@ from sflam.run.conditions import is_one_of as _is
 from sflam.run.conditions import is_set as _set
 from sflam.run.conditions import method_where as _method
 from sflam.run.conditions import where as _where
-from sflam.sizes import IDENTITY
+from sflam.sizes import IDENTITY, is_variable
 
 
 def check(job: Job, command: str = "") -> None:
@@ -122,6 +122,8 @@ PERSONAL, OWN_HALF = _set("learn.personal"), _is("learn.personal", "device-half"
 RANKS = _set("fleet.ranks")
 SEVERAL_CUTS = _where("fleet.cuts", lambda cuts: len(set(cuts)) > 1)
 WITHOUT_SERVER = _where("fleet.servers", lambda servers: ALL_LOCAL in servers)
+VARIABLE = _where("quant.scheme", is_variable)
+QUANTIZED = _method(lambda method: method.quantized)
 BITS_CHOSEN = _holds("plan.optimize", "bits")
 
 RULES: tuple[Rule, ...] = (
@@ -171,6 +173,8 @@ RULES: tuple[Rule, ...] = (
     Rule("cache-deep", (CACHED, _deep_cut, _not("learn.device_half", "frozen")),
          "devices train the blocks they keep, so activations change",
          'set learn.device_half = "frozen", or model.cut = 0 without fleet.cuts, or learn.cache = "off"'),
+    Rule("cache-variable", (_is("learn.cache", "server"), VARIABLE, QUANTIZED),
+         "the server keeps and joins activations of one size", 'use learn.cache = "device", or another quant.scheme'),
     Rule("relay-cuts", (RELAY, SEVERAL_CUTS),
          "devices pass one device half on, which has one cut", "give all devices one cut"),
     # what a method's name sets, and what is set instead
@@ -289,6 +293,15 @@ RULES: tuple[Rule, ...] = (
     Rule("measure-identity",
          (_set("plan.measure_every"), _is("quant.scheme", IDENTITY), _method(lambda method: method.quantized)),
          "identity adds no noise to measure", 'set plan.measure_every = 0, or quant.scheme = "uniform"', (SIMULATE,)),
+    Rule("measure-variable", (_set("plan.measure_every"), VARIABLE, QUANTIZED),
+         "the slowdown is that of unbiased noise, and this scheme leaves values out",
+         'set plan.measure_every = 0, or use quant.scheme = "uniform" or "rotated"', (SIMULATE,)),
+    Rule("bits-variable", (_chosen_bits, VARIABLE),
+         "plans choose bits by what unbiased noise costs, and this scheme leaves values out",
+         'do not choose bits, or use quant.scheme = "uniform" or "rotated"', NETWORK),
+    Rule("plan-bits-variable", (_is("fleet.plan", "computed"), _chosen_bits, VARIABLE),
+         "plans choose bits by what unbiased noise costs, and this scheme leaves values out",
+         'do not choose bits, or use quant.scheme = "uniform" or "rotated"', (TRAIN, SERVE)),
     Rule("server-of-one", (_where("fleet.servers", any), _one_server), "the network has one server",
          'simulate several with network.scenario = "square" and network.servers', (SIMULATE,)),
     # plans that choose the cut

@@ -122,7 +122,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
             if leg
             else {contract.forward_bytes(rows, tokens, c) for c in choices}
         )
-        size = ingress.size(request, sizes)
+        size = ingress.size(request, sizes, contract.slack(tokens))
         with ingress.bounds.hold(device, size):
             body = await ingress.read(request, size)
             message = decode(body)

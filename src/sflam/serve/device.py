@@ -90,6 +90,8 @@ class Client:
         self.step = 0
         self.loss = 0.0
         self.begin: dict[str, Any] = {}
+        self.left_out: dict[int, Any] = {}
+        """What the quantizer had left out when the round began."""
         self._restore()
 
     def run(self) -> int:
@@ -159,6 +161,9 @@ class Client:
             elif round == self.round:
                 self.devices.optimizer.state.clear()
             self.begin = copy.deepcopy(self.devices.state())
+        if round == self.round:
+            self.exchange.remember(self.left_out)
+        self.left_out = self.exchange.memory()
         self.devices.open()
         self.round, self.attempt, self.step, self.loss = round, attempt, 0, 0.0
         self._save()
@@ -223,6 +228,7 @@ class Client:
                 "adapters": self.devices.segment.stack.values.detach()[ROW],
                 "optimizer": self.devices.state(),
                 "begin": self.begin,
+                "left_out": [self.left_out, self.exchange.memory()],
             },
         )
 
@@ -240,5 +246,7 @@ class Client:
             values[ROW] = saved["adapters"].to(values)
         self.devices.restore(saved["optimizer"])
         self.begin = saved["begin"]
+        self.left_out, now = saved["left_out"]
+        self.exchange.remember(now)
         self.round, self.attempt = int(saved["round"]), int(saved["attempt"])
         self.step, self.loss = int(saved["step"]), float(saved["loss"])

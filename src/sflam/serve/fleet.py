@@ -119,6 +119,7 @@ class RemoteFleet(FleetAround):
         self._start = state
         self.trunk.open()
         self._momenta = copy.deepcopy(self.trunk.state()) if self.local.learn.state == "keep" else None
+        self._left_out = self.local.exchange.memory()
         self._copies(devices)
         return sum(map(len, self._downloads(round, devices).values()))
 
@@ -232,6 +233,7 @@ class RemoteFleet(FleetAround):
         if self._momenta is not None:
             self.trunk.restore(self._momenta)
             self._momenta = copy.deepcopy(self._momenta)
+        self.local.exchange.remember(self._left_out)
         self._copies(devices)
 
     def _copies(self, devices: Sequence[int]) -> None:

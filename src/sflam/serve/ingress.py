@@ -126,14 +126,20 @@ class Ingress:
         self.dispatch.heard(device)
         return device
 
-    def size(self, request: Request, sizes: set[int]) -> int:
-        """Return the Content-Length; raises Refused: 411 without, 413 above, 422 beside the agreed ``sizes``."""
+    def size(self, request: Request, sizes: set[int], slack: int = 0) -> int:
+        """Return the Content-Length; raises Refused: 411 without, 413 above, 422 beside what was agreed.
+
+        Args:
+            request: whose body it is.
+            sizes: the bytes it may have.
+            slack: by how many fewer it may have.
+        """
         length = announced(request)
         if length is None:
             raise Refused(411, "send the exact Content-Length; bodies in chunks are not accepted")
-        if length in sizes:
+        if any(most - slack <= length <= most for most in sizes):
             return length
-        agreed = " or ".join(map(str, sorted(sizes)))
+        agreed = " or ".join(f"{most - slack}..{most}" if slack else str(most) for most in sorted(sizes))
         raise Refused(413 if length > max(sizes) else 422, f"a body of {length} bytes; {agreed} were agreed")
 
     async def read(self, request: Request, size: int) -> bytearray:

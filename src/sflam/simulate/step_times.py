@@ -20,7 +20,7 @@ from sflam.learn.exchange import Exchange, Position, opened
 from sflam.learn.round import SERVER
 from sflam.learn.split_fleet import LocalFleet
 from sflam.seeds import derive
-from sflam.sizes import adapter_body_bytes, adapter_payload_bits, payload_bits
+from sflam.sizes import adapter_body_bytes, adapter_payload_bits
 
 TURNS = 7
 
@@ -109,7 +109,7 @@ def _beside(body: bytes, packed: Packed | None) -> int:
     """Return the bits of a body that are neither codes nor side information."""
     if packed is None:
         return 8 * len(body)
-    return 8 * len(body) - payload_bits(packed.tokens, packed.dim, packed.bits, packed.scheme)
+    return 8 * len(body) - packed.payload_bits
 
 
 def _beside_adapters(fleet: LocalFleet, device: int) -> int:

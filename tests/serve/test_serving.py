@@ -88,6 +88,21 @@ def test_without_data_a_device_takes_its_share_of_the_jobs():
     assert len(np.unique(np.concatenate(shares))) == sum(map(len, shares))
 
 
+def test_of_the_jobs_data_the_validation_part_is_nobodys_and_of_a_devices_own_nothing_is_held_out(tmp_path):
+    job = config.load(None, ["fleet.devices=3", "learn.keep=best", "data.partition=iid"])
+    parts = load(job.samples, job.seed)
+    shares = [samples(job, None, device, [], "", "", print) for device in range(3)]
+    assert sum(len(own) for _, own in shares) == len(parts.train) < len(load(job.data, job.seed).train)
+    assert all(np.array_equal(dataset.inputs, parts.train.inputs) for dataset, _ in shares)
+    draw = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "own.npz", image=draw, label=np.array(["a", "b"] * 20))
+    held, plain = (
+        samples(config.load(None, keys), str(tmp_path / "own.npz"), 0, ["a", "b"], "", "", print)[1]
+        for keys in (["learn.keep=best", "data.validation=0.5"], [])
+    )
+    assert len(held) == len(plain)
+
+
 def test_a_share_is_flipped_and_noisy_as_in_a_simulation():
     chosen = ["fleet.devices=3", "data.flipped=0.5", "data.flipped_devices=[1]", "data.noise=0.1"]
     job = config.load(None, [*chosen, "data.partition=clusters"])

@@ -197,12 +197,13 @@ def samples(
 ) -> tuple[Dataset, Any]:
     """Return a dataset with the server's classes, and the indices of this device's samples in it."""
     settings = replace(
-        job.samples,
+        job.data,
         name=data or job.data.name,
         input=column or ("" if data else job.data.input),
         label=label or job.data.label,
-        # What a device brings is its own alone: nothing is shared out.
+        # What a device brings is its own alone: nothing is shared out, and nobody chooses by a part of it.
         partition=DataSettings.partition if data else job.data.partition,
+        validation=0.0 if data else job.samples.validation,
     )
     splits = load_data(settings, job.seed, preprocessor_of(replace(job, data=settings)))
     for note in splits.notes:

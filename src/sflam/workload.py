@@ -33,13 +33,14 @@ class Workload:
         tokens: tokens of a sample, s.
         hidden: width of an activation, d.
         device_forward: [Y + 1] FLOP of the device's half, forward, at each cut (1.6).
-        device_backward: [Y + 1] FLOP of the device's half, backward; 0 at cut 0 (1.6).
+        device_backward: [Y + 1] FLOP of the device's half, backward; 0 at cut 0, and where it is frozen (1.6).
         server_forward: [Y + 1] FLOP of the server's half, forward (1.7).
         server_backward: [Y + 1] FLOP of the server's half, backward (1.7).
         adapter_values: [Y + 1] adapter weights of the device's half, P(l) (1.9).
         device_memory: [Y + 1] bytes at the peak of a training step on the device (1.10).
         whole_memory: bytes of a device that trains the whole model, head included.
         down: whether a gradient comes back at cut 0 too (a trainable embedding); never with a frozen one.
+        frozen: whether none comes back at any cut, as devices train nothing below it.
         bit_choices: the bit widths a plan may choose from.
         scheme: the quantizer's name, which decides the side bits.
         exchanges: how often a mini-batch goes to the server and back: 1, or 2 with labels at home, where what comes
@@ -62,6 +63,7 @@ class Workload:
     device_memory: tuple[float, ...]
     whole_memory: float
     down: bool = False
+    frozen: bool = False
     bit_choices: tuple[int, ...] = tuple(range(MIN_BITS, MAX_BITS + 1))
     scheme: str = "uniform"
     exchanges: int = 1
@@ -82,7 +84,7 @@ class Workload:
 
     def down_bits(self, cut: int, bits: int) -> int:
         """Return the payload down in bit; of one exchange, the returned gradient, 0 where none comes back (1.9)."""
-        gradient = cut > 0 or self.down
+        gradient = (cut > 0 or self.down) and not self.frozen
         return (self.exchanges - 1 + gradient) * self._tokens_bits(bits) + self.extra_down
 
     def adapter_bits(self, cut: int) -> int:

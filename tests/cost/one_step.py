@@ -42,7 +42,9 @@ class Half:
         backbone = wrap(model, name="random", fresh=tuple(case.get("fresh", ("classifier",))))
         adapted = attach(backbone, settings)
         learn = LearnSettings(batch=case["rows"], device="cpu", **case.get("learn", {}))
-        device, _ = split(backbone, adapted, [settings.cut])
+        device, _ = split(
+            backbone, adapted, [settings.cut], frozen_half=learn.practice.device_half == "frozen"
+        )
         device.checkpointing = learn.checkpointing
         self.devices = Devices(device, (settings.cut,), learn)
         image = config.image_size // config.patch_size if not self.tokens else 0
@@ -66,7 +68,7 @@ class Half:
 
     def step(self, rows):
         hidden = self.forward(rows)
-        self.devices.backward({0: torch.randn_like(hidden)})
+        self.devices.backward({0: torch.randn_like(hidden)}, {0: self.batch(rows)})
 
     def added(self, rows):
         """Return by how much a step of ``rows`` raises VmHWM, after one of a single row that loads what is lazy."""

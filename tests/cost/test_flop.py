@@ -13,7 +13,18 @@ GIGA = 1e9
 
 
 def transformer(
-    sites=(), *, blocks=1, mlp=32, heads=2, batch=1, rank=8, value_width=8, gated=False, outputs=0
+    sites=(),
+    *,
+    blocks=1,
+    mlp=32,
+    heads=2,
+    batch=1,
+    rank=8,
+    value_width=8,
+    gated=False,
+    outputs=0,
+    fresh=False,
+    **more,
 ):
     """Return the workload of a transformer of width 8 on five tokens, given by its sizes alone."""
     ins = [Linear(name, 8, mlp) for name in ("up", "gate")[: 1 + gated]]
@@ -30,9 +41,9 @@ def transformer(
         activation_copies=1,
         block_weights=0,
         embed_weights=0,
-        head=(HeadLayer(8, outputs),) if outputs else (),
+        head=(HeadLayer(8, outputs, fresh=fresh),) if outputs else (),
     )
-    training = Training(batch=batch, tokens=5, rank=rank, targets=sites)
+    training = Training(batch=batch, tokens=5, rank=rank, targets=sites, **more)
     return workload_of(step_of(shape, training, "t"), name="t")
 
 
@@ -87,3 +98,31 @@ def test_shared_keys_and_a_gate_count() -> None:
     other = transformer(mlp=16, heads=4, rank=0, value_width=2, gated=True)
     change = 2 * 5 * (8 * 16 - 2 * 8 * 6)  # a gate more, narrower keys and values
     assert other.device_forward[1] - plain.device_forward[1] == change
+
+
+def test_a_frozen_half_is_run_forward_and_the_server_backs_up_to_the_cut() -> None:
+    """The lowest block that is trained is the server's first, at every cut; adapters and gradients stay there."""
+    plain, frozen = (
+        transformer(blocks=3, batch=2, outputs=4, fresh=True, frozen_half=own) for own in (False, True)
+    )
+    assert frozen.device_forward == plain.device_forward and frozen.server_forward == plain.server_forward
+    assert frozen.device_backward == (0.0,) * 4 and frozen.adapter_values == (0,) * 4
+    assert [frozen.down_bits(cut, 8) for cut in range(4)] == [0] * 4
+    lowest, block = plain.device_backward[1], plain.device_backward[2] - plain.device_backward[1]
+    head = 2 * 2 * 8 * 4  # one product, two samples
+    for cut in range(3):
+        assert frozen.server_backward[cut] == lowest + (2 - cut) * block + 2 * head
+    assert frozen.server_backward[3] == head  # its weight alone
+    assert frozen.server_backward[0] == plain.server_backward[0]
+    assert (frozen.up_bits(4), frozen.down_bits(0, 4)) == (plain.up_bits(4), plain.down_bits(0, 4))
+
+
+def test_with_labels_at_home_a_frozen_half_has_one_answer_less() -> None:
+    plain, frozen = (
+        transformer(blocks=3, outputs=4, fresh=True, labels_home=True, frozen_half=own)
+        for own in (False, True)
+    )
+    for cut in range(1, 4):
+        assert plain.down_bits(cut, 8) == 2 * frozen.down_bits(cut, 8) == plain.up_bits(8)
+        assert frozen.device_backward[cut] == plain.device_backward[0] == 2 * 2 * 8 * 4
+        assert frozen.adapter_values[cut] == 8 * 4 + 4

@@ -71,6 +71,7 @@ class Both:
             labels_home=labels == "device",
             checkpointing=learn.checkpointing,
             frozen_a=learn.aggregation == "freeze-a",
+            frozen_half=learn.device_half == "frozen",
         )
         return measure(str(self.folder), training)
 
@@ -86,6 +87,24 @@ def test_plan_and_note_agree_at_every_cut(kind, labels, tmp_path):
             learn = replace(LEARN, **choice)
             noted = both.noted(fleets[learn.aggregation], learn)
             assert noted.total == both.planned(labels, learn).device_memory[cut], (cut, choice)
+
+
+@pytest.mark.parametrize("labels", ["server", "device"])
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_plan_and_note_agree_on_a_frozen_half_at_every_cut(kind, labels, tmp_path):
+    both, trained = Both(kind, tmp_path), []
+    for cut in range(DEPTH + 1):
+        learn = replace(LEARN, device_half="frozen", checkpointing=cut == 2)
+        fleet = both.fleet(cut, labels, learn=learn)
+        noted, plan = both.noted(fleet, learn), both.planned(labels, learn)
+        assert noted.total == plan.device_memory[cut], cut
+        trained.append(noted.trained)
+        assert plan.adapter_values[cut] == plan.adapter_values[0]
+        assert noted.total < both.planned(labels, LEARN).device_memory[cut] or not cut
+        step = both.planned(labels, replace(LEARN, device_half="trained"))
+        assert plan.device_forward[cut] == step.device_forward[cut]
+        assert plan.device_backward[cut] == step.device_backward[0]  # of the head, where that is at home
+    assert len(set(trained)) == 1  # the head's, where that is at home
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)

@@ -44,6 +44,7 @@ def llama(width, heads, blocks, tokens, **more):
     return names | {"options": options, "tokens": tokens} | more
 
 
+FROZEN = {"device_half": "frozen"}
 FAST = {
     "ViT, width 384, cut 2": image(384, 6, 2, rows=16, model={"cut": 2}),
     "BERT, width 384, cut 2": text(384, 6, 2, 128, rows=16, model={"cut": 2}),
@@ -62,6 +63,15 @@ MORE = {
     "BERT, 512 tokens": text(384, 6, 2, 512, rows=16, model={"cut": 2}),
     "BERT, checkpointing": text(384, 6, 4, 128, rows=32, model={"cut": 4}, learn={"checkpointing": True}),
     "GPT-2": gpt2(384, 6, 2, 128, rows=16, model={"cut": 2}),
+    "ViT, frozen": image(384, 6, 2, rows=16, model={"cut": 2}, learn=FROZEN),
+    "ViT, frozen, queries and values": image(
+        384, 6, 2, rows=16, model={"cut": 2, "targets": ("q_proj", "v_proj")}, learn=FROZEN
+    ),
+    "ViT, frozen, bfloat16": image(384, 6, 2, rows=16, model={"cut": 2, "dtype": "bfloat16"}, learn=FROZEN),
+    "BERT, frozen": text(384, 6, 2, 128, rows=16, model={"cut": 2}, learn=FROZEN),
+    "BERT, frozen, 512 tokens": text(384, 6, 2, 512, rows=16, model={"cut": 2}, learn=FROZEN),
+    "GPT-2, frozen": gpt2(384, 6, 2, 128, rows=16, model={"cut": 2}, learn=FROZEN),
+    "Llama, frozen": llama(384, 6, 2, 128, rows=16, model={"cut": 2}, learn=FROZEN),
     "Llama": llama(384, 6, 2, 128, rows=16, model={"cut": 2}),
 }
 

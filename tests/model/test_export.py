@@ -27,14 +27,15 @@ def received(folder, backbone, tensors, cut, labels, **options):
 
 @pytest.mark.parametrize("kind", ["vit", "bert", "gpt2", "llama", "distilbert"])
 @pytest.mark.parametrize(("cut", "labels"), [(0, "server"), (1, "device"), (DEPTH, "server")])
-def test_the_sent_part_computes_what_the_whole_does(tmp_path, kind, cut, labels):
+@pytest.mark.parametrize("frozen", ["frozen_a", "frozen_half"])
+def test_the_sent_part_computes_what_the_whole_does(tmp_path, kind, cut, labels, frozen):
     backbone, model, examples = adapted(kind)
-    tensors = device_tensors(backbone, model, cut, labels, frozen_a=True)
-    own = DeviceSegment(backbone, cut, 1, frozen_a=True, labels=labels)
+    tensors = device_tensors(backbone, model, cut, labels, **{frozen: True})
+    own = DeviceSegment(backbone, cut, 1, labels=labels, **{frozen: True})
     other = received(tmp_path, backbone, tensors, cut, labels)
     wrapped = attach(other, SETTINGS)
     put_adapters(wrapped, tensors)
-    sent = DeviceSegment(other, cut, 1, frozen_a=True, labels=labels)
+    sent = DeviceSegment(other, cut, 1, labels=labels, **{frozen: True})
     assert sent.names() == own.names()
     sent.stack.write(0, own.stack.read(0))
     batch = examples.take(torch.arange(4).numpy())

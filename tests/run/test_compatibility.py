@@ -92,6 +92,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "frozen-servers": (FROZEN, "fleet.devices=2", "fleet.servers=[0, -1]"),
     "frozen-moving": (FROZEN, CUT),
     "frozen-full": (FROZEN, FULL),
+    "several-frozen": (FROZEN, "network.scenario=square", "network.servers=2"),
     "averaged-simulate": (AVERAGED,),
     "averaged-serve": (AVERAGED,),
     "mixed-labels": (LABELS, "learn.method=sflam-mixed"),

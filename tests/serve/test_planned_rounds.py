@@ -75,6 +75,22 @@ def test_a_device_keeps_what_its_frozen_half_makes(tmp_path, labels):
     assert_equal_states(found, wanted)
 
 
+@pytest.mark.parametrize(
+    ("labels", "cache", "kind"),
+    [("server", "device", "bert"), ("device", "off", "vit"), ("server", "off", "gpt2-lm")],
+)
+def test_a_half_that_is_frozen_at_any_cut_is_served(tmp_path, labels, cache, kind):
+    """Its adapters, which are not trained, come with the device's part of the model."""
+    learn = replace(LEARN, device_half="frozen", cache=cache, local_epochs=2)
+    options = {"cuts": (2, 2, 2), "labels": labels, "quant": IDENTITY, "learn": learn}
+    wanted, state = simulated(kind, **options)
+    records, found = Rig(tmp_path, kind, **options).run()
+    assert_equal_states(found, state)
+    for mine, theirs in zip(records, wanted, strict=True):
+        assert (mine.bytes_up, mine.bytes_down) == (theirs.bytes_up, theirs.bytes_down)
+        assert mine.adapter_bytes_up == theirs.adapter_bytes_up
+
+
 class NeverDone(Link):
     """A device that never delivers."""
 

@@ -126,7 +126,8 @@ class Rig:
         """Return a device as a new process would make it, from what the last one wrote down."""
         own, _, its = self.models[number].pop()
         cuts, labels, learn = (self.options[key] for key in ("cuts", "labels", "learn"))
-        segment = DeviceSegment(own, cuts[number], 1, labels=labels)
+        frozen = learn.practice.device_half == "frozen"
+        segment = DeviceSegment(own, cuts[number], 1, labels=labels, frozen_half=frozen)
         place = Place(number, "run", cuts[number], 3, own.task, its, parts_of(SIZES)[number])
         exchange = self.fleet.local.exchange
         return Client(link, place, segment, learn, exchange, self.folder / f"device-{number}")

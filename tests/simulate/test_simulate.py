@@ -86,6 +86,38 @@ def test_labels_at_home_are_two_exchanges_of_everything(small, tmp_path, method)
         assert charge.seconds > beside.charge.seconds
 
 
+@pytest.mark.parametrize("cache", ["off", "device"])
+@pytest.mark.parametrize("labels", ["server", "device"])
+def test_a_frozen_half_is_planned_as_it_is_charged(small, tmp_path, labels, cache):
+    """No gradient at the cut, no backward below it, and of the adapters the head alone where it is at home."""
+    more = ("network.downlink_mbps=40", f"model.labels={labels}", "fleet.selected=2", "model.cut=2")
+    run = ran(small, tmp_path / "run", *FADED, *more, "learn.device_half=frozen", f"learn.cache={cache}")
+    plain = ran(small, tmp_path / "plain", *FADED, *more)
+    for record, beside in zip(run.records, plain.records, strict=True):
+        charge, trained = record.charge, beside.charge
+        assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
+        assert charge.charged_j == pytest.approx(charge.predicted_j, rel=1e-9)
+        assert charge.payload_up == trained.payload_up
+        assert [2 * bits for bits in charge.payload_down] == [
+            0 if labels == "server" else bits for bits in trained.payload_down
+        ]
+        assert charge.seconds < trained.seconds and charge.compute_j < trained.compute_j
+        workload = run.fleet.planner.workload
+        bodies = 8 * (record.adapter_bytes_up - 2 * sizes.HEADER_BYTES * (labels == "device"))
+        assert 2 * workload.adapter_bits(2) == bodies and (labels == "device") == (bodies > 0)
+
+
+def test_the_activations_of_a_frozen_half_are_charged_once(small, tmp_path):
+    """What a server keeps is not sent again, so over three epochs the bits up are those of one."""
+    more = ("model.cut=2", "learn.device_half=frozen", "learn.rounds=3", "learn.evaluate_every=0")
+    kept = ran(small, tmp_path / "kept", *more, "learn.cache=server")
+    plain = ran(small, tmp_path / "plain", *more)
+    ups = [sum(record.charge.payload_up) for record in kept.records]
+    assert ups == [sum(plain.records[0].charge.payload_up), 0, 0]
+    assert all(record.charge.transmit_j == 0 for record in kept.records[1:])
+    assert kept.records[0].charge.charged_s == pytest.approx(kept.records[0].charge.predicted_s, rel=1e-9)
+
+
 def test_charged_bits_are_codes_and_side_bits_and_the_plans_own(small, tmp_path):
     """Headers and labels are the rest of the bytes, and every device crosses with the bits of its plan."""
     more = ('plan.optimize=["bits"]', "plan.sensitivity=30", "network.radius_m=600", "fleet.devices=5")

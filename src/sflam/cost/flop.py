@@ -25,6 +25,7 @@ class Flop:
         above: any other block, backward.
         head_forward: what follows the blocks, forward.
         head_backward: the same, backward.
+        head_lowest: the same where no gradient is wanted at its input.
     """
 
     embed: int
@@ -34,10 +35,11 @@ class Flop:
     above: int
     head_forward: int
     head_backward: int
+    head_lowest: int
 
-    def blocks_backward(self, first: int, last: int) -> int:
-        """Return the backward of the blocks ``first`` to ``last`` - 1; block 0 is the lowest."""
-        return (last - first) * self.above - (self.above - self.lowest) * (first == 0 < last)
+    def blocks_backward(self, first: int, last: int, *, lowest: int = 0) -> int:
+        """Return the backward of the blocks ``first`` to ``last`` - 1; below block ``lowest`` nothing is trained."""
+        return (last - first) * self.above - (self.above - self.lowest) * (first == lowest < last)
 
 
 def flop_of(step: Step) -> Flop:
@@ -47,7 +49,8 @@ def flop_of(step: Step) -> Flop:
     head = [
         2 * layer.inputs * layer.outputs * (step.tokens if layer.every_token else 1) for layer in shape.head
     ]
-    both = [2 if training.full or (layer.fresh and training.trained_head) else 1 for layer in shape.head]
+    learns = [training.full or (layer.fresh and training.trained_head) for layer in shape.head]
+    flows = [any(learns[:index]) for index in range(len(learns))]
     return Flop(
         embed=embed,
         forward=block_forward(step),
@@ -55,7 +58,10 @@ def flop_of(step: Step) -> Flop:
         lowest=block_backward(step, flows=False),
         above=block_backward(step, flows=True),
         head_forward=sum(head),
-        head_backward=sum(count * products for count, products in zip(head, both, strict=True)),
+        head_backward=sum(count * (1 + mine) for count, mine in zip(head, learns, strict=True)),
+        head_lowest=sum(
+            count * (mine + below) for count, mine, below in zip(head, learns, flows, strict=True)
+        ),
     )
 
 

@@ -84,6 +84,8 @@ def workload_of(
     values = training.rank * sum(
         linear.inputs * (not training.frozen_a) + linear.outputs for linear in step.adapted
     )
+    frozen = training.frozen_half
+    values *= not frozen
     head = home * sum(layer.weights for layer in shape.head if layer.fresh and training.trained_head)
     ahead, back = home * flop.head_forward, home * flop.head_backward
     return Workload(
@@ -93,17 +95,28 @@ def workload_of(
         tokens=step.tokens,
         hidden=shape.hidden,
         device_forward=tuple(float(batch * (flop.embed + cut * flop.forward + ahead)) for cut in cuts),
-        device_backward=tuple(float(batch * (lowest + flop.blocks_backward(0, cut) + back)) for cut in cuts),
+        device_backward=tuple(
+            float(batch * ((lowest + flop.blocks_backward(0, cut)) * (not frozen) + back)) for cut in cuts
+        ),
         server_forward=tuple(
             float(batch * ((blocks - cut) * flop.forward + flop.head_forward - ahead)) for cut in cuts
         ),
         server_backward=tuple(
-            float(batch * (flop.blocks_backward(cut, blocks) + flop.head_backward - back)) for cut in cuts
+            float(
+                batch
+                * (
+                    flop.blocks_backward(cut, blocks, lowest=cut * frozen)
+                    + (flop.head_lowest if frozen and cut == blocks else flop.head_backward)
+                    - back
+                )
+            )
+            for cut in cuts
         ),
         adapter_values=tuple(cut * values + head for cut in cuts),
         device_memory=tuple(float(device_memory(step, cut).total) for cut in cuts),
         whole_memory=float(whole_memory(step).total),
         exchanges=1 + home,
+        frozen=frozen,
         bit_choices=bit_choices,
         scheme=scheme,
     )

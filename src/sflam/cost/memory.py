@@ -10,6 +10,9 @@ are what autograd keeps of every block, and what the widest backward works with 
     worked with, per token        5 d + 2 d_ff: the input, what leaves, its gradient, and two gradients of the hidden
                                   layer; a frozen embedding without blocks keeps nothing and works with 3 d
                                   (patches), 4 d (words) or 5 d (words and dropout)
+    a frozen half, per token      nothing is kept; one block works with 3 d + 3 d_ff where its MLP is adapted (the map's
+                                  result, the update and their sum; of a gate, d_ff more), 3 d + 2 d_ff where it is not,
+                                  or with 2 d + 4 heads x d_head and the attention's s x s weights, and its pixels
 
 The peak of a real process is within 15 % of it, and mostly within 5 % (tests/cost/test_memory_measured.py). The
 library's own memory (about 0.5 GB of code) is not counted. Bytes.
@@ -95,7 +98,7 @@ def training_bytes(step: Step, numbers: int) -> int:
     return numbers * (2 + step.training.optimizer_slots) * max(ADAPTER_BYTES, _wide(step))
 
 
-def activations(step: Step, blocks: int, *, head: bool, above: bool = False) -> int:
+def activations(step: Step, blocks: int, *, head: bool, above: bool = False, frozen: bool = False) -> int:
     """Return the peak of the activations of a half: what is kept for the backward, and what it works with.
 
     Args:
@@ -103,9 +106,12 @@ def activations(step: Step, blocks: int, *, head: bool, above: bool = False) -> 
         blocks: how many of them the half has.
         head: whether head and loss are part of it.
         above: whether it begins above the embedding.
+        frozen: whether nothing in its blocks is trained.
     """
     shape, rows = step.shape, step.training.batch * step.tokens
-    if blocks or above or step.training.full:
+    if blocks and frozen:
+        working = _forward_per_token(step)
+    elif blocks or above or step.training.full:
         working = 5 * shape.hidden + 2 * shape.mlp_out.inputs * (blocks > 0)
     else:  # forward only: patches are one map, words a sum of several tables
         working = (3 if shape.embed_flops else 4 + (shape.dropouts > 0)) * shape.hidden
@@ -115,7 +121,7 @@ def activations(step: Step, blocks: int, *, head: bool, above: bool = False) -> 
             layer.outputs * (rows if layer.every_token else step.training.batch) for layer in shape.head
         )
         peak = max(peak, 3 * _wide(step) * rows * shape.hidden + 3 * 4 * logits)
-    return kept(step, blocks) + peak
+    return kept(step, 0 if frozen else blocks) + peak
 
 
 def kept(step: Step, blocks: int) -> int:
@@ -152,13 +158,25 @@ def _kept_per_token(step: Step) -> int:
     return values
 
 
+def _forward_per_token(step: Step) -> int:
+    """Return the values one block works with of a token where nothing is kept; see the head of this file."""
+    shape, training = step.shape, step.training
+    results = (3 + (_wide(step) < ADAPTER_BYTES)) if set(shape.mlp_in) & set(step.adapted) else 2
+    inside = max(results, shape.activation_copies) + (len(shape.mlp_in) > 1)
+    mlp = 3 * shape.hidden + inside * shape.mlp_out.inputs
+    fused = training.fused_attention and not shape.attention_dropout
+    attention = 2 * shape.hidden + 4 * shape.width + (0 if fused else 3 * shape.heads * step.tokens)
+    pixels = shape.embed_flops // (2 * shape.hidden) * (ADAPTER_BYTES // min(ADAPTER_BYTES, _wide(step)))
+    return max(mlp, attention) + pixels
+
+
 def _held(step: Step, blocks: int, *, head: bool) -> Memory:
     """Return what a device needs for embedding, some blocks and, if so, what follows them."""
     shape, training = step.shape, step.training
     numbers = shape.embed_weights + blocks * shape.block_weights
     fresh = sum(layer.weights for layer in shape.head if layer.fresh and training.trained_head) * head
     after = (shape.tail_weights + sum(layer.weights for layer in shape.head if not layer.tied)) * head
-    peak = activations(step, blocks, head=head)
+    peak = activations(step, blocks, head=head, frozen=training.frozen_half)
     if training.full:
         return Memory(0, training_bytes(step, numbers + after), peak)
     down, up = (
@@ -166,7 +184,10 @@ def _held(step: Step, blocks: int, *, head: bool) -> Memory:
         for sizes in ([linear.inputs for linear in step.adapted], [linear.outputs for linear in step.adapted])
     )
     frozen = _wide(step) * (numbers + after - fresh)
-    frozen += down * training.frozen_a * max(ADAPTER_BYTES, _wide(step))
+    adapter = max(ADAPTER_BYTES, _wide(step))
+    if training.frozen_half:
+        return Memory(frozen + (down + up) * adapter, training_bytes(step, fresh), peak)
+    frozen += down * training.frozen_a * adapter
     return Memory(frozen, training_bytes(step, up + down * (not training.frozen_a) + fresh), peak)
 
 

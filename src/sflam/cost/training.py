@@ -29,6 +29,7 @@ class Training:
         fused_attention: the attention kernel keeps no s x s weights; without it they count in the memory.
         full: whether every weight is trained, and nothing is adapted.
         frozen_a: whether of the adapters B alone is trained and sent.
+        frozen_half: whether devices train nothing below the cut, and so get no gradient there.
         lora_dropout: whether each adapter drops some of its input.
         checkpointing: whether a block's inside is computed again in the backward instead of being kept.
         labels_home: whether head and loss are on the device, and a step is two exchanges.
@@ -46,6 +47,7 @@ class Training:
     fused_attention: bool = True
     full: bool = False
     frozen_a: bool = False
+    frozen_half: bool = False
     lora_dropout: bool = False
     checkpointing: bool = False
     labels_home: bool = False

@@ -1,7 +1,7 @@
 """``learn.cache``: activations of a frozen device half are computed once per sample.
 
-At cut 0 with a frozen embedding nothing below the cut ever changes, so a sample's activations are the same in every
-pass. They are kept
+Where nothing below the cut is trained (``learn.device_half = "frozen"``, or cut 0 with a frozen embedding), a sample's
+activations are the same in every pass. They are kept
 
     device   on the device, which computes them once and sends them every time, with new rounding noise; or
     server   on the server, as they first arrived: afterwards the device only sends the numbers of its samples. Their
@@ -30,13 +30,16 @@ from sflam.codec.quantizer import Packed
 from sflam.errors import ConfigError, WireError
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import UP, Exchange, Position
+from sflam.model.split import DeviceSegment
 from sflam.seeds import derive
 
 
-def expect_frozen(cache: str, cuts: Sequence[int], frozen: bool = True) -> None:
-    """Raise ConfigError where ``learn.cache`` is asked for and the embedding is trained; cuts are 0 then."""
-    assert cache == "off" or not any(cuts), "run.compatibility refuses that"
-    if cache != "off" and not frozen:
+def expect_frozen(cache: str, segment: DeviceSegment, cuts: Sequence[int]) -> None:
+    """Raise ConfigError where ``learn.cache`` is asked for and the embedding is trained."""
+    if cache == "off" or not any(segment.answers(cut) for cut in cuts):
+        return
+    assert not any(cuts), "run.compatibility refuses that"
+    if segment.answers(0):
         raise ConfigError(
             f'learn.cache is "{cache}", but the embedding is trained, so activations change; set learn.cache = "off"'
         )

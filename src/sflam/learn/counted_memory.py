@@ -28,7 +28,7 @@ def split_memory(
     largest = Memory(
         _weights(device),
         training_bytes(step, device.stack.size(device.names(max(cuts)))),
-        activations(step, max(cuts), head=home),
+        activations(step, max(cuts), head=home, frozen=device.frozen_half),
     )
     served: dict[int, list[int]] = {}
     for cut, server in zip(cuts, servers.server_of, strict=True):
@@ -41,7 +41,7 @@ def split_memory(
         sum(memory.trained for memory in serving.values())
         + training_bytes(step, device.stack.values.numel()),
         sum(memory.activations for memory in serving.values())
-        + sum(activations(step, cut, head=home) for cut in active),
+        + sum(activations(step, cut, head=home, frozen=device.frozen_half) for cut in active),
     )
     together = serving.pop(ALL_LOCAL, None)
     if together is not None:  # each of them needs what the whole model does

@@ -53,6 +53,8 @@ class Devices(Side[DeviceSegment]):
         self.cuts = tuple(cuts)
         self.averages = averages
         self.apart = self.random or settings.canonical
+        # What is the same in every pass is then so to the bit, whichever rows a sample comes with.
+        self.row_by_row = settings.canonical and segment.frozen_half and not self.random
         self._waiting: list[Pass] = []
         self._members: tuple[int, ...] = tuple(range(len(cuts)))
         self._weighting: Weighting | None = None
@@ -76,18 +78,14 @@ class Devices(Side[DeviceSegment]):
         if self.settings.cache != "off":
             self.segment.stack.begin(sorted(batches) if self.segment.has_head else [])
             return self._frozen(batches if unsent is None else unsent)
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for device in sorted(batches):
-            key = (self.cuts[device], device) if self.apart else (self.cuts[device],)
-            groups.setdefault(key, []).append(device)
         self._waiting = []
         trains = {d: self.segment.answers(self.cuts[d]) for d in sorted(batches)}
         self.segment.stack.begin([d for d in trains if trains[d] or self.segment.has_head])
         out: dict[int, Tensor] = {}
-        for (cut, *_), members in groups.items():
+        for cut, members in self._by_cut(sorted(batches)):
             with (
                 reseeded(seeds[members[0]] if self.random else None),
-                torch.set_grad_enabled(trains[members[0]]),  # a frozen embedding keeps no graph
+                torch.set_grad_enabled(trains[members[0]]),  # a frozen half keeps no graph
             ):
                 hidden, counts = self._pass(batches, members, cut)
             if trains[members[0]]:
@@ -97,16 +95,16 @@ class Devices(Side[DeviceSegment]):
         return out
 
     def _frozen(self, batches: Mapping[int, Minibatch]) -> dict[int, Tensor]:
-        """Return [B,T,d] at cut 0 of every device's mini-batch, running only rows that no device keeps."""
+        """Return [B,T,d] of every device's mini-batch at its cut, running only rows that no device keeps."""
         runs = dict(batches)
         if self.kept:
             missing = {device: self.kept.missing(device, batch) for device, batch in batches.items()}
             runs = {device: rows for device, rows in missing.items() if rows is not None}
         out: dict[int, Tensor] = {}
         self.segment.eval()  # what is kept is drawn once, so it has no dropout
-        for members in self._together(list(runs)):
+        for cut, members in self._by_cut(sorted(runs)):
             with torch.no_grad():
-                hidden, counts = self._pass(runs, members, 0)
+                hidden, counts = self._pass(runs, members, cut)
             out |= zip(members, torch.split(hidden, counts), strict=True)
         self.segment.train()
         if not self.kept:
@@ -121,8 +119,31 @@ class Devices(Side[DeviceSegment]):
         """Return the activations [R,T,d] of devices that share a pass, and the rows of each."""
         stacked = stack_batches([batches[device] for device in members])
         counts = [len(batches[device]) for device in members]
+        if self.row_by_row and len(stacked) > 1:
+            return self._row_by_row(stacked, cut), counts
         with arithmetic(self.segment):
             return self.segment(stacked.inputs, stacked.lengths, cut, Rows.of(members, counts)), counts
+
+    def _row_by_row(self, batch: Minibatch, cut: int) -> Tensor:
+        """Return [B,T,d] of a mini-batch of one device, every row run on its own and as long as it is."""
+        rows = []
+        for index in range(len(batch)):
+            row = batch.rows(torch.tensor([index]))
+            if row.lengths is not None:
+                ids = row.inputs["input_ids"][:, : int(row.lengths)]
+                row = Minibatch({"input_ids": ids}, None, row.labels)
+            with arithmetic(self.segment):
+                rows.append(self.segment(row.inputs, None, cut, Rows.of([0], [1])))
+        width = max(row.shape[1] for row in rows)
+        return torch.cat([padded_tokens(row, width) for row in rows])
+
+    def _by_cut(self, devices: Sequence[int]) -> list[tuple[int, list[int]]]:
+        """Return the groups of devices that share a pass to their cut, with it."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for device in devices:
+            key = (self.cuts[device], device) if self.apart else (self.cuts[device],)
+            groups.setdefault(key, []).append(device)
+        return [(cut, members) for (cut, *_), members in groups.items()]
 
     def _together(self, devices: list[int]) -> list[list[int]]:
         """Return the groups of devices that share a pass."""

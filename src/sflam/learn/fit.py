@@ -100,6 +100,7 @@ def built_step(backbone: Backbone, tokens: int, learn: LearnSettings, *, home: b
         fused_attention=getattr(config, "_attn_implementation", "eager") != "eager",
         full=first is None,
         frozen_a=learn.practice.aggregation == "freeze-a",
+        frozen_half=learn.practice.device_half == "frozen",
         lora_dropout=getattr(first and first.lora_dropout["default"], "p", 0.0) > 0,
         checkpointing=learn.checkpointing,
         labels_home=home,

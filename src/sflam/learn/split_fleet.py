@@ -82,7 +82,7 @@ class LocalFleet(Fleet):
         self.ranks = DeviceRanks(settings.ranks)
         self.placements: tuple[Placement, ...] = ()
         self.place(placements)
-        expect_frozen(learn.cache, self.devices.cuts, frozen=not self.devices.segment.answers(0))
+        expect_frozen(learn.cache, self.devices.segment, self.devices.cuts)
         self._layers = adapted_layers(model)
         segments = (self.devices.segment, *(trunk.segment for trunk in self.servers.trunks.values()))
         trained = {name for segment in segments for name in segment.names()}

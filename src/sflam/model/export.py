@@ -24,11 +24,17 @@ from sflam.model.structure import completed, family_of
 
 
 def device_tensors(
-    backbone: Backbone, model: PeftModel, cut: int, labels: str, *, frozen_a: bool = False
+    backbone: Backbone,
+    model: PeftModel,
+    cut: int,
+    labels: str,
+    *,
+    frozen_a: bool = False,
+    frozen_half: bool = False,
 ) -> State:
     """Return name -> tensor of what a device cut at ``cut`` holds frozen.
 
-    With ``frozen_a`` the common A of its adapters are among them, by peft's names.
+    With ``frozen_a`` the common A of its adapters are among them, by peft's names; with ``frozen_half`` all of them.
 
     Raises:
         ModelError: a model split by its structure, whose parts cannot be found by name.
@@ -42,9 +48,10 @@ def device_tensors(
             plain = inner.replace(".base_layer.", ".").replace(".original_module.", ".")
             if "lora_" not in inner and "modules_to_save" not in inner:
                 found[plain] = tensor.detach().to("cpu", copy=True).contiguous()
-    if frozen_a:
+    if frozen_a or frozen_half:
         blocks = tuple(f"{PREFIX}{backbone.family.path}.{index}." for index in range(cut))
-        ours = {n: t for n, t in state_of(model).items() if "lora_A" in n and n.startswith(blocks)}
+        below = {n: t for n, t in state_of(model).items() if n.startswith(blocks)}
+        ours = below if frozen_half else {n: t for n, t in below.items() if "lora_A" in n}
         found |= {n: t.to("cpu").contiguous() for n, t in ours.items()}
     return found
 
@@ -95,7 +102,7 @@ def backbone_from(
 
 
 def put_adapters(model: PeftModel, tensors: Mapping[str, Tensor]) -> None:
-    """Put the sent A of frozen-A adapters, if there are any, into the adapted model."""
+    """Put the sent adapters that are not trained, if there are any, into the adapted model."""
     ours = state_of(model)
     load_state(model, ours | {n: t.to(ours[n]) for n, t in tensors.items() if n.startswith(PREFIX)})
 

@@ -100,7 +100,7 @@ class Segment(nn.Module):
             self.places.install(0)
         else:
             for name, shell in shells.items():
-                if own or name in head:
+                if own or name in head or not name:
                     initial |= _trained(f"{PREFIX}{name}".rstrip("."), shell, frozen_a)
             if not own:  # a gated copy is in one piece
                 initial = {n: t for n, t in initial.items() if self.block_of(n) is None}

@@ -75,6 +75,7 @@ def training_of(job: Job, tokens: int = 0) -> Training:
         full=job.model.trainable == "full",
         labels_home=job.model.labels == "device",
         frozen_a=job.learn.practice.aggregation == "freeze-a",
+        frozen_half=job.learn.practice.device_half == "frozen",
         lora_dropout=job.model.dropout > 0,
         checkpointing=job.learn.checkpointing,
     )

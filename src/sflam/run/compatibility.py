@@ -195,7 +195,7 @@ RULES: tuple[Rule, ...] = (
     *(Rule(f"{key}-servers", (half, WITHOUT_SERVER),
            "a device without a server has no half of its own", "give every device a server")
       for key, half in (("averaged", AVERAGED), ("frozen", FROZEN))),
-    Rule("frozen-moving", (FROZEN, _moving_cuts), "cuts change from plan to plan",
+    Rule("frozen-moving", (FROZEN, _chosen_cut), "cuts change from plan to plan",
          "do not choose the cut, or use another learn.device_half", (SIMULATE,)),
     Rule("frozen-full", (FROZEN, FULL), "full training trains every weight", 'use model.trainable = "lora"'),
     Rule("averaged-simulate", (AVERAGED,), "plans do not know of gradients that travel in every step",
@@ -350,6 +350,8 @@ RULES: tuple[Rule, ...] = (
          "this method plans for one server", f"use one of {', '.join(EDGE_METHODS)}", NETWORK),
     Rule("several-bits", (_several, BITS_CHOSEN), "bits are not chosen among several servers",
          'leave "bits" out of plan.optimize', NETWORK),
+    Rule("several-frozen", (_several, FROZEN), "plans for several servers count as much for a layer on either side",
+         "use another learn.device_half, or one server", NETWORK),
     *(Rule(f"several-{key}", (_several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            NETWORK)
       for key in (*(f"plan.{name}" for name in planning_edge.UNUSED), "network.downlink_mbps")),

@@ -153,8 +153,14 @@ def _client(
     )
     model = attach(backbone, job.model, seed=job.seed)
     put_adapters(model, tensors)
+    practice = job.learn.practice
     segment = DeviceSegment(
-        backbone, cut, 1, frozen_a=job.learn.practice.aggregation == "freeze-a", labels=labels
+        backbone,
+        cut,
+        1,
+        frozen_a=practice.aggregation == "freeze-a",
+        frozen_half=practice.device_half == "frozen",
+        labels=labels,
     )
     segment.checkpointing = job.learn.checkpointing
     dataset, own = samples(

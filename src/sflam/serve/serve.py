@@ -240,8 +240,14 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
         backbone.model.config.save_pretrained(str(folder))
     save_preprocessing(assembly, folder)
     for cut in sorted(set(local.devices.cuts)):
-        frozen_a = job.learn.practice.aggregation == "freeze-a"
-        tensors = device_tensors(backbone, assembly.model, cut, job.model.labels, frozen_a=frozen_a)
+        tensors = device_tensors(
+            backbone,
+            assembly.model,
+            cut,
+            job.model.labels,
+            frozen_a=job.learn.practice.aggregation == "freeze-a",
+            frozen_half=job.learn.practice.device_half == "frozen",
+        )
         safetensors.torch.save_file(tensors, str(folder / segment_name(cut)))
     found = {}
     for path in sorted(folder.iterdir()):

@@ -36,11 +36,11 @@ def work_of(job: Job, train: Dataset, numbers: int) -> Workload:
     tokens = 0 if train.lengths is None else max(1, round(float(train.lengths.mean())))
     workload = measured(replace(job, quant=quant), tokens)
     own_half = job.learn.personal == "device-half"
-    if workload.exchanges > 1 and not (
-        method.whole or own_half
-    ):  # of the head, what is trained is on the device
-        block = workload.adapter_values[1] - workload.adapter_values[0]
-        values = tuple(numbers - (workload.blocks - cut) * block for cut in range(workload.blocks + 1))
+    if workload.exchanges > 1 and not (method.whole or own_half):  # of the head, what is trained is on the device
+        trained = replace(job, learn=replace(job.learn, device_half="trained"))
+        none, first, *_ = measured(trained, tokens).adapter_values
+        head, block = numbers - workload.blocks * (first - none), first - none
+        values = tuple(head + cut * block * (not workload.frozen) for cut in range(workload.blocks + 1))
         workload = replace(workload, adapter_values=values)
     return at_home(workload, numbers) if method.whole else workload
 
@@ -112,6 +112,7 @@ def at_home(workload: Workload, numbers: int) -> Workload:
         exchanges=1,
         scheme=IDENTITY,
         down=True,
+        frozen=False,
         device_forward=(forward,) * every,
         device_backward=(backward,) * every,
         server_forward=(0.0,) * every,

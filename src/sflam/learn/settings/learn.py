@@ -75,8 +75,8 @@ class LearnSettings:
         checkpointing: keep only each block's input for the backward and compute its inside again: the same gradients,
             far less memory for activations, about a third more computing.
         device: ``cpu``, ``cuda``, or ``auto``.
-        cache: activations of a frozen device half (cut 0) that are kept instead of made again: ``off``, ``device``
-            (saves computing), or ``server`` (saves sending them, too).
+        cache: activations of a frozen device half (``device_half = "frozen"``, or cut 0) that are kept instead of made
+            again: ``off``, ``device`` (saves computing), or ``server`` (each sample's cross once).
         evaluate_every: evaluate after every so many rounds, and after the last; 0 only after the last. On the
             validation part where there is one, and on the test part once, at the end; else on the test part.
         canonical: one thread, fixed order: bit-equal results on one type of machine, slower.

@@ -19,6 +19,7 @@ RESIDUAL, FULL, FEDLORA = "learn.aggregation=residual", "model.trainable=full", 
 LABELS, MEASURED, CALIBRATED = "model.labels=device", "plan.measure_every=5", "network.calibrate=true"
 SQUARE = ('network.scenario="square"', "network.servers=2")
 CUT = 'plan.optimize=["clock", "cut"]'
+DELTA = "quant.delta=true"
 AVERAGED, FROZEN = "learn.device_half=averaged", "learn.device_half=frozen"
 CUTS, GLOBAL = ("fleet.devices=2", "fleet.cuts=[1, 2]"), "data.sampling=global"
 HEAD, OWN_HALF = "learn.personal=head", "learn.personal=device-half"
@@ -92,6 +93,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "frozen-servers": (FROZEN, "fleet.devices=2", "fleet.servers=[0, -1]"),
     "frozen-moving": (FROZEN, CUT),
     "frozen-full": (FROZEN, FULL),
+    "delta-unquantized": (DELTA, "learn.method=sfl-v2"),
+    "delta-cache": (DELTA, "learn.cache=device", "model.cut=0"),
+    "delta-identity": (DELTA, "quant.scheme=identity"),
+    "delta-serve": (DELTA,),
+    "delta-moving": (DELTA, CUT),
+    "delta-bits": (DELTA, 'plan.optimize=["bits"]'),
+    "delta-measure": (DELTA, "plan.measure_every=2"),
     "several-frozen": (FROZEN, "network.scenario=square", "network.servers=2"),
     "averaged-simulate": (AVERAGED,),
     "averaged-serve": (AVERAGED,),

@@ -21,11 +21,14 @@ class QuantSettings:
             error feedback for gradients) or ``identity`` (raw floats).
         bits_up: bits per activation value, device to server, 1..16; ``identity`` ignores it.
         bits_down: bits per gradient value, server to device, 1..16; ``identity`` ignores it.
+        delta: send the quantized change of each sample's activations since it was last sent, instead of the activations
+            (AQ-SGD); device and server keep every sample's.
     """
 
     scheme: str = "uniform"
     bits_up: int = 8
     bits_down: int = 8
+    delta: bool = False
 
     def __post_init__(self) -> None:
         ranges = Ranges(self, "quant")

@@ -123,11 +123,20 @@ def variant(wanted: Job, name: str, seed: int) -> Job:
         fleet = replace(fleet, plan="")
     learn, fleet = _personal(learn, fleet, model.labels)
     data = wanted.data
+    quant = wanted.quant if METHODS[method].quantized else replace(wanted.quant, delta=False)
     if not METHODS[method].split or METHODS[method].relay:
         data = replace(data, sampling="local")
     plan = replace(wanted.plan, method=allocator) if allocator else wanted.plan
     return replace(
-        wanted, seed=seed, data=data, model=model, learn=learn, fleet=fleet, network=network, plan=plan
+        wanted,
+        seed=seed,
+        data=data,
+        quant=quant,
+        model=model,
+        learn=learn,
+        fleet=fleet,
+        network=network,
+        plan=plan,
     )
 
 

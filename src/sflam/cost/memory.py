@@ -44,21 +44,26 @@ class Memory:
         weights: frozen weights.
         trained: what is trained, with gradients and optimiser state.
         activations: what a step keeps for its backward and works with.
+        kept: activations of samples that are kept from step to step (``learn.cache``, ``quant.delta``).
     """
 
     weights: int = 0
     trained: int = 0
     activations: int = 0
+    kept: int = 0
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.trained + self.activations
+        return self.weights + self.trained + self.activations + self.kept
 
     def __str__(self) -> str:
         parts = (self.weights, self.trained, self.activations)
         weights, trained, kept = map(human_bytes, parts)
-        return f"{human_bytes(self.total)} (weights {weights}, training {trained}, activations {kept})"
+        samples = f", kept of samples {human_bytes(self.kept)}" if self.kept else ""
+        return (
+            f"{human_bytes(self.total)} (weights {weights}, training {trained}, activations {kept}{samples})"
+        )
 
 
 @dataclass(frozen=True)

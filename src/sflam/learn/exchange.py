@@ -119,12 +119,16 @@ class Exchange:
         """Return the encoded activations of all rows of a step."""
         return message.activations
 
+    def _decoded(self, message: StepFrame, device: torch.device) -> Tensor:
+        """Return the [n,d] activations of all rows of a step."""
+        return self.quantizer.decode(self._incoming(message), device)
+
     def receive_step(self, message: StepFrame, cut: int, device: torch.device) -> Frame:
         """Return the tensors of a step; the tokens that were not sent are zero."""
         lengths = (
             None if message.lengths is None else torch.from_numpy(message.lengths.astype(np.int64)).to(device)
         )
-        tokens = self.quantizer.decode(self._incoming(message), device)
+        tokens = self._decoded(message, device)
         width = len(tokens) // message.rows if lengths is None else int(lengths.max())
         valid = _valid(lengths, width)
         labels = None
@@ -155,9 +159,12 @@ class Exchange:
         return TokenFrame(at.round, at.step, at.device, self._packed(at, leg, x, lengths))
 
     def _packed(self, at: Position, leg: int, x: Tensor, lengths: Tensor | None) -> Packed:
-        tokens = _tokens(x, _valid(lengths, x.shape[1]))
+        return self.encoded(at, leg, valid_rows(x, lengths), self._bits(x, leg, at.device))
+
+    def encoded(self, at: Position, leg: int, tokens: Tensor, bits: int) -> Packed:
+        """Return tokens [n,d] encoded with the noise of their place in the run."""
         noise = derive(self.seed, "quantizer", at.round, at.step, at.device, leg)
-        bits, quantizer = self._bits(x, leg, at.device), self.quantizer
+        quantizer = self.quantizer
         if not (quantizer.remembers and leg in GRADIENTS):
             return quantizer.encode(tokens, bits, noise)
         own = self.left.setdefault(at.device, {})
@@ -212,8 +219,9 @@ def _valid(lengths: Tensor | None, width: int) -> Tensor | None:
     return None if lengths is None else valid_tokens(lengths, width).bool()
 
 
-def _tokens(hidden: Tensor, valid: Tensor | None) -> Tensor:
-    """[B,T,d] -> [n,d]."""
+def valid_rows(hidden: Tensor, lengths: Tensor | None) -> Tensor:
+    """[B,T,d] -> [n,d], the tokens that travel, row after row."""
+    valid = _valid(lengths, hidden.shape[1])
     return (hidden.flatten(0, 1) if valid is None else hidden[valid]).detach().contiguous()
 
 

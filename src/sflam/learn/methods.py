@@ -105,6 +105,7 @@ class SplitMethod(Method):
             seed=job.seed,
             labels=job.model.labels,
             sampling=job.data.sampling,
+            delta=job.quant.delta,
         )
 
 

@@ -17,6 +17,7 @@ from sflam.learn.activation_cache import CachedExchange, expect_frozen
 from sflam.learn.adapter_exchange import flatten, send_adapters
 from sflam.learn.aggregate import B_ENDS, aggregation_error, residuals, weights_of
 from sflam.learn.counted_memory import split_memory
+from sflam.learn.delta import DeltaExchange
 from sflam.learn.device import Devices
 from sflam.learn.device_ranks import DeviceRanks
 from sflam.learn.edge_servers import Servers, steps_alone
@@ -24,6 +25,7 @@ from sflam.learn.evaluate import Score
 from sflam.learn.examples import Examples, drawn, drawn_together
 from sflam.learn.exchange import Exchange
 from sflam.learn.fleet import Fleet, select_devices
+from sflam.learn.kept_memory import with_kept
 from sflam.learn.personal import PersonalParts, head_of
 from sflam.learn.round import local_steps
 from sflam.learn.server import Trunk
@@ -53,6 +55,7 @@ class LocalFleet(Fleet):
         seed: seed of the run.
         labels: where head and loss live: ``server`` or ``device``.
         sampling: ``data.sampling``.
+        delta: ``quant.delta``.
 
     Raises:
         ModelError: a cut outside 0..L.
@@ -72,12 +75,14 @@ class LocalFleet(Fleet):
         seed: int,
         labels: str = "server",
         sampling: str = "local",
+        delta: bool = False,
     ) -> None:
         self.settings, self.learn, self.seed, self.labels = settings, learn, seed, labels
         self.sampling = sampling
         self.examples, self.parts = examples, parts
         self.backbone, self.model = backbone, model
-        kind = CachedExchange if learn.cache == "server" else Exchange
+        assert not delta or learn.cache == "off", "run.compatibility refuses that"
+        kind = DeltaExchange if delta else CachedExchange if learn.cache == "server" else Exchange
         self.exchange = kind(scheme, seed, per_token=backbone.task == CAUSAL)
         self.ranks = DeviceRanks(settings.ranks)
         self.placements: tuple[Placement, ...] = ()
@@ -108,6 +113,7 @@ class LocalFleet(Fleet):
         where = attrgetter("cut", "server")
         if list(map(where, before)) != list(map(where, self.placements)):
             assert not before or (self.learn.state == "reset" and self.learn.cache == "off")
+            assert not before or not isinstance(self.exchange, DeltaExchange)
             self._cut()
             if before:
                 self.exchange.remember({})
@@ -275,7 +281,12 @@ class LocalFleet(Fleet):
 
     def memory(self, step: Step) -> FleetMemory:
         """Return what its machines need for a training step."""
-        return split_memory(self.backbone.model, self.devices, self.servers, self.settings.selected, step)
+        need = split_memory(self.backbone.model, self.devices, self.servers, self.settings.selected, step)
+        lengths = self.examples.dataset.lengths
+        samples = [
+            [step.tokens] * len(part) if lengths is None else lengths[part].tolist() for part in self.parts
+        ]
+        return with_kept(need, self.exchange, self.learn.cache, self.placements, samples, step)
 
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""
@@ -286,6 +297,8 @@ class LocalFleet(Fleet):
             kept |= {"devices": self.devices.state(), "servers": self.servers.state()}
         if memory := self.exchange.memory():
             kept["left_out"] = memory
+        if isinstance(self.exchange, DeltaExchange):
+            kept["activations"] = self.exchange.state()
         return kept
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -297,6 +310,8 @@ class LocalFleet(Fleet):
             self.devices.restore(state["devices"])
             self.servers.restore(state["servers"])
         self.exchange.remember(state.get("left_out", {}))
+        if isinstance(self.exchange, DeltaExchange):
+            self.exchange.restore(state["activations"])
 
 
 def adapted_layers(model: PeftModel) -> dict[str, Any]:

@@ -117,6 +117,7 @@ GLOBAL = _is("data.sampling", "global")
 FULL = _is("model.trainable", "full")
 AT_HOME = _is("model.labels", "device")
 CACHED = _not("learn.cache", "off")
+DELTA = _is("quant.delta", True)
 RESIDUAL = _is("learn.aggregation", "residual")
 PERSONAL, OWN_HALF = _set("learn.personal"), _is("learn.personal", "device-half")
 RANKS = _set("fleet.ranks")
@@ -177,6 +178,20 @@ RULES: tuple[Rule, ...] = (
          "the server keeps and joins activations of one size", 'use learn.cache = "device", or another quant.scheme'),
     Rule("relay-cuts", (RELAY, SEVERAL_CUTS),
          "devices pass one device half on, which has one cut", "give all devices one cut"),
+    # differences between activations
+    Rule("delta-unquantized", (DELTA, _method(lambda method: not method.quantized)),
+         "this method sends no quantized activations", "set quant.delta = false"),
+    Rule("delta-cache", (DELTA, CACHED), "activations that are kept do not change between visits",
+         "leave one of them out"),
+    Rule("delta-identity", (DELTA, _is("quant.scheme", IDENTITY)), "raw floats gain nothing by a difference",
+         "choose another quant.scheme, or set quant.delta = false"),
+    Rule("delta-serve", (DELTA,), "sample numbers and tables of activations do not travel over a network",
+         "set quant.delta = false", (SERVE,)),
+    Rule("delta-moving", (DELTA, _moving_cuts), "cuts change from plan to plan",
+         "do not choose the cut, or set quant.delta = false", (SIMULATE,)),
+    *(Rule(f"delta-{name}", (DELTA, condition), "noise is counted as that of whole activations",
+           "leave one of them out", (SIMULATE,))
+      for name, condition in (("bits", _chosen_bits), ("measure", _set("plan.measure_every")))),
     # what a method's name sets, and what is set instead
     *(Rule(f"unsplit-{key}", (_set(f"learn.{key}"), UNSPLIT), "this method has no cut, so no server half",
            f"leave learn.{key} out, or use a method that cuts the model")

@@ -107,7 +107,7 @@ def measure(
         SflamError: what :func:`sflam.run.assemble.assemble` raises.
     """
     central = replace(job.learn, method="central", cache="off", aggregation="fedavg")
-    assembly = assemble(replace(job, learn=central))
+    assembly = assemble(replace(job, learn=central, quant=replace(job.quant, delta=False)))
     depth = assembly.backbone.depth
     layers = asked.layers or tuple(range(1, depth + 1))
     if wrong := [count for count in layers if not 1 <= count <= depth]:

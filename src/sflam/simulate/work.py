@@ -36,7 +36,9 @@ def work_of(job: Job, train: Dataset, numbers: int) -> Workload:
     tokens = 0 if train.lengths is None else max(1, round(float(train.lengths.mean())))
     workload = measured(replace(job, quant=quant), tokens)
     own_half = job.learn.personal == "device-half"
-    if workload.exchanges > 1 and not (method.whole or own_half):  # of the head, what is trained is on the device
+    if workload.exchanges > 1 and not (
+        method.whole or own_half
+    ):  # of the head, what is trained is on the device
         trained = replace(job, learn=replace(job.learn, device_half="trained"))
         none, first, *_ = measured(trained, tokens).adapter_values
         head, block = numbers - workload.blocks * (first - none), first - none

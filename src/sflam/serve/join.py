@@ -207,7 +207,7 @@ def samples(
         name=data or job.data.name,
         input=column or ("" if data else job.data.input),
         label=label or job.data.label,
-        # What a device brings is its own alone: nothing is shared out, and nobody chooses by a part of it.
+        # What a device brings is its own alone: nothing is shared out, and no choice is made by a part of it.
         partition=DataSettings.partition if data else job.data.partition,
         validation=0.0 if data else job.samples.validation,
     )

@@ -141,3 +141,15 @@ def test_samples_may_change_between_rounds_but_not_within_one():
     session.close()
     session.hello(0, 9, 0.0)
     assert session.samples[0] == 9
+
+
+def test_a_step_without_rows_is_no_exchange():
+    session = Session(1, legs=2)
+    session.hello(0, 9, 0.0)
+    session.open(0, 1, {0: 4}, 10.0, {0: (0, 3, 0, 2)})
+    seat = session.seat(0, 0, 1)
+    assert [seat.exchange(step, leg, 2) for step in (1, 3) for leg in (0, 1)] == [0, 1, 2, 3]
+    assert [seat.step(number, 2) for number in range(4)] == [1, 1, 3, 3]
+    for step in (0, 2, 4, 10**9):
+        with pytest.raises(Refused, match=f"no rows in step {step}"):
+            seat.exchange(step, 0, 2)

@@ -42,6 +42,7 @@ def contracts_of(local, labels, quant, text, causal):
             classes=VOCABULARY if causal else CLASSES, batch=local.learn.batch, local_steps=local.learn.local_steps,
             local_epochs=local.learn.local_epochs, adapters=segment.stack.size(segment.names(cut)), adapter_bits=64,
             bits_down=64 if raw else quant.bits_down,
+            fleet_rows=local.learn.batch * len(SIZES) if local.sampling == "global" else 0,
         )
         for device, cut in enumerate(local.devices.cuts)
     }  # fmt: skip
@@ -128,7 +129,8 @@ class Rig:
         cuts, labels, learn = (self.options[key] for key in ("cuts", "labels", "learn"))
         frozen = learn.practice.device_half == "frozen"
         segment = DeviceSegment(own, cuts[number], 1, labels=labels, frozen_half=frozen)
-        place = Place(number, "run", cuts[number], 3, own.task, its, parts_of(SIZES)[number])
+        sampling = self.options.get("sampling", "local")
+        place = Place(number, "run", cuts[number], 3, own.task, its, parts_of(SIZES)[number], sampling)
         exchange = self.fleet.local.exchange
         return Client(link, place, segment, learn, exchange, self.folder / f"device-{number}")
 

@@ -175,18 +175,25 @@ def drawn_together(
     learn: LearnSettings, parts: Mapping[int, NDArray[np.int64]], seed: int, round: int
 ) -> dict[int, list[NDArray[np.int64]]]:
     """Return device -> the samples of each mini-batch of a round, its share of the fleet's steps; some may be empty."""
-    shares = round_shares(
-        {device: len(part) for device, part in parts.items()},
-        learn.batch * len(parts),
+    shares = drawn_shares(learn, {device: len(part) for device, part in parts.items()}, seed, round)
+    return {
+        device: batches_of_shares(part, shares[device], seed=seed, round=round, device=device)
+        for device, part in parts.items()
+    }
+
+
+def drawn_shares(
+    learn: LearnSettings, counts: Mapping[int, int], seed: int, round: int
+) -> dict[int, NDArray[np.int64]]:
+    """Return device -> its rows in each step of a round, for devices with these numbers of samples."""
+    return round_shares(
+        counts,
+        learn.batch * len(counts),
         seed=seed,
         round=round,
         steps=learn.local_steps,
         epochs=learn.local_epochs,
     )
-    return {
-        device: batches_of_shares(part, shares[device], seed=seed, round=round, device=device)
-        for device, part in parts.items()
-    }
 
 
 def _expect_pairs(dataset: Dataset) -> None:

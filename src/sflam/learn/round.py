@@ -36,6 +36,8 @@ from sflam.seeds import derive
 
 Batches = Mapping[int, Sequence[Callable[[], Minibatch] | None]]
 """Device -> its mini-batches, made when their step comes; None where it has no rows in a step."""
+Passes = Sequence[Sequence[int]]
+"""The local steps of a round in order: of each, its number and the devices in it."""
 SERVER = -1
 """Stands where a device's index would, in the names of the server's random streams."""
 
@@ -96,14 +98,17 @@ def train(
 
 
 def each_step(
-    number: int, batches: Batches, seed: int
+    number: int, batches: Batches, seed: int, passes: Passes = ()
 ) -> Iterator[tuple[dict[int, Minibatch], dict[int, Position], dict[int, int]]]:
     """Yield, for every local step, the mini-batch, the position and the dropout seed of each device that takes part.
 
     Devices with fewer mini-batches have finished; the others go on without them. The server's seed is at ``SERVER``.
+    With ``passes`` those devices take those steps, in that order.
     """
-    for step in range(max(map(len, batches.values()), default=0)):
-        now = {d: take() for d, own in batches.items() if step < len(own) and (take := own[step])}
+    planned = [(step, *batches) for step in range(max(map(len, batches.values()), default=0))]
+    for step, *devices in passes or planned:
+        mine = {d: batches[d] for d in devices}
+        now = {d: take() for d, own in mine.items() if step < len(own) and (take := own[step])}
         at = {d: Position(number, step, d) for d in now}
         yield now, at, {d: derive(seed, "dropout", number, step, d) for d in (*now, SERVER)}
 
@@ -119,6 +124,7 @@ def local_steps(
     devices: Devices,
     trunk: Server,
     exchange: Exchange,
+    passes: Passes = (),
 ) -> Steps:
     """Run the local steps of one round, devices and server in one process.
 
@@ -128,10 +134,11 @@ def local_steps(
         devices: the device halves.
         trunk: the server half.
         exchange: how what crosses the cut becomes bytes.
+        passes: who takes which step; by default every device takes its own.
     """
     done = Steps(samples=dict.fromkeys(batches, 0))
     where = next(devices.segment.parameters()).device
-    for now, at, seeds in each_step(number, batches, exchange.seed):
+    for now, at, seeds in each_step(number, batches, exchange.seed, passes):
         for side in (devices, trunk):
             side.pace(moments_of(at, batches))
         hidden = devices.forward(now, seeds, exchange.unsent(now))  # a

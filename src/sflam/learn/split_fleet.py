@@ -27,7 +27,7 @@ from sflam.learn.exchange import Exchange
 from sflam.learn.fleet import Fleet, select_devices
 from sflam.learn.kept_memory import with_kept
 from sflam.learn.personal import PersonalParts, head_of
-from sflam.learn.round import local_steps
+from sflam.learn.round import Passes, local_steps
 from sflam.learn.server import Trunk
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.steps import Average, Steps
@@ -153,14 +153,22 @@ class LocalFleet(Fleet):
             device: [partial(self.examples.take, indices) if len(indices) else None for indices in own]
             for device, own in self._drawn(round, devices).items()
         }
-        self.weigh(devices, {device: len(part) for device, part in enumerate(self.parts)})
+        self.weigh(devices, self.counted_samples(round))
         alone = {device: batches.pop(device) for device in self.servers.alone(devices)}
         run = local_steps_at_home if self.labels == "device" else local_steps
-        steps = run(round, batches, self.devices, self.servers, self.exchange)
+        steps = run(round, batches, self.devices, self.servers, self.exchange, self.passes(round))
         if alone:
             home = self.servers.trunks[ALL_LOCAL]
             steps.add(steps_alone(round, alone, self.devices, home, self.seed))
         return steps
+
+    def passes(self, round: int) -> Passes:
+        """Return who takes which step of a round, in order; empty where every device takes its own."""
+        return ()
+
+    def counted_samples(self, round: int) -> dict[int, int]:
+        """Return device -> n_k of those whose samples count in the weights of a round."""
+        return {device: len(part) for device, part in enumerate(self.parts)}
 
     def _drawn(self, round: int, devices: Sequence[int]) -> dict[int, list[NDArray[Any]]]:
         """Return the samples of each mini-batch of the devices' round."""

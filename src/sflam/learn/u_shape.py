@@ -21,7 +21,7 @@ from sflam.codec.messages import StepFrame, TokenFrame
 from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import DOWN, HEAD_DOWN, HEAD_UP, UPWARD, Exchange, Position, opened
-from sflam.learn.round import SERVER, Batches, each_step, moments_of
+from sflam.learn.round import SERVER, Batches, Passes, each_step, moments_of
 from sflam.learn.server import Server
 from sflam.learn.steps import Steps
 from sflam.seeds import derive
@@ -33,11 +33,12 @@ def local_steps_at_home(
     devices: Devices,
     trunk: Server,
     exchange: Exchange,
+    passes: Passes = (),
 ) -> Steps:
     """Run the local steps of one round; see :func:`sflam.learn.round.local_steps`."""
     done = Steps(samples=dict.fromkeys(batches, 0))
     where = next(devices.segment.parameters()).device
-    for now, at, seeds in each_step(number, batches, exchange.seed):
+    for now, at, seeds in each_step(number, batches, exchange.seed, passes):
         for side in (devices, trunk):
             side.pace(moments_of(at, batches))
         hidden = devices.forward(now, seeds, exchange.unsent(now))  # a

@@ -9,12 +9,13 @@ A body is refused by its size before it is read, and by its content before it ch
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from sflam.codec.messages import AdapterFrame, Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
-from sflam.errors import Refused, WireError
+from sflam.errors import Refused, ServeError, WireError
 from sflam.sizes import (
     IDENTITY,
     adapter_body_bytes,
@@ -48,6 +49,8 @@ class Contract:
         adapters: weights it trains.
         adapter_bits: 32 or 64.
         bits_down: bits of every value that comes down.
+        fleet_rows: rows of a step of the whole fleet where the server draws each device's share of them; 0 where
+            devices draw mini-batches of their own.
     """
 
     device: int
@@ -65,6 +68,7 @@ class Contract:
     adapters: int
     adapter_bits: int = 32
     bits_down: int = 8
+    fleet_rows: int = 0
 
     @property
     def legs(self) -> int:
@@ -122,8 +126,8 @@ class Contract:
 
     def largest(self) -> int:
         """Return the bytes of the largest body there can be."""
-        full = self.batch * self.tokens
-        return max(self.forward_bytes(self.batch, full, self.text), self.adapter_bytes())
+        rows = self.fleet_rows or self.batch
+        return max(self.forward_bytes(rows, rows * self.tokens, self.text), self.adapter_bytes())
 
     def check(self, message: Message, round: int, step: int, leg: int, rows: int, tokens: int) -> None:
         """Raise WireError unless ``message`` is what this device may send at this place."""
@@ -189,3 +193,34 @@ class Contract:
             values = packed.codes.view(np.float64 if self.bits == 64 else np.float32)
             if not np.isfinite(values).all():
                 raise WireError("activations hold NaN or inf; they would spoil the server's adapters")
+
+
+def shares_of(found: Any, samples: int, steps: int, epochs: int) -> list[int]:
+    """Return a device's rows in each step of the fleet, as the server drew them.
+
+    Args:
+        found: what ``GET /v1/round`` gave.
+        samples: that the device holds; every pass over them takes each once.
+        steps: of the round; 0 makes ``epochs`` passes.
+        epochs: full passes when ``steps`` is 0.
+
+    Raises:
+        ServeError: they are not what was agreed.
+    """
+    if not (isinstance(found, list) and all(type(rows) is int and rows >= 0 for rows in found)):
+        raise ServeError("the server's shares are no list of rows; use the same version on both sides")
+    if steps and len(found) != steps:
+        raise ServeError(f"the server drew shares of {len(found)} steps; learn.local_steps is {steps}")
+    left = 0
+    for step, rows in enumerate(found):
+        left = left or samples
+        if rows > left:
+            raise ServeError(
+                f"the server's share of step {step} is {rows} rows; {left} of {samples} samples are left in this pass"
+            )
+        left -= rows
+    if not steps and sum(found) != epochs * samples:
+        raise ServeError(
+            f"the server's shares are {sum(found)} rows; {epochs} passes over {samples} samples were agreed"
+        )
+    return found

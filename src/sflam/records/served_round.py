@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from sflam.records.codec import LATER
 
 FASTEST = 1e11
 """bit/s that stand for bodies that came in no time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkPass:
+    """A local step of devices that one copy of the server's adapters took together.
+
+    Attributes:
+        step: its number.
+        devices: those in it, ascending.
+    """
+
+    step: int
+    devices: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +45,8 @@ class ServedRound:
         left_out: devices that began the round and have no part in its average.
         left_steps: per device left out, its steps that had been computed. With one copy of the server's adapters per
             device they count for nothing; with one for all (sfl-v2) the shared copy keeps them.
+        passes: with one copy for all, the steps it took, in order; empty where every device came to each of its own.
+        unheard: devices of the fleet that had not reported their samples yet, so were counted by no weight.
     """
 
     seconds: float
@@ -47,6 +64,8 @@ class ServedRound:
     bits_down: tuple[int, ...]
     left_out: tuple[int, ...] = ()
     left_steps: tuple[int, ...] = ()
+    passes: tuple[TrunkPass, ...] = field(default=(), metadata=LATER)
+    unheard: tuple[int, ...] = field(default=(), metadata=LATER)
 
     @property
     def rates_up(self) -> tuple[float, ...]:

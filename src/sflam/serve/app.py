@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -69,7 +70,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
                 news = ingress.dispatch.news
                 seat = session.seats.get(device)
                 known = device in session.samples
-                found = {
+                found: dict[str, Any] = {
                     "phase": session.phase.value,
                     "round": session.round,
                     "attempt": session.attempt,
@@ -80,6 +81,8 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
                     "delivered": seat is not None and seat.result is not None,
                     "bits": [ingress.contracts[device].bits, ingress.contracts[device].bits_down],
                 }
+                if seat and seat.shares:
+                    found["shares"] = list(seat.shares)
                 now = session.phase in (Phase.ENDED, Phase.DRAINING) or (
                     session.phase is Phase.OPEN and seat is not None and session.attempt > last
                 )
@@ -110,11 +113,11 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
             raise Refused(
                 404, "a step is one exchange with labels on the server, forward and backward without"
             )
-        exchange = step * contract.legs + leg
         with ingress.dispatch.looked() as session:
+            seat = session.seat(device, number, attempt)
+            exchange = seat.exchange(step, leg, contract.legs)
             session.check(device, number, attempt, exchange)
-            samples = session.samples[device]
-        rows = contract.rows(samples, step)
+            rows = seat.shares[step] if seat.shares else contract.rows(session.samples[device], step)
         tokens = contract.expected_tokens(rows, request.headers.get("sflam-tokens"))
         choices = {False, True} if contract.text else {False}
         sizes = (

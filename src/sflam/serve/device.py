@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sflam.codec.bodies import encode
 from sflam.codec.messages import GradientFrame, TokenFrame
+from sflam.data.sampling import batches_of_shares
 from sflam.errors import Refused
 from sflam.learn import checkpoint
 from sflam.learn.adapter_exchange import flatten, receive_adapters, send_adapters, unflatten
@@ -26,6 +27,7 @@ from sflam.learn.examples import Examples, Minibatch, drawn
 from sflam.learn.exchange import HEAD_UP, Exchange, Position, opened
 from sflam.learn.schedule import Moment
 from sflam.learn.settings import LearnSettings
+from sflam.link.contract import shares_of
 from sflam.link.https_client import Link
 from sflam.model.split import DeviceSegment
 from sflam.seeds import derive
@@ -47,6 +49,7 @@ class Place:
         task: what the loss is.
         examples: its samples, bound to its part of the model.
         own: which of them it trains on, int64 [n].
+        sampling: ``data.sampling``.
     """
 
     number: int
@@ -56,6 +59,7 @@ class Place:
     task: str
     examples: Examples
     own: NDArray[np.int64]
+    sampling: str = "local"
 
 
 class Client:
@@ -114,7 +118,7 @@ class Client:
             try:
                 up, down = now.get("bits", self.exchange.bits[self.place.number])
                 self.exchange = self.exchange.with_bits({self.place.number: (int(up), int(down))})
-                rounds += self._round(int(now["round"]), int(now["attempt"]), int(now["exchange"]))
+                rounds += self._round(now, int(now["round"]), int(now["attempt"]), int(now["exchange"]))
             except Refused as refused:
                 if refused.status != 409:
                     raise
@@ -131,8 +135,12 @@ class Client:
             self.notify(str(refused))
             self.link.sleep(1.0)
 
-    def _round(self, round: int, attempt: int, exchange: int) -> bool:
-        """Take part in an open round, from its start or from where this device is; return whether it delivered."""
+    def _round(self, now: dict[str, Any], round: int, attempt: int, exchange: int) -> bool:
+        """Take part in an open round, from its start or from where this device is; return whether it delivered.
+
+        ``now`` is what the server reported of the round.
+        """
+        batches = self._batches(now, round)
         at = f"/v1/rounds/{round}/{attempt}"
         if (self.round, self.attempt) != (round, attempt):
             if exchange:
@@ -140,14 +148,22 @@ class Client:
                 return False
             most = adapter_body_bytes(self.devices.segment.stack.size(self.names), 64)
             self._open(round, attempt, self.link.call("GET", f"{at}/adapters", most=most))
-        place = self.place
-        batches = drawn(self.learn, place.examples, place.own, place.seed, round, place.number)
         while self.step < len(batches):
-            self._train(at, round, self.place.examples.take(batches[self.step]), len(batches))
+            if len(batches[self.step]):
+                self._train(at, round, self.place.examples.take(batches[self.step]), len(batches))
             self.step += 1
             self._save()
         self._deliver(at, round, batches)
         return True
+
+    def _batches(self, now: dict[str, Any], round: int) -> list[NDArray[Any]]:
+        """Return the samples of every step of a round; where the server draws shares, none in some steps, perhaps."""
+        place, learn = self.place, self.learn
+        if place.sampling == "local":
+            return drawn(learn, place.examples, place.own, place.seed, round, place.number)
+        shares = shares_of(now.get("shares"), len(place.own), learn.local_steps, learn.local_epochs)
+        own = np.array(shares, np.int64)
+        return batches_of_shares(place.own, own, seed=place.seed, round=round, device=place.number)
 
     def _open(self, round: int, attempt: int, body: bytes) -> None:
         """Begin a round from the global adapters in ``body``."""
@@ -213,7 +229,8 @@ class Client:
         mean = self.loss / max(1, samples)
         headers = {"Sflam-Loss": repr(mean)} if self.devices.segment.has_head else {}
         self.link.call("PUT", f"{at}/adapters", body, headers)
-        self.notify(f"round {round + 1}: {len(batches)} steps, loss {mean:.4f}")
+        steps = sum(map(bool, map(len, batches)))
+        self.notify(f"round {round + 1}: {steps} steps, loss {mean:.4f}")
 
     def _save(self) -> None:
         """Save the state of this device."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,12 +30,14 @@ class Request:
     Attributes:
         device: who sent it.
         number: which exchange.
+        step: the step of the fleet that it belongs to.
         body: its bytes.
         message: what they hold, checked.
     """
 
     device: int
     number: int
+    step: int
     body: Body
     message: Message
     future: Future[bytes]
@@ -49,6 +51,10 @@ class Dispatch:
         canonical: compute only when every awaited device has arrived, in the order of their numbers.
         window: seconds to wait for more arrivals once there is one; nothing is waited for when all are there.
         clock: seconds, as :func:`time.monotonic`.
+
+    Attributes:
+        by_step: compute the exchanges of one step together, once every awaited device that is at it has arrived, the
+            earliest step first: what one copy for all devices learns depends on which rows come together.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Dispatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.session, self.canonical, self.window, self.clock = session, canonical, window, clock
+        self.by_step = False
         self.stopping = False
         self._changed = threading.Condition()
         self._arrived: dict[int, Request] = {}
@@ -108,7 +115,8 @@ class Dispatch:
             if outcome == Fresh():
                 future: Future[bytes] = Future()
                 self._futures[device] = future
-                self._arrived[device] = Request(device, number, body, message, future)
+                step = self.session.seats[device].step(number, self.session.legs)
+                self._arrived[device] = Request(device, number, step, body, message, future)
                 self._changed.notify_all()
             else:
                 self.repeated += 1
@@ -123,11 +131,15 @@ class Dispatch:
         exchanges: Mapping[int, int],
         seconds: float,
         downloads: Mapping[int, bytes],
+        shares: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
-        """Open a round that lasts at most ``seconds``; ``downloads`` are the adapters of each device."""
+        """Open a round that lasts at most ``seconds``; see :meth:`Session.open`.
+
+        ``downloads`` are the adapters of each device.
+        """
         with self._changed:
             self.downloads = downloads
-            self.session.open(round, attempt, exchanges, self.clock() + seconds)
+            self.session.open(round, attempt, exchanges, self.clock() + seconds, shares)
             self._publish()
 
     def collect(self, leg: int = 0, group: tuple[int, ...] | None = None) -> list[Request]:
@@ -151,13 +163,22 @@ class Dispatch:
                 awaited = set(self.session.awaited(now)) & set(self.session.seats if group is None else group)
                 if group is not None and not awaited | ready.keys():
                     return []
+                if self.by_step and group is None:
+                    ready, awaited = self._earliest(ready, awaited)
                 first = first or (now if ready else None)
-                patient = self.canonical or group is not None
+                patient = self.canonical or self.by_step or group is not None
                 late = not patient and first is not None and now - first >= self.window
                 if ready and (late or awaited <= ready.keys()):
                     return [self._arrived.pop(device) for device in sorted(ready)]
                 self._changed.wait(min(TICK, self.window) if ready and not patient else TICK)
         return []
+
+    def _earliest(self, ready: dict[int, Request], awaited: set[int]) -> tuple[dict[int, Request], set[int]]:
+        """Return those of the arrivals and of the awaited devices that are at the earliest step of all of them."""
+        seats, legs = self.session.seats, self.session.legs
+        due = {d: seats[d].step(seats[d].next, legs) for d in awaited} | {d: a.step for d, a in ready.items()}
+        step = min(due.values(), default=0)
+        return {d: a for d, a in ready.items() if a.step == step}, {d for d in awaited if due[d] == step}
 
     def answer(self, arrival: Request, attempt: int, body: bytes) -> bool:
         """Answer an arrival; return False when its round is over or its device was dropped."""

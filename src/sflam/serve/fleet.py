@@ -14,13 +14,15 @@ from sflam.codec.messages import AdapterFrame
 from sflam.errors import ServeError
 from sflam.learn.adapter_exchange import flatten, send_adapters, unflatten
 from sflam.learn.aggregate import aggregation_error, fedavg, weights_of
+from sflam.learn.examples import drawn_shares
 from sflam.learn.fleet import FleetAround, select_devices
 from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.steps import Average, Steps
+from sflam.learn.weighting import counted
 from sflam.link.contract import Contract
 from sflam.model.adapters import State
 from sflam.plan import Placement
-from sflam.records.served_round import ServedRound
+from sflam.records.served_round import ServedRound, TrunkPass
 from sflam.seeds import generator
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
@@ -70,7 +72,11 @@ class RemoteFleet(FleetAround):
         self.deadline, self.notify, self._attempt = deadline, notify, attempt
         self.worker = Worker(dispatch, self.trunk, local.exchange, dict(enumerate(local.devices.cuts)))
         self.stats, self.event_log, self.planner = stats or RoundStats(), event_log or EventLog(), planner
+        # What comes together decides the result where one copy learns from all; and steps are the fleet's where a step
+        # is one batch of all devices.
+        dispatch.by_step = self.trunk.shared or local.sampling == "global"
         self._start: State = {}
+        self._held: dict[int, int] = {}
         self._results: dict[int, tuple[AdapterFrame | None, float, int]] = {}
 
     @property
@@ -133,14 +139,19 @@ class RemoteFleet(FleetAround):
         for opening in (1, 2):
             attempt = self._attempt()
             with self.dispatch.locked() as session:
-                legs = session.legs
-                plan = {d: legs * self.contracts[d].steps(session.samples[d]) for d in devices}
+                legs, known = session.legs, dict(sorted(session.samples.items()))
+            shares = self._shares(round, devices, known)
+            planned = {d: self._planned_steps(d, known[d], shares) for d in devices}
+            exchanges = {device: legs * len(steps) for device, steps in planned.items()}
+            self.local.weigh(devices, known)
             self.stats.begin()
-            self.dispatch.open(round, attempt, plan, self.deadline, self._downloads(round, devices))
+            downloads = self._downloads(round, devices)
+            self.dispatch.open(round, attempt, exchanges, self.deadline, downloads, shares)
             self.event_log("opened", round=round, attempt=attempt, devices=list(devices))
             self.notify(
                 f"round {round + 1}, attempt {attempt}: open for devices {', '.join(map(str, devices))}"
             )
+            self._held = known
             done = self.worker.serve(round, attempt, tuple(devices))
             self.dispatch.wait_over()
             self._expect_running()
@@ -174,7 +185,9 @@ class RemoteFleet(FleetAround):
             losses = {device: finite[device][1] * rows for device, rows in done.samples.items()}
         done.device_losses = {device: losses[device] for device in done.samples}
         done.losses = sum(done.device_losses.values())
-        done.measured = self._measured(done, opening, {device: made[device] for device in lost})
+        measured = self._measured(done, opening, {device: made[device] for device in lost})
+        unheard = tuple(sorted(set(range(self.settings.devices)) - known.keys()))
+        done.measured = replace(measured, passes=self._passes(planned), unheard=unheard)
         return done
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
@@ -191,7 +204,8 @@ class RemoteFleet(FleetAround):
             sent += size
             theirs = served.stack.read(self.trunk.copy_of(device))
             states.append({n: own[n] for n in names} | {n: theirs[n] for n in served.names(cut)})
-        weights = weights_of([steps.samples[device] for device in self._results])
+        trained = {device: steps.samples[device] for device in self._results}
+        weights = weights_of(counted(self.local.learn, self.local.sampling, trained, self._held))
         state = self._start | fedavg(states, weights)
         exact = self.local.learn.practice.aggregation == "freeze-a"
         return Average(state, None if exact else aggregation_error(states, weights), sent)
@@ -203,6 +217,33 @@ class RemoteFleet(FleetAround):
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned."""
         self.local.restore(state)
+
+    def _shares(
+        self, round: int, devices: Sequence[int], known: Mapping[int, int]
+    ) -> dict[int, tuple[int, ...]]:
+        """Return device -> its rows in each step, from the samples that devices reported; empty where each draws."""
+        if self.local.sampling == "local":
+            return {}
+        counts = {device: known[device] for device in devices}
+        drawn = drawn_shares(self.local.learn, counts, self.local.seed, round)
+        return {device: tuple(own.tolist()) for device, own in drawn.items()}
+
+    def _planned_steps(self, device: int, samples: int, shares: Mapping[int, Sequence[int]]) -> list[int]:
+        """Return the numbers of the steps in which a device has rows."""
+        if device in shares:
+            return [step for step, rows in enumerate(shares[device]) if rows]
+        return list(range(self.contracts[device].steps(samples)))
+
+    def _passes(self, planned: Mapping[int, Sequence[int]]) -> tuple[TrunkPass, ...]:
+        """Return the passes of a trunk that serves all; none where all came as ``planned``, device -> its steps."""
+        made = self.worker.passes
+        every: dict[int, list[int]] = {}
+        for device in sorted(planned):
+            for step in planned[device]:
+                every.setdefault(step, []).append(device)
+        if made == [(step, *every[step]) for step in sorted(every)]:
+            return ()
+        return tuple(TrunkPass(step=step, devices=tuple(devices)) for step, *devices in made)
 
     def _measured(self, done: Steps, openings: int, lost: Mapping[int, int]) -> ServedRound:
         """Return what the round took; ``lost`` is the devices left out, with the steps they had made."""

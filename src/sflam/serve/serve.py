@@ -200,6 +200,8 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
     segment, double = local.devices.segment, str(backbone.model.dtype) == "torch.float64"
     raw = 64 if double else 32
     bits = dict.fromkeys(exchange.bits, (raw, raw)) if exchange.scheme == IDENTITY else exchange.bits
+    drawn = job.data.sampling == "global"
+    fleet_rows = job.learn.batch * (job.fleet.selected or job.fleet.devices) if drawn else 0
     return {
         device: Contract(
             device=device,
@@ -217,6 +219,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             adapters=segment.stack.size(segment.names(cut)),
             adapter_bits=segment.stack.values.element_size() * 8,
             bits_down=bits[device][1],
+            fleet_rows=fleet_rows,
         )
         for device, cut in enumerate(local.devices.cuts)
     }

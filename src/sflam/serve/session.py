@@ -9,14 +9,19 @@ its exchanges one after another: a step is one exchange, or two with labels on t
     again      an exchange of the step just answered: the kept answer is given, nothing is computed
     refused    every other number, round or attempt: 409, and nothing changes
 
+Where the server draws each device's share of a step (``data.sampling = "global"``), a share of zero is no exchange:
+exchanges are numbered without gaps, over the steps in which the device has rows.
+
 Time is a number that callers pass in, in seconds; it may stand still but never runs backwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from sflam.errors import Refused
@@ -62,6 +67,7 @@ class Seat:
 
     Attributes:
         exchanges: how many it will make.
+        shares: its rows in each step of the fleet, where the server draws them; empty where its steps are its own.
         next: the exchange expected of it.
         computing: whether that one has arrived and is not answered yet.
         answers: exchange -> answer, of the step it is at or has just finished.
@@ -70,6 +76,7 @@ class Seat:
     """
 
     exchanges: int
+    shares: tuple[int, ...] = ()
     next: int = 0
     computing: bool = False
     answers: dict[int, bytes] = field(default_factory=dict)
@@ -80,6 +87,27 @@ class Seat:
     def active(self) -> bool:
         """Whether the round still waits for it."""
         return self.result is None and not self.out
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """The steps of the fleet in which it has rows, where the server draws them."""
+        return tuple(step for step, rows in enumerate(self.shares) if rows)
+
+    def length(self, legs: int) -> int:
+        """Return the steps of the round, those without rows included."""
+        return len(self.shares) or self.exchanges // legs
+
+    def step(self, exchange: int, legs: int) -> int:
+        """Return the step of the fleet that an exchange belongs to."""
+        return self.steps[exchange // legs] if self.shares else exchange // legs
+
+    def exchange(self, step: int, leg: int, legs: int) -> int:
+        """Return the number of an exchange from its place; raises Refused, 409, in a step where it has no rows."""
+        if not self.shares:
+            return step * legs + leg
+        if not (step < len(self.shares) and self.shares[step]):
+            raise Refused(409, f"the device has no rows in step {step}; ask for the round")
+        return bisect_left(self.steps, step) * legs + leg
 
 
 class Session:
@@ -129,7 +157,14 @@ class Session:
         """Return the devices that sent a request within the last ``patience`` seconds, ascending."""
         return tuple(sorted(d for d, at in self._heard.items() if now - at <= self.patience))
 
-    def open(self, round: int, attempt: int, exchanges: Mapping[int, int], deadline: float) -> None:
+    def open(
+        self,
+        round: int,
+        attempt: int,
+        exchanges: Mapping[int, int],
+        deadline: float,
+        shares: Mapping[int, Sequence[int]] | None = None,
+    ) -> None:
         """Open a round.
 
         Args:
@@ -137,11 +172,13 @@ class Session:
             attempt: a number above that of every opening before.
             exchanges: device -> how many exchanges it will make, 0 or more.
             deadline: when it is over, finished or not.
+            shares: device -> its rows in each step of the fleet, where the server draws them.
         """
         assert self.phase is Phase.WAITING and not self.seats, self.phase
         assert attempt > self.attempt and len(exchanges) >= 1, (attempt, self.attempt)
         self.round, self.attempt, self.deadline = round, attempt, deadline
-        self.seats = {device: Seat(count) for device, count in sorted(exchanges.items())}
+        own = shares or {}
+        self.seats = {d: Seat(count, tuple(own.get(d, ()))) for d, count in sorted(exchanges.items())}
         self.phase = Phase.OPEN
 
     def seat(self, device: int, round: int, attempt: int) -> Seat:

@@ -40,6 +40,8 @@ class Worker:
         self.where = next(trunk.segment.parameters()).device
         self.busy = 0.0
         """Seconds of computing in the round."""
+        self.passes: list[tuple[int, ...]] = []
+        """Of the round: the step of each pass and the devices in it, where one copy serves all."""
 
     def serve(self, round: int, attempt: int, devices: tuple[int, ...]) -> Steps:
         """Answer everything until the round is over; return what was done.
@@ -47,13 +49,14 @@ class Worker:
         With labels on the devices, the devices report the losses.
         """
         done = Steps(samples=dict.fromkeys(devices, 0), device_losses=dict.fromkeys(devices, 0.0))
-        self.busy = 0.0
+        self.busy, self.passes = 0.0, []
         with self.dispatch.looked() as session:
-            legs = session.legs
-            steps = {device: seat.exchanges // legs for device, seat in session.seats.items()}
+            steps = {device: seat.length(session.legs) for device, seat in session.seats.items()}
         while arrivals := self.dispatch.collect():
             began = time.perf_counter()
-            self.trunk.pace({a.device: Moment(round, a.number // legs, steps[a.device]) for a in arrivals})
+            self.trunk.pace({a.device: Moment(round, a.step, steps[a.device]) for a in arrivals})
+            if self.trunk.shared:
+                self.passes.append((arrivals[0].step, *(arrival.device for arrival in arrivals)))
             if self.dispatch.session.legs == 1:
                 self._step(round, attempt, arrivals, done)
             else:
@@ -68,7 +71,7 @@ class Worker:
             if not math.isfinite(answer.loss) or not _finite(answer.gradient):
                 self._diverged(arrival)
                 continue
-            at = Position(round, arrival.number, arrival.device)
+            at = Position(round, arrival.step, arrival.device)
             message = self.exchange.answer_message(at, answer, frame.lengths)
             done.learned(arrival.device, answer.loss, len(frame.hidden))
             body = self._count(done, arrival, message, message.gradient)
@@ -76,7 +79,7 @@ class Worker:
 
     def _at_home(self, round: int, attempt: int, arrivals: list[Request], done: Steps) -> None:
         frames = {arrival.device: self._frame(arrival) for arrival in arrivals}
-        at = {a.device: Position(round, a.number // 2, a.device) for a in arrivals}
+        at = {a.device: Position(round, a.step, a.device) for a in arrivals}
         last = self.trunk.forward(list(frames.values()), self._seed(round, arrivals))
         for arrival in arrivals:
             device = arrival.device
@@ -137,7 +140,7 @@ class Worker:
 
     def _seed(self, round: int, arrivals: list[Request]) -> int:
         """Return the seed of the dropout of a pass: that of its earliest step."""
-        step = min(arrival.number for arrival in arrivals) // self.dispatch.session.legs
+        step = min(arrival.step for arrival in arrivals)
         return derive(self.exchange.seed, "dropout", round, step, SERVER)
 
 

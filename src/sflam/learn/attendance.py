@@ -1,0 +1,79 @@
+"""Who came to the rounds of a served run: with the same record, a fleet in one process computes what it computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sflam.learn.round import Passes
+from sflam.learn.split_fleet import LocalFleet
+from sflam.learn.steps import Average, Steps
+from sflam.records.history import RoundRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attendance:
+    """Who came to one round.
+
+    Attributes:
+        delivered: devices whose adapters are in its average.
+        left: devices that began it and are not.
+        passes: the trunk's steps in order: the number of each, then its devices; empty where each came to its own.
+        unheard: devices that had not reported their samples yet.
+    """
+
+    delivered: tuple[int, ...]
+    left: tuple[int, ...] = ()
+    passes: Passes = ()
+    unheard: tuple[int, ...] = ()
+
+
+def attendance_of(records: Sequence[RoundRecord]) -> dict[int, Attendance]:
+    """Return round -> who came, from the history of a served run."""
+    return {
+        record.round: Attendance(
+            delivered=record.participants,
+            left=record.measured.left_out,
+            passes=tuple((one.step, *one.devices) for one in record.measured.passes),
+            unheard=record.measured.unheard,
+        )
+        for record in records
+        if record.measured is not None
+    }
+
+
+class AttendedFleet(LocalFleet):
+    """A fleet in one process whose rounds have just those who came to another's; see :class:`LocalFleet`.
+
+    A device that keeps its optimiser's state is taken to have had every answer that the server gave it.
+
+    Attributes:
+        attendance: round -> who came; everyone to rounds it lacks.
+    """
+
+    attendance: Mapping[int, Attendance] = {}
+
+    def select(self, round: int) -> tuple[int, ...]:
+        """Return the devices of a round."""
+        came = self.attendance.get(round)
+        return super().select(round) if came is None else tuple(sorted((*came.delivered, *came.left)))
+
+    def passes(self, round: int) -> Passes:
+        """Return who takes which step of a round, in order."""
+        return self.attendance[round].passes if round in self.attendance else ()
+
+    def counted_samples(self, round: int) -> dict[int, int]:
+        """Return device -> n_k of those that had reported them."""
+        unheard = self.attendance[round].unheard if round in self.attendance else ()
+        return {d: count for d, count in super().counted_samples(round).items() if d not in unheard}
+
+    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
+        """Run the local steps of those who came; what was lost on the way is in no average."""
+        steps = super().local_steps(round, devices)
+        if round in self.attendance:
+            steps.samples = {device: steps.samples[device] for device in self.attendance[round].delivered}
+        return steps
+
+    def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
+        """Return the average over those who delivered."""
+        return super().average(round, tuple(steps.samples), steps)

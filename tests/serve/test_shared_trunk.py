@@ -1,0 +1,179 @@
+"""One trunk for all devices, mixed groups, weights by samples and global sampling: served is simulated, bit for bit.
+
+Where devices were missing, the simulation is given the record of who came, as the history of the served run has it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sflam.codec.settings import QuantSettings
+from sflam.learn.attendance import AttendedFleet, attendance_of
+from sflam.learn.examples import drawn_shares
+from sflam.learn.settings import LearnSettings
+from sflam.link.https_client import Link
+from sflam.model.adapters import state_of
+from sflam.records.codec import from_json_values, to_json_values
+from sflam.records.history import RoundRecord
+from sflam.serve.session import Phase
+from tests.learn import builders
+from tests.learn.builders import adapted, parts_of
+from tests.serve.threads import SIZES, Died, Rig, simulated
+
+MIXED = LearnSettings(
+    method="sflam-mixed", rounds=2, batch=2, local_steps=3, lr=1e-2, clip=0.5, state="keep", optimizer="adam",
+    device="cpu", canonical=True,
+)  # fmt: skip
+BITS = QuantSettings(bits_up=4, bits_down=3)
+JOB = {"cuts": (1, 0, 2), "labels": "server", "quant": BITS, "learn": MIXED}
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def job_of(sampling="local", **learn):
+    return JOB | {"learn": replace(MIXED, **learn), "sampling": sampling}
+
+
+def replayed(kind, records, monkeypatch, **options):
+    """Run a job in one process with the devices that came to a served run, as its history has it."""
+    monkeypatch.setattr(builders, "LocalFleet", AttendedFleet)
+    backbone, model, examples = adapted(kind)
+    fleet = builders.local_fleet(backbone, model, examples, parts_of(SIZES), **options)
+    fleet.attendance = attendance_of(
+        [from_json_values(RoundRecord, to_json_values(record)) for record in records]
+    )
+    return builders.run(fleet, state_of(model), options["learn"].rounds)
+
+
+def equal(found, wanted):
+    assert found.keys() == wanted.keys()
+    return all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def expect_alike(records, wanted):
+    for mine, theirs in zip(records, wanted, strict=True):
+        for name in ("samples", "device_steps", "bytes_up", "bytes_down", "code_bytes", "participants"):
+            assert getattr(mine, name) == getattr(theirs, name), name
+        assert mine.device_loss == theirs.device_loss
+        assert mine.loss == pytest.approx(theirs.loss, rel=1e-12)  # summed in another order
+
+
+@pytest.mark.parametrize(
+    ("kind", "sampling", "learn"),
+    [
+        ("bert", "local", {}),
+        ("bert", "global", {"batch": 1, "local_steps": 6}),
+        ("vit", "local", {"local_steps": 0, "state": "reset"}),
+        ("gpt2-lm", "global", {"batch": 1, "local_steps": 0, "rounds": 1}),
+        ("bert", "local", {"server_update": "batched"}),
+        ("vit", "global", {"method": "sflam", "batch": 1}),
+    ],
+)
+def test_bit_for_bit_where_all_came(tmp_path, kind, sampling, learn):
+    job = job_of(sampling, **learn)
+    wanted, state = simulated(kind, **job)
+    rig = Rig(tmp_path, kind, **job)
+    records, found = rig.run()
+    assert equal(found, state)
+    expect_alike(records, wanted)
+    assert all(record.measured.passes == () for record in records), "all came, so there is nothing to tell"
+    if sampling == "global":
+        steps = job["learn"].local_steps or sum(SIZES) // (3 * job["learn"].batch)
+        assert records[0].device_steps < 3 * steps, "some share is zero, or the test shows nothing"
+
+
+@pytest.mark.parametrize("sampling", ["local", "global"])
+def test_labels_at_home_in_one_trunk(tmp_path, sampling):
+    job = job_of(sampling, server_update="batched", batch=1 if sampling == "global" else 2) | {
+        "labels": "device"
+    }
+    _, state = simulated("bert", **job)
+    assert equal(Rig(tmp_path, "bert", **job).run()[1], state)
+
+
+def dies(at, answered=False):
+    """Return a link whose device dies once at a request ending with ``at``: before it, or once ``answered``."""
+
+    class Dying(Link):
+        due = True
+
+        def _once(self, method, path, body, headers):
+            if not (type(self).due and path.endswith(at) and method != "GET"):
+                return super()._once(method, path, body, headers)
+            type(self).due = False
+            if answered:
+                super()._once(method, path, body, headers)
+            raise Died
+
+    return Dying
+
+
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("sampling", ["local", "global"])
+def test_a_device_that_dies_and_comes_back_changes_nothing(tmp_path, sampling, answered):
+    job = job_of(sampling, **({"batch": 1, "local_steps": 6} if sampling == "global" else {}))
+    _, state = simulated("bert", **job)
+    rig = Rig(tmp_path, "bert", links={1: dies("/steps/2", answered)}, **job)
+    _, found = rig.run()
+    assert rig.deaths == 1
+    assert equal(found, state)
+
+
+@pytest.mark.parametrize("sampling", ["local", "global"])
+def test_a_device_that_stays_away_is_in_the_record(tmp_path, monkeypatch, sampling):
+    job = job_of(sampling, state="reset", **({"batch": 1, "local_steps": 6} if sampling == "global" else {}))
+    rows = drawn_shares(job["learn"], dict(enumerate(SIZES)), 3, 0)[1] if sampling == "global" else [2, 2, 2]
+    last = max(step for step, count in enumerate(rows) if count)
+    assert any(rows[:last]), "it has rows before the step in which it dies"
+    rig = Rig(tmp_path, "bert", links={1: dies(f"/steps/{last}")}, away=True, quorum=2, **job)
+    records, found = rig.run()
+    assert records[0].measured.left_out == (1,)
+    passes = records[0].measured.passes
+    assert any(1 in one.devices for one in passes if one.step < last)
+    assert not any(1 in one.devices for one in passes if one.step >= last)
+    wanted, state = replayed("bert", records, monkeypatch, **job)
+    assert equal(found, state)
+    assert [one.participants for one in wanted] == [one.participants for one in records]
+    assert not equal(found, simulated("bert", **job)[1])
+
+
+def late(rig_of, number, step, ahead):
+    """Return a link whose device is silent before a step until the others are ``ahead`` exchanges on."""
+
+    class Late(Link):
+        due = True
+
+        def _once(self, method, path, body, headers):
+            dispatch = rig_of().dispatch
+            if type(self).due and path.endswith(f"/steps/{step}") and method == "POST":
+                type(self).due = False
+                with dispatch.locked() as session:
+                    session._heard.pop(number)
+                while dispatch.session.phase is Phase.OPEN and any(
+                    seat.next < ahead for device, seat in dispatch.session.seats.items() if device != number
+                ):
+                    time.sleep(0.005)
+            return super()._once(method, path, body, headers)
+
+    return Late
+
+
+@pytest.mark.parametrize("state", ["reset", "keep"])
+def test_a_device_that_comes_late_has_its_step_alone_and_goes_on_with_the_others(
+    tmp_path, monkeypatch, state
+):
+    job = job_of(state=state, local_steps=4)
+    rigs = []
+    rig = Rig(tmp_path, "bert", links={2: late(lambda: rigs[0], 2, step=1, ahead=3)}, **job)
+    rigs.append(rig)
+    records, found = rig.run()
+    made = [(one.step, one.devices) for one in records[0].measured.passes]
+    assert made[:3] == [(0, (0, 1, 2)), (1, (0, 1)), (2, (0, 1))]
+    assert (1, (2,)) in made and made[-1][0] == 3
+    assert records[0].participants == (0, 1, 2) and records[1].measured.passes == ()
+    _, replay = replayed("bert", records, monkeypatch, **job)
+    assert equal(found, replay)

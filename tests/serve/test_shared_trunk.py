@@ -66,7 +66,7 @@ def expect_alike(records, wanted):
     ("kind", "sampling", "learn"),
     [
         ("bert", "local", {}),
-        ("bert", "global", {"batch": 1, "local_steps": 6}),
+        ("bert", "global", {"batch": 1, "local_steps": 6, "schedule": "cosine", "warmup": 0.2}),
         ("vit", "local", {"local_steps": 0, "state": "reset"}),
         ("gpt2-lm", "global", {"batch": 1, "local_steps": 0, "rounds": 1}),
         ("bert", "local", {"server_update": "batched"}),

@@ -13,7 +13,7 @@ import torch
 
 from sflam.codec.torch_quantizers import torch_quantizer
 from sflam.data.batches import round_batches
-from sflam.learn.fleet import select_devices
+from sflam.learn.selection import select_devices
 from sflam.model.adapters import PREFIX, load_state, state_of
 from sflam.model.families import blocks_of
 from sflam.seeds import derive

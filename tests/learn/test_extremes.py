@@ -12,10 +12,10 @@ from sflam.codec.settings import QuantSettings
 from sflam.errors import DataError
 from sflam.learn.evaluate import evaluate
 from sflam.learn.examples import Examples
-from sflam.learn.fleet import select_devices
 from sflam.learn.methods import METHODS
 from sflam.learn.precision import draws_dropout
 from sflam.learn.round import train
+from sflam.learn.selection import select_devices
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import load_state, state_of
 from tests.learn.builders import LEARN, adapted, dataset, local_fleet, parts_of, run

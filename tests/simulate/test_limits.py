@@ -13,7 +13,7 @@ from sflam import config
 from sflam.allocate.registry import allocate
 from sflam.data.batches import batches
 from sflam.errors import AllocationError
-from sflam.learn.fleet import select_devices
+from sflam.learn.selection import select_devices
 from sflam.learn.settings import FleetSettings
 from sflam.network.scenario import build
 from sflam.network.settings import NetworkSettings
@@ -135,10 +135,12 @@ def test_policies_take_whom_they_name():
         joules=np.array([1.0, 4.0, 3.0, 2.0]),
         loss=np.array([0.5, np.inf, 0.1, 0.7]),
         able=np.array([True, True, True, False]),
+        samples=np.array([1, 900, 900, 900]),
     )
     assert POLICIES["channel"](known) == (1, 2)
     assert POLICIES["energy"](known) == (0, 2)
     assert POLICIES["loss"](known) == (0, 1)
+    assert POLICIES["samples"](known) == (1, 2), "device 0 has next to none, device 3 cannot be taken"
     assert len(POLICIES["uniform"](known)) == 2 and set(POLICIES["uniform"](known)) <= {0, 1, 2}
 
 
@@ -154,6 +156,7 @@ def test_other_devices_stand_in_for_those_that_are_out():
             joules=np.ones(5),
             loss=np.ones(5),
             able=able,
+            samples=np.ones(5, np.int64),
         )
         assert POLICIES["uniform"](known) == (0, 3)
         everyone = replace(known, able=np.ones(5, bool))

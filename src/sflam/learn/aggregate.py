@@ -26,7 +26,7 @@ def trained_numbers(state: Mapping[str, Tensor], aggregation: str) -> int:
     return sum(tensor.numel() for name, tensor in state.items() if not name.endswith(stays))
 
 
-def weights_of(samples: Sequence[int]) -> list[float]:
+def weights_of(samples: Sequence[float]) -> list[float]:
     """Return the FedAvg weight n_k / n of each device from its sample counts."""
     total = sum(samples)
     assert total > 0, samples

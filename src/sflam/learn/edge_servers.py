@@ -88,12 +88,12 @@ class Servers:
         served = trunk.segment.stack.read(trunk.copy_of(device))
         return {name: served[name] for name in trunk.segment.names(cut)}
 
-    def average(self, devices: Sequence[int], states: Sequence[State], samples: Sequence[int]) -> State:
+    def average(self, devices: Sequence[int], states: Sequence[State], samples: Sequence[float]) -> State:
         """Return the average by samples: every server over its devices, then over the servers.
 
         A device that trains alone counts like a server of its own.
         """
-        groups: dict[tuple[int, int], tuple[list[State], list[int]]] = {}
+        groups: dict[tuple[int, int], tuple[list[State], list[float]]] = {}
         for device, state, count in zip(devices, states, samples, strict=True):
             server = self.server_of[device]
             own = groups.setdefault((server, device if server == ALL_LOCAL else 0), ([], []))

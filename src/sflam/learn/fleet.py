@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
 from sflam.cost.memory import FleetMemory
 from sflam.cost.training import Step
 from sflam.errors import ConfigError
 from sflam.learn.evaluate import Score
-from sflam.learn.settings import FleetSettings
 from sflam.learn.steps import Average, Steps
 from sflam.model.adapters import State
 from sflam.plan import Placement
 from sflam.records.history import RoundRecord
-from sflam.seeds import generator
 
 
 class Fleet(Protocol):
@@ -164,11 +160,3 @@ def expect_fleet(fleet: object) -> None:
             f"{type(fleet).__name__} is no fleet: it lacks {', '.join(missing)}; derive it from sflam.FleetAround, "
             "which passes on what it does not change"
         )
-
-
-def select_devices(settings: FleetSettings, seed: int, round: int) -> tuple[int, ...]:
-    """Return the devices of a round: all, or ``fleet.selected`` drawn uniformly without replacement."""
-    if not settings.selected:
-        return tuple(range(settings.devices))
-    drawn = generator(seed, "selection", round).choice(settings.devices, settings.selected, replace=False)
-    return tuple(int(device) for device in np.sort(drawn))

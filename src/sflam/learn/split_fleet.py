@@ -24,10 +24,11 @@ from sflam.learn.edge_servers import Servers, steps_alone
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Examples, drawn, drawn_together
 from sflam.learn.exchange import Exchange
-from sflam.learn.fleet import Fleet, select_devices
+from sflam.learn.fleet import Fleet
 from sflam.learn.kept_memory import with_kept
 from sflam.learn.personal import PersonalParts, head_of
 from sflam.learn.round import Passes, local_steps
+from sflam.learn.selection import chances_of, select_devices
 from sflam.learn.server import Trunk
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.steps import Average, Steps
@@ -102,7 +103,7 @@ class LocalFleet(Fleet):
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round."""
-        return select_devices(self.settings, self.seed, round)
+        return select_devices(self.settings, self.seed, round, self.counted_samples(round))
 
     def place(self, placements: Sequence[Placement]) -> None:
         """Give devices other cuts, servers and bits, between rounds; devices that are not listed stay as they are.
@@ -187,7 +188,7 @@ class LocalFleet(Fleet):
             devices: those of the round.
             samples: device -> n_k, of all devices.
         """
-        chance = (self.settings.selected or len(samples)) / len(samples)
+        chance = chances_of(self.settings, samples)
         for server, trunk in self.servers.trunks.items():
             own = {d: n for d, n in samples.items() if self.servers.server_of[d] == server}
             present = sum(self.servers.server_of[device] == server for device in devices)
@@ -212,7 +213,8 @@ class LocalFleet(Fleet):
                 received | {name: served[name] for name in self.personal.shared(served) if not alone}
             )
             sent += size
-        counts = counted(self.learn, self.sampling, trained, held)
+        chance = chances_of(self.settings, self.counted_samples(round))
+        counts = counted(self.learn, self.sampling, trained, held, chance)
         weights = weights_of(counts)
         state = self.servers.average(devices, states, counts) | self._untrained | self.personal.start
         if self.learn.practice.aggregation == "freeze-a" or not self._layers:  # no factors are averaged apart

@@ -8,12 +8,12 @@ that returns to a device stays that of its own mean.
 
     by device  s_k = v_k t_k / T_k, v_k = n_k / (n p_k): fixed local batches, p_k the chance that device k is drawn
     by row     s_k = b_k / (S B): local epochs, where every row counts alike and no further weight is due; G is that of
-               a step of full mini-batches
+               a step of full mini-batches. Where chances differ, b_k / (K p_k B)
     by target  s_k = t_k / sum_j T_j: global sampling, where a step is one batch
     none       every device in a group counts one: sum_k F_k
 
 G groups of the step; T_k targets of device k in it (its rows, or its tokens to be predicted), t_k of them and b_k rows
-in the group; n_k samples of device k, n of all; S devices of the round, B rows of a full mini-batch.
+in the group; n_k samples of device k, n of all; S of K devices in the round, B rows of a full mini-batch.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from sflam.learn.selection import Chances
 from sflam.learn.settings import LearnSettings
 
 
@@ -69,14 +70,19 @@ class ByDevice:
 
 @dataclass(frozen=True)
 class ByRow:
-    """Local epochs; ``full`` is S B, the rows of a step of full mini-batches."""
+    """Local epochs; ``full`` is S B, the rows of a step of full mini-batches.
+
+    ``times`` is S / (K p_k) of each device; None where chances are equal, so that it is 1.
+    """
 
     full: int
     groups: int | None
+    times: Mapping[int, float] | None = None
 
     def __call__(self, share: Share) -> float:
-        """Return b_k / (S B)."""
-        return share.rows / self.full
+        """Return b_k / (S B), times what is due to the device's chance."""
+        alike = share.rows / self.full
+        return alike if self.times is None else alike * self.times[share.device]
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class ByTarget:
 
 
 def weighting_of(
-    learn: LearnSettings, sampling: str, samples: Mapping[int, int], chance: float, present: int
+    learn: LearnSettings, sampling: str, samples: Mapping[int, int], chance: Chances, present: int
 ) -> Weighting | None:
     """Return what devices count in the loss of a shared trunk; None where each counts one.
 
@@ -99,7 +105,7 @@ def weighting_of(
         learn: how a round is run.
         sampling: ``data.sampling``.
         samples: device -> n_k, of every device that the trunk may serve.
-        chance: S / K, p_k of a device, as many of which a round draws uniformly.
+        chance: p_k of a device, S / K where as many of them are drawn uniformly.
         present: those that this round drew.
     """
     if sampling == "global":
@@ -109,27 +115,47 @@ def weighting_of(
     if learn.local_steps:
         return ByDevice(values_of(samples, chance))
     full = {"sequential": present, "batched": 1, "mixed": learn.batch}
-    return ByRow(present * learn.batch, full[learn.practice.server_update])
+    return ByRow(present * learn.batch, full[learn.practice.server_update], _times(chance))
 
 
-def values_of(samples: Mapping[int, int], chance: float) -> dict[int, float]:
-    """Return v_k = n_k / (n p_k) of every device, where each is drawn with the same ``chance`` p_k."""
+def values_of(samples: Mapping[int, int], chance: Chances) -> dict[int, float]:
+    """Return v_k = n_k / (n p_k) of every device that may be drawn, with its ``chance`` p_k."""
     total = sum(samples.values())
-    return {device: count / total / chance for device, count in samples.items()}
+    each = chance if isinstance(chance, dict) else dict.fromkeys(samples, chance)
+    return {device: count / total / each[device] for device, count in samples.items() if each[device]}
+
+
+def _times(chance: Chances) -> dict[int, float] | None:
+    """Return S / (K p_k) of every device that may be drawn; None where it is 1 for all."""
+    if not isinstance(chance, dict):
+        return None
+    mean = sum(chance.values()) / len(chance)
+    return {device: mean / own for device, own in chance.items() if own}
 
 
 def counted(
-    learn: LearnSettings, sampling: str, trained: Mapping[int, int], held: Mapping[int, int]
-) -> list[int]:
+    learn: LearnSettings,
+    sampling: str,
+    trained: Mapping[int, int],
+    held: Mapping[int, int],
+    chance: Chances = 1.0,
+) -> list[float]:
     """Return what each device of a round counts in the average of what the devices trained.
 
-    The rows it trained on; the samples it holds where devices are weighted and all make as many local steps.
+    The rows it trained on; the samples it holds where devices are weighted and all make as many local steps. Where
+    devices with more samples are drawn more often, that over the chance: a device does not count for its samples twice.
 
     Args:
         learn: how a round is run.
         sampling: ``data.sampling``.
         trained: device -> rows of the round.
         held: device -> n_k.
+        chance: p_k.
     """
     by_samples = learn.practice.weights == "samples" and learn.local_steps and sampling == "local"
-    return [held[device] if by_samples else rows for device, rows in trained.items()]
+    counts: dict[int, float] = {
+        device: held[device] if by_samples else rows for device, rows in trained.items()
+    }
+    if isinstance(chance, dict) and (by_samples or not learn.local_steps):
+        counts = {device: count / chance[device] for device, count in counts.items()}
+    return list(counts.values())

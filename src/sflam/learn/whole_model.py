@@ -15,10 +15,11 @@ from peft import PeftModel
 from torch.utils.checkpoint import checkpoint
 
 from sflam.learn.examples import Examples, Minibatch
-from sflam.learn.fleet import Fleet, select_devices
+from sflam.learn.fleet import Fleet
 from sflam.learn.optimizers import optimizer, set_rate
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
 from sflam.learn.schedule import Moment
+from sflam.learn.selection import select_devices
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.model.dummy_inputs import with_mask
 from sflam.model.loss import group_losses
@@ -64,7 +65,8 @@ class WholeModel(Fleet):
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round."""
-        return select_devices(self.settings, self.seed, round)
+        samples = {device: len(part) for device, part in enumerate(self.parts)}
+        return select_devices(self.settings, self.seed, round, samples)
 
     def place(self, placements: Sequence[Placement]) -> None:
         """Follow a plan: whole models have no cut, and nothing of them is quantized."""

@@ -288,9 +288,14 @@ RULES: tuple[Rule, ...] = (
     Rule("serve-sequential", (AT_HOME, SHARED, _is("learn.server_update", "sequential")),
          "devices would have to wait for each other within a step", 'use learn.server_update = "batched"', (SERVE,)),
     # without a simulated network
-    Rule("policy", (_not("fleet.policy", "uniform"), _is("network.simulate", False)),
-         "the policy chooses devices by what a network shows", 'run it with sflam simulate, or use "uniform"',
-         (TRAIN, SERVE)),
+    *(Rule(f"policy-samples-{key}", (_is("fleet.policy", "samples"), condition), why, 'use fleet.policy = "uniform"')
+      for key, condition, why in (
+          ("trunkless", TRUNKLESS, "its average would count samples twice"),
+          ("global", GLOBAL, "the devices of a round share its rows by their samples already"),
+          ("servers", _set("fleet.servers"), "chances are those of all devices together"))),
+    Rule("policy", (_not("fleet.policy", "uniform", "samples"), _is("network.simulate", False)),
+         "the policy chooses devices by what a network shows",
+         'run it with sflam simulate, or use "uniform" or "samples"', (TRAIN, SERVE)),
     # sflam simulate
     Rule("simulate-method", (_is("learn.method", "central", "local"),), "it uses no network",
          "train it without simulating", (SIMULATE,)),

@@ -15,7 +15,8 @@ from sflam.errors import ServeError
 from sflam.learn.adapter_exchange import flatten, send_adapters, unflatten
 from sflam.learn.aggregate import aggregation_error, fedavg, weights_of
 from sflam.learn.examples import drawn_shares
-from sflam.learn.fleet import FleetAround, select_devices
+from sflam.learn.fleet import FleetAround
+from sflam.learn.selection import chances_of, select_devices, systematic
 from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.steps import Average, Steps
 from sflam.learn.weighting import counted
@@ -102,23 +103,36 @@ class RemoteFleet(FleetAround):
         """Return the devices of a round, once enough are present: those a simulation draws, where they are here."""
         if self.planner is not None:
             self.place(self.planner(round))
-        wanted = select_devices(self.settings, self.local.seed, round)
         quorum = self.dispatch.session.quorum
         self.notify(f"round {round + 1}: waiting for devices")
         patient = self.dispatch.clock() + self.dispatch.session.patience
 
         def enough(present: tuple[int, ...]) -> bool:
-            return set(wanted) <= set(present) or (
+            return set(self._wanted(round)) <= set(present) or (
                 len(present) >= quorum and self.dispatch.clock() >= patient
             )
 
         present = self.dispatch.wait_present(enough)
         self._expect_running()
+        with self.dispatch.locked() as session:
+            wanted = self._wanted(round)
+            samples = {device: session.samples[device] for device in present}
         if set(wanted) <= set(present) or not self.settings.selected:
             return tuple(device for device in wanted if device in present)
-        count = min(self.settings.selected, len(present))
-        drawn = generator(self.local.seed, "selection", round, 1).choice(present, count, replace=False)
-        return tuple(sorted(int(device) for device in drawn))
+        count, rng = (
+            min(self.settings.selected, len(present)),
+            generator(self.local.seed, "selection", round, 1),
+        )
+        if self.settings.policy == "samples":
+            return systematic(samples, count, rng)
+        return tuple(sorted(int(device) for device in rng.choice(present, count, replace=False)))
+
+    def _wanted(self, round: int) -> tuple[int, ...]:
+        """Return the devices that a simulation takes: all, until the samples are known that it draws them by."""
+        known = self.dispatch.session.samples
+        if self.settings.policy == "samples" and len(known) < self.settings.devices:
+            return tuple(range(self.settings.devices))
+        return select_devices(self.settings, self.local.seed, round, dict(sorted(known.items())))
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start the server's copies from the global adapters; return the bytes of what devices will fetch."""
@@ -205,7 +219,8 @@ class RemoteFleet(FleetAround):
             theirs = served.stack.read(self.trunk.copy_of(device))
             states.append({n: own[n] for n in names} | {n: theirs[n] for n in served.names(cut)})
         trained = {device: steps.samples[device] for device in self._results}
-        weights = weights_of(counted(self.local.learn, self.local.sampling, trained, self._held))
+        chance = chances_of(self.settings, self._held)
+        weights = weights_of(counted(self.local.learn, self.local.sampling, trained, self._held, chance))
         state = self._start | fedavg(states, weights)
         exact = self.local.learn.practice.aggregation == "freeze-a"
         return Average(state, None if exact else aggregation_error(states, weights), sent)

@@ -35,6 +35,7 @@ class CellPlanner(Planner):
         workload: Workload | None = None,
         server: bool = True,
         cuts: Sequence[int] | None = None,
+        batches: Floats | None = None,
     ) -> Problem:
         """Return the problem of ``devices`` in a network of all K.
 
@@ -45,9 +46,10 @@ class CellPlanner(Planner):
             workload: another than the planner's.
             server: whether the server's turn is counted.
             cuts: [n] other than those in force.
+            batches: [n] mini-batches other than those expected.
         """
         index = np.asarray(devices, np.int64)
-        some, steps = network.only(devices), self.batches[index]
+        some, steps = network.only(devices), self.mini_batches(devices) if batches is None else batches
         if self.once:
             some, steps = replace(some, flops_per_cycle=some.flops_per_cycle / steps), np.ones(len(index))
         problem = problem_of(
@@ -66,10 +68,16 @@ class CellPlanner(Planner):
         return problem.change(energy_cap=np.minimum(problem.energy_cap, battery[index]))
 
     def cost(
-        self, network: Network, turn: Turn, up: Floats, down: Floats, workload: Workload | None = None
+        self,
+        network: Network,
+        turn: Turn,
+        up: Floats,
+        down: Floats,
+        workload: Workload | None = None,
+        batches: Floats | None = None,
     ) -> RoundCost:
         """Return the cost of a turn; of whole models, only adapters travel."""
-        problem = self.problem(network, turn.devices, workload=workload)
+        problem = self.problem(network, turn.devices, workload=workload, batches=batches)
         work = problem.workload
         if self.once:
             up = down = np.full(len(problem), float(work.up_bits(0)))
@@ -131,7 +139,7 @@ class CellPlanner(Planner):
         try:
             cell = together.cell
         except Impossible:  # each would do alone, but their turns at the server take too long
-            return [max(devices, key=lambda device: self.batches[device])]
+            return [devices[int(np.argmax(self.mini_batches(devices)))]]
         needed = Market(cell).least_bandwidth(cell.deadline) if np.isfinite(cell.deadline) else cell.noise
         return [devices[int(np.argmax(needed))]]
 

@@ -50,13 +50,18 @@ class EdgePlanner(Planner):
 
     def problem(self, network: Network, devices: tuple[int, ...]) -> EdgeProblem:
         """Return the problem of ``devices`` in a network of all; a round's mini-batches count."""
-        index = np.asarray(devices, np.int64)
         return planning_edge.problem_of(
-            self.job, self.workload, network=network.only(devices), steps=self.batches[index]
+            self.job, self.workload, network=network.only(devices), steps=self.mini_batches(devices)
         )
 
     def cost(
-        self, network: Network, turn: Turn, up: Floats, down: Floats, workload: Workload | None = None
+        self,
+        network: Network,
+        turn: Turn,
+        up: Floats,
+        down: Floats,
+        workload: Workload | None = None,
+        batches: Floats | None = None,
     ) -> RoundCost:
         """Return the cost of a turn, by the referee, with the bits really sent.
 

@@ -24,7 +24,7 @@ from sflam.learn.fleet import Fleet, FleetAround
 from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.steps import Average, Steps
 from sflam.model.adapters import State
-from sflam.network.network import Network
+from sflam.network.network import Floats, Network
 from sflam.network.scenario import build
 from sflam.plan import Placement
 from sflam.records.charge import Calibration, Charge
@@ -39,6 +39,9 @@ from sflam.simulate.step_times import StepCost, step_costs
 from sflam.simulate.warm import IMAGINED, warm_queues
 from sflam.units import human_si
 from sflam.workload import Workload
+
+NO_ROWS = 1e-9
+"""Rows that stand for none."""
 
 
 class SimulatedFleet(FleetAround):
@@ -220,6 +223,7 @@ class SimulatedFleet(FleetAround):
             joules=joules,
             loss=self.losses,
             able=np.ones(every, bool) if self.battery is None else self.battery > 0,
+            samples=self.planner.samples,
         )
 
     def _charge(self, devices: Sequence[int], steps: Steps) -> None:
@@ -270,4 +274,13 @@ class SimulatedFleet(FleetAround):
             np.array([float(book.get(device, 0)) * (8 if whole else 1) for device in turn.devices])
             for book in books
         )
-        return self.planner.cost(self.network, turn, up, down, workload)
+        return self.planner.cost(self.network, turn, up, down, workload, self._computed(turn, steps))
+
+    def _computed(self, turn: Turn, steps: Steps) -> Floats | None:
+        """Return the mini-batches [n] that devices really had, where shares are drawn; None where as expected."""
+        if self.job.data.sampling == "local":
+            return None
+        # A device whose every share is zero computes next to nothing; a problem has no device without work.
+        rows = np.array([float(steps.samples.get(device, 0)) for device in turn.devices])
+        computed: Floats = np.maximum(rows, NO_ROWS) / self.job.learn.batch
+        return computed

@@ -32,7 +32,7 @@ class Probe:
     """Differentiates at fixed global adapters.
 
     Args:
-        fleet: whose halves are used; every device has a server, and a copy of its own there.
+        fleet: whose halves are used; every device has a server, and a copy of its own there or one shared by all.
         state: the global adapters.
         devices: those to look at.
         round: names the random streams.
@@ -101,11 +101,19 @@ class Probe:
                 exact = hidden[device].to(frame.hidden)
                 frame = replace(frame, hidden=2 * exact - frame.hidden if bits else exact)
             frames.append(frame)
-        answers = servers.differentiate(frames, seeds[SERVER])
-        devices.differentiate({a.device: a.gradient for a in answers if a.gradient is not None})
-        return {device: self._gradient(device) for device in drawn}
+        # A copy that serves several devices holds the gradient of all of them at once: then one after another.
+        shared = any(trunk.shared for trunk in servers.trunks.values())
+        back: dict[int, Tensor] = {}
+        served: Gradients = {}
+        for group in [[frame] for frame in frames] if shared else [frames]:
+            answers = servers.differentiate(group, seeds[SERVER])
+            back |= {a.device: a.gradient for a in answers if a.gradient is not None}
+            served |= {frame.device: self._served(frame.device) for frame in group}
+        devices.differentiate(back)
+        own = devices.segment.stack.grads
+        return {d: torch.cat([own[d], served[d]]).detach().cpu() for d in drawn}
 
-    def _gradient(self, device: int) -> Tensor:
+    def _served(self, device: int) -> Tensor:
+        """Return a copy of the gradient of what is trained for a device at its server."""
         trunk = self.fleet.servers.trunk_of(device)
-        own = self.fleet.devices.segment.stack.grads[device]
-        return torch.cat([own, trunk.segment.stack.grads[trunk.copy_of(device)]]).detach().cpu()
+        return trunk.segment.stack.grads[trunk.copy_of(device)].clone()

@@ -16,6 +16,7 @@ from sflam.plan import Placement, Plan, overlay
 from sflam.simulate.clock import RoundCost
 from sflam.simulate.feedback import Feedback
 from sflam.simulate.sensitivity import Slowdown
+from sflam.simulate.work import rows_of
 from sflam.workload import Workload
 
 
@@ -35,6 +36,7 @@ class Planner(ABC):
         job: its ``[plan]``, ``[quant]`` and ``[network]``.
         workload: what a mini-batch costs.
         batches: [K] mini-batches of each device's round; a ragged one is a fraction.
+        samples: [K] that each device holds.
         once: whether the payload travels once a round, as whole models do, and not with every mini-batch.
         feedback: measures chi on the way; None plans with ``plan.sensitivity``.
 
@@ -54,6 +56,7 @@ class Planner(ABC):
         job: Job,
         workload: Workload,
         batches: Floats,
+        samples: NDArray[np.int64],
         *,
         once: bool = False,
         feedback: Feedback | None = None,
@@ -62,7 +65,7 @@ class Planner(ABC):
         self.workload = self.modelled = workload
         self.patience = job.plan.patience
         self.seconds = 0.0
-        self.batches, self.once = batches, once
+        self.batches, self.samples, self.once = batches, samples, once
         self.placements = self._start = tuple(
             replace(placement, cut=workload.blocks) if placement.alone else placement
             for placement in job.placements
@@ -101,6 +104,19 @@ class Planner(ABC):
         """Put devices where a plan has them, and all others where they start."""
         self.placements = overlay(self._start, placements)
 
+    def mini_batches(self, devices: Sequence[int]) -> Floats:
+        """Return the mini-batches [n] of each device's round, as they are expected, where these ``devices`` take part.
+
+        With ``data.sampling = "global"`` a device has its share by samples of every step of the fleet.
+        """
+        index = np.asarray(devices, np.int64)
+        if self.job.data.sampling == "local":
+            return self.batches[index]
+        learn, own = self.job.learn, self.samples[index]
+        rows = rows_of(int(own.sum()), learn.batch * len(index), learn.local_steps, learn.local_epochs)
+        expected: Floats = rows * own / own.sum() / learn.batch
+        return expected
+
     def cuts(self, devices: Sequence[int]) -> NDArray[np.int64]:
         """Return the blocks on each of ``devices``, [n]."""
         return np.array([self.placements[device].cut for device in devices], np.int64)
@@ -119,11 +135,21 @@ class Planner(ABC):
         """Return chi as measured for devices that share a round; None where nothing is measured."""
         if self.feedback is None:
             return None
-        return self.feedback.slowdown(devices, self.batches[np.asarray(devices, np.int64)])
+        index, learn = np.asarray(devices, np.int64), self.job.learn
+        by_samples = learn.practice.weights == "samples" and learn.local_steps
+        if by_samples and self.job.data.sampling == "local":
+            return self.feedback.slowdown(devices, self.samples[index])
+        return self.feedback.slowdown(devices, self.mini_batches(devices))
 
     @abstractmethod
     def cost(
-        self, network: Network, turn: Turn, up: Floats, down: Floats, workload: Workload | None = None
+        self,
+        network: Network,
+        turn: Turn,
+        up: Floats,
+        down: Floats,
+        workload: Workload | None = None,
+        batches: Floats | None = None,
     ) -> RoundCost:
         """Return the cost of a turn.
 
@@ -133,6 +159,7 @@ class Planner(ABC):
             up: [n] bits that its devices sent.
             down: [n] bits that they received.
             workload: another than the planner's.
+            batches: [n] mini-batches that they computed, where not what was expected.
         """
 
     @abstractmethod

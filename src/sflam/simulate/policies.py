@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.learn.fleet import select_devices
+from sflam.learn.selection import select_devices, systematic
 from sflam.learn.settings import FleetSettings
 from sflam.network.network import Floats
 from sflam.registry import add
@@ -27,6 +27,7 @@ class Known:
         joules: [K] a round's energy at full power and speed, or what is left in the battery, negated.
         loss: [K] each device's mean training loss when it last took part; inf before.
         able: [K] whether a device may be taken at all.
+        samples: [K] that each device holds.
     """
 
     settings: FleetSettings
@@ -36,6 +37,7 @@ class Known:
     joules: Floats
     loss: Floats
     able: NDArray[np.bool_]
+    samples: NDArray[np.int64]
 
 
 def uniform(known: Known) -> tuple[int, ...]:
@@ -43,12 +45,23 @@ def uniform(known: Known) -> tuple[int, ...]:
 
     In the place of those that cannot be taken, others are drawn that can.
     """
-    drawn = select_devices(known.settings, known.seed, known.round)
+    drawn = select_devices(replace(known.settings, policy="uniform"), known.seed, known.round)
     taken = [device for device in drawn if known.able[device]]
     others = [device for device in np.flatnonzero(known.able).tolist() if device not in drawn]
     rng = generator(known.seed, "selection", known.round, 1)
     more = rng.permutation(others)[: len(drawn) - len(taken)].tolist()
     return tuple(sorted(taken + more))
+
+
+def by_samples(known: Known) -> tuple[int, ...]:
+    """Return devices drawn with chances proportional to their samples: the same ones as without a network.
+
+    Those that cannot be taken count as if they had none.
+    """
+    able = {device: int(count) if known.able[device] else 0 for device, count in enumerate(known.samples)}
+    if not known.settings.selected:
+        return tuple(device for device in able if known.able[device])
+    return systematic(able, known.settings.selected, generator(known.seed, "selection", known.round))
 
 
 def by_channel(known: Known) -> tuple[int, ...]:
@@ -68,6 +81,7 @@ def by_loss(known: Known) -> tuple[int, ...]:
 
 POLICIES: dict[str, Callable[[Known], tuple[int, ...]]] = {
     "uniform": uniform,
+    "samples": by_samples,
     "channel": by_channel,
     "energy": by_energy,
     "loss": by_loss,

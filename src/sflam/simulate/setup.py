@@ -52,12 +52,13 @@ def simulated(
     job = with_devices(job)
     expect_possible(job)
     work, batches = work_of(job, train, numbers), batches_of(job, parts)
+    samples = np.array([len(part) for part in parts], np.int64)
     if planning_edge.wanted(job):
-        edge = EdgePlanner(job, work, batches, numbers=numbers, moves=moves(job))
+        edge = EdgePlanner(job, work, batches, samples, numbers=numbers, moves=moves(job))
         edge.expect_possible(build(job.network, job.seed))  # before anything is written
         return SimulatedFleet(inner, edge, job, halves, notes(job))
     feedback = feedback_of(job, halves)
-    planner = CellPlanner(job, work, batches, once=method_of(job).whole, feedback=feedback)
+    planner = CellPlanner(job, work, batches, samples, once=method_of(job).whole, feedback=feedback)
     return SimulatedFleet(inner, planner, job, halves, notes(job))
 
 

@@ -84,12 +84,15 @@ def device_flop(
     cuts = np.array([placement.cut for placement in job.placements])
     servers = np.array([placement.server for placement in job.placements])
     done = np.zeros(len(parts))
+    batches = batches_of(job, parts)
+    drawn = job.data.sampling == "global"
     for record in records:
         who, charge = list(record.participants), record.charge
         at = np.array(charge.cuts) if charge else cuts[who]
         alone = np.array(charge.servers if charge and charge.servers else servers[who]) == ALL_LOCAL
-        done[who] += step[at] + whole[at] * alone
-    return float((done * batches_of(job, parts)).mean())
+        rows = np.array(record.device_samples) / job.learn.batch if drawn else batches[who]
+        done[who] += (step[at] + whole[at] * alone) * rows
+    return float(done.mean())
 
 
 def rows_of(samples: int, batch: int, steps: int, epochs: int) -> int:

@@ -11,7 +11,7 @@ from sflam.ranges import Ranges
 from sflam.registry import OWN
 from sflam.sizes import MAX_BITS, MIN_BITS
 
-POLICIES = ("uniform", "channel", "energy", "loss")
+POLICIES = ("uniform", "samples", "channel", "energy", "loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,9 @@ class FleetSettings:
     Attributes:
         devices: number of devices K.
         selected: devices drawn per round without replacement; 0 takes all of them.
-        policy: which devices a simulated round takes: ``uniform``, or those with the best ``channel``, the most
-            ``energy`` left (without batteries, the cheapest round), or the largest ``loss``.
+        policy: which devices a round takes: drawn ``uniform``ly or with chances proportional to their ``samples``; in
+            simulations also those with the best ``channel``, the most ``energy`` left (without batteries, the cheapest
+            round), or the largest ``loss``.
         cuts: one cut per device, overriding ``model.cut``; empty gives every device ``model.cut``.
         servers: which server serves each device, 0, 1, ...; -1 lets a device train the whole model itself, with no
             server, whatever its cut. Empty gives all devices one server.

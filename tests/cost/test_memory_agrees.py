@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from sflam.cost.training import Training
 from sflam.data.images import ImageSpec
 from sflam.learn.examples import Examples
 from sflam.learn.fit import fit
-from sflam.model.adapters import attach
+from sflam.model.adapters import attach, state_of
 from sflam.model.settings import ModelSettings
 from sflam.plan import ALL_LOCAL
 from sflam.planner.cell import workload_of
@@ -163,3 +164,73 @@ def test_every_user_of_the_formula_moves_with_it(small, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_kept_per_token", lambda step: 2 * plain(step))
     after = workload_of(job).device_memory[1], sflam.start(job, tmp_path / "b").assembly.fit.device.total
     assert after[0] == after[1] > before[0] and bytes_of(job) > shared
+
+
+@pytest.mark.parametrize("method", ["sflam", "sflam-mixed"])
+def test_plan_note_and_report_agree_on_shares_that_are_drawn(method, small, tmp_path):
+    """A device may have all rows of a step, as far as it has so many; the planner leaves room for them."""
+    asked = ("learn.rounds=1", "data.sampling=global", "learn.batch=2", "network.simulate=true")
+    run = sflam.start(config.load(None, [*small, *asked, f"learn.method={method}"]), tmp_path / "run")
+    held = max(len(part) for part in run.fleet.halves.parts)
+    assert held > 2 * 3 == run.job.learn.batch * run.job.fleet.devices, "or the test shows nothing"
+    noted = run.assembly.fit.device.total
+    assert noted == run.fleet.planner.workload.device_memory[run.job.model.cut]
+    like = config.load(None, [*small, "learn.batch=6"])
+    assert noted == workload_of(like).device_memory[like.model.cut]
+    list(run.rounds())
+    assert run.finish().device_memory == noted
+
+
+def kept_bytes(trunk, monkeypatch):
+    """Return a list that will hold what autograd keeps of each of a trunk's passes, beside weights, in bytes."""
+    found, differentiate = [], trunk.differentiate
+    weights = {p.untyped_storage().data_ptr() for p in trunk.segment.parameters()}
+    weights |= {trunk.segment.stack.values.untyped_storage().data_ptr()}
+
+    def counting(*arguments):
+        seen = {}
+
+        def pack(tensor):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                seen[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            answers = differentiate(*arguments)
+        found.append(sum(seen.values()))
+        return answers
+
+    monkeypatch.setattr(trunk, "differentiate", counting)
+    return found
+
+
+def test_a_mixed_trunk_holds_the_graph_of_one_row_of_each_device(monkeypatch, tmp_path):
+    both, rows, devices = Both("vit", tmp_path), 4, 3
+    measured, counted = {}, {}
+    for update in ("batched", "mixed", "sequential"):
+        learn = replace(
+            LEARN, method="sflam-mixed", server_update=update, rounds=1, local_steps=1, batch=rows
+        )
+        fleet = local_fleet(
+            both.backbone, both.model, both.examples, parts_of([8] * devices), cut=0, learn=learn
+        )
+        found = kept_bytes(fleet.servers.trunks[0], monkeypatch)
+        fleet.download(0, (0, 1, 2), state_of(both.model))
+        fleet.local_steps(0, (0, 1, 2))
+        assert len(found) == {"batched": 1, "mixed": rows, "sequential": devices}[update]
+        measured[update] = max(found)
+        sample = {name: t[:1].float() for name, t in batch("vit")["inputs"].items()}
+        noted = fit(fleet, both.backbone, sample, 0, learn)
+        counted[update] = noted.server.activations
+        assert noted.process.activations > noted.server.activations
+    assert measured["mixed"] * rows == pytest.approx(measured["batched"], rel=0.05)
+    assert measured["sequential"] * devices == pytest.approx(measured["batched"], rel=0.05)
+    assert counted["sequential"] * devices == counted["batched"]
+    # What came and goes back in the step: tokens of 16 + 1 patches, float32.
+    width = both.backbone.model.config.hidden_size
+    frames = (
+        2 * devices * rows * fleet.examples.take(np.arange(1)).inputs["pixel_values"].shape[0] * width * 4
+    )
+    tokens = (counted["mixed"] - counted["batched"] // rows) // frames
+    assert counted["mixed"] == counted["batched"] // rows + tokens * frames and tokens == 17

@@ -21,7 +21,7 @@ library's own memory (about 0.5 GB of code) is not counted. Bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,11 +91,28 @@ def whole_memory(step: Step) -> Memory:
     return _held(step, step.shape.blocks, head=True)
 
 
-def server_activations(step: Step, cuts: Sequence[int], *, one_by_one: bool = False) -> int:
-    """Return the bytes of activations on a server for devices with these cuts, all at once or ``one_by_one``."""
+def server_activations(step: Step, cuts: Sequence[int], *, grouping: str = "batched") -> int:
+    """Return the bytes of activations on a server for devices with these cuts.
+
+    Args:
+        step: of the model; its batch is the rows of a device, or what they are on average.
+        cuts: of the devices.
+        grouping: which rows share an optimiser step: those of all devices, ``batched``; of one after another,
+            ``sequential``; or one of every device, ``mixed``: the graph of those, beside what came in the step and the
+            gradients that will be sent back, decoded.
+    """
     home = not step.training.labels_home
-    each = [activations(step, step.shape.blocks - cut, head=home, above=cut > 0) for cut in cuts]
-    return max(each, default=0) if one_by_one else sum(each)
+    at_once = with_batch(step, 1) if grouping == "mixed" else step
+    each = [activations(at_once, step.shape.blocks - cut, head=home, above=cut > 0) for cut in cuts]
+    if grouping == "sequential":
+        return max(each, default=0)
+    frames = step.training.batch * step.tokens * step.shape.hidden * _wide(step)
+    return sum(each) + (2 * frames * len(cuts) if grouping == "mixed" else 0)
+
+
+def with_batch(step: Step, rows: int) -> Step:
+    """Return the step with a mini-batch of so many rows."""
+    return replace(step, training=replace(step.training, batch=rows))
 
 
 def training_bytes(step: Step, numbers: int) -> int:

@@ -52,6 +52,18 @@ def round_shares(
     return dict(zip(counts, found.T, strict=True))
 
 
+def most_rows(samples: Sequence[int], batch: int, selected: int, sampling: str) -> int:
+    """Return the most rows a device can have in a step: a mini-batch, or all of the fleet where shares are drawn.
+
+    Args:
+        samples: [K] of each device.
+        batch: rows of a mini-batch.
+        selected: devices of a round; 0 for all.
+        sampling: ``data.sampling``.
+    """
+    return min(batch * (selected or len(samples)), max(samples)) if sampling == "global" else batch
+
+
 def batches_of_shares(indices: Indices, own: Indices, *, seed: int, round: int, device: int) -> list[Indices]:
     """Return a device's mini-batches of the sizes ``own`` [steps], some perhaps empty, reshuffled on every pass.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sflam.cost.memory import FleetMemory, Memory, activations, server_activations, training_bytes
+from sflam.cost.memory import FleetMemory, Memory, activations, server_activations, training_bytes, with_batch
 from sflam.cost.training import Step
 from sflam.learn.device import Devices
 from sflam.learn.edge_servers import Servers
@@ -18,9 +18,18 @@ from sflam.plan import ALL_LOCAL
 
 
 def split_memory(
-    model: nn.Module, devices: Devices, servers: Servers, selected: int, step: Step
+    model: nn.Module, devices: Devices, servers: Servers, selected: int, step: Step, rows: int
 ) -> FleetMemory:
-    """Return what a model needs that is cut between devices and servers, ``selected`` devices a round (0: all)."""
+    """Return what a model needs that is cut between devices and servers.
+
+    Args:
+        model: whole.
+        devices: their halves.
+        servers: the others.
+        selected: devices of a round; 0 for all.
+        step: of the model; its batch is the rows of a device on average.
+        rows: most rows of one device's step.
+    """
     device, cuts = devices.segment, devices.cuts
     home = device.has_head
     step = replace(step, training=replace(step.training, labels_home=home))
@@ -28,7 +37,7 @@ def split_memory(
     largest = Memory(
         _weights(device),
         training_bytes(step, device.stack.size(device.names(max(cuts)))),
-        activations(step, max(cuts), head=home, frozen=device.frozen_half),
+        activations(with_batch(step, rows), max(cuts), head=home, frozen=device.frozen_half),
     )
     served: dict[int, list[int]] = {}
     for cut, server in zip(cuts, servers.server_of, strict=True):
@@ -60,7 +69,7 @@ def _serving(trunk: Trunk, cuts: Sequence[int], step: Step, selected: int) -> Me
     return Memory(
         _weights(trunk.segment),
         training_bytes(step, trunk.segment.stack.values.numel()),
-        server_activations(step, active, one_by_one=trunk.one_by_one),
+        server_activations(step, active, grouping=trunk.grouping),
     )
 
 

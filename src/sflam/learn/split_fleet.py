@@ -13,6 +13,7 @@ from peft import PeftModel
 
 from sflam.cost.memory import FleetMemory
 from sflam.cost.training import Step
+from sflam.data.sampling import most_rows
 from sflam.learn.activation_cache import CachedExchange, expect_frozen
 from sflam.learn.adapter_exchange import flatten, send_adapters
 from sflam.learn.aggregate import B_ENDS, aggregation_error, residuals, weights_of
@@ -291,7 +292,9 @@ class LocalFleet(Fleet):
 
     def memory(self, step: Step) -> FleetMemory:
         """Return what its machines need for a training step."""
-        need = split_memory(self.backbone.model, self.devices, self.servers, self.settings.selected, step)
+        selected, held = self.settings.selected, [len(part) for part in self.parts]
+        rows = most_rows(held, self.learn.batch, selected, self.sampling)
+        need = split_memory(self.backbone.model, self.devices, self.servers, selected, step, rows)
         lengths = self.examples.dataset.lengths
         samples = [
             [step.tokens] * len(part) if lengths is None else lengths[part].tolist() for part in self.parts

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sflam.config import Job
 from sflam.data.dataset import Dataset
+from sflam.data.sampling import most_rows
 from sflam.errors import ConfigError
 from sflam.learn.fleet import Fleet
 from sflam.learn.methods import method_of
@@ -51,8 +52,9 @@ def simulated(
     """
     job = with_devices(job)
     expect_possible(job)
-    work, batches = work_of(job, train, numbers), batches_of(job, parts)
     samples = np.array([len(part) for part in parts], np.int64)
+    rows = most_rows(samples.tolist(), job.learn.batch, job.fleet.selected, job.data.sampling)
+    work, batches = work_of(job, train, numbers, rows), batches_of(job, parts)
     if planning_edge.wanted(job):
         edge = EdgePlanner(job, work, batches, samples, numbers=numbers, moves=moves(job))
         edge.expect_possible(build(job.network, job.seed))  # before anything is written

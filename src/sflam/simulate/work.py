@@ -20,13 +20,14 @@ from sflam.sizes import IDENTITY
 from sflam.workload import Workload
 
 
-def work_of(job: Job, train: Dataset, numbers: int) -> Workload:
+def work_of(job: Job, train: Dataset, numbers: int, rows: int = 0) -> Workload:
     """Return what a mini-batch costs in a run.
 
     Args:
         job: what was asked for.
         train: the training samples; the lengths of texts are what they cost.
         numbers: trained numbers of the whole model, which devices that hold it send.
+        rows: most rows of a device's step, which it needs memory for; 0 for a mini-batch.
 
     Raises:
         ModelError: a model that cannot be measured.
@@ -35,6 +36,9 @@ def work_of(job: Job, train: Dataset, numbers: int) -> Workload:
     quant = replace(job.quant, scheme=method.scheme(job.quant))
     tokens = 0 if train.lengths is None else max(1, round(float(train.lengths.mean())))
     workload = measured(replace(job, quant=quant), tokens)
+    if rows not in (0, job.learn.batch):
+        largest = measured(replace(job, learn=replace(job.learn, batch=rows)), tokens)
+        workload = replace(workload, device_memory=largest.device_memory)
     own_half = job.learn.personal == "device-half"
     if workload.exchanges > 1 and not (
         method.whole or own_half

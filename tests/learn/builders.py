@@ -71,6 +71,7 @@ def local_fleet(
     servers=(),
     ranks=(),
     selected=0,
+    policy="uniform",
     quant=IDENTITY,
     **options,
 ):
@@ -78,7 +79,12 @@ def local_fleet(
     chosen = {"learn": LEARN, "seed": 3} | options
     method = METHODS[chosen["learn"].method]
     settings = FleetSettings(
-        devices=len(parts), selected=selected, cuts=tuple(cuts), servers=tuple(servers), ranks=tuple(ranks)
+        devices=len(parts),
+        selected=selected,
+        policy=policy,
+        cuts=tuple(cuts),
+        servers=tuple(servers),
+        ranks=tuple(ranks),
     )
     return (Relay if method.relay else LocalFleet)(
         backbone,

@@ -95,6 +95,19 @@ def test_labels_at_home_in_one_trunk(tmp_path, sampling):
     assert equal(Rig(tmp_path, "bert", **job).run()[1], state)
 
 
+@pytest.mark.parametrize("policy", ["uniform", "samples"])
+def test_some_of_the_devices_drawn_by_the_seed(tmp_path, policy):
+    """S of K: who comes and what each counts are those of the simulation, from the samples that devices reported."""
+    job = job_of(local_steps=2, rounds=3) | {"policy": policy}
+    backbone, model, examples = adapted("bert")
+    fleet = builders.local_fleet(backbone, model, examples, parts_of(SIZES), selected=2, **job)
+    wanted, state = builders.run(fleet, state_of(model), 3)
+    records, found = Rig(tmp_path, "bert", quorum=2, draw=2, **job).run()
+    assert [one.participants for one in records] == [one.participants for one in wanted]
+    assert all(len(one.participants) == 2 for one in records)
+    assert equal(found, state)
+
+
 def dies(at, answered=False):
     """Return a link whose device dies once at a request ending with ``at``: before it, or once ``answered``."""
 

@@ -59,13 +59,16 @@ class Rig:
         away: whether a device that died counts as absent at once, and comes back only when its round is over.
         planner: see RemoteFleet.
         quorum: fewest devices; all by default.
+        draw: devices of a round; 0 for all.
         options: cuts, labels, quant, learn.
     """
 
-    def __init__(self, folder, kind, *, links=None, lives=3, away=False, planner=None, quorum=0, **options):
+    def __init__(
+        self, folder, kind, *, links=None, lives=3, away=False, planner=None, quorum=0, draw=0, **options
+    ):
         self.folder, self.kind, self.options, self.links, self.away = folder, kind, options, links or {}, away
         backbone, self.model, examples = adapted(kind)
-        local = local_fleet(backbone, self.model, examples, parts_of(SIZES), **options)
+        local = local_fleet(backbone, self.model, examples, parts_of(SIZES), selected=draw, **options)
         labels, learn = options["labels"], options["learn"]
         session = Session(quorum or len(SIZES), legs=1 if labels == "server" else 2, patience=1000.0)
         session.attempt = 0

@@ -261,7 +261,7 @@ def test_a_trace_gives_every_round_its_gains(small, tmp_path):
         ),
         (("network.simulate=false", "fleet.policy=loss"), "sflam simulate"),
         (("plan.late=perhaps",), "choose one of stop, drop"),
-        (("fleet.policy=best",), "choose one of uniform, channel, energy, loss"),
+        (("fleet.policy=best",), "choose one of uniform, samples, channel, energy, loss"),
         (
             ("plan.budget=1", "plan.method=equal"),
             'plan.budget = 1.0 and plan.method = "equal" do not go together',

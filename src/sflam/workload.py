@@ -48,6 +48,7 @@ class Workload:
         extra_up: bits of a body up beside codes and side information, where they are counted; so for the next two.
         extra_down: of an answer.
         extra_adapter: of the body of the adapters.
+        adapter_bodies: bodies of that size one way: 2 where control variates travel beside the adapters.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Workload:
     extra_up: int = 0
     extra_down: int = 0
     extra_adapter: int = 0
+    adapter_bodies: int = 1
 
     def __post_init__(self) -> None:
         for name in PER_CUT:
@@ -88,9 +90,9 @@ class Workload:
         return (self.exchanges - 1 + gradient) * self._tokens_bits(bits) + self.extra_down
 
     def adapter_bits(self, cut: int) -> int:
-        """Return the bits of the device's adapters, float32, one way (1.9)."""
+        """Return the bits of the device's adapters, float32, and of what travels beside them, one way (1.9)."""
         values = self.adapter_values[cut]
-        return adapter_payload_bits(values) + self.extra_adapter * (values > 0)
+        return self.adapter_bodies * (adapter_payload_bits(values) + self.extra_adapter * (values > 0))
 
     def _tokens_bits(self, bits: int) -> int:
         return payload_bits(self.batch * self.tokens, self.hidden, bits, self.scheme)

@@ -70,11 +70,22 @@ class PlainLoop:
                 self.step(k, number, step, self.examples.take(indices))
             states.append(state_of(self.models[k]))
             samples.append(sum(map(len, batches)))
+        self.state = self.merged(states, samples)
+
+    def merged(self, states, samples):
+        """Return the new global adapters from what the devices trained."""
         total = sum(samples)
-        self.state = {
+        return {
             name: sum(state[name] * (n / total) for state, n in zip(states, samples, strict=True))
             for name in self.state
         }
+
+    def loss(self, k, arguments):
+        """Return the loss of a mini-batch of device k."""
+        return self.models[k](**arguments).loss
+
+    def amend(self, k):
+        """Change the gradients of device k, before they are clipped."""
 
     def step(self, k, number, step, one):
         model = self.models[k]
@@ -106,11 +117,12 @@ class PlainLoop:
             handle = blocks[-1].register_forward_hook(lambda _, a, out: cross(out))
         torch.manual_seed(derive(self.seed, "dropout", number, step, k))
         try:
-            loss = model(**arguments).loss
+            loss = self.loss(k, arguments)
             model.zero_grad()
             loss.backward()
         finally:
             handle.remove()
+        self.amend(k)
         for side, optimizer in zip(self.sides(k), self.optimizers[k], strict=True):
             if optimizer is not None:
                 if self.learn.clip:

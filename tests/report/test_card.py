@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from sflam.config import digest, load
-from sflam.learn.settings.practice import METHODS
+from sflam.learn.methods import METHODS
 from sflam.records.history import RoundRecord
 from sflam.report.model_card import MOST_CLASSES, card
 
@@ -48,12 +48,20 @@ def test_what_was_not_measured_or_quantized_is_reported() -> None:
 
 
 def test_the_card_of_each_method_is_true() -> None:
-    split = ("sflam", "sfl-v1", "sfl-v2", "sl")
-    for method in METHODS:
-        text = card(load(None, [f"learn.method={method}"]), RECORDS, task="t", load_base="base = ...")
-        assert ("8 up, 8 down" in text) == (method == "sflam")
+    split = ("sflam", "sflam-mixed", "sfl-v1", "sfl-v2", "sl")
+    for method, found in METHODS.items():
+        job = load(None, [f"learn.method={method}"])
+        cut, quantized = found.split, found.quantized
+        text = card(job, RECORDS, task="t", load_base="base = ...", cut=cut, quantized=quantized)
+        assert ("8 up, 8 down" in text) == (method in ("sflam", "sflam-mixed"))
         assert ("was cut between devices and a server" in text) == (method in split)
         assert ("the model was not cut" in text.lower()) == (method not in split)
+
+
+def test_what_acts_on_devices_and_on_the_server_is_named() -> None:
+    job = load(None, ["learn.method=fedadam", "learn.local=fedprox"])
+    text = card(job, RECORDS, task="t", load_base="base = ...", cut=False, quantized=False)
+    assert "| Method | fedadam, fedavg aggregation, fedprox on devices, adam on the server |" in text
 
 
 def test_names_cannot_break_the_markup() -> None:

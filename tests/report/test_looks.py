@@ -1,4 +1,4 @@
-"""A method looks the same in every picture and page, and nine methods look apart: colour, marker and dash."""
+"""A method looks the same in every picture and page, and all methods look apart: colour, marker and dash."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import json
 
 import pytest
-from tests.report.test_charts import NINE, methods, round_of
+from tests.report.test_charts import EVERY, methods, round_of
 
 from sflam.allocate.settings import METHODS as ALLOCATORS
 from sflam.learn.settings.practice import METHODS
@@ -22,13 +22,13 @@ def test_a_method_looks_the_same_wherever_it_is() -> None:
     alone = {name: looks_of([name])[name] for name in METHODS}
     for names in itertools.permutations(METHODS, 3):
         assert looks_of(names) == {name: alone[name] for name in names}
-    assert looks_of(NINE) == looks_of(NINE) and {name: looks_of(NINE)[name] for name in METHODS} == alone
+    assert looks_of(EVERY) == looks_of(EVERY) and {name: looks_of(EVERY)[name] for name in METHODS} == alone
     assert looks_of(["fedavg", *ALLOCATORS])["fedavg"] == alone["fedavg"]
     assert len({tuple(looks_of([*names, "random"])["random"]) for names in (["bcd"], ["equal"])}) == 1
 
 
-def test_nine_methods_differ_in_colour_and_in_marker_and_in_dash() -> None:
-    looks = looks_of(NINE)
+def test_all_methods_differ_in_colour_and_in_marker_and_in_dash() -> None:
+    looks = looks_of(EVERY)
     for combination, other in itertools.combinations(looks.values(), 2):
         assert (
             combination.colour != other.colour
@@ -37,7 +37,7 @@ def test_nine_methods_differ_in_colour_and_in_marker_and_in_dash() -> None:
         )
     assert len({look(number) for number in range(60)}) == 60
     many = [f"method-{number}" for number in range(40)]
-    assert len(set(looks_of([*many, *NINE]).values())) == 49
+    assert len(set(looks_of([*many, *EVERY]).values())) == 40 + len(EVERY)
 
 
 def test_variants_of_a_method_differ() -> None:
@@ -47,15 +47,15 @@ def test_variants_of_a_method_differ() -> None:
 
 def test_a_picture_and_a_page_show_a_method_alike() -> None:
     """The lines of the PNG's panels, and those of the page's, method by method."""
-    found = methods(NINE, 2, 4)
-    looks = looks_of(NINE)
+    found = methods(EVERY, 2, 4)
+    looks = looks_of(EVERY)
     for axes in draw_comparison(found).axes:
         for line in axes.lines:
             if (name := line.get_label()) in looks:
                 assert (line.get_color(), line.get_marker()) == looks[name][:2]
     shown = [inline(draw([panel])) for panel in comparison_panels(found)]
     variables = {light: f"var(--{name})" for name, (light, _) in COLOURS.items()}
-    for name in NINE:
+    for name in EVERY:
         assert all(f"stroke: {variables[looks[name].colour]}" in chart for chart in shown[:2])
 
 

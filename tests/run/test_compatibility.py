@@ -21,6 +21,7 @@ SQUARE = ('network.scenario="square"', "network.servers=2")
 CUT = 'plan.optimize=["clock", "cut"]'
 DELTA = "quant.delta=true"
 AVERAGED, FROZEN = "learn.device_half=averaged", "learn.device_half=frozen"
+FEDLC, SVD = "learn.local=fedlc", "learn.aggregation=svd"
 CUTS, GLOBAL = ("fleet.devices=2", "fleet.cuts=[1, 2]"), "data.sampling=global"
 HEAD, OWN_HALF = "learn.personal=head", "learn.personal=device-half"
 RANKS = ("fleet.devices=2", "fleet.ranks=[1, 4]")
@@ -29,6 +30,7 @@ DEFAULTS = {
     "model.cut",
     "model.trainable",
     "model.name",
+    "model.labels",
     "learn.method",
     "learn.server_update",
     "network.simulate",
@@ -106,6 +108,22 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "averaged-serve": (AVERAGED,),
     "mixed-labels": (LABELS, "learn.method=sflam-mixed"),
     "weights-labels": (LABELS, "learn.method=sfl-v2", "learn.weights=samples"),
+    "lone-local": ("learn.method=central", "learn.local=fedprox"),
+    "lone-server_optimizer": ("learn.method=local", "learn.server_optimizer=adam"),
+    "lone-aggregation": ("learn.method=sl", SVD),
+    "drift-averaged": (AVERAGED, "learn.local=scaffold"),
+    "drift-nothing": ("learn.method=sfl-v2", "learn.local=fedprox", "model.cut=0"),
+    "drift-ranks": ("learn.local=scaffold", "fleet.devices=2", "fleet.ranks=[2, 4]"),
+    "fedlc-shared": ("learn.method=sfl-v2", FEDLC),
+    "fedlc-labels": (FEDLC, 'data.label=""'),
+    "fedlc-loss": ("learn.method=fedlc", "learn.loss=focal"),
+    "svd-optimizer": (SVD, "learn.server_optimizer=yogi"),
+    "svd-scaffold": ("learn.method=flexlora", "learn.local=scaffold"),
+    "svd-keep": (SVD, "learn.state=keep"),
+    "residual-optimizer": (RESIDUAL, "learn.server_optimizer=momentum"),
+    "scaffold-moving": (CUT, "learn.local=scaffold"),
+    "scaffold-serve": ("learn.local=scaffold",),
+    "fedlc-serve": (FEDLC,),
     "global-unsplit": (GLOBAL, FEDLORA),
     "global-buckets": (GLOBAL, "data.buckets=true"),
     "global-servers": (GLOBAL, "fleet.devices=2", "fleet.servers=[0, 1]"),

@@ -11,7 +11,7 @@ import pytest
 
 from sflam import config
 from sflam.allocate.registry import allocate
-from sflam.data.batches import batches
+from sflam.data.batches import batches, rows_of_round
 from sflam.errors import AllocationError
 from sflam.learn.selection import select_devices
 from sflam.learn.settings import FleetSettings
@@ -19,7 +19,6 @@ from sflam.network.scenario import build
 from sflam.network.settings import NetworkSettings
 from sflam.simulate.policies import POLICIES, Known
 from sflam.simulate.setup import notes
-from sflam.simulate.work import rows_of
 from tests.conftest import assert_refused, sets
 from tests.simulate.builders import SIMULATED, ran, started
 
@@ -175,7 +174,7 @@ def test_channel_policy_follows_the_channel(small, tmp_path):
 )
 def test_rows_of_a_round_are_those_of_its_batches(samples, batch, steps, epochs):
     drawn = batches(np.arange(samples), batch, np.random.default_rng(0), steps, epochs)
-    assert rows_of(samples, batch, steps, epochs) == sum(map(len, drawn))
+    assert rows_of_round(samples, batch, steps, epochs) == sum(map(len, drawn))
 
 
 def trace(path, rounds):

@@ -155,6 +155,9 @@ def _fitting(learn: LearnSettings) -> LearnSettings:
     method = METHODS[learn.method]
     if not method.split or method.relay:
         learn = replace(learn, trunk="", server_update="", device_half="")
+    if not method.averages:
+        learn = replace(learn, local="", server_optimizer="")
+        learn = replace(learn, aggregation="") if learn.aggregation == "svd" else learn
     return learn if learn.practice.shared else replace(learn, server_update="")
 
 

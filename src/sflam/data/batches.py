@@ -93,3 +93,12 @@ def round_batches(
     """
     rng, common = generator(seed, "batches", round, device), generator(seed, "buckets", round)
     return batches(indices, size, rng, steps, epochs, lengths, common)
+
+
+def rows_of_round(samples: int, size: int, steps: int, epochs: int) -> int:
+    """Return the rows of all mini-batches of a device's round; the arguments are those of :func:`batches`."""
+    if not steps:
+        return samples * epochs
+    full, rest = divmod(samples, size)
+    sizes = [size] * full + ([rest] if rest else [])
+    return sum(sizes[step % len(sizes)] for step in range(steps)) if sizes else 0

@@ -175,6 +175,7 @@ class Devices(Side[DeviceSegment]):
             labels = torch.cat([padded_labels(batches[device].labels, max(widths)) for device in members])
             with arithmetic(self.segment), reseeded(seeds[members[0]] if self.random else None):
                 logits = self.segment.finish(leaf, lengths, Rows.of(members, counts))
+                logits = self.rule.calibrated(logits, members, counts)
                 losses = group_losses(task, logits, labels, tuple(counts), self.settings)
             (gradient,) = self.segment.stack.backward(losses.sum(), inputs=[leaf])
             assert gradient is not None

@@ -16,11 +16,13 @@ import torch
 
 from sflam.cost.memory import FleetMemory, Memory
 from sflam.cost.training import Step
-from sflam.learn.aggregate import A_ENDS, aggregation_error, fedavg, weights_of
+from sflam.learn.aggregate import A_ENDS
+from sflam.learn.averaging import Averaging
 from sflam.learn.counted_memory import whole_model_memory
 from sflam.learn.device_ranks import DeviceRanks
 from sflam.learn.evaluate import Score, mean_score
 from sflam.learn.examples import drawn
+from sflam.learn.local.registry import local_rule
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
 from sflam.learn.personal import PersonalParts, head_of
 from sflam.learn.schedule import Moment
@@ -37,25 +39,29 @@ class Federated(WholeModel):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.start = state_of(self.model)
+        self._begun: State = {}
         self.own: dict[int, State] = {}
         self.ranks = DeviceRanks(self.settings.ranks)
         names = head_of(self.start) if self.learn.personal == "head" else []
         self.personal = PersonalParts(self.learn.personal, names, self.start)
         self._momenta: dict[int, dict[str, Any]] = {}
-        self._factors = bool(adapted_layers(self.model)) and self.learn.practice.aggregation != "freeze-a"
+        self.averaging = Averaging(self.learn, "local", factors=bool(adapted_layers(self.model)))
         freeze = (
             self.learn.practice.aggregation == "freeze-a"
         )  # what is not trained is known to all from the start
         self._names = self.personal.shared(n for n in self.start if not (freeze and n.endswith(A_ENDS)))
+        parts = dict(enumerate(self.parts))
+        self.follow(local_rule(self.learn, "local", self.examples, parts), self._names)
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start the devices from the global adapters; return the bytes sent."""
-        sent = 0
+        self._begun, sent = state, 0
+        self.rule.begin(state)
         for device in devices:
             received, size = self.ranks.transfer(round, device, 0, state, self._names)
             self.own[device] = self.ranks.truncated(device, state | received | self.personal.of(device))
             sent += size
-        return sent
+        return sent + self._beside(round, {device: self.rule.down(device) for device in devices})
 
     def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
         """Train one device after another, each with its own optimiser state."""
@@ -70,9 +76,8 @@ class Federated(WholeModel):
             for step, indices in enumerate(batches):
                 batch = self.examples.take(indices)
                 self.pace(Moment(round, step, len(batches)))
-                done.learned(
-                    device, self.step(batch, derive(self.seed, "dropout", round, step, device)), len(batch)
-                )
+                seed = derive(self.seed, "dropout", round, step, device)
+                done.learned(device, self.step(batch, seed, device), len(batch))
             done.device_steps += len(batches)
             self.own[device] = state_of(self.model)
             if self.learn.state == "keep":
@@ -81,18 +86,25 @@ class Federated(WholeModel):
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the sample-weighted average."""
-        states, sent = [], 0
+        states, sent = {}, 0
         for device in devices:
             own = self.own[device]
             self.personal.keep(device, own)
             received, size = self.ranks.transfer(round, device, steps.samples[device], own, self._names)
-            states.append(own | received)
+            states[device] = {name: received[name] for name in self._names}
             sent += size
-        weights = weights_of([steps.samples[device] for device in devices])
-        error = aggregation_error(states, weights) if self._factors else None
         self.own = {}
-        learned = fedavg([{name: state[name] for name in self._names} for state in states], weights)
-        return Average(self.start | learned, error, sent)
+        sent += self._beside(round, self.rule.end(devices))
+        held = {device: len(self.parts[device]) for device in devices}
+        found = self.averaging(self._begun, states, steps.samples, held)
+        return Average(found.state, found.error, sent)
+
+    def _beside(self, round: int, sent: Mapping[int, State]) -> int:
+        """Return the bytes of what devices send or receive beside their adapters."""
+        bodies = ((device, state, [n for n in self._names if n in state]) for device, state in sent.items())
+        return sum(
+            self.ranks.transfer(round, device, 0, state, names)[1] for device, state, names in bodies if names
+        )
 
     def score(self, state: State, evaluate: Callable[[State], Score]) -> Score:
         """Return how good the global adapters are, or the mean over the models that devices make of them."""
@@ -110,11 +122,16 @@ class Federated(WholeModel):
 
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""
-        momenta = {"momenta": dict(self._momenta)} if self.learn.state == "keep" else {}
-        return momenta | self.personal.state()
+        kept: dict[str, Any] = self.averaging.state() | self.personal.state()
+        if rule := self.rule.state():
+            kept["local"] = rule
+        return kept | ({"momenta": dict(self._momenta)} if self.learn.state == "keep" else {})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned, on a freshly built fleet."""
+        self.averaging.restore(state)
+        if "local" in state:
+            self.rule.restore(state["local"])
         self._momenta = dict(state.get("momenta", {}))
         self.personal.restore(state)
 

@@ -68,6 +68,11 @@ class Method:
     charged: bool = True
     keys: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def averages(self) -> bool:
+        """Whether devices train apart, and what they trained is averaged."""
+        return self.split and not self.relay
+
     def scheme(self, quant: QuantSettings) -> str:
         """Return the name of the quantizer that is really used."""
         return quant.scheme if self.quantized else IDENTITY
@@ -119,6 +124,11 @@ class FederatedMethod(Method):
 
     whole: bool = True
     averaged: bool = True
+
+    @property
+    def averages(self) -> bool:
+        """Whether what devices trained is averaged."""
+        return self.averaged
 
     def fleet(self, material: Material) -> Fleet:
         """Return the devices, each with the whole model, in this process."""
@@ -208,6 +218,46 @@ METHODS: dict[str, Method] = {
             name="central",
             summary="the whole model on all the data, as many samples a round as the fleet uses",
             source="the reference every method is compared with",
+        ),
+        FederatedMethod(
+            name="fedprox",
+            summary="fedlora whose devices are pulled to where the round began",
+            source="arXiv 1812.06127",
+        ),
+        FederatedMethod(
+            name="scaffold",
+            summary="fedlora whose devices correct their gradients by control variates, which travel too",
+            source="arXiv 1910.06378",
+        ),
+        FederatedMethod(
+            name="fedlc",
+            summary="fedlora whose devices calibrate their logits by their counts of labels",
+            source="arXiv 2209.00189",
+        ),
+        FederatedMethod(
+            name="fedavgm",
+            summary="fedlora with momentum on the server",
+            source="arXiv 1909.06335",
+        ),
+        FederatedMethod(
+            name="fedadam",
+            summary="fedlora with Adam on the server",
+            source="arXiv 2003.00295",
+        ),
+        FederatedMethod(
+            name="fedyogi",
+            summary="fedlora with Yogi on the server",
+            source="arXiv 2003.00295",
+        ),
+        FederatedMethod(
+            name="flexlora",
+            summary="fedlora whose adapters are factors of the averaged products",
+            source="arXiv 2402.11505",
+        ),
+        FederatedMethod(
+            name="ffa-lora",
+            summary="fedlora that trains B alone, so that averaging is exact",
+            source="arXiv 2403.12313",
         ),
     )
 }

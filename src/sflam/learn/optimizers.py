@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from sflam.learn.local.rule import LocalRule
 from sflam.learn.precision import draws_dropout
 from sflam.learn.schedule import Moment, rate
 from sflam.learn.settings import LearnSettings
@@ -73,6 +74,17 @@ class Side(Generic[S]):
         self.optimizer = optimizer(settings, segment.stack.rows, apart=apart)
         self.turn = (0, 1)
         """Which of how many turns of a round this is, where devices take turns."""
+        self.rule = LocalRule(settings, {})
+        self._amended: Mapping[int, tuple[int, Sequence[str]]] = {}
+
+    def follow(self, rule: LocalRule, amended: Mapping[int, tuple[int, Sequence[str]]]) -> None:
+        """Let a rule act here.
+
+        Args:
+            rule: for the devices' own learning.
+            amended: row -> its device, and the names that it trains; a row that is not listed is no device's own.
+        """
+        self.rule, self._amended = rule, amended if rule.acts else {}
 
     def open(self) -> None:
         """Begin a round."""
@@ -98,7 +110,13 @@ class Side(Generic[S]):
 
     def update(self) -> None:
         """Take one optimiser step."""
-        self.segment.stack.hand_out(self.settings.clip)
+        stack = self.segment.stack
+        for row in stack.active if self._amended else ():
+            if row in self._amended:
+                device, names = self._amended[row]
+                values, gradients = stack.numbers(row, names), stack.gradient(row)
+                self.rule.amend(device, values, {name: gradients[name] for name in names})
+        stack.hand_out(self.settings.clip)
         self.optimizer.step()
 
     def state(self) -> dict[str, Any]:

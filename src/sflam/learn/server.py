@@ -153,6 +153,10 @@ class Trunk(Side[ServerSegment]):
             return 0
         return device if self._copies is None else self._copies[device]
 
+    def devices_by_copy(self) -> dict[int, int]:
+        """Return copy -> the device whose own it is; none of a shared one."""
+        return {} if self.shared or self._copies is None else {c: d for d, c in self._copies.items()}
+
     def step(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
         """Train on one frame per device and answer each, in the order given.
 
@@ -183,7 +187,8 @@ class Trunk(Side[ServerSegment]):
         held = self._run(frames, seed, weights)
         labels = torch.cat([padded_labels(frame.labels, held.width) for frame in held.frames])
         with arithmetic(self.segment):
-            losses = group_losses(self.task, held.out, labels, held.counts, self.settings)
+            logits = self.rule.calibrated(held.out, [frame.device for frame in held.frames], held.counts)
+            losses = group_losses(self.task, logits, labels, held.counts, self.settings)
         # The sum of per-device means keeps each device's own loss scale: its gradient is that of its mean.
         total = losses.sum() if weights is None else (losses * losses.new_tensor(held.weight)).sum()
         gradients = self._gradients(held, total)

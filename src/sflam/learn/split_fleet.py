@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -16,7 +16,8 @@ from sflam.cost.training import Step
 from sflam.data.sampling import most_rows
 from sflam.learn.activation_cache import CachedExchange, expect_frozen
 from sflam.learn.adapter_exchange import flatten, send_adapters
-from sflam.learn.aggregate import B_ENDS, aggregation_error, residuals, weights_of
+from sflam.learn.aggregate import B_ENDS
+from sflam.learn.averaging import Averaged, Averaging
 from sflam.learn.counted_memory import split_memory
 from sflam.learn.delta import DeltaExchange
 from sflam.learn.device import Devices
@@ -27,14 +28,15 @@ from sflam.learn.examples import Examples, drawn, drawn_together
 from sflam.learn.exchange import Exchange
 from sflam.learn.fleet import Fleet
 from sflam.learn.kept_memory import with_kept
+from sflam.learn.local.registry import local_rule
 from sflam.learn.personal import PersonalParts, head_of
 from sflam.learn.round import Passes, local_steps
-from sflam.learn.selection import chances_of, select_devices
+from sflam.learn.selection import Chances, chances_of, select_devices
 from sflam.learn.server import Trunk
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.steps import Average, Steps
 from sflam.learn.u_shape import local_steps_at_home
-from sflam.learn.weighting import counted, weighting_of
+from sflam.learn.weighting import weighting_of
 from sflam.model.adapters import PREFIX, State, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
@@ -88,19 +90,22 @@ class LocalFleet(Fleet):
         self.exchange = kind(scheme, seed, per_token=backbone.task == CAUSAL)
         self.ranks = DeviceRanks(settings.ranks)
         self.placements: tuple[Placement, ...] = ()
+        self.rule = local_rule(learn, sampling, examples, dict(enumerate(parts)))
         self.place(placements)
         expect_frozen(learn.cache, self.devices.segment, self.devices.cuts)
         self._layers = adapted_layers(model)
         segments = (self.devices.segment, *(trunk.segment for trunk in self.servers.trunks.values()))
         trained = {name for segment in segments for name in segment.names()}
         start = state_of(model)
-        self._untrained = {n: t for n, t in start.items() if n not in trained}
         own = {
             "none": [],
             "head": head_of(name for name in start if name in trained),
             "device-half": self.devices.segment.names(),
         }
         self.personal = PersonalParts(learn.personal, own[learn.personal], start)
+        self.averaging = Averaging(learn, sampling, factors=bool(self._layers))
+        self._start: State = {}
+        self._follow()
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round."""
@@ -119,12 +124,15 @@ class LocalFleet(Fleet):
             self._cut()
             if before:
                 self.exchange.remember({})
+                self._follow()
         self.exchange = self.exchange.with_bits(
             {placement.device: placement.bits for placement in self.placements}
         )
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start both halves of the devices from the global adapters; return the bytes sent to devices."""
+        self._start = state
+        self.rule.begin(state)
         self.devices.open()
         self.servers.open(devices, state)
         sent = 0
@@ -141,7 +149,7 @@ class LocalFleet(Fleet):
             received, size = self.ranks.transfer(round, device, 0, state, names)
             home.segment.stack.write(home.copy_of(device), received)
             sent += size
-        return sent
+        return sent + sum(self._beside(round, {device: self.rule.down(device) for device in devices}))
 
     def put(self, device: int, state: State) -> None:
         """Write trained tensors into both halves of a device, its copy of the server's included."""
@@ -199,8 +207,7 @@ class LocalFleet(Fleet):
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the sample-weighted average; a block counts on whichever side each device trained it."""
-        states, sent = [], 0
-        trained = {device: steps.samples[device] for device in devices}
+        states, sent = {}, 0
         held = {device: len(self.parts[device]) for device in devices}
         for device in devices:
             cut, samples = self.devices.cuts[device], steps.samples[device]
@@ -210,21 +217,36 @@ class LocalFleet(Fleet):
             names = list(served) if alone else self.devices.segment.names(cut)
             self.personal.keep(device, own | served)
             received, size = self.ranks.transfer(round, device, samples, own, self.personal.shared(names))
-            states.append(
-                received | {name: served[name] for name in self.personal.shared(served) if not alone}
-            )
+            states[device] = received | {
+                name: served[name] for name in self.personal.shared(served) if not alone
+            }
             sent += size
+        sent += sum(self._beside(round, self.rule.end(devices)))
         chance = chances_of(self.settings, self.counted_samples(round))
-        counts = counted(self.learn, self.sampling, trained, held, chance)
-        weights = weights_of(counts)
-        state = self.servers.average(devices, states, counts) | self._untrained | self.personal.start
-        if self.learn.practice.aggregation == "freeze-a" or not self._layers:  # no factors are averaged apart
-            return Average(state, None, sent)
-        error = aggregation_error(states, weights)
-        residual = 0
-        if self.learn.practice.aggregation == "residual":
-            residual = self._correct(round, devices, residuals(states, weights))
-        return Average(state, error, sent, residual)
+        found = self.averaged(self._start, states, steps.samples, held, chance)
+        residual = self._correct(round, devices, found.residual) if found.residual else 0
+        return Average(found.state, found.error, sent, residual)
+
+    def averaged(
+        self,
+        start: State,
+        states: Mapping[int, State],
+        trained: Mapping[int, int],
+        held: Mapping[int, int],
+        chance: Chances,
+    ) -> Averaged:
+        """Return the outcome of a round, every server's devices averaged first; see :class:`Averaging`."""
+        mean = partial(self.servers.average, tuple(states))
+        return self.averaging(start, states, trained, held, chance, mean)
+
+    def _beside(self, round: int, sent: Mapping[int, State]) -> Iterator[int]:
+        """Yield the bytes of what each device sends or receives beside its adapters: of the names that it holds."""
+        for device, state in sent.items():
+            alone, cut = self.servers.server_of[device] == ALL_LOCAL, self.devices.cuts[device]
+            held = [n for n in state if alone or self.devices.segment.holds(n, cut)]
+            names = self.personal.shared(held)
+            if names:
+                yield self.ranks.transfer(round, device, 0, state, names)[1]
 
     def score(self, state: State, evaluate: Callable[[State], Score]) -> Score:
         """Return how good the global adapters are, or the mean over the models that devices make of them."""
@@ -260,6 +282,16 @@ class LocalFleet(Fleet):
         self.ranks.limit(device.stack, {row: row for row in range(len(cuts))})
         self.devices = Devices(device, cuts, learn)
         self.servers = Servers(trunks, server_of)
+
+    def _follow(self) -> None:
+        """Let the rule for the devices' own learning act on what is theirs and travels."""
+        cuts, segment, shared = self.devices.cuts, self.devices.segment, self.personal.shared
+        self.devices.follow(self.rule, {d: (d, shared(segment.names(cut))) for d, cut in enumerate(cuts)})
+        for trunk in self.servers.trunks.values():
+            own = {
+                copy: (d, shared(trunk.segment.names(cuts[d]))) for copy, d in trunk.devices_by_copy().items()
+            }
+            trunk.follow(self.rule, own)
 
     @torch.no_grad()
     def _correct(self, round: int, devices: Sequence[int], found: State) -> int:
@@ -306,6 +338,9 @@ class LocalFleet(Fleet):
         kept = self.personal.state()
         if self.learn.practice.aggregation == "residual":
             kept["frozen"] = {name: layer.get_base_layer().weight for name, layer in self._layers.items()}
+        kept |= self.averaging.state()
+        if rule := self.rule.state():
+            kept["local"] = rule
         if self.learn.state == "keep":
             kept |= {"devices": self.devices.state(), "servers": self.servers.state()}
         if memory := self.exchange.memory():
@@ -319,6 +354,9 @@ class LocalFleet(Fleet):
         self.personal.restore(state)
         for name, weight in state.get("frozen", {}).items():
             self._layers[name].get_base_layer().weight.data.copy_(weight)
+        self.averaging.restore(state)
+        if "local" in state:
+            self.rule.restore(state["local"])
         if self.learn.state == "keep":
             self.devices.restore(state["devices"])
             self.servers.restore(state["servers"])

@@ -134,6 +134,14 @@ def state_of(model: PeftModel) -> State:
     return {name: tensor.detach().clone() for name, tensor in _trained(model).items()}
 
 
+def parameters_of(model: PeftModel) -> dict[str, nn.Parameter]:
+    """Return every trained parameter by the name that :func:`state_of` gives its tensor."""
+    own = {tensor.data_ptr(): name for name, tensor in _trained(model).items()}
+    found = {own[p.data_ptr()]: p for p in model.parameters() if p.requires_grad and p.data_ptr() in own}
+    assert len(found) == sum(p.requires_grad for p in model.parameters()), "each is sent under a name"
+    return found
+
+
 def load_state(model: PeftModel, state: Mapping[str, Tensor]) -> None:
     """Write ``state`` (as from :func:`state_of`) into the model in place."""
     own = _trained(model)

@@ -75,6 +75,11 @@ class AdapterStack:
         """Return a copy of one row, name -> tensor."""
         return {name: self.values[row, s.columns].view(s.shape).clone() for name, s in self.slots.items()}
 
+    def numbers(self, row: int, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return the named slots of one row, name -> view."""
+        values = self.values.detach()[row]
+        return {name: values[self.slots[name].columns].view(self.slots[name].shape) for name in names}
+
     def gradient(self, row: int) -> dict[str, Tensor]:
         """Return the gradients of one row, name -> view."""
         return {name: self.grads[row, s.columns].view(s.shape) for name, s in self.slots.items()}
@@ -93,6 +98,12 @@ class AdapterStack:
         """Keep what ``beyond`` [K, P] marks at zero from now on: it gets no gradient, so no momentum either."""
         self.beyond = beyond
         self.values.masked_fill_(beyond, 0.0)
+
+    @property
+    def active(self) -> list[int]:
+        """The rows of the step."""
+        found: list[int] = self._active.tolist()
+        return found
 
     def begin(self, active: Sequence[int]) -> None:
         """Begin a step of the ``active`` rows: forget their gradients; the others are neither read nor written."""

@@ -25,6 +25,8 @@ def card(
     *,
     task: str,
     load_base: str,
+    cut: bool = True,
+    quantized: bool = True,
     data: str = "",
     column: str = "",
     classes: Sequence[str] = (),
@@ -37,6 +39,8 @@ def card(
         records: its rounds.
         task: what the model does, in words.
         load_base: Python lines that import and build the base model under the name ``base``.
+        cut: whether its method cuts the model.
+        quantized: whether its method quantizes what crosses the cut.
         data: what to call the dataset; as the job does by default.
         column: which the inputs came from, where they came from a table.
         classes: the names of the labels, in their order.
@@ -55,6 +59,8 @@ def card(
         job=job,
         sums=sums,
         task=task,
+        cut=cut,
+        quantized=quantized,
         column=column,
         load_base=load_base.strip(),
         digest=digest(job),

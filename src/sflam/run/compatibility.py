@@ -6,15 +6,12 @@ must be loaded first (the depth of a model, the devices of a network, the rounds
 
 from __future__ import annotations
 
-from sflam.allocate.registry import method_of
 from sflam.allocate.settings import BY_SUBCHANNEL, EDGE_METHODS
 from sflam.config import Job, toml_value
 from sflam.errors import ConfigError
-from sflam.learn.methods import METHODS
 from sflam.model.settings import ModelSettings
 from sflam.plan import ALL_LOCAL
 from sflam.planner import edge as planning_edge
-from sflam.planner.cell import CHOOSE_BITS, chooses_cut
 from sflam.run.conditions import ALL, NETWORK, RUNS, SERVE, SIMULATE, TRAIN, Rule
 from sflam.run.conditions import holds as _holds
 from sflam.run.conditions import is_none_of as _not
@@ -22,6 +19,18 @@ from sflam.run.conditions import is_one_of as _is
 from sflam.run.conditions import is_set as _set
 from sflam.run.conditions import method_where as _method
 from sflam.run.conditions import where as _where
+from sflam.run.situations import (
+    chosen_bits,
+    chosen_cut,
+    deep_cut,
+    flipped_beyond,
+    many_servers,
+    moving_cuts,
+    nothing_apart,
+    one_server,
+    rank_above,
+    several,
+)
 from sflam.sizes import IDENTITY, is_variable
 
 
@@ -44,66 +53,6 @@ def problems_of(job: Job, command: str = "") -> list[str]:
     return [message for rule in RULES if (message := rule.broken(job, command))]
 
 
-def _several(job: Job) -> str:
-    """The key by which a job is about several servers."""
-    if not planning_edge.wanted(job):
-        return ""
-    if job.network.scenario == "refB":
-        return "network.scenario"
-    if job.network.server:
-        return "network.server"
-    return "network.servers" if job.network.servers > 1 else "plan.method"
-
-
-def _many_servers(job: Job) -> str:
-    """The key by which a network has several servers."""
-    if job.network.server:
-        return "network.server" if len(job.network.server) > 1 else ""
-    return "network.servers" if job.network.servers > 1 else ""
-
-
-def _one_server(job: Job) -> str:
-    return "" if planning_edge.wanted(job) else "network.servers"
-
-
-def _chosen_cut(job: Job) -> str:
-    """The key by which plans for one server choose the cut."""
-    if planning_edge.wanted(job) or not chooses_cut(job, method_of(job.plan)):
-        return ""
-    return "plan.optimize" if "cut" in job.plan.optimize else "plan.method"
-
-
-def _chosen_bits(job: Job) -> str:
-    """The key by which plans choose bits."""
-    if "bits" in job.plan.optimize:
-        return "plan.optimize"
-    return "plan.method" if job.plan.method in CHOOSE_BITS else ""
-
-
-def _moving_cuts(job: Job) -> str:
-    """The key by which plans choose cuts anew in every round, for one server or several."""
-    several = "" if job.fleet.cuts or job.fleet.servers else _several(job)
-    return several or _chosen_cut(job)
-
-
-def _deep_cut(job: Job) -> str:
-    """The key that lets a device keep blocks which are trained."""
-    if not METHODS[job.learn.method].split:
-        return ""
-    key = "fleet.cuts" if job.fleet.cuts else "model.cut"
-    return key if any(job.fleet.cuts or (job.model.cut,)) else ""
-
-
-def _flipped_beyond(job: Job) -> str:
-    """The key that flips labels of a device that is not there."""
-    return "data.flipped_devices" if max(job.data.flipped_devices) >= job.fleet.devices else ""
-
-
-def _rank_above(job: Job) -> str:
-    """The key that gives a device more than the model's rank."""
-    return "fleet.ranks" if max(job.fleet.ranks, default=0) > job.model.rank else ""
-
-
 SPLIT = _method(lambda method: method.split)
 UNSPLIT = _method(lambda method: not method.split)
 WHOLE = _method(lambda method: method.whole)
@@ -118,6 +67,12 @@ FULL = _is("model.trainable", "full")
 AT_HOME = _is("model.labels", "device")
 CACHED = _not("learn.cache", "off")
 DELTA = _is("quant.delta", True)
+LONE = _method(lambda method: not method.averages)
+SVD = _is("learn.aggregation", "svd")
+FEDLC = _is("learn.local", "fedlc")
+SCAFFOLD = _is("learn.local", "scaffold")
+DRIFT = _is("learn.local", "fedprox", "scaffold")
+OPTIMIZED = _not("learn.server_optimizer", "none")
 RESIDUAL = _is("learn.aggregation", "residual")
 PERSONAL, OWN_HALF = _set("learn.personal"), _is("learn.personal", "device-half")
 RANKS = _set("fleet.ranks")
@@ -137,7 +92,7 @@ RULES: tuple[Rule, ...] = (
          "small updates would be lost", 'use model.dtype = "float32"'),
     Rule("fedavg-adapters", (_is("learn.method", "fedavg"), _not("model.trainable", "full")),
          "fedavg trains every weight", 'set model.trainable = "full", or use learn.method = "fedlora"'),
-    Rule("whole-full", (_is("learn.method", "fedlora", "local"), FULL),
+    Rule("whole-full", (WHOLE, _not("learn.method", "fedavg"), FULL),
          "this method trains adapters", 'set model.trainable = "lora", or use learn.method = "fedavg"'),
     Rule("whole-residual", (WHOLE, RESIDUAL),
          "residuals correct the halves of a model that is cut, and this method cuts none",
@@ -164,14 +119,14 @@ RULES: tuple[Rule, ...] = (
       for partition, key, why, fix in (
           ("column", "column", "samples are shared out by a column", "name it, as in data.column = \"writer\""),
           ("file", "indices", "samples are shared out as a file lists them", "give the path of a .json or .npz file"))),
-    Rule("flipped-devices", (_set("data.flipped"), _flipped_beyond), "there is no such device",
+    Rule("flipped-devices", (_set("data.flipped"), flipped_beyond), "there is no such device",
          "name indices from 0 to fleet.devices - 1"),
     Rule("flipped-unlabelled", (_set("data.flipped"), _is("data.label", "")), "texts alone have no labels to flip",
          "name their column, or set data.flipped = 0"),
     # where the model is cut
     Rule("cache-unsplit", (CACHED, UNSPLIT),
          "this method has no cut whose activations could be kept", 'set learn.cache = "off"'),
-    Rule("cache-deep", (CACHED, _deep_cut, _not("learn.device_half", "frozen")),
+    Rule("cache-deep", (CACHED, deep_cut, _not("learn.device_half", "frozen")),
          "devices train the blocks they keep, so activations change",
          'set learn.device_half = "frozen", or model.cut = 0 without fleet.cuts, or learn.cache = "off"'),
     Rule("cache-variable", (_is("learn.cache", "server"), VARIABLE, QUANTIZED),
@@ -187,11 +142,11 @@ RULES: tuple[Rule, ...] = (
          "choose another quant.scheme, or set quant.delta = false"),
     Rule("delta-serve", (DELTA,), "sample numbers and tables of activations do not travel over a network",
          "set quant.delta = false", (SERVE,)),
-    Rule("delta-moving", (DELTA, _moving_cuts), "cuts change from plan to plan",
+    Rule("delta-moving", (DELTA, moving_cuts), "cuts change from plan to plan",
          "do not choose the cut, or set quant.delta = false", (SIMULATE,)),
     *(Rule(f"delta-{name}", (DELTA, condition), "noise is counted as that of whole activations",
            "leave one of them out", (SIMULATE,))
-      for name, condition in (("bits", _chosen_bits), ("measure", _set("plan.measure_every")))),
+      for name, condition in (("bits", chosen_bits), ("measure", _set("plan.measure_every")))),
     # what a method's name sets, and what is set instead
     *(Rule(f"unsplit-{key}", (_set(f"learn.{key}"), UNSPLIT), "this method has no cut, so no server half",
            f"leave learn.{key} out, or use a method that cuts the model")
@@ -210,7 +165,7 @@ RULES: tuple[Rule, ...] = (
     *(Rule(f"{key}-servers", (half, WITHOUT_SERVER),
            "a device without a server has no half of its own", "give every device a server")
       for key, half in (("averaged", AVERAGED), ("frozen", FROZEN))),
-    Rule("frozen-moving", (FROZEN, _chosen_cut), "cuts change from plan to plan",
+    Rule("frozen-moving", (FROZEN, chosen_cut), "cuts change from plan to plan",
          "do not choose the cut, or use another learn.device_half", (SIMULATE,)),
     Rule("frozen-full", (FROZEN, FULL), "full training trains every weight", 'use model.trainable = "lora"'),
     Rule("averaged-simulate", (AVERAGED,), "plans do not know of gradients that travel in every step",
@@ -247,10 +202,10 @@ RULES: tuple[Rule, ...] = (
          RUNS),
         ("servers", WITHOUT_SERVER, "a device without a server has no half of its own", "give every device a server",
          RUNS),
-        ("moving", _moving_cuts, "cuts change from plan to plan", "do not choose the cut", (SIMULATE,)))),
+        ("moving", moving_cuts, "cuts change from plan to plan", "do not choose the cut", (SIMULATE,)))),
     # ranks of devices
     *(Rule(f"ranks-{key}", (*conditions, RANKS), why, fix) for key, conditions, why, fix in (
-        ("above", (_rank_above, _where("model.rank", bool)), "a device trains a part of the model's rank",
+        ("above", (rank_above, _where("model.rank", bool)), "a device trains a part of the model's rank",
          "raise model.rank, or lower them"),
         ("selected", (_set("fleet.selected"),), "a round of low ranks alone would end the components they lack",
          "set fleet.selected = 0"),
@@ -264,13 +219,49 @@ RULES: tuple[Rule, ...] = (
          "leave fleet.ranks out"))),
     Rule("ranks-serve", (RANKS,), "the server agrees on one size of adapters with all devices",
          "leave fleet.ranks out", (SERVE,)),
+    # what a device adds to its learning, and the server to the average
+    *(Rule(f"lone-{key}", (LONE, condition), "it averages nothing that devices train apart",
+           f"leave learn.{key} out, or use another method")
+      for key, condition in (("local", _not("learn.local", "plain")), ("server_optimizer", OPTIMIZED),
+                             ("aggregation", SVD))),
+    Rule("drift-averaged", (DRIFT, AVERAGED), "devices have one half, which drifts from none of them",
+         'use learn.device_half = "trained", or another learn.local'),
+    Rule("drift-nothing", (DRIFT, SHARED, nothing_apart), "devices train nothing apart, so nothing drifts",
+         'use learn.local = "plain", or let devices train blocks of their own'),
+    Rule("drift-ranks", (DRIFT, RANKS), "it compares a device's adapters with global ones of another rank",
+         "leave fleet.ranks out, or use another learn.local"),
+    Rule("fedlc-shared", (FEDLC, SHARED, _is("model.labels", "server")),
+         "a shared trunk learns from the labels of all devices, which are not skewed as those of one are",
+         'use learn.trunk = "per-device", or another learn.local'),
+    Rule("fedlc-labels", (FEDLC, _is("data.label", "")), "a language model has no classes to count",
+         "use another learn.local"),
+    Rule("fedlc-loss", (FEDLC, _not("learn.loss", "cross-entropy")), "calibrated logits belong to that loss",
+         'use learn.loss = "cross-entropy", or another learn.local'),
+    Rule("svd-optimizer", (SVD, OPTIMIZED), "its factors are other ones in every round, so their change means nothing",
+         'use another learn.aggregation, or learn.server_optimizer = "none"'),
+    Rule("svd-scaffold", (SVD, SCAFFOLD),
+         "its factors are other ones in every round, and control variates are of those before",
+         "use another learn.aggregation or learn.local"),
+    Rule("svd-keep", (SVD, _is("learn.state", "keep")),
+         "its factors are other ones in every round, and momenta are of those before",
+         'use learn.state = "reset", or another learn.aggregation'),
+    Rule("residual-optimizer", (RESIDUAL, OPTIMIZED), "residuals correct the average as it is",
+         'use another learn.aggregation, or learn.server_optimizer = "none"'),
+    Rule("scaffold-moving", (SCAFFOLD, moving_cuts),
+         "cuts change from plan to plan, and control variates would have to change sides", "do not choose the cut",
+         (SIMULATE,)),
+    Rule("scaffold-serve", (SCAFFOLD,), "control variates do not travel over a network",
+         'use "plain" or "fedprox", or train without a network', (SERVE,)),
+    Rule("fedlc-serve", (FEDLC, _is("model.labels", "server")),
+         "the server has the loss, and counts of labels do not travel over a network",
+         'use labels = "device", or another learn.local', (SERVE,)),
     # which rows a step has
     Rule("global-unsplit", (GLOBAL, TRUNKLESS), "its devices take no steps together", 'set data.sampling = "local"'),
     Rule("global-buckets", (GLOBAL, _is("data.buckets", True)), "lengths would decide which rows come together",
          "leave one of them out"),
     Rule("global-servers", (GLOBAL, _set("fleet.servers")), "no server sees the rows of all devices",
          'set data.sampling = "local"'),
-    Rule("global-several", (GLOBAL, _several), "no server sees the rows of all devices",
+    Rule("global-several", (GLOBAL, several), "no server sees the rows of all devices",
          'set data.sampling = "local"', (SIMULATE,)),
     # fleet.plan
     *(Rule(f"plan-and-{key}", (_set("fleet.plan"), _set(f"fleet.{key}")),
@@ -318,23 +309,23 @@ RULES: tuple[Rule, ...] = (
     Rule("measure-variable", (_set("plan.measure_every"), VARIABLE, QUANTIZED),
          "the slowdown is that of unbiased noise, and this scheme leaves values out",
          'set plan.measure_every = 0, or use quant.scheme = "uniform" or "rotated"', (SIMULATE,)),
-    Rule("bits-variable", (_chosen_bits, VARIABLE),
+    Rule("bits-variable", (chosen_bits, VARIABLE),
          "plans choose bits by what unbiased noise costs, and this scheme leaves values out",
          'do not choose bits, or use quant.scheme = "uniform" or "rotated"', NETWORK),
-    Rule("plan-bits-variable", (_is("fleet.plan", "computed"), _chosen_bits, VARIABLE),
+    Rule("plan-bits-variable", (_is("fleet.plan", "computed"), chosen_bits, VARIABLE),
          "plans choose bits by what unbiased noise costs, and this scheme leaves values out",
          'do not choose bits, or use quant.scheme = "uniform" or "rotated"', (TRAIN, SERVE)),
-    Rule("server-of-one", (_where("fleet.servers", any), _one_server), "the network has one server",
+    Rule("server-of-one", (_where("fleet.servers", any), one_server), "the network has one server",
          'simulate several with network.scenario = "square" and network.servers', (SIMULATE,)),
     # plans that choose the cut
-    Rule("cut-method", (_chosen_cut, TRUNKLESS), "this method has no cut of its own for every device",
+    Rule("cut-method", (chosen_cut, TRUNKLESS), "this method has no cut of its own for every device",
          "do not choose the cut", (SIMULATE,)),
-    Rule("cut-cuts", (_chosen_cut, _set("fleet.cuts")), "the plan chooses the cut", "leave one of them out",
+    Rule("cut-cuts", (chosen_cut, _set("fleet.cuts")), "the plan chooses the cut", "leave one of them out",
          (SIMULATE,)),
-    Rule("cut-state", (_moving_cuts, _not("learn.state", "reset")), "cuts change from plan to plan",
+    Rule("cut-state", (moving_cuts, _not("learn.state", "reset")), "cuts change from plan to plan",
          'set learn.state = "reset"', (SIMULATE,)),
-    Rule("cut-cache", (_moving_cuts, CACHED), "cuts change from plan to plan", 'set learn.cache = "off"', (SIMULATE,)),
-    *(Rule(f"cut-{key}", (_chosen_cut, _set(key)), "it is about a cut that stays",
+    Rule("cut-cache", (moving_cuts, CACHED), "cuts change from plan to plan", 'set learn.cache = "off"', (SIMULATE,)),
+    *(Rule(f"cut-{key}", (chosen_cut, _set(key)), "it is about a cut that stays",
            f"leave {key} out, or do not choose the cut", (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "network.calibrate")),
     # plans
@@ -348,36 +339,36 @@ RULES: tuple[Rule, ...] = (
          "set plan.every = 1", ALL),
     Rule("subchannels", (_is("plan.method", *BY_SUBCHANNEL), _is("plan.subchannels", 0)),
          "the method shares out subchannels", "set plan.subchannels, at least one per device", ALL),
-    Rule("subchannel-bits", (_chosen_bits, _set("plan.subchannels")),
+    Rule("subchannel-bits", (chosen_bits, _set("plan.subchannels")),
          "subchannels are shared out at bits that are given", "leave one of them out", (SIMULATE,)),
-    Rule("plan-subchannel-bits", (_is("fleet.plan", "computed"), _chosen_bits, _set("plan.subchannels")),
+    Rule("plan-subchannel-bits", (_is("fleet.plan", "computed"), chosen_bits, _set("plan.subchannels")),
          "subchannels are shared out at bits that are given", "choose bits, or set plan.subchannels", (TRAIN, SERVE)),
     Rule("ref-labels", (_is("network.scenario", "refA"), AT_HOME, _is("model.name", ModelSettings().name)),
          "the reference cell's published numbers have labels on the server",
          "name another model, or choose another network.scenario", NETWORK),
     # networks
-    Rule("cell-servers", (_is("network.scenario", "cell"), _many_servers), "a cell has one server",
+    Rule("cell-servers", (_is("network.scenario", "cell"), many_servers), "a cell has one server",
          'choose network.scenario = "square"', ALL),
     *(Rule(f"listed-{key}-{tables}", (_set(f"network.{key}"), _set(f"network.{tables}")),
            "the tables or profiles list them", "leave one of the two out", ALL)
       for key, tables in (("devices", "device"), ("devices", "profiles"), ("servers", "server"))),
     Rule("ref-fading", (_is("network.scenario", "refA"), _is("network.fading", "rician")),
          "the reference cell has rayleigh fading or none", 'choose network.scenario = "cell"', NETWORK),
-    Rule("trace-servers", (_set("network.trace"), _many_servers), "a trace is measured at one server",
+    Rule("trace-servers", (_set("network.trace"), many_servers), "a trace is measured at one server",
          "leave network.trace out", NETWORK),
     # several servers
-    Rule("several-method", (_several, TRUNKLESS), "this method has no trunks at several servers",
+    Rule("several-method", (several, TRUNKLESS), "this method has no trunks at several servers",
          'use learn.method = "sflam", "sfl-v1" or "sfl-v2", or network.servers = 1', (SIMULATE,)),
-    Rule("several-allocator", (_several, _not("plan.method", "optimal", *EDGE_METHODS)),
+    Rule("several-allocator", (several, _not("plan.method", "optimal", *EDGE_METHODS)),
          "this method plans for one server", f"use one of {', '.join(EDGE_METHODS)}", NETWORK),
-    Rule("several-bits", (_several, BITS_CHOSEN), "bits are not chosen among several servers",
+    Rule("several-bits", (several, BITS_CHOSEN), "bits are not chosen among several servers",
          'leave "bits" out of plan.optimize', NETWORK),
-    Rule("several-frozen", (_several, FROZEN), "plans for several servers count as much for a layer on either side",
+    Rule("several-frozen", (several, FROZEN), "plans for several servers count as much for a layer on either side",
          "use another learn.device_half, or one server", NETWORK),
-    *(Rule(f"several-{key}", (_several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
+    *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            NETWORK)
       for key in (*(f"plan.{name}" for name in planning_edge.UNUSED), "network.downlink_mbps")),
-    *(Rule(f"several-{key}", (_several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
+    *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
 )  # fmt: skip

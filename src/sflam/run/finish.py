@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from sflam.learn.aggregate import trained_numbers
 from sflam.learn.best import BestRound, stopped
 from sflam.learn.evaluate import Score, perplexity
+from sflam.learn.methods import method_of
 from sflam.model.adapters import load_state, save
 from sflam.model.families import CAUSAL
 from sflam.records.history import TEST, RoundRecord
@@ -127,6 +128,8 @@ def finish(
                 records,
                 task=assembly.backbone.task,
                 load_base=_loading(assembly),
+                cut=method_of(job).split,
+                quantized=method_of(job).quantized,
                 data=assembly.splits.train.name,
                 column=assembly.splits.train.column,
                 classes=assembly.splits.train.classes,

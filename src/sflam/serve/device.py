@@ -25,6 +25,7 @@ from sflam.learn.adapter_exchange import flatten, receive_adapters, send_adapter
 from sflam.learn.device import Devices
 from sflam.learn.examples import Examples, Minibatch, drawn
 from sflam.learn.exchange import HEAD_UP, Exchange, Position, opened
+from sflam.learn.local.registry import local_rule
 from sflam.learn.schedule import Moment
 from sflam.learn.settings import LearnSettings
 from sflam.link.contract import shares_of
@@ -89,6 +90,9 @@ class Client:
         self.folder, self.notify = folder, notify
         self.devices = Devices(segment, (place.cut,), learn)
         self.names = segment.names(place.cut)
+        self.rule = local_rule(learn, "local", place.examples, {ROW: place.own})
+        self.devices.follow(self.rule, {ROW: (ROW, self.names)} if self.names else {})
+        self.start: torch.Tensor | None = None
         self.where = next(segment.parameters()).device
         self.round = self.attempt = -1
         self.step = 0
@@ -170,7 +174,9 @@ class Client:
         stack = self.devices.segment.stack
         if self.names:
             own = stack.read(ROW)
-            stack.write(ROW, unflatten(receive_adapters(body, flatten(own, self.names)), own, self.names))
+            start = receive_adapters(body, flatten(own, self.names))
+            stack.write(ROW, unflatten(start, own, self.names))
+            self._begin(start)
         if self.learn.state == "keep":
             if round == self.round and self.begin:  # the same round again: the optimiser goes back as well
                 self.devices.restore(copy.deepcopy(self.begin))
@@ -183,6 +189,11 @@ class Client:
         self.devices.open()
         self.round, self.attempt, self.step, self.loss = round, attempt, 0, 0.0
         self._save()
+
+    def _begin(self, start: torch.Tensor) -> None:
+        """Note where a round begins, [P]."""
+        self.start = start
+        self.rule.begin(unflatten(start, self.devices.segment.stack.read(ROW), self.names))
 
     def _train(self, at: str, round: int, batch: Minibatch, steps: int) -> None:
         """Make one step of ``steps`` in the round."""
@@ -246,6 +257,7 @@ class Client:
                 "optimizer": self.devices.state(),
                 "begin": self.begin,
                 "left_out": [self.left_out, self.exchange.memory()],
+                "start": self.start if self.rule.acts else None,
             },
         )
 
@@ -265,5 +277,7 @@ class Client:
         self.begin = saved["begin"]
         self.left_out, now = saved["left_out"]
         self.exchange.remember(now)
+        if saved.get("start") is not None:
+            self._begin(saved["start"].to(values))
         self.round, self.attempt = int(saved["round"]), int(saved["attempt"])
         self.step, self.loss = int(saved["step"]), float(saved["loss"])

@@ -13,13 +13,11 @@ import torch
 from sflam.codec.messages import AdapterFrame
 from sflam.errors import ServeError
 from sflam.learn.adapter_exchange import flatten, send_adapters, unflatten
-from sflam.learn.aggregate import aggregation_error, fedavg, weights_of
 from sflam.learn.examples import drawn_shares
 from sflam.learn.fleet import FleetAround
 from sflam.learn.selection import chances_of, select_devices, systematic
 from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.steps import Average, Steps
-from sflam.learn.weighting import counted
 from sflam.link.contract import Contract
 from sflam.model.adapters import State
 from sflam.plan import Placement
@@ -137,6 +135,7 @@ class RemoteFleet(FleetAround):
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start the server's copies from the global adapters; return the bytes of what devices will fetch."""
         self._start = state
+        self.local.rule.begin(state)
         self.trunk.open()
         self._momenta = copy.deepcopy(self.trunk.state()) if self.local.learn.state == "keep" else None
         self._left_out = self.local.exchange.memory()
@@ -206,7 +205,7 @@ class RemoteFleet(FleetAround):
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the sample-weighted average over the devices that delivered."""
-        states, sent = [], 0
+        states, sent = {}, 0
         segment, served = self.local.devices.segment, self.trunk.segment
         for device, (message, _, size) in self._results.items():
             cut = self.local.devices.cuts[device]
@@ -217,13 +216,10 @@ class RemoteFleet(FleetAround):
                 own = unflatten(torch.from_numpy(message.values.copy()).to(like), self._start, names)
             sent += size
             theirs = served.stack.read(self.trunk.copy_of(device))
-            states.append({n: own[n] for n in names} | {n: theirs[n] for n in served.names(cut)})
-        trained = {device: steps.samples[device] for device in self._results}
+            states[device] = {n: own[n] for n in names} | {n: theirs[n] for n in served.names(cut)}
         chance = chances_of(self.settings, self._held)
-        weights = weights_of(counted(self.local.learn, self.local.sampling, trained, self._held, chance))
-        state = self._start | fedavg(states, weights)
-        exact = self.local.learn.practice.aggregation == "freeze-a"
-        return Average(state, None if exact else aggregation_error(states, weights), sent)
+        found = self.local.averaged(self._start, states, steps.samples, self._held, chance)
+        return Average(found.state, found.error, sent)
 
     def state(self) -> dict[str, Any]:
         """Return what a simulated fleet would: the trunk's optimiser state where it is kept; devices keep their own."""

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.config import Job
+from sflam.data.batches import rows_of_round as rows_of
 from sflam.network.network import Floats, Network
 from sflam.plan import Placement, Plan, overlay
 from sflam.simulate.clock import RoundCost
 from sflam.simulate.feedback import Feedback
 from sflam.simulate.sensitivity import Slowdown
-from sflam.simulate.work import rows_of
 from sflam.workload import Workload
 
 

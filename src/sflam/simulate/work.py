@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.config import Job
+from sflam.data.batches import rows_of_round
 from sflam.data.dataset import Dataset
 from sflam.errors import ModelError
 from sflam.learn.methods import method_of
@@ -54,7 +55,7 @@ def work_of(job: Job, train: Dataset, numbers: int, rows: int = 0) -> Workload:
 def batches_of(job: Job, parts: Sequence[NDArray[np.int64]]) -> Floats:
     """Return the mini-batches [K] of each device's round; a ragged one is a fraction."""
     learn = job.learn
-    rows = [rows_of(len(part), learn.batch, learn.local_steps, learn.local_epochs) for part in parts]
+    rows = [rows_of_round(len(part), learn.batch, learn.local_steps, learn.local_epochs) for part in parts]
     found: Floats = np.array(rows) / learn.batch
     return found
 
@@ -99,15 +100,6 @@ def device_flop(
     return float(done.mean())
 
 
-def rows_of(samples: int, batch: int, steps: int, epochs: int) -> int:
-    """Return the rows a device trains on in a round, as ``sflam.data.batches`` makes its mini-batches."""
-    if not steps:
-        return samples * epochs
-    full, rest = divmod(samples, batch)
-    sizes = [batch] * full + ([rest] if rest else [])
-    return sum(sizes[step % len(sizes)] for step in range(steps))
-
-
 def at_home(workload: Workload, numbers: int) -> Workload:
     """Return what a mini-batch costs where the device does it all, and sends ``numbers`` floats once a round."""
     every = workload.blocks + 1
@@ -117,7 +109,7 @@ def at_home(workload: Workload, numbers: int) -> Workload:
         workload,
         batch=1,
         tokens=1,
-        hidden=numbers,
+        hidden=numbers * workload.adapter_bodies,
         exchanges=1,
         scheme=IDENTITY,
         down=True,

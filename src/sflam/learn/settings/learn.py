@@ -9,6 +9,8 @@ from sflam.learn.settings.practice import (
     BUNDLES,
     DEVICE_HALVES,
     KEYS,
+    LOCALS,
+    SERVER_OPTIMIZERS,
     SERVER_UPDATES,
     TRUNKS,
     WEIGHTS,
@@ -36,7 +38,9 @@ class LearnSettings:
         method: ``sflam`` (SFL-V1 with a quantized cut), ``sflam-mixed`` (one server copy for all devices, which takes
             their rows in mixed groups), or what they are compared with: ``sfl-v1``, ``sfl-v2``, ``sl`` (devices one
             after another), ``fedlora`` (whole models on devices), ``fedavg`` (the same, every weight trained),
-            ``local`` (every device for itself), ``central``. The name sets the next five keys where they are empty.
+            ``local`` (every device for itself), ``central``; and what is known against unlike devices, on whole
+            adapted models: ``fedprox``, ``scaffold``, ``fedlc``, ``fedavgm``, ``fedadam``, ``fedyogi``, ``flexlora``,
+            ``ffa-lora``. The name sets the next seven keys where they are empty.
         trunk: copies of the server's half: ``per-device`` (averaged every round), or ``shared`` by all devices.
         server_update: the optimiser steps of a shared trunk in a local step: ``sequential`` takes one per device
             (classical), ``batched`` one on all rows, ``mixed`` as many as a device has rows, each on rows of every
@@ -45,7 +49,13 @@ class LearnSettings:
             step (its gradients are), or ``frozen`` at any cut: no gradient comes back.
         weights: what a device counts in the loss of a shared trunk: all ``equal``, or by ``samples``.
         aggregation: ``fedavg`` averages A and B apart; ``freeze-a`` trains B only (exact); ``residual`` adds
-            mean(BA) - mean(B) mean(A) to the frozen weights (exact).
+            mean(BA) - mean(B) mean(A) to the frozen weights (exact); ``svd`` gives back the closest factors of
+            mean(BA) (FlexLoRA).
+        local: what a device adds to its learning: ``plain`` nothing; ``fedprox`` a pull towards where the round began;
+            ``scaffold`` control variates, which travel beside the adapters; ``fedlc`` calibrates its logits by its
+            counts of labels. Where devices share the trunk, it acts on the device half alone.
+        server_optimizer: what moves the global adapters by the change that was averaged: ``none`` takes the average;
+            ``momentum`` (FedAvgM), ``adam`` (FedAdam), ``yogi`` (FedYogi).
         personal: what each device keeps for itself, never sent and never averaged: ``none``, its ``head`` (all that is
             trained after the blocks, as in FedPer), or its ``device-half`` (all that it trains before the cut; its head
             too where labels stay on devices). Rounds then score the mean of the devices' own models.
@@ -67,6 +77,12 @@ class LearnSettings:
         optimizer: ``adamw``, ``adam`` or ``sgd``.
         weight_decay: weight decay of the optimiser.
         momentum: momentum of ``sgd``.
+        prox: mu of ``fedprox``.
+        logit_tau: tau of ``fedlc``.
+        server_lr: learning rate of the server's optimiser; 0 uses 1 for ``momentum`` and 0.01 for the others.
+        server_momentum: momentum of the server's optimiser, beta or beta_1.
+        server_beta2: decay of the second moment of ``adam`` and ``yogi``.
+        server_epsilon: added to the root of that moment, tau; the smaller, the more adaptive.
         clip: per-device limit on the gradient norm of one side; 0 does not clip.
         state: optimiser state across rounds: ``reset`` (as in FedAvg practice) or ``keep``.
         keep: which round's model is written: the ``last``, or the ``best`` by validation accuracy (a language model's
@@ -88,6 +104,8 @@ class LearnSettings:
     device_half: str = ""
     weights: str = ""
     aggregation: str = ""
+    local: str = ""
+    server_optimizer: str = ""
     personal: str = "none"
     rounds: int = 10
     local_epochs: int = 1
@@ -104,6 +122,12 @@ class LearnSettings:
     optimizer: str = "adamw"
     weight_decay: float = 0.0
     momentum: float = 0.0
+    prox: float = 0.01
+    logit_tau: float = 1.0
+    server_lr: float = 0.0
+    server_momentum: float = 0.9
+    server_beta2: float = 0.99
+    server_epsilon: float = 1e-3
     clip: float = 1.0
     state: str = "reset"
     keep: str = "last"
@@ -121,8 +145,9 @@ class LearnSettings:
 
     @property
     def optimizer_slots(self) -> int:
-        """Numbers the optimiser keeps per trained weight, n_s."""
-        return int(self.momentum > 0) if self.optimizer == "sgd" else 2
+        """Numbers that the optimiser and ``local`` keep per trained weight, n_s."""
+        kept = {"fedprox": 1, "scaffold": 3}.get(self.practice.local, 0)
+        return kept + (int(self.momentum > 0) if self.optimizer == "sgd" else 2)
 
     @property
     def chooses(self) -> bool:
@@ -147,6 +172,8 @@ class LearnSettings:
         ranges.one_of(("", *DEVICE_HALVES), "device_half")
         ranges.one_of(("", *WEIGHTS), "weights")
         ranges.one_of(("", *AGGREGATIONS), "aggregation")
+        ranges.one_of(("", *LOCALS), "local")
+        ranges.one_of(("", *SERVER_OPTIMIZERS), "server_optimizer")
         ranges.one_of((*LOSSES, *sorted(OWN["loss"])), "loss")
         ranges.one_of((*METRICS, *sorted(OWN["metric"])), "metric")
         ranges.require(0 <= self.smoothing < 1, "smoothing", "it must be in [0, 1), for example 0.1")
@@ -160,8 +187,10 @@ class LearnSettings:
         ranges.one_of(("auto", "cpu", "cuda"), "device")
         ranges.at_least(1, "rounds", "local_epochs", "batch")
         ranges.at_least(0, "local_steps", "weight_decay", "clip", "evaluate_every", "stop_after")
-        ranges.positive("lr")
-        ranges.require(0 <= self.momentum < 1, "momentum", "it must be in [0, 1)")
+        ranges.at_least(0, "prox", "logit_tau", "server_lr")
+        ranges.positive("lr", "server_epsilon")
+        for key in ("momentum", "server_momentum", "server_beta2"):
+            ranges.require(0 <= getattr(self, key) < 1, key, "it must be in [0, 1)")
         ranges.require(
             0 <= self.warmup < 1, "warmup", "it is a share of the run in [0, 1), for example 0.05 or 0"
         )

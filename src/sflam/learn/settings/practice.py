@@ -9,7 +9,9 @@ TRUNKS = ("per-device", "shared")
 SERVER_UPDATES = ("sequential", "batched", "mixed")
 DEVICE_HALVES = ("trained", "averaged", "frozen")
 WEIGHTS = ("equal", "samples")
-AGGREGATIONS = ("fedavg", "freeze-a", "residual")
+AGGREGATIONS = ("fedavg", "freeze-a", "residual", "svd")
+LOCALS = ("plain", "fedprox", "scaffold", "fedlc")
+SERVER_OPTIMIZERS = ("none", "momentum", "adam", "yogi")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,8 @@ class Practice:
         device_half: what devices do with their half.
         weights: what a device counts in the loss of a shared trunk.
         aggregation: how adapters are averaged.
+        local: what a device adds to its own gradient or loss.
+        server_optimizer: what moves the global adapters by what was averaged.
     """
 
     trunk: str = "per-device"
@@ -29,6 +33,8 @@ class Practice:
     device_half: str = "trained"
     weights: str = "equal"
     aggregation: str = "fedavg"
+    local: str = "plain"
+    server_optimizer: str = "none"
 
     @property
     def shared(self) -> bool:
@@ -49,6 +55,14 @@ BUNDLES: dict[str, Mapping[str, str]] = {
     "fedavg": {},
     "local": {},
     "central": {},
+    "fedprox": {"local": "fedprox"},
+    "scaffold": {"local": "scaffold"},
+    "fedlc": {"local": "fedlc"},
+    "fedavgm": {"server_optimizer": "momentum"},
+    "fedadam": {"server_optimizer": "adam"},
+    "fedyogi": {"server_optimizer": "yogi"},
+    "flexlora": {"aggregation": "svd"},
+    "ffa-lora": {"aggregation": "freeze-a"},
 }
 """Method -> the keys that its name sets where they are left empty; every other key has the default of ``Practice``.
 Methods of a program's own are added when they are registered."""

@@ -34,6 +34,14 @@ COLOURS = {
     "s9": ("#882255", "#e07aa8"),
     "s10": ("#77772a", "#cccc66"),
     "s11": ("#7a3b10", "#d09a70"),
+    "s12": ("#d4145a", "#ff5c93"),
+    "s13": ("#12808f", "#5fd3e0"),
+    "s14": ("#6fa321", "#b4e35c"),
+    "s15": ("#8e5bd0", "#cfa4ff"),
+    "s16": ("#1a2f6b", "#7f9bf0"),
+    "s17": ("#e2685e", "#ffb3ab"),
+    "s18": ("#0f4d2c", "#6fae86"),
+    "s19": ("#9c8a5a", "#e3d3a4"),
     "compute": ("#2f7fc1", "#4b9fe3"),
     "up": ("#e08a00", "#f5a623"),
     "server": ("#b4599b", "#d98cc4"),
@@ -45,11 +53,12 @@ COLOURS = {
 ON_WHITE = {name: light for name, (light, _) in COLOURS.items()}
 INK, QUIET, GRID, CARD = (ON_WHITE[name] for name in ("ink", "quiet", "grid", "card"))
 
-_HUES = [ON_WHITE[f"s{number}"] for number in range(12)]
-_MARKERS = "os^DvPX*<>ph"
+_HUES = [ON_WHITE[f"s{number}"] for number in range(20)]
+_MARKERS = "os^DvPX*<>phdH81+x23"
 _DASHES = (
     *((), (6, 2), (2, 2), (7, 2, 1.5, 2), (4, 1.5), (1, 1.5), (10, 3), (6, 2, 1.5, 2, 1.5, 2)),
     *((3, 3), (10, 2, 3, 2), (1, 3), (5, 1, 1, 1)),
+    *((8, 4), (2, 1), (12, 2, 1, 2), (3, 1, 1, 1, 1, 1), (6, 6), (8, 2, 2, 2, 2, 2), (1, 6), (4, 1, 2, 1)),
 )
 RC: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -96,7 +105,7 @@ class Look(NamedTuple):
 
 
 def look(number: int) -> Look:
-    """Return one of many looks; the first twelve share neither colour nor marker nor dash."""
+    """Return one of many looks; the first twenty share neither colour nor marker nor dash."""
     turn, place = divmod(number, len(_HUES))
     return Look(
         _HUES[place], _MARKERS[(place + 5 * turn) % len(_MARKERS)], _DASHES[(place + turn) % len(_DASHES)]

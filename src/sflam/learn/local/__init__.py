@@ -1,0 +1,1 @@
+"""What a device adds to its own learning, a rule per file."""

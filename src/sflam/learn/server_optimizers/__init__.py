@@ -1,0 +1,1 @@
+"""What moves the global adapters by the change that was averaged, an optimiser per file."""

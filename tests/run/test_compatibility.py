@@ -82,7 +82,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "own-half-servers": (OWN_HALF, "fleet.devices=2", "fleet.servers=[0, -1]"),
     "own-half-moving": (OWN_HALF, CUT),
     "ranks-above": (*RANKS, "model.rank=2"),
-    "ranks-selected": ("fleet.selected=1", *RANKS),
     "ranks-full": (FULL, *RANKS),
     "ranks-method": ("learn.method=central", *RANKS),
     "ranks-relay": ("learn.method=sl", *RANKS),

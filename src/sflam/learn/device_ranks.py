@@ -2,14 +2,16 @@
 
 The global adapters have rank r = ``model.rank``. On the way down a device gets its first r_k components; on the way up
 they are padded with zeros, and averaged at rank r (HetLoRA, Cho et al., arXiv 2401.06432, without its pruning and its
-weights by norm). Every device scales by alpha / r, so that a component is the same update wherever it is.
+weights by norm), or the mean product is given back in components that are ordered by size (FlexLoRA, Bai et al., arXiv
+2402.11505). Components that no device of a round has stay as they are. Every device scales by alpha / r, so that a
+component is the same update wherever it is.
 
 Shapes: r rank, i inputs, o outputs, P numbers of a row of a stack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -32,9 +34,7 @@ class DeviceRanks:
 
     def part(self, device: int, name: str, tensor: Tensor) -> Tensor:
         """Return the view of a tensor that a device has: A [r_k,i], B [o,r_k], anything else as it is."""
-        if self.ranks and name.endswith(A_ENDS):
-            return tensor[: self.ranks[device]]
-        return tensor[:, : self.ranks[device]] if self.ranks and name.endswith(B_ENDS) else tensor
+        return _first(name, tensor, self.ranks[device]) if self.ranks else tensor
 
     def truncated(self, device: int, state: Mapping[str, Tensor]) -> State:
         """Return a state whose adapters have the rank of a device: beyond it they are zero."""
@@ -58,6 +58,33 @@ class DeviceRanks:
             self.part(device, name, padded[name]).copy_(received[name])
         return padded, size
 
+    def keep_untouched(
+        self,
+        states: Mapping[int, State],
+        start: Mapping[str, Tensor],
+        limited: Callable[[int, str], bool] = lambda device, name: True,
+    ) -> None:
+        """Give components that no device of a round has the values of its start, in every state; in place.
+
+        Zeros alone would be their average: A and B zero at once have no gradient, and no device could train them again.
+
+        Args:
+            states: device of the round -> what it trained, padded.
+            start: the global adapters of the round's beginning.
+            limited: whether a tensor has the rank of a device; a shared trunk's has the model's.
+        """
+        if not self.ranks:
+            return
+        for name in {name for state in states.values() for name in state if name.endswith((A_ENDS, B_ENDS))}:
+            holders = [device for device, state in states.items() if name in state]
+            if all(limited(device, name) for device in holders):
+                top = max(self.ranks[device] for device in holders)
+                for device in holders:
+                    kept = start[name].clone()
+                    has = _first(name, kept, top)
+                    has.copy_(_first(name, states[device][name], top))
+                    states[device][name] = kept
+
     def limit(self, stack: AdapterStack, device_of: Mapping[int, int]) -> None:
         """Keep the rows of a stack at zero beyond the rank of the device of each, row -> device."""
         if not self.ranks or not stack.slots:
@@ -67,3 +94,10 @@ class DeviceRanks:
             for name, slot in stack.slots.items():
                 self.part(device, name, beyond[row, slot.columns].view(slot.shape)).fill_(False)
         stack.limit(beyond)
+
+
+def _first(name: str, tensor: Tensor, rank: int) -> Tensor:
+    """Return the view of the first components of a factor: A [rank,i], B [o,rank]; anything else as it is."""
+    if name.endswith(A_ENDS):
+        return tensor[:rank]
+    return tensor[:, :rank] if name.endswith(B_ENDS) else tensor

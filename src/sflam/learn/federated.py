@@ -96,6 +96,7 @@ class Federated(WholeModel):
         self.own = {}
         sent += self._beside(round, self.rule.end(devices))
         held = {device: len(self.parts[device]) for device in devices}
+        self.ranks.keep_untouched(states, self._begun)
         found = self.averaging(self._begun, states, steps.samples, held)
         return Average(found.state, found.error, sent)
 

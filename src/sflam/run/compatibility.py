@@ -213,7 +213,7 @@ RULES: tuple[Rule, ...] = (
         ("method", (_is("learn.method", "central", "local"),), "nothing is averaged", "leave fleet.ranks out"),
         ("relay", (RELAY,), "devices hand one half on", "leave fleet.ranks out"),
         ("residual", (RESIDUAL,), "what a device of lower rank does not get would not be in the residual",
-         'use learn.aggregation = "fedavg" or "freeze-a"'),
+         'use learn.aggregation = "fedavg", "svd" or "freeze-a"'),
         ("averaged", (AVERAGED,), "devices that average every step have the same half", "leave fleet.ranks out"),
         ("frozen", (FROZEN, SHARED), "only device halves would have ranks, and they train nothing",
          "leave fleet.ranks out"))),

@@ -30,8 +30,8 @@ class FleetSettings:
         bits_up: bits per activation value of each device, overriding ``quant.bits_up``; empty gives all the same.
         bits_down: bits per gradient value of each device, overriding ``quant.bits_down``; empty gives all the same.
         ranks: LoRA rank of each device, at most ``model.rank``: it trains the first components of the global adapters,
-            and is averaged with zeros for the rest (HetLoRA). Empty gives all ``model.rank``. A shared trunk keeps
-            ``model.rank``.
+            and is averaged with zeros for the rest (HetLoRA; with ``learn.aggregation = "svd"`` its components are the
+            largest of the mean product, FlexLoRA). Empty gives all ``model.rank``. A shared trunk keeps ``model.rank``.
         plan: a plan.json of sflam plan whose cuts, servers and bits the devices get, or ``computed`` for the plan of
             ``[network]`` and ``[plan]`` at the start; empty follows none.
     """

@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 
 import pytest
+import torch
 
 from sflam import sizes
 from sflam.config import load
@@ -15,10 +16,12 @@ from sflam.learn.evaluate import Score
 from sflam.learn.federated import Federated, Local
 from sflam.learn.relay import Relay
 from sflam.learn.settings import FleetSettings
+from sflam.learn.steps import Steps
 from sflam.model.adapters import load_state, state_of
 from sflam.model.settings import ModelSettings
 from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
 from tests.learn.plain_loop import PlainLoop
+from tests.tiny import largest_difference
 
 SIZES = [7, 4, 9]
 
@@ -118,6 +121,18 @@ def test_fedlora_averages_whole_models_by_samples(kind, state):
         assert record.samples == sum(SIZES) and record.bytes_up == record.bytes_down == 0
         assert record.adapter_bytes_up == record.adapter_bytes_down == 3 * body
         assert record.aggregation_error > 0
+
+
+def test_devices_drawn_by_their_samples_do_not_count_them_twice():
+    """Local epochs: the rows of a device over the chance that it was drawn with, so that all count alike."""
+    fleet, start = alone("fedlora")
+    fleet.settings = FleetSettings(devices=3, selected=1, policy="samples")
+    fleet.download(0, [1, 2], start)
+    states = {device: {n: torch.full_like(t, device) for n, t in start.items()} for device in (1, 2)}
+    fleet.own = dict(states)
+    found = fleet.average(0, [1, 2], Steps(samples={1: SIZES[1], 2: SIZES[2]})).state
+    for name, value in found.items():
+        assert largest_difference(value, torch.full_like(value, 1.5)) < 1e-12, name
 
 
 def test_fedavg_averages_every_weight():

@@ -26,6 +26,7 @@ from sflam.learn.local.registry import local_rule
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
 from sflam.learn.personal import PersonalParts, head_of
 from sflam.learn.schedule import Moment
+from sflam.learn.selection import chances_of
 from sflam.learn.split_fleet import adapted_layers
 from sflam.learn.steps import Average, Steps
 from sflam.learn.whole_model import WholeModel
@@ -95,9 +96,9 @@ class Federated(WholeModel):
             sent += size
         self.own = {}
         sent += self._beside(round, self.rule.end(devices))
-        held = {device: len(self.parts[device]) for device in devices}
+        held = {device: len(part) for device, part in enumerate(self.parts)}
         self.ranks.keep_untouched(states, self._begun)
-        found = self.averaging(self._begun, states, steps.samples, held)
+        found = self.averaging(self._begun, states, steps.samples, held, chances_of(self.settings, held))
         return Average(found.state, found.error, sent)
 
     def _beside(self, round: int, sent: Mapping[int, State]) -> int:

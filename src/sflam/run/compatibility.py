@@ -207,8 +207,6 @@ RULES: tuple[Rule, ...] = (
     *(Rule(f"ranks-{key}", (*conditions, RANKS), why, fix) for key, conditions, why, fix in (
         ("above", (rank_above, _where("model.rank", bool)), "a device trains a part of the model's rank",
          "raise model.rank, or lower them"),
-        ("selected", (_set("fleet.selected"),), "a round of low ranks alone would end the components they lack",
-         "set fleet.selected = 0"),
         ("full", (FULL,), "full training has no adapters", "leave fleet.ranks out"),
         ("method", (_is("learn.method", "central", "local"),), "nothing is averaged", "leave fleet.ranks out"),
         ("relay", (RELAY,), "devices hand one half on", "leave fleet.ranks out"),

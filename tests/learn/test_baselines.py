@@ -155,7 +155,8 @@ def test_local_devices_never_meet_and_score_the_mean_of_their_own():
     assert records[0].total_bytes == 0
     scores = [(1.0, 0.5, (0.5, None)), (2.0, 0.25, (1.0, None)), (6.0, 0.0, (0.0, None))]
     found = iter([Score(loss, share, per_class=classes) for loss, share, classes in scores])
-    assert fleet.score({}, lambda _: next(found)) == Score(3.0, 0.25, per_class=(0.5, None))
+    each = tuple(classes for _, _, classes in scores)
+    assert fleet.score({}, lambda _: next(found)) == Score(3.0, 0.25, per_class=(0.5, None), per_device=each)
 
 
 @pytest.mark.parametrize("method", ["fedlora", "local"])

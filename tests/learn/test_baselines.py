@@ -197,3 +197,10 @@ def test_what_whole_models_cannot_do_is_reported(settings, message):
 
     with pytest.raises(ConfigError, match=message):
         assemble(load(None, settings))
+
+
+def test_whole_models_are_drawn_by_their_samples():
+    fleet, start = alone("fedlora")
+    fleet.settings = FleetSettings(devices=3, selected=2, policy="samples")
+    records, _ = run(fleet, start, 6)
+    assert all(len(record.participants) == 2 for record in records)

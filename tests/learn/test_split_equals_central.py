@@ -122,8 +122,9 @@ def test_without_one_device_half_it_is_not():
         assert_equal_states(state, wanted, 1e-4)
 
 
-def test_labels_at_home_are_central_training_too():
-    backbone, model, examples = adapted("bert")
+@pytest.mark.parametrize("kind", ["bert", "gpt2-lm"])
+def test_labels_at_home_are_central_training_too(kind):
+    backbone, model, examples = adapted(kind)
     parts = parts_of(SIZES)
     learn = replace(LEARN, device_half="averaged")
     wanted, _ = central(model, backbone, examples, parts, learn, 3, cut=1, frozen=False)

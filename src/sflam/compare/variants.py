@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sflam.allocate.registry import CELL_METHODS as ALLOCATORS
 from sflam.allocate.registry import EDGE_METHODS
@@ -16,6 +17,7 @@ from sflam.config import Job, digest
 from sflam.errors import ConfigError, unknown
 from sflam.learn.methods import METHODS
 from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.learn.settings.practice import BUNDLES
 from sflam.planner import edge as planning_edge
 
 DEFAULT = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "central")
@@ -113,7 +115,8 @@ def variant(wanted: Job, name: str, seed: int) -> Job:
     """
     method, _, allocator = name.partition("+")
     network = replace(wanted.network, simulate=wanted.network.simulate and method not in AIRLESS)
-    fleet = wanted.fleet if network.simulate else replace(wanted.fleet, policy="uniform")
+    drawn = wanted.fleet.policy == "samples" and METHODS[method].averages
+    fleet = wanted.fleet if network.simulate or drawn else replace(wanted.fleet, policy="uniform")
     learn = _fitting(replace(wanted.learn, method=method))
     model = wanted.model
     if method == "fedavg":
@@ -151,10 +154,14 @@ def _personal(learn: LearnSettings, fleet: FleetSettings, labels: str) -> tuple[
 
 
 def _fitting(learn: LearnSettings) -> LearnSettings:
-    """Return the settings without what is about a server half, where the method has none, or one per device."""
+    """Return the settings without what the method's name sets, and what is about a server half that it has not."""
     method = METHODS[learn.method]
+    named: dict[str, Any] = dict.fromkeys(BUNDLES[learn.method], "")
+    learn = replace(learn, **named)
     if not method.split or method.relay:
         learn = replace(learn, trunk="", server_update="", device_half="")
+    if method.relay:
+        learn = replace(learn, weights="")
     if not method.averages:
         learn = replace(learn, local="", server_optimizer="")
         learn = replace(learn, aggregation="") if learn.aggregation == "svd" else learn

@@ -53,7 +53,7 @@ class KeptActivations:
 
     def missing(self, device: int, batch: Minibatch) -> Minibatch | None:
         """Return the rows of ``batch`` that must still be run; None where there are none."""
-        return _without(batch, {sample for owner, sample in self._rows if owner == device})
+        return _without(batch, {sample for sample in batch.ids if (device, sample) in self._rows})
 
     def add(self, device: int, batch: Minibatch, hidden: Tensor) -> None:
         """Keep ``hidden`` [B,T,d] of a mini-batch."""

@@ -64,7 +64,7 @@ class Averaging:
         chance: Chances = 1.0,
         mean: Mean | None = None,
     ) -> Averaged:
-        """Return the new global adapters; what nobody trained stays as it was.
+        """Return the new global adapters; what no device trained stays as it was.
 
         Args:
             start: the global adapters of the round's beginning.

@@ -5,7 +5,7 @@ resources", arXiv 2402.11505, section 3: average the products, then give back fa
 
 B A is the closest to W of all products of rank r (Eckart, Young). A device's factors may have any rank, and r may be
 any: a device gets as many of the largest directions as its rank. W is never built: with B_k p_k side by side = Q_b R_b
-and A_k one upon the other, transposed = Q_a R_a, the decomposition is that of the small R_b R_a^T. Whoever averages in
+and A_k one upon the other, transposed = Q_a R_a, the decomposition is that of the small R_b R_a^T. What averages in
 this way trains from other factors of (nearly) the same product: what an optimiser remembers of the factors before has
 no meaning for them.
 

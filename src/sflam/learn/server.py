@@ -25,6 +25,7 @@ from sflam.learn.precision import arithmetic, reseeded
 from sflam.learn.schedule import Moment
 from sflam.learn.settings import LearnSettings
 from sflam.learn.weighting import Share, Weighting
+from sflam.model.families import CAUSAL
 from sflam.model.lora import Rows
 from sflam.model.loss import group_losses, target_count
 from sflam.model.split import Arrival, ServerSegment
@@ -60,10 +61,13 @@ class Frame:
         labels = labels if labels is None or labels.ndim == 1 else labels[:, :width]
         return Frame(self.device, self.cut, self.hidden[index][:, :width], lengths, labels)
 
-    @property
-    def targets(self) -> int:
-        """What its loss is a mean of: rows, or tokens that are predicted."""
-        return len(self.hidden) if self.labels is None else target_count(self.labels)
+    def targets(self, task: str) -> int:
+        """Return what its loss is a mean of, labels here or not: rows, or tokens that are predicted."""
+        if self.labels is not None:
+            return target_count(self.labels)
+        rows, width = self.hidden.shape[:2]
+        tokens = rows * width if self.lengths is None else int(self.lengths.sum())
+        return tokens - rows if task == CAUSAL else rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +176,7 @@ class Trunk(Side[ServerSegment]):
             for answer in self.differentiate(members, own, self._weights(members, frames, len(groups))):
                 found[answer.device].append((group[answer.device], answer))
             self.update()
-        return [_assembled(frame, found[frame.device]) for frame in frames]
+        return [_assembled(self.task, frame, found[frame.device]) for frame in frames]
 
     def differentiate(
         self, frames: Sequence[Frame], seed: int, weights: Mapping[int, float] | None = None
@@ -227,10 +231,11 @@ class Trunk(Side[ServerSegment]):
         """Return G s_k of the ``members`` of one of the groups of a step's ``frames``; None where each is 1."""
         if not self.shared or self.weighting is None:
             return None
-        own = {frame.device: frame.targets for frame in frames}
+        own = {frame.device: frame.targets(self.task) for frame in frames}
         times, every = self.weighting.groups or groups, sum(own.values())
         return {
-            m.device: times * self.weighting(Share(m.device, len(m.hidden), m.targets, own[m.device], every))
+            m.device: times
+            * self.weighting(Share(m.device, len(m.hidden), m.targets(self.task), own[m.device], every))
             for m in members
         }
 
@@ -285,13 +290,13 @@ class Trunk(Side[ServerSegment]):
         return arrivals, leaves, lengths
 
 
-def _assembled(frame: Frame, pieces: Sequence[tuple[GroupRows, Answer]]) -> Answer:
+def _assembled(task: str, frame: Frame, pieces: Sequence[tuple[GroupRows, Answer]]) -> Answer:
     """Return the answer to a frame from those to its rows in each group: its mean loss, and that loss's gradient."""
     if len(pieces) == 1:
         return pieces[0][1]
     loss, gradient = 0.0, None
     for at, answer in pieces:
-        share = frame.rows(at).targets / frame.targets
+        share = frame.rows(at).targets(task) / frame.targets(task)
         loss += answer.loss * share
         if answer.gradient is not None:
             if gradient is None:

@@ -331,7 +331,7 @@ class LocalFleet(Fleet):
     def memory(self, step: Step) -> FleetMemory:
         """Return what its machines need for a training step."""
         selected, held = self.settings.selected, [len(part) for part in self.parts]
-        rows = most_rows(held, self.learn.batch, selected, self.sampling)
+        rows = most_rows(held, step.training.batch, selected, self.sampling)
         need = split_memory(self.backbone.model, self.devices, self.servers, selected, step, rows)
         lengths = self.examples.dataset.lengths
         samples = [

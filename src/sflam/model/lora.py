@@ -122,9 +122,7 @@ class StackedLoRA(nn.Module):
         """[R, ..., i] -> [R, ..., o]."""
         rows = self.layout.rows
         groups = len(rows.copies)
-        a, b = (
-            rows.pick(own) if own.requires_grad else own.expand(groups, -1, -1) for own in (self.a, self.b)
-        )
+        a, b = (own.expand(groups, -1, -1) if len(own) == 1 else rows.pick(own) for own in (self.a, self.b))
         z = rows.gather(F.dropout(x, self.dropout, self.training) if self.dropout else x)
         low = torch.bmm(z.to(a.dtype), a.mT) * self.scaling
         out: Tensor = self.base(x)

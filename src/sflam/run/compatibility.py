@@ -179,6 +179,14 @@ RULES: tuple[Rule, ...] = (
                             _is("learn.weights", "samples")),
          "a server that answers device after device does not know how many there are",
          'use learn.server_update = "batched"'),
+    Rule("global-labels", (AT_HOME, SHARED, _is("learn.server_update", "sequential"), GLOBAL),
+         "a server that answers device after device does not know what the others' shares are",
+         'use learn.server_update = "batched"'),
+    Rule("relay-weights", (RELAY, _is("learn.weights", "samples")), "devices take turns, and none shares a step",
+         "leave learn.weights out, or use another method"),
+    Rule("averaged-selected", (AVERAGED, _is("learn.state", "keep"), _set("fleet.selected")),
+         "devices that were in other rounds have other momenta, so their halves would part",
+         'set learn.state = "reset", or fleet.selected = 0'),
     # what devices keep for themselves
     *(Rule(f"personal-{key}", (condition, PERSONAL), why, fix) for key, condition, why, fix in (
         ("method", _is("learn.method", "central", "local"), "nothing is averaged of which a part could be kept",
@@ -281,7 +289,7 @@ RULES: tuple[Rule, ...] = (
     # without a simulated network
     *(Rule(f"policy-samples-{key}", (_is("fleet.policy", "samples"), condition), why, 'use fleet.policy = "uniform"')
       for key, condition, why in (
-          ("trunkless", TRUNKLESS, "its average would count samples twice"),
+          ("lone", LONE, "it averages nothing that would make up for how often a device is drawn"),
           ("global", GLOBAL, "the devices of a round share its rows by their samples already"),
           ("servers", _set("fleet.servers"), "chances are those of all devices together"))),
     Rule("policy", (_not("fleet.policy", "uniform", "samples"), _is("network.simulate", False)),

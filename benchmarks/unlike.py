@@ -183,7 +183,7 @@ def measure(cell: Cell, track: Track, places: Mapping[str, Any], out: Path) -> d
     found = dataclasses.asdict(cell) | {
         "samples": result.samples,
         "bytes": result.bytes_up + result.bytes_down,
-        "loss": result.test_loss,
+        "loss": result.loss,
         "accuracy": result.accuracy,
         "wall_s": round(time.perf_counter() - began, 1),
         "cpu_s": round(time.process_time() - cpu, 1),

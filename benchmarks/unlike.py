@@ -64,8 +64,6 @@ TRACKS = {
             "learn.local_steps": 1,
             "learn.batch": 8,
             "learn.state": "keep",
-            "learn.schedule": "cosine",
-            "learn.warmup": 0.05,
         },
         ("sflam-mixed", "sflam"),
         (1e-3, 2e-3),

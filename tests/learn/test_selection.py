@@ -116,3 +116,12 @@ def test_draws_are_those_of_the_seed_and_uniform_ones_are_as_they_were():
     assert rounds != [select_devices(settings, 2, number, SAMPLES) for number in range(40)]
     assert all(1 in drawn for drawn in rounds) and len(set(rounds)) > 2
     assert chances_of(replace(settings, policy="uniform"), SAMPLES) == 2 / 5
+
+
+@pytest.mark.parametrize("policy", ["uniform", "samples"])
+@pytest.mark.parametrize("known", [1, 4, 5])
+def test_no_chance_is_above_one_where_fewer_devices_are_known(policy, known):
+    samples = {device: SAMPLES[device] for device in range(known)}
+    found = chances_of(FleetSettings(devices=8, selected=5, policy=policy), samples)
+    each = found if isinstance(found, dict) else dict.fromkeys(samples, found)
+    assert each == dict.fromkeys(samples, 1.0)

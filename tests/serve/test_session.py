@@ -153,3 +153,15 @@ def test_a_step_without_rows_is_no_exchange():
     for step in (0, 2, 4, 10**9):
         with pytest.raises(Refused, match=f"no rows in step {step}"):
             seat.exchange(step, 0, 2)
+
+
+def test_devices_without_rows_make_no_round_complete():
+    session = Session(1, patience=5.0)
+    for device in range(2):
+        session.hello(device, 9, 0.0)
+    session.open(4, 7, {0: 0, 1: 1}, 100.0, {0: (0, 0), 1: (0, 3)})
+    session.deliver(0, 4, 7, "nothing", 0.0)
+    assert session.verdict(50.0) is Verdict.RUNNING  # device 1 is silent, and nothing has been learned
+    assert session.verdict(100.0) is Verdict.SHORT
+    finish(session, 1)
+    assert session.verdict(50.0) is Verdict.COMPLETE

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from sflam.codec.settings import QuantSettings
+from sflam.errors import ServeError
+from sflam.learn import checkpoint
 from sflam.learn.attendance import AttendedFleet, attendance_of
 from sflam.learn.examples import drawn_shares
 from sflam.learn.settings import LearnSettings
@@ -190,3 +192,118 @@ def test_a_device_that_comes_late_has_its_step_alone_and_goes_on_with_the_others
     assert records[0].participants == (0, 1, 2) and records[1].measured.passes == ()
     _, replay = replayed("bert", records, monkeypatch, **job)
     assert equal(found, replay)
+
+
+def job_of_some(policy="uniform"):
+    """Return a job in which two devices of three, with 7, 12 and 5 samples, learn in one round."""
+    return job_of(local_steps=2, rounds=1, state="reset") | {"policy": policy}
+
+
+def simulated_of_some(job):
+    """Run it in one process; return the adapters, the devices of its round and the one that is none of them."""
+    backbone, model, examples = adapted("bert")
+    fleet = builders.local_fleet(backbone, model, examples, parts_of(SIZES), selected=2, **job)
+    records, state = builders.run(fleet, state_of(model), 1)
+    drawn = records[0].participants
+    return state, drawn, (set(range(len(SIZES))) - set(drawn)).pop()
+
+
+def comes_after(rig_of, others, seconds):
+    """Return a link whose device announces itself once others have and a round is open, or after ``seconds``."""
+
+    class Slow(Link):
+        waited_for = True
+
+        def _once(self, method, path, body, headers):
+            if method == "POST" and path.endswith("/session"):
+                session = rig_of().dispatch.session
+                while not set(others) <= session.samples.keys():
+                    time.sleep(0.005)
+                until = time.monotonic() + seconds
+                while session.phase is Phase.WAITING and time.monotonic() < until:
+                    time.sleep(0.005)
+                type(self).waited_for = session.phase is Phase.WAITING
+            return super()._once(method, path, body, headers)
+
+    return Slow
+
+
+def rig_of_some(tmp_path, job, drawn, last, seconds):
+    """Return a server whose ``last`` device, which the round does not draw, comes after the others."""
+    rigs = []
+    rig = Rig(
+        tmp_path, "bert", quorum=2, draw=2, links={last: comes_after(lambda: rigs[0], drawn, seconds)}, **job
+    )
+    rigs.append(rig)
+    return rig
+
+
+@pytest.mark.parametrize("policy", ["uniform", "samples"])
+def test_weights_are_of_all_devices_when_the_drawn_ones_come_first(tmp_path, policy):
+    """A device counts by its part of all samples, so the round waits for the report of one that it does not draw."""
+    job = job_of_some(policy)
+    state, drawn, last = simulated_of_some(job)
+    rig = rig_of_some(tmp_path, job, drawn, last, seconds=1.0)
+    records, found = rig.run()
+    assert rig.links[last].waited_for
+    assert records[0].participants == drawn and records[0].measured.unheard == ()
+    assert equal(found, state)
+
+
+@pytest.mark.parametrize("policy", ["uniform", "samples"])
+def test_a_server_that_comes_back_knows_the_samples_reported_before(tmp_path, policy):
+    job = job_of_some(policy)
+    state, drawn, last = simulated_of_some(job)
+    for folder in ("before", "after"):
+        (tmp_path / folder).mkdir()
+    before = Rig(tmp_path / "before", "bert", quorum=2, draw=2, **job)
+    before.run()
+    checkpoint.save(tmp_path / "kept", before.fleet.state())
+    rig = rig_of_some(tmp_path / "after", job, drawn, last, seconds=20.0)
+    rig.fleet.restore(checkpoint.load(tmp_path / "kept"))
+    records, found = rig.run()
+    assert not rig.links[last].waited_for
+    assert records[0].participants == drawn and records[0].measured.unheard == ()
+    assert equal(found, state)
+
+
+def quits(rig_of, number, times):
+    """Return a link whose device leaves the round for good in its first step, in so many openings."""
+
+    class Quitting(Link):
+        left = times
+
+        def _once(self, method, path, body, headers):
+            if type(self).left and "/steps/" in path:
+                type(self).left -= 1
+                rig_of().dispatch.drop(number, "it left")
+                raise Died
+            return super()._once(method, path, body, headers)
+
+    return Quitting
+
+
+def without_rows(tmp_path, openings):
+    """Return a job and its server, one of whose devices has no rows; the others leave in so many openings."""
+    job = job_of("global", batch=1, local_steps=1, rounds=1)
+    rows = drawn_shares(job["learn"], dict(enumerate(SIZES)), 3, 0)
+    busy = [device for device, own in rows.items() if any(own)]
+    assert len(busy) < len(SIZES), "one has no rows"
+    rigs = []
+    links = {device: quits(lambda: rigs[0], device, openings) for device in busy}
+    rigs.append(Rig(tmp_path, "bert", quorum=1, links=links, away=True, **job))
+    return job, rigs[0]
+
+
+def test_a_round_that_only_devices_without_rows_deliver_is_opened_once_more(tmp_path):
+    job, rig = without_rows(tmp_path, openings=1)
+    records, found = rig.run()
+    assert records[0].measured.openings == 2 and records[0].participants == (0, 1, 2)
+    assert equal(found, simulated("bert", **job)[1])
+
+
+def test_a_round_that_only_devices_without_rows_deliver_twice_is_an_error(tmp_path):
+    _, rig = without_rows(tmp_path, openings=2)
+    with pytest.raises(ServeError, match=r"none of them with rows.*twice in a row"):
+        rig.run()
+    rig.server.stop()

@@ -65,11 +65,11 @@ def under_points(order: list[int], samples: Mapping[int, int], count: int, first
 
 
 def chances_of(settings: FleetSettings, samples: Mapping[int, int]) -> Chances:
-    """Return p_k of the devices with ``samples``, as ``[fleet]`` draws them; S / K but where chances differ."""
+    """Return p_k of the devices with ``samples``, as ``[fleet]`` draws them: S / K but where they differ."""
     selected = settings.selected or len(samples)
     if settings.policy == "samples":
         return chances(samples, min(selected, len(samples)))
-    return selected / len(samples)
+    return min(1.0, selected / len(samples))  # fewer may be known than are drawn
 
 
 def select_devices(

@@ -74,6 +74,16 @@ class RemoteFleet(FleetAround):
         # What comes together decides the result where one copy learns from all; and steps are the fleet's where a step
         # is one batch of all devices.
         dispatch.by_step = self.trunk.shared or local.sampling == "global"
+        learn = local.learn
+        by_device = (
+            learn.practice.weights == "samples" and learn.local_steps > 0 and local.sampling == "local"
+        )
+        # Chances, and parts of all samples, need the samples of every device, also of those that a round does not draw.
+        self._needs_all = bool(self.settings.selected) and (
+            self.settings.policy == "samples" or (self.trunk.shared and by_device)
+        )
+        self._reported: dict[int, int] = {}
+        """What devices reported before the server was started again."""
         self._start: State = {}
         self._held: dict[int, int] = {}
         self._results: dict[int, tuple[AdapterFrame | None, float, int]] = {}
@@ -106,7 +116,8 @@ class RemoteFleet(FleetAround):
         patient = self.dispatch.clock() + self.dispatch.session.patience
 
         def enough(present: tuple[int, ...]) -> bool:
-            return set(self._wanted(round)) <= set(present) or (
+            heard = not self._needs_all or len(self._samples()) == self.settings.devices
+            return (heard and set(self._wanted(round)) <= set(present)) or (
                 len(present) >= quorum and self.dispatch.clock() >= patient
             )
 
@@ -127,10 +138,14 @@ class RemoteFleet(FleetAround):
 
     def _wanted(self, round: int) -> tuple[int, ...]:
         """Return the devices that a simulation takes: all, until the samples are known that it draws them by."""
-        known = self.dispatch.session.samples
+        known = self._samples()
         if self.settings.policy == "samples" and len(known) < self.settings.devices:
             return tuple(range(self.settings.devices))
-        return select_devices(self.settings, self.local.seed, round, dict(sorted(known.items())))
+        return select_devices(self.settings, self.local.seed, round, known)
+
+    def _samples(self) -> dict[int, int]:
+        """Return device -> the samples it reported last, of those that ever came to the run, ascending."""
+        return dict(sorted((self._reported | self.dispatch.session.samples).items()))
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start the server's copies from the global adapters; return the bytes of what devices will fetch."""
@@ -152,7 +167,7 @@ class RemoteFleet(FleetAround):
         for opening in (1, 2):
             attempt = self._attempt()
             with self.dispatch.locked() as session:
-                legs, known = session.legs, dict(sorted(session.samples.items()))
+                legs, known = session.legs, self._samples()
             shares = self._shares(round, devices, known)
             planned = {d: self._planned_steps(d, known[d], shares) for d in devices}
             exchanges = {device: legs * len(steps) for device, steps in planned.items()}
@@ -173,12 +188,15 @@ class RemoteFleet(FleetAround):
                 made = {device: seat.next // legs for device, seat in session.seats.items()}
             results = self.dispatch.close()
             finite = {d: r for d, r in results.items() if self._is_finite(d)}
-            if verdict is Verdict.COMPLETE and len(finite) >= quorum:
+            rows = sum(done.samples[device] for device in finite)
+            if verdict is Verdict.COMPLETE and len(finite) >= quorum and rows:
                 break
             self.event_log("short", round=round, attempt=attempt, delivered=sorted(finite), quorum=quorum)
             short = (
                 f"round {round + 1}, attempt {attempt}: {len(finite)} of at least {quorum} devices delivered"
             )
+            if finite and not rows:
+                short += ", none of them with rows"
             if opening == 2:
                 raise ServeError(
                     f"{short} within {self.deadline:g} s, twice in a row; bring devices back, lower --quorum or raise "
@@ -222,12 +240,17 @@ class RemoteFleet(FleetAround):
         return Average(found.state, found.error, sent)
 
     def state(self) -> dict[str, Any]:
-        """Return what a simulated fleet would: the trunk's optimiser state where it is kept; devices keep their own."""
-        return self.local.state()
+        """Return what a simulated fleet would, and the samples that devices reported.
+
+        That is the trunk's optimiser state where it is kept; devices keep their own.
+        """
+        with self.dispatch.looked():
+            return self.local.state() | {"reported": self._samples()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned."""
         self.local.restore(state)
+        self._reported = dict(state.get("reported", {}))
 
     def _shares(
         self, round: int, devices: Sequence[int], known: Mapping[int, int]

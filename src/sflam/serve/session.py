@@ -41,7 +41,7 @@ class Verdict(Enum):
 
     RUNNING = "running"
     COMPLETE = "complete"
-    SHORT = "short"  # over, with fewer devices than the quorum
+    SHORT = "short"  # over, with fewer devices than the quorum, or none that had rows
 
 
 @dataclass(frozen=True)
@@ -278,13 +278,15 @@ class Session:
     def verdict(self, now: float) -> Verdict:
         """Return whether the open round goes on, is complete, or is over without its quorum.
 
-        Once there is a quorum, absent devices are not waited for.
+        Once there is a quorum, absent devices are not waited for. Devices without rows alone are none: there is
+        nothing to average.
         """
-        done = sum(seat.result is not None for seat in self.seats.values())
+        delivered = [seat for seat in self.seats.values() if seat.result is not None]
+        enough = len(delivered) >= self.quorum and any(seat.exchanges for seat in delivered)
         active = {device for device, seat in self.seats.items() if seat.active}
-        if now < self.deadline and active and (done < self.quorum or active & set(self.present(now))):
+        if now < self.deadline and active and (not enough or active & set(self.present(now))):
             return Verdict.RUNNING
-        return Verdict.COMPLETE if done >= self.quorum else Verdict.SHORT
+        return Verdict.COMPLETE if enough else Verdict.SHORT
 
     def close(self) -> dict[int, Any]:
         """Close the round, forget every kept answer, and return device -> what it delivered."""

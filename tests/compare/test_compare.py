@@ -21,7 +21,6 @@ from sflam.errors import ConfigError
 from sflam.records import history
 from sflam.records.history import RoundRecord
 from sflam.report.terminal.comparison_table import comparison_table, device_table, target_table
-from sflam.run.compatibility import check
 from tests.conftest import Cli, assert_refused, files, sets
 from tests.report.charges import charge
 
@@ -399,17 +398,3 @@ def test_bad_words_are_reported(cli: Cli, tmp_path: Path, words: tuple[str, ...]
     assert done.code == 2 and done.out == [] and any(message in line for line in done.err), done.err
     assert_refused(done, *([""] * len(done.err)))
     assert not list(tmp_path.glob("out/*-*"))
-
-
-def test_a_line_is_the_method_of_its_name():
-    """Keys that a method's name sets are its own, whatever the job sets; what it cannot have is left out."""
-    wanted = config.load(
-        None, ["learn.local=scaffold", "learn.weights=samples", "fleet.selected=2", "fleet.policy=samples"]
-    )
-    assert variant(wanted, "fedprox", 0).learn.practice.local == "fedprox"
-    assert variant(wanted, "sflam", 0).learn.practice.local == "scaffold"
-    assert variant(wanted, "sflam", 0).fleet.policy == variant(wanted, "fedlora", 0).fleet.policy == "samples"
-    relay = variant(wanted, "sl", 0)
-    assert relay.fleet.policy == "uniform" and relay.learn.practice.weights == "equal"
-    for method in ("sflam", "sflam-mixed", "sl", "fedlora", "fedprox", "central"):
-        check(variant(wanted, method, 0))

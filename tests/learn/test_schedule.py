@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -87,9 +88,8 @@ def test_it_rises_then_falls_and_no_step_is_wasted(
     assert all(0 < value <= 0.1 for value in found)
     flat = [value / decay ** (number // steps) for number, value in enumerate(found)]
     top = flat.index(max(flat))
-    assert all(
-        before <= after * (1 + 1e-12) for before, after in zip(flat[:top], flat[1 : top + 1], strict=True)
-    )
+    rising = itertools.pairwise(flat[: top + 1])
+    assert all(before <= after * (1 + 1e-12) for before, after in rising)
     assert all(
         after <= before * (1 + 1e-12) for before, after in zip(flat[top:], flat[top + 1 :], strict=False)
     )

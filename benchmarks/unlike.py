@@ -33,7 +33,7 @@ from common import introduce, machine, show
 import sflam
 
 ALPHAS = (0.1, 0.5, 1.0)
-SCALAR = "central"
+REFERENCE = "central"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Cell:
         """Name of its folder."""
         kind = (
             self.method
-            if self.method == SCALAR
+            if self.method == REFERENCE
             else f"{self.method}-{self.scheme}{self.bits}-alpha{self.alpha:g}"
         )
         return f"{kind}-lr{self.rate:g}-seed{self.seed}"
@@ -205,7 +205,7 @@ def trials(track: Track) -> list[Cell]:
     """Return the cells that choose each method's rate."""
     scheme, bits = track.schemes[0]
     return [
-        *(Cell(SCALAR, rate) for rate in track.rates),
+        *(Cell(REFERENCE, rate) for rate in track.rates),
         *(Cell(method, rate, scheme, bits) for method in track.methods for rate in track.rates),
     ]
 
@@ -213,7 +213,7 @@ def trials(track: Track) -> list[Cell]:
 def grid(track: Track, rates: Mapping[str, float], seeds: int) -> Iterator[Cell]:
     """Yield the cells that are scored, the most wanted first."""
     for seed in range(seeds):
-        yield Cell(SCALAR, rates[SCALAR], seed=seed)
+        yield Cell(REFERENCE, rates[REFERENCE], seed=seed)
         for alpha in ALPHAS:
             yield Cell(track.methods[0], rates[track.methods[0]], *track.schemes[0], alpha, seed)
     for seed in range(seeds):
@@ -250,10 +250,10 @@ def table(cells: Sequence[Mapping[str, Any]], rates: Mapping[str, float]) -> lis
                 cell["method"],
                 cell["scheme"],
                 cell["bits"],
-                cell["alpha"] if cell["method"] != SCALAR else "",
+                cell["alpha"] if cell["method"] != REFERENCE else "",
             )
             groups.setdefault(key, []).append(cell)
-    central = {run["seed"]: run for run in groups.get((SCALAR, "identity", 16, ""), [])}
+    central = {run["seed"]: run for run in groups.get((REFERENCE, "identity", 16, ""), [])}
     rows = []
     for (method, scheme, bits, alpha), all_runs in groups.items():
         runs = sorted((run for run in all_runs if run["seed"] in central), key=lambda run: run["seed"])
@@ -261,7 +261,7 @@ def table(cells: Sequence[Mapping[str, Any]], rates: Mapping[str, float]) -> lis
         row: dict[str, Any] = {
             "method": method,
             "codec": ""
-            if method == SCALAR
+            if method == REFERENCE
             else f"{scheme}, {bits} bits"
             if scheme != "identity"
             else "floats",
@@ -275,7 +275,7 @@ def table(cells: Sequence[Mapping[str, Any]], rates: Mapping[str, float]) -> lis
             "lower 95 %": "",
             "MB": round(float(np.mean([run["bytes"] for run in all_runs])) / 1e6, 1),
         }
-        if method != SCALAR and runs:
+        if method != REFERENCE and runs:
             mean, error = differences(runs, [central[run["seed"]] for run in runs])
             row["against central"] = f"{mean:+.2f} {'%' if text else 'points'}"
             row["lower 95 %"] = f"{mean + (1.96 if text else -1.96) * error:+.2f}"
@@ -339,7 +339,7 @@ def main() -> None:
     wanted = [
         cell
         for cell in dict.fromkeys(
-            grid(track, dict.fromkeys((SCALAR, *track.methods), 0.0) | rates, args.seeds)
+            grid(track, dict.fromkeys((REFERENCE, *track.methods), 0.0) | rates, args.seeds)
         )
     ]
     cells = all_of([cell for cell in wanted if cell.rate], "test")

@@ -133,6 +133,11 @@ def _times(chance: Chances) -> dict[int, float] | None:
     return {device: mean / own for device, own in chance.items() if own}
 
 
+def by_held_samples(learn: LearnSettings, sampling: str) -> bool:
+    """Whether devices make as many local steps each, and count by the samples that they hold."""
+    return learn.practice.weights == "samples" and learn.local_steps > 0 and sampling == "local"
+
+
 def counted(
     learn: LearnSettings,
     sampling: str,
@@ -152,7 +157,7 @@ def counted(
         held: device -> n_k.
         chance: p_k.
     """
-    by_samples = learn.practice.weights == "samples" and learn.local_steps and sampling == "local"
+    by_samples = by_held_samples(learn, sampling)
     counts: dict[int, float] = {
         device: held[device] if by_samples else rows for device, rows in trained.items()
     }

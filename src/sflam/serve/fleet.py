@@ -18,6 +18,7 @@ from sflam.learn.fleet import FleetAround
 from sflam.learn.selection import chances_of, select_devices, systematic
 from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.steps import Average, Steps
+from sflam.learn.weighting import by_held_samples
 from sflam.link.contract import Contract
 from sflam.model.adapters import State
 from sflam.plan import Placement
@@ -74,13 +75,10 @@ class RemoteFleet(FleetAround):
         # What comes together decides the result where one copy learns from all; and steps are the fleet's where a step
         # is one batch of all devices.
         dispatch.by_step = self.trunk.shared or local.sampling == "global"
-        learn = local.learn
-        by_device = (
-            learn.practice.weights == "samples" and learn.local_steps > 0 and local.sampling == "local"
-        )
         # Chances, and parts of all samples, need the samples of every device, also of those that a round does not draw.
         self._needs_all = bool(self.settings.selected) and (
-            self.settings.policy == "samples" or (self.trunk.shared and by_device)
+            self.settings.policy == "samples"
+            or (self.trunk.shared and by_held_samples(local.learn, local.sampling))
         )
         self._reported: dict[int, int] = {}
         """What devices reported before the server was started again."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sflam.config import Job
 from sflam.data.batches import rows_of_round as rows_of
+from sflam.learn.weighting import by_held_samples
 from sflam.network.network import Floats, Network
 from sflam.plan import Placement, Plan, overlay
 from sflam.simulate.clock import RoundCost
@@ -135,10 +136,8 @@ class Planner(ABC):
         """Return chi as measured for devices that share a round; None where nothing is measured."""
         if self.feedback is None:
             return None
-        index, learn = np.asarray(devices, np.int64), self.job.learn
-        by_samples = learn.practice.weights == "samples" and learn.local_steps
-        if by_samples and self.job.data.sampling == "local":
-            return self.feedback.slowdown(devices, self.samples[index])
+        if by_held_samples(self.job.learn, self.job.data.sampling):
+            return self.feedback.slowdown(devices, self.samples[np.asarray(devices, np.int64)])
         return self.feedback.slowdown(devices, self.mini_batches(devices))
 
     @abstractmethod

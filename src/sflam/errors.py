@@ -12,7 +12,8 @@
     │   └── RunsError          no run of several was completed
     ├── AllocationError        a network, workload or limit no plan can be made for
     └── ServeError             a server or a device cannot go on over the network
-        └── Refused            a request that changes nothing, with its status code
+        ├── Refused            a request that changes nothing, with its status code
+        └── BrokenOff          an answer that ended early; what was asked is to be asked again
 
 Every message names the value, the limit and the fix. Each class is also a ``ValueError``: these are
 things a user can cause. Broken invariants of our own are ``assert``.
@@ -91,6 +92,10 @@ class Refused(ServeError):
     def __init__(self, status: int, reason: str, retry: float | None = None) -> None:
         self.status, self.retry = status, retry
         super().__init__(reason)
+
+
+class BrokenOff(ServeError):
+    """An answer that ended before all of it was read."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -62,7 +62,7 @@ WITHIN = {
 FEWER = {
     "graph": set[str](),
     "device": BASE | {"settings", "config", "graph", "link", "secure", "codec", "data"},
-    "link": BASE | {"codec"},
+    "link": BASE | {"settings", "config", "codec", "data"},
     "secure": BASE,
 }
 

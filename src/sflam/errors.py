@@ -4,6 +4,7 @@
     ├── ConfigError            a job or network file, or a --set, has an impossible value
     ├── ModelError             a model cannot be loaded, cut or adapted
     ├── DataError              a dataset, column, file or partition cannot be used
+    ├── GraphError             a graph for a device without torch cannot be made, read or run
     ├── QuantizerError         a tensor cannot be encoded, or packed bytes cannot be decoded
     ├── WireError              a body is malformed, too large, or not what was agreed
     │   └── NotFiniteError     NaN, infinity or a value beyond float32 (a QuantizerError as well)
@@ -43,6 +44,10 @@ class ModelError(SflamError):
 
 class DataError(SflamError):
     """A dataset, column, file or partition cannot be used."""
+
+
+class GraphError(SflamError):
+    """A graph for a device without torch cannot be made, read or run."""
 
 
 class QuantizerError(SflamError):

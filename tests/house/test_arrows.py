@@ -60,7 +60,7 @@ WITHIN = {
 """Arrows between files of one floor."""
 # rooms that see less than everything beneath them: a device without torch, and what it shares
 FEWER = {
-    "graph": set[str](),
+    "graph": {"errors"},
     "device": BASE | {"settings", "config", "graph", "link", "secure", "codec", "data"},
     "link": BASE | {"settings", "config", "codec", "data"},
     "secure": BASE,

@@ -1,0 +1,1 @@
+"""A device half as a list of operations; standard library only."""

@@ -208,23 +208,24 @@ def kept_bytes(trunk, monkeypatch):
 def test_a_mixed_trunk_holds_the_graph_of_one_row_of_each_device(monkeypatch, tmp_path):
     both, rows, devices = Both("vit", tmp_path), 4, 3
     measured, counted = {}, {}
-    for update in ("batched", "mixed", "sequential"):
-        learn = replace(
-            LEARN, method="sflam-mixed", server_update=update, rounds=1, local_steps=1, batch=rows
-        )
+    groups = {"batched": 1, "mixed": rows, "sequential": devices, "pairs": 2}
+    for update, count in groups.items():
+        chosen = {"server_batch": 2 * devices} if update == "pairs" else {"server_update": update}
+        learn = replace(LEARN, method="sflam-mixed", rounds=1, local_steps=1, batch=rows, **chosen)
         fleet = local_fleet(
             both.backbone, both.model, both.examples, parts_of([8] * devices), cut=0, learn=learn
         )
         found = kept_bytes(fleet.servers.trunks[0], monkeypatch)
         fleet.download(0, (0, 1, 2), state_of(both.model))
         fleet.local_steps(0, (0, 1, 2))
-        assert len(found) == {"batched": 1, "mixed": rows, "sequential": devices}[update]
+        assert len(found) == count
         measured[update] = max(found)
         sample = {name: t[:1].float() for name, t in batch("vit")["inputs"].items()}
         noted = fit(fleet, both.backbone, sample, 0, learn)
         counted[update] = noted.server.activations
         assert noted.process.activations > noted.server.activations
     assert measured["mixed"] * rows == pytest.approx(measured["batched"], rel=0.05)
+    assert measured["pairs"] * 2 == pytest.approx(measured["batched"], rel=0.05)
     assert measured["sequential"] * devices == pytest.approx(measured["batched"], rel=0.05)
     assert counted["sequential"] * devices == counted["batched"]
     # What came and goes back in the step: tokens of 16 + 1 patches, float32.
@@ -232,5 +233,6 @@ def test_a_mixed_trunk_holds_the_graph_of_one_row_of_each_device(monkeypatch, tm
     frames = (
         2 * devices * rows * fleet.examples.take(np.arange(1)).inputs["pixel_values"].shape[0] * width * 4
     )
+    assert counted["pairs"] - counted["mixed"] == counted["batched"] // 2 - counted["batched"] // rows
     tokens = (counted["mixed"] - counted["batched"] // rows) // frames
     assert counted["mixed"] == counted["batched"] // rows + tokens * frames and tokens == 17

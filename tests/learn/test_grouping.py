@@ -43,6 +43,23 @@ def test_mixed_groups_spread_rows_evenly(counts, seed):
     ]
 
 
+@given(COUNTS, st.integers(0, 2**40), st.integers(1, 40))
+def test_groups_of_a_size_take_every_row_once_and_of_each_device_alike(counts, seed, rows):
+    groups = grouped("mixed", counts, seed, rows)
+    wanted = max(1, round(sum(counts.values()) / rows))
+    assert len(groups) <= wanted and all(groups)
+    for device, count in counts.items():
+        own = [group[device] for group in groups if device in group]
+        assert sorted(np.concatenate(own)) == list(range(count))
+        assert max(map(len, own)) <= -(-count // wanted) + (count > wanted), "spread evenly"
+
+
+def test_one_group_of_all_rows_is_batched_and_groups_of_one_take_them_one_by_one():
+    counts = {3: 4, 1: 1}
+    assert [g.keys() for g in grouped("mixed", counts, 0, 5)] == [counts.keys()]
+    assert all(sum(map(len, g.values())) <= 2 for g in grouped("mixed", counts, 0, 1))
+
+
 def test_where_a_device_with_few_rows_stands_is_drawn():
     places = {
         next(i for i, group in enumerate(grouped("mixed", {0: 8, 1: 1}, seed)) if 1 in group)

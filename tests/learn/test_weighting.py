@@ -70,6 +70,19 @@ def test_local_epochs_count_every_row_alike(update):
     assert each == {round(full[update], 12)}, "a step of full mini-batches is the mean of their means"
 
 
+def test_groups_of_a_size_count_every_row_alike():
+    """Local epochs: two groups of a step of two full mini-batches of four, four rows each: their mean."""
+    learn = replace(LEARN, server_update="mixed", local_steps=0, server_batch=4)
+    weighting = weighting_of(learn, "local", SAMPLES, 0.5, 2)
+    each = set()
+    for counts in ({0: 4, 1: 4}, {0: 2, 1: 4}, {1: 4}):
+        for group in grouped("mixed", counts, 5, 4):
+            for device, rows in group.items():
+                share = Share(device, len(rows), len(rows), counts[device], sum(counts.values()))
+                each.add(round(weighting.groups * weighting(share) / len(rows), 12))
+    assert each == {1 / 4}
+
+
 def test_equal_weights_are_none():
     assert weighting_of(replace(LEARN, weights="equal"), "local", SAMPLES, 1.0, 4) is None
 

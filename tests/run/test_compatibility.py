@@ -65,6 +65,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "unsplit-server_update": (FEDLORA, "learn.server_update=batched"),
     "unsplit-device_half": (FEDLORA, "learn.device_half=frozen"),
     "update-apart": ("learn.server_update=mixed",),
+    "server-batch": ("learn.method=sflam-mixed", "learn.server_update=batched", "learn.server_batch=8"),
     "relay-apart": ("learn.method=sl", "learn.trunk=per-device"),
     "relay-update": ("learn.method=sl", "learn.server_update=batched"),
     "relay-half": ("learn.method=sl", AVERAGED),

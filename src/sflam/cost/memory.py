@@ -91,18 +91,20 @@ def whole_memory(step: Step) -> Memory:
     return _held(step, step.shape.blocks, head=True)
 
 
-def server_activations(step: Step, cuts: Sequence[int], *, grouping: str = "batched") -> int:
+def server_activations(step: Step, cuts: Sequence[int], *, grouping: str = "batched", groups: int = 0) -> int:
     """Return the bytes of activations on a server for devices with these cuts.
 
     Args:
         step: of the model; its batch is the rows of a device, or what they are on average.
         cuts: of the devices.
         grouping: which rows share an optimiser step: those of all devices, ``batched``; of one after another,
-            ``sequential``; or one of every device, ``mixed``: the graph of those, beside what came in the step and the
+            ``sequential``; or some of every device, ``mixed``: the graph of those, beside what came in the step and the
             gradients that will be sent back, decoded.
+        groups: of a mixed step; 0 for one row of every device in each.
     """
     home = not step.training.labels_home
-    at_once = with_batch(step, 1) if grouping == "mixed" else step
+    rows = -(-step.training.batch // groups) if groups else 1
+    at_once = with_batch(step, rows) if grouping == "mixed" else step
     each = [activations(at_once, step.shape.blocks - cut, head=home, above=cut > 0) for cut in cuts]
     if grouping == "sequential":
         return max(each, default=0)

@@ -12,6 +12,7 @@ from sflam.cost.memory import FleetMemory, Memory, activations, server_activatio
 from sflam.cost.training import Step
 from sflam.learn.device import Devices
 from sflam.learn.edge_servers import Servers
+from sflam.learn.grouping import count_groups
 from sflam.learn.server import Trunk
 from sflam.model.segment import Segment
 from sflam.plan import ALL_LOCAL
@@ -66,10 +67,12 @@ def split_memory(
 def _serving(trunk: Trunk, cuts: Sequence[int], step: Step, selected: int) -> Memory:
     """Return what one server needs for the devices with these cuts, as many of them as a round may draw."""
     active = sorted(cuts)[: selected or len(cuts)]
+    rows, wanted = step.training.batch, trunk.settings.server_batch
+    groups = count_groups(rows * len(active), rows, wanted) if wanted else 0
     return Memory(
         _weights(trunk.segment),
         training_bytes(step, trunk.segment.stack.values.numel()),
-        server_activations(step, active, grouping=trunk.grouping),
+        server_activations(step, active, grouping=trunk.grouping, groups=groups),
     )
 
 

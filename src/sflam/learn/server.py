@@ -168,7 +168,8 @@ class Trunk(Side[ServerSegment]):
             frames: at least one, with labels; a device that has none this step does not move.
             seed: seed of this step's dropout.
         """
-        groups = grouped(self.grouping, {frame.device: len(frame.hidden) for frame in frames}, seed)
+        counts = {frame.device: len(frame.hidden) for frame in frames}
+        groups = grouped(self.grouping, counts, seed, self.settings.server_batch)
         found: dict[int, list[tuple[GroupRows, Answer]]] = {frame.device: [] for frame in frames}
         for index, group in enumerate(groups):
             members = [frame.rows(group[frame.device]) for frame in frames if frame.device in group]

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from sflam.learn.grouping import count_groups
 from sflam.learn.selection import Chances
 from sflam.learn.settings import LearnSettings
 
@@ -114,8 +115,13 @@ def weighting_of(
         return None
     if learn.local_steps:
         return ByDevice(values_of(samples, chance))
-    full = {"sequential": present, "batched": 1, "mixed": learn.batch}
-    return ByRow(present * learn.batch, full[learn.practice.server_update], _times(chance))
+    full = present * learn.batch
+    groups = {
+        "sequential": present,
+        "batched": 1,
+        "mixed": count_groups(full, learn.batch, learn.server_batch),
+    }
+    return ByRow(full, groups[learn.practice.server_update], _times(chance))
 
 
 def values_of(samples: Mapping[int, int], chance: Chances) -> dict[int, float]:

@@ -154,6 +154,8 @@ RULES: tuple[Rule, ...] = (
     Rule("update-apart", (_not("learn.server_update", "sequential"), APART, SPLIT),
          "every device has a server copy of its own, and no rows to share",
          'set learn.trunk = "shared", or leave learn.server_update out'),
+    Rule("server-batch", (_set("learn.server_batch"), _is("learn.server_update", "sequential", "batched")),
+         "only mixed groups have a size", 'set learn.server_update = "mixed", or leave learn.server_batch out'),
     Rule("relay-apart", (RELAY, APART), "one server half is handed from device to device",
          "leave learn.trunk out, or use another method"),
     Rule("relay-update", (RELAY, _not("learn.server_update", "sequential")), "devices take turns",

@@ -69,6 +69,8 @@ class LearnSettings:
         metric: what is reported of every evaluated round beside the accuracy: ``macro-f1``, ``balanced-accuracy``, or
             ``accuracy`` alone.
         batch: mini-batch size on a device.
+        server_batch: rows of an optimiser step of a shared trunk that takes ``mixed`` groups; 0 takes one row of every
+            device.
         lr: learning rate: the largest of the schedule.
         schedule: how it goes on after the warm-up: ``constant``, or to 0 at the end of the run by a ``cosine`` or a
             ``linear`` one. It spans ``rounds``, which a resumed run then cannot change.
@@ -115,6 +117,7 @@ class LearnSettings:
     focal_gamma: float = 2.0
     metric: str = "accuracy"
     batch: int = 16
+    server_batch: int = 0
     lr: float = 3e-3
     schedule: str = "constant"
     warmup: float = 0.0
@@ -186,7 +189,9 @@ class LearnSettings:
         ranges.one_of(SCHEDULES, "schedule")
         ranges.one_of(("auto", "cpu", "cuda"), "device")
         ranges.at_least(1, "rounds", "local_epochs", "batch")
-        ranges.at_least(0, "local_steps", "weight_decay", "clip", "evaluate_every", "stop_after")
+        ranges.at_least(
+            0, "server_batch", "local_steps", "weight_decay", "clip", "evaluate_every", "stop_after"
+        )
         ranges.at_least(0, "prox", "logit_tau", "server_lr")
         ranges.positive("lr", "server_epsilon")
         for key in ("momentum", "server_momentum", "server_beta2"):

@@ -1,6 +1,10 @@
 """The kinds of operation: one row each, with what it computes in NumPy's words.
 
 ``float`` is the engine's one float type throughout. Operands of elementwise kinds broadcast, and may be numbers.
+
+A dropout mask is 0 where ``word[i] < floor(p 2^32)`` and else 1 / (1 - p), for the flat index i of its shape, with
+``word[i] = mix(key[stream] ^ i * 0x9E3779B9)``; ``mix`` and ``key``, of the run's seed, are those of the quantizers'
+dither (:mod:`sflam.codec.noise`, a token being a stream): any machine draws the same masks from the seed.
 """
 
 from __future__ import annotations
@@ -78,6 +82,7 @@ KINDS: Mapping[str, Kind] = {
     "erf": _cells("2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x", 1, _float),
     "sin": _cells("sin(x)", 1, _float),
     "cos": _cells("cos(x)", 1, _float),
+    "floor": _cells("floor(x)", 1, _float),
     "relu": _cells("maximum(x, 0)", 1, _float),
     "silu": _cells("x * sigmoid(x)", 1, _float),
     "silu_grad": _cells("grad * s * (1 + x * (1 - s)), s = sigmoid(x); inputs grad, x", 2, _float),
@@ -160,7 +165,7 @@ KINDS: Mapping[str, Kind] = {
     "arange": Kind("arange(stop) as int", 0, of.arange, {"stop": "size"}),
     "count": Kind("the size as a number, []", 0, of.count, {"size": "size", "numbers": "numbers"}),
     "dropout_mask": Kind(
-        "0 with probability p, else 1 / (1 - p), drawn by a counter from the run's seed, the stream and the index",
+        "0 with probability p, else 1 / (1 - p); see above",
         0,
         of.drawn,
         {"shape": "sizes", "p": "float", "stream": "int"},

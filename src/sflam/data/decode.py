@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,19 @@ def decoded(
         ]
     stacked = np.stack(images)
     return stacked if stacked.ndim == 4 else stacked[..., np.newaxis]
+
+
+def fitted_images(
+    stored: Iterable[Any], place: Callable[[int], str], spec: ImageSpec
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield each image as uint8 [1, S, S, C], in the model's own size and colours: what :func:`decoded` comes to later.
+
+    Raises:
+        DataError: an image cannot be read, which is named.
+    """
+    for index, content in enumerate(stored):
+        pixels = np.asarray(fitted(_opened(content, place(index)), spec))
+        yield pixels.reshape(1, spec.size, spec.size, spec.channels)
 
 
 def _opened(stored: Any, named: str) -> Any:

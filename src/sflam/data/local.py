@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sflam.data.dataset import Dataset, Kind
 from sflam.data.groups import origin_of
 from sflam.data.labels import numbered
+from sflam.data.mapped import extremes, mapped_arrays
 from sflam.errors import DataError, unknown
 
 IMAGE_COLUMNS = ("pixel_values", "image", "images", "pixels")
@@ -28,7 +29,13 @@ Array = NDArray[Any]
 
 
 def read_npz(
-    path: Path, column: str = "", label: str = "label", *, labelled: bool = True, group: str = ""
+    path: Path,
+    column: str = "",
+    label: str = "label",
+    *,
+    labelled: bool = True,
+    group: str = "",
+    mapped: bool = False,
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Return the dataset in the file, and notes on what was guessed or converted.
 
@@ -39,11 +46,12 @@ def read_npz(
         labelled: whether that array must be there, and numbers name all classes up to the largest. Otherwise the
             classes are those that occur; without the array every label is 0 and there are none.
         group: the array that says whose each sample is; empty: not asked for.
+        mapped: leave arrays in the file, where it is not compressed and they have the type that is wanted.
 
     Raises:
         DataError: the file is missing or not an npz, a column is unknown, or an array does not fit.
     """
-    arrays = _arrays(path)
+    arrays = _arrays(path, mapped)
     notes = []
     # How the caller names the arrays: in a job file, or on predict's command line.
     by_input, by_label = ("data.input", "data.label") if labelled else ("--input", "--label")
@@ -102,15 +110,17 @@ def _groups(path: Path, group: str, arrays: dict[str, Array], count: int) -> lis
     return list(values.tolist())
 
 
-def _arrays(path: Path) -> dict[str, Array]:
+def _arrays(path: Path, mapped: bool) -> dict[str, Array]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; give a named dataset or the path of an existing .npz file")
     # An .npy file would come back as a bare array, and any other file as an attempt to unpickle it.
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not an .npz file; write one with numpy.savez(path, image=..., label=...)")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        arrays = mapped_arrays(path) if mapped else None
+        if arrays is None:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in archive.files}
     except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read ({error}); write it again with numpy.savez") from error
     except ValueError as error:
@@ -171,11 +181,10 @@ def _images(path: Path, column: str, inputs: Array, notes: list[str]) -> NDArray
 def _tokens(path: Path, column: str, inputs: Array) -> NDArray[np.int64]:
     if inputs.dtype.kind not in "iu":
         raise DataError(f"{path}: {column!r} holds {inputs.dtype}; token ids are integers")
-    if inputs.min() < 0 or inputs.max() > np.iinfo(np.int64).max:
-        raise DataError(
-            f"{path}: {column!r} holds token id {inputs.min()}; pad with a valid id and use lengths"
-        )
-    return inputs.astype(np.int64)
+    least, most = extremes(inputs)
+    if least < 0 or most > np.iinfo(np.int64).max:
+        raise DataError(f"{path}: {column!r} holds token id {least}; pad with a valid id and use lengths")
+    return inputs.astype(np.int64, copy=False)
 
 
 def _lengths(
@@ -193,4 +202,4 @@ def _lengths(
         raise DataError(
             f"{path}: 'lengths' runs from {lengths.min()} to {lengths.max()}; each must be in 1..{width}"
         )
-    return lengths.astype(np.int32)
+    return np.array(lengths, dtype=np.int32)

@@ -74,7 +74,7 @@ def dataset_of(
         raise DataError(f"{raw.where}: holds no samples; at least one is needed")
     labels, classes = np.zeros(len(raw.inputs), dtype=np.int64), tuple[str, ...]()
     if raw.labels is not None:
-        labels, classes = _labels(raw, raw.labels, every)
+        labels, classes = labels_of(raw, raw.labels, every)
     if raw.kind == "image":
         images = decoded(raw.inputs, raw.place, preprocessor.image, notes)
         return Dataset(raw.name, "image", images, None, labels, classes, raw.column, raw.origin)
@@ -82,7 +82,8 @@ def dataset_of(
     return Dataset(raw.name, "text", ids, lengths, labels, classes, raw.column, raw.origin)
 
 
-def _labels(raw: Raw, labels: Sequence[Any], every: bool) -> Numbered:
+def labels_of(raw: Raw, labels: Sequence[Any], every: bool) -> Numbered:
+    """Return labels of a source as numbers, and the names of their classes; ``every`` as in :func:`dataset_of`."""
     # -1 is how the hub writes that a label is hidden.
     missing = [
         i for i, label in enumerate(labels) if label is None or label == "" or (raw.names and label == -1)

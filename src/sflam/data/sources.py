@@ -21,31 +21,28 @@ from sflam.data.preprocessor import Preprocessor
 from sflam.data.raw import Raw, dataset_of
 from sflam.data.rows import of_tables, paths_as_images, without_blank_texts, without_single_tokens
 from sflam.data.settings import DataSettings
-from sflam.data.tables import READERS, files_of, read_files, read_hub
+from sflam.data.tables import READERS, Table, files_of, read_files, read_hub
 from sflam.errors import DataError, unknown
 from sflam.seeds import generator
+
+DIGITS = Path(__file__).with_name("digits.npz")
 
 
 def digits() -> Dataset:
     """Return the 1797 handwritten digits of scikit-learn: 8 x 8 grey pixels, 17 levels spread over 0..255.
 
     Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
-    Repository, 1998 (its test part). The file comes with scikit-learn: nothing is downloaded.
+    Repository, 1998 (its test part), CC BY 4.0. They come with sflam, so that a device without scikit-learn has them.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise DataError("the digits dataset comes with scikit-learn; pip install 'sflam[train]'") from error
-
-    bunch = load_digits()
-    levels = bunch.images[..., np.newaxis]  # [N, 8, 8, 1], 0..16
+    with np.load(DIGITS, allow_pickle=False) as archive:
+        levels, labels = archive["levels"][..., np.newaxis], archive["labels"]  # [N, 8, 8, 1], 0..16; [N]
     return Dataset(
         name="digits",
         kind="image",
         inputs=np.rint(levels * (255 / 16)).astype(np.uint8),
         lengths=None,
-        labels=bunch.target.astype(np.int64),
-        classes=tuple(str(name) for name in bunch.target_names),
+        labels=labels.astype(np.int64),
+        classes=tuple(map(str, range(10))),
     )
 
 
@@ -149,7 +146,7 @@ def _read(
     settings: DataSettings, preprocessor: Preprocessor | None, notes: list[str], *, labelled: bool
 ) -> tuple[Dataset, dict[str, int]]:
     """Return all samples of a path or a hub dataset, and split -> its samples in that order, or one for all."""
-    raw = _raw(settings, notes, labelled=labelled)
+    raw = raw_samples(settings, notes, labelled=labelled)
     assert preprocessor is not None, "raw samples need a model's side"
     if raw.labels is None and labelled:
         if raw.kind == "image":
@@ -166,7 +163,24 @@ def _read(
     return whole, dict(raw.sizes)
 
 
-def _raw(settings: DataSettings, notes: list[str], *, labelled: bool) -> Raw:
+def raw_samples(
+    settings: DataSettings,
+    notes: list[str],
+    *,
+    labelled: bool,
+    read: Callable[[Mapping[str, list[Path]], Path], Mapping[str, Table]] = read_files,
+) -> Raw:
+    """Return the samples of a path or a hub dataset as they are stored; what was guessed is added to ``notes``.
+
+    Args:
+        settings: which data.
+        notes: sentences for the user.
+        labelled: whether there must be labels, where they are named.
+        read: reads files of tables.
+
+    Raises:
+        DataError: they cannot be read.
+    """
     name, path = settings.name, Path(settings.name).expanduser()
     if not is_path(name) and not path.exists():
         if "/" not in name and difflib.get_close_matches(name, DATASETS):
@@ -190,6 +204,6 @@ def _raw(settings: DataSettings, notes: list[str], *, labelled: bool) -> Raw:
         )
     else:
         files = {"": [path]}
-    tables = read_files(files, path)
+    tables = read(files, path)
     raw = of_tables(tables, settings, path.stem, notes, where=str(path), labelled=labelled)
     return paths_as_images(raw, path if path.is_dir() else path.parent, notes)

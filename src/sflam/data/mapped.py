@@ -1,0 +1,102 @@
+"""Arrays of an uncompressed ``.npz`` file, mapped: pages come when they are used, and can be given back."""
+
+from __future__ import annotations
+
+import mmap
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+LOCAL_HEADER = 30
+"""Bytes of a member's own header in a zip file, before its name and extra field, whose lengths end it."""
+PAGES = 1 << 22
+"""Bytes of a mapped array that are looked at before they are given back."""
+
+
+def mapped_arrays(path: Path) -> dict[str, Array] | None:
+    """Return name -> array of a file that ``numpy.savez`` wrote; None where a member is compressed.
+
+    Raises:
+        ValueError: a member is no array, or an array of Python objects.
+        OSError: the file cannot be read, or ends early.
+        zipfile.BadZipFile: it is no zip file.
+    """
+    found: dict[str, Array] = {}
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or not member.filename.endswith(".npy"):
+                return None
+            file.seek(member.header_offset)
+            header = file.read(LOCAL_HEADER)
+            # The extra field of the local header may differ from the directory's.
+            name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+            file.seek(member.header_offset + LOCAL_HEADER + name + extra)
+            shape, fortran, dtype = _array_header(file)
+            if dtype.hasobject:
+                raise ValueError(f"{member.filename} holds Python objects")
+            found[member.filename.removesuffix(".npy")] = _mapped(path, file.tell(), shape, fortran, dtype)
+    return found
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, Array | tuple[np.dtype[Any], tuple[int, ...], Iterator[Array]]]
+) -> None:
+    """Write an uncompressed ``.npz``; an array may be given as (type, shape, the pieces of its first axis), in order.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, given in arrays.items():
+            dtype, shape, pieces = (
+                given if isinstance(given, tuple) else (given.dtype, given.shape, iter([given]))
+            )
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                described = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+                npy.write_array_header_2_0(member, described)
+                for piece in pieces:
+                    member.write(np.ascontiguousarray(piece, dtype).tobytes())
+
+
+def extremes(array: Array) -> tuple[Any, Any]:
+    """Return the least and the largest value of an array that is not empty; pages of a mapped one are given back."""
+    rows = max(1, PAGES // max(1, array.nbytes // len(array)))
+    parts = []
+    for start in range(0, len(array), rows):
+        part = array[start : start + rows]
+        parts.append((part.min(), part.max()))
+        give_back(array)
+    return min(low for low, _ in parts), max(high for _, high in parts)
+
+
+def give_back(array: Array) -> None:
+    """Let the system take the pages of a mapped array that is only read; any other array is left as it is."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        found = getattr(base, "_mmap", None)
+        if found is not None and hasattr(mmap, "MADV_DONTNEED"):
+            found.madvise(mmap.MADV_DONTNEED)
+            return
+        base = base.base
+
+
+def _array_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = npy.read_magic(file)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    return read(file)
+
+
+def _mapped(path: Path, offset: int, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> Array:
+    """Return the array at ``offset``; an empty one, or a single value, is not mapped."""
+    if not shape or 0 in shape:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return np.fromfile(file, dtype, 1 if not shape else 0).reshape(shape)
+    return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")

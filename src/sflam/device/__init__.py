@@ -1,0 +1,1 @@
+"""A device in NumPy and the standard library alone."""

@@ -13,6 +13,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Pieces = tuple[np.dtype[Any], tuple[int, ...], Iterator[Array]]
+"""An array by its type, its shape and the pieces of its first axis, in order."""
 
 LOCAL_HEADER = 30
 """Bytes of a member's own header in a zip file, before its name and extra field, whose lengths end it."""
@@ -45,10 +47,8 @@ def mapped_arrays(path: Path) -> dict[str, Array] | None:
     return found
 
 
-def write_arrays(
-    path: Path, arrays: Mapping[str, Array | tuple[np.dtype[Any], tuple[int, ...], Iterator[Array]]]
-) -> None:
-    """Write an uncompressed ``.npz``; an array may be given as (type, shape, the pieces of its first axis), in order.
+def write_arrays(path: Path, arrays: Mapping[str, Array | Pieces]) -> None:
+    """Write an uncompressed ``.npz``, without holding more of an array than is given at once.
 
     Raises:
         OSError: the disk refuses.

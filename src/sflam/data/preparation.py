@@ -18,7 +18,7 @@ from sflam.data.dataset import Dataset
 from sflam.data.decode import fitted_images
 from sflam.data.images import ImageSpec
 from sflam.data.local import read_npz
-from sflam.data.mapped import mapped_arrays, write_arrays
+from sflam.data.mapped import Array, Pieces, mapped_arrays, write_arrays
 from sflam.data.plain_tables import read_plain
 from sflam.data.preprocessor import Preprocessor
 from sflam.data.raw import Raw, dataset_of, labels_of
@@ -128,12 +128,13 @@ def _write_images(target: Path, raw: Raw, preprocessor: Preprocessor) -> None:
     stored = raw.inputs[:count]
     images = fitted_images(stored, raw.place, spec)
     shape = (count, spec.size, spec.size, spec.channels)
-    known = {
+    known: dict[str, Array | Pieces] = {
+        "image": (np.dtype(np.uint8), shape, images),
         "label": labels[:count],
         "classes": np.array(classes, np.str_),
         "own_parts": np.array(len(raw.sizes) > 1),
     }
-    _whole(target, lambda path: write_arrays(path, {"image": (np.dtype(np.uint8), shape, images)} | known))
+    _whole(target, lambda path: write_arrays(path, known))
 
 
 def _whole(target: Path, write: Callable[[Path], None]) -> None:

@@ -61,7 +61,7 @@ def main() -> None:
     """Answer the request on the standard input."""
     asked: dict[str, Any] = json.load(sys.stdin)
     notes: list[str] = []
-    values = {
+    values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in asked["settings"].items()
     }
     try:

@@ -159,7 +159,7 @@ def _arrow(file: str, room: str, module: str, full: str) -> str | None:
         return "only the NumPy side of codec"
     if target == room and not (here == "settings" and not settings):
         return None
-    if room in FEWER and target not in FEWER[room] | {room}:
+    if room in FEWER and ("settings" if settings else target) not in FEWER[room] | {room}:
         return "the arrow points the other way"
     if room not in FEWER and FLOOR[here] <= FLOOR.get("settings" if settings else target, len(FLOORS)):
         if room not in TOP and target not in WITHIN.get(room, set()):

@@ -33,7 +33,7 @@ Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
-class DeviceSamples:
+class OwnSamples:
     """The samples of one device, bound to its model.
 
     Attributes:
@@ -84,7 +84,7 @@ def samples_of(
     column: str = "",
     label: str = "",
     notify: Notify = lambda line: None,
-) -> DeviceSamples:
+) -> OwnSamples:
     """Return a device's own samples, or its share of the job's.
 
     Args:
@@ -173,7 +173,7 @@ def _with_classes(dataset: Dataset, classes: Sequence[str], data: str | None) ->
     return replace(dataset, labels=numbers[dataset.labels], classes=tuple(classes))
 
 
-def _bound(dataset: Dataset, own: NDArray[np.int64], task: str, model: Path) -> DeviceSamples:
+def _bound(dataset: Dataset, own: NDArray[np.int64], task: str, model: Path) -> OwnSamples:
     """Return the samples bound to the model in a folder; raises DataError where it cannot read them."""
     config: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
     wanted = "image" if task == "image-classification" else "text"
@@ -182,7 +182,7 @@ def _bound(dataset: Dataset, own: NDArray[np.int64], task: str, model: Path) -> 
             f"the job's model reads {wanted}s but data {dataset.name!r} holds {dataset.kind}s; bring {wanted}s"
         )
     if dataset.kind == "image":
-        return DeviceSamples(dataset, own, ImageSpec.from_folder(model, config), False)
+        return OwnSamples(dataset, own, ImageSpec.from_folder(model, config), False)
     most, limit = int(extremes(dataset.inputs)[1]), config.get("max_position_embeddings")
     if most >= int(config["vocab_size"]):
         raise DataError(
@@ -201,4 +201,4 @@ def _bound(dataset: Dataset, own: NDArray[np.int64], task: str, model: Path) -> 
             f"{int((dataset.lengths < 2).sum())} rows of data {dataset.name!r} hold a single token, but a language "
             "model predicts each token from those before it; remove such rows"
         )
-    return DeviceSamples(dataset, own, None, causal)
+    return OwnSamples(dataset, own, None, causal)

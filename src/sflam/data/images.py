@@ -7,7 +7,7 @@ nor a particular release of transformers decides the numbers. N images, H x W pi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sflam.data.resize import FILTERS, resized
 from sflam.errors import DataError
 
 PREPROCESSOR = "preprocessor_config.json"
@@ -113,16 +114,50 @@ def to_pixels(images: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.float32]
     RGB becomes grey by the ITU-R 601 luma weights, grey becomes RGB by repetition; both, like the resize,
     round to uint8 as Pillow does, so that the pixels equal those of Hugging Face's Pillow path.
     """
-    from PIL import Image
-
     assert images.ndim == 4 and images.dtype == np.uint8, (images.shape, images.dtype)
-    square = np.empty((len(images), spec.size, spec.size, spec.channels), dtype=np.uint8)
-    for index, pixels in enumerate(images):
-        image = fitted(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), spec)
-        square[index] = np.asarray(image).reshape(spec.size, spec.size, spec.channels)
+    square = np.empty((len(images), spec.size, spec.size, spec.channels), np.uint8)
+    resize = _resize(images.shape[1], spec)
+    for index, image in enumerate(images):
+        coloured = in_colours(image, spec.channels)
+        square[index] = coloured if coloured.shape == square.shape[1:] else resize(coloured)
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     pixels_NSSC = (square.astype(np.float32) * np.float32(1 / 255) - mean) / std
     return np.ascontiguousarray(pixels_NSSC.transpose(0, 3, 1, 2))
+
+
+def in_colours(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Return uint8 [..., 1 or 3] with so many channels, the very numbers of Pillow's ``convert``."""
+    if images.shape[-1] == channels:
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    # Pillow's 16-bit weights of ITU-R 601
+    weighted = images.astype(np.uint32) * np.array([19595, 38470, 7471], np.uint32)
+    return ((weighted.sum(axis=-1, keepdims=True) + 0x8000) >> 16).astype(np.uint8)
+
+
+def _resize(height: int, spec: ImageSpec) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """Return what resizes images of a height to the model's square: without Pillow where that changes no bit."""
+
+    def by_numpy(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return resized(image, spec.size, spec.size, spec.resample)
+
+    if spec.resample in FILTERS and height <= spec.size:
+        return by_numpy
+    try:
+        from PIL import Image
+    except ImportError:
+        if spec.resample in FILTERS:
+            return by_numpy
+        raise DataError(
+            f"resample {spec.resample} of the model's images needs Pillow; pip install pillow"
+        ) from None
+
+    def by_pillow(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        stored = fitted(Image.fromarray(image[..., 0] if spec.channels == 1 else image), spec)
+        return np.asarray(stored).reshape(spec.size, spec.size, spec.channels)
+
+    return by_pillow
 
 
 def fitted(image: Any, spec: ImageSpec) -> Any:

@@ -133,7 +133,8 @@ def in_colours(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
         return np.repeat(images, 3, axis=-1)
     # Pillow's 16-bit weights of ITU-R 601
     weighted = images.astype(np.uint32) * np.array([19595, 38470, 7471], np.uint32)
-    return ((weighted.sum(axis=-1, keepdims=True) + 0x8000) >> 16).astype(np.uint8)
+    luma: NDArray[np.uint32] = (weighted.sum(axis=-1, keepdims=True, dtype=np.uint32) + 0x8000) >> 16
+    return luma.astype(np.uint8)
 
 
 def _resize(height: int, spec: ImageSpec) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:

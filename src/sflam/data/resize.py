@@ -75,7 +75,7 @@ def resized(image: NDArray[np.uint8], height: int, width: int, filter: int) -> N
 
 
 def _rounded(sums: NDArray[np.float64]) -> NDArray[np.uint8]:
-    whole = (sums.astype(np.int64) + (1 << (PRECISION - 1))) >> PRECISION
+    whole: NDArray[np.int64] = (sums.astype(np.int64) + (1 << (PRECISION - 1))) >> PRECISION
     return np.clip(whole, 0, 255).astype(np.uint8)
 
 

@@ -7,7 +7,6 @@ output: ``notes`` and ``peak`` bytes, or an ``error``.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +33,8 @@ def prepared(settings: DataSettings, model: Path, cache: Path, notify: Callable[
         return target
     for old in cache.glob("samples-*.npz"):  # of other data, or of this before it changed
         old.unlink(missing_ok=True)
+    import subprocess  # half a megabyte, and needed once
+
     asked = {"settings": fields_of(settings), "model": str(model), "target": str(target)}
     done = subprocess.run(
         [sys.executable, "-m", "sflam.device.prepare"],

@@ -34,6 +34,12 @@ import sflam
 
 ALPHAS = (0.1, 0.5, 1.0)
 REFERENCE = "central"
+GLOBAL = "sflam-mixed-global"
+VARIANTS: dict[str, dict[str, Any]] = {
+    # Batches by length would decide which rows come together.
+    GLOBAL: {"learn.method": "sflam-mixed", "data.sampling": "global", "data.buckets": "false"},
+}
+"""What is compared under a name of its own: a method with other keys; its mixed groups have ``learn.batch`` rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +71,7 @@ TRACKS = {
             "learn.batch": 8,
             "learn.state": "keep",
         },
-        ("sflam-mixed", "sflam"),
+        (GLOBAL, "sflam-mixed", "sflam"),
         (1e-3, 2e-3),
         (("rotated", 4), ("identity", 16)),
     ),
@@ -82,12 +88,12 @@ TRACKS = {
             "learn.batch": 8,
             "learn.state": "keep",
         },
-        ("sflam-mixed", "sflam"),
+        (GLOBAL, "sflam-mixed", "sflam"),
         (1e-3, 3e-3),
     ),
     "digits": Track(
         {"learn.rounds": 10, "learn.local_steps": 9, "learn.batch": 16},
-        ("sflam-mixed", "sflam", "sfl-v2", "fedlora"),
+        (GLOBAL, "sflam-mixed", "sflam", "sfl-v2", "fedlora"),
         (1e-3, 3e-3),
     ),
 }
@@ -163,7 +169,10 @@ def job_of(cell: Cell, track: Track, places: Mapping[str, Any]) -> sflam.Job:
         "learn.evaluate_every": 0,
         **track.settings,
         **places,
+        **VARIANTS.get(cell.method, {}),
     }
+    if cell.method == GLOBAL:
+        settings["learn.server_batch"] = settings["learn.batch"]
     return sflam.load(None, [f"{key}={value}" for key, value in settings.items()])
 
 

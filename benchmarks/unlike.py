@@ -11,8 +11,8 @@ rows, and central training takes as many optimiser steps as a device has rows in
 learning rate, chosen at seed 0 and Dirichlet 0.5 on the validation part, which is not scored; the test part is.
 
 Every cell is a run folder under ``--out``: started again, finished cells are not repeated and a half-done one resumes.
-``--minutes`` starts no cell that would end later, by the time of the slowest so far; ``--table`` only prints what is
-there.
+``--rate`` takes one learning rate for all instead. ``--minutes`` starts no cell that would end later, by the time of
+the slowest so far; ``--table`` only prints what is there.
 """
 
 from __future__ import annotations
@@ -300,6 +300,9 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=math.inf, help="start no cell that would end later")
     options.add_argument("--methods", nargs="+", help="compared with central training")
     options.add_argument("--seeds", type=int, default=3)
+    options.add_argument(
+        "--rate", type=float, help="one learning rate for all, instead of those chosen by one run each"
+    )
     options.add_argument("--table", action="store_true", help="run nothing, print what is there")
     options.add_argument("--json", action="store_true", help="one JSON object per line instead of tables")
     args = options.parse_args()
@@ -340,11 +343,14 @@ def main() -> None:
                 )
         return found
 
-    tried = all_of(trials(track), "validation")
-    rates = {
-        method: max((run for run in tried if run["method"] == method), key=score)["rate"]
-        for method in dict.fromkeys(run["method"] for run in tried)
-    }
+    if args.rate:
+        rates = dict.fromkeys((REFERENCE, *track.methods), args.rate)
+    else:
+        tried = all_of(trials(track), "validation")
+        rates = {
+            method: max((run for run in tried if run["method"] == method), key=score)["rate"]
+            for method in dict.fromkeys(run["method"] for run in tried)
+        }
     wanted = [
         cell
         for cell in dict.fromkeys(
@@ -352,7 +358,11 @@ def main() -> None:
         )
     ]
     cells = all_of([cell for cell in wanted if cell.rate], "test")
-    show(table(cells, rates), as_json=args.json, title=f"{args.track}: rates chosen on the validation part")
+    show(
+        table(cells, rates),
+        as_json=args.json,
+        title=f"{args.track}: rates {'given' if args.rate else 'chosen on the validation part'}",
+    )
 
 
 if __name__ == "__main__":

@@ -78,6 +78,11 @@ class Job:
         share = self.data.validation or (VALIDATION if self.learn.chooses else 0.0)
         return dataclasses.replace(self.data, validation=share)
 
+    @property
+    def sampling(self) -> str:
+        """``data.sampling``, of the method's own where it is empty."""
+        return self.data.sampling or self.learn.practice.sampling
+
     def placed(self, placements: Sequence[Placement]) -> Job:
         """Return the job whose :attr:`placements` are these."""
         bits = self.quant.bits_up, self.quant.bits_down

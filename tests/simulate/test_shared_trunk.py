@@ -107,7 +107,14 @@ def test_chi_is_measured_on_the_way(small, tmp_path):
     [
         (*MIXED, "learn.state=keep", "plan.measure_every=2"),
         (*GLOBAL, "learn.state=keep", "learn.local_steps=2", "fleet.selected=2", "network.simulate=false"),
-        (*MIXED, "learn.state=keep", "learn.local_steps=2", "fleet.selected=2", "fleet.policy=samples"),
+        (
+            *MIXED,
+            "learn.state=keep",
+            "learn.local_steps=2",
+            "fleet.selected=2",
+            "fleet.policy=samples",
+            "data.sampling=local",
+        ),
     ],
 )
 def test_a_run_that_is_resumed_is_the_run_that_was_never_stopped(small, tmp_path, settings):

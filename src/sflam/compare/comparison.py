@@ -198,7 +198,7 @@ def count_runs(
 ) -> int:
     """Return how many runs a comparison has; which rate wins makes no difference."""
     tries = grid_lines(wanted, methods, rates)
-    any_rate = {line.name: line.jobs[0].learn.lr for line in tries}
+    any_rate = {line.name: line.jobs[0].learn.practice.lr for line in tries}
     lines = variants_of(wanted, methods, seeds, sweeps, any_rate)
     return len({run for line in (*tries, *lines) for run in line.runs})
 
@@ -228,7 +228,7 @@ def _tasks(lines: Sequence[Variant], folder: Path) -> list[Waiting]:
 def _grid(seed: int, tries: Sequence[Variant], folder: Path, failures: Mapping[str, Failure]) -> RateGrid:
     tried: dict[str, list[Tried]] = {}
     for line in tries:
-        rate, run = line.jobs[0].learn.lr, line.runs[0]
+        rate, run = line.jobs[0].learn.practice.lr, line.runs[0]
         if run in failures:
             item = Tried(rate=rate, run=run, why=failures[run].why, diverged=failures[run].diverged)
         else:
@@ -244,5 +244,5 @@ def _outcome(line: Variant, folder: Path) -> Compared:
         results=tuple(run.read_result() for run in runs),
         records=tuple(tuple(history.read(run.history)[1]) for run in runs),
         runs=line.runs,
-        learning_rate=line.jobs[0].learn.lr,
+        learning_rate=line.jobs[0].learn.practice.lr,
     )

@@ -128,7 +128,9 @@ def variant(wanted: Job, name: str, seed: int) -> Job:
     data = wanted.data
     quant = wanted.quant if METHODS[method].quantized else replace(wanted.quant, delta=False)
     if not METHODS[method].split or METHODS[method].relay:
-        data = replace(data, sampling="local")
+        data = replace(data, sampling="")
+    elif not data.sampling and (data.buckets or fleet.policy == "samples" or _servers(wanted)):
+        data = replace(data, sampling="local")  # no method's own can be global then
     plan = replace(wanted.plan, method=allocator) if allocator else wanted.plan
     return replace(
         wanted,
@@ -141,6 +143,11 @@ def variant(wanted: Job, name: str, seed: int) -> Job:
         network=network,
         plan=plan,
     )
+
+
+def _servers(wanted: Job) -> bool:
+    """Whether no one server sees the rows of all devices."""
+    return bool(wanted.fleet.servers) or (wanted.network.simulate and planning_edge.wanted(wanted))
 
 
 def _personal(learn: LearnSettings, fleet: FleetSettings, labels: str) -> tuple[LearnSettings, FleetSettings]:
@@ -156,7 +163,7 @@ def _personal(learn: LearnSettings, fleet: FleetSettings, labels: str) -> tuple[
 def _fitting(learn: LearnSettings) -> LearnSettings:
     """Return the settings without what the method's name sets, and what is about a server half that it has not."""
     method = METHODS[learn.method]
-    named: dict[str, Any] = dict.fromkeys(BUNDLES[learn.method], "")
+    named: dict[str, Any] = dict.fromkeys(BUNDLES[learn.method].keys() - {"lr", "state", "sampling"}, "")
     learn = replace(learn, **named)
     if not method.split or method.relay:
         learn = replace(learn, trunk="", server_update="", device_half="")

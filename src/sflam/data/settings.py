@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sflam.ranges import Ranges
 from sflam.registry import OWN
 
-SAMPLINGS = ("local", "global")
+SAMPLINGS = ("", "local", "global")
 PARTITIONS = ("iid", "dirichlet", "shards", "quantity", "column", "file", "clusters")
 VALIDATION = 0.1
 """The share held out for validation where something is chosen by its score and no share is given."""
@@ -34,7 +34,8 @@ class DataSettings:
         minimum: fewest samples a device may hold.
         sampling: ``local`` gives every device mini-batches of ``learn.batch``; ``global`` gives every step
             ``learn.batch`` rows per device of the round, a uniform sample of all their samples: each device has the
-            share that falls to it, perhaps none.
+            share that falls to it, perhaps none. Empty takes the method's own: ``global`` of ``sflam-mixed``, ``local``
+            of every other.
         noise: variance of the Gaussian noise on the pixels (0..1) of the last device; device k of K has k/K of it.
         flipped: share of the labels of ``flipped_devices`` that are changed to another class; test and validation
             labels never are.
@@ -59,7 +60,7 @@ class DataSettings:
     indices: str = ""
     clusters: int = 10
     minimum: int = 2
-    sampling: str = "local"
+    sampling: str = ""
     noise: float = 0.0
     flipped: float = 0.0
     flipped_devices: tuple[int, ...] = (0,)

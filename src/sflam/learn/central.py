@@ -28,7 +28,7 @@ class Central(WholeModel):
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Begin a round from ``state``; nothing is sent."""
         load_state(self.model, state)
-        if self.learn.state == "reset":
+        if self.learn.practice.state == "reset":
             self.optimizer.state.clear()
         return 0
 
@@ -63,9 +63,9 @@ class Central(WholeModel):
 
     def state(self) -> dict[str, Any]:
         """Return what, beside the adapters, must survive a crash between rounds."""
-        return {"optimizer": optimizer_state(self.optimizer)} if self.learn.state == "keep" else {}
+        return {"optimizer": optimizer_state(self.optimizer)} if self.learn.practice.state == "keep" else {}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned."""
-        if self.learn.state == "keep":
+        if self.learn.practice.state == "keep":
             restore_optimizer(self.optimizer, state["optimizer"])

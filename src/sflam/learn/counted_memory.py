@@ -67,7 +67,7 @@ def split_memory(
 def _serving(trunk: Trunk, cuts: Sequence[int], step: Step, selected: int) -> Memory:
     """Return what one server needs for the devices with these cuts, as many of them as a round may draw."""
     active = sorted(cuts)[: selected or len(cuts)]
-    rows, wanted = step.training.batch, trunk.settings.server_batch
+    rows, wanted = step.training.batch, trunk.group_rows
     groups = count_groups(rows * len(active), rows, wanted) if wanted else 0
     return Memory(
         _weights(trunk.segment),

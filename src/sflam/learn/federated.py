@@ -71,7 +71,7 @@ class Federated(WholeModel):
         for device in devices:
             load_state(self.model, self.own.get(device, self.start))
             self.optimizer.state.clear()
-            if self.learn.state == "keep" and device in self._momenta:
+            if self.learn.practice.state == "keep" and device in self._momenta:
                 restore_optimizer(self.optimizer, self._momenta[device])
             batches = drawn(self.learn, self.examples, self.parts[device], self.seed, round, device)
             for step, indices in enumerate(batches):
@@ -81,7 +81,7 @@ class Federated(WholeModel):
                 done.learned(device, self.step(batch, seed, device), len(batch))
             done.device_steps += len(batches)
             self.own[device] = state_of(self.model)
-            if self.learn.state == "keep":
+            if self.learn.practice.state == "keep":
                 self._momenta[device] = optimizer_state(self.optimizer)
         return done
 
@@ -127,7 +127,7 @@ class Federated(WholeModel):
         kept: dict[str, Any] = self.averaging.state() | self.personal.state()
         if rule := self.rule.state():
             kept["local"] = rule
-        return kept | ({"momenta": dict(self._momenta)} if self.learn.state == "keep" else {})
+        return kept | ({"momenta": dict(self._momenta)} if self.learn.practice.state == "keep" else {})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned, on a freshly built fleet."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from sflam.learn.settings import LearnSettings
 from sflam.seeds import generator
 
 Rows = NDArray[np.int64]
@@ -36,6 +37,16 @@ def grouped(update: str, counts: Mapping[int, int], seed: int, rows: int = 0) ->
     if update == "batched":
         return [{device: np.arange(count) for device, count in counts.items()}]
     return mixed(counts, seed, rows)
+
+
+def group_rows(learn: LearnSettings, sampling: str) -> int:
+    """Return the rows of a mixed group; 0 for one row of every device.
+
+    Args:
+        learn: how a round is run.
+        sampling: ``data.sampling``: of a uniform sample, mini-batches are as large as central training's.
+    """
+    return learn.server_batch or (learn.batch if sampling == "global" else 0)
 
 
 def count_groups(rows: int, most: int, wanted: int) -> int:

@@ -109,7 +109,7 @@ class SplitMethod(Method):
             scheme=self.scheme(job.quant),
             seed=job.seed,
             labels=job.model.labels,
-            sampling=job.data.sampling,
+            sampling=job.sampling,
             delta=job.quant.delta,
         )
 

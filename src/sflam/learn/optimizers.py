@@ -29,7 +29,7 @@ def optimizer(
     Never a fused one: a fused step would move rows whose ``grad`` is None by their old momentum.
     """
     common: dict[str, Any] = {
-        "lr": settings.lr,
+        "lr": settings.practice.lr,
         "weight_decay": settings.weight_decay,
         "foreach": rows[0].is_cuda,
         "fused": False,
@@ -88,7 +88,7 @@ class Side(Generic[S]):
 
     def open(self) -> None:
         """Begin a round."""
-        if self.settings.state == "reset":
+        if self.settings.practice.state == "reset":
             self.optimizer.state.clear()
 
     def copy_of(self, device: int) -> int:

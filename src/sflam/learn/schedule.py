@@ -48,7 +48,7 @@ def rate(settings: LearnSettings, moment: Moment) -> float:
         share = min(1.0, moment.fraction(settings.rounds, 1) / warm)
     else:
         share = _after_warmup(settings.schedule, (begin - warm) / (1.0 - warm))
-    return settings.lr * share * settings.decay**moment.round
+    return settings.practice.lr * share * settings.decay**moment.round
 
 
 def _after_warmup(schedule: str, over: float) -> float:

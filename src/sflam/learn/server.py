@@ -126,6 +126,7 @@ class Trunk(Side[ServerSegment]):
         settings: optimiser, clipping, and how a shared trunk groups the rows of a step.
         shared: whether the single copy serves every device.
         devices: the devices it serves, in the order of their copies; None for 0, 1, ...
+        group_rows: of a mixed group; 0 for one of every device.
     """
 
     def __init__(
@@ -136,8 +137,10 @@ class Trunk(Side[ServerSegment]):
         *,
         shared: bool = False,
         devices: Sequence[int] | None = None,
+        group_rows: int = 0,
     ) -> None:
         super().__init__(segment, settings)
+        self.group_rows = group_rows
         self.task = task
         self.shared = shared
         self._copies = None if devices is None else {device: copy for copy, device in enumerate(devices)}
@@ -169,7 +172,7 @@ class Trunk(Side[ServerSegment]):
             seed: seed of this step's dropout.
         """
         counts = {frame.device: len(frame.hidden) for frame in frames}
-        groups = grouped(self.grouping, counts, seed, self.settings.server_batch)
+        groups = grouped(self.grouping, counts, seed, self.group_rows)
         found: dict[int, list[tuple[GroupRows, Answer]]] = {frame.device: [] for frame in frames}
         for index, group in enumerate(groups):
             members = [frame.rows(group[frame.device]) for frame in frames if frame.device in group]

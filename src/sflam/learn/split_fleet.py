@@ -27,6 +27,7 @@ from sflam.learn.evaluate import Score
 from sflam.learn.examples import Examples, drawn, drawn_together
 from sflam.learn.exchange import Exchange
 from sflam.learn.fleet import Fleet
+from sflam.learn.grouping import group_rows
 from sflam.learn.kept_memory import with_kept
 from sflam.learn.local.registry import local_rule
 from sflam.learn.personal import PersonalParts, head_of
@@ -119,7 +120,7 @@ class LocalFleet(Fleet):
         before, self.placements = self.placements, overlay(self.placements, placements)
         where = attrgetter("cut", "server")
         if list(map(where, before)) != list(map(where, self.placements)):
-            assert not before or (self.learn.state == "reset" and self.learn.cache == "off")
+            assert not before or (self.learn.practice.state == "reset" and self.learn.cache == "off")
             assert not before or not isinstance(self.exchange, DeltaExchange)
             self._cut()
             if before:
@@ -280,7 +281,14 @@ class LocalFleet(Fleet):
         for server, segment in segments.items():
             own = [index for index, name in enumerate(server_of) if name == server]
             shared = learn.practice.shared and server != ALL_LOCAL
-            trunks[server] = Trunk(segment, self.backbone.task, learn, shared=shared, devices=own)
+            trunks[server] = Trunk(
+                segment,
+                self.backbone.task,
+                learn,
+                shared=shared,
+                devices=own,
+                group_rows=group_rows(learn, self.sampling),
+            )
             if not shared:  # a shared copy keeps the model's rank
                 self.ranks.limit(segment.stack, dict(enumerate(own)))
             segment.checkpointing = learn.checkpointing
@@ -347,7 +355,7 @@ class LocalFleet(Fleet):
         kept |= self.averaging.state()
         if rule := self.rule.state():
             kept["local"] = rule
-        if self.learn.state == "keep":
+        if self.learn.practice.state == "keep":
             kept |= {"devices": self.devices.state(), "servers": self.servers.state()}
         if memory := self.exchange.memory():
             kept["left_out"] = memory
@@ -363,7 +371,7 @@ class LocalFleet(Fleet):
         self.averaging.restore(state)
         if "local" in state:
             self.rule.restore(state["local"])
-        if self.learn.state == "keep":
+        if self.learn.practice.state == "keep":
             self.devices.restore(state["devices"])
             self.servers.restore(state["servers"])
         self.exchange.remember(state.get("left_out", {}))

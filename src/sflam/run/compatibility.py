@@ -266,7 +266,7 @@ RULES: tuple[Rule, ...] = (
     # which rows a step has
     Rule("global-unsplit", (GLOBAL, TRUNKLESS), "its devices take no steps together", 'set data.sampling = "local"'),
     Rule("global-buckets", (GLOBAL, _is("data.buckets", True)), "lengths would decide which rows come together",
-         "leave one of them out"),
+         'set data.sampling = "local", or data.buckets = false'),
     Rule("global-servers", (GLOBAL, _set("fleet.servers")), "no server sees the rows of all devices",
          'set data.sampling = "local"'),
     Rule("global-several", (GLOBAL, several), "no server sees the rows of all devices",
@@ -289,11 +289,13 @@ RULES: tuple[Rule, ...] = (
     Rule("serve-sequential", (AT_HOME, SHARED, _is("learn.server_update", "sequential")),
          "devices would have to wait for each other within a step", 'use learn.server_update = "batched"', (SERVE,)),
     # without a simulated network
-    *(Rule(f"policy-samples-{key}", (_is("fleet.policy", "samples"), condition), why, 'use fleet.policy = "uniform"')
-      for key, condition, why in (
-          ("lone", LONE, "it averages nothing that would make up for how often a device is drawn"),
-          ("global", GLOBAL, "the devices of a round share its rows by their samples already"),
-          ("servers", _set("fleet.servers"), "chances are those of all devices together"))),
+    *(Rule(f"policy-samples-{key}", (_is("fleet.policy", "samples"), condition), why,
+           f'use fleet.policy = "uniform"{more}')
+      for key, condition, why, more in (
+          ("lone", LONE, "it averages nothing that would make up for how often a device is drawn", ""),
+          ("global", GLOBAL, "the devices of a round share its rows by their samples already",
+           ', or data.sampling = "local"'),
+          ("servers", _set("fleet.servers"), "chances are those of all devices together", ""))),
     Rule("policy", (_not("fleet.policy", "uniform", "samples"), _is("network.simulate", False)),
          "the policy chooses devices by what a network shows",
          'run it with sflam simulate, or use "uniform" or "samples"', (TRAIN, SERVE)),

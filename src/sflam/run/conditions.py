@@ -54,6 +54,8 @@ class Rule:
 def value_of(job: Job, key: str) -> Any:
     """Return the value of ``section.name``, of a method's practice where it resolves the key."""
     section, _, name = key.partition(".")
+    if key == "data.sampling":
+        return job.sampling
     settings = getattr(job, section)
     return getattr(settings.practice if section == "learn" and name in KEYS else settings, name)
 
@@ -75,7 +77,8 @@ def where(key: str, test: Callable[[Any], bool]) -> Condition:
 def setting_of(job: Job, key: str) -> str:
     """Return the key that gives ``key`` its value: ``learn.method`` where the method's name does."""
     section, _, name = key.partition(".")
-    return "learn.method" if section == "learn" and name in KEYS and not getattr(job.learn, name) else key
+    named = key == "data.sampling" or (section == "learn" and name in KEYS)
+    return "learn.method" if named and not getattr(getattr(job, section), name) else key
 
 
 def is_one_of(key: str, *values: Any) -> Condition:

@@ -156,6 +156,6 @@ class Run:
         clip = f"lower learn.clip ({learn.clip:g})" if learn.clip else "set learn.clip (it is off)"
         kept = f"; {self.folder.path} keeps the rounds before it" if number else ""
         return DivergedError(
-            f"round {number + 1} of {learn.rounds} diverged{where}: {reason}; lower learn.lr ({learn.lr:g}) or {clip} "
-            f"and start a new run{kept}"
+            f"round {number + 1} of {learn.rounds} diverged{where}: {reason}; lower learn.lr "
+            f"({learn.practice.lr:g}) or {clip} and start a new run{kept}"
         )

@@ -177,7 +177,7 @@ class Client:
             start = receive_adapters(body, flatten(own, self.names))
             stack.write(ROW, unflatten(start, own, self.names))
             self._begin(start)
-        if self.learn.state == "keep":
+        if self.learn.practice.state == "keep":
             if round == self.round and self.begin:  # the same round again: the optimiser goes back as well
                 self.devices.restore(copy.deepcopy(self.begin))
             elif round == self.round:

@@ -150,7 +150,9 @@ class RemoteFleet(FleetAround):
         self._start = state
         self.local.rule.begin(state)
         self.trunk.open()
-        self._momenta = copy.deepcopy(self.trunk.state()) if self.local.learn.state == "keep" else None
+        self._momenta = (
+            copy.deepcopy(self.trunk.state()) if self.local.learn.practice.state == "keep" else None
+        )
         self._left_out = self.local.exchange.memory()
         self._copies(devices)
         return sum(map(len, self._downloads(round, devices).values()))

@@ -180,7 +180,7 @@ def _client(
         task=backbone.task,
         examples=examples_of(dataset, backbone, str(cache), buckets=job.data.buckets),
         own=own,
-        sampling=job.data.sampling,
+        sampling=job.sampling,
     )
     up, down = map(int, description["bits"])
     exchange = Exchange(

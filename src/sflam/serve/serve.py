@@ -200,7 +200,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
     segment, double = local.devices.segment, str(backbone.model.dtype) == "torch.float64"
     raw = 64 if double else 32
     bits = dict.fromkeys(exchange.bits, (raw, raw)) if exchange.scheme == IDENTITY else exchange.bits
-    drawn = job.data.sampling == "global"
+    drawn = job.sampling == "global"
     fleet_rows = job.learn.batch * (job.fleet.selected or job.fleet.devices) if drawn else 0
     return {
         device: Contract(

@@ -278,7 +278,7 @@ class SimulatedFleet(FleetAround):
 
     def _computed(self, turn: Turn, steps: Steps) -> Floats | None:
         """Return the mini-batches [n] that devices really had, where shares are drawn; None where as expected."""
-        if self.job.data.sampling == "local":
+        if self.job.sampling == "local":
             return None
         # A device whose every share is zero computes next to nothing; a problem has no device without work.
         rows = np.array([float(steps.samples.get(device, 0)) for device in turn.devices])

@@ -111,7 +111,7 @@ class Planner(ABC):
         With ``data.sampling = "global"`` a device has its share by samples of every step of the fleet.
         """
         index = np.asarray(devices, np.int64)
-        if self.job.data.sampling == "local":
+        if self.job.sampling == "local":
             return self.batches[index]
         learn, own = self.job.learn, self.samples[index]
         rows = rows_of(int(own.sum()), learn.batch * len(index), learn.local_steps, learn.local_epochs)
@@ -136,7 +136,7 @@ class Planner(ABC):
         """Return chi as measured for devices that share a round; None where nothing is measured."""
         if self.feedback is None:
             return None
-        if by_held_samples(self.job.learn, self.job.data.sampling):
+        if by_held_samples(self.job.learn, self.job.sampling):
             return self.feedback.slowdown(devices, self.samples[np.asarray(devices, np.int64)])
         return self.feedback.slowdown(devices, self.mini_batches(devices))
 

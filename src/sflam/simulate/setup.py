@@ -53,7 +53,7 @@ def simulated(
     job = with_devices(job)
     expect_possible(job)
     samples = np.array([len(part) for part in parts], np.int64)
-    rows = most_rows(samples.tolist(), job.learn.batch, job.fleet.selected, job.data.sampling)
+    rows = most_rows(samples.tolist(), job.learn.batch, job.fleet.selected, job.sampling)
     work, batches = work_of(job, train, numbers, rows), batches_of(job, parts)
     if planning_edge.wanted(job):
         edge = EdgePlanner(job, work, batches, samples, numbers=numbers, moves=moves(job))

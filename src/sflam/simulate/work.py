@@ -90,7 +90,7 @@ def device_flop(
     servers = np.array([placement.server for placement in job.placements])
     done = np.zeros(len(parts))
     batches = batches_of(job, parts)
-    drawn = job.data.sampling == "global"
+    drawn = job.sampling == "global"
     for record in records:
         who, charge = list(record.participants), record.charge
         at = np.array(charge.cuts) if charge else cuts[who]

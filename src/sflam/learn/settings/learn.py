@@ -12,6 +12,7 @@ from sflam.learn.settings.practice import (
     LOCALS,
     SERVER_OPTIMIZERS,
     SERVER_UPDATES,
+    STATES,
     TRUNKS,
     WEIGHTS,
     Practice,
@@ -21,7 +22,6 @@ from sflam.ranges import Ranges
 from sflam.registry import OWN
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
-STATES = ("reset", "keep")
 CACHES = ("off", "device", "server")
 LOSSES = ("cross-entropy", "label-smoothing", "focal")
 METRICS = ("accuracy", "balanced-accuracy", "macro-f1")
@@ -40,7 +40,8 @@ class LearnSettings:
             after another), ``fedlora`` (whole models on devices), ``fedavg`` (the same, every weight trained),
             ``local`` (every device for itself), ``central``; and what is known against unlike devices, on whole
             adapted models: ``fedprox``, ``scaffold``, ``fedlc``, ``fedavgm``, ``fedadam``, ``fedyogi``, ``flexlora``,
-            ``ffa-lora``. The name sets the next seven keys where they are empty.
+            ``ffa-lora``. The name sets the next seven keys, ``state`` and ``data.sampling`` where
+            they are empty, and ``lr`` where it is 0.
         trunk: copies of the server's half: ``per-device`` (averaged every round), or ``shared`` by all devices.
         server_update: the optimiser steps of a shared trunk in a local step: ``sequential`` takes one per device
             (classical), ``batched`` one on all rows, ``mixed`` as many as a device has rows, each on rows of every
@@ -70,8 +71,8 @@ class LearnSettings:
             ``accuracy`` alone.
         batch: mini-batch size on a device.
         server_batch: rows of an optimiser step of a shared trunk that takes ``mixed`` groups; 0 takes one row of every
-            device.
-        lr: learning rate: the largest of the schedule.
+            device, or with ``data.sampling = "global"`` as many as ``batch``.
+        lr: learning rate: the largest of the schedule; 0 takes the method's own, 3e-3, or 1e-3 of ``sflam-mixed``.
         schedule: how it goes on after the warm-up: ``constant``, or to 0 at the end of the run by a ``cosine`` or a
             ``linear`` one. It spans ``rounds``, which a resumed run then cannot change.
         warmup: share of the run over which the rate rises linearly from 0 to ``lr``; 0 begins with ``lr``.
@@ -86,7 +87,8 @@ class LearnSettings:
         server_beta2: decay of the second moment of ``adam`` and ``yogi``.
         server_epsilon: added to the root of that moment, tau; the smaller, the more adaptive.
         clip: per-device limit on the gradient norm of one side; 0 does not clip.
-        state: optimiser state across rounds: ``reset`` (as in FedAvg practice) or ``keep``.
+        state: optimiser state across rounds: ``reset`` (as in FedAvg practice) or ``keep``; empty takes the method's
+            own, ``keep`` of ``sflam-mixed`` and ``reset`` of every other.
         keep: which round's model is written: the ``last``, or the ``best`` by validation accuracy (a language model's
             by validation loss); see ``data.validation``.
         stop_after: end the run after so many evaluations in a row without a better validation score; 0 never.
@@ -118,7 +120,7 @@ class LearnSettings:
     metric: str = "accuracy"
     batch: int = 16
     server_batch: int = 0
-    lr: float = 3e-3
+    lr: float = 0.0
     schedule: str = "constant"
     warmup: float = 0.0
     decay: float = 1.0
@@ -132,7 +134,7 @@ class LearnSettings:
     server_beta2: float = 0.99
     server_epsilon: float = 1e-3
     clip: float = 1.0
-    state: str = "reset"
+    state: str = ""
     keep: str = "last"
     stop_after: int = 0
     checkpointing: bool = False
@@ -183,7 +185,7 @@ class LearnSettings:
         ranges.at_least(0, "focal_gamma")
         ranges.one_of(OPTIMIZERS, "optimizer")
         ranges.one_of(PERSONAL, "personal")
-        ranges.one_of(STATES, "state")
+        ranges.one_of(("", *STATES), "state")
         ranges.one_of(CACHES, "cache")
         ranges.one_of(KEEPS, "keep")
         ranges.one_of(SCHEDULES, "schedule")
@@ -192,8 +194,8 @@ class LearnSettings:
         ranges.at_least(
             0, "server_batch", "local_steps", "weight_decay", "clip", "evaluate_every", "stop_after"
         )
-        ranges.at_least(0, "prox", "logit_tau", "server_lr")
-        ranges.positive("lr", "server_epsilon")
+        ranges.at_least(0, "lr", "prox", "logit_tau", "server_lr")
+        ranges.positive("server_epsilon")
         for key in ("momentum", "server_momentum", "server_beta2"):
             ranges.require(0 <= getattr(self, key) < 1, key, "it must be in [0, 1)")
         ranges.require(

@@ -1,9 +1,10 @@
-"""How a method learns: what its name sets of ``[learn]``, and what a key that is set replaces. Torch-free."""
+"""How a method learns: what its name sets, and what a key that is set replaces. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 TRUNKS = ("per-device", "shared")
 SERVER_UPDATES = ("sequential", "batched", "mixed")
@@ -12,11 +13,12 @@ WEIGHTS = ("equal", "samples")
 AGGREGATIONS = ("fedavg", "freeze-a", "residual", "svd")
 LOCALS = ("plain", "fedprox", "scaffold", "fedlc")
 SERVER_OPTIMIZERS = ("none", "momentum", "adam", "yogi")
+STATES = ("reset", "keep")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Practice:
-    """The keys of ``[learn]`` that a method's name sets, each with its value; see ``LearnSettings``.
+    """The keys that a method's name sets, each with its value; see ``LearnSettings`` and ``DataSettings``.
 
     Attributes:
         trunk: copies of the server's half.
@@ -26,6 +28,9 @@ class Practice:
         aggregation: how adapters are averaged.
         local: what a device adds to its own gradient or loss.
         server_optimizer: what moves the global adapters by what was averaged.
+        state: optimiser state across rounds.
+        lr: learning rate: the largest of the schedule.
+        sampling: ``data.sampling``.
     """
 
     trunk: str = "per-device"
@@ -35,6 +40,9 @@ class Practice:
     aggregation: str = "fedavg"
     local: str = "plain"
     server_optimizer: str = "none"
+    state: str = "reset"
+    lr: float = 3e-3
+    sampling: str = "local"
 
     @property
     def shared(self) -> bool:
@@ -42,12 +50,19 @@ class Practice:
         return self.trunk == "shared"
 
 
-KEYS = tuple(item.name for item in fields(Practice))
-"""The keys a bundle may set."""
+KEYS = tuple(item.name for item in fields(Practice) if item.name != "sampling")
+"""The keys of ``[learn]`` that a bundle may set."""
 
-BUNDLES: dict[str, Mapping[str, str]] = {
+BUNDLES: dict[str, Mapping[str, Any]] = {
     "sflam": {},
-    "sflam-mixed": {"trunk": "shared", "server_update": "mixed", "weights": "samples"},
+    "sflam-mixed": {
+        "trunk": "shared",
+        "server_update": "mixed",
+        "weights": "samples",
+        "state": "keep",  # one trunk that sees all devices need not forget its momentum
+        "lr": 1e-3,  # and takes many more optimiser steps than copies do
+        "sampling": "global",
+    },
     "sfl-v1": {},
     "sfl-v2": {"trunk": "shared"},
     "sl": {"trunk": "shared"},
@@ -64,12 +79,12 @@ BUNDLES: dict[str, Mapping[str, str]] = {
     "flexlora": {"aggregation": "svd"},
     "ffa-lora": {"aggregation": "freeze-a"},
 }
-"""Method -> the keys that its name sets where they are left empty; every other key has the default of ``Practice``.
+"""Method -> the keys that its name sets where they are empty or 0; every other key has the default of ``Practice``.
 Methods of a program's own are added when they are registered."""
 
 METHODS = tuple(BUNDLES)
 
 
-def practice_of(method: str, keys: Mapping[str, str]) -> Practice:
-    """Return how a method learns where the ``keys`` of ``[learn]`` that are not empty are set."""
+def practice_of(method: str, keys: Mapping[str, Any]) -> Practice:
+    """Return how a method learns where the ``keys`` of ``[learn]`` that are neither empty nor 0 are set."""
     return Practice(**{**BUNDLES[method], **{name: value for name, value in keys.items() if value}})

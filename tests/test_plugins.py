@@ -14,10 +14,10 @@ import pytest
 import sflam
 from sflam import config, plugins
 from sflam.errors import ConfigError, RunError, ServeError
+from sflam.link.job import expect_plugins
 from sflam.records import history
 from sflam.records.run_folder import RunFolder
 from sflam.registry import OWN, own_modules
-from sflam.serve.join import expect_plugins
 from tests.conftest import Cli, assert_refused, sets
 
 Forget = Callable[[], None]

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from sflam.errors import RunError, SflamError
 
@@ -58,6 +59,25 @@ def replace_file(path: Path, body: bytes, *, chunk: int = CHUNK_BYTES) -> None:
             os.close(descriptor)
         os.replace(temporary, path)
     except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield an empty file that becomes ``path`` where what is done within succeeds, and is gone where it does not.
+
+    The parent folder must exist. Raises OSError; what was at ``path`` before is then untouched.
+    """
+    temporary = path.with_name(f".{path.name}{_TEMPORARY}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import sflam
-from sflam.learn.exchange import DOWN, HEAD_DOWN, HEAD_UP, UP, Exchange, Position
+from sflam.codec.legs import DOWN, HEAD_DOWN, HEAD_UP, UP
+from sflam.learn.exchange import Exchange, Position
 from sflam.learn.split_fleet import LocalFleet
 from sflam.plan import Placement
 from sflam.run.run import Run

@@ -20,9 +20,9 @@ from sflam import config
 from sflam.errors import ConfigError, RunError
 from sflam.learn.central import Central
 from sflam.learn.optimizers import Side
-from sflam.learn.schedule import Moment, rate
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.settings.learn import SCHEDULES
+from sflam.learn.settings.schedule import Moment, rate
 from sflam.learn.whole_model import WholeModel
 from sflam.model.adapters import state_of
 from tests.conftest import replaced
@@ -262,7 +262,7 @@ def test_a_schedule_is_followed_for_the_rounds_it_was_made_for(small: tuple[str,
 
 
 def test_it_loads_no_torch() -> None:
-    code = "import sys, sflam.learn.schedule; assert 'torch' not in sys.modules"
+    code = "import sys, sflam.learn.settings.schedule; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from sflam.learn.examples import drawn_together
-from sflam.learn.schedule import Moment, rate
 from sflam.learn.settings import LearnSettings
+from sflam.learn.settings.schedule import Moment, rate
 from sflam.model.adapters import PREFIX, state_of
 from sflam.model.dummy_inputs import with_mask
 from tests.learn.builders import adapted, assert_equal_states, local_fleet, parts_of, run

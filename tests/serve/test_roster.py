@@ -9,8 +9,9 @@ import time
 import pytest
 
 from sflam.errors import Refused, ServeError
+from sflam.link.token import read_token
 from sflam.serve.certificates import make_certificates
-from sflam.serve.roster import DAY, Roster, read_token
+from sflam.serve.roster import DAY, Roster
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ from sflam.data.partition import share_out
 from sflam.data.sources import load
 from sflam.errors import ConfigError, DataError, Refused, ServeError
 from sflam.link.https_client import Link
+from sflam.link.job import fetch
 from sflam.serve.app import application
 from sflam.serve.certificates import make_certificates
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.ingress import Bounds, Ingress
-from sflam.serve.join import fetch, samples
+from sflam.serve.join import samples
 from sflam.serve.roster import Roster
 from sflam.serve.serve import Serving
 from sflam.serve.session import Session

@@ -12,16 +12,17 @@ from functools import partial
 
 from sflam.link.contract import Contract
 from sflam.link.https_client import Link
+from sflam.link.loop import Client, Place
 from sflam.model.adapters import state_of
 from sflam.model.families import CAUSAL
 from sflam.model.split import DeviceSegment
 from sflam.serve.app import application
-from sflam.serve.device import Client, Place
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.fleet import RemoteFleet, Stopped
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.roster import Roster
 from sflam.serve.session import Phase, Session
+from sflam.serve.torch_half import TorchHalf, torch_exchange
 from sflam.serve.web_server import Listen, WebServer
 from tests.learn.builders import adapted, local_fleet, parts_of, run
 from tests.tiny import CLASSES, VOCABULARY, WIDTH, is_image
@@ -133,9 +134,12 @@ class Rig:
         frozen = learn.practice.device_half == "frozen"
         segment = DeviceSegment(own, cuts[number], 1, labels=labels, frozen_half=frozen)
         sampling = self.options.get("sampling", "local")
-        place = Place(number, "run", cuts[number], 3, own.task, its, parts_of(SIZES)[number], sampling)
-        exchange = self.fleet.local.exchange
-        return Client(link, place, segment, learn, exchange, self.folder / f"device-{number}")
+        part, text = parts_of(SIZES)[number], not is_image(self.kind)
+        half = TorchHalf(segment, cuts[number], learn, its, part)
+        fleet = self.fleet.local.exchange
+        exchange = torch_exchange(half, fleet.scheme, fleet.seed, number, fleet.bits[number])
+        place = Place(number, "run", 3, part, sampling, text)
+        return Client(link, place, half, learn, exchange, self.folder / f"device-{number}.safetensors")
 
     def stay_away(self, number):
         """Be silent until the round is over."""

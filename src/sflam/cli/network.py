@@ -127,7 +127,7 @@ def join(
     Plug-ins that the job uses are given with --plugin: a device never runs code that a server names.
     """
     from sflam.link.https_client import Link
-    from sflam.serve.roster import read_token
+    from sflam.link.token import read_token
 
     token = read_token(token_file)
     link = Link(

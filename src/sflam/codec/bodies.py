@@ -59,6 +59,44 @@ def encode(message: Message) -> bytes:
     Raises:
         WireError: the body would reach ``sizes.BODY_LIMIT``.
     """
+    metadata, sent = _content(message)
+    table = layout([(name, TAGS[array.dtype], array.shape) for name, array in sent.items()])
+    return b"".join(
+        [PREFIX, header(metadata, table), *(np.ascontiguousarray(sent[name]).data for name in table)]
+    )
+
+
+def reserve(message: StepFrame | TokenFrame) -> tuple[bytearray, Packed]:
+    """Return the body of ``message`` but for its tokens, and these as arrays in the body, to be filled.
+
+    Args:
+        message: with :func:`unfilled` tokens, of a scheme whose size does not vary.
+
+    Raises:
+        WireError: the body would reach ``sizes.BODY_LIMIT``.
+    """
+    metadata, sent = _content(message)
+    tokens = message.activations if isinstance(message, StepFrame) else message.tokens
+    table = layout([(name, TAGS[array.dtype], array.shape) for name, array in sent.items()])
+    body = bytearray(HEADER_BYTES + max(entry["data_offsets"][1] for entry in table.values()))
+    body[:HEADER_BYTES] = PREFIX + header(metadata, table)
+    views = _views(body, table, [(name, TAGS[array.dtype], array.shape) for name, array in sent.items()])
+    for name in sent.keys() - {"codes", "side"}:
+        views[name][:] = sent[name]
+    codes, side = views["codes"].reshape(-1).view(np.uint8), views.get("side", np.empty((0, 2), np.uint16))
+    return body, Packed(tokens.scheme, tokens.bits, tokens.tokens, tokens.dim, codes, side)
+
+
+def unfilled(scheme: str, bits: int, tokens: int, dim: int) -> Packed:
+    """Return tokens whose values are to come, of a scheme whose size does not vary; takes no memory by itself."""
+    codes = np.empty(codes_bytes(tokens, dim, bits, scheme), np.uint8)
+    return Packed(
+        scheme, bits, tokens, dim, codes, np.empty((0 if scheme == IDENTITY else tokens, 2), np.uint16)
+    )
+
+
+def _content(message: Message) -> tuple[dict[str, str], dict[str, Array]]:
+    """Return the metadata and the tensors of a message."""
     arrays: dict[str, Array | None]
     packed: Packed | None = None
     match message:
@@ -77,10 +115,7 @@ def encode(message: Message) -> bytes:
     if packed is not None:
         metadata |= {key: str(getattr(packed, key)) for key in ("scheme", "bits", "tokens", "dim")}
         arrays |= _token_arrays(packed)
-    sent = {name: array for name, array in arrays.items() if array is not None}
-    table = layout([(name, TAGS[array.dtype], array.shape) for name, array in sent.items()])
-    head = header(metadata, table)
-    return b"".join([PREFIX, head, *(np.ascontiguousarray(sent[name]).data for name in table)])
+    return metadata, {name: array for name, array in arrays.items() if array is not None}
 
 
 def decode(body: Body) -> Message:

@@ -25,9 +25,13 @@ class Identity:
 
     def encode(self, x: npt.NDArray[np.floating[Any]], bits: int, seed: int) -> Packed:
         """Encode float32 or float64 [n, d]. See ``Quantizer.encode``."""
+        return self.encode_part(x, bits, seed, 0)
+
+    def encode_part(self, x: npt.NDArray[np.floating[Any]], bits: int, seed: int, first: int) -> Packed:
+        """Encode the tokens from number ``first`` on. See ``Piecewise.encode_part``."""
         if x.dtype not in WIDTHS.values() or x.ndim != 2:
             raise QuantizerError(f"got {x.dtype} {list(x.shape)}; give float32 or float64 [n, d]")
-        expect_finite(x)
+        expect_finite(x, first)
         tokens, dim = x.shape
         codes = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
         return Packed(self.name, x.itemsize * 8, tokens, dim, codes, np.empty((0, 2), np.uint16))
@@ -43,11 +47,11 @@ class Identity:
         """Accept: there is no side information. See ``Quantizer.check_side``."""
 
 
-def expect_finite(x: npt.NDArray[np.floating[Any]]) -> None:
-    """Raise QuantizerError at the first token (row) that holds NaN or inf."""
+def expect_finite(x: npt.NDArray[np.floating[Any]], first: int = 0) -> None:
+    """Raise QuantizerError at the first token (row) that holds NaN or inf; tokens count from ``first``."""
     finite = np.isfinite(x).all(axis=1)
     if not finite.all():
         raise NotFiniteError(
-            f"token {int(np.argmin(finite))} holds NaN or inf; only finite values can cross the cut: "
+            f"token {first + int(np.argmin(finite))} holds NaN or inf; only finite values can cross the cut: "
             "lower the learning rate, or clip"
         )

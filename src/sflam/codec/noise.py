@@ -27,8 +27,8 @@ MIX_1, MIX_2 = 0x7FEB352D, 0x846CA68B
 COLUMN = 0x9E3779B9  # 2^32 / golden ratio: neighbouring columns land far apart
 
 
-def token_keys(seed: int, tokens: int) -> Words32:
-    """Return one key per token, uint32 [tokens, 1].
+def token_keys(seed: int, tokens: int, first: int = 0) -> Words32:
+    """Return the keys of the tokens from number ``first`` on, uint32 [tokens, 1].
 
     Raises:
         QuantizerError: ``seed`` is not in 0..2^64 - 1.
@@ -36,7 +36,7 @@ def token_keys(seed: int, tokens: int) -> Words32:
     if not 0 <= seed < 1 << 64:
         raise QuantizerError(f"seed {seed} is out of range; it must be in 0..2^64 - 1")
     mixed = _splitmix64(seed)
-    keys = np.arange(tokens, dtype=np.uint32)[:, None]
+    keys = np.arange(first, first + tokens, dtype=np.uint32)[:, None]
     for half in (mixed & 0xFFFFFFFF, mixed >> 32):
         keys = _mix(keys ^ np.uint32(half))
     return keys

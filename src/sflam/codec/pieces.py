@@ -1,4 +1,4 @@
-"""Encoded tokens joined and divided without decoding them."""
+"""Encoded tokens joined, divided, and made in pieces, without decoding them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,21 @@ def split(packed: Packed, counts: Sequence[int]) -> list[Packed]:
         Packed(packed.scheme, packed.bits, count, packed.dim, piece.copy(), side.copy())
         for count, piece, side in zip(counts, pieces, sides, strict=True)
     ]
+
+
+def part(packed: Packed, first: int, count: int) -> Packed:
+    """Return ``count`` tokens from number ``first`` on: views where these begin with a byte."""
+    assert 0 <= first <= first + count <= packed.tokens
+    per_token = packed.dim * sizes.value_bits(packed.bits, packed.scheme)
+    start, stop = first * per_token, (first + count) * per_token
+    if start % 8:  # every eighth token does begin with a byte
+        extra = first % 8 * packed.dim
+        loose = packed.codes[(start - extra * packed.bits) // 8 : -(-stop // 8)]
+        codes = pack(unpack(loose, packed.bits, extra + count * packed.dim)[extra:], packed.bits)
+    else:
+        codes = packed.codes[start // 8 : -(-stop // 8)]
+    side = packed.side[first : first + count] if len(packed.side) else packed.side
+    return Packed(packed.scheme, packed.bits, count, packed.dim, codes, side)
 
 
 def _whole_bytes(packed: Packed) -> bool:

@@ -132,6 +132,18 @@ class Remembering(Protocol):
         """
 
 
+@runtime_checkable
+class Piecewise(Protocol):
+    """A quantizer that encodes and decodes every token by itself, so messages are made and read in pieces.
+
+    The pieces' codes and sides, one after the other, are those of ``encode`` for the whole; ``decode`` of a part
+    (``pieces.part``) gives the tokens of that part.
+    """
+
+    def encode_part(self, x: Floats, bits: int, seed: int, first: int) -> Packed:
+        """Encode ``x`` [m, d], the tokens of a message from number ``first`` on; as ``encode`` does."""
+
+
 def expect_scheme(packed: Packed, name: str) -> None:
     """Raise QuantizerError unless ``packed`` was written by scheme ``name``."""
     if packed.scheme != name:

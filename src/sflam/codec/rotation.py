@@ -51,8 +51,12 @@ class Rotated:
 
     def encode(self, x: Floats, bits: int, seed: int) -> Packed:
         """Encode float32 [n, d]; values below 1e38 / block^1.5 always fit. See ``Quantizer.encode``."""
+        return self.encode_part(x, bits, seed, 0)
+
+    def encode_part(self, x: Floats, bits: int, seed: int, first: int) -> Packed:
+        """Encode the tokens from number ``first`` on. See ``Piecewise.encode_part``."""
         tokens, dim = check_tokens(x, bits)
-        keys = noise.token_keys(seed, tokens)
+        keys = noise.token_keys(seed, tokens, first)
         codes = np.empty(sizes.codes_bytes(tokens, dim, bits), np.uint8)
         side = np.empty((tokens, 2), np.uint16)
         space: Floats | None = None
@@ -62,8 +66,8 @@ class Rotated:
             y = space[: rows.stop - rows.start]
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by grid.fit
                 rotate(x[rows], y)
-            part, levels = encode_tokens(y, bits, keys[rows], rows.start)
-            expect_room(levels, bits, dim, rows.start)
+            part, levels = encode_tokens(y, bits, keys[rows], first + rows.start)
+            expect_room(levels, bits, dim, first + rows.start)
             start = rows.start * dim * bits // 8
             codes[start : start + part.size] = part
             side[rows] = levels.side

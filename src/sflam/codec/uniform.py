@@ -35,8 +35,12 @@ class Uniform:
 
     def encode(self, x: Floats, bits: int, seed: int) -> Packed:
         """Encode float32 [n, d]. See ``Quantizer.encode``."""
+        return self.encode_part(x, bits, seed, 0)
+
+    def encode_part(self, x: Floats, bits: int, seed: int, first: int) -> Packed:
+        """Encode the tokens from number ``first`` on. See ``Piecewise.encode_part``."""
         tokens, dim = check_tokens(x, bits)
-        codes, levels = encode_tokens(x, bits, noise.token_keys(seed, tokens))
+        codes, levels = encode_tokens(x, bits, noise.token_keys(seed, tokens, first), first)
         return Packed(self.name, bits, tokens, dim, codes, levels.side)
 
     def decode(self, packed: Packed) -> Floats:

@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from sflam.codec.legs import UP
 from sflam.codec.messages import StepFrame
 from sflam.codec.pieces import join, split
 from sflam.codec.quantizer import Packed
 from sflam.errors import ConfigError, WireError
 from sflam.learn.examples import Minibatch
-from sflam.learn.exchange import UP, Exchange, Position
+from sflam.learn.exchange import Exchange, Position
 from sflam.model.split import DeviceSegment
 from sflam.seeds import derive
 

@@ -12,7 +12,7 @@ from sflam.cost.training import Step
 from sflam.data.batches import batches
 from sflam.learn.counted_memory import whole_model_memory
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
-from sflam.learn.schedule import Moment
+from sflam.learn.settings.schedule import Moment
 from sflam.learn.steps import Average, Steps
 from sflam.learn.whole_model import WholeModel
 from sflam.model.adapters import State, load_state, state_of

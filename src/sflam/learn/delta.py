@@ -24,11 +24,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sflam.codec.legs import UP
 from sflam.codec.messages import StepFrame
 from sflam.codec.quantizer import Packed
 from sflam.errors import WireError
 from sflam.learn.examples import Minibatch
-from sflam.learn.exchange import UP, Exchange, Position, valid_rows
+from sflam.learn.exchange import Exchange, Position, valid_rows
 from sflam.sizes import IDENTITY
 
 VALUE_BYTES = 4

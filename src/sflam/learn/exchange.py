@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sflam.codec.bodies import Body, decode
+from sflam.codec.legs import DOWN, GRADIENTS, UP, UPWARD, noise_seed
 from sflam.codec.messages import GradientFrame, Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Floats, Packed
 from sflam.codec.torch_quantizers import TorchQuantizer, torch_quantizer
@@ -27,16 +28,8 @@ from sflam.learn.examples import Minibatch
 from sflam.learn.server import Answer, Frame
 from sflam.model.dummy_inputs import valid_tokens
 from sflam.model.loss import IGNORED
-from sflam.seeds import derive
 from sflam.sizes import codes_bytes, is_variable
 
-UP, DOWN, HEAD_DOWN, HEAD_UP = range(4)
-"""Legs of a step: activations up, their gradient down; with labels at home, in between, the activations after the
-server's last block down and the gradient of the device's loss for them up."""
-
-UPWARD = {UP, HEAD_UP}
-GRADIENTS = {DOWN, HEAD_UP}
-"""Legs for which a quantizer may remember what it left out: gradients add up over steps, activations do not."""
 RAW_BITS = {torch.float32: 32, torch.float64: 64}
 M = TypeVar("M", bound=Message)
 
@@ -163,7 +156,7 @@ class Exchange:
 
     def encoded(self, at: Position, leg: int, tokens: Tensor, bits: int) -> Packed:
         """Return tokens [n,d] encoded with the noise of their place in the run."""
-        noise = derive(self.seed, "quantizer", at.round, at.step, at.device, leg)
+        noise = noise_seed(self.seed, at.round, at.step, at.device, leg)
         quantizer = self.quantizer
         if not (quantizer.remembers and leg in GRADIENTS):
             return quantizer.encode(tokens, bits, noise)

@@ -25,8 +25,8 @@ from sflam.learn.examples import drawn
 from sflam.learn.local.registry import local_rule
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
 from sflam.learn.personal import PersonalParts, head_of
-from sflam.learn.schedule import Moment
 from sflam.learn.selection import chances_of
+from sflam.learn.settings.schedule import Moment
 from sflam.learn.split_fleet import adapted_layers
 from sflam.learn.steps import Average, Steps
 from sflam.learn.whole_model import WholeModel

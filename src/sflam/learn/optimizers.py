@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sflam.learn.local.rule import LocalRule
 from sflam.learn.precision import draws_dropout
-from sflam.learn.schedule import Moment, rate
 from sflam.learn.settings import LearnSettings
+from sflam.learn.settings.schedule import Moment, rate
 from sflam.model.segment import Segment
 
 S = TypeVar("S", bound=Segment)

@@ -27,8 +27,8 @@ from sflam.learn.evaluate import Score
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import Exchange, Position, opened
 from sflam.learn.fleet import Fleet
-from sflam.learn.schedule import Moment
 from sflam.learn.server import Server
+from sflam.learn.settings.schedule import Moment
 from sflam.learn.steps import Steps
 from sflam.model.adapters import State
 from sflam.records.history import TEST, RoundRecord, scored

@@ -22,8 +22,8 @@ from sflam.learn.grouping import Rows as GroupRows
 from sflam.learn.grouping import grouped
 from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, reseeded
-from sflam.learn.schedule import Moment
 from sflam.learn.settings import LearnSettings
+from sflam.learn.settings.schedule import Moment
 from sflam.learn.weighting import Share, Weighting
 from sflam.model.families import CAUSAL
 from sflam.model.lora import Rows

@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from sflam.codec.bodies import encode
+from sflam.codec.legs import DOWN, HEAD_DOWN, HEAD_UP, UPWARD
 from sflam.codec.messages import StepFrame, TokenFrame
 from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
-from sflam.learn.exchange import DOWN, HEAD_DOWN, HEAD_UP, UPWARD, Exchange, Position, opened
+from sflam.learn.exchange import Exchange, Position, opened
 from sflam.learn.round import SERVER, Batches, Passes, each_step, moments_of
 from sflam.learn.server import Server
 from sflam.learn.steps import Steps

@@ -19,9 +19,9 @@ from sflam.learn.fleet import Fleet
 from sflam.learn.local.rule import LocalRule
 from sflam.learn.optimizers import optimizer, set_rate
 from sflam.learn.precision import arithmetic, draws_dropout, reseeded
-from sflam.learn.schedule import Moment
 from sflam.learn.selection import select_devices
 from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.learn.settings.schedule import Moment
 from sflam.model.adapters import parameters_of
 from sflam.model.dummy_inputs import with_mask
 from sflam.model.loss import group_losses

@@ -120,10 +120,10 @@ class Half(Protocol[X]):
         """Return a copy of the trained values [P], float32 or float64, in the order in which they travel."""
 
     def write(self, values: NDArray[Any]) -> None:
-        """Take the trained values [P] over."""
+        """Take over a copy of the trained values [P]."""
 
     def begin(self, start: NDArray[Any]) -> None:
-        """Note that a round begins, or went on after a crash, that began at ``start`` [P]; what FedProx pulls to."""
+        """Note that a round begins at ``start`` [P]: what FedProx pulls to, and what is then part of the state."""
 
     def take(self, indices: NDArray[np.int64]) -> TakenRows:
         """Make the samples at ``indices`` [B] of the dataset the rows of the step; forget the one before."""
@@ -147,10 +147,10 @@ class Half(Protocol[X]):
         """Return what the optimiser remembers, as arrays that do not change later; nothing where it is fresh."""
 
     def put_optimizer(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Put back what :meth:`optimizer` returned; nothing makes it fresh."""
+        """Put back copies of what :meth:`optimizer` returned; nothing makes it fresh."""
 
     def state(self) -> Arrays:
-        """Return all of it that must survive a crash after a step, optimiser apart: the trained values."""
+        """Return all of it that must survive a crash after a step, optimiser apart: trained values and more."""
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> bool:
         """Put back what :meth:`state` returned; False where it is of another model, and nothing was changed."""

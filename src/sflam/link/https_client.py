@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import http.client
 import ipaddress
 import json
@@ -11,13 +12,16 @@ import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from sflam.codec.bodies import Body
 from sflam.errors import Refused, ServeError
+from sflam.files import writing
 
 LARGEST = 1 << 34
 CHUNK = 1 << 16
+DISK = "choose another --folder"
 SHORT = 1 << 20
 """Bytes of JSON there may be in an answer."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -81,6 +85,8 @@ class Link:
         self._connection: http.client.HTTPConnection | None = None
         self.most = LARGEST
         """Bytes of an answer that are read, of the request under way."""
+        self._into: BinaryIO | None = None
+        """The file that the answer of the request under way goes to."""
 
     def json(self, method: str, path: str, body: Any = None) -> Any:
         """Return the JSON a request is answered with; raises as :meth:`call` does."""
@@ -93,11 +99,28 @@ class Link:
                 f"{self.host}:{self.port} answers {path} with no JSON; is it an sflam server?"
             ) from None
 
+    def download(self, path: str, file: BinaryIO, *, most: int = LARGEST) -> str:
+        """Write the body that a GET is answered with to an empty file, piece by piece; return its SHA-256.
+
+        Args:
+            path: of the request.
+            file: holds the body alone afterwards, however often the connection was lost.
+            most: bytes there may be.
+
+        Raises:
+            ServeError: as :meth:`call` does; or the disk refuses.
+        """
+        self._into = file
+        try:
+            return self.call("GET", path, most=most).decode()
+        finally:
+            self._into = None
+
     def call(
         self,
         method: str,
         path: str,
-        body: bytes | None = None,
+        body: Body | None = None,
         headers: dict[str, str] | None = None,
         *,
         most: int = LARGEST,
@@ -149,6 +172,25 @@ class Link:
             self.sleep(pause * random.uniform(0.5, 1.0) if retry is None else retry)
             pause = min(LONGEST_PAUSE, pause * 2)
 
+    def _stored(self, response: http.client.HTTPResponse, file: BinaryIO) -> bytes:
+        """Write an answer to a file, in place of what is there; return its SHA-256 in hexadecimal."""
+        seal, size = hashlib.sha256(), 0
+        with writing("a download", DISK, ServeError):
+            file.seek(0)
+            file.truncate()
+        while piece := response.read(CHUNK):
+            seal.update(piece)
+            size += len(piece)
+            if size > self.most:
+                raise ServeError(
+                    f"{self.host}:{self.port} sends more than {self.most} bytes; is it an sflam server?"
+                )
+            with writing("a download", DISK, ServeError):
+                file.write(piece)
+        if response.length:
+            raise http.client.IncompleteRead(b"", response.length)
+        return seal.hexdigest().encode()
+
     def _plain(self) -> str:
         """Return what to do about a server that answers a TLS handshake in plain HTTP."""
         at = f"{self.host}:{self.port}"
@@ -165,7 +207,7 @@ class Link:
             self._connection = None
 
     def _once(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+        self, method: str, path: str, body: Body | None, headers: dict[str, str]
     ) -> tuple[int, float | None, bytes]:
         """Send one request; return its status, Retry-After and body."""
         if self._connection is None:
@@ -181,10 +223,16 @@ class Link:
             connection.request(method, path, body, sent)
         else:
             # Piece by piece: the timeout is then for every piece, and a slow uplink may take as long as it needs.
-            pieces = (body[at : at + CHUNK] for at in range(0, len(body), CHUNK))
+            view = memoryview(body)
+            pieces = (view[at : at + CHUNK] for at in range(0, len(body), CHUNK))
             connection.request(method, path, pieces, sent | {"Content-Length": str(len(body))})
         with connection.getresponse() as response:
-            found = response.read(self.most + 1)
+            if self._into is not None and 200 <= response.status < 300:
+                found = self._stored(response, self._into)
+            else:
+                found = response.read(self.most + 1)
+                if len(found) <= self.most and response.length:
+                    raise http.client.IncompleteRead(found, response.length)
             if response.will_close:
                 self.close()
             retry = response.headers.get("Retry-After", "")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +11,24 @@ import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
-from sflam import config
 from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.data.partition import share_out
 from sflam.data.settings import DataSettings
 from sflam.data.sources import load as load_data
 from sflam.errors import DataError, ServeError
-from sflam.files import replace_file, writing
-from sflam.learn.exchange import Exchange
-from sflam.link.contract import PROTOCOL
 from sflam.link.https_client import Link
+from sflam.link.job import ServedJob, described
+from sflam.link.loop import Client, Place
 from sflam.model.adapters import attach
+from sflam.model.backbone import Backbone
 from sflam.model.export import backbone_from, put_adapters
-from sflam.model.families import CAUSAL
 from sflam.model.split import DeviceSegment
-from sflam.plugins import load_plugins, pin_of
+from sflam.plugins import load_plugins
 from sflam.run.assemble import examples_of, preprocessor_of, torch_device
-from sflam.serve.device import Client, Place
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+from sflam.serve.torch_half import TorchHalf, torch_exchange
 
 
 def join(
@@ -46,6 +40,7 @@ def join(
     label: str = "",
     device: str = "auto",
     plugins: Sequence[str] = (),
+    state_every: int = 1,
     notify: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Take part in a served job until it ends; return the rounds trained.
@@ -60,83 +55,62 @@ def join(
         device: ``cpu``, ``cuda`` or ``auto``.
         plugins: plug-ins to load, see :mod:`sflam.plugins`. The server's word loads nothing: it only names what its job
             needs, and a device without just that does not take part.
+        state_every: steps after which the state is written; 0 writes it once a round. A device that dies between two
+            states may have to sit the round out.
         notify: shows a line to the user of the device.
 
     Raises:
         SflamError: whatever keeps it from taking part.
     """
     try:
-        own = load_plugins(plugins)
-        description = _described(link)
-        try:
-            expect_plugins(description.get("plugins", []), own)
-            client = _client(link, description, data, folder, column, label, device, notify)
-        except (KeyError, TypeError) as error:
-            raise ServeError(
-                f"the server's description of the job lacks {error}; use the same version on both sides"
-            ) from error
+        served = described(link, load_plugins(plugins))
+        client = _client(link, served, data, folder, column, label, device, state_every, notify)
         return client.run()
     finally:
         link.close()
 
 
-def expect_plugins(named: Any, own: Sequence[str]) -> None:
-    """Raise ServeError unless the plug-ins that a server's job names are among a device's own, with the same content.
-
-    Args:
-        named: names and hashes, as the server reports them.
-        own: resolved names of those that the device loaded.
-    """
-    if not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
-        raise ServeError("the server's list of plug-ins is malformed; use the same version on both sides")
-    pins = {pin_of(name) for name in own}
-    for name in named:
-        if pin_of(name) in pins:
-            continue
-        file, _, pin = name[:200].partition("#")
-        raise ServeError(
-            f"the job needs the plug-in {file!r} ({pin[:19]}), and a device loads no code that a server names; get it "
-            "from a source you trust, read it, and give it with --plugin"
-        )
-
-
-def _described(link: Link) -> dict[str, Any]:
-    """Return the server's description of the job; raises ServeError where it speaks another protocol."""
-    description = link.json("GET", "/v1/job")
-    if not isinstance(description, dict) or description.get("protocol") != PROTOCOL:
-        theirs = description if isinstance(description, dict) else {}
-        raise ServeError(
-            f"the server (sflam {str(theirs.get('version', 'of another kind'))[:30]}) speaks protocol "
-            f"{str(theirs.get('protocol', 'unknown'))[:10]}, this device (sflam {version('sflam')}) {PROTOCOL}; use "
-            "the same version of sflam on both sides"
-        )
-    return description
-
-
 def _client(
     link: Link,
-    description: dict[str, Any],
+    served: ServedJob,
     data: str | None,
     folder: Path,
     column: str,
     label: str,
     device: str,
+    state_every: int,
     notify: Callable[[str], None],
-) -> Client:
+) -> Client[Tensor]:
     """Return the device, ready to take part."""
     cache = folder / "model"
-    cache.mkdir(parents=True, exist_ok=True)
-    for name, sha256 in description["files"].items():
-        fetch(link, cache, str(name), str(sha256))
-    replace_file(folder / "job.toml", str(description["job"]).encode())
-    job = config.load(folder / "job.toml", run_plugins=False)
+    served.fetch(link, cache)
+    job = served.settings(folder)
     where = torch_device(device)
     if job.learn.canonical:
         torch.set_num_threads(1)
-    cut, labels = int(description["cut"]), job.model.labels
     job = replace(job, model=replace(job.model, name=str(cache)))
+    backbone, segment = _segment(served, job, cache, where)
+    dataset, own = samples(job, data, served.device, list(served.classes), column, label, notify)
+    examples = examples_of(dataset, backbone, str(cache), buckets=job.data.buckets)
+    half = TorchHalf(segment, served.cut, job.learn, examples, own)
+    place = Place(served.device, served.run, job.seed, own, job.sampling, text=dataset.kind == "text")
+    notify(f"device {place.number}: {len(own)} samples, {served.cut} blocks")
+    return Client(
+        link,
+        place,
+        half,
+        job.learn,
+        torch_exchange(half, served.scheme, job.seed, served.device, served.bits),
+        folder / "state.safetensors",
+        state_every=state_every,
+        notify=notify,
+    )
+
+
+def _segment(served: ServedJob, job: Job, cache: Path, where: torch.device) -> tuple[Backbone, DeviceSegment]:
+    """Return the model's shape with this device's part in it, and that part."""
     try:
-        tensors = safetensors.torch.load_file(str(cache / str(description["segment"])))
+        tensors = safetensors.torch.load_file(str(cache / served.segment))
     except (OSError, SafetensorError) as error:
         raise ServeError(
             f"the part of the model in {cache} cannot be read ({error}); delete the folder"
@@ -144,11 +118,11 @@ def _client(
     backbone = backbone_from(
         str(cache),
         tensors,
-        task=str(description["task"]),
+        task=served.task,
         dtype=job.model.dtype,
-        fresh=tuple(map(str, description["fresh"])),
-        cut=cut,
-        labels=labels,
+        fresh=served.fresh,
+        cut=served.cut,
+        labels=job.model.labels,
         device=where,
     )
     model = attach(backbone, job.model, seed=job.seed)
@@ -156,41 +130,14 @@ def _client(
     practice = job.learn.practice
     segment = DeviceSegment(
         backbone,
-        cut,
+        served.cut,
         1,
         frozen_a=practice.aggregation == "freeze-a",
         frozen_half=practice.device_half == "frozen",
-        labels=labels,
+        labels=job.model.labels,
     )
     segment.checkpointing = job.learn.checkpointing
-    dataset, own = samples(
-        job,
-        data,
-        int(description["device"]),
-        [str(name) for name in description["classes"]],
-        column,
-        label,
-        notify,
-    )
-    place = Place(
-        number=int(description["device"]),
-        run=str(description["run"]),
-        cut=cut,
-        seed=job.seed,
-        task=backbone.task,
-        examples=examples_of(dataset, backbone, str(cache), buckets=job.data.buckets),
-        own=own,
-        sampling=job.sampling,
-    )
-    up, down = map(int, description["bits"])
-    exchange = Exchange(
-        scheme=str(description["scheme"]),
-        seed=job.seed,
-        bits={place.number: (up, down)},
-        per_token=backbone.task == CAUSAL,
-    )
-    notify(f"device {place.number}: {len(own)} samples, {cut} blocks")
-    return Client(link, place, segment, job.learn, exchange, folder / "state", notify)
+    return backbone, segment
 
 
 def samples(
@@ -229,21 +176,3 @@ def samples(
         numbers = np.array([classes.index(name) for name in train.classes], np.int64)
         train = replace(train, labels=numbers[train.labels], classes=tuple(classes))
     return train, np.arange(len(train))
-
-
-def fetch(link: Link, cache: Path, name: str, sha256: str) -> None:
-    """Download a file unless ``cache`` holds it; raises ServeError when what came is not what was announced."""
-    if not NAME.fullmatch(name):
-        raise ServeError(
-            f"the server names a file {name[:60]!r}; names are letters, digits, '.', '_' and '-'"
-        )
-    path = cache / name
-    if path.is_file():
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                return
-    body = link.call("GET", f"/v1/files/{name}")
-    if hashlib.sha256(body).hexdigest() != sha256:
-        raise ServeError(f"{name} came damaged; join again")
-    with writing(path, "choose another --folder", ServeError):
-        replace_file(path, body)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from sflam.errors import Refused, ServeError
 from sflam.files import replace_file, writing
+from sflam.link.token import PREFIX
 
 DAY = 86400.0
-PREFIX = "sflam_"
 
 
 @dataclass(frozen=True)
@@ -136,18 +136,3 @@ class Roster:
 def digest(token: str) -> str:
     """Return the hexadecimal SHA-256 of a token."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
-
-
-def read_token(path: Path) -> str:
-    """Return the token in a file; raises ServeError when there is none."""
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ServeError(
-            f"token file {path} cannot be read ({error}); put the token of sflam enrol there"
-        ) from error
-    if not token.startswith(PREFIX) or not token.isascii() or any(letter.isspace() for letter in token):
-        raise ServeError(
-            f"{path} holds no token (they begin with {PREFIX}); put the one sflam enrol printed there"
-        )
-    return token

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from sflam.codec.bodies import encode
+from sflam.codec.legs import DOWN, HEAD_DOWN
 from sflam.codec.messages import Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
-from sflam.learn.exchange import DOWN, HEAD_DOWN, Exchange, Position
+from sflam.learn.exchange import Exchange, Position
 from sflam.learn.round import SERVER
-from sflam.learn.schedule import Moment
 from sflam.learn.server import Frame, Trunk
+from sflam.learn.settings.schedule import Moment
 from sflam.learn.steps import Steps
 from sflam.seeds import derive
 from sflam.serve.dispatch import Dispatch, Request

@@ -24,7 +24,7 @@ from sflam.errors import ConfigError
 from sflam.learn.examples import Examples
 from sflam.learn.optimizers import optimizer, set_rate
 from sflam.learn.precision import reseeded
-from sflam.learn.schedule import Moment
+from sflam.learn.settings.schedule import Moment
 from sflam.model.adapters import State, load_state, state_of
 from sflam.run.assemble import Assembly, assemble, examples_of
 from sflam.seeds import derive, generator

@@ -1,0 +1,243 @@
+"""The device's end of what crosses the cut: tokens [n, d] to bodies and back, whole or in pieces.
+
+The bodies are those of :mod:`sflam.learn.exchange`, byte for byte: the same quantizers, noise and frames. In pieces
+neither side ever holds the [n, d] floats: a piece is encoded into its place in the body as it comes, and decoded as it
+is read. Schemes that look at all tokens at once get them joined.
+
+n valid tokens of a step, d hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.codec.bodies import Body, decode, encode, reserve, unfilled
+from sflam.codec.legs import GRADIENTS, UPWARD, noise_seed
+from sflam.codec.messages import Message, StepFrame, TokenFrame
+from sflam.codec.pieces import part
+from sflam.codec.quantizer import Floats, Packed, Piecewise, Remembering
+from sflam.codec.quantizers import quantizer
+from sflam.errors import WireError
+from sflam.link.half import X
+from sflam.sizes import IDENTITY, value_bits
+
+M = TypeVar("M", bound=Message)
+Made = Callable[[Packed], StepFrame | TokenFrame]
+Memory = dict[int, NDArray[np.float32]]
+
+
+class Coder(Protocol[X]):
+    """A quantizer over one kind of array."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether gradients are encoded by :meth:`encode_after`."""
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether any part of a message can be encoded and decoded by itself; see ``Piecewise``."""
+
+    def encode(self, x: X, bits: int, seed: int) -> Packed:
+        """Encode [n, d]; see ``Quantizer.encode``."""
+
+    def encode_after(self, left: Floats | None, x: X, bits: int, seed: int) -> tuple[Packed, Floats]:
+        """Encode [n, d] with what was left out before; see ``Remembering.encode_after``."""
+
+    def encode_part(self, x: X, bits: int, seed: int, first: int) -> Packed:
+        """Encode [m, d], the tokens of a message from number ``first`` on."""
+
+    def decode(self, packed: Packed) -> X:
+        """Return [n, d], the caller's own."""
+
+    def joined(self, pieces: Sequence[X]) -> X:
+        """Return the pieces as a new [n, d]."""
+
+
+class NumpyCoder:
+    """The quantizer called ``scheme`` over NumPy arrays of either float type."""
+
+    def __init__(self, scheme: str) -> None:
+        self.inner = quantizer(scheme)
+        self.remembers = isinstance(self.inner, Remembering)
+        self.in_pieces = isinstance(self.inner, Piecewise)
+
+    def encode(self, x: NDArray[Any], bits: int, seed: int) -> Packed:
+        """Encode [n, d]; float64 is read as float32 unless raw floats travel."""
+        return self.inner.encode(self._read(x), bits, seed)
+
+    def encode_after(
+        self, left: Floats | None, x: NDArray[Any], bits: int, seed: int
+    ) -> tuple[Packed, Floats]:
+        """Encode [n, d] with what was left out before."""
+        assert isinstance(self.inner, Remembering)
+        return self.inner.encode_after(left, self._read(x), bits, seed)
+
+    def encode_part(self, x: NDArray[Any], bits: int, seed: int, first: int) -> Packed:
+        """Encode [m, d], the tokens of a message from number ``first`` on."""
+        assert isinstance(self.inner, Piecewise)
+        return self.inner.encode_part(self._read(x), bits, seed, first)
+
+    def decode(self, packed: Packed) -> NDArray[Any]:
+        """Return [n, d], the caller's own."""
+        return np.require(self.inner.decode(packed), requirements=["W", "O"])
+
+    def joined(self, pieces: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return the pieces as a new [n, d]."""
+        return np.concatenate(pieces)
+
+    def _read(self, x: NDArray[Any]) -> Floats:
+        return x if self.inner.name == IDENTITY else np.asarray(x, np.float32)
+
+
+@dataclass(frozen=True)
+class TokenExchange(Generic[X]):
+    """How one device's tokens become messages and messages tokens.
+
+    Attributes:
+        coder: of the job's quantizer.
+        scheme: its name.
+        seed: of the run.
+        device: number of the device.
+        dim: d.
+        float_bits: width of its activations, 32 or 64, which ``identity`` sends.
+        bits: bits per value up and down; ``identity`` ignores them.
+        left: leg -> what a quantizer with memory left out so far, of the legs that are encoded here.
+    """
+
+    coder: Coder[X]
+    scheme: str
+    seed: int
+    device: int
+    dim: int
+    float_bits: int
+    bits: tuple[int, int]
+    left: Memory = field(default_factory=dict)
+
+    def with_bits(self, up: int, down: int) -> Self:
+        """Return the exchange with other bits; what was left out stays."""
+        return replace(self, bits=(up, down))
+
+    def memory(self) -> Memory:
+        """Return a copy of what was left out."""
+        return {leg: left.copy() for leg, left in self.left.items()}
+
+    def remember(self, memory: Mapping[int, NDArray[np.float32]]) -> None:
+        """Put back what :meth:`memory` returned; nothing forgets all."""
+        self.left.clear()
+        self.left.update({leg: left.copy() for leg, left in memory.items()})
+
+    def outgoing(self, round: int, step: int, leg: int, tokens: int, made: Made) -> Encoding[X]:
+        """Return what makes a body of the ``tokens`` written to it; ``made`` puts them into their message."""
+        noise = noise_seed(self.seed, round, step, self.device, leg)
+        return Encoding(self, leg, self._bits(leg), noise, tokens, made)
+
+    def incoming(self, packed: Packed, leg: int, tokens: int) -> Decoding[X]:
+        """Return what gives the tokens of an answer; raises WireError unless they are as agreed."""
+        found = packed.scheme, packed.bits, packed.tokens, packed.dim
+        agreed = self.scheme, self._bits(leg), tokens, self.dim
+        if found != agreed:
+            raise WireError(f"tokens of scheme, bits, count, size {found} came; {agreed} were agreed")
+        return Decoding(self.coder, packed)
+
+    def _bits(self, leg: int) -> int:
+        return self.float_bits if self.scheme == IDENTITY else self.bits[0 if leg in UPWARD else 1]
+
+
+class Encoding(Generic[X]):
+    """A message in the making; see ``sflam.link.half.Outgoing``."""
+
+    def __init__(
+        self, exchange: TokenExchange[X], leg: int, bits: int, noise: int, tokens: int, made: Made
+    ) -> None:
+        self._exchange, self._leg, self._bits, self._noise = exchange, leg, bits, noise
+        self._tokens, self._made = tokens, made
+        self._remembers = exchange.coder.remembers and leg in GRADIENTS
+        # Eight tokens end with a byte whatever their codes; of others some wait for those after them.
+        self._together = 1 if exchange.dim * value_bits(bits, exchange.scheme) % 8 == 0 else 8
+        self._came = self._encoded = 0
+        self._waiting: list[X] = []
+        self._body: Body | None = None
+        self._space: Packed | None = None
+
+    def write(self, tokens: X) -> None:
+        """Take the next tokens."""
+        piece: Any = tokens
+        self._came += len(piece)
+        assert len(piece) and self._came <= self._tokens, "n tokens in all were announced"
+        coder: Coder[Any] = self._exchange.coder
+        if coder.in_pieces and not self._remembers:
+            if self._waiting:
+                piece = coder.joined([*self._waiting, piece])
+            ready = (
+                len(piece) if self._came == self._tokens else len(piece) // self._together * self._together
+            )
+            if ready:
+                self._put(coder.encode_part(piece[:ready], self._bits, self._noise, self._encoded))
+            self._waiting = [coder.joined([piece[ready:]])] if ready < len(piece) else []
+        elif len(piece) == self._tokens:
+            self._body = encode(self._made(self._whole(piece)))
+        else:
+            self._waiting.append(coder.joined([piece]))
+
+    def body(self) -> Body:
+        """Return the body once all tokens are written."""
+        assert self._came == self._tokens, "n tokens in all were announced"
+        if self._body is None:
+            self._body = encode(self._made(self._whole(self._exchange.coder.joined(self._waiting))))
+            self._waiting = []
+        return self._body
+
+    def _whole(self, x: X) -> Packed:
+        coder, left = self._exchange.coder, self._exchange.left
+        if not self._remembers:
+            return coder.encode(x, self._bits, self._noise)
+        packed, left[self._leg] = coder.encode_after(left.get(self._leg), x, self._bits, self._noise)
+        return packed
+
+    def _put(self, packed: Packed) -> None:
+        """Copy encoded tokens to their place in the body."""
+        if self._space is None:
+            exchange = self._exchange
+            space = unfilled(exchange.scheme, self._bits, self._tokens, exchange.dim)
+            self._body, self._space = reserve(self._made(space))
+        first, space = self._encoded, self._space
+        start = first * space.dim * value_bits(space.bits, space.scheme) // 8
+        space.codes[start : start + packed.codes.size] = packed.codes
+        if len(space.side):
+            space.side[first : first + packed.tokens] = packed.side
+        self._encoded += packed.tokens
+
+
+class Decoding(Generic[X]):
+    """The tokens of an answer; see ``sflam.link.half.Incoming``."""
+
+    def __init__(self, coder: Coder[X], packed: Packed) -> None:
+        self._coder, self._packed, self._read = coder, packed, 0
+        self._all: Any = None
+
+    def read(self, count: int) -> X:
+        """Return the next ``count`` tokens, the caller's own."""
+        first, packed = self._read, self._packed
+        assert count and first + count <= packed.tokens, "n tokens in all were announced"
+        self._read += count
+        if count == packed.tokens:
+            return self._coder.decode(packed)
+        if self._coder.in_pieces:
+            return self._coder.decode(part(packed, first, count))
+        if self._all is None:
+            self._all = self._coder.decode(packed)
+        piece: X = self._all[first : first + count]
+        return piece
+
+
+def opened(body: Body, kind: type[M]) -> M:
+    """Return the message in ``body``; raises WireError unless it is one of the agreed ``kind``."""
+    message = decode(body)
+    if not isinstance(message, kind):
+        raise WireError(f"a {type(message).__name__} came where a {kind.__name__} was agreed")
+    return message

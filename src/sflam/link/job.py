@@ -1,0 +1,158 @@
+"""A served job as a device finds it: what the server says of it, checked, and its files, fetched once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sflam import config
+from sflam.config import Job
+from sflam.errors import ServeError
+from sflam.files import replace_file, replacing, writing
+from sflam.link.contract import PROTOCOL
+from sflam.link.https_client import Link
+from sflam.plugins import pin_of
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+ELSEWHERE = "choose another --folder"
+
+
+@dataclass(frozen=True)
+class ServedJob:
+    """What the server says of the job.
+
+    Attributes:
+        run: name of the run.
+        device: this device's number.
+        cut: blocks it keeps.
+        bits: per value up and down.
+        task: what the loss is.
+        classes: names of the labels, in the order of their numbers.
+        fresh: newly initialised layers of the head.
+        scheme: name of the quantizer.
+        segment: name of the file with its part of the model.
+        files: name -> SHA-256, in hexadecimal, of every file it may need.
+        plugins: names and hashes of what the job needs.
+        job: the job file as TOML.
+    """
+
+    run: str
+    device: int
+    cut: int
+    bits: tuple[int, int]
+    task: str
+    classes: tuple[str, ...]
+    fresh: tuple[str, ...]
+    scheme: str
+    segment: str
+    files: dict[str, str]
+    plugins: tuple[str, ...]
+    job: str
+
+    def settings(self, folder: Path) -> Job:
+        """Return the job's settings, written to ``folder``; plug-ins that they name are not loaded."""
+        with writing(folder, ELSEWHERE, ServeError):
+            folder.mkdir(parents=True, exist_ok=True)
+            replace_file(folder / "job.toml", self.job.encode())
+        return config.load(folder / "job.toml", run_plugins=False)
+
+    def fetch(self, link: Link, cache: Path, names: Sequence[str] | None = None) -> None:
+        """Download files that ``cache`` does not hold; all by default. Raises ServeError as :func:`fetch` does."""
+        with writing(cache, ELSEWHERE, ServeError):
+            cache.mkdir(parents=True, exist_ok=True)
+        for name in self.files if names is None else names:
+            if name not in self.files:
+                raise ServeError(
+                    f"the server names no file {name[:60]!r}; use the same version on both sides"
+                )
+            fetch(link, cache, name, self.files[name])
+
+
+def described(link: Link, plugins: Sequence[str] = ()) -> ServedJob:
+    """Return the server's description of the job.
+
+    Args:
+        link: the way to the server.
+        plugins: resolved names of those that the device loaded.
+
+    Raises:
+        ServeError: the server speaks another protocol, the description is malformed, or the job needs other plug-ins.
+    """
+    description = link.json("GET", "/v1/job")
+    if not isinstance(description, dict) or description.get("protocol") != PROTOCOL:
+        theirs = description if isinstance(description, dict) else {}
+        raise ServeError(
+            f"the server (sflam {str(theirs.get('version', 'of another kind'))[:30]}) speaks protocol "
+            f"{str(theirs.get('protocol', 'unknown'))[:10]}, this device (sflam {version('sflam')}) {PROTOCOL}; use "
+            "the same version of sflam on both sides"
+        )
+    named = description.get("plugins", [])
+    expect_plugins(named, plugins)
+    try:
+        up, down = map(int, description["bits"])
+        return ServedJob(
+            run=str(description["run"]),
+            device=int(description["device"]),
+            cut=int(description["cut"]),
+            bits=(up, down),
+            task=str(description["task"]),
+            classes=tuple(map(str, description["classes"])),
+            fresh=tuple(map(str, description["fresh"])),
+            scheme=str(description["scheme"]),
+            segment=_name(str(description["segment"])),
+            files={_name(str(name)): str(sha256) for name, sha256 in description["files"].items()},
+            plugins=tuple(named),
+            job=str(description["job"]),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, ServeError):
+            raise
+        raise ServeError(
+            f"the server's description of the job lacks {error}; use the same version on both sides"
+        ) from error
+
+
+def expect_plugins(named: Any, own: Sequence[str]) -> None:
+    """Raise ServeError unless the plug-ins that a server's job names are among a device's own, with the same content.
+
+    Args:
+        named: names and hashes, as the server reports them.
+        own: resolved names of those that the device loaded.
+    """
+    if not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
+        raise ServeError("the server's list of plug-ins is malformed; use the same version on both sides")
+    pins = {pin_of(name) for name in own}
+    for name in named:
+        if pin_of(name) in pins:
+            continue
+        file, _, pin = name[:200].partition("#")
+        raise ServeError(
+            f"the job needs the plug-in {file!r} ({pin[:19]}), and a device loads no code that a server names; get it "
+            "from a source you trust, read it, and give it with --plugin"
+        )
+
+
+def fetch(link: Link, cache: Path, name: str, sha256: str) -> None:
+    """Download a file unless ``cache`` holds it; raises ServeError when what came is not what was announced."""
+    path = cache / _name(name)
+    if path.is_file():
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+                return
+    with writing(path, ELSEWHERE, ServeError), replacing(path) as file:
+        if link.download(f"/v1/files/{name}", file) != sha256:
+            raise ServeError(f"{name} came damaged; join again")
+
+
+def _name(name: str) -> str:
+    """Return the name of a file; raises ServeError unless it is one within a folder."""
+    if not NAME.fullmatch(name):
+        raise ServeError(
+            f"the server names a file {name[:60]!r}; names are letters, digits, '.', '_' and '-'"
+        )
+    return name

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sflam.codec.bodies import encode
@@ -40,6 +40,7 @@ def divided(draw: st.DrawFn) -> tuple[str, int, list[int]]:
     return scheme, draw(st.sampled_from([1, 3, 8, 12, 64])), counts
 
 
+@settings(deadline=None)
 @given(divided(), st.sampled_from([UP, HEAD_UP]))
 def test_pieces_make_the_body_that_a_torch_device_makes(case: tuple[str, int, list[int]], leg: int) -> None:
     scheme, dim, counts = case
@@ -78,6 +79,7 @@ def learned_body(scheme: str, tokens: np.ndarray, counts: list[int], leg: int) -
     return encode(exchange.token_message(at, leg, hidden, lengths))
 
 
+@settings(deadline=None)
 @given(divided(), st.sampled_from([DOWN, HEAD_DOWN]))
 def test_an_answer_is_read_in_any_pieces(case: tuple[str, int, list[int]], leg: int) -> None:
     scheme, dim, counts = case

@@ -54,7 +54,7 @@ def test_a_flipped_bit_is_found(tmp_path: Path, at: int) -> None:
     body = bytearray(path.read_bytes())
     body[at] ^= 4
     path.write_bytes(body)
-    with pytest.raises(RunError, match="is damaged .* delete it"):
+    with pytest.raises(RunError, match=r"is damaged .* delete it"):
         state.load(path)
 
 
@@ -80,6 +80,6 @@ def test_a_disk_that_refuses_leaves_what_was_there(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
-        with pytest.raises(RunError, match="No space left.*choose another --folder"):
+        with pytest.raises(RunError, match=r"No space left.*choose another --folder"):
             state.save(path, {"run": "b"}, {})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

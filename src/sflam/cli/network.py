@@ -119,12 +119,18 @@ def join(
     key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     patience: Annotated[float, typer.Option(help="Seconds without an answer before giving up.")] = 600.0,
+    state_every: Annotated[
+        int, typer.Option(min=0, help="Steps after which the state is written; 0: once a round.")
+    ] = 1,
     plugins: shared.Plugins = None,
     insecure: Insecure = False,
 ) -> None:
     """Take part in a served job with this machine's own data, until the job ends.
 
     Plug-ins that the job uses are given with --plugin: a device never runs code that a server names.
+
+    Killed at any moment, the same command goes on where the device was. With --state-every above 1, or 0, less is
+    written, and a device that dies between two states may have to sit the round out.
     """
     from sflam.link.https_client import Link
     from sflam.link.token import read_token
@@ -151,6 +157,7 @@ def join(
             label=label,
             device=device,
             plugins=plugins or [],
+            state_every=state_every,
             notify=shared.remark,
         )
     shared.remark(f"the job has ended; this device trained {rounds} rounds")

@@ -182,6 +182,7 @@ class Link:
             seal.update(piece)
             size += len(piece)
             if size > self.most:
+                self.close()
                 raise ServeError(
                     f"{self.host}:{self.port} sends more than {self.most} bytes; is it an sflam server?"
                 )

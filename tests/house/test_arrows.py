@@ -255,6 +255,12 @@ def test_no_two_public_classes_have_one_name() -> None:
         ("codec/bodies.py", "import safetensors", "a lean device has NumPy"),
         ("device/agent.py", "from sflam.learn import round", "the arrow points the other way"),
         ("device/agent.py", "import rich", "a lean device has NumPy"),
+        ("link/loop.py", "from sflam.learn.exchange import Exchange", "the arrow points the other way"),
+        (
+            "graph/graph.py",
+            "from sflam.learn.settings import LearnSettings",
+            "the arrow points the other way",
+        ),
         ("config.py", "from sflam.learn.round import train", "the arrow points the other way"),
         ("report/table.py", "from sflam.learn import round", "the arrow points the other way"),
         ("data/sources.py", "from urllib.request import urlopen", "HTTP and sockets"),
@@ -293,6 +299,7 @@ def test_a_wrong_import_is_caught(tmp_path: Path, file: str, line: str, reason: 
         ("cli/models.py", "from sflam.learn import round\nimport typer"),
         ("__init__.py", "from sflam.learn import round"),
         ("device/agent.py", "import socket, ssl\nfrom sflam.codec import bodies"),
+        ("link/loop.py", "from sflam.learn.settings import LearnSettings\nfrom sflam.data import batches"),
         ("serve/server.py", "import uvicorn\nfrom sflam.learn import round"),
     ],
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sflam.errors import Refused, ServeError
+from sflam.errors import BrokenOff, Refused, ServeError
 from sflam.link.https_client import Link
 from sflam.link.job import fetch
 
@@ -107,6 +107,33 @@ def test_a_download_beyond_what_was_agreed_ends(server: Any) -> None:
     server.cuts.clear()
     with pytest.raises(ServeError, match="more than 1000 bytes"):
         linked(server).download("/v1/files/a", io.BytesIO(), most=1000)
+
+
+def test_an_answer_is_read_while_it_comes_and_breaks_off(server: Any) -> None:
+    link, read = linked(server), bytearray()
+    for cut in CUTS:
+        answer = link.stream("GET", "/v1/files/a", b"")
+        with pytest.raises(BrokenOff, match="broke off"):
+            while answer.left:
+                read += answer.read(min(1000, answer.left))
+        assert CONTENT.startswith(read) and len(read) <= cut
+        read.clear()
+    answer = link.stream("GET", "/v1/files/a", b"")
+    assert answer.left == len(CONTENT)
+    assert answer.read(10) + answer.read(answer.left) == CONTENT
+    answer.close()
+    kept = link._connection
+    assert kept is not None and link.call("GET", "/v1/files/a") == CONTENT and link._connection is kept
+    half = link.stream("GET", "/v1/files/a", b"")
+    half.read(10)
+    half.close()  # what is unread goes with its connection
+    assert link.call("GET", "/v1/files/a") == CONTENT
+
+
+def test_an_answer_beyond_what_was_agreed_is_not_read(server: Any) -> None:
+    server.cuts.clear()
+    with pytest.raises(ServeError, match="more than 1000 bytes"):
+        linked(server).stream("GET", "/v1/files/a", b"", most=1000)
 
 
 def test_a_full_disk_is_no_lost_connection(server: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,23 @@ class Died(BaseException):
     """The process is no more."""
 
 
+class Read:
+    """An answer read while it comes, which may break off."""
+
+    def __init__(self, body: bytes, broken: int | None) -> None:
+        self.body, self.left, self.broken = body, len(body), broken
+
+    def read(self, count: int) -> bytes:
+        first = len(self.body) - self.left
+        if self.broken is not None and first + count > self.broken:
+            raise BrokenOff("lost")
+        self.left -= count
+        return self.body[first : first + count]
+
+    def close(self) -> None:
+        assert not self.left, "all of it is read"
+
+
 class Memory:
     """A server and the way to it: answers a step with minus its activations, and keeps the last answer.
 
@@ -95,7 +112,8 @@ class Memory:
         self.kept: tuple[str, bytes] = ("", b"")
         self.bodies: list[tuple[str, bytes]] = []
         self.fault, self.count = fault, itertools.count(1)
-        self.refused = 0
+        self.streamed = 0
+        self.breaks: Iterator[int] = iter(())
 
     def sleep(self, seconds: float) -> None:
         raise AssertionError("there is nothing to wait for")
@@ -125,6 +143,11 @@ class Memory:
             self.fault(number, before=False)
         return found
 
+    def stream(self, method: str, path: str, body: Any, headers: Any = None, *, most: int = 0) -> Any:
+        """Answer with what may break off after ``breaks`` bytes."""
+        self.streamed += 1
+        return Read(self.call(method, path, body, headers, most=most), next(self.breaks, None))
+
     def _answer(self, method: str, path: str, body: Any) -> bytes:
         at = f"/v1/rounds/{self.round}/{self.attempt}"
         if method == "GET":
@@ -140,7 +163,6 @@ class Memory:
             self._next()
             return b""
         if path != f"{at}/steps/{self.exchange}":
-            self.refused += 1
             raise Refused(409, "another step is due")
         step = decode(body)
         assert isinstance(step, StepFrame)
@@ -155,10 +177,14 @@ class Memory:
         self.round, self.attempt, self.exchange = self.round + 1, self.attempt + 1, 0
 
 
-def client(server: Any, folder: Path, learn: LearnSettings = LEARN, every: int = 1) -> Client[NDArray[Any]]:
+def client(
+    server: Any, folder: Path, learn: LearnSettings = LEARN, every: int = 1, streaming: bool = False
+) -> Client[NDArray[Any]]:
     exchange = TokenExchange(NumpyCoder("uniform"), "uniform", 1, 0, DIM, 32, (4, 4))
     place = Place(0, "run", 1, np.arange(SAMPLES))
-    return Client(server, place, Scaled(), learn, exchange, folder / "state", state_every=every)
+    return Client(
+        server, place, Scaled(), learn, exchange, folder / "state", state_every=every, streaming=streaming
+    )
 
 
 def lived(server: Memory, folder: Path, learn: LearnSettings = LEARN, every: int = 1) -> int:
@@ -213,6 +239,14 @@ def test_an_answer_that_breaks_off_has_its_step_made_again(undisturbed: Any, tmp
     server = Memory(fault)
     assert lived(server, tmp_path, learn) == 0
     assert server.bodies == wanted
+
+
+def test_answers_read_while_they_come_may_break_off_anywhere(undisturbed: Any, tmp_path: Path) -> None:
+    learn, wanted = undisturbed
+    server = Memory()
+    server.breaks = iter([0, 592, 600, 612, 615, 618, 622])  # header, side, codes; then none
+    assert client(server, tmp_path, learn, streaming=True).run() == ROUNDS
+    assert server.bodies == wanted and server.streamed == ROUNDS * STEPS
 
 
 @pytest.mark.parametrize("every", [0, 2, 3])

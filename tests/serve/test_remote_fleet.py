@@ -13,7 +13,7 @@ import torch
 
 from sflam.codec.packing import unpack
 from sflam.codec.settings import QuantSettings
-from sflam.learn.exchange import Exchange
+from sflam.learn.exchange import Exchange, Position
 from tests.learn.builders import IDENTITY, LEARN, assert_equal_states
 from tests.serve.threads import Rig, simulated
 
@@ -67,15 +67,16 @@ def codes_sent(monkeypatch):
     """A function that runs something and returns (round, step, device) -> the codes its devices sent."""
 
     def sent_by(work):
-        found, send = {}, Exchange.step_message
+        found, receive = {}, Exchange.receive_step
 
-        def keeping(self, at, hidden, batch, **options):
-            message = send(self, at, hidden, batch, **options)
-            found[at] = unpack(message.activations.codes, 4, hidden.numel())
-            return message
+        def keeping(self, message, *options):
+            sent = message.activations
+            at = Position(message.round, message.step, message.device)
+            found[at] = unpack(sent.codes, 4, sent.tokens * sent.dim)
+            return receive(self, message, *options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Exchange, "step_message", keeping)
+            patch.setattr(Exchange, "receive_step", keeping)
             work()
         return found
 

@@ -139,7 +139,9 @@ class Rig:
         fleet = self.fleet.local.exchange
         exchange = torch_exchange(half, fleet.scheme, fleet.seed, number, fleet.bits[number])
         place = Place(number, "run", 3, part, sampling, text)
-        return Client(link, place, half, learn, exchange, self.folder / f"device-{number}.safetensors")
+        file = self.folder / f"device-{number}.safetensors"
+        # The last one reads its answers while they come.
+        return Client(link, place, half, learn, exchange, file, streaming=number == len(SIZES) - 1)
 
     def stay_away(self, number):
         """Be silent until the round is over."""

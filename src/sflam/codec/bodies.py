@@ -154,6 +154,23 @@ def decode(body: Body) -> Message:
     return AdapterFrame(**counts, values=arrays["values"])
 
 
+def codes_start(head: Body) -> int | None:
+    """Return where a body's codes begin, from its first ``HEADER_BYTES``; None where it has no tokens.
+
+    What comes before the codes is small. :func:`decode` of a body whose codes are still to come checks all but them,
+    for schemes whose size does not vary.
+
+    Raises:
+        WireError: no header.
+    """
+    match _read_header(head)[1].get("codes"):
+        case None:
+            return None
+        case {"data_offsets": [int(start), int(stop)]} if 0 <= start <= stop < BODY_LIMIT:
+            return HEADER_BYTES + start
+    raise WireError("the codes of a body must have an offset")
+
+
 def layout(specs: list[Spec]) -> Table:
     """Return the table of tensors: widest type first, so that each is aligned, then by name, without gaps.
 

@@ -16,19 +16,27 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.codec.bodies import Body, decode, encode, reserve, unfilled
-from sflam.codec.legs import GRADIENTS, UPWARD, noise_seed
+from sflam.codec.bodies import Body, codes_start, decode, encode, reserve, unfilled
+from sflam.codec.legs import DOWN, GRADIENTS, UPWARD, noise_seed
 from sflam.codec.messages import Message, StepFrame, TokenFrame
 from sflam.codec.pieces import part
 from sflam.codec.quantizer import Floats, Packed, Piecewise, Remembering
 from sflam.codec.quantizers import quantizer
 from sflam.errors import WireError
 from sflam.link.half import X
-from sflam.sizes import IDENTITY, value_bits
+from sflam.link.https_client import Streamed
+from sflam.sizes import HEADER_BYTES, IDENTITY, value_bits
 
 M = TypeVar("M", bound=Message)
 Made = Callable[[Packed], StepFrame | TokenFrame]
 Memory = dict[int, NDArray[np.float32]]
+
+
+class Rest(Protocol):
+    """The bytes of a body that are still to come."""
+
+    def read(self, count: int) -> bytes:
+        """Return the next ``count`` bytes; raises BrokenOff where they do not come."""
 
 
 class Coder(Protocol[X]):
@@ -136,13 +144,24 @@ class TokenExchange(Generic[X]):
         noise = noise_seed(self.seed, round, step, self.device, leg)
         return Encoding(self, leg, self._bits(leg), noise, tokens, made)
 
-    def incoming(self, packed: Packed, leg: int, tokens: int) -> Decoding[X]:
-        """Return what gives the tokens of an answer; raises WireError unless they are as agreed."""
+    def incoming(
+        self, packed: Packed, leg: int, tokens: int, rest: Rest | None = None
+    ) -> Decoding[X] | CodesToCome[X]:
+        """Return what gives the tokens of an answer, whose codes come from ``rest`` where they are still to come.
+
+        Raises:
+            WireError: they are not as agreed.
+        """
         found = packed.scheme, packed.bits, packed.tokens, packed.dim
         agreed = self.scheme, self._bits(leg), tokens, self.dim
         if found != agreed:
             raise WireError(f"tokens of scheme, bits, count, size {found} came; {agreed} were agreed")
-        return Decoding(self.coder, packed)
+        return Decoding(self.coder, packed) if rest is None else CodesToCome(self.coder, packed, rest)
+
+    @property
+    def streams(self) -> bool:
+        """Whether answers can be decoded while they come: every token's codes end with a byte."""
+        return self.coder.in_pieces and self.dim * value_bits(self._bits(DOWN), self.scheme) % 8 == 0
 
     def _bits(self, leg: int) -> int:
         return self.float_bits if self.scheme == IDENTITY else self.bits[0 if leg in UPWARD else 1]
@@ -185,12 +204,13 @@ class Encoding(Generic[X]):
             self._waiting.append(coder.joined([piece]))
 
     def body(self) -> Body:
-        """Return the body once all tokens are written."""
+        """Return the body once all tokens are written, and forget it, so that it is gone when it was sent."""
         assert self._came == self._tokens, "n tokens in all were announced"
-        if self._body is None:
-            self._body = encode(self._made(self._whole(self._exchange.coder.joined(self._waiting))))
+        body, self._body, self._space = self._body, None, None
+        if body is None:
+            body = encode(self._made(self._whole(self._exchange.coder.joined(self._waiting))))
             self._waiting = []
-        return self._body
+        return body
 
     def _whole(self, x: X) -> Packed:
         coder, left = self._exchange.coder, self._exchange.left
@@ -233,6 +253,41 @@ class Decoding(Generic[X]):
             self._all = self._coder.decode(packed)
         piece: X = self._all[first : first + count]
         return piece
+
+
+class CodesToCome(Generic[X]):
+    """The tokens of an answer that is read while it comes; see ``sflam.link.half.Incoming``."""
+
+    def __init__(self, coder: Coder[X], packed: Packed, rest: Rest) -> None:
+        self._coder, self._packed, self._rest, self._read = coder, packed, rest, 0
+
+    def read(self, count: int) -> X:
+        """Return the next ``count`` tokens, the caller's own."""
+        first, packed = self._read, self._packed
+        assert count and first + count <= packed.tokens, "n tokens in all were announced"
+        self._read += count
+        size = count * packed.dim * value_bits(packed.bits, packed.scheme) // 8
+        codes = np.frombuffer(self._rest.read(size), np.uint8)
+        side = packed.side[first : first + count]
+        return self._coder.decode(Packed(packed.scheme, packed.bits, count, packed.dim, codes, side))
+
+
+def opened_ahead(answer: Streamed, kind: type[M]) -> M | None:
+    """Return the message of an answer up to its codes, which are then read from it; None for one without a body.
+
+    Raises:
+        WireError: it is not of the agreed ``kind``.
+        BrokenOff: it ended early.
+    """
+    if not answer.left:
+        return None
+    # Memory that is not written to is not taken, so that of the codes is only a name for their place.
+    body = np.empty(answer.left, np.uint8)
+    head = answer.read(min(HEADER_BYTES, answer.left))
+    start = codes_start(head)
+    ahead = head + answer.read(max(0, min(len(body) if start is None else start, len(body)) - len(head)))
+    body[: len(ahead)] = np.frombuffer(ahead, np.uint8)
+    return opened(body.data, kind)
 
 
 def opened(body: Body, kind: type[M]) -> M:

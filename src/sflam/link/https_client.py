@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from sflam.codec.bodies import Body
-from sflam.errors import Refused, ServeError
+from sflam.errors import BrokenOff, Refused, ServeError
 from sflam.files import writing
 
 LARGEST = 1 << 34
@@ -87,6 +87,9 @@ class Link:
         """Bytes of an answer that are read, of the request under way."""
         self._into: BinaryIO | None = None
         """The file that the answer of the request under way goes to."""
+        self._streams = False
+        """Whether the answer of the request under way is left open."""
+        self._open: http.client.HTTPResponse | None = None
 
     def json(self, method: str, path: str, body: Any = None) -> Any:
         """Return the JSON a request is answered with; raises as :meth:`call` does."""
@@ -144,9 +147,7 @@ class Link:
             try:
                 status, retry, found = self._once(method, path, body, headers or {})
                 if len(found) > most:
-                    raise ServeError(
-                        f"{self.host}:{self.port} answers {path} with more than {most} bytes; is it an sflam server?"
-                    )
+                    raise ServeError(self._too_much(path))
             except ssl.SSLCertVerificationError as error:
                 self.close()
                 raise ServeError(f"the certificate of {self.host}:{self.port} {_distrust(error)}") from error
@@ -172,6 +173,24 @@ class Link:
             self.sleep(pause * random.uniform(0.5, 1.0) if retry is None else retry)
             pause = min(LONGEST_PAUSE, pause * 2)
 
+    def stream(
+        self,
+        method: str,
+        path: str,
+        body: Body,
+        headers: dict[str, str] | None = None,
+        *,
+        most: int = LARGEST,
+    ) -> Streamed:
+        """Send a request as :meth:`call` does; return its answer to be read while it comes, before the next request."""
+        self._streams = True
+        try:
+            self.call(method, path, body, headers, most=most)
+        finally:
+            self._streams = False
+        assert self._open is not None, "_once leaves it open"
+        return Streamed(self, self._open)
+
     def _stored(self, response: http.client.HTTPResponse, file: BinaryIO) -> bytes:
         """Write an answer to a file, in place of what is there; return its SHA-256 in hexadecimal."""
         seal, size = hashlib.sha256(), 0
@@ -183,9 +202,7 @@ class Link:
             size += len(piece)
             if size > self.most:
                 self.close()
-                raise ServeError(
-                    f"{self.host}:{self.port} sends more than {self.most} bytes; is it an sflam server?"
-                )
+                raise ServeError(self._too_much("a download"))
             with writing("a download", DISK, ServeError):
                 file.write(piece)
         if response.length:
@@ -203,6 +220,7 @@ class Link:
 
     def close(self) -> None:
         """Close the connection."""
+        self._open = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -227,7 +245,19 @@ class Link:
             view = memoryview(body)
             pieces = (view[at : at + CHUNK] for at in range(0, len(body), CHUNK))
             connection.request(method, path, pieces, sent | {"Content-Length": str(len(body))})
-        with connection.getresponse() as response:
+        response = connection.getresponse()
+        retry = response.headers.get("Retry-After", "")
+        try:
+            seconds = min(LONGEST_PAUSE, max(0.0, float(retry)))
+        except ValueError:
+            seconds = None
+        if self._streams and 200 <= response.status < 300:
+            if (response.length or 0) > self.most:
+                self.close()
+                raise ServeError(self._too_much(path))
+            self._open = response
+            return response.status, seconds, b""
+        with response:
             if self._into is not None and 200 <= response.status < 300:
                 found = self._stored(response, self._into)
             else:
@@ -236,12 +266,44 @@ class Link:
                     raise http.client.IncompleteRead(found, response.length)
             if response.will_close:
                 self.close()
-            retry = response.headers.get("Retry-After", "")
-            try:
-                seconds = min(LONGEST_PAUSE, max(0.0, float(retry)))
-            except ValueError:
-                return response.status, None, found
-            return response.status, seconds, found
+        return response.status, seconds, found
+
+    def _too_much(self, path: str) -> str:
+        return (
+            f"{self.host}:{self.port} answers {path} with more than {self.most} bytes; is it an sflam server?"
+        )
+
+
+class Streamed:
+    """An answer that is read while it comes; see :meth:`Link.stream`."""
+
+    def __init__(self, link: Link, response: http.client.HTTPResponse) -> None:
+        self._link, self._response = link, response
+        self.left = response.length or 0
+        """Bytes that are still to be read."""
+
+    def read(self, count: int) -> bytes:
+        """Return the next ``count`` bytes.
+
+        Raises:
+            BrokenOff: they do not come.
+        """
+        try:
+            found = self._response.read(count) if count else b""
+        except (OSError, http.client.HTTPException) as error:
+            self._link.close()
+            raise BrokenOff(f"an answer broke off ({error})") from error
+        if len(found) < count:
+            self._link.close()
+            raise BrokenOff(f"an answer broke off {self.left - len(found)} bytes before its end")
+        self.left -= count
+        return found
+
+    def close(self) -> None:
+        """End it: the connection stays where all was read."""
+        if self.left or self._response.will_close:
+            self._link.close()
+        self._response.close()
 
 
 def is_loopback(host: str) -> bool:

@@ -15,9 +15,10 @@ from typing import Any, Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.codec.bodies import encode
+from sflam.codec.bodies import Body, encode
 from sflam.codec.legs import DOWN, HEAD_DOWN, HEAD_UP, UP
 from sflam.codec.messages import AdapterFrame, GradientFrame, StepFrame, TokenFrame
+from sflam.codec.quantizer import Packed
 from sflam.data.batches import round_batches
 from sflam.data.sampling import batches_of_shares
 from sflam.errors import BrokenOff, Refused, WireError
@@ -25,9 +26,9 @@ from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment, rate
 from sflam.link import state
 from sflam.link.contract import shares_of
-from sflam.link.exchange import Memory, TokenExchange, opened
+from sflam.link.exchange import M, Memory, TokenExchange, opened, opened_ahead
 from sflam.link.half import Arrays, Half, LocalStep, X
-from sflam.link.https_client import Link
+from sflam.link.https_client import Link, Streamed
 from sflam.seeds import derive
 from sflam.sizes import HEADER_BYTES, adapter_body_bytes
 
@@ -64,6 +65,8 @@ class Client(Generic[X]):
         exchange: how what crosses the cut becomes bytes.
         file: its state.
         state_every: steps after which the state is written; 0 writes it once a round.
+        streaming: decode answers while they come, as the half asks for their tokens, instead of holding them whole. One
+            that breaks off has its step made again, and is then taken whole.
         notify: shows a line to the user of the device.
     """
 
@@ -77,10 +80,12 @@ class Client(Generic[X]):
         file: Path,
         *,
         state_every: int = 1,
+        streaming: bool = False,
         notify: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.link, self.place, self.half, self.learn, self.exchange = link, place, half, learn, exchange
         self.file, self.state_every, self.notify = file, state_every, notify
+        self.streaming, self._streams = streaming, False
         self.round = self.attempt = -1
         self.step = 0
         self.loss = 0.0
@@ -193,6 +198,7 @@ class Client(Generic[X]):
         seed = derive(self.place.seed, "dropout", self.round, self.step, self.place.number)
         now = LocalStep(self.round, self.step, seed, derive(seed, "head"), rate(self.learn, moment))
         memory = self.exchange.memory()
+        self._streams = self.streaming and self.exchange.streams
         while True:
             try:
                 loss, rows = self._exchanges(f"{at}/steps/{self.step}", indices, now)
@@ -200,31 +206,29 @@ class Client(Generic[X]):
             except BrokenOff as lost:
                 self.notify(f"{lost}; this step is made again")
                 self.exchange.remember(memory)
+                self._streams = False
         self.loss += loss * rows
 
     def _exchanges(self, path: str, indices: NDArray[np.int64], now: LocalStep) -> tuple[float, int]:
         """Run a step; return its mean loss and its rows."""
-        half, exchange = self.half, self.exchange
+        half, exchange, number = self.half, self.exchange, self.place.number
         taken = half.take(indices)
-        number, tokens = self.place.number, taken.tokens
-        sent = exchange.outgoing(
-            now.round,
-            now.step,
-            UP,
-            tokens,
-            lambda packed: StepFrame(
-                now.round, now.step, number, packed, taken.rows, taken.lengths, taken.labels
-            ),
-        )
+        tokens = taken.tokens
+
+        def announced(packed: Packed) -> StepFrame:
+            return StepFrame(now.round, now.step, number, packed, taken.rows, taken.lengths, taken.labels)
+
+        sent = exchange.outgoing(now.round, now.step, UP, tokens, announced)
         half.forward(now, sent)
-        headers = {"Sflam-Tokens": str(tokens)} if self.place.text else {}
-        most = HEADER_BYTES + 12 * tokens * half.dim  # 64 bits a value, and its token's side
         if not half.has_head:
-            answer = opened(self.link.call("POST", path, sent.body(), headers, most=most), GradientFrame)
-            gradient = answer.gradient
-            half.backward(now, None if gradient is None else exchange.incoming(gradient, DOWN, tokens))
+            answer, rest = self._ask(path, sent.body(), tokens, GradientFrame)
+            if answer is None:
+                raise WireError("an empty answer came where a loss was agreed")
+            self._backward(now, answer.gradient, tokens, rest)
             return answer.loss, taken.rows
-        found = opened(self.link.call("POST", f"{path}/forward", sent.body(), headers, most=most), TokenFrame)
+        last, rest = self._ask(f"{path}/forward", sent.body(), tokens, TokenFrame)
+        if last is None:
+            raise WireError("an empty answer came where activations were agreed")
         sent = exchange.outgoing(
             now.round,
             now.step,
@@ -232,11 +236,29 @@ class Client(Generic[X]):
             tokens,
             lambda packed: TokenFrame(now.round, now.step, number, packed),
         )
-        loss = half.finish(now, exchange.incoming(found.tokens, HEAD_DOWN, tokens), sent)
-        body = self.link.call("POST", f"{path}/backward", sent.body(), headers, most=most)
-        back = opened(body, TokenFrame).tokens if body else None  # empty where nothing below the cut trains
-        half.backward(now, None if back is None else exchange.incoming(back, DOWN, tokens))
+        loss = half.finish(now, exchange.incoming(last.tokens, HEAD_DOWN, tokens, rest), sent)
+        if rest is not None:
+            rest.close()
+        back, rest = self._ask(f"{path}/backward", sent.body(), tokens, TokenFrame)
+        self._backward(now, None if back is None else back.tokens, tokens, rest)
         return loss, taken.rows
+
+    def _backward(self, now: LocalStep, packed: Packed | None, tokens: int, rest: Streamed | None) -> None:
+        """Take the optimiser's step with the gradient of an answer; None where nothing below the cut trains."""
+        exchange = self.exchange
+        self.half.backward(now, None if packed is None else exchange.incoming(packed, DOWN, tokens, rest))
+        if rest is not None:
+            rest.close()
+
+    def _ask(self, path: str, body: Body, tokens: int, kind: type[M]) -> tuple[M | None, Streamed | None]:
+        """Return the answer to a body of ``tokens``, and where its codes come from while they are still to come."""
+        headers = {"Sflam-Tokens": str(tokens)} if self.place.text else {}
+        most = HEADER_BYTES + 12 * tokens * self.half.dim  # 64 bits a value, and its token's side
+        if self._streams:
+            answer = self.link.stream("POST", path, body, headers, most=most)
+            return opened_ahead(answer, kind), answer
+        found = self.link.call("POST", path, body, headers, most=most)
+        return opened(found, kind) if found else None, None
 
     def _deliver(self, at: str, round: int, batches: Sequence[NDArray[Any]]) -> None:
         """Send what was trained."""

@@ -10,8 +10,8 @@ from sflam.device import optimizer as lean
 from sflam.device.optimizer import VectorOptimizer, clip
 from sflam.errors import RunError
 from sflam.learn.optimizers import optimizer as torch_optimizer
-from sflam.learn.schedule import Moment, rate
 from sflam.learn.settings import LearnSettings
+from sflam.learn.settings.schedule import Moment, rate
 from sflam.model.stack import AdapterStack
 
 SIZE, STEPS = 301, 40

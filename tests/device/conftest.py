@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sflam.device import frozen
+from sflam.device import frozen, heads
 from sflam.device.kernels import products, scratch
 
 
@@ -16,5 +16,6 @@ def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     if request.param:
         monkeypatch.setattr(scratch, "BLOCK_BYTES", 96)
         monkeypatch.setattr(products, "PART_BYTES", 128)
+        monkeypatch.setattr(heads, "HEAD_BYTES", 200)
         monkeypatch.setattr(frozen, "SLICE_BYTES", 256)
     yield request.param

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from sflam.device.kernels.table import Draw
 from sflam.device.placement import Offsets, place
 from sflam.device.program import Given, Program
+from sflam.device.rewriting import rewritten
 from sflam.device.storage import plan
 from sflam.errors import GraphError
 from sflam.graph.graph import Graph
@@ -63,8 +64,9 @@ class Engine:
 
     def __init__(self, graph: Graph, dtype: npt.DTypeLike = np.float32, arena: Arena | None = None) -> None:
         self.graph, self.dtype = graph, np.dtype(dtype)
+        self._run = rewritten(graph)
         self.arena = arena or Arena()
-        self._plan = plan(graph)
+        self._plan = plan(self._run)
         self._placed: OrderedDict[int, Offsets] = OrderedDict()
 
     def run(self, inputs: Given, n: int, seed: int = 0, first: int = 0) -> dict[str, Array]:
@@ -88,7 +90,7 @@ class Engine:
 
     def _place(self, n: int) -> Offsets:
         if n not in self._placed:
-            self._placed[n] = place(self.graph, self._plan, n, self.dtype.itemsize)
+            self._placed[n] = place(self._run, self._plan, n, self.dtype.itemsize)
         return _fresh(self._placed, n, PLACED)
 
     def _program(self, n: int) -> Program:
@@ -96,7 +98,7 @@ class Engine:
         memory = self.arena.reserve(offsets.arena)
         programs, key = self.arena.programs, (id(self), n)
         if key not in programs:
-            programs[key] = Program(self.graph, self._plan, offsets, n, self.dtype, memory)
+            programs[key] = Program(self._run, self._plan, offsets, n, self.dtype, memory)
         return _fresh(programs, key, PROGRAMS)
 
 

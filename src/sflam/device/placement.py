@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sflam.device.head_calls import room_bytes
 from sflam.device.kernels.cells import CELLS
 from sflam.device.kernels.scratch import aligned, block_bytes
 from sflam.device.kernels.table import KERNELS, Form
@@ -75,6 +76,8 @@ def place(graph: Graph, plan: StoragePlan, n: int, itemsize: int) -> Offsets:
 def room_of(graph: Graph, plan: StoragePlan, at: int, n: int, itemsize: int) -> int:
     """Return the bytes of working memory of a stage."""
     stage = plan.stages[at]
+    if stage.heads:
+        return room_bytes(graph, plan, stage, n, itemsize)
     if stage.is_chain:
         block = chain_block(graph, stage.operations, n, itemsize)
         scratch = max(CELLS[operation.kind].slots for operation in stage.operations)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sflam.device.frozen import Frozen
+from sflam.device.head_calls import HeadStage
 from sflam.device.kernels.cells import CELLS
 from sflam.device.kernels.scratch import Array, Scratch, block_of, blocks
 from sflam.device.kernels.table import KERNELS, Call, Draw
@@ -46,7 +47,10 @@ class Program:
             self._calls += [_reading(name) for first, name in reads if first == at]
             start, nbytes = offsets.rooms[at]
             room = arena[start : start + nbytes]
-            self._calls.append(self._chain(stage, room) if stage.is_chain else self._single(stage, room))
+            if stage.heads:
+                self._calls.append(_heads(HeadStage(graph, plan, stage, n, dtype), room))
+            else:
+                self._calls.append(self._chain(stage, room) if stage.is_chain else self._single(stage, room))
 
     def run(self, given: Given, draw: Draw) -> dict[str, Array]:
         """Return the outputs."""
@@ -152,6 +156,10 @@ class Program:
                 run({name: array[block_of(own, block)] for name, array, own in parts}, size)
 
         return call
+
+
+def _heads(stage: HeadStage, room: Array) -> Run:
+    return lambda values, draw: stage.run(values, draw, room)
 
 
 def _given(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sflam.device import heads
 from sflam.device.kernels.cells import CELLS
 from sflam.graph.graph import Graph, Operation, Value
 from sflam.graph.operations import KINDS
@@ -17,29 +18,35 @@ LONGEST = 24  # operations in a chain
 
 @dataclass(frozen=True)
 class Stage:
-    """Operations that run together: one of any kind, or cells of one shape."""
+    """Operations that run together: one of any kind, cells of one shape, or attention over the same heads."""
 
     operations: tuple[Operation, ...]
+    heads: bool = False
 
     @property
     def is_chain(self) -> bool:
-        """Whether it runs block by block."""
-        return self.operations[0].kind in CELLS
+        """Whether it runs block by block of one shape."""
+        return not self.heads and self.operations[0].kind in CELLS
 
     @property
     def is_view(self) -> bool:
         """Whether it is a view, perhaps."""
-        return KINDS[self.operations[0].kind].view
+        return not self.heads and KINDS[self.operations[0].kind].view
+
+    @property
+    def members(self) -> tuple[Operation, ...]:
+        """The operations but for views."""
+        return tuple(each for each in self.operations if self.is_view or not KINDS[each.kind].view)
 
     @property
     def made(self) -> tuple[str, ...]:
-        """The values it makes, in order."""
-        return tuple(name for operation in self.operations for name in operation.outputs)
+        """The values its members make, in order."""
+        return tuple(name for operation in self.members for name in operation.outputs)
 
     @property
     def used(self) -> tuple[str, ...]:
         """The values it is given, each once, in the order of their first use."""
-        own = set(self.made)
+        own = {name for operation in self.operations for name in operation.outputs}
         names = (name for operation in self.operations for name in operation.names)
         return tuple(dict.fromkeys(name for name in names if name not in own))
 
@@ -57,20 +64,58 @@ def stages_of(graph: Graph) -> list[Stage]:
         chain.clear()
         later.clear()
 
-    for operation in graph.operations:
+    for stage in _with_heads(graph):
+        operation = stage.operations[0]
         made = {name for each in chain for name in each.outputs}
-        viewed = {name for stage in later for name in stage.made}
-        if KINDS[operation.kind].view:
-            if made & set(operation.names) or viewed & set(operation.names):
-                later.append(Stage((operation,)))
-            else:
-                stages.append(Stage((operation,)))
-        elif operation.kind in CELLS:
+        viewed = {name for each in later for name in each.made}
+        if stage.is_view:
+            (later if (made | viewed) & set(operation.names) else stages).append(stage)
+        elif stage.is_chain:
             if chain and not _joins(operation, chain, viewed, graph.values):
                 close()
             chain.append(operation)
         else:
             close()
+            stages.append(stage)
+    close()
+    return stages
+
+
+def _with_heads(graph: Graph) -> list[Stage]:
+    """Return every operation as a stage, but for attention over heads, which is one."""
+    values = graph.values
+    stages: list[Stage] = []
+    run: list[Operation] = []
+    later: list[Stage] = []
+
+    def close() -> None:
+        if heads.split(run):
+            stages.extend(Stage((each,)) for each in run)
+        else:
+            stages.append(Stage(tuple(run), heads=True))
+        stages.extend(later)
+        run.clear()
+        later.clear()
+
+    for operation in graph.operations:
+        own = {name for each in run for name in each.outputs}
+        viewed = {name for each in later for name in each.made}
+        lead = heads.lead_of(values[run[0].outputs[0]].shape) if run else ()
+        given = set(operation.names)
+        if run and KINDS[operation.kind].view:
+            if given & own and heads.is_alias(operation, values):
+                run.append(operation)
+            else:
+                (later if given & (own | viewed) else stages).append(Stage((operation,)))
+            continue
+        if run and not given & viewed and heads.is_member(operation, lead, values, own):
+            run.append(operation)
+            continue
+        close()
+        lead = heads.lead_of(values[operation.outputs[0]].shape)
+        if operation.kind == "matmul" and heads.is_member(operation, lead, values, set()):
+            run.append(operation)
+        else:
             stages.append(Stage((operation,)))
     close()
     return stages
@@ -90,4 +135,13 @@ def kept(stage: Stage, uses: Mapping[str, int]) -> tuple[str, ...]:
     for operation in stage.operations:
         for name in operation.names:
             inside[name] = inside.get(name, 0) + 1
-    return tuple(name for name in stage.made if uses.get(name, 0) > inside.get(name, 0))
+    outside = {
+        name
+        for operation in stage.operations
+        for name in operation.outputs
+        if uses.get(name, 0) > inside.get(name, 0)
+    }
+    for operation in reversed(stage.operations):
+        if KINDS[operation.kind].view and outside & set(operation.outputs):
+            outside |= set(operation.names)
+    return tuple(name for name in stage.made if name in outside)

@@ -13,6 +13,7 @@ from sflam.device.kernels.table import KERNELS
 from sflam.device.layout import Strided, fresh, view_of
 from sflam.device.stages import Stage, kept, stages_of
 from sflam.graph.graph import Graph, Operation
+from sflam.graph.operations import KINDS
 from sflam.graph.size import Size, count_of
 
 GIVEN, READ, ARENA, RESULT = "given", "read", "arena", "result"
@@ -88,8 +89,13 @@ def plan(graph: Graph) -> StoragePlan:
                 layouts[operation.outputs[0]] = view
                 continue
         run.append(stage)
-        for name in kept(stage, uses) if stage.is_chain else stage.made:
+        for name in kept(stage, uses) if stage.is_chain or stage.heads else stage.made:
             new(name, ARENA, len(run) - 1)
+        for operation in stage.operations if stage.heads else ():
+            if KINDS[operation.kind].view and (source := layouts.get(operation.names[0])):
+                turned = view_of(operation, source)
+                assert turned is not None, "what is kept has no gaps"
+                layouts[operation.outputs[0]] = turned
     _set_lives(graph, run, layouts, storages)
     _reuse(run, layouts, storages)
     copied = _results(graph, layouts, storages)
@@ -134,7 +140,11 @@ def _reuse(stages: Sequence[Stage], layouts: dict[str, Strided], storages: list[
         taken: set[int] = set()
         for place, operation in enumerate(stage.operations):
             result = operation.outputs[0]
-            if result not in layouts or storages[layouts[result].storage].first != at:
+            if (
+                KINDS[operation.kind].view
+                or result not in layouts
+                or storages[layouts[result].storage].first != at
+            ):
                 continue
             for operand in _over(operation):
                 found = layouts.get(operand)

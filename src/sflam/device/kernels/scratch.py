@@ -33,12 +33,12 @@ def aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGN) * ALIGN
 
 
-def blocks(shape: Shape, itemsize: int, whole: int = 0) -> tuple[Block, ...]:
-    """Return the blocks of an array, in order, each at most ``BLOCK_BYTES``.
+def blocks(shape: Shape, itemsize: int, whole: int = 0, limit: int | None = None) -> tuple[Block, ...]:
+    """Return the blocks of an array, in order, each at most ``limit`` bytes, ``BLOCK_BYTES`` by default.
 
     The last ``whole`` axes are never cut, so that a block holds whole rows, one at least.
     """
-    return _blocks(shape, itemsize, whole, BLOCK_BYTES)
+    return _blocks(shape, itemsize, whole, BLOCK_BYTES if limit is None else limit)
 
 
 def block_bytes(shape: Shape, itemsize: int, whole: int = 0) -> int:

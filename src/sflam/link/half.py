@@ -144,13 +144,13 @@ class Half(Protocol[X]):
         """
 
     def optimizer(self) -> Arrays:
-        """Return what the optimiser remembers, as arrays that do not change later; nothing where it is fresh."""
+        """Return what the optimiser remembers, nothing where it is fresh; the arrays may change with the next step."""
 
     def put_optimizer(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Put back copies of what :meth:`optimizer` returned; nothing makes it fresh."""
 
     def state(self) -> Arrays:
-        """Return all of it that must survive a crash after a step, optimiser apart: trained values and more."""
+        """Return all of it that must survive a crash after a step, optimiser apart; the arrays may change later."""
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> bool:
         """Put back what :meth:`state` returned; False where it is of another model, and nothing was changed."""

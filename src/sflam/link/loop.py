@@ -182,7 +182,7 @@ class Client(Generic[X]):
         if self.learn.practice.state == "keep":
             if again:  # the optimiser goes back as well
                 half.put_optimizer(self.begin)
-            self.begin = half.optimizer()
+            self.begin = {name: array.copy() for name, array in half.optimizer().items()}
         else:
             half.put_optimizer({})
         if again:

@@ -114,7 +114,7 @@ class TorchHalf:
     def optimizer(self) -> Arrays:
         """Return what the optimiser remembers; see ``Half.optimizer``."""
         own = self.devices.state().get(str(ROW), {})
-        return {name: value.cpu().numpy().copy() for name, value in own.items() if value is not None}
+        return {name: value.cpu().numpy() for name, value in own.items() if value is not None}
 
     def put_optimizer(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Put back what the optimiser remembered; see ``Half.put_optimizer``."""
@@ -125,7 +125,7 @@ class TorchHalf:
 
     def state(self) -> Arrays:
         """Return what must survive a crash; see ``Half.state``."""
-        found = {"values": self.stack.values.detach()[ROW].cpu().numpy().copy()}
+        found = {"values": self.stack.values.detach()[ROW].cpu().numpy()}
         return found if self._start is None else found | {"start": self._start}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> bool:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Generator, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the network, nor waits until it is given up
 
 # Seconds on one core; whatever a test is about is set on top.
 SHORT = ("learn.rounds=2", "learn.local_steps=2", "learn.batch=4", "fleet.devices=3", "learn.device=cpu")
+# A PNG of one white pixel: what stands for a chart that no test looks at.
+DOT = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a4944415478da63f80f00010101"
+    "001cb08c990000000049454e44ae426082"
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,20 @@ def written(name: str, content: str | bytes) -> Edit:
     return lambda folder: (folder / name).write_bytes(
         content if isinstance(content, bytes) else content.encode()
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import all tests without garbage collection, which would walk the libraries again and again: half of the time.
+
+    What the libraries keep is left out of every later collection.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture
@@ -140,9 +163,34 @@ def forget() -> Iterator[Callable[[], None]]:
     back()
 
 
+Save = Callable[["Figure", Path], None]
+
+
 @pytest.fixture(scope="session")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny ViT in ``vit/`` and sixty digits in ``digits.npz``."""
+def unrendered() -> Iterator[Save]:
+    """Charts are built and their files written, but not rendered, which is most of a tiny run; yields the real save."""
+    from sflam.files import replace_file, writing
+    from sflam.report.charts import figure
+
+    def save(_: Figure, path: Path) -> None:
+        with writing(path, "choose another folder"):
+            replace_file(path, DOT)
+
+    real = figure.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figure, "save", save)
+        yield real
+
+
+@pytest.fixture
+def rendered(unrendered: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts are rendered in this test."""
+    monkeypatch.setattr("sflam.report.charts.figure.save", unrendered)
+
+
+@pytest.fixture(scope="session")
+def room(tmp_path_factory: pytest.TempPathFactory, unrendered: Save) -> Path:
+    """A folder with a tiny ViT in ``vit/`` and sixty digits in ``digits.npz``; charts are not rendered."""
     import torch
 
     from sflam.data.sources import digits

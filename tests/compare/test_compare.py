@@ -65,6 +65,7 @@ def test_a_comparison_is_fair_cached_and_goes_on(cli: Cli, small: tuple[str, ...
     assert any(line.endswith(": started") for line in other.err)
 
 
+@pytest.mark.usefixtures("rendered")
 def test_sweeps_share_runs_with_each_other_and_are_drawn(
     cli: Cli, small: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -87,7 +88,7 @@ def test_sweeps_share_runs_with_each_other_and_are_drawn(
     assert result["target"] == {"accuracy": 0.05, "rule": "as given"}
     reached = result["methods"]["sflam"]["to_target"]
     assert reached["reached"] == 0 or (reached["rounds"] == 1 and reached["virtual_s"] > 0)
-    assert (tmp_path / "sweeps.png").stat().st_size > 10_000
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in PICTURES)
 
 
 def test_methods_for_several_servers_are_allocators(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:

@@ -36,11 +36,11 @@ def trained(
 
 @pytest.mark.parametrize("labels", ["server", "device"])
 @pytest.mark.parametrize("kind", EVERY_KIND)
-@pytest.mark.parametrize("cache", CACHES)
-def test_caching_changes_nothing_with_the_identity_quantizer(kind, cache, labels):
-    """Every family, ragged batches and lengths, the same samples in other company each round."""
-    without, with_it = (trained(kind, item, labels=labels) for item in ("off", cache))
-    assert_equal_states(with_it[1], without[1], 1e-6 if is_lm(kind) else 1e-9)
+def test_caching_changes_nothing_with_the_identity_quantizer(kind, labels):
+    """Every family, ragged batches and lengths, the same samples in other company in the second round."""
+    without, *with_it = (trained(kind, item, labels=labels, rounds=2) for item in ("off", *CACHES))
+    for _, state in with_it:
+        assert_equal_states(state, without[1], 1e-6 if is_lm(kind) else 1e-9)
 
 
 def test_a_device_that_keeps_activations_sends_them_with_new_noise():

@@ -50,7 +50,7 @@ def below(fleet, state, cut=CUT):
 @pytest.mark.parametrize("kind", [*EVERY_KIND, "opt", "electra", "msn"])
 def test_only_what_is_above_the_cut_is_trained_and_a_cache_changes_nothing(kind, labels):
     """Every family and some of none, ragged batches and lengths, other company in each round."""
-    records, without, before, fleet = trained(kind, "off", labels=labels)
+    records, without, before, fleet = trained(kind, "off", labels=labels, rounds=2)
     held = below(fleet, before)
     assert held and all(torch.equal(without[name], tensor) for name, tensor in held.items())
     moved = [name for name in without if not torch.equal(without[name], before[name])]
@@ -63,7 +63,7 @@ def test_only_what_is_above_the_cut_is_trained_and_a_cache_changes_nothing(kind,
         assert records[0].adapter_bytes_up == (len(SIZES) * sizes.adapter_body_bytes(head, 64) if head else 0)
         assert len(moved) > 0 and fleet.devices.segment.names(CUT) == fleet.devices.segment.names(0)
     for cache in ("device", "server"):
-        _, state, _, _ = trained(kind, cache, labels=labels)
+        _, state, _, _ = trained(kind, cache, labels=labels, rounds=2)
         assert_equal_states(state, without, 1e-6 if is_lm(kind) else 1e-9)
 
 

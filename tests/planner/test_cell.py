@@ -52,6 +52,7 @@ def test_options_are_settings(cli: Cli, options: tuple[object, ...], objective: 
     assert planned(cli, *REF, *options)["objective"] == pytest.approx(objective, rel=1e-8)
 
 
+@pytest.mark.usefixtures("rendered")
 def test_the_example_is_planned_and_written(cli: Cli, tmp_path: Path) -> None:
     found = planned(cli, EXAMPLE, "--compare", "--pareto", 4, "--out", tmp_path / "plan")
     assert found["status"] == "optimal" and found["model"] == "google/vit-base-patch16-224"
@@ -63,6 +64,7 @@ def test_the_example_is_planned_and_written(cli: Cli, tmp_path: Path) -> None:
     assert len(front) == 4 and front == sorted(front) and front[0][1] > front[-1][1]
     written = {path.name for path in (tmp_path / "plan").iterdir()}
     assert written == {"plan.json", "plan.csv", "allocation.png", "pareto.png"}
+    assert all(path.stat().st_size > 5_000 for path in (tmp_path / "plan").glob("*.png"))
     assert json.loads((tmp_path / "plan" / "plan.json").read_text()) == found
     with (tmp_path / "plan" / "plan.csv").open() as file:
         rows = list(csv.DictReader(file))

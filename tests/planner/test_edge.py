@@ -75,6 +75,7 @@ def test_servers_speed_seed_and_round_are_options(cli: Cli) -> None:
     assert not np.any(first.edge.network.gain == later.edge.network.gain)
 
 
+@pytest.mark.usefixtures("rendered")
 def test_all_methods_are_compared_and_all_is_written(cli: Cli, tmp_path: Path) -> None:
     output = cli("plan", *REF, "--compare", "--out", tmp_path / "plan")
     text = "\n".join(output.out)
@@ -84,6 +85,7 @@ def test_all_methods_are_compared_and_all_is_written(cli: Cli, tmp_path: Path) -
         assert name in text
     written = {path.name for path in (tmp_path / "plan").iterdir()}
     assert written == {"plan.json", "plan.csv", "map.png"}
+    assert (tmp_path / "plan" / "map.png").stat().st_size > 5_000
     found = json.loads((tmp_path / "plan" / "plan.json").read_text())
     assert all(one["ratio"] >= 1 - 1e-9 for one in found["compare"])
     with (tmp_path / "plan" / "plan.csv").open() as file:

@@ -7,6 +7,7 @@ assembling again gives the same job is what the tests with real processes show.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -204,6 +205,7 @@ def main() -> None:
     from sflam.files import replace_file
     from sflam.run import finish as result
 
+    gc.disable()  # in a child a collection writes to, and so copies, every page that is shared with this process
     how, root, settings, count = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
     drawn = b"drawing takes most of a second"
     result.draw_curves = result.draw_partition = lambda *_, **__: drawn

@@ -27,7 +27,7 @@ from sflam.errors import QuantizerError
 from sflam.model.backbone import quiet
 from sflam.records import history
 from sflam.registry import OWN
-from tests.conftest import SHORT
+from tests.conftest import SHORT, Save
 from tests.tiny import tiny
 
 DIGITS = (*SHORT, "learn.batch=16", "data.partition=iid", "learn.canonical=true", "quant.bits_down=4")
@@ -35,10 +35,12 @@ DIGITS = (*SHORT, "learn.batch=16", "data.partition=iid", "learn.canonical=true"
 
 
 @pytest.fixture(scope="module")
-def digits_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[sflam.Job, sflam.Result]:
-    """A finished, merged run on the digits."""
+def digits_run(tmp_path_factory: pytest.TempPathFactory, unrendered: Save) -> tuple[sflam.Job, sflam.Result]:
+    """A finished, merged run on the digits, its charts rendered."""
     job = config.load(None, DIGITS)
-    return job, sflam.train(job, tmp_path_factory.mktemp("digits") / "run", merge=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sflam.report.charts.figure.save", unrendered)
+        return job, sflam.train(job, tmp_path_factory.mktemp("digits") / "run", merge=True)
 
 
 def accuracy(model: Any, job: sflam.Job, folder: Path) -> float:
@@ -73,7 +75,8 @@ def test_the_folder_holds_what_it_promises(digits_run: tuple[sflam.Job, sflam.Re
     assert {path.name for path in (run / "model").iterdir()} == {
         *("config.json", "model.safetensors", "preprocessor_config.json")
     }
-    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    for picture in run.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n") and picture.stat().st_size > 5_000
     assert json.loads((run / "result.json").read_text())["accuracy"] == result.accuracy
     assert not [path for path in run.rglob("*") if path.name.endswith(".tmp")]
 

@@ -52,6 +52,7 @@ def test_one_fraction_fits_nothing() -> None:
     assert found.penalty is None and "calibrated" not in found.comparisons()
 
 
+@pytest.mark.usefixtures("rendered")
 def test_the_command(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
     few = ["--samples", 8, "--replacements", 1, "--draws", 2, "--steps", 2, "--layers", "1,2"]
     output = cli("stability", *sets(*small), *few, "--out", tmp_path / "stability", "--json")

@@ -62,7 +62,7 @@ def test_acceptance_values(
         assert (round(plan.latency, 4), round(plan.energy, 4)) == (latency, energy)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(SEEDS)
 def test_random_problems_are_certified(seed: int) -> None:
     assert_certified(optimal.solve(random_problem(seed)))
@@ -74,7 +74,7 @@ def test_four_hundred_random_problems_are_certified() -> None:
         assert_certified(optimal.solve(random_problem(seed)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(SEEDS)
 def test_caps_and_deadlines_are_held_and_certified(seed: int) -> None:
     free = random_problem(seed, most=12)
@@ -87,7 +87,7 @@ def test_caps_and_deadlines_are_held_and_certified(seed: int) -> None:
         assert plan.objective >= best.objective * (1 - 1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(SEEDS)
 def test_no_baseline_is_better(seed: int) -> None:
     problem = random_problem(seed, most=12)
@@ -104,7 +104,7 @@ def test_no_baseline_is_better(seed: int) -> None:
         assert best.lower_bound <= best.objective <= other.objective * (1 + 1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(SEEDS)
 def test_the_plan_meets_the_optimality_conditions(seed: int) -> None:
     """At the prices found, no device would move, and both prices balance."""
@@ -130,7 +130,7 @@ def test_the_plan_meets_the_optimality_conditions(seed: int) -> None:
     np.testing.assert_allclose(answer.time_price[slow], gain[slow], rtol=1e-4, atol=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(SEEDS)
 def test_the_order_of_devices_does_not_matter(seed: int) -> None:
     problem = random_problem(seed, most=12)

@@ -28,7 +28,7 @@ def test_fractional_programming_falls_to_the_convex_optimum(seed: int) -> None:
     assert history[-1] >= best * (1 - 1e-12)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(SEEDS)
 def test_it_falls_at_every_turn_of_random_problems(seed: int) -> None:
     problem, draw = random_edge(seed), np.random.default_rng(seed)

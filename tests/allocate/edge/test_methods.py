@@ -89,7 +89,7 @@ def test_acceptance_values_of_large_cases(users: int, most: float, gap: float) -
     assert plan.objective <= most and plan.gap <= gap
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(SEEDS)
 def test_the_bound_is_below_every_method_of_random_problems(seed: int) -> None:
     problem = random_edge(seed)
@@ -110,7 +110,7 @@ def test_the_bound_is_below_every_method_of_random_problems(seed: int) -> None:
         assert bound <= other.objective * (1 + 1e-9), other.method
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(SEEDS)
 def test_no_choice_of_random_small_problems_is_below_the_bound(seed: int) -> None:
     problem = random_edge(seed, most_users=4, most_servers=2, most_layers=4)

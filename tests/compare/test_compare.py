@@ -65,9 +65,8 @@ def test_a_comparison_is_fair_cached_and_goes_on(cli: Cli, small: tuple[str, ...
     assert any(line.endswith(": started") for line in other.err)
 
 
-@pytest.mark.usefixtures("rendered")
 def test_sweeps_share_runs_with_each_other_and_are_drawn(
-    cli: Cli, small: tuple[str, ...], tmp_path: Path
+    cli: Cli, small: tuple[str, ...], tmp_path: Path, rendered: None
 ) -> None:
     words = [*sets(*small, "learn.rounds=1"), "--out", tmp_path, "--jobs", 1, "--target", 0.05, "--json"]
     swept = ["--bits", "2,8", "--weights", "0.5,0.9", "--alphas", "0.5"]

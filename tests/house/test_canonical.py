@@ -16,7 +16,7 @@ TOLERANCE = 0.05
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory):
+def jobs(tmp_path_factory, unrendered):
     return canonical.jobs(tmp_path_factory.mktemp("canonical"))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.conftest import Save
 from tests.tiny import DEPTH, MODELS, is_image, tiny
 
 import sflam
@@ -35,7 +36,7 @@ def test_there_is_an_example_for_every_family() -> None:
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory, unrendered: Save) -> Path:
     """Tiny models, where texts are read with a tokenizer of a few words."""
     import transformers
     from tokenizers import Tokenizer

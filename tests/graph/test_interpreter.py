@@ -153,7 +153,7 @@ def test_a_kind_computes_what_torch_does(
 
 
 def test_every_kind_is_compared_and_computed() -> None:
-    assert {case[0] for case in CASES} | {"dropout_mask"} == set(KINDS) == set(COMPUTED)
+    assert {case[0] for case in CASES} | {"dropout_mask", "uniform"} == set(KINDS) == set(COMPUTED)
 
 
 def test_layer_norm_gives_its_mean_and_spread() -> None:
@@ -163,9 +163,10 @@ def test_layer_norm_gives_its_mean_and_spread() -> None:
 
 
 def test_a_mask_drops_its_share_and_hangs_on_seed_and_stream_alone() -> None:
-    def mask(stream: int, seed: int) -> Any:
-        attributes = {"shape": shape_of(200, 300), "p": 0.3, "stream": stream}
-        operation = Operation("dropout_mask", (), ("m",), attributes)
+    def mask(stream: int, seed: int, kind: str = "dropout_mask") -> Any:
+        attributes: dict[str, Any] = {"shape": shape_of(200, 300), "stream": stream}
+        attributes |= {"p": 0.3} if kind == "dropout_mask" else {}
+        operation = Operation(kind, (), ("m",), attributes)
         graph = Graph((), ("m",), {"m": Value(shape_of(200, 300))}, (operation,))
         return run_graph(graph, {}, 1, seed=seed)["m"]
 
@@ -176,3 +177,13 @@ def test_a_mask_drops_its_share_and_hangs_on_seed_and_stream_alone() -> None:
     for other in (mask(1, 7), mask(0, 8)):
         assert abs(float(((first == 0) == (other == 0)).mean()) - 0.58) < 0.01  # as if independent
     assert abs(float(np.corrcoef((first[:-1] == 0).ravel(), (first[1:] == 0).ravel())[0, 1])) < 0.02
+    uniform = mask(0, 7, "uniform")
+    assert ((uniform < 0.3) == (first == 0)).mean() > 0.9999
+    assert abs(float(uniform.mean()) - 0.5) < 0.01
+
+
+def test_the_protocol_page_lists_the_kinds() -> None:
+    from scripts.kinds import PAGE, page
+
+    text = PAGE.read_text(encoding="utf-8")
+    assert text == page(text), "run python scripts/kinds.py"

@@ -257,7 +257,7 @@ def count(_: Sequence[Given], attributes: Mapping[str, Any]) -> list[Value]:
 
 def drawn(_: Sequence[Given], attributes: Mapping[str, Any]) -> list[Value]:
     """Floats of a shape."""
-    if not 0 <= attributes["p"] < 1:
+    if not 0 <= attributes.get("p", 0) < 1:
         raise GraphError(f"a dropout of {attributes['p']}; it is at least 0 and below 1")
     return [Value(attributes["shape"])]
 

@@ -170,6 +170,7 @@ KINDS: Mapping[str, Kind] = {
         of.drawn,
         {"shape": "sizes", "p": "float", "stream": "int"},
     ),
+    "uniform": Kind("word / 2^32; see above", 0, of.drawn, {"shape": "sizes", "stream": "int"}),
 }
 """Name -> row."""
 

@@ -124,7 +124,7 @@ EXAMPLES = [
     Example("count", (), lambda: torch.tensor(7.0), {"size": 7, "numbers": "float"}),
 ]
 _REDUCE = {"sum": "sum", "mean": "mean", "max": "amax"}
-ELSEWHERE = {"and", "or", "not", "where", "cast", "any", "all", "dropout_mask", "layer_norm_grad"}
+ELSEWHERE = {"and", "or", "not", "where", "cast", "any", "all", "dropout_mask", "uniform", "layer_norm_grad"}
 
 
 def draw(shape: Any, dtype: type, rng: np.random.Generator) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -66,15 +68,26 @@ def dropout_mask(out: Array, *, p: float, seed: int, stream: int, first: int) ->
 
     Numbers are counted from ``first``, so that a mini-batch run in groups of rows draws the masks of the whole.
     """
-    key = noise.token_keys(seed, stream + 1)[stream]
     limit, scale = int(p * 2**32), 1 / (1 - p)
+    for flat, words in _words(out, seed, stream, first):
+        np.multiply(words >= limit, scale, out=flat, casting="same_kind")
+
+
+def uniform(out: Array, *, seed: int, stream: int, first: int) -> None:
+    """The words of a dropout mask, over 2^32."""
+    for flat, words in _words(out, seed, stream, first):
+        np.multiply(words, 2.0**-32, out=flat, casting="same_kind")
+
+
+def _words(out: Array, seed: int, stream: int, first: int) -> Iterator[tuple[Array, npt.NDArray[np.uint32]]]:
+    """Yield pieces of an output with the words drawn for them."""
+    key = noise.token_keys(seed, stream + 1)[stream]
     flat = out.reshape(-1)
     for [cut] in blocks(flat.shape, out.itemsize):
         start, stop, _ = cut.indices(flat.size)
         places = np.arange(first + start, first + stop).astype(np.uint32)
         places *= np.uint32(noise.COLUMN)
-        words = noise.draws(key, places).view(np.uint32)
-        np.multiply(words >= limit, scale, out=flat[cut], casting="same_kind")
+        yield flat[cut], noise.draws(key, places).view(np.uint32)
 
 
 def _along(x: Array, axis: int, start: int, stop: int) -> Array:

@@ -160,6 +160,12 @@ def _dropout_mask(call: Call) -> None:
     )
 
 
+def _uniform(call: Call) -> None:
+    out, draw = call.outs[0], call.draw
+    before = draw.first * (out.size // draw.n)
+    moving.uniform(out, seed=draw.seed, stream=call.attributes["stream"], first=before)
+
+
 KERNELS: Mapping[str, Kernel] = {
     "softmax": _by_rows(rows.softmax, 1, (0,)),
     "softmax_grad": _by_rows(rows.softmax_grad, 2, (0, 1)),
@@ -191,5 +197,6 @@ KERNELS: Mapping[str, Kernel] = {
     "arange": Kernel(_arange),
     "count": Kernel(_count),
     "dropout_mask": Kernel(_dropout_mask),
+    "uniform": Kernel(_uniform),
 }
 """Kind -> kernel."""

@@ -17,6 +17,8 @@ from sflam.codec.noise import columns, token_keys
 from sflam.graph.graph import Graph
 from sflam.graph.size import Size
 
+# mypy: disable-error-code="no-any-return"
+
 Array = NDArray[Any]
 
 
@@ -52,7 +54,7 @@ def run_graph(
             for each in operation.inputs
         )
         attributes = {key: _resolved(value, n) for key, value in operation.attributes.items()}
-        own = {"fill", "count", "cast", "dropout_mask"} & {operation.kind}
+        own = {"fill", "count", "cast", "dropout_mask", "uniform"} & {operation.kind}
         extra = {"types": types, "seed": seed} if own else {}
         with np.errstate(all="ignore"):
             found = COMPUTED[operation.kind](*given, **attributes, **extra)
@@ -132,12 +134,21 @@ def _pad(x: Array, axis: int, before: int, after: int) -> Array:
     return np.pad(x, [(before, after) if at == axis else (0, 0) for at in range(x.ndim)])
 
 
-def _dropout_mask(shape: tuple[int, ...], p: float, stream: int, types: Any, seed: int) -> Array:
+def _words(shape: tuple[int, ...], stream: int, seed: int) -> Array:
     count = math.prod(shape)
     word = token_keys(seed, stream + 1)[stream] ^ columns(2 * count)
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
         word = (word ^ word >> np.uint32(shift)) * np.uint32(factor)
-    return (word >= np.uint32(int(p * 2**32))).reshape(shape).astype(types["float"]) * (1 / (1 - p))
+    return word.reshape(shape)
+
+
+def _dropout_mask(shape: tuple[int, ...], p: float, stream: int, types: Any, seed: int) -> Array:
+    kept = _words(shape, stream, seed) >= np.uint32(int(p * 2**32))
+    return kept.astype(types["float"]) * (1 / (1 - p))
+
+
+def _uniform(shape: tuple[int, ...], stream: int, types: Any, seed: int) -> Array:
+    return (_words(shape, stream, seed) / 2**32).astype(types["float"])
 
 
 COMPUTED: Mapping[str, Callable[..., Any]] = {
@@ -209,5 +220,6 @@ COMPUTED: Mapping[str, Callable[..., Any]] = {
     "arange": np.arange,
     "count": lambda size, numbers, types, seed: np.asarray(size, types[numbers]),
     "dropout_mask": _dropout_mask,
+    "uniform": _uniform,
 }
 """Kind -> what it computes from arrays and attributes."""

@@ -1,0 +1,120 @@
+"""The graphs of a device half against torch, for every family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from sflam.errors import GraphError
+from sflam.graph.bundle import Bundle
+from sflam.graph.reading import read_bundle
+from sflam.graph.writing import write_bundle
+from sflam.learn.settings import LearnSettings
+from sflam.model.adapters import attach
+from sflam.model.device_graphs import DeviceHalf, bundle_of, device_half, shortened
+from sflam.model.graph_check import differences, frozen_tensors
+from sflam.model.settings import ModelSettings
+from tests.tiny import EVERY_KIND, is_image, tiny
+
+IN_FLOAT32 = {"llama", "mistral", "qwen2", "qwen3", "gemma"}
+"""Families that compute norms or angles in float32, whatever the model's type."""
+PLAIN_IN_FLOAT32 = {"vit", "deit", "beit"}
+"""Families whose plain attention takes its softmax in float32."""
+SIZES = {True: (1, 2, 5), False: (1, 2, 7, 17)}
+
+
+def made(
+    kind: str,
+    cut: int,
+    *,
+    dropout: float = 0.0,
+    labels: str = "server",
+    dtype: torch.dtype = torch.float64,
+    **learn: Any,
+) -> tuple[Bundle, DeviceHalf, dict[str, torch.Tensor]]:
+    """The bundle of a tiny model, what it is of, and the frozen tensors."""
+    backbone = tiny(kind, dropout=dropout, dtype=dtype)
+    model = attach(backbone, ModelSettings(rank=2, dropout=dropout))
+    tokens = {"deit": 18}.get(kind, 17) if is_image(kind) else 32
+    settings = LearnSettings(**learn)
+    half = device_half(backbone, model, cut, labels=labels, tokens=tokens, learn=settings)
+    return bundle_of(half), half, frozen_tensors(half, model)
+
+
+def expect_torchs(
+    bundle: Bundle, half: DeviceHalf, tensors: dict[str, torch.Tensor], limit: float, sizes: tuple[int, ...]
+) -> set[str]:
+    """Compare at sizes other than the traced one; return what was compared."""
+    read = read_bundle(write_bundle(bundle))
+    assert read == bundle
+    found = dict(differences(read, half, tensors, sizes))
+    assert max(found.values()) < limit, found
+    return {name.partition(" for n")[0] for name in found}
+
+
+def limit_of(kind: str, dropout: float) -> float:
+    """1e-9, but where the model itself computes in float32: some families' norms, all plain attention of others."""
+    family = kind.partition("-")[0]
+    return 1e-5 if family in IN_FLOAT32 or (dropout and family in PLAIN_IN_FLOAT32) else 1e-9
+
+
+def slow(kinds: tuple[str, ...]) -> list[Any]:
+    """The kinds, all but the first marked as slow."""
+    return [kinds[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in kinds[1:])]
+
+
+SUPPORTED = tuple(kind for kind in EVERY_KIND if kind != "beit-relative")
+
+
+@pytest.mark.parametrize("kind", slow(SUPPORTED))
+def test_the_graphs_are_torch_with_dropout_and_labels_at_home(kind: str) -> None:
+    bundle, half, tensors = made(kind, 2, dropout=0.1, labels="device")
+    compared = expect_torchs(bundle, half, tensors, limit_of(kind, 0.1), SIZES[is_image(kind)])
+    assert {f"gradient of {name}" for name in half.segment.names(2)} < compared
+    assert {"activations", "loss", "gradient at the head"} < compared
+    assert list(bundle.trained) == half.segment.names(2)
+    joint = bundle.kinds[-1].joint
+    assert joint is not None and "dropout_mask" in {each.kind for each in joint.operations}
+
+
+@pytest.mark.parametrize("kind", slow(("bert", *(kind for kind in SUPPORTED if kind != "bert"))))
+def test_the_graphs_are_the_products_own_attention(kind: str) -> None:
+    bundle, half, tensors = made(kind, 3)
+    expect_torchs(bundle, half, tensors, limit_of(kind, 0.0), SIZES[is_image(kind)])
+    assert half.backbone.model.config._attn_implementation != "eager"
+    assert len(bundle.kinds) < 3, "blocks that differ in nothing but their tensors share their graphs"
+
+
+@pytest.mark.parametrize("cut", [0, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "learn",
+    [{"aggregation": "freeze-a"}, {"device_half": "frozen"}, {"cache": "device", "device_half": "frozen"}],
+)
+def test_halves_that_train_less(learn: dict[str, Any], cut: int) -> None:
+    bundle, half, tensors = made("bert", cut, dropout=0.1, dtype=torch.float32, **learn)
+    expect_torchs(bundle, half, tensors, 1e-5, (1, 9))
+    assert list(bundle.trained) == ([] if "device_half" in learn else half.segment.names(cut))
+    if cut and "aggregation" in learn:
+        assert {name.rsplit(".", 2)[1] for name in bundle.trained} == {"lora_B"}
+
+
+def test_the_first_block_gives_no_gradient_and_costs_less() -> None:
+    bundle, _, _ = made("vit", 2)
+    first, second = (bundle.kinds[block.kind].joint for block in bundle.blocks)
+    assert first is not None and second is not None
+    assert "gradient_out" in second.outputs and "gradient_out" not in first.outputs
+    assert len(first.operations) < len(second.operations)
+
+
+def test_a_longer_bundle_cut_short_is_the_shorter_one() -> None:
+    long, _, _ = made("gpt2", 3)
+    short, _, _ = made("gpt2", 1)
+    assert shortened(long, 1) == short
+    assert shortened(long, 0).embed.graph.outputs == ("hidden",)
+
+
+def test_a_precision_without_graphs_is_refused() -> None:
+    with pytest.raises(GraphError, match="bfloat16"):
+        made("vit", 1, dtype=torch.bfloat16)

@@ -83,11 +83,12 @@ class Network:
         self.started = []
         self.port = 0
 
-    def serve(self, *arguments, prepare=None):
-        """Start a server and wait until it listens."""
+    def serve(self, *arguments, prepare=None, graphs=False):
+        """Start a server and wait until it listens; tracing ``graphs`` takes seconds that torch devices do not need."""
         certs = self.folder / "certs"
         server = Process(
-            self.folder, "serve", *arguments, "--port", self.port, "--roster", self.folder / "devices.json",
+            self.folder, "serve", *arguments, "--graphs" if graphs else "--no-graphs",
+            "--port", self.port, "--roster", self.folder / "devices.json",
             "--cert", certs / "server.pem", "--key", certs / "server.key", prepare=prepare,
         )  # fmt: skip
         self.started.append(server)

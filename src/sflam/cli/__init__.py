@@ -21,9 +21,7 @@ from sflam.errors import ConfigError, RunsError, SflamError
 
 __all__ = ["app", "main", "user_errors"]
 
-ORDER = (
-    "train simulate compare report init plan profile stability predict verify serve join enrol certs".split()
-)
+ORDER = "train simulate compare report init plan profile stability predict verify export serve join enrol certs".split()
 app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.callback, "__name__", "")))
 
 

@@ -1,4 +1,4 @@
-"""``predict`` and ``verify``: predictions of a trained model, and whether a split model equals the whole one."""
+"""``predict``, ``verify`` and ``export``: a trained model's predictions, whether split == whole, a half as graphs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from sflam import config
 from sflam.cli import shared
 from sflam.errors import ConfigError
 
@@ -93,3 +94,31 @@ def verify(
     shared.show_json(as_json, {"model": model, "equal": equal, "tolerance": limit, "cuts": cuts_found})
     if not equal:
         raise SystemExit(1)
+
+
+@shared.command("sflam export --device job.toml --cut 1 --out bundle/")
+def export(
+    device: Annotated[Path, typer.Option(help="Run folder or job file whose device half is exported.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    cut: Annotated[int, typer.Option(help="Blocks the device keeps.")] = 1,
+    overrides: shared.Set = None,
+    as_json: shared.Json = False,
+) -> None:
+    """Export a device half for a device of another make: graphs, frozen tensors, test vectors."""
+    job = config.load(device / "config.toml" if device.is_dir() else device, overrides or [])
+    with shared.status("tracing the device half"):
+        from sflam.graph.alive import peak_bytes
+        from sflam.serve.device_export import export_device
+
+        found = export_device(job, cut, out)
+    graphs = found.graphs
+    n = min(graphs.tokens, 128) if graphs.text else 1
+    each = [graph for kind in graphs.kinds for graph in (kind.forward, kind.joint) if graph is not None]
+    alive = max((peak_bytes(graph, n) for graph in [graphs.embed.graph, *each]), default=0)
+    rows = f"a text of {n} tokens" if graphs.text else "one image"
+    shared.show(
+        as_json,
+        f"{found.folder}: {', '.join(found.files)}",
+        f"compared with torch; at most {alive / 2**20:.1f} MiB of activations alive for {rows}",
+    )
+    shared.show_json(as_json, {"folder": str(found.folder), "files": list(found.files), "alive_bytes": alive})

@@ -70,6 +70,7 @@ def serve(
     deadline: Annotated[float, typer.Option(help="Seconds a round may last.")] = 3600.0,
     patience: Annotated[float, typer.Option(help="Seconds of silence before a device is absent.")] = 60.0,
     memory: Annotated[int, typer.Option(help="Most MiB of bodies in memory at once.")] = 512,
+    graphs: Annotated[bool, typer.Option(help="Offer graphs to devices without torch.")] = True,
     plan: shared.FollowedPlan = None,
     insecure: Insecure = False,
     as_json: shared.Json = False,
@@ -86,7 +87,13 @@ def serve(
 
     listen = Listen(host, port, cert, key, client_ca, insecure)
     how = serving.Serving(
-        listen=listen, roster=roster, quorum=quorum, deadline=deadline, patience=patience, memory=memory << 20
+        listen=listen,
+        roster=roster,
+        quorum=quorum,
+        deadline=deadline,
+        patience=patience,
+        memory=memory << 20,
+        graphs=graphs,
     )
     served = serving.resume(resume, how) if resume else serving.start(wanted, out, how)
     run = served.run

@@ -38,6 +38,7 @@ from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.fleet import RemoteFleet
+from sflam.serve.graph_offer import GraphOffer, offer_graphs
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.live_page import ProgressBoard
 from sflam.serve.roster import Roster
@@ -61,6 +62,7 @@ class Serving:
         deadline: seconds a round may last.
         patience: seconds of silence after which a device counts as absent.
         memory: most bytes of bodies in memory at once.
+        graphs: whether graphs for devices without torch are offered.
     """
 
     listen: Listen
@@ -69,6 +71,7 @@ class Serving:
     deadline: float = 3600.0
     patience: float = 60.0
     memory: int = 1 << 29
+    graphs: bool = True
 
     def check(self, job: Job) -> None:
         """Raise an error, in one line each, for what cannot be served."""
@@ -117,11 +120,16 @@ class Served:
         largest = max(contract.largest() for contract in contracts.values())
         if largest > serving.memory:
             raise ServeError(f"one body takes {largest} bytes, but --memory is {serving.memory}; raise it")
+        offer = GraphOffer(refused="the server was started with --no-graphs")
+        if serving.graphs:
+            offer = offer_graphs(assembly, local, folder, contracts[0].tokens)
+        if serving.graphs and offer.refused:
+            notify(f"devices without torch cannot join: {offer.refused}")
         ingress = Ingress(
             dispatch=self.dispatch,
             roster=Roster(serving.roster),
             contracts=contracts,
-            job=describe(assembly, local, self.attempts.run_id(), bundle(assembly, local, folder)),
+            job=describe(assembly, local, self.attempts.run_id(), bundle(assembly, local, folder), offer),
             files={path.name: path for path in folder.iterdir() if path.name not in ("attempt", "run.id")},
             bounds=Bounds(serving.memory, 2 * largest),
             stats=stats,
@@ -254,7 +262,7 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
         safetensors.torch.save_file(tensors, str(folder / segment_name(cut)))
     found = {}
     for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name not in ("attempt", "run.id"):
+        if path.is_file() and path.name not in ("attempt", "run.id") and ".graphs." not in path.name:
             with path.open("rb") as file:
                 found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
@@ -266,7 +274,7 @@ def segment_name(cut: int) -> str:
 
 
 def describe(
-    assembly: Assembly, local: LocalFleet, run: str, files: dict[str, str]
+    assembly: Assembly, local: LocalFleet, run: str, files: dict[str, str], offer: GraphOffer
 ) -> Callable[[int], dict[str, Any]]:
     """Return the function that describes the job to a device."""
     job, backbone = assembly.job, assembly.backbone
@@ -297,6 +305,7 @@ def describe(
             "scheme": local.exchange.scheme,
             "segment": segment_name(cut),
             "files": {n: h for n, h in files.items() if n not in segments or n == segment_name(cut)},
+            **offer.described(cut),
             "job": to_toml(sent),
             "plugins": [portable(name) for name in job.plugins],
         }

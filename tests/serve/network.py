@@ -31,7 +31,7 @@ def command(arguments, errors, prepare=None):
         sys.argv = ["sflam", *arguments]
         if prepare:
             prepare()
-        from sflam.cli import main
+        from sflam.__main__ import main
 
         main()
 
@@ -101,6 +101,16 @@ class Network:
             self.folder, "join", f"127.0.0.1:{self.port}", "--token-file", self.folder / f"token-{device}",
             "--ca", self.folder / "certs/ca.pem", "--folder", self.folder / f"device-{device}", "--device", "cpu",
             *arguments, prepare=prepare,
+        )  # fmt: skip
+        self.started.append(one)
+        return one
+
+    def device(self, device, *arguments, prepare=None):
+        """Start a device without torch."""
+        one = Process(
+            self.folder, "device", f"127.0.0.1:{self.port}", "--token-file", self.folder / f"token-{device}",
+            "--ca", self.folder / "certs/ca.pem", "--folder", self.folder / f"device-{device}", *arguments,
+            prepare=prepare,
         )  # fmt: skip
         self.started.append(one)
         return one

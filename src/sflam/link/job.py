@@ -36,6 +36,8 @@ class ServedJob:
         fresh: newly initialised layers of the head.
         scheme: name of the quantizer.
         segment: name of the file with its part of the model.
+        graphs: name of the file with the same part as graphs, for a device without torch; None where there is none.
+        graphs_refused: why there is none.
         files: name -> SHA-256, in hexadecimal, of every file it may need.
         plugins: names and hashes of what the job needs.
         job: the job file as TOML.
@@ -50,6 +52,8 @@ class ServedJob:
     fresh: tuple[str, ...]
     scheme: str
     segment: str
+    graphs: str | None
+    graphs_refused: str
     files: dict[str, str]
     plugins: tuple[str, ...]
     job: str
@@ -105,6 +109,8 @@ def described(link: Link, plugins: Sequence[str] = ()) -> ServedJob:
             fresh=tuple(map(str, description["fresh"])),
             scheme=str(description["scheme"]),
             segment=_name(str(description["segment"])),
+            graphs=_name(str(description["graphs"]["name"])) if description.get("graphs") else None,
+            graphs_refused=str(description.get("graphs_refused") or "")[:300],
             files={_name(str(name)): str(sha256) for name, sha256 in description["files"].items()},
             plugins=tuple(named),
             job=str(description["job"]),

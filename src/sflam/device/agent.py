@@ -1,0 +1,180 @@
+"""``sflam device``: a device of a served job in NumPy and the standard library, within a limit of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.config import Job
+from sflam.data.sampling import most_rows
+from sflam.device.engines import Engines
+from sflam.device.footprint import MEGABYTE, Choice, Footprint, body_bytes
+from sflam.device.half import LeanHalf
+from sflam.device.memory import peak_bytes, resident_bytes
+from sflam.device.samples import OwnSamples, samples_of
+from sflam.device.weights import Weights
+from sflam.errors import ServeError
+from sflam.graph.bundle import Bundle
+from sflam.graph.reading import read_bundle
+from sflam.link.exchange import NumpyCoder, TokenExchange
+from sflam.link.https_client import Link
+from sflam.link.job import ServedJob, described
+from sflam.link.loop import Client, Place
+from sflam.link.needs import expect_offered
+from sflam.sizes import IDENTITY
+
+OFFERS = {
+    "model.trainable": ("lora", "lora+head"),
+    "model.labels": ("server", "device"),
+    "model.dtype": ("float32", "float64"),
+    "learn.optimizer": ("adamw", "adam", "sgd"),
+    "learn.device_half": ("trained", "frozen"),
+    "learn.aggregation": ("fedavg", "freeze-a", "svd"),
+    "learn.local": ("plain", "fedprox"),
+    "learn.cache": ("off", "device"),
+    "learn.loss": ("cross-entropy", "label-smoothing", "focal"),
+    "learn.canonical": ("false", "true"),
+    "quant.delta": ("false",),
+    "plugins": ("none",),
+}
+"""What a job may ask of a device without torch; see :func:`sflam.link.needs.needs_of`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bringing:
+    """What a device's user brings.
+
+    Attributes:
+        data: a file, folder or named dataset; None takes the device's share of the job's own data.
+        column: array or column of the inputs; the job's by default.
+        label: array or column of the labels; the job's by default.
+        folder: keeps what was downloaded, samples prepared once, and where this device is.
+        memory: most bytes the process may take; None takes what it needs, 100 MB where that is enough.
+        state_every: steps after which the state is written; 0 writes it once a round.
+    """
+
+    data: str | None = None
+    column: str = ""
+    label: str = ""
+    folder: Path = Path("device")
+    memory: int | None = None
+    state_every: int = 1
+
+
+def take_part(link: Link, bringing: Bringing, notify: Callable[[str], None] = lambda line: None) -> int:
+    """Take part in a served job until it ends; return the rounds trained.
+
+    Args:
+        link: the way to the server.
+        bringing: data, folder and limits.
+        notify: shows a line to the user of the device.
+
+    Raises:
+        SflamError: whatever keeps it from taking part; a job that a device without torch cannot do, and a limit that
+            is too small, are refused before the device joins.
+    """
+    try:
+        client = client_of(link, bringing, notify)
+        rounds = client.run()
+        notify(f"peak memory {peak_bytes() / MEGABYTE:.1f} MB")
+        return rounds
+    finally:
+        link.close()
+
+
+def client_of(
+    link: Link, bringing: Bringing, notify: Callable[[str], None] = lambda line: None
+) -> Client[NDArray[np.floating]]:
+    """Return the device, ready to take part; see :func:`take_part`."""
+    served = described(link)
+    folder = bringing.folder
+    cache = folder / "model"
+    job = served.settings(folder)
+    expect_offered(job, OFFERS, "a device without torch")
+    bundle = _graphs(link, served, cache)
+    served.fetch(link, cache)
+    samples = samples_of(
+        job,
+        bringing.data,
+        served.device,
+        served.classes,
+        served.task,
+        cache,
+        folder / "data",
+        column=bringing.column,
+        label=bringing.label,
+        notify=notify,
+    )
+    engines = Engines(bundle, dropout=job.learn.cache == "off")
+    exchange = TokenExchange(
+        NumpyCoder(served.scheme),
+        served.scheme,
+        job.seed,
+        served.device,
+        bundle.dim,
+        engines.dtype.itemsize * 8,
+        served.bits,
+    )
+    choice = _chosen(job, served, engines, samples, bringing, exchange.streams)
+    notify(choice.described())
+    weights = Weights(cache / served.segment, keep=choice.keep_pages)
+    half = LeanHalf(engines, weights, samples, job.learn, choice.grouping, buckets=job.data.buckets)
+    place = Place(served.device, served.run, job.seed, samples.own, job.data.sampling, text=bundle.text)
+    notify(f"device {place.number}: {len(samples.own)} samples, {served.cut} blocks")
+    return Client(
+        link,
+        place,
+        half,
+        job.learn,
+        exchange,
+        folder / "state.safetensors",
+        state_every=bringing.state_every,
+        streaming=choice.streaming,
+        notify=notify,
+    )
+
+
+def _graphs(link: Link, served: ServedJob, cache: Path) -> Bundle:
+    """Return the graphs of the device's part; raises ServeError where the server has none, with its reason."""
+    if served.graphs is None:
+        raise ServeError(
+            f"this job gives nothing to a device without torch ({served.graphs_refused or 'an older server'}); join "
+            "with sflam join"
+        )
+    served.fetch(link, cache, [served.graphs])
+    bundle = read_bundle((cache / served.graphs).read_bytes())
+    if bundle.cut != served.cut or bundle.task != served.task:
+        raise ServeError(
+            f"the graphs are of cut {bundle.cut} and task {bundle.task}, the job of {served.cut} and {served.task}; "
+            "use the same version on both sides"
+        )
+    return bundle
+
+
+def _chosen(
+    job: Job, served: ServedJob, engines: Engines, samples: OwnSamples, bringing: Bringing, streams: bool
+) -> Choice:
+    """Return how to run within the limit of memory; raises ServeError where that cannot be."""
+    bundle, lengths = engines.bundle, samples.dataset.lengths
+    longest = bundle.tokens if lengths is None else int(lengths[samples.own].max())
+    rows = most_rows(
+        [len(samples.own)], job.learn.batch, job.fleet.selected or job.fleet.devices, job.data.sampling
+    )
+    raw = served.scheme == IDENTITY
+    bits = engines.dtype.itemsize * 8 if raw else max(served.bits)
+    return Footprint(
+        engines=engines,
+        learn=job.learn,
+        spec=samples.spec,
+        rows=rows,
+        longest=longest,
+        segment=(bringing.folder / "model" / served.segment).stat().st_size,
+        body=body_bytes(rows * longest, bundle.dim, bits, served.scheme),
+        moments=bringing.folder / "moments",
+        resident=resident_bytes(),
+        streams=streams,
+    ).choose(bringing.memory)

@@ -1,0 +1,190 @@
+"""What a device half takes of memory, before it runs, and how a mini-batch is run so that it fits a limit.
+
+Peak = the process as it stands + frozen pages kept + trained vectors + messages + one group of rows at its fullest.
+The last is exact: it is the plan that the engines run by. P trained values, B rows, d hidden size, n as of a graph.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sflam.data.images import ImageSpec
+from sflam.device.engines import Engines
+from sflam.device.half import Grouping
+from sflam.errors import ServeError
+from sflam.graph.size import count_of
+from sflam.learn.settings import LearnSettings
+from sflam.sizes import HEADER_BYTES, token_body_bytes
+
+MEGABYTE = 1_000_000
+SLACK = 3 * MEGABYTE
+"""What is not counted one by one: buffers of sockets and files, headers, small arrays, gaps of the allocator."""
+GIVEN = 100 * MEGABYTE
+"""What a device may take where its user sets no limit, as far as it can."""
+
+
+@dataclass(frozen=True)
+class How:
+    """A way to run, which begins with the least memory.
+
+    Attributes:
+        rows: images of a group.
+        file: whether the moments of the optimiser lie in a file.
+        streaming: whether answers are decoded while they come.
+        inputs: whether the inputs of the blocks stay from forward to backward.
+        pages: whether frozen weights stay in memory.
+    """
+
+    rows: int = 1
+    file: bool = True
+    streaming: bool = True
+    inputs: bool = False
+    pages: bool = False
+
+
+BETTER: tuple[dict[str, Any], ...] = (
+    {"file": False},
+    {"rows": 2},
+    {"inputs": True},
+    {"streaming": False},
+    {"pages": True},
+    {"rows": 4},
+    {"rows": 8},
+)
+"""What memory is spent on, the most useful first; above eight images at a time nothing runs faster."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a device runs.
+
+    Attributes:
+        grouping: of a mini-batch.
+        keep_pages: whether frozen weights stay in memory, or are read again in every pass.
+        streaming: whether answers are decoded while they come, instead of held whole.
+        nbytes: its peak.
+    """
+
+    grouping: Grouping
+    keep_pages: bool
+    streaming: bool
+    nbytes: int
+
+    def described(self) -> str:
+        """Return what a user should know of it."""
+        grouping = self.grouping
+        return (
+            f"peak about {math.ceil(self.nbytes / MEGABYTE)} MB: weights "
+            f"{'kept in memory' if self.keep_pages else 'read again in every pass'}, activations "
+            f"{'kept' if grouping.keep_inputs else 'made again'} for the backward, moments in "
+            f"{'memory' if grouping.moments is None else 'a file'}, answers "
+            f"{'decoded as they come' if self.streaming else 'held whole'}"
+        )
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What there is to count.
+
+    Attributes:
+        engines: of the graphs.
+        learn: decides how many vectors there are.
+        spec: what images look like; None for texts.
+        rows: B, the most of a mini-batch.
+        longest: tokens of the longest row.
+        segment: bytes of the frozen weights.
+        body: bytes of the tokens of a mini-batch in one message.
+        moments: folder for the moments of the optimiser, where they do not fit.
+        resident: bytes of the process as it stands.
+        streams: whether the scheme lets answers be decoded while they come.
+    """
+
+    engines: Engines
+    learn: LearnSettings
+    spec: ImageSpec | None
+    rows: int
+    longest: int
+    segment: int
+    body: int
+    moments: Path
+    resident: int
+    streams: bool = True
+
+    def nbytes(self, how: How) -> int:
+        """Return the peak."""
+        engines, bundle, width = self.engines, self.engines.bundle, self.engines.dtype.itemsize
+        n = self.longest if bundle.text else how.rows
+        tokens = self.longest * (1 if bundle.text else how.rows)
+        hidden = tokens * bundle.dim * width
+        # beside the graphs' own: surroundings, and the gradient that came
+        alive = engines.bytes(n) + self._sample(how.rows) + self._around(n) + hidden
+        if self._trains:
+            groups = math.ceil(self.rows * self.longest / tokens) if how.inputs else 1
+            alive += bundle.cut * groups * (hidden + (self._around(n) if how.inputs else 0))
+        # values, gradient, the copy that is sent or saved; where FedProx or learn.state = "keep" began
+        moments = int(self.learn.momentum > 0) if self.learn.optimizer == "sgd" else 2
+        vectors = 3 + (self.learn.practice.local == "fedprox")
+        vectors += (0 if how.file else moments) + moments * (2 if self.learn.state == "keep" else 1)
+        trained = sum(math.prod(shape) for shape in bundle.trained.values()) * width
+        pages = self.segment if how.pages else 0
+        bodies = self.body * (1 if how.streaming else 2)
+        return self.resident + SLACK + pages + trained * vectors + bodies + alive
+
+    def choose(self, limit: int | None) -> Choice:
+        """Return how to run within ``limit`` bytes; without one within what a device is given, or as little as it can.
+
+        Raises:
+            ServeError: it cannot; the number that it needs is named.
+        """
+        how = How(streaming=self.streams)
+        least = self.nbytes(how)
+        if limit is not None and least > limit:
+            needed = math.ceil(least / MEGABYTE)
+            raise ServeError(
+                f"--memory {limit // MEGABYTE} MB is less than this device's part of the job takes, {needed} MB at "
+                f"least; give --memory {needed}, or let the server cut the model earlier"
+            )
+        most = GIVEN if limit is None else limit
+        for better in BETTER:
+            tried = replace(how, **better)
+            if "rows" in better:
+                tried = replace(
+                    tried, rows=how.rows if self.engines.bundle.text else min(tried.rows, self.rows)
+                )
+            if tried != how and self.nbytes(tried) <= most and not (tried.inputs and not self._trains):
+                how = tried
+        grouping = Grouping(how.rows, how.inputs, self.moments if how.file else None)
+        return Choice(grouping, how.pages, how.streaming, self.nbytes(how))
+
+    @property
+    def _trains(self) -> bool:
+        return any(kind.joint for kind in self.engines.kinds)
+
+    def _around(self, n: int) -> int:
+        """Return the bytes of what the embedding hands to the blocks beside the activations."""
+        piece = self.engines.bundle.embed
+        total = 0
+        for name, source in piece.binding.outputs.items():
+            if source.name:
+                value = piece.graph.values[name]
+                width = self.engines.dtype.itemsize if value.numbers == "float" else 8
+                total += count_of(value.shape).at(n) * width
+        return total
+
+    def _sample(self, rows: int) -> int:
+        """Return the bytes of the pixels of ``rows`` images on their way to a graph."""
+        if self.spec is None:
+            return 16 * self.longest
+        values = rows * self.spec.channels * self.spec.size**2
+        # uint8, then float32 twice (scaled, then in the graph's order), then the graph's own type
+        return values * (1 + 4 + 4 + (0 if self.engines.dtype == np.float32 else 8))
+
+
+def body_bytes(tokens: int, dim: int, bits: int, scheme: str) -> int:
+    """Return the bytes of a message with so many tokens, at most."""
+    return HEADER_BYTES + token_body_bytes(tokens, dim, bits, scheme)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import http.client
 import socket
 import time
@@ -111,24 +112,40 @@ def faulty(fault, at):
     return Faulty
 
 
+LEAN = (0, 1, 2)
+"""Every device without torch."""
+KINDS = pytest.mark.parametrize(
+    "lean", [(), pytest.param(LEAN, marks=pytest.mark.slow)], ids=["torch", "lean"]
+)
+
+
 @pytest.fixture(scope="module")
-def undisturbed():
-    """labels -> the adapters of the simulation."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    found = {labels: simulated("bert", labels=labels, **JOB)[1] for labels in ("server", "device")}
-    torch.set_num_threads(before)
+def undisturbed(tmp_path_factory):
+    """Kind of device and labels -> the adapters, of the simulation or of devices without torch that nothing befell."""
+
+    @functools.cache
+    def found(lean, labels):
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            if not lean:
+                return simulated("bert", labels=labels, **JOB)[1]
+            return Rig(tmp_path_factory.mktemp("lean"), "bert", labels=labels, lean=lean, **JOB).run()[1]
+        finally:
+            torch.set_num_threads(before)
+
     return found
 
 
-def suffers(folder, wanted, fault, at, labels):
-    rig = Rig(folder, "bert", labels=labels, links={1: faulty(fault, at)}, **JOB)
+def suffers(folder, undisturbed, fault, at, labels, lean):
+    wanted = undisturbed(lean, labels)
+    rig = Rig(folder, "bert", labels=labels, links={1: faulty(fault, at)}, lean=lean, **JOB)
     _, found = rig.run()
     for connection in rig.links[1].held:
         connection.close()
     assert not rig.links[1].due  # it happened
     assert rig.deaths == fault.name.startswith("DIE")
-    assert all(torch.equal(found[name], wanted[labels][name]) for name in found)
+    assert all(torch.equal(found[name], wanted[name]) for name in found)
     legs = 1 if labels == "server" else 2
     assert rig.dispatch.computed == 3 * STEPS * legs * JOB["learn"].rounds  # nothing was computed twice
 
@@ -145,16 +162,18 @@ def faults(quick, but=()):
     ]
 
 
+@KINDS
 @pytest.mark.parametrize("fault", faults(QUICK))
-def test_a_fault_in_a_step(tmp_path, undisturbed, fault):
-    suffers(tmp_path, undisturbed, fault, "steps/1", "server")
+def test_a_fault_in_a_step(tmp_path, undisturbed, fault, lean):
+    suffers(tmp_path, undisturbed, fault, "steps/1", "server", lean)
 
 
+@KINDS
 @pytest.mark.parametrize(
     "fault", faults((Fault.DIE_BEFORE_SEND, Fault.DIE_AFTER_ANSWER), but=(Fault.REORDERED,))
 )
-def test_a_fault_in_the_upload(tmp_path, undisturbed, fault):
-    suffers(tmp_path, undisturbed, fault, "adapters", "server")
+def test_a_fault_in_the_upload(tmp_path, undisturbed, fault, lean):
+    suffers(tmp_path, undisturbed, fault, "adapters", "server", lean)
 
 
 class EveryFifth(Link):
@@ -170,27 +189,31 @@ class EveryFifth(Link):
         return found
 
 
+@KINDS
 @pytest.mark.parametrize("labels", ["server", pytest.param("device", marks=pytest.mark.slow)])
-def test_every_fifth_answer_lost_and_nothing_computed_twice(tmp_path, undisturbed, labels):
-    rig = Rig(tmp_path, "bert", labels=labels, links=dict.fromkeys(range(3), EveryFifth), **JOB)
+def test_every_fifth_answer_lost_and_nothing_computed_twice(tmp_path, undisturbed, labels, lean):
+    rig = Rig(tmp_path, "bert", labels=labels, links=dict.fromkeys(range(3), EveryFifth), lean=lean, **JOB)
     _, found = rig.run()
-    assert all(torch.equal(found[name], undisturbed[labels][name]) for name in found)
+    wanted = undisturbed(lean, labels)
+    assert all(torch.equal(found[name], wanted[name]) for name in found)
     assert rig.dispatch.computed == 3 * STEPS * (1 if labels == "server" else 2) * JOB["learn"].rounds
     assert rig.dispatch.repeated > 0
 
 
 @pytest.mark.slow
+@KINDS
 @pytest.mark.parametrize("at", ["steps/1/forward", "steps/1/backward", "steps/2/backward", "steps/0/forward"])
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.REORDERED])
-def test_a_fault_in_a_step_of_two_exchanges(tmp_path, undisturbed, fault, at):
-    suffers(tmp_path, undisturbed, fault, at, "device")
+def test_a_fault_in_a_step_of_two_exchanges(tmp_path, undisturbed, fault, at, lean):
+    suffers(tmp_path, undisturbed, fault, at, "device", lean)
 
 
 @pytest.mark.slow
+@KINDS
 @pytest.mark.parametrize("at", ["steps/0", "steps/2", "session"])
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.REORDERED])
-def test_a_fault_at_the_first_and_the_last_request(tmp_path, undisturbed, fault, at):
-    suffers(tmp_path, undisturbed, fault, at, "server")
+def test_a_fault_at_the_first_and_the_last_request(tmp_path, undisturbed, fault, at, lean):
+    suffers(tmp_path, undisturbed, fault, at, "server", lean)
 
 
 @pytest.mark.parametrize(

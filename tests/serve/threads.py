@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from sflam.link.contract import Contract
+from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
 from sflam.link.loop import Client, Place
 from sflam.model.adapters import state_of
@@ -61,11 +62,23 @@ class Rig:
         planner: see RemoteFleet.
         quorum: fewest devices; all by default.
         draw: devices of a round; 0 for all.
+        lean: the devices that run without torch.
         options: cuts, labels, quant, learn.
     """
 
     def __init__(
-        self, folder, kind, *, links=None, lives=3, away=False, planner=None, quorum=0, draw=0, **options
+        self,
+        folder,
+        kind,
+        *,
+        links=None,
+        lives=3,
+        away=False,
+        planner=None,
+        quorum=0,
+        draw=0,
+        lean=(),
+        **options,
     ):
         self.folder, self.kind, self.options, self.links, self.away = folder, kind, options, links or {}, away
         backbone, self.model, examples = adapted(kind)
@@ -92,6 +105,12 @@ class Rig:
             [adapted(kind) for _ in range(lives if number in self.links else 1)] for number in self.contracts
         ]
         self.deaths = 0
+        self.lean = set(lean)
+        if lean:
+            from tests.serve.lean_halves import LeanHalves
+
+            tokens = self.contracts[0].tokens
+            self.halves = LeanHalves(folder, adapted(kind), options["cuts"], labels, learn, tokens)
 
     def run(self):
         """Run the rounds; return the records and the adapters."""
@@ -107,6 +126,8 @@ class Rig:
                 self.dispatch.end()
             self.rounds = [item.result(60) for item in joined]
         self.server.stop()
+        if self.lean:
+            self.halves.close()
         assert found is not None
         return found
 
@@ -129,17 +150,22 @@ class Rig:
 
     def client(self, number, link):
         """Return a device as a new process would make it, from what the last one wrote down."""
-        own, _, its = self.models[number].pop()
-        cuts, labels, learn = (self.options[key] for key in ("cuts", "labels", "learn"))
-        frozen = learn.practice.device_half == "frozen"
-        segment = DeviceSegment(own, cuts[number], 1, labels=labels, frozen_half=frozen)
+        fleet, file = self.fleet.local.exchange, self.folder / f"device-{number}.safetensors"
+        learn, labels, cut = self.options["learn"], self.options["labels"], self.options["cuts"][number]
         sampling = self.options.get("sampling", "local")
-        part, text = parts_of(SIZES)[number], not is_image(self.kind)
-        half = TorchHalf(segment, cuts[number], learn, its, part)
-        fleet = self.fleet.local.exchange
-        exchange = torch_exchange(half, fleet.scheme, fleet.seed, number, fleet.bits[number])
-        place = Place(number, "run", 3, part, sampling, text)
-        file = self.folder / f"device-{number}.safetensors"
+        place = Place(number, "run", 3, parts_of(SIZES)[number], sampling, not is_image(self.kind))
+        bits = fleet.bits[number]
+        if number in self.lean:
+            half = self.halves.half(cut, place.own, rows=1 + number)
+            exchange = TokenExchange(
+                NumpyCoder(fleet.scheme), fleet.scheme, fleet.seed, number, half.dim, half.float_bits, bits
+            )
+        else:
+            own, _, its = self.models[number].pop()
+            frozen = learn.practice.device_half == "frozen"
+            segment = DeviceSegment(own, cut, 1, labels=labels, frozen_half=frozen)
+            half = TorchHalf(segment, cut, learn, its, place.own)
+            exchange = torch_exchange(half, fleet.scheme, fleet.seed, number, bits)
         # The last one reads its answers while they come.
         return Client(link, place, half, learn, exchange, file, streaming=number == len(SIZES) - 1)
 

@@ -1,11 +1,11 @@
 """What a device takes, as the system counts its whole process: ``python benchmarks/device.py [--rows nano vit ...]``.
 
 Every row serves a job of one device over TLS on this machine and lets a device of each kind do it, from the start of
-its process to its end: download, samples, state after every step and all. Peak RSS is the child's ``ru_maxrss``; CPU
-seconds of a step are the difference between runs of few and of more steps, so start-up and download cancel out. Models
-other than nano-vit and ``--minilm FOLDER`` have random weights; the server holds one block more than the device does,
-which is nothing to the device. This program imports the standard library alone: a child's ``ru_maxrss`` begins with
-its parent's.
+its process to its end: download, samples, state after every step and all. Peak RSS is the child's ``ru_maxrss``, in MB
+of 2^20 bytes; CPU seconds of a step are the difference between runs of few and of more steps, so start-up and download
+cancel out. Models other than nano-vit and ``--minilm FOLDER`` have random weights; the server holds one block more than
+the device does, which is nothing to the device. This program imports the standard library alone: a child's
+``ru_maxrss`` begins with its parent's.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def measured(arguments: list[str], log: Path) -> tuple[float, float, float]:
         child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"{' '.join(arguments)} left with {child.returncode}:\n{log.read_text()}")
-    return used.ru_maxrss * 1024 / 1e6, used.ru_utime + used.ru_stime, time.monotonic() - began
+    return used.ru_maxrss / 1024, used.ru_utime + used.ru_stime, time.monotonic() - began
 
 
 def run(row: Row, kind: str, steps: int, model: str, data: str, folder: Path) -> dict[str, float | str]:

@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 from sflam.config import Job
 from sflam.data.sampling import most_rows
 from sflam.device.engines import Engines
-from sflam.device.footprint import MEGABYTE, Choice, Footprint, body_bytes
+from sflam.device.footprint import MEGABYTE, Footprint, RunPlan, body_bytes
 from sflam.device.half import LeanHalf
 from sflam.device.memory import peak_bytes, resident_bytes
 from sflam.device.samples import OwnSamples, samples_of
 from sflam.device.weights import Weights
 from sflam.errors import ServeError
+from sflam.files import writing
 from sflam.graph.bundle import Bundle
 from sflam.graph.reading import read_bundle
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
-from sflam.link.job import ServedJob, described
+from sflam.link.job import ELSEWHERE, ServedJob, described, fetch
 from sflam.link.loop import Client, Place
 from sflam.link.needs import expect_offered
 from sflam.sizes import IDENTITY
@@ -145,8 +146,11 @@ def _graphs(link: Link, served: ServedJob, cache: Path) -> Bundle:
             f"this job gives nothing to a device without torch ({served.graphs_refused or 'an older server'}); join "
             "with sflam join"
         )
-    served.fetch(link, cache, [served.graphs])
-    bundle = read_bundle((cache / served.graphs).read_bytes())
+    name, sha256 = served.graphs
+    with writing(cache, ELSEWHERE, ServeError):
+        cache.mkdir(parents=True, exist_ok=True)
+    fetch(link, cache, name, sha256)
+    bundle = read_bundle((cache / name).read_bytes())
     if bundle.cut != served.cut or bundle.task != served.task:
         raise ServeError(
             f"the graphs are of cut {bundle.cut} and task {bundle.task}, the job of {served.cut} and {served.task}; "
@@ -157,7 +161,7 @@ def _graphs(link: Link, served: ServedJob, cache: Path) -> Bundle:
 
 def _chosen(
     job: Job, served: ServedJob, engines: Engines, samples: OwnSamples, bringing: Bringing, streams: bool
-) -> Choice:
+) -> RunPlan:
     """Return how to run within the limit of memory; raises ServeError where that cannot be."""
     bundle, lengths = engines.bundle, samples.dataset.lengths
     longest = bundle.tokens if lengths is None else int(lengths[samples.own].max())

@@ -21,7 +21,8 @@ from sflam.graph.size import count_of
 from sflam.learn.settings import LearnSettings
 from sflam.sizes import HEADER_BYTES, token_body_bytes
 
-MEGABYTE = 1_000_000
+MEGABYTE = 1 << 20
+"""What a megabyte of memory is here, as for the system's own tools."""
 SLACK = 3 * MEGABYTE
 """What is not counted one by one: buffers of sockets and files, headers, small arrays, gaps of the allocator."""
 GIVEN = 100 * MEGABYTE
@@ -60,7 +61,7 @@ BETTER: tuple[dict[str, Any], ...] = (
 
 
 @dataclass(frozen=True)
-class Choice:
+class RunPlan:
     """How a device runs.
 
     Attributes:
@@ -135,7 +136,7 @@ class Footprint:
         bodies = self.body * (1 if how.streaming else 2)
         return self.resident + SLACK + pages + trained * vectors + bodies + alive
 
-    def choose(self, limit: int | None) -> Choice:
+    def choose(self, limit: int | None) -> RunPlan:
         """Return how to run within ``limit`` bytes; without one within what a device is given, or as little as it can.
 
         Raises:
@@ -159,7 +160,7 @@ class Footprint:
             if tried != how and self.nbytes(tried) <= most and not (tried.inputs and not self._trains):
                 how = tried
         grouping = Grouping(how.rows, how.inputs, self.moments if how.file else None)
-        return Choice(grouping, how.pages, how.streaming, self.nbytes(how))
+        return RunPlan(grouping, how.pages, how.streaming, self.nbytes(how))
 
     @property
     def _trains(self) -> bool:

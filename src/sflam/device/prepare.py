@@ -53,7 +53,7 @@ def prepared(settings: DataSettings, model: Path, cache: Path, notify: Callable[
     for note in answer["notes"]:
         notify(note)
     notify(
-        f"samples prepared in a process of its own ({answer['peak'] / 1e6:.0f} MB at its peak), kept in {target}"
+        f"samples prepared in a process of its own ({answer['peak'] / 2**20:.0f} MB at its peak), kept in {target}"
     )
     return target
 

@@ -36,7 +36,8 @@ class ServedJob:
         fresh: newly initialised layers of the head.
         scheme: name of the quantizer.
         segment: name of the file with its part of the model.
-        graphs: name of the file with the same part as graphs, for a device without torch; None where there is none.
+        graphs: name and SHA-256 of the file with the same part as graphs, for a device without torch; None where
+            there is none.
         graphs_refused: why there is none.
         files: name -> SHA-256, in hexadecimal, of every file it may need.
         plugins: names and hashes of what the job needs.
@@ -52,7 +53,7 @@ class ServedJob:
     fresh: tuple[str, ...]
     scheme: str
     segment: str
-    graphs: str | None
+    graphs: tuple[str, str] | None
     graphs_refused: str
     files: dict[str, str]
     plugins: tuple[str, ...]
@@ -109,7 +110,7 @@ def described(link: Link, plugins: Sequence[str] = ()) -> ServedJob:
             fresh=tuple(map(str, description["fresh"])),
             scheme=str(description["scheme"]),
             segment=_name(str(description["segment"])),
-            graphs=_name(str(description["graphs"]["name"])) if description.get("graphs") else None,
+            graphs=_named(description.get("graphs")),
             graphs_refused=str(description.get("graphs_refused") or "")[:300],
             files={_name(str(name)): str(sha256) for name, sha256 in description["files"].items()},
             plugins=tuple(named),
@@ -153,6 +154,11 @@ def fetch(link: Link, cache: Path, name: str, sha256: str) -> None:
     with writing(path, ELSEWHERE, ServeError), replacing(path) as file:
         if link.download(f"/v1/files/{name}", file) != sha256:
             raise ServeError(f"{name} came damaged; join again")
+
+
+def _named(found: Any) -> tuple[str, str] | None:
+    """Return name and hash of a file that may be missing."""
+    return None if found is None else (_name(str(found["name"])), str(found["sha256"]))
 
 
 def _name(name: str) -> str:

@@ -49,6 +49,8 @@ class Workload:
         extra_down: of an answer.
         extra_adapter: of the body of the adapters.
         adapter_bodies: bodies of that size one way: 2 where control variates travel beside the adapters.
+        adapter_width: bits of an adapter weight as it travels: those of a float.
+        head_forward: FLOP of the device's half, forward, that are its head's; 0 but with labels at home.
     """
 
     name: str
@@ -72,6 +74,8 @@ class Workload:
     extra_down: int = 0
     extra_adapter: int = 0
     adapter_bodies: int = 1
+    adapter_width: int = 32
+    head_forward: float = 0.0
 
     def __post_init__(self) -> None:
         for name in PER_CUT:
@@ -82,17 +86,22 @@ class Workload:
 
     def up_bits(self, bits: int) -> int:
         """Return the payload up in bit, codes and side bits, at any cut (1.8)."""
-        return self.exchanges * self._tokens_bits(bits) + self.extra_up
+        return self.exchanges * self.activation_bits(bits) + self.extra_up
 
     def down_bits(self, cut: int, bits: int) -> int:
         """Return the payload down in bit; of one exchange, the returned gradient, 0 where none comes back (1.9)."""
         gradient = (cut > 0 or self.down) and not self.frozen
-        return (self.exchanges - 1 + gradient) * self._tokens_bits(bits) + self.extra_down
+        return (self.exchanges - 1 + gradient) * self.activation_bits(bits) + self.extra_down
 
     def adapter_bits(self, cut: int) -> int:
-        """Return the bits of the device's adapters, float32, and of what travels beside them, one way (1.9)."""
-        values = self.adapter_values[cut]
-        return self.adapter_bodies * (adapter_payload_bits(values) + self.extra_adapter * (values > 0))
+        """Return the bits of the device's adapters, as floats, and of what travels beside them, one way (1.9)."""
+        return self.adapter_bodies * self.half_gradient_bits(cut)
 
-    def _tokens_bits(self, bits: int) -> int:
+    def half_gradient_bits(self, cut: int) -> int:
+        """Return the bits of one gradient of all that the device's half trains, one way: as many as its adapters'."""
+        values = self.adapter_values[cut]
+        return adapter_payload_bits(values, self.adapter_width) + self.extra_adapter * (values > 0)
+
+    def activation_bits(self, bits: int) -> int:
+        """Return the bits of the activations of a mini-batch at the cut, codes and side bits (1.8)."""
         return payload_bits(self.batch * self.tokens, self.hidden, bits, self.scheme)

@@ -16,7 +16,7 @@ from sflam import config
 from sflam.data.dataset import Dataset
 from sflam.errors import RunError
 from sflam.learn import checkpoint
-from sflam.learn.best import best_of
+from sflam.learn.best import best_of, stopped
 from sflam.learn.evaluate import Score
 from sflam.model.adapters import State
 from sflam.model.families import CAUSAL, IMAGE
@@ -111,3 +111,28 @@ def test_language_models_are_compared_by_loss_and_classifiers_by_accuracy() -> N
         assert kept is not None and kept.record.round == wanted
     better = RoundRecord(round=4, loss=0.0, validation_loss=0.5, validation_accuracy=0.75)
     assert best_of(best_of(None, records[1], {}, IMAGE), better, {}, IMAGE).record.round == 4
+
+
+@pytest.mark.parametrize("task", [CAUSAL, IMAGE])
+def test_rounds_are_compared_by_the_metric_that_is_set(task: str) -> None:
+    """The largest metric wins over the largest accuracy and the smallest loss; of equals the smaller loss."""
+    values = [(0.9, 0.5, 0.3), (0.5, 0.4, 0.8), (0.7, 0.3, 0.8), (0.6, 0.2, 0.1)]
+    records = [
+        RoundRecord(round=number, loss=0.0, validation_accuracy=accuracy, validation_loss=loss, metric=metric)
+        for number, (accuracy, loss, metric) in enumerate(values)
+    ]
+    kept = None
+    for record in records:
+        kept = best_of(kept, record, {}, task)
+    assert kept is not None and kept.record.round == 2
+    assert stopped(records[:2], 1, task) is False and stopped(records, 1, task) is True
+
+
+def test_a_run_keeps_its_best_round_by_the_metric(small: tuple[str, ...], tmp_path: Path) -> None:
+    asked = ("learn.metric=macro-f1", "learn.keep=best", "learn.rounds=4", "learn.lr=0.05")
+    run = sflam.start(config.load(None, [*small, *asked]), tmp_path / "run")
+    records = list(run.rounds())
+    metrics = [record.metric for record in records]
+    assert None not in metrics and len(set(metrics)) > 1
+    top = [record for record in records if record.metric == max(metrics)]
+    assert run.finish().kept_round == 1 + min(top, key=lambda record: record.validation_loss).round

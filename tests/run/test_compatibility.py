@@ -94,6 +94,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "frozen-cuts": (FROZEN, *CUTS),
     "averaged-servers": (AVERAGED, "fleet.devices=2", "fleet.servers=[0, -1]"),
     "frozen-servers": (FROZEN, "fleet.devices=2", "fleet.servers=[0, -1]"),
+    "averaged-moving": (AVERAGED, CUT),
     "frozen-moving": (FROZEN, CUT),
     "frozen-full": (FROZEN, FULL),
     "delta-unquantized": (DELTA, "learn.method=sfl-v2"),
@@ -103,8 +104,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "delta-moving": (DELTA, CUT),
     "delta-bits": (DELTA, 'plan.optimize=["bits"]'),
     "delta-measure": (DELTA, "plan.measure_every=2"),
+    "several-averaged": (*SQUARE, AVERAGED),
     "several-frozen": (FROZEN, "network.scenario=square", "network.servers=2"),
-    "averaged-simulate": (AVERAGED,),
     "averaged-serve": (AVERAGED,),
     "mixed-labels": (LABELS, "learn.method=sflam-mixed"),
     "global-labels": (LABELS, "learn.method=sfl-v2", GLOBAL),
@@ -197,6 +198,24 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "several-plan.late": (*SQUARE, "plan.late=drop"),
     "several-network.battery_j": (*SQUARE, "network.battery_j=5"),
     "several-network.calibrate": (*SQUARE, CALIBRATED),
+}
+EXAMPLES |= {
+    "unused-prox": ("learn.prox=0.1", "learn.local=plain"),
+    "unused-logit_tau": ("learn.logit_tau=0.5", "learn.local=fedprox"),
+    "unused-server_lr": ("learn.server_lr=0.5", "learn.server_optimizer=none"),
+    "unused-server_momentum": ("learn.server_momentum=0.5", "learn.server_optimizer=none"),
+    "unused-server_beta2": ("learn.server_beta2=0.5", "learn.server_optimizer=momentum"),
+    "unused-server_epsilon": ("learn.server_epsilon=0.5", "learn.server_optimizer=momentum"),
+    "unused-momentum": ("learn.momentum=0.5", "learn.optimizer=adamw"),
+    "unused-smoothing": ("learn.smoothing=0.2", "learn.loss=focal"),
+    "unused-focal_gamma": ("learn.focal_gamma=1.0", "learn.loss=label-smoothing"),
+    "unused-weights": ("learn.weights=samples", "learn.method=central"),
+    "unused-alpha": ("data.alpha=0.1", "data.partition=iid"),
+    "unused-shards": ("data.shards=3", "data.partition=iid"),
+    "unused-column": ("data.column=writer", "data.partition=shards"),
+    "unused-indices": ("data.indices=who.json", "data.partition=shards"),
+    "unused-clusters": ("data.clusters=3", "data.partition=iid"),
+    "unused-flipped_devices": ("data.flipped_devices=[1]", "data.flipped=0.0"),
 }
 
 

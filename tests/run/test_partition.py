@@ -115,6 +115,7 @@ def test_losses_and_samples_of_devices(
     result = run.finish()
     assert result.worst_device_loss == max(record.device_loss)
     assert result.worst_device_accuracy == min(result.device_accuracy)
+    assert result.worst_device_perplexity is None
 
 
 def test_a_device_without_a_share_has_no_loss(small: tuple[str, ...], tmp_path: Path) -> None:

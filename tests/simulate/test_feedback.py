@@ -10,6 +10,7 @@ import pytest
 
 from sflam import config, sizes
 from sflam.allocate.registry import allocate
+from sflam.learn.selection import chances
 from sflam.network.scenario import build
 from sflam.records import history
 from sflam.records.charge import Charge
@@ -38,6 +39,25 @@ def test_the_planner_is_reported_what_was_measured(small, tmp_path):
     planned = allocate(problem.change(sensitivity=np.maximum(found.chi, 0.0)), "bits")
     assert charge.bits_up == tuple(planned.devices.bits) and charge.objective == planned.objective
     assert 0 < record.measuring_s < record.seconds and 0 < record.planning_s < record.seconds
+
+
+@pytest.mark.parametrize("practice", [(), ("learn.local_steps=2", "learn.weights=samples")])
+def test_chi_counts_devices_as_their_average_does(small, tmp_path, practice):
+    """Devices with more samples are drawn more often, and then do not count for them a second time."""
+    asked = (*CHOSEN, "fleet.devices=6", "fleet.selected=3", "fleet.policy=samples", "plan.measure_every=9")
+    asked = (*asked, "data.partition=dirichlet", "data.alpha=0.5", "learn.rounds=3", *practice)
+    run = ran(small, tmp_path / "run", *asked)
+    held = {device: len(part) for device, part in enumerate(run.fleet.halves.parts)}
+    chance = chances(held, 3)
+    assert max(chance.values()) < 1.0 or len(set(chance.values())) > 1
+    for record in run.records:
+        devices = record.participants
+        noise = [run.fleet.planner.feedback.known[device] for device in devices]
+        weight = [held[device] / chance[device] for device in devices]
+        assert record.charge.sensitivity == pytest.approx(slowdown(noise, weight).chi, rel=1e-12)
+        plain = slowdown(noise, [held[device] for device in devices]).chi
+        assert max(held[d] for d in devices) > min(held[d] for d in devices)
+        assert record.charge.sensitivity != pytest.approx(plain, rel=1e-6)
 
 
 def test_no_width_in_common_beats_the_planned_ones_in_any_round(small, tmp_path):

@@ -19,6 +19,7 @@ from sflam.learn.methods import METHODS
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.settings.practice import BUNDLES
 from sflam.planner import edge as planning_edge
+from sflam.run.unused import without_unused
 
 DEFAULT = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "central")
 AIRLESS = ("central", "local")
@@ -132,16 +133,18 @@ def variant(wanted: Job, name: str, seed: int) -> Job:
     elif not data.sampling and (data.buckets or fleet.policy == "samples" or _servers(wanted)):
         data = replace(data, sampling="local")  # no method's own can be global then
     plan = replace(wanted.plan, method=allocator) if allocator else wanted.plan
-    return replace(
-        wanted,
-        seed=seed,
-        data=data,
-        quant=quant,
-        model=model,
-        learn=learn,
-        fleet=fleet,
-        network=network,
-        plan=plan,
+    return without_unused(
+        replace(
+            wanted,
+            seed=seed,
+            data=data,
+            quant=quant,
+            model=model,
+            learn=learn,
+            fleet=fleet,
+            network=network,
+            plan=plan,
+        )
     )
 
 

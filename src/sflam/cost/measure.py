@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sflam.cost.flop import flop_of
-from sflam.cost.memory import device_memory, whole_memory
+from sflam.cost.memory import ADAPTER_BYTES, WEIGHT_BYTES, device_memory, whole_memory
 from sflam.cost.training import Step, Training, step_of
 from sflam.errors import ModelError, unknown
 from sflam.model.architecture import read
@@ -117,6 +117,8 @@ def workload_of(
         whole_memory=float(whole_memory(step).total),
         exchanges=1 + home,
         frozen=frozen,
+        adapter_width=8 * max(ADAPTER_BYTES, WEIGHT_BYTES[training.dtype]),
+        head_forward=float(batch * ahead),
         bit_choices=bit_choices,
         scheme=scheme,
     )

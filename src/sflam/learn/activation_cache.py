@@ -52,6 +52,10 @@ class KeptActivations:
     def __init__(self) -> None:
         self._rows: dict[tuple[int, int], Tensor] = {}
 
+    def holds(self, device: int, sample: int) -> bool:
+        """Return whether a device keeps the activations of a sample."""
+        return (device, sample) in self._rows
+
     def missing(self, device: int, batch: Minibatch) -> Minibatch | None:
         """Return the rows of ``batch`` that must still be run; None where there are none."""
         return _without(batch, {sample for sample in batch.ids if (device, sample) in self._rows})
@@ -118,6 +122,24 @@ class CachedExchange(Exchange):
             for row, part in zip(new, split(message.activations, counts), strict=True):
                 self.kept[message.device, ids[row]] = part
         return join([self.kept[message.device, sample] for sample in ids])
+
+
+def unkept(
+    batches: Mapping[int, Sequence[NDArray[np.int64]]], exchange: Exchange, kept: KeptActivations | None
+) -> dict[int, int]:
+    """Return how many samples of a round's mini-batches each device must still run through its frozen half.
+
+    Args:
+        batches: device -> the samples of each of its mini-batches.
+        exchange: knows what the server keeps.
+        kept: what devices keep.
+    """
+    found = {}
+    for device, own in batches.items():
+        known = exchange.sent.get(device, set()) if isinstance(exchange, CachedExchange) else set()
+        seen = {sample for mine in own for sample in mine.tolist()} - known
+        found[device] = sum(kept is None or not kept.holds(device, sample) for sample in seen)
+    return found
 
 
 def _without(batch: Minibatch, known: set[int]) -> Minibatch | None:

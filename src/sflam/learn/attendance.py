@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
 
 from sflam.learn.round import Passes
 from sflam.learn.split_fleet import LocalFleet
@@ -20,12 +23,16 @@ class Attendance:
         left: devices that began it and are not.
         passes: the trunk's steps in order: the number of each, then its devices; empty where each came to its own.
         unheard: devices that had not reported their samples yet.
+        made: device of those that left -> the steps it had made.
+        midway: those of them that stayed away between the two exchanges of the step after these.
     """
 
     delivered: tuple[int, ...]
     left: tuple[int, ...] = ()
     passes: Passes = ()
     unheard: tuple[int, ...] = ()
+    made: Mapping[int, int] = field(default_factory=dict)
+    midway: tuple[int, ...] = ()
 
 
 def attendance_of(records: Sequence[RoundRecord]) -> dict[int, Attendance]:
@@ -36,10 +43,17 @@ def attendance_of(records: Sequence[RoundRecord]) -> dict[int, Attendance]:
             left=record.measured.left_out,
             passes=tuple((one.step, *one.devices) for one in record.measured.passes),
             unheard=record.measured.unheard,
+            made=dict(zip(record.measured.left_out, record.measured.left_steps, strict=True)),
+            midway=record.measured.midway,
         )
         for record in records
         if record.measured is not None
     }
+
+
+def _with_rows(own: Sequence[NDArray[Any]]) -> list[int]:
+    """Return the steps in which a device has rows."""
+    return [step for step, indices in enumerate(own) if len(indices)]
 
 
 class AttendedFleet(LocalFleet):
@@ -61,6 +75,24 @@ class AttendedFleet(LocalFleet):
     def passes(self, round: int) -> Passes:
         """Return who takes which step of a round, in order."""
         return self.attendance[round].passes if round in self.attendance else ()
+
+    def silent(self, round: int) -> Mapping[int, int]:
+        """Return device -> the step in the middle of which it stayed away."""
+        came = self.attendance.get(round)
+        if came is None or not came.midway:
+            return {}
+        drawn = super()._drawn(round, came.midway if self.sampling == "local" else self.select(round))
+        return {device: _with_rows(drawn[device])[came.made[device]] for device in came.midway}
+
+    def _drawn(self, round: int, devices: Sequence[int]) -> dict[int, list[NDArray[Any]]]:
+        """Return the samples of each mini-batch; of a device that left, those that it came with."""
+        drawn = super()._drawn(round, devices)
+        came = self.attendance.get(round)
+        for device in came.left if came and not came.passes else ():
+            begun = came.made[device] + (device in came.midway) if came else 0
+            steps = _with_rows(drawn[device])[:begun]
+            drawn[device] = [own if step in steps else own[:0] for step, own in enumerate(drawn[device])]
+        return drawn
 
     def counted_samples(self, round: int) -> dict[int, int]:
         """Return device -> n_k of those that had reported them."""

@@ -36,7 +36,8 @@ class BestRound:
 def best_of(kept: BestRound | None, record: RoundRecord, state: State, task: str) -> BestRound:
     """Return the better of what was kept and a new round; the earlier one where they are equal.
 
-    A language model's rounds are compared by validation loss, a classifier's by accuracy, then by loss.
+    Rounds are compared by ``learn.metric`` where one is set, else a language model's by validation loss and a
+    classifier's by accuracy; of equals the one with the smaller loss is better.
     """
     if kept is None or worth(record, task) > worth(kept.record, task):
         return BestRound(record, state)
@@ -72,4 +73,6 @@ def worth(record: RoundRecord, task: str) -> tuple[float, float]:
     """Return the validation score by which rounds are compared, larger being better; -inf where there is none."""
     loss = -math.inf if record.validation_loss is None else -record.validation_loss
     accuracy = record.validation_accuracy
+    if accuracy is not None and record.metric is not None:
+        return record.metric, loss
     return -math.inf if accuracy is None or task == CAUSAL else accuracy, loss

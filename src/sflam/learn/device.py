@@ -28,12 +28,13 @@ from sflam.sizes import adapter_body_bytes
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """A forward waiting for its gradient: the devices in it, and their activations with the graph kept.
+    """A forward waiting for its gradient: the devices in it, the rows of each, and their activations with the graph.
 
     The graph is kept, not replayed, so the backward sees the dropout masks the server's loss saw.
     """
 
     devices: tuple[int, ...]
+    counts: tuple[int, ...]
     hidden: Tensor
 
 
@@ -89,7 +90,7 @@ class Devices(Side[DeviceSegment]):
             ):
                 hidden, counts = self._pass(batches, members, cut)
             if trains[members[0]]:
-                self._waiting.append(Pass(tuple(members), hidden))
+                self._waiting.append(Pass(tuple(members), tuple(counts), hidden))
             for device, rows in zip(members, torch.split(hidden.detach(), counts), strict=True):
                 out[device] = rows[:, : _width(batches[device], rows)]
         return out
@@ -194,9 +195,10 @@ class Devices(Side[DeviceSegment]):
 
         Args:
             gradients: device -> what came back.
-            batches: device -> its mini-batch of the step.
+            batches: device -> its mini-batch of the step; a device that began the step and is not here does not move.
         """
         self.differentiate(gradients)
+        self.segment.stack.only(batches)
         if self.averages:
             self.segment.stack.average(shares_of_step(self._weighting, batches), self._members)
         self.update()
@@ -211,7 +213,12 @@ class Devices(Side[DeviceSegment]):
         """Add what :meth:`backward` would learn from to ``segment.stack.grads``, and learn nothing."""
         stack = self.segment.stack
         for item in self._waiting:
-            parts = [padded_tokens(gradients[device], item.hidden.shape[1]) for device in item.devices]
+            parts = [
+                padded_tokens(gradients[device], item.hidden.shape[1])
+                if device in gradients
+                else item.hidden.new_zeros(count, *item.hidden.shape[1:])  # its answer never came
+                for device, count in zip(item.devices, item.counts, strict=True)
+            ]
             stack.backward(item.hidden, torch.cat(parts).to(item.hidden.dtype))
         self._waiting = []
 

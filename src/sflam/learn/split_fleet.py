@@ -14,7 +14,7 @@ from peft import PeftModel
 from sflam.cost.memory import FleetMemory
 from sflam.cost.training import Step
 from sflam.data.sampling import most_rows
-from sflam.learn.activation_cache import CachedExchange, expect_frozen
+from sflam.learn.activation_cache import CachedExchange, expect_frozen, unkept
 from sflam.learn.adapter_exchange import flatten, send_adapters
 from sflam.learn.aggregate import B_ENDS
 from sflam.learn.averaging import Averaged, Averaging
@@ -166,7 +166,8 @@ class LocalFleet(Fleet):
         }
         self.weigh(devices, self.counted_samples(round))
         alone = {device: batches.pop(device) for device in self.servers.alone(devices)}
-        run = local_steps_at_home if self.labels == "device" else local_steps
+        at_home = partial(local_steps_at_home, silent=self.silent(round))
+        run = at_home if self.labels == "device" else local_steps
         steps = run(round, batches, self.devices, self.servers, self.exchange, self.passes(round))
         if alone:
             home = self.servers.trunks[ALL_LOCAL]
@@ -177,9 +178,17 @@ class LocalFleet(Fleet):
         """Return who takes which step of a round, in order; empty where every device takes its own."""
         return ()
 
+    def silent(self, round: int) -> Mapping[int, int]:
+        """Return device -> the step in the middle of which it stays away from the round, with labels at home."""
+        return {}
+
     def counted_samples(self, round: int) -> dict[int, int]:
         """Return device -> n_k of those whose samples count in the weights of a round."""
         return {device: len(part) for device, part in enumerate(self.parts)}
+
+    def unkept(self, round: int, devices: Sequence[int]) -> dict[int, int]:
+        """Return the samples of the devices' round whose activations nobody keeps yet, before it (``learn.cache``)."""
+        return unkept(self._drawn(round, devices), self.exchange, self.devices.kept)
 
     def _drawn(self, round: int, devices: Sequence[int]) -> dict[int, list[NDArray[Any]]]:
         """Return the samples of each mini-batch of the devices' round."""

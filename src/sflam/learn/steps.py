@@ -9,6 +9,7 @@ from sflam.codec.bodies import Body
 from sflam.codec.quantizer import Packed
 from sflam.model.adapters import State
 from sflam.records.served_round import ServedRound
+from sflam.sizes import HEADER_BYTES
 
 
 @dataclass
@@ -22,7 +23,8 @@ class Steps:
         code_bytes: packed codes of all bodies, either way.
         saved_bytes: packed codes that the server already had.
         device_losses: device -> sum of loss x rows of its own.
-        payload_up: device -> bits of codes and side information it sent, without headers, labels and lengths.
+        payload_up: device -> bits of codes and side information it sent, and of gradients of its half that are averaged
+            in every step, without headers, labels and lengths.
         payload_down: device -> the same of what it received.
         pooled: devices' samples are trained on together, so that none is one device's.
         measured: what the steps took over a real network; None in a simulation.
@@ -59,10 +61,13 @@ class Steps:
             payload[device] = payload.get(device, 0) + tokens.payload_bits
 
     def averaged(self, size: int, devices: Sequence[int]) -> None:
-        """Count the gradients of the device half, ``size`` bytes, that devices send to be averaged and get back."""
+        """Count the gradients of the device half, a body of ``size`` bytes that devices send to be averaged, and their
+        mean, which they get back; a size of 0 is no body."""
+        bits = 8 * (size - HEADER_BYTES) if size else 0
         for device in devices:
-            self.sent[device] = self.sent.get(device, 0) + size
-            self.received[device] = self.received.get(device, 0) + size
+            for bodies, payload in ((self.sent, self.payload_up), (self.received, self.payload_down)):
+                bodies[device] = bodies.get(device, 0) + size
+                payload[device] = payload.get(device, 0) + bits
 
     def add(self, other: Steps) -> None:
         """Count the steps of other devices too."""

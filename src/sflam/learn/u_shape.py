@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from sflam.codec.bodies import encode
@@ -35,8 +36,15 @@ def local_steps_at_home(
     trunk: Server,
     exchange: Exchange,
     passes: Passes = (),
+    silent: Mapping[int, int] | None = None,
 ) -> Steps:
-    """Run the local steps of one round; see :func:`sflam.learn.round.local_steps`."""
+    """Run the local steps of one round; see :func:`sflam.learn.round.local_steps`.
+
+    Args:
+        number, batches, devices, trunk, exchange, passes: as there.
+        silent: device -> the step in which it was heard of for the last time, in its first exchange: its rows are in
+            the trunk's forward, and count for nothing in the backward.
+    """
     done = Steps(samples=dict.fromkeys(batches, 0))
     where = next(devices.segment.parameters()).device
     for now, at, seeds in each_step(number, batches, exchange.seed, passes):
@@ -57,15 +65,17 @@ def local_steps_at_home(
         for group in [[d] for d in now] if trunk.one_by_one else [list(now)]:
             last = trunk.forward([frames[d] for d in group], seeds[SERVER])  # b
             seen = _cross(HEAD_DOWN, {d: last[d] for d in group}, at, now, exchange, done)
-            own = {d: now[d] for d in group}
+            lost = {d for d in group if (silent or {}).get(d) == at[d].step}
+            own = {d: now[d] for d in group if d not in lost}
+            seen = {d: seen[d] for d in own}
             heads = devices.finish(trunk.task, own, seen, {d: derive(seeds[d], "head") for d in group})  # c
-            wanted = _cross(HEAD_UP, {d: heads[d][1] for d in group}, at, now, exchange, done)
-            back = trunk.backward(wanted)  # d
-            losses |= {d: heads[d][0] for d in back}
-            back_sent = {d: gradient for d, gradient in back.items() if gradient is not None}
+            wanted = _cross(HEAD_UP, {d: heads[d][1] for d in own}, at, now, exchange, done)
+            back = trunk.backward(wanted | {d: torch.zeros_like(last[d]) for d in lost})  # d
+            losses |= {d: heads[d][0] for d in own}
+            back_sent = {d: gradient for d, gradient in back.items() if gradient is not None and d in own}
             gradients |= _cross(DOWN, back_sent, at, now, exchange, done)
 
-        devices.backward(gradients, now)  # e
+        devices.backward(gradients, {d: now[d] for d in losses})  # e
         if devices.averages:
             done.averaged(devices.averaged_bytes(), list(batches))
 

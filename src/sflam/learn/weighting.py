@@ -147,7 +147,7 @@ def by_held_samples(learn: LearnSettings, sampling: str) -> bool:
 def counted(
     learn: LearnSettings,
     sampling: str,
-    trained: Mapping[int, int],
+    trained: Mapping[int, float],
     held: Mapping[int, int],
     chance: Chances = 1.0,
 ) -> list[float]:

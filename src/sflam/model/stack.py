@@ -9,7 +9,7 @@ a row without a gradient does not move.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -109,6 +109,12 @@ class AdapterStack:
         """Begin a step of the ``active`` rows: forget their gradients; the others are neither read nor written."""
         self._active = torch.tensor(active, dtype=torch.long, device=self.values.device)
         self.grads.index_fill_(0, self._active, 0.0)
+
+    def only(self, rows: Collection[int]) -> None:
+        """Go on with those of ``rows`` alone: the others of the step do not move."""
+        self._active = torch.tensor(
+            [row for row in self.active if row in rows], device=self.values.device
+        ).long()
 
     def backward(
         self, output: Tensor, grad_output: Tensor | None = None, inputs: Sequence[Tensor] = ()

@@ -92,6 +92,9 @@ def problem_of(
     network: Network | None = None,
     workload: Workload | None = None,
     steps: ArrayLike | None = None,
+    averages: int | None = None,
+    made: ArrayLike | None = None,
+    sent: ArrayLike | None = None,
 ) -> Problem:
     """Return the problem a job states: its network in a round, its model, and the weights of its objective.
 
@@ -106,6 +109,9 @@ def problem_of(
         network: replaces the job's network of that round.
         workload: what a mini-batch costs, instead of the job's model.
         steps: mini-batches of a round, instead of the job's.
+        averages: local steps of the fleet in a round, instead of the job's, where halves are averaged in each.
+        made: mini-batches whose activations devices make, where they or the server keep others.
+        sent: those whose activations cross.
 
     Raises:
         ConfigError: settings, profiles or traces that cannot be used.
@@ -126,6 +132,9 @@ def problem_of(
         deadline=wish.deadline or np.inf,
         choose_clocks="clock" in wish.optimize,
         local_steps=wish.local_steps if steps is None else steps,
+        made=made,
+        sent=sent,
+        averages=(wish.local_steps if averages is None else averages) * averages_halves(job),
         radio_cap=wish.radio_cap or np.inf,
         compute_cap=wish.compute_cap or np.inf,
         energy_cap=wish.energy_cap or np.inf,
@@ -152,8 +161,15 @@ def _with_way_down(job: Job, problem: Problem) -> Problem:
     """Return the problem with the time that gradients need to come down, where it is counted."""
     if not job.network.downlink_mbps:
         return problem
-    bits = [problem.workload.down_bits(int(cut), problem.bits_down) for cut in problem.each("cut")]
-    return problem.change(delay=np.array(bits) / (job.network.downlink_mbps * 1e6))
+    bits = np.array([problem.workload.down_bits(int(cut), problem.bits_down) for cut in problem.each("cut")])
+    if np.any(problem.averages):
+        bits = bits + problem.averaged_bits / problem.each("local_steps")
+    return problem.change(delay=bits / (job.network.downlink_mbps * 1e6))
+
+
+def averages_halves(job: Job) -> bool:
+    """Return whether gradients of device halves travel in every local step, to be averaged."""
+    return job.learn.practice.device_half == "averaged"
 
 
 def decide(
@@ -275,6 +291,11 @@ def _notes(job: Job) -> Iterator[str]:
         yield "plan.measure_every measures in simulated runs; here chi is plan.sensitivity"
     if job.network.battery_j:
         yield "network.battery_j is for a whole simulated run; a plan's round is limited by plan.energy_cap"
+    if job.learn.cache != "off":
+        yield (
+            f'learn.cache is "{job.learn.cache}": this is the plan of a round in which every sample is new; simulated '
+            "runs count only those whose activations nobody keeps"
+        )
     if job.quant.scheme == IDENTITY:
         yield "quant.scheme is identity: 32 bits are sent for every value, at any choice of bits"
     method = method_of(job.plan)

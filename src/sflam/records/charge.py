@@ -41,7 +41,7 @@ class Charge:
         clock: seconds since the start of the run, at the end of the round.
         finish: per device, seconds until its last local step was done; the largest is the straggler's.
         compute_j: all devices' computing.
-        transmit_j: all devices' activations on the way up.
+        transmit_j: all devices' activations on the way up, and gradients of halves averaged in every step.
         adapter_j: all devices' adapters on the way up.
         server_j: the server's computing.
         device_j: per device, what its battery paid.
@@ -49,7 +49,8 @@ class Charge:
         cuts: per device, blocks on it.
         bits_up: per device, bits of an activation value; 0 where nothing crosses a cut.
         bits_down: per device, bits of a gradient value.
-        payload_up: per device, bits of codes and side information it sent, without headers.
+        payload_up: per device, bits of codes and side information it sent, and of gradients of its half that are
+            averaged in every step, without headers.
         payload_down: per device, the same of what it received.
         dropped: devices chosen for the round that could not take part.
         planned: the round whose plan was carried out.

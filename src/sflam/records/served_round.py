@@ -46,6 +46,8 @@ class ServedRound:
         left_steps: per device left out, its steps that had been computed. With one copy of the server's adapters per
             device they count for nothing; with one for all (sfl-v2) the shared copy keeps them.
         passes: with one copy for all, the steps it took, in order; empty where every device came to each of its own.
+        midway: with labels on devices, those left out that stayed away between the two exchanges of a step: after as
+            many steps as they had made, one more had been computed forward.
         unheard: devices of the fleet that had not reported their samples yet, so were counted by no weight.
     """
 
@@ -66,6 +68,7 @@ class ServedRound:
     left_steps: tuple[int, ...] = ()
     passes: tuple[TrunkPass, ...] = field(default=(), metadata=LATER)
     unheard: tuple[int, ...] = field(default=(), metadata=LATER)
+    midway: tuple[int, ...] = field(default=(), metadata=LATER)
 
     @property
     def rates_up(self) -> tuple[float, ...]:

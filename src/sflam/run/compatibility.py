@@ -31,6 +31,7 @@ from sflam.run.situations import (
     rank_above,
     several,
 )
+from sflam.run.unused import UNUSED
 from sflam.sizes import IDENTITY, is_variable
 
 
@@ -167,11 +168,11 @@ RULES: tuple[Rule, ...] = (
     *(Rule(f"{key}-servers", (half, WITHOUT_SERVER),
            "a device without a server has no half of its own", "give every device a server")
       for key, half in (("averaged", AVERAGED), ("frozen", FROZEN))),
+    Rule("averaged-moving", (AVERAGED, chosen_cut), "a device with less memory may get an earlier cut than others",
+         "do not choose the cut, or use another learn.device_half", (SIMULATE,)),
     Rule("frozen-moving", (FROZEN, chosen_cut), "cuts change from plan to plan",
          "do not choose the cut, or use another learn.device_half", (SIMULATE,)),
     Rule("frozen-full", (FROZEN, FULL), "full training trains every weight", 'use model.trainable = "lora"'),
-    Rule("averaged-simulate", (AVERAGED,), "plans do not know of gradients that travel in every step",
-         'use "trained" or "frozen"', (SIMULATE,)),
     Rule("averaged-serve", (AVERAGED,), "gradients of the device half do not travel over a network",
          'use "trained" or "frozen"', (SERVE,)),
     Rule("mixed-labels", (AT_HOME, _is("learn.server_update", "mixed")),
@@ -373,6 +374,8 @@ RULES: tuple[Rule, ...] = (
          "this method plans for one server", f"use one of {', '.join(EDGE_METHODS)}", NETWORK),
     Rule("several-bits", (several, BITS_CHOSEN), "bits are not chosen among several servers",
          'leave "bits" out of plan.optimize', NETWORK),
+    Rule("several-averaged", (several, AVERAGED), "plans for several servers count as many bits at every split",
+         "use another learn.device_half, or one server", NETWORK),
     Rule("several-frozen", (several, FROZEN), "plans for several servers count as much for a layer on either side",
          "use another learn.device_half, or one server", NETWORK),
     *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
@@ -381,4 +384,5 @@ RULES: tuple[Rule, ...] = (
     *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
+    *UNUSED,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from sflam.learn.aggregate import trained_numbers
 from sflam.learn.best import BestRound, stopped
 from sflam.learn.evaluate import Score, perplexity
 from sflam.learn.methods import method_of
+from sflam.learn.settings import LearnSettings
 from sflam.model.adapters import load_state, save
 from sflam.model.families import CAUSAL
 from sflam.records.history import TEST, RoundRecord
@@ -53,6 +54,7 @@ class Result:
         device_accuracy: per device, the accuracy to expect on data with its mix of classes; empty without classes.
         worst_device_accuracy: the least of them; None without classes.
         worst_device_loss: the largest mean training loss of a device in the last round; None where samples are pooled.
+        worst_device_perplexity: exp of that loss for a language model that minimises the cross-entropy, else None.
         device_parameters: numbers the largest device half holds, frozen and trained.
         device_memory: estimated bytes of the device that keeps most blocks: weights, training, activations; None for
             ``central``.
@@ -96,6 +98,7 @@ class Result:
     device_accuracy: tuple[float, ...]
     worst_device_accuracy: float | None
     worst_device_loss: float | None
+    worst_device_perplexity: float | None
     seconds: float
     virtual_s: float | None
     energy_j: float | None
@@ -147,6 +150,8 @@ def finish(
     steps = sum(record.bytes_up + record.bytes_down for record in records)
     codes = sum(record.code_bytes for record in records)
     charge = records[-1].charge
+    loss = max((loss for loss in records[-1].device_loss if loss is not None), default=None)
+    per_token = assembly.backbone.task == CAUSAL and job.learn.loss == LearnSettings.loss
     modelled_s, calibrated_s = both_times(records)
     result = Result(
         method=job.learn.method,
@@ -172,7 +177,8 @@ def finish(
         bytes_saved=sum(record.saved_bytes for record in records),
         device_accuracy=devices,
         worst_device_accuracy=min((share for share in devices if not math.isnan(share)), default=None),
-        worst_device_loss=max((loss for loss in records[-1].device_loss if loss is not None), default=None),
+        worst_device_loss=loss,
+        worst_device_perplexity=perplexity(loss) if per_token and loss is not None else None,
         seconds=sums.seconds,
         virtual_s=sums.virtual_s,
         energy_j=sums.energy_j,

@@ -185,7 +185,7 @@ class RemoteFleet(FleetAround):
             self._expect_running()
             with self.dispatch.locked() as session:
                 verdict = session.verdict(self.dispatch.clock())
-                made = {device: seat.next // legs for device, seat in session.seats.items()}
+                made = {device: divmod(seat.next, legs) for device, seat in session.seats.items()}
             results = self.dispatch.close()
             finite = {d: r for d, r in results.items() if self._is_finite(d)}
             rows = sum(done.samples[device] for device in finite)
@@ -216,9 +216,10 @@ class RemoteFleet(FleetAround):
             losses = {device: finite[device][1] * rows for device, rows in done.samples.items()}
         done.device_losses = {device: losses[device] for device in done.samples}
         done.losses = sum(done.device_losses.values())
-        measured = self._measured(done, opening, {device: made[device] for device in lost})
+        measured = self._measured(done, opening, {device: made[device][0] for device in lost})
+        midway = tuple(device for device in lost if made[device][1])
         unheard = tuple(sorted(set(range(self.settings.devices)) - known.keys()))
-        done.measured = replace(measured, passes=self._passes(planned), unheard=unheard)
+        done.measured = replace(measured, passes=self._passes(planned), unheard=unheard, midway=midway)
         return done
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:

@@ -52,6 +52,7 @@ class CellPlanner(Planner):
         some, steps = network.only(devices), self.mini_batches(devices) if batches is None else batches
         if self.once:
             some, steps = replace(some, flops_per_cycle=some.flops_per_cycle / steps), np.ones(len(index))
+        made = self.unkept.of(devices) if self.unkept else None
         problem = problem_of(
             self.job,
             network=some,
@@ -59,6 +60,9 @@ class CellPlanner(Planner):
             cut=self.cuts(devices) if cuts is None else np.asarray(cuts, np.int64),
             steps=steps,
             server=server,
+            averages=self.local_steps(devices),
+            made=made,
+            sent=made if self.job.learn.cache == "server" else None,
         )
         chi = self.slowdown(devices)
         if chi is not None:

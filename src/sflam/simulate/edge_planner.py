@@ -152,7 +152,7 @@ class EdgePlanner(Planner):
         away = server != ALL_LOCAL
         home = np.where(away, server, network.gain.argmax(axis=0))
         band = (network.bandwidth / np.maximum(np.bincount(home, minlength=problem.servers), 1))[home]
-        one = adapter_payload_bits(self.numbers) + self.workload.extra_adapter
+        one = adapter_payload_bits(self.numbers, self.workload.adapter_width) + self.workload.extra_adapter
         whole = self.workload.adapter_bodies * one
         bits = np.where(away, [self.workload.adapter_bits(int(item)) for item in cut], whole)
         ahead: Floats = rate(band, network.max_power, network.gain[home, users], network.noise)

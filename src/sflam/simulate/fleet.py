@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,15 +34,12 @@ from sflam.simulate.calibrated import calibrated, compared
 from sflam.simulate.clock import RoundCost
 from sflam.simulate.keeping import kept_turn, turn_kept
 from sflam.simulate.ledger import charged
-from sflam.simulate.planner import Planner, Turn
+from sflam.simulate.planner import NO_ROWS, Planner, Turn, Unkept
 from sflam.simulate.policies import POLICIES, Known
 from sflam.simulate.step_times import StepCost, step_costs
 from sflam.simulate.warm import IMAGINED, warm_queues
 from sflam.units import human_si
 from sflam.workload import Workload
-
-NO_ROWS = 1e-9
-"""Rows that stand for none."""
 
 
 class SimulatedFleet(FleetAround):
@@ -96,10 +94,15 @@ class SimulatedFleet(FleetAround):
         if self.job.network.calibrate and not self.costs:
             assert self.halves is not None, "network.calibrate is refused without a cut"
             self._calibrate(step_costs(self.halves))
+        if self.job.learn.cache != "off" and self.halves is not None:
+            self.planner.unkept = Unkept(partial(self.halves.unkept, round), self.job.learn.batch)
         every = self.job.plan.every
         if self.planned < 0 or (every and round % every == 0) or self._battery_is_empty():
             self._plan(round, state)
             self._follow()
+        if self.planner.unkept:
+            for turn in self.in_force:  # what a round makes is known before it, and charged after it
+                self.planner.unkept.of(turn.devices)
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices that the plan in force counts on."""

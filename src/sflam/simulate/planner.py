@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 
 from sflam.config import Job
 from sflam.data.batches import rows_of_round as rows_of
-from sflam.learn.weighting import by_held_samples
+from sflam.learn.selection import chances_of
+from sflam.learn.weighting import counted
 from sflam.network.network import Floats, Network
 from sflam.plan import Placement, Plan, overlay
 from sflam.simulate.clock import RoundCost
 from sflam.simulate.feedback import Feedback
 from sflam.simulate.sensitivity import Slowdown
 from sflam.workload import Workload
+
+NO_ROWS = 1e-9
+"""Rows that stand for none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +32,29 @@ class Turn:
     devices: tuple[int, ...]
     plan: Plan
     placements: tuple[Placement, ...]
+
+
+class Unkept:
+    """What the devices of a round must still make of its activations, where they or the server keep some.
+
+    It is looked up before the round, and remembered when that has changed what is kept.
+
+    Args:
+        rows: returns the rows of each device's round, given who takes part.
+        batch: rows of a mini-batch.
+    """
+
+    def __init__(self, rows: Callable[[Sequence[int]], Mapping[int, int]], batch: int) -> None:
+        self._rows, self._batch = rows, batch
+        self._known: dict[tuple[int, ...], Floats] = {}
+
+    def of(self, devices: Sequence[int]) -> Floats:
+        """Return mini-batches [n] of devices that take part together; above zero, as a problem wants work."""
+        who = tuple(devices)
+        if who not in self._known:
+            rows = self._rows(who)
+            self._known[who] = np.maximum([float(rows[d]) for d in who], NO_ROWS) / self._batch
+        return self._known[who]
 
 
 class Planner(ABC):
@@ -45,6 +72,7 @@ class Planner(ABC):
         several: whether plans give every device a server, or none.
         placements: [K] where the plans now in force have every device; at first, where the job has it.
         modelled: the workload as it was given; ``workload`` may be calibrated.
+        unkept: what devices still have to make in the round at hand; None where all of it.
         queues: [K] J that each device has used beyond its budget.
         patience: what a second is worth in joules beyond budgets, J/s.
         seconds: of the host, spent on planning so far.
@@ -72,6 +100,7 @@ class Planner(ABC):
             for placement in job.placements
         )
         self.queues = np.zeros(len(self.placements))
+        self.unkept: Unkept | None = None
 
     def ask(
         self, number: int, network: Network, devices: Sequence[int], battery: Floats | None = None
@@ -118,6 +147,15 @@ class Planner(ABC):
         expected: Floats = rows * own / own.sum() / learn.batch
         return expected
 
+    def local_steps(self, devices: Sequence[int]) -> int:
+        """Return the local steps of the fleet in a round where these ``devices`` take part."""
+        learn, own = self.job.learn, self.samples[np.asarray(devices, np.int64)]
+        if self.job.sampling == "global":
+            passes = -(-int(own.sum()) // (learn.batch * len(own)))
+        else:
+            passes = -(-int(own.max()) // learn.batch)
+        return learn.local_steps or learn.local_epochs * passes
+
     def cuts(self, devices: Sequence[int]) -> NDArray[np.int64]:
         """Return the blocks on each of ``devices``, [n]."""
         return np.array([self.placements[device].cut for device in devices], np.int64)
@@ -136,9 +174,13 @@ class Planner(ABC):
         """Return chi as measured for devices that share a round; None where nothing is measured."""
         if self.feedback is None:
             return None
-        if by_held_samples(self.job.learn, self.job.sampling):
-            return self.feedback.slowdown(devices, self.samples[np.asarray(devices, np.int64)])
-        return self.feedback.slowdown(devices, self.mini_batches(devices))
+        return self.feedback.slowdown(devices, self.counted(devices))
+
+    def counted(self, devices: Sequence[int]) -> list[float]:
+        """Return what each of ``devices`` counts in the average of their round, as it is expected."""
+        job, held = self.job, dict(enumerate(self.samples.tolist()))
+        trained = dict(zip(devices, self.mini_batches(devices).tolist(), strict=True))
+        return counted(job.learn, job.sampling, trained, held, chances_of(job.fleet, held))
 
     @abstractmethod
     def cost(

@@ -109,7 +109,7 @@ def at_home(workload: Workload, numbers: int) -> Workload:
         workload,
         batch=1,
         tokens=1,
-        hidden=numbers * workload.adapter_bodies,
+        hidden=numbers * workload.adapter_bodies * workload.adapter_width // 32,
         exchanges=1,
         scheme=IDENTITY,
         down=True,
@@ -119,5 +119,6 @@ def at_home(workload: Workload, numbers: int) -> Workload:
         server_forward=(0.0,) * every,
         server_backward=(0.0,) * every,
         adapter_values=(0,) * every,
+        head_forward=0.0,
         device_memory=(workload.whole_memory,) * every,
     )

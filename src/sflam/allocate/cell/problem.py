@@ -43,6 +43,9 @@ class Problem:
         choose_clocks: whether clocks are decided; without, devices run at full speed and computing energy is not
             counted in the objective.
         local_steps: mini-batches per round, H; a fraction is a smaller one.
+        made: those of them whose activations the device makes, where it or the server keeps others; None for all.
+        sent: those whose activations cross, where the server keeps others; None for all.
+        averages: times a round that the gradients of device halves go up and their mean comes down.
         base_s: T0, s a round that the plan does not change.
         base_j: J a round that the plan does not change, the server's for instance; weighs 1 - lam.
         delay: c_k, s a step that the plan does not change: the server's turn, the way down.
@@ -66,6 +69,9 @@ class Problem:
     deadline: float = np.inf
     choose_clocks: bool = True
     local_steps: ArrayLike = 1
+    made: ArrayLike | None = None
+    sent: ArrayLike | None = None
+    averages: ArrayLike = 0
     base_s: float = 0.0
     base_j: float = 0.0
     delay: ArrayLike = 0.0
@@ -96,7 +102,7 @@ class Problem:
     def _wrong_request(self) -> list[str]:
         found = []
         for name in PER_DEVICE:
-            values = np.asarray(getattr(self, name))
+            values = np.asarray(0 if getattr(self, name) is None else getattr(self, name))
             if values.ndim > 1 or (values.ndim and values.shape != (len(self),)):
                 found.append(f"{name} has shape {list(values.shape)}; give one number, or one per device")
             elif np.isnan(values).any() or (values < 0).any():
@@ -130,9 +136,13 @@ class Problem:
 
     @cached_property
     def cycles(self) -> Floats:
-        """[K] clock cycles of a round on the device: forward and backward of H mini-batches."""
-        both = np.add(self.workload.device_forward, self.workload.device_backward)
-        work: Floats = self.each("local_steps") * both[self.each("cut")] / self.network.flops_per_cycle
+        """[K] clock cycles of a round on the device: forward and backward of H mini-batches, but what is kept."""
+        both = np.add(self.workload.device_forward, self.workload.device_backward)[self.each("cut")]
+        flop = self.each("local_steps") * both
+        if self.made is not None:
+            below = np.subtract(self.workload.device_forward, self.workload.head_forward)[self.each("cut")]
+            flop = self.each("local_steps") * (both - below) + self.each("made") * below
+        work: Floats = flop / self.network.flops_per_cycle
         return work
 
     @cached_property
@@ -231,11 +241,23 @@ class Problem:
 
     def payload_at(self, bits: ArrayLike) -> Floats:
         """Return the nats of a round on the way up at a width, [K], or at several, [Q, K] (1.8)."""
-        sent = np.array([self.workload.up_bits(int(width)) for width in np.atleast_1d(bits)], float) * np.log(
-            2
-        )
+        work, widths = self.workload, np.atleast_1d(bits)
+        sent = np.array([work.up_bits(int(width)) for width in widths], float) * np.log(2)
         nats: Floats = sent[:, None] * self.each("local_steps")
+        if self.sent is not None:
+            first = np.array([work.activation_bits(int(width)) for width in widths], float) * np.log(2)
+            nats = (sent - first)[:, None] * self.each("local_steps") + first[:, None] * self.each("sent")
+        if np.any(self.averages):
+            nats = nats + self.averaged_bits * np.log(2)
         return nats if np.ndim(bits) else nats[0]
 
+    @property
+    def averaged_bits(self) -> Floats:
+        """[K] bits of a round, one way, of gradients of device halves that are averaged in every step."""
+        one = np.array([self.workload.half_gradient_bits(int(cut)) for cut in self.each("cut")], float)
+        bits: Floats = self.each("averages") * one
+        return bits
 
-PER_DEVICE = ("local_steps", "cut", "bits", "delay", "radio_cap", "compute_cap", "energy_cap", "sensitivity")
+
+PER_DEVICE: tuple[str, ...] = ("local_steps", "made", "sent", "averages", "cut", "bits", "delay")
+PER_DEVICE += ("radio_cap", "compute_cap", "energy_cap", "sensitivity")

@@ -68,7 +68,7 @@ class LearnSettings:
         smoothing: weight that ``label-smoothing`` gives to all classes alike.
         focal_gamma: exponent of ``focal``; 0 is the cross-entropy.
         metric: what is reported of every evaluated round beside the accuracy: ``macro-f1``, ``balanced-accuracy``, or
-            ``accuracy`` alone.
+            ``accuracy`` alone. ``keep`` and ``stop_after`` choose by it.
         batch: mini-batch size on a device.
         server_batch: rows of an optimiser step of a shared trunk that takes ``mixed`` groups; 0 takes one row of every
             device, or with ``data.sampling = "global"`` as many as ``batch``.
@@ -89,8 +89,8 @@ class LearnSettings:
         clip: per-device limit on the gradient norm of one side; 0 does not clip.
         state: optimiser state across rounds: ``reset`` (as in FedAvg practice) or ``keep``; empty takes the method's
             own, ``keep`` of ``sflam-mixed`` and ``reset`` of every other.
-        keep: which round's model is written: the ``last``, or the ``best`` by validation accuracy (a language model's
-            by validation loss); see ``data.validation``.
+        keep: which round's model is written: the ``last``, or the ``best`` on the validation part by ``metric`` (a
+            language model's by its loss, unless a metric is set); see ``data.validation``.
         stop_after: end the run after so many evaluations in a row without a better validation score; 0 never.
         checkpointing: keep only each block's input for the backward and compute its inside again: the same gradients,
             far less memory for activations, about a third more computing.

@@ -1,0 +1,94 @@
+"""Numbers that nothing in a job uses: where one is set, its rule says what would use it. Defaults are never refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sflam.config import Job
+from sflam.run.conditions import Condition, Rule, is_none_of, is_one_of, is_set, value_of
+
+_MIXED_BY_ALPHA = ("dirichlet", "quantity", "clusters")
+_PLAIN_PARTITIONS = ("iid", "dirichlet", "shards", "quantity", "column", "file", "clusters")
+"""Those of a user's own may use any key of ``[data]``."""
+
+
+def _partitioned(*without: str) -> Condition:
+    return is_one_of("data.partition", *(name for name in _PLAIN_PARTITIONS if name not in without))
+
+
+_NEEDS: dict[str, tuple[Condition, str, str]] = {
+    "learn.prox": (
+        is_none_of("learn.local", "fedprox"),
+        "it is the mu of fedprox",
+        'learn.local = "fedprox"',
+    ),
+    "learn.logit_tau": (
+        is_none_of("learn.local", "fedlc"),
+        "it is the tau of fedlc",
+        'learn.local = "fedlc"',
+    ),
+    **{
+        f"learn.{key}": (
+            is_one_of("learn.server_optimizer", "none"),
+            "the server takes the average as it is",
+            "a learn.server_optimizer",
+        )
+        for key in ("server_lr", "server_momentum")
+    },
+    **{
+        f"learn.{key}": (
+            is_none_of("learn.server_optimizer", "adam", "yogi"),
+            "it belongs to a second moment",
+            'learn.server_optimizer = "adam" or "yogi"',
+        )
+        for key in ("server_beta2", "server_epsilon")
+    },
+    "learn.momentum": (is_none_of("learn.optimizer", "sgd"), "it is that of sgd", 'learn.optimizer = "sgd"'),
+    "learn.smoothing": (
+        is_one_of("learn.loss", "cross-entropy", "focal"),
+        "it belongs to label smoothing",
+        'learn.loss = "label-smoothing"',
+    ),
+    "learn.focal_gamma": (
+        is_one_of("learn.loss", "cross-entropy", "label-smoothing"),
+        "it belongs to the focal loss",
+        'learn.loss = "focal"',
+    ),
+    "learn.weights": (
+        is_one_of("learn.method", "central", "local"),
+        "no devices are averaged that could count for more or less",
+        "another method",
+    ),
+    "data.alpha": (
+        _partitioned(*_MIXED_BY_ALPHA),
+        "it is the concentration of a Dirichlet draw",
+        'data.partition = "dirichlet", "quantity" or "clusters"',
+    ),
+    "data.shards": (_partitioned("shards"), "it belongs to shards", 'data.partition = "shards"'),
+    "data.column": (_partitioned("column"), "it says whose a sample is", 'data.partition = "column"'),
+    "data.indices": (_partitioned("file"), "it lists samples of devices", 'data.partition = "file"'),
+    "data.clusters": (_partitioned("clusters"), "it is a number of clusters", 'data.partition = "clusters"'),
+    "data.flipped_devices": (is_one_of("data.flipped", 0.0), "no label is flipped", "data.flipped above 0"),
+}
+"""Key -> what must hold for nothing to use it, why that is so, and what would use it."""
+
+
+def _rule(key: str, nothing: Condition, why: str, user: str) -> Rule:
+    return Rule(
+        f"unused-{key.partition('.')[2]}", (is_set(key), nothing), why, f"leave {key} out, or use {user}"
+    )
+
+
+UNUSED: tuple[Rule, ...] = tuple(_rule(key, *need) for key, need in _NEEDS.items())
+"""A rule per key."""
+
+
+def without_unused(job: Job) -> Job:
+    """Return the job with the default of every key that nothing in it uses."""
+    default = Job()
+    for key, (nothing, _, _) in _NEEDS.items():
+        section, _, name = key.partition(".")
+        if nothing(job) and value_of(job, key) != value_of(default, key):
+            plain = getattr(getattr(default, section), name)
+            job = replace(job, **{section: replace(getattr(job, section), **{name: plain})})
+    return job

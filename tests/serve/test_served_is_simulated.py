@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import sflam
 from sflam import config
@@ -111,3 +112,40 @@ def test_a_plan_for_every_device_bit_for_bit(room, tmp_path):
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     _, records = history.read(tmp_path / "run" / "history.jsonl")
     assert [(one.measured.cuts, one.measured.bits_up) for one in records] == [((1, 2, 0), (4, 2, 7))] * 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("learn.local_steps=2",),
+        pytest.param(("learn.aggregation=freeze-a", "model.labels=device"), marks=pytest.mark.slow),
+        pytest.param(("learn.aggregation=svd",), marks=pytest.mark.slow),
+    ],
+)
+def test_devices_of_their_own_ranks(room, tmp_path, settings):
+    """A device of a lower rank holds and sends that much; the server pads it with zeros as a simulation does."""
+    ranks = ("model.rank=4", "fleet.ranks=[1, 4, 2]", "quant.scheme=identity", "model.dtype=float64")
+    settings = job_of(room, *ranks, *settings)
+    found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)
+    assert_equal_states(found, wanted)
+    rounds = [history.read(folder / "history.jsonl")[1] for folder in (tmp_path / "run", tmp_path / "local")]
+    for mine, theirs in zip(*rounds, strict=True):
+        assert mine.adapter_bytes_up == theirs.adapter_bytes_up > 0
+        assert mine.adapter_bytes_down == theirs.adapter_bytes_down
+    parts = sorted(path.name for path in (tmp_path / "run" / "serve").glob("cut-*"))
+    assert parts == [f"cut-1-rank-{rank}.safetensors" for rank in (1, 2, 4)], "each is sent its own part"
+
+
+def test_a_head_of_each_device_s_own_is_served_where_the_server_has_it(room, tmp_path):
+    settings = job_of(room, *FOUR_BITS, "learn.personal=head", "learn.evaluate_every=1", "learn.state=keep")
+    found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    folders = [tmp_path / "run" / "personal", tmp_path / "local" / "personal"]
+    names = [sorted(path.name for path in folder.iterdir()) for folder in folders]
+    assert names[0] == names[1] and len(names[0]) == 3
+    for name in names[0]:
+        own, theirs = (load_file(folder / name) for folder in folders)
+        assert own.keys() == theirs.keys() and all(torch.equal(own[each], theirs[each]) for each in own)
+    rounds = [history.read(folder.parent / "history.jsonl")[1] for folder in folders]
+    assert [one.test_accuracy for one in rounds[0]] == [one.test_accuracy for one in rounds[1]]
+    assert rounds[0][-1].device_class_accuracy == rounds[1][-1].device_class_accuracy != ()

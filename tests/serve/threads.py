@@ -10,18 +10,22 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from sflam.config import Job
+from sflam.learn.settings import FleetSettings
 from sflam.link.contract import Contract
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
 from sflam.link.loop import Client, Place
 from sflam.model.adapters import state_of
 from sflam.model.families import CAUSAL
+from sflam.model.settings import ModelSettings
 from sflam.model.split import DeviceSegment
 from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.fleet import RemoteFleet, Stopped
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.roster import Roster
+from sflam.serve.serve import model_of
 from sflam.serve.session import Phase, Session
 from sflam.serve.torch_half import TorchHalf, torch_exchange
 from sflam.serve.web_server import Listen, WebServer
@@ -35,19 +39,30 @@ class Died(BaseException):
     """A device's process is no more."""
 
 
-def contracts_of(local, labels, quant, text, causal):
+def contracts_of(local, labels, quant, text, causal, start):
     segment, raw = local.devices.segment, quant.scheme == "identity"
+    own = [
+        sum(part.numel() for part in local.ranks.own(device, start, segment.names(cut)).values())
+        for device, cut in enumerate(local.devices.cuts)
+    ]
     return {
         device: Contract(
             device=device, scheme=quant.scheme, bits=64 if raw else quant.bits_up, dim=WIDTH,
             tokens=10 if text else 17, text=text, labels_up=labels == "server", per_token=causal,
             classes=VOCABULARY if causal else CLASSES, batch=local.learn.batch, local_steps=local.learn.local_steps,
-            local_epochs=local.learn.local_epochs, adapters=segment.stack.size(segment.names(cut)), adapter_bits=64,
+            local_epochs=local.learn.local_epochs, adapters=own[device],
+            adapter_bits=64,
             bits_down=64 if raw else quant.bits_down,
             fleet_rows=local.learn.batch * len(SIZES) if local.sampling == "global" else 0,
         )
         for device, cut in enumerate(local.devices.cuts)
     }  # fmt: skip
+
+
+def settings_of(ranks, device):
+    """Return ``[model]`` of a device, as the server describes it; None where no device has a rank of its own."""
+    job = Job(model=ModelSettings(rank=2), fleet=FleetSettings(devices=len(SIZES), ranks=tuple(ranks)))
+    return model_of(job, device) if ranks else None
 
 
 class Rig:
@@ -88,7 +103,7 @@ class Rig:
         session.attempt = 0
         self.dispatch = Dispatch(session, canonical=learn.canonical)
         self.contracts = contracts_of(
-            local, labels, options["quant"], not is_image(kind), backbone.task == CAUSAL
+            local, labels, options["quant"], not is_image(kind), backbone.task == CAUSAL, state_of(self.model)
         )
         roster = Roster(folder / "devices.json")
         self.tokens = [roster.enrol(f"device-{device}") for device in self.contracts]
@@ -102,7 +117,11 @@ class Rig:
         )  # fmt: skip
         # They draw from torch's one generator, so they are made here and not in the threads.
         self.models = [
-            [adapted(kind) for _ in range(lives if number in self.links else 1)] for number in self.contracts
+            [
+                adapted(kind, model_settings=settings_of(options.get("ranks", ()), number))
+                for _ in range(lives if number in self.links else 1)
+            ]
+            for number in self.contracts
         ]
         self.deaths = 0
         self.lean = set(lean)

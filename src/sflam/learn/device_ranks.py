@@ -49,14 +49,21 @@ class DeviceRanks:
         self, round: int, device: int, samples: int, state: State, names: Sequence[str]
     ) -> tuple[State, int]:
         """Return the named tensors as they arrive, padded to the model's rank, and the bytes of what was sent."""
+        received, size = transfer(round, device, samples, self.own(device, state, names), names)
+        return self.padded(device, received, state), size
+
+    def own(self, device: int, state: Mapping[str, Tensor], names: Sequence[str]) -> State:
+        """Return the named tensors as a device has them, of its own rank."""
+        return {name: self.part(device, name, state[name]).contiguous() for name in names}
+
+    def padded(self, device: int, own: State, like: Mapping[str, Tensor]) -> State:
+        """Return what :meth:`own` returned, with zeros up to the model's rank, which ``like`` has."""
         if not self.ranks:
-            return transfer(round, device, samples, state, names)
-        own = {name: self.part(device, name, state[name]).contiguous() for name in names}
-        received, size = transfer(round, device, samples, own, names)
-        padded = {name: torch.zeros_like(state[name]) for name in names}
-        for name in names:
-            self.part(device, name, padded[name]).copy_(received[name])
-        return padded, size
+            return own
+        found = {name: torch.zeros_like(like[name]) for name in own}
+        for name, tensor in own.items():
+            self.part(device, name, found[name]).copy_(tensor)
+        return found
 
     def keep_untouched(
         self,

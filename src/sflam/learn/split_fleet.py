@@ -232,13 +232,13 @@ class LocalFleet(Fleet):
             }
             sent += size
         sent += sum(self._beside(round, self.rule.end(devices)))
-        self.ranks.keep_untouched(states, self._start, self._limited)
+        self.ranks.keep_untouched(states, self._start, self.limited)
         chance = chances_of(self.settings, self.counted_samples(round))
         found = self.averaged(self._start, states, steps.samples, held, chance)
         residual = self._correct(round, devices, found.residual) if found.residual else 0
         return Average(found.state, found.error, sent, residual)
 
-    def _limited(self, device: int, name: str) -> bool:
+    def limited(self, device: int, name: str) -> bool:
         """Whether what a device trained under ``name`` has the device's rank, and not a shared trunk's."""
         own = self.devices.segment.holds(name, self.devices.cuts[device])
         return own or not self.servers.trunk_of(device).shared

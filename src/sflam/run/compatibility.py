@@ -202,8 +202,10 @@ RULES: tuple[Rule, ...] = (
          "use another learn.aggregation"),
         ("averaged", AVERAGED, "a half that is averaged in every step has no part of a device's own",
          'use learn.device_half = "trained"'))),
-    Rule("personal-serve", (PERSONAL,), "the server scores models that it does not hold all of",
-         'set learn.personal = "none"', (SERVE,)),
+    *(Rule(f"personal-serve{key}", conditions, "the server scores models, and would not hold all of them", fix,
+           (SERVE,)) for key, conditions, fix in (
+        ("", (OWN_HALF,), 'use learn.personal = "head" with labels = "server"'),
+        ("-labels", (_is("learn.personal", "head"), AT_HOME), 'use model.labels = "server"'))),
     Rule("head-shared", (_is("learn.personal", "head"), SHARED, _is("model.labels", "server"), SPLIT),
          "one server copy has one head", 'set model.labels = "device", or learn.trunk = "per-device"'),
     *(Rule(f"own-half-{key}", (OWN_HALF, condition), why, fix, commands) for key, condition, why, fix, commands in (
@@ -226,8 +228,6 @@ RULES: tuple[Rule, ...] = (
         ("averaged", (AVERAGED,), "devices that average every step have the same half", "leave fleet.ranks out"),
         ("frozen", (FROZEN, SHARED), "only device halves would have ranks, and they train nothing",
          "leave fleet.ranks out"))),
-    Rule("ranks-serve", (RANKS,), "the server agrees on one size of adapters with all devices",
-         "leave fleet.ranks out", (SERVE,)),
     # what a device adds to its learning, and the server to the average
     *(Rule(f"lone-{key}", (LONE, condition), "it averages nothing that devices train apart",
            f"leave learn.{key} out, or use another method")

@@ -225,17 +225,21 @@ class RemoteFleet(FleetAround):
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the sample-weighted average over the devices that delivered."""
         states, sent = {}, 0
-        segment, served = self.local.devices.segment, self.trunk.segment
+        segment, served, ranks = self.local.devices.segment, self.trunk.segment, self.local.ranks
+        personal = self.local.personal
         for device, (message, _, size) in self._results.items():
             cut = self.local.devices.cuts[device]
             names = segment.names(cut)
             own: State = {}
             if message is not None:
-                like = flatten(self._start, names)
-                own = unflatten(torch.from_numpy(message.values.copy()).to(like), self._start, names)
+                like = ranks.own(device, self._start, names)
+                values = torch.from_numpy(message.values.copy()).to(flatten(like, names))
+                own = ranks.padded(device, unflatten(values, like, names), self._start)
             sent += size
             theirs = served.stack.read(self.trunk.copy_of(device))
-            states[device] = {n: own[n] for n in names} | {n: theirs[n] for n in served.names(cut)}
+            personal.keep(device, theirs)
+            states[device] = own | {n: theirs[n] for n in personal.shared(served.names(cut))}
+        ranks.keep_untouched(states, self._start, self.local.limited)
         chance = chances_of(self.settings, self._held)
         found = self.local.averaged(self._start, states, steps.samples, self._held, chance)
         return Average(found.state, found.error, sent)
@@ -313,15 +317,19 @@ class RemoteFleet(FleetAround):
         self._copies(devices)
 
     def _copies(self, devices: Sequence[int]) -> None:
+        stack, personal = self.trunk.segment.stack, self.local.personal
         for row in sorted({self.trunk.copy_of(device) for device in devices}):
-            self.trunk.segment.stack.write(row, self._start)
+            stack.write(row, self._start)
+        for device in devices if personal else ():
+            stack.write(self.trunk.copy_of(device), personal.of(device))
 
     def _downloads(self, round: int, devices: Sequence[int]) -> dict[int, bytes]:
         segment, cuts = self.local.devices.segment, self.local.devices.cuts
         found = {}
         for device in devices:
             names = segment.names(cuts[device])
-            found[device] = send_adapters(round, device, 0, flatten(self._start, names)) if names else b""
+            own = self.local.ranks.own(device, self._start, names)
+            found[device] = send_adapters(round, device, 0, flatten(own, names)) if names else b""
         return found
 
     def _is_finite(self, device: int) -> bool:

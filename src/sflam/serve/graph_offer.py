@@ -54,6 +54,8 @@ def offer_graphs(assembly: Assembly, local: LocalFleet, folder: Path, tokens: in
     """
     for path in folder.glob("cut-*.graphs.json"):
         path.unlink()
+    if assembly.job.fleet.ranks:
+        return GraphOffer(refused="fleet.ranks gives devices adapters of unlike ranks, and graphs are of one")
     cuts = sorted(set(local.devices.cuts))
     try:
         bundle, _, _ = compared(assembly, cuts[-1], tokens)

@@ -21,10 +21,12 @@ from sflam.errors import ConfigError, DataError, ServeError
 from sflam.files import replace_file
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import PROTOCOL, Contract
+from sflam.model.adapters import state_of
 from sflam.model.backbone import quiet
 from sflam.model.built import token_shape
 from sflam.model.export import device_tensors
 from sflam.model.families import CAUSAL
+from sflam.model.settings import ModelSettings
 from sflam.model.tokenizer import Tokenizer
 from sflam.plugins import portable
 from sflam.records.history import RoundRecord
@@ -205,6 +207,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
         limits = [train.inputs.shape[1], job.data.max_tokens or assembly_limit(assembly)]
         positions = getattr(backbone.model.config, "max_position_embeddings", None)
         tokens = min(max(limits), positions) if positions else max(limits)
+    start = state_of(assembly.model)
     segment, double = local.devices.segment, str(backbone.model.dtype) == "torch.float64"
     raw = 64 if double else 32
     bits = dict.fromkeys(exchange.bits, (raw, raw)) if exchange.scheme == IDENTITY else exchange.bits
@@ -224,7 +227,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             batch=job.learn.batch,
             local_steps=job.learn.local_steps,
             local_epochs=job.learn.local_epochs,
-            adapters=segment.stack.size(segment.names(cut)),
+            adapters=sum(t.numel() for t in local.ranks.own(device, start, segment.names(cut)).values()),
             adapter_bits=segment.stack.values.element_size() * 8,
             bits_down=bits[device][1],
             fleet_rows=fleet_rows,
@@ -244,13 +247,17 @@ def assembly_limit(assembly: Assembly) -> int:
 def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str]:
     """Write what devices download into ``folder``; return name -> SHA-256.
 
-    One safetensors file per cut, the model's config, and what turns raw samples into its inputs.
+    One safetensors file per cut and rank, the model's config, and what turns raw samples into its inputs.
     """
     backbone, job = assembly.backbone, assembly.job
     with quiet():
         backbone.model.config.save_pretrained(str(folder))
     save_preprocessing(assembly, folder)
-    for cut in sorted(set(local.devices.cuts)):
+    parts = {
+        segment_name(cut, rank_of(job, device)): (cut, device)
+        for device, cut in enumerate(local.devices.cuts)
+    }
+    for name, (cut, device) in sorted(parts.items()):
         tensors = device_tensors(
             backbone,
             assembly.model,
@@ -259,7 +266,7 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
             frozen_a=job.learn.practice.aggregation == "freeze-a",
             frozen_half=job.learn.practice.device_half == "frozen",
         )
-        safetensors.torch.save_file(tensors, str(folder / segment_name(cut)))
+        safetensors.torch.save_file(local.ranks.own(device, tensors, list(tensors)), str(folder / name))
     found = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name not in ("attempt", "run.id") and ".graphs." not in path.name:
@@ -268,9 +275,20 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
     return found
 
 
-def segment_name(cut: int) -> str:
-    """Return the name of the file with the device's part of the model."""
-    return f"cut-{cut}.safetensors"
+def segment_name(cut: int, rank: int = 0) -> str:
+    """Return the name of the file with the device's part of the model; ``rank`` where devices have their own."""
+    return f"cut-{cut}-rank-{rank}.safetensors" if rank else f"cut-{cut}.safetensors"
+
+
+def rank_of(job: Job, device: int) -> int:
+    """Return the LoRA rank of a device; 0 where all have the model's."""
+    return job.fleet.ranks[device] if job.fleet.ranks else 0
+
+
+def model_of(job: Job, device: int) -> ModelSettings:
+    """Return ``[model]`` for a device: of a rank of its own, with the factor alpha / r that all have in common."""
+    model, rank = job.model, rank_of(job, device)
+    return replace(model, rank=rank, alpha=model.alpha * rank / model.rank) if rank else model
 
 
 def describe(
@@ -286,12 +304,13 @@ def describe(
         data=replace(job.data, name=Path(job.data.name).name, indices=Path(job.data.indices).name),
         learn=replace(job.learn, device="auto"),
         # A device knows its own share of the plan alone.
-        fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=()),
+        fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=(), ranks=()),
     )
-    segments = {segment_name(cut) for cut in local.devices.cuts}
+    parts = [segment_name(cut, rank_of(job, device)) for device, cut in enumerate(local.devices.cuts)]
 
     def description(device: int) -> dict[str, Any]:
-        cut = local.devices.cuts[device]
+        cut, part = local.devices.cuts[device], parts[device]
+        own = replace(sent, model=model_of(replace(sent, fleet=job.fleet), device))
         return {
             "protocol": PROTOCOL,
             "version": version("sflam"),
@@ -303,10 +322,10 @@ def describe(
             "classes": list(assembly.splits.train.classes),
             "fresh": list(backbone.fresh),
             "scheme": local.exchange.scheme,
-            "segment": segment_name(cut),
-            "files": {n: h for n, h in files.items() if n not in segments or n == segment_name(cut)},
+            "segment": part,
+            "files": {n: h for n, h in files.items() if n not in parts or n == part},
             **offer.described(cut),
-            "job": to_toml(sent),
+            "job": to_toml(own),
             "plugins": [portable(name) for name in job.plugins],
         }
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sflam.cost.training import Training, step_of
 from sflam.data.batches import round_batches
 from sflam.errors import ConfigError
 from sflam.learn import checkpoint
@@ -16,10 +17,12 @@ from sflam.learn.federated import Federated
 from sflam.learn.personal import head_of
 from sflam.learn.settings import FleetSettings
 from sflam.model.adapters import PREFIX, load_state, state_of
+from sflam.model.architecture import read
 from sflam.model.dummy_inputs import with_mask
 from sflam.model.settings import ModelSettings
 from sflam.sizes import adapter_body_bytes
 from tests.learn.builders import LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
+from tests.tiny import CLASSES
 
 # One clip of the whole gradient is not one clip per side.
 UNCLIPPED = replace(LEARN, clip=0.0, state="keep")
@@ -214,3 +217,27 @@ def test_nothing_to_keep_is_refused(kind, fix):
 def test_the_head_is_what_no_adapter_holds():
     names = [f"{PREFIX}encoder.layer.0.q.lora_A.weight", f"{PREFIX}encoder.layer.0.q.lora_B.weight"]
     assert head_of([*names, f"{PREFIX}classifier.weight"]) == [f"{PREFIX}classifier.weight"]
+
+
+@pytest.mark.parametrize(("method", "kind", "labels"), [
+    ("sflam", "head", "server"), ("sflam", "head", "device"), ("sflam", "device-half", "server"),
+    ("fedlora", "head", ""),
+])  # fmt: skip
+def test_memory_counts_what_devices_keep_for_themselves(method, kind, labels):
+    """In this process every device's; at the server where it has them; a device's own are in what it trains."""
+    found = []
+    for personal in ("none", kind):
+        backbone, model, examples = with_head()
+        learn = replace(LEARN, method=method, personal=personal)
+        if method == "fedlora":
+            settings = FleetSettings(devices=len(SIZES))
+            fleet = Federated(model, examples, parts_of(SIZES), settings=settings, learn=learn, seed=SEED)
+        else:
+            fleet = local_fleet(backbone, model, examples, parts_of(SIZES), learn=learn, labels=labels)
+        shape = read(backbone.model.config.to_dict(), classes=CLASSES)
+        found.append(fleet.memory(step_of(shape, Training(batch=4, rank=2, classes=CLASSES), "tiny")))
+    plain, mine = found
+    kept = len(SIZES) * sum(tensor.nbytes for tensor in fleet.personal.start.values())
+    assert kept > 0 and mine.device == plain.device
+    assert mine.process == replace(plain.process, kept=plain.process.kept + kept)
+    assert mine.server.kept - plain.server.kept == kept * (kind == "head" and labels == "server")

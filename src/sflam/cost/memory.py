@@ -44,7 +44,8 @@ class Memory:
         weights: frozen weights.
         trained: what is trained, with gradients and optimiser state.
         activations: what a step keeps for its backward and works with.
-        kept: activations of samples that are kept from step to step (``learn.cache``, ``quant.delta``).
+        kept: activations of samples that are kept from step to step (``learn.cache``, ``quant.delta``), and what
+            devices have of their own (``learn.personal``) beside what a step trains.
     """
 
     weights: int = 0
@@ -60,7 +61,7 @@ class Memory:
     def __str__(self) -> str:
         parts = (self.weights, self.trained, self.activations)
         weights, trained, kept = map(human_bytes, parts)
-        samples = f", kept of samples {human_bytes(self.kept)}" if self.kept else ""
+        samples = f", kept from step to step {human_bytes(self.kept)}" if self.kept else ""
         return (
             f"{human_bytes(self.total)} (weights {weights}, training {trained}, activations {kept}{samples})"
         )

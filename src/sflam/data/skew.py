@@ -56,7 +56,8 @@ def noisy(settings: DataSettings, train: Dataset, parts: Sequence[Part], seed: i
     Pixels stay whole levels of 0..255: noise beyond black or white is cut off.
 
     Source: Q. Li, Y. Diao, Q. Chen, B. He, "Federated Learning on Non-IID Data Silos: An Experimental Study",
-    ICDE 2022, arXiv:2102.02079, noise-based feature imbalance, there over equal random parts.
+    ICDE 2022, arXiv:2102.02079, noise-based feature imbalance, Gau(sigma k/K), there over equal random parts. Their
+    program (NIID-Bench) takes sigma (k - 1)/(K - 1) as the standard deviation, so numbers are not those of its option.
 
     Raises:
         DataError: the samples are texts.

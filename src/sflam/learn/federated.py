@@ -22,6 +22,7 @@ from sflam.learn.counted_memory import whole_model_memory
 from sflam.learn.device_ranks import DeviceRanks
 from sflam.learn.evaluate import Score, mean_score
 from sflam.learn.examples import drawn
+from sflam.learn.kept_memory import with_personal
 from sflam.learn.local.registry import local_rule
 from sflam.learn.optimizers import optimizer_state, restore_optimizer
 from sflam.learn.personal import PersonalParts, head_of
@@ -120,7 +121,8 @@ class Federated(WholeModel):
         """Return what its machines need for a training step; the states of all devices are in this process."""
         own = whole_model_memory(self.model, self.trained, step)
         states = len(self.parts) * sum(tensor.nbytes for tensor in self.trained)
-        return FleetMemory(own, Memory(), replace(own, trained=own.trained + states))
+        need = FleetMemory(own, Memory(), replace(own, trained=own.trained + states))
+        return with_personal(need, self.personal, len(self.parts), served=False)
 
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""

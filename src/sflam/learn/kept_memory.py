@@ -1,4 +1,4 @@
-"""The memory of activations that are kept from step to step, by ``learn.cache`` or ``quant.delta``."""
+"""The memory of what is kept: activations from step to step (``learn.cache``, ``quant.delta``), and personal parts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sflam.cost.memory import ADAPTER_BYTES, WEIGHT_BYTES, FleetMemory
 from sflam.cost.training import Step
 from sflam.learn.delta import VALUE_BYTES, DeltaExchange
 from sflam.learn.exchange import Exchange
+from sflam.learn.personal import PersonalParts
 from sflam.plan import Placement
 from sflam.sizes import IDENTITY
 
@@ -54,3 +55,13 @@ def with_kept(
         server=replace(need.server, kept=busiest),
         process=replace(need.process, kept=sum(at_home) + sum(served)),
     )
+
+
+def with_personal(need: FleetMemory, personal: PersonalParts, devices: int, *, served: bool) -> FleetMemory:
+    """Return ``need`` with the personal parts of all devices, kept from round to round beside what a step trains.
+
+    A device has its own in what it trains. Where the server has them (``served``), it keeps those of all.
+    """
+    size = devices * sum(tensor.nbytes for tensor in personal.start.values())
+    server = replace(need.server, kept=need.server.kept + size * served)
+    return replace(need, server=server, process=replace(need.process, kept=need.process.kept + size))

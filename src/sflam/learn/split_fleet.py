@@ -28,7 +28,7 @@ from sflam.learn.examples import Examples, drawn, drawn_together
 from sflam.learn.exchange import Exchange
 from sflam.learn.fleet import Fleet
 from sflam.learn.grouping import group_rows
-from sflam.learn.kept_memory import with_kept
+from sflam.learn.kept_memory import with_kept, with_personal
 from sflam.learn.local.registry import local_rule
 from sflam.learn.personal import PersonalParts, head_of
 from sflam.learn.round import Passes, local_steps
@@ -354,7 +354,13 @@ class LocalFleet(Fleet):
         samples = [
             [step.tokens] * len(part) if lengths is None else lengths[part].tolist() for part in self.parts
         ]
-        return with_kept(need, self.exchange, self.learn.cache, self.placements, samples, step)
+        need = with_kept(need, self.exchange, self.learn.cache, self.placements, samples, step)
+        return with_personal(
+            need,
+            self.personal,
+            len(self.parts),
+            served=self.learn.personal == "head" and self.labels == "server",
+        )
 
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""

@@ -1,8 +1,11 @@
 """FedLC: Zhang et al., "Federated learning with label distribution skew via logits calibration", arXiv 2209.00189.
 
 The loss of a row with label y is -log softmax(f - tau n^(-1/4))_y, n_c the rows of class c that the device holds: the
-calibrated loss of the paper, whose margins between classes c and y are tau (n_y^(-1/4) - n_c^(-1/4)). A class that
-the device does not have is left out of its loss, as is the limit of n_c -> 0. What is evaluated are plain logits.
+calibrated logits of the paper, whose margins between classes c and y are tau (n_y^(-1/4) - n_c^(-1/4)). The paper
+prints the sum in the denominator over the classes other than y; here, as in public implementations (FL-bench, whose
+authors saw training collapse with the printed form), it is over all classes, so that the loss is a cross-entropy and
+at least 0. A class that the device does not have is left out of its loss, as is the limit of n_c -> 0. What is
+evaluated are plain logits.
 """
 
 from __future__ import annotations

@@ -132,6 +132,8 @@ def forget() -> Iterator[Callable[[], None]]:
     from sflam.learn.methods import METHODS
     from sflam.learn.metrics import METRICS
     from sflam.learn.settings.practice import BUNDLES
+    from sflam.model.architecture import LIKE, READERS
+    from sflam.model.families import FAMILIES
     from sflam.model.losses import LOSSES
     from sflam.simulate.policies import POLICIES
 
@@ -146,6 +148,9 @@ def forget() -> Iterator[Callable[[], None]]:
             LOSSES,
             METRICS,
             PARTITIONS,
+            FAMILIES,
+            READERS,
+            LIKE,
         ),
         *(plugins.LOADED, *registry.OWN.values()),
     ]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 import sflam
 from sflam import config, plugins
-from sflam.errors import ConfigError, RunError, ServeError
+from sflam.errors import ConfigError, ModelError, RunError, ServeError
 from sflam.link.job import expect_plugins
 from sflam.records import history
 from sflam.records.run_folder import RunFolder
@@ -291,3 +292,60 @@ def test_a_device_runs_no_code_that_a_server_names(tmp_path: Path, forget: Forge
             expect_plugins(named, own)
     with pytest.raises(ServeError, match="malformed"):
         expect_plugins([1], own)
+
+
+FAMILY = """
+from dataclasses import replace
+
+import sflam
+from sflam.model.families import FAMILIES, SEQUENCE
+
+roberta = FAMILIES["roberta"]
+task = replace(roberta.tasks[SEQUENCE], architecture="XLMRobertaForSequenceClassification")
+sflam.register_family(replace(roberta, name="xlm-roberta", tasks={SEQUENCE: task}), like="LIKE")
+"""
+
+
+@pytest.fixture
+def multilingual(tmp_path: Path) -> Path:
+    """A tiny model of a family that is not bundled, as a folder."""
+    import transformers
+
+    from sflam.model.backbone import quiet
+    from tests.tiny import ENCODER
+
+    settings = transformers.XLMRobertaConfig(**ENCODER, num_labels=3)
+    with quiet():
+        transformers.XLMRobertaForSequenceClassification(settings).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_family_of_ones_own_is_cut_by_its_row_and_counted_like_another(
+    cli: Cli, tmp_path: Path, multilingual: Path, forget: Forget
+) -> None:
+    from sflam.cost.measure import measure
+    from sflam.run.assemble import open_model
+
+    (tmp_path / "family.py").write_text(FAMILY.replace("LIKE", "roberta"))
+    by_structure = open_model(str(multilingual)).family
+    assert by_structure.gates is not None, "without the row it is cut by its structure"
+    with pytest.raises(ModelError, match="xlm-roberta"):
+        measure(str(multilingual))
+    output = cli("verify", multilingual, "--plugin", tmp_path / "family.py", "--json")
+    assert output.code == 0 and json.loads(output.out[-1])["equal"] is True
+    family = open_model(str(multilingual)).family
+    assert family.gates is None and family.name == "xlm-roberta"
+    read = json.loads((multilingual / "config.json").read_text())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text(json.dumps(read | {"model_type": "roberta"}))
+    mine, theirs = (replace(measure(str(path)), name="") for path in (multilingual, tmp_path / "other"))
+    assert mine == theirs
+    forget()
+    assert open_model(str(multilingual)).family.gates is not None
+
+
+def test_a_family_is_like_a_bundled_one(cli: Cli, tmp_path: Path, multilingual: Path, forget: Forget) -> None:
+    (tmp_path / "family.py").write_text(FAMILY.replace("LIKE", "robert"))
+    output = cli("verify", multilingual, "--plugin", tmp_path / "family.py")
+    assert_refused(output, r"family\.py, line 9: .*robert.*roberta")
+    assert not OWN["family"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sflam.learn.methods import register as register_method
     from sflam.learn.metrics import register as register_metric
     from sflam.model.backbone import locate as model_folder
+    from sflam.model.families import register as register_family
     from sflam.model.losses import register as register_loss
     from sflam.records.history import RoundRecord
     from sflam.run.finish import Result
@@ -37,6 +38,7 @@ _HOMES = {
     "model_folder": ("sflam.model.backbone", "locate"),
     "predict": ("sflam.run.predict", "predict"),
     "register_allocator": ("sflam.allocate.registry", "register"),
+    "register_family": ("sflam.model.families", "register"),
     "register_loss": ("sflam.model.losses", "register"),
     "register_metric": ("sflam.learn.metrics", "register"),
     "register_method": ("sflam.learn.methods", "register"),
@@ -58,6 +60,7 @@ __all__ = [
     "model_folder",
     "predict",
     "register_allocator",
+    "register_family",
     "register_loss",
     "register_method",
     "register_metric",

@@ -19,6 +19,7 @@ from sflam.errors import ConfigError
 Thing = TypeVar("Thing")
 OWN: dict[str, dict[str, str]] = {
     "allocator": {},
+    "family": {},
     "loss": {},
     "method": {},
     "metric": {},
@@ -91,9 +92,12 @@ def add(
         ConfigError: the name is taken, or none a setting could have.
     """
     most = LONGEST.get(kind, 32)
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or len(name) > most:
+    letters, joined = (
+        ("[a-z0-9_-]", "hyphens or underscores") if kind == "family" else ("[a-z0-9-]", "hyphens")
+    )
+    if not re.fullmatch(f"[a-z]{letters}*", name) or len(name) > most:
         raise ConfigError(
-            f"{kind} name {name!r}; use at most {most} small letters, digits and hyphens, a letter first"
+            f"{kind} name {name!r}; use at most {most} small letters, digits and {joined}, a letter first"
         )
     if name in known:
         home = OWN[kind].get(name)

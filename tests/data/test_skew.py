@@ -64,6 +64,45 @@ def test_noise_grows_from_device_to_device() -> None:
     assert np.array_equal(shared.train.inputs, again.train.inputs)
 
 
+def test_each_device_has_a_camera_of_its_own() -> None:
+    """By hand on grey ramps: brighter and steeper from the first device to the last, the middle one as it was."""
+    ramp = np.broadcast_to(
+        np.arange(40, 216, 11, dtype=np.uint8)[None, None, :, None], (30, 16, 16, 1)
+    ).copy()
+    labels = np.arange(30, dtype=np.int64) % 3
+    train = type(digits())("ramps", "image", ramp, None, labels, ("a", "b", "c"))
+    chosen = DataSettings(partition="iid", brightness=0.1, contrast=0.2)
+    shared = share_out(chosen, train, 3, seed=0)
+    for device, part in enumerate(shared.parts):
+        u = device - 1
+        expected = 127.5 + (1 + 0.2 * u) * (ramp[0].astype(float) - 127.5) + 25.5 * u
+        assert np.abs(shared.train.inputs[part] - np.clip(expected, 0, 255)).max() <= 0.5 + 1e-6
+    assert np.array_equal(train.inputs, ramp), "what the source holds stays"
+
+
+def test_images_are_turned_counter_clockwise_by_the_last_device_and_back_by_the_first() -> None:
+    image = np.zeros((6, 15, 15, 1), dtype=np.uint8)
+    image[:, 2, 6:9] = 255  # a bar at the top
+    train = type(digits())("bars", "image", image, None, np.arange(6, dtype=np.int64) % 2, ("a", "b"))
+    shared = share_out(DataSettings(partition="iid", rotation=90.0), train, 3, seed=0)
+    right, same, left = (shared.train.inputs[part][0, :, :, 0] for part in shared.parts)
+    assert np.array_equal(same, image[0, :, :, 0])
+    assert np.array_equal(left, np.rot90(same)) and np.array_equal(right, np.rot90(same, -1))
+    assert left[6:9, 2].min() == 255 and right[6:9, 12].min() == 255
+
+
+def test_one_device_alone_has_images_as_they_are() -> None:
+    train = digits()
+    chosen = DataSettings(partition="iid", brightness=0.5, contrast=0.5, rotation=45.0)
+    assert np.array_equal(share_out(chosen, train, 1, seed=0).train.inputs, train.inputs)
+
+
+@pytest.mark.parametrize("key", ["brightness", "contrast", "rotation"])
+def test_texts_have_no_camera(key: str) -> None:
+    with pytest.raises(DataError, match=f"data.{key} = 1 changes images, and .* holds texts"):
+        share_out(DataSettings(partition="iid", **{key: 1.0}), texts_of([5] * 20), 2, seed=0)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [

@@ -20,7 +20,6 @@ from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import Costs, EdgeShares, Loads, add_up
 from sflam.allocate.limits import Impossible, devices
 from sflam.cost.energy import computing_j, serving_j
-from sflam.cost.memory import needed
 from sflam.network.channel import rate_in_nats
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, Status
@@ -230,7 +229,7 @@ def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
     latency = float(problem.base_s + finish.max())
     counted = transmit_energy + (compute_energy if problem.choose_clocks else 0.0)
     weighted = float(network.energy_weight @ counted) + problem.base_j
-    need = needed(network, problem.workload, problem.each("cut"))
+    need = problem.at_cut("device_memory")
     with np.errstate(divide="ignore", invalid="ignore"):
         excess = {
             "bandwidth": b.sum() / network.bandwidth[problem.server] - 1,

@@ -62,6 +62,7 @@ def verify(
     perturb: Annotated[
         float, typer.Option(help="Add this to one value at the cut: the check must then fail.")
     ] = 0.0,
+    plugins: shared.Plugins = None,
     as_json: shared.Json = False,
 ) -> None:
     """Check that the model, cut, is still the model: loss, activations and adapter gradients.
@@ -75,8 +76,10 @@ def verify(
     with shared.status("loading the model"):
         from sflam.model.verify import tolerance
         from sflam.model.verify import verify as differences
+        from sflam.plugins import load_plugins
         from sflam.run.assemble import open_model
 
+        load_plugins(plugins or [])
         backbone = open_model(model, task=task, dtype=dtype)
         cuts = range(backbone.depth + 1) if cut == "all" else [int(cut)]
         found = list(differences(backbone, cuts, perturb=perturb))

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sflam.cost.training import Step
 from sflam.network.network import Network
@@ -218,13 +218,6 @@ def _held(step: Step, blocks: int, *, head: bool) -> Memory:
 
 def _wide(step: Step) -> int:
     return WEIGHT_BYTES[step.training.dtype]
-
-
-def needed(network: Network, workload: Workload, cut: ArrayLike) -> NDArray[np.float64]:
-    """Return the bytes each device needs at its cut; [K]."""
-    cuts = np.broadcast_to(np.asarray(cut, np.int64), (len(network),))
-    peak: NDArray[np.float64] = np.asarray(workload.device_memory)[cuts]
-    return peak
 
 
 def fits(network: Network, workload: Workload) -> NDArray[np.bool_]:

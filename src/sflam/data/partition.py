@@ -1,4 +1,4 @@
-"""Which device has which sample, and what is wrong with it: partitions by name, flipped labels, noise.
+"""Which device has which sample, and what is wrong with it: partitions by name, flipped labels, changed images.
 
 Every sample lands on exactly one device and no device holds fewer than ``data.minimum``: nothing is dropped, repeated,
 or drawn with replacement.
@@ -15,7 +15,7 @@ from sflam.data.dataset import Dataset
 from sflam.data.partitions import clusters, column, dirichlet, iid, index_file, shards
 from sflam.data.partitions.contract import Part, Partition, PartitionRequest
 from sflam.data.settings import DataSettings
-from sflam.data.skew import flipped, noisy
+from sflam.data.skew import flipped, noisy, shifted
 from sflam.errors import DataError
 from sflam.registry import add
 from sflam.seeds import generator
@@ -69,7 +69,7 @@ class Shared:
 
 
 def share_out(settings: DataSettings, train: Dataset, devices: int, seed: int) -> Shared:
-    """Share the training part out as ``[data]`` sets it, from the stream ``partition``; then flip labels, add noise.
+    """Share the training part out as ``[data]`` sets it, from the stream ``partition``; then change labels and images.
 
     Args:
         settings: of ``[data]``.
@@ -88,7 +88,7 @@ def share_out(settings: DataSettings, train: Dataset, devices: int, seed: int) -
     if division.groups is not None and not names:
         groups, names = division.groups, division.names
     held, flips = flipped(settings, train, parts, seed)
-    held = noisy(settings, held, parts, seed)
+    held = noisy(settings, shifted(settings, held, parts), parts, seed)
     return Shared(held, parts, groups, names, flips, (division.note,) if division.note else ())
 
 

@@ -37,6 +37,12 @@ class DataSettings:
             share that falls to it, perhaps none. Empty takes the method's own: ``global`` of ``sflam-mixed``, ``local``
             of every other.
         noise: variance of the Gaussian noise on the pixels (0..1) of the last device; device k of K has k/K of it.
+        brightness: added to the pixels (0..1) of the last device; taken off those of the first, and in even steps in
+            between: device k of K has (2 k - K - 1) / (K - 1) of it.
+        contrast: the same share of it stretches the pixels' distance from middle grey, by 1 + contrast at the last
+            device and 1 - contrast at the first.
+        rotation: degrees by which the images of the last device are turned, counter-clockwise; the same share of it at
+            the others.
         flipped: share of the labels of ``flipped_devices`` that are changed to another class; test and validation
             labels never are.
         flipped_devices: indices of the devices whose labels are flipped.
@@ -62,6 +68,9 @@ class DataSettings:
     minimum: int = 2
     sampling: str = ""
     noise: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    rotation: float = 0.0
     flipped: float = 0.0
     flipped_devices: tuple[int, ...] = (0,)
     test: float = 0.2
@@ -78,7 +87,8 @@ class DataSettings:
         ranges.one_of((*PARTITIONS, *sorted(OWN["partition"])), "partition")
         ranges.at_least(2, "clusters")
         ranges.at_least(0, "noise", hint=" (0.1 is common)")
-        ranges.between(0, 1, "flipped")
+        ranges.between(0, 1, "flipped", "brightness", "contrast")
+        ranges.between(0, 180, "rotation")
         named = self.flipped_devices
         ranges.require(
             bool(named) and min(named) >= 0 and len(set(named)) == len(named),

@@ -1,4 +1,4 @@
-"""What makes the data of devices unlike beyond who holds what: noise on pixels, and wrong labels. N samples, K devices.
+"""What makes the data of devices unlike beyond who holds what: how images look, and wrong labels. N samples, K devices.
 
 Both touch training samples alone, on the devices' side; each device draws from a stream of its own, so that a device
 that holds only its part gets the same.
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sflam.data.dataset import Dataset
 from sflam.data.partitions.contract import Part
@@ -76,3 +77,45 @@ def noisy(settings: DataSettings, train: Dataset, parts: Sequence[Part], seed: i
         noise = deviation * rng.standard_normal(pixels[part].shape, dtype=np.float32)
         pixels[part] = np.clip(np.rint(pixels[part] + noise), 0, 255).astype(np.uint8)
     return replace(train, inputs=pixels)
+
+
+def shifted(settings: DataSettings, train: Dataset, parts: Sequence[Part]) -> Dataset:
+    """Return the images as each device's camera shows them: turned, stretched around middle grey, and brightened.
+
+    With u = (2 k - K - 1) / (K - 1) of device k = 1..K (0 for one device), a pixel x in 0..1 of the image, turned by
+    u rotation degrees, becomes 0.5 + (1 + u contrast) (x - 0.5) + u brightness, cut off at black and white. What comes
+    in at the edges of a turned image is its nearest pixel.
+
+    Source: feature shift between clients by a transformation of each client's own, as in rotated MNIST of A. Ghosh et
+    al., "An Efficient Framework for Clustered Federated Learning", NeurIPS 2020, arXiv:2006.04088.
+
+    Raises:
+        DataError: the samples are texts.
+    """
+    asked = {key: getattr(settings, key) for key in ("brightness", "contrast", "rotation")}
+    if not any(asked.values()):
+        return train
+    if train.kind != "image":
+        key, value = next((key, value) for key, value in asked.items() if value)
+        raise DataError(
+            f"data.{key} = {value:g} changes images, and {train.name} holds texts; set it to 0 (for texts that are "
+            'unlike, data.partition = "column" or "clusters")'
+        )
+    pixels = train.inputs.copy()
+    for device, part in enumerate(parts):
+        place = (2 * device + 1 - len(parts)) / max(1, len(parts) - 1)
+        own = _turned(pixels[part], place * settings.rotation).astype(np.float32)
+        own = 127.5 + (1 + place * settings.contrast) * (own - 127.5) + 255 * place * settings.brightness
+        pixels[part] = np.clip(np.rint(own), 0, 255).astype(np.uint8)
+    return replace(train, inputs=pixels)
+
+
+def _turned(images: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+    """Return images [n, H, W, C] turned counter-clockwise by bilinear interpolation."""
+    if not degrees:
+        return images
+    from scipy.ndimage import rotate
+
+    # From the first axis (down) to the second (right) is counter-clockwise on a screen.
+    turned: NDArray[np.uint8] = rotate(images, degrees, axes=(1, 2), reshape=False, order=1, mode="nearest")
+    return turned

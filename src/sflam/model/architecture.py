@@ -7,10 +7,10 @@ the field out. Neither torch nor transformers is needed. Shapes: s tokens, d hid
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sflam.errors import ModelError, unknown
+from sflam.errors import ConfigError, ModelError, unknown
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def read(
         raise ModelError(f"{where}: {unknown('model family', family, READERS)}")
     named = " ".join(map(str, config.get("architectures") or ()))
     language = task == "causal-lm" or (not task and ("CausalLM" in named or "LMHeadModel" in named))
-    if language and family not in LANGUAGE:
+    if language and LIKE.get(family, family) not in LANGUAGE:
         raise ModelError(f"{where}: {family} cannot do causal-lm; choose classification")
     return READERS[family](_Fields(config, where), family, classes, language)
 
@@ -351,3 +351,17 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma"), _decoder),
 }
 """Keyed by ``model_type``; the families are those of ``families.py``, which a test compares."""
+
+LIKE: dict[str, str] = {}
+"""Family of a user's own -> the bundled one whose fields its config.json has."""
+
+
+def alike(bundled: str) -> Reader:
+    """Return a reader of the config.json of a family that has the fields of a ``bundled`` one; raises ConfigError."""
+    if bundled not in READERS:
+        raise ConfigError(unknown("model family", bundled, READERS))
+
+    def read_alike(fields: _Fields, family: str, classes: int, language: bool) -> Architecture:
+        return replace(READERS[bundled](fields, bundled, classes, language), family=family)
+
+    return read_alike

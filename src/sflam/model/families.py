@@ -9,14 +9,16 @@ Shapes: B rows (samples), T tokens, d hidden size, C classes, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from sflam.model import heads
+from sflam.model.architecture import LIKE, READERS, alike
 from sflam.model.block_inputs import Surroundings, bidirectional, causal, rotary, with_resolution
+from sflam.registry import add
 
 IMAGE = "image-classification"
 SEQUENCE = "sequence-classification"
@@ -184,3 +186,22 @@ def blocks_of(model: nn.Module, family: Family) -> nn.ModuleList:
     blocks = model.get_submodule(family.path)
     assert isinstance(blocks, nn.ModuleList)
     return blocks
+
+
+def register(family: Family, *, like: str = "") -> None:
+    """Make a row of one's own known for models whose config.json has its name as ``model_type``, in this process.
+
+    ``sflam verify MODEL --plugin FILE`` checks a row against the model's own forward.
+
+    Args:
+        family: the row.
+        like: the bundled family whose config.json has the same fields, by which planning, simulations and the memory
+            note count what a model costs; empty where there is none, so that such models are trained but not planned.
+
+    Raises:
+        ConfigError: the name is taken, or ``like`` is no bundled family.
+    """
+    costs: tuple[tuple[MutableMapping[str, Any], Any], ...] = ()
+    if like:
+        costs = ((READERS, alike(like)), (LIKE, like))
+    add("family", family.name, family, FAMILIES, *costs)

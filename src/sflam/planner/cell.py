@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -95,6 +95,7 @@ def problem_of(
     averages: int | None = None,
     made: ArrayLike | None = None,
     sent: ArrayLike | None = None,
+    own: Sequence[Workload] = (),
 ) -> Problem:
     """Return the problem a job states: its network in a round, its model, and the weights of its objective.
 
@@ -112,6 +113,7 @@ def problem_of(
         averages: local steps of the fleet in a round, instead of the job's, where halves are averaged in each.
         made: mini-batches whose activations devices make, where they or the server keep others.
         sent: those whose activations cross.
+        own: what a mini-batch costs each device, where LoRA ranks differ.
 
     Raises:
         ConfigError: settings, profiles or traces that cannot be used.
@@ -134,6 +136,7 @@ def problem_of(
         local_steps=wish.local_steps if steps is None else steps,
         made=made,
         sent=sent,
+        own=tuple(own),
         averages=(wish.local_steps if averages is None else averages) * averages_halves(job),
         radio_cap=wish.radio_cap or np.inf,
         compute_cap=wish.compute_cap or np.inf,

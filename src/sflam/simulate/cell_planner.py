@@ -61,6 +61,7 @@ class CellPlanner(Planner):
             steps=steps,
             server=server,
             averages=self.local_steps(devices),
+            own=self.own(devices) if (workload or self.workload) is self.modelled else (),
             made=made,
             sent=made if self.job.learn.cache == "server" else None,
         )
@@ -70,6 +71,19 @@ class CellPlanner(Planner):
         if battery is None:
             return problem
         return problem.change(energy_cap=np.minimum(problem.energy_cap, battery[index]))
+
+    def own(self, devices: Sequence[int], extra_adapter: int = 0) -> tuple[Workload, ...]:
+        """Return the workloads of devices with LoRA ranks of their own; empty where all have the model's.
+
+        Args:
+            devices: whose.
+            extra_adapter: bits of a body of adapters beside their values, as measured.
+        """
+        return (
+            tuple(replace(self.ranked[d], extra_adapter=extra_adapter) for d in devices)
+            if self.ranked
+            else ()
+        )
 
     def cost(
         self,
@@ -82,15 +96,18 @@ class CellPlanner(Planner):
     ) -> RoundCost:
         """Return the cost of a turn; of whole models, only adapters travel."""
         problem = self.problem(network, turn.devices, workload=workload, batches=batches)
-        work = problem.workload
+        work = self.own(turn.devices, problem.workload.extra_adapter) or problem.workloads
         if self.once:
-            up = down = np.full(len(problem), float(work.up_bits(0)))
+            up = down = np.array([float(each.up_bits(0)) for each in work])
+        cuts = problem.each("cut")
         return round_cost(
             problem,
             turn.plan,
             up=up,
             down=down,
-            adapters=np.array([float(work.adapter_bits(int(cut))) for cut in problem.each("cut")]),
+            adapters=np.array(
+                [float(each.adapter_bits(int(cut))) for each, cut in zip(work, cuts, strict=True)]
+            ),
             down_rate=self.job.network.downlink_mbps * 1e6 or np.inf,
         )
 

@@ -67,6 +67,7 @@ class Planner(ABC):
         samples: [K] that each device holds.
         once: whether the payload travels once a round, as whole models do, and not with every mini-batch.
         feedback: measures chi on the way; None plans with ``plan.sensitivity``.
+        ranked: [K] what a mini-batch costs each device, where LoRA ranks differ; else empty.
 
     Attributes:
         several: whether plans give every device a server, or none.
@@ -89,9 +90,11 @@ class Planner(ABC):
         *,
         once: bool = False,
         feedback: Feedback | None = None,
+        ranked: tuple[Workload, ...] = (),
     ) -> None:
         self.job, self.feedback = job, feedback
         self.workload = self.modelled = workload
+        self.ranked = ranked
         self.patience = job.plan.patience
         self.seconds = 0.0
         self.batches, self.samples, self.once = batches, samples, once

@@ -26,7 +26,7 @@ from sflam.simulate.cell_planner import CellPlanner
 from sflam.simulate.edge_planner import EdgePlanner
 from sflam.simulate.feedback import feedback_of
 from sflam.simulate.fleet import SimulatedFleet
-from sflam.simulate.work import batches_of, work_of
+from sflam.simulate.work import batches_of, work_of, work_of_ranks
 
 
 def simulated(
@@ -60,7 +60,9 @@ def simulated(
         edge.expect_possible(build(job.network, job.seed))  # before anything is written
         return SimulatedFleet(inner, edge, job, halves, notes(job))
     feedback = feedback_of(job, halves)
-    planner = CellPlanner(job, work, batches, samples, once=method_of(job).whole, feedback=feedback)
+    ranked = work_of_ranks(job, train, numbers, rows)
+    once = method_of(job).whole
+    planner = CellPlanner(job, work, batches, samples, once=once, feedback=feedback, ranked=ranked)
     return SimulatedFleet(inner, planner, job, halves, notes(job))
 
 
@@ -73,10 +75,14 @@ def notes(job: Job) -> tuple[str, ...]:
             f"every plan chooses {what} anew; the memory above is that of model.cut = {job.model.cut}, "
             "the result reports that of the deepest cut in use"
         )
-    if job.fleet.ranks:
+    if job.fleet.ranks and planning_edge.wanted(job):
         found.append(
-            f"fleet.ranks: plans and charges count the adapters of every device at model.rank = {job.model.rank}, "
-            "which is at most too much; the bytes of a round are those really sent"
+            f"fleet.ranks: plans for several servers count every device at model.rank = {job.model.rank}, which is at "
+            "most too much; the bytes of a round are those really sent"
+        )
+    elif job.fleet.ranks and job.network.calibrate:
+        found.append(
+            "fleet.ranks: steps are measured on a device with most samples at a cut, whatever its rank"
         )
     if job.network.calibrate:
         found.append(

@@ -52,6 +52,23 @@ def work_of(job: Job, train: Dataset, numbers: int, rows: int = 0) -> Workload:
     return at_home(workload, numbers) if method.whole else workload
 
 
+def work_of_ranks(job: Job, train: Dataset, numbers: int, rows: int = 0) -> tuple[Workload, ...]:
+    """Return what a mini-batch costs each device, where each has a LoRA rank of its own; else nothing.
+
+    Args:
+        job, train, numbers, rows: as in :func:`work_of`.
+    """
+    found: dict[int, Workload] = {}
+    adapters = measured(
+        replace(job, learn=replace(job.learn, device_half="trained", personal="none"))
+    ).adapter_values
+    per_rank = (adapters[-1] - adapters[0]) // job.model.rank  # of all blocks
+    for rank in set(job.fleet.ranks):
+        mine = replace(job, model=replace(job.model, rank=rank))
+        found[rank] = work_of(mine, train, numbers - per_rank * (job.model.rank - rank), rows)
+    return tuple(found[rank] for rank in job.fleet.ranks)
+
+
 def batches_of(job: Job, parts: Sequence[NDArray[np.int64]]) -> Floats:
     """Return the mini-batches [K] of each device's round; a ragged one is a fraction."""
     learn = job.learn

@@ -16,7 +16,6 @@ from sflam.allocate.cell import optimal
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.limits import devices
 from sflam.allocate.referee import no_plan
-from sflam.cost.memory import fits
 from sflam.plan import Plan, Status
 
 Solver = Callable[[Problem], Plan]
@@ -38,7 +37,7 @@ def server_clock(problem: Problem) -> float:
 def look(problem: Problem, cut: int, solve_at: Solver = optimal.solve) -> Plan:
     """Return the plan of ``solve_at`` at a cut, with the server's turn added to T0 and J0."""
     network, work = problem.network, problem.workload
-    room = fits(network, work)
+    room = problem.room
     deepest = work.blocks - np.argmax(room[:, ::-1], axis=1)
     given = np.where(room.any(axis=1), np.minimum(cut, deepest), cut)
     speed = server_clock(problem)

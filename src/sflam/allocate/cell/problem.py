@@ -20,7 +20,7 @@ from sflam.allocate.cell.arrays import Cell, fastest_clock, frugal_clock
 from sflam.allocate.limits import Impossible, devices, wrong_numbers, wrong_values
 from sflam.cost.convergence import quantization_noise
 from sflam.cost.energy import computing_j
-from sflam.cost.memory import needed
+from sflam.cost.memory import fits
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
 from sflam.sizes import MAX_BITS, MIN_BITS
@@ -55,6 +55,8 @@ class Problem:
         sensitivity: chi_k (2.12), how much a device's quantization noise slows learning; 0 does not count rounds.
         bit_choices: widths that a method which chooses bits may give, of those the workload has.
         server: which server's band is shared.
+        own: [K] workloads of the devices where each has its own (LoRA ranks), of the model that ``workload`` is of;
+            empty where all have that one. The server's half is always that of ``workload``.
 
     Raises:
         AllocationError: zero or NaN gains, no device, a cut the model has not, weights out of range, ...
@@ -81,6 +83,7 @@ class Problem:
     sensitivity: ArrayLike = 0.0
     bit_choices: tuple[int, ...] = tuple(range(2, MAX_BITS + 1))
     server: int = 0
+    own: tuple[Workload, ...] = ()
 
     def __post_init__(self) -> None:
         found = self._wrong_network() or self._wrong_request()
@@ -134,13 +137,36 @@ class Problem:
         """Return the problem with other attributes."""
         return replace(self, **changes)
 
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        """What a mini-batch costs each device, [K]."""
+        return self.own or (self.workload,) * len(self)
+
+    def at_cut(self, name: str) -> Floats:
+        """Return [K] of what each device's workload has at its cut."""
+        if self.own:
+            return np.array(
+                [getattr(w, name)[c] for w, c in zip(self.own, self.each("cut"), strict=True)], float
+            )
+        values: Floats = np.array(getattr(self.workload, name), float)[self.each("cut")]
+        return values
+
+    @property
+    def room(self) -> NDArray[np.bool_]:
+        """[K, Y + 1] whether a cut fits a device's memory."""
+        if self.own:
+            need = np.array([workload.device_memory for workload in self.own])
+            found: NDArray[np.bool_] = need <= self.network.memory[:, None]
+            return found
+        return fits(self.network, self.workload)
+
     @cached_property
     def cycles(self) -> Floats:
         """[K] clock cycles of a round on the device: forward and backward of H mini-batches, but what is kept."""
-        both = np.add(self.workload.device_forward, self.workload.device_backward)[self.each("cut")]
+        both = self.at_cut("device_forward") + self.at_cut("device_backward")
         flop = self.each("local_steps") * both
         if self.made is not None:
-            below = np.subtract(self.workload.device_forward, self.workload.head_forward)[self.each("cut")]
+            below = self.at_cut("device_forward") - self.workload.head_forward
             flop = self.each("local_steps") * (both - below) + self.each("made") * below
         work: Floats = flop / self.network.flops_per_cycle
         return work
@@ -210,7 +236,7 @@ class Problem:
         )
 
     def _check_memory(self) -> None:
-        need = needed(self.network, self.workload, self.each("cut"))
+        need = self.at_cut("device_memory")
         if (full := need > self.network.memory).any():
             raise Impossible(
                 f"{devices(self.network, full)} would need {human_bytes(float(need[full][0]))} of memory; cut earlier"
@@ -241,12 +267,13 @@ class Problem:
 
     def payload_at(self, bits: ArrayLike) -> Floats:
         """Return the nats of a round on the way up at a width, [K], or at several, [Q, K] (1.8)."""
-        work, widths = self.workload, np.atleast_1d(bits)
-        sent = np.array([work.up_bits(int(width)) for width in widths], float) * np.log(2)
-        nats: Floats = sent[:, None] * self.each("local_steps")
+        work, widths = self.own or (self.workload,), np.atleast_1d(bits)
+        sent = np.array([[w.up_bits(int(width)) for w in work] for width in widths], float) * np.log(2)
+        nats: Floats = sent * self.each("local_steps")
         if self.sent is not None:
-            first = np.array([work.activation_bits(int(width)) for width in widths], float) * np.log(2)
-            nats = (sent - first)[:, None] * self.each("local_steps") + first[:, None] * self.each("sent")
+            first = np.array([[w.activation_bits(int(width)) for w in work] for width in widths], float)
+            first = first * np.log(2)
+            nats = (sent - first) * self.each("local_steps") + first * self.each("sent")
         if np.any(self.averages):
             nats = nats + self.averaged_bits * np.log(2)
         return nats if np.ndim(bits) else nats[0]

@@ -18,7 +18,7 @@ NAMES = [
     *("load", "model_folder", "predict"),
     *(
         f"register_{kind}"
-        for kind in ("allocator", "loss", "method", "metric", "partition", "policy", "quantizer")
+        for kind in ("allocator", "family", "loss", "method", "metric", "partition", "policy", "quantizer")
     ),
     *("resume", "start", "train"),
 ]

@@ -187,7 +187,7 @@ class LocalFleet(Fleet):
         return {device: len(part) for device, part in enumerate(self.parts)}
 
     def unkept(self, round: int, devices: Sequence[int]) -> dict[int, int]:
-        """Return the samples of the devices' round whose activations nobody keeps yet, before it (``learn.cache``)."""
+        """Return the samples of the devices' round whose activations are still to be made (``learn.cache``)."""
         return unkept(self._drawn(round, devices), self.exchange, self.devices.kept)
 
     def _drawn(self, round: int, devices: Sequence[int]) -> dict[int, list[NDArray[Any]]]:

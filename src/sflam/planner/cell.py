@@ -297,7 +297,7 @@ def _notes(job: Job) -> Iterator[str]:
     if job.learn.cache != "off":
         yield (
             f'learn.cache is "{job.learn.cache}": this is the plan of a round in which every sample is new; simulated '
-            "runs count only those whose activations nobody keeps"
+            "runs count only those whose activations are kept nowhere"
         )
     if job.quant.scheme == IDENTITY:
         yield "quant.scheme is identity: 32 bits are sent for every value, at any choice of bits"

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from sflam.learn.aggregate import aggregation_error, fedavg, residuals, weights_of
-from sflam.learn.split_fleet import adapted_layers
-from sflam.model.adapters import load_state, state_of
+from sflam.model.adapters import adapted_layers, load_state, state_of
 from tests.learn.builders import LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
 
 A, B = "layer.lora_A.weight", "layer.lora_B.weight"

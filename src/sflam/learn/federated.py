@@ -28,10 +28,9 @@ from sflam.learn.optimizers import optimizer_state, restore_optimizer
 from sflam.learn.personal import PersonalParts, head_of
 from sflam.learn.selection import chances_of
 from sflam.learn.settings.schedule import Moment
-from sflam.learn.split_fleet import adapted_layers
 from sflam.learn.steps import Average, Steps
 from sflam.learn.whole_model import WholeModel
-from sflam.model.adapters import State, load_state, state_of
+from sflam.model.adapters import State, adapted_layers, load_state, state_of
 from sflam.seeds import derive
 
 

@@ -38,7 +38,7 @@ from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.steps import Average, Steps
 from sflam.learn.u_shape import local_steps_at_home
 from sflam.learn.weighting import weighting_of
-from sflam.model.adapters import PREFIX, State, state_of
+from sflam.model.adapters import State, adapted_layers, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
 from sflam.model.split import split_among
@@ -392,12 +392,3 @@ class LocalFleet(Fleet):
         self.exchange.remember(state.get("left_out", {}))
         if isinstance(self.exchange, DeltaExchange):
             self.exchange.restore(state["activations"])
-
-
-def adapted_layers(model: PeftModel) -> dict[str, Any]:
-    """Return the adapted layers of a peft model, by the names its saved adapters use."""
-    return {
-        f"{PREFIX}{name}": module
-        for name, module in model.get_base_model().named_modules()
-        if hasattr(module, "lora_A")
-    }

@@ -184,3 +184,12 @@ def _master_precision(model: Any) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+
+
+def adapted_layers(model: PeftModel) -> dict[str, Any]:
+    """Return the adapted layers of a peft model, by the names its saved adapters use."""
+    return {
+        f"{PREFIX}{name}": module
+        for name, module in model.get_base_model().named_modules()
+        if hasattr(module, "lora_A")
+    }

@@ -15,6 +15,8 @@ from typing import BinaryIO
 from sflam.errors import RunError, SflamError
 
 CHUNK_BYTES = 1 << 20
+ANYONE = 0o666
+"""Mode of files that anyone may read, as far as the user's umask lets them."""
 _TEMPORARY = ".tmp"
 
 
@@ -43,16 +45,18 @@ def write_all(descriptor: int, body: bytes, *, chunk: int = CHUNK_BYTES) -> None
         view = view[os.write(descriptor, view[:chunk]) :]
 
 
-def replace_file(path: Path, body: bytes, *, chunk: int = CHUNK_BYTES) -> None:
-    """Make ``body`` the content of ``path``, all or nothing.
+def replace_file(path: Path, body: bytes, *, chunk: int = CHUNK_BYTES, mode: int = ANYONE) -> None:
+    """Make ``body`` the content of ``path``, all or nothing; ``mode`` is who may read it, from its first byte on.
 
     The parent folder must exist. Raises OSError; what was at ``path`` before is then untouched and the
     temporary file is gone.
     """
     temporary = path.with_name(f".{path.name}{_TEMPORARY}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:
+            if mode != ANYONE and hasattr(os, "fchmod"):  # a temporary file that was left has its own
+                os.fchmod(descriptor, mode)
             write_all(descriptor, body, chunk=chunk)
             os.fsync(descriptor)
         finally:

@@ -22,6 +22,7 @@ from sflam.records import history
 from sflam.records.history import RoundRecord
 from sflam.report.terminal.comparison_table import comparison_table, device_table, target_table
 from tests.conftest import Cli, assert_refused, files, sets
+from tests.held import held_elsewhere
 from tests.report.charges import charge
 
 METHODS = ("sflam", "sflam+equal", "sl", "fedlora", "fedavg", "local", "central")
@@ -213,12 +214,10 @@ def test_what_goes_wrong_in_another_process_is_one_line(
 def test_a_folder_belongs_to_one_comparison(
     cli: Cli, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fcntl = pytest.importorskip("fcntl")
-    from sflam.compare import lock
+    from sflam.compare import comparison
 
-    monkeypatch.setattr(lock, "PATIENCE", 0.0)
-    with (tmp_path / lock.LOCK).open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    monkeypatch.setattr(comparison, "PATIENCE_S", 0.0)
+    with held_elsewhere(tmp_path):
         done = cli("compare", *sets(*small), "--methods", "sl", "--out", tmp_path)
     assert_refused(done, "another comparison is writing to")
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Cli, Edit, assert_refused, files, replaced, written
+from tests.held import held_elsewhere
 
 
 def newest(folder: Path) -> Path:
@@ -104,6 +105,17 @@ def test_a_run_that_cannot_be_resumed_is_left_alone(cli: Cli, run: Path, edit: E
     before = files(run)
     assert_refused(cli("train", "--resume", run), sentence)
     assert files(run) == before
+
+
+def test_a_run_that_another_process_writes_to_is_left_alone(cli: Cli, run: Path) -> None:
+    before = files(run)
+    with held_elsewhere(run):
+        for command in ("train", "serve"):
+            assert_refused(
+                cli(command, "--resume", run), "another process is writing to the run .* wait until"
+            )
+    assert files(run) == before
+    assert cli("train", "--resume", run).code == 0
 
 
 def test_a_deleted_damaged_checkpoint_leaves_the_one_before(cli: Cli, run: Path) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
 import ssl
+import subprocess
+import sys
 import time
 
 import pytest
 
+from sflam import files
 from sflam.errors import Refused, ServeError
+from sflam.files import write_all
 from sflam.link.token import read_token
-from sflam.serve.certificates import make_certificates
+from sflam.serve.certificates import make_certificates, valid_between
 from sflam.serve.roster import DAY, Roster
 
 
@@ -66,6 +72,75 @@ def test_a_damaged_roster_and_an_unknown_device_are_reported(roster):
         roster.path.write_text(damaged)
         with pytest.raises(ServeError, match="is no roster"):
             Roster(roster.path).entries()
+
+
+def test_devices_that_are_enrolled_at_once_are_all_there(tmp_path):
+    path = tmp_path / "devices.json"
+    names = [f"pi-{number}" for number in range(8)]
+    command = [sys.executable, "-m", "sflam", "enrol", "--roster", str(path)]
+    running = [subprocess.Popen([*command, name], stdout=subprocess.DEVNULL) for name in names]
+    assert [process.wait() for process in running] == [0] * 8
+    entries = Roster(path).entries()
+    assert entries.keys() == set(names) and sorted(e.device for e in entries.values()) == list(range(8))
+
+
+def test_a_device_that_was_taken_out_leaves_its_number_to_the_next(roster):
+    tokens = {name: roster.enrol(name) for name in ("pi", "phone", "lab")}
+    roster.revoke("phone")
+    new = roster.enrol("tablet")
+    assert roster.device_of(new, time.time()) == 1
+    with pytest.raises(Refused, match="revoked"):
+        roster.device_of(tokens["phone"], time.time())
+    again = roster.enrol("phone")
+    assert roster.device_of(again, time.time()) == 3, "its number is taken"
+    assert roster.device_of(tokens["lab"], time.time()) == 2
+
+
+def test_a_roster_that_is_away_or_half_written_for_a_moment_ends_nobody(roster):
+    token = roster.enrol("pi")
+    serving = Roster(roster.path)
+    assert serving.device_of(token, time.time()) == 0
+    whole = roster.path.read_bytes()
+    roster.path.unlink()
+    assert serving.device_of(token, time.time()) == 0
+    roster.path.write_bytes(whole[:20])
+    assert serving.device_of(token, time.time()) == 0
+    roster.path.write_bytes(whole)
+    Roster(roster.path).revoke("pi")
+    with pytest.raises(Refused, match="revoked"):
+        serving.device_of(token, time.time())
+
+
+def test_a_key_is_never_readable_by_others(tmp_path, monkeypatch):
+    """Not while it is written either, nor where a temporary file was left behind that anyone may read."""
+    modes = []
+
+    def seen(descriptor, body, **options):
+        modes.append(os.fstat(descriptor).st_mode & 0o777)
+        write_all(descriptor, body, **options)
+
+    monkeypatch.setattr(files, "write_all", seen)
+    (tmp_path / ".server.key.tmp").touch(0o666)
+    made = make_certificates(tmp_path, ["localhost"])
+    private = {path.name: mode for path, mode in zip(made, modes, strict=True) if path.suffix == ".key"}
+    assert private == {"ca.key": 0o600, "server.key": 0o600}
+
+
+def test_an_authority_that_has_expired_is_made_anew_with_its_key(tmp_path):
+    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    make_certificates(tmp_path, ["localhost"], days=30, now=start)
+    key = (tmp_path / "ca.key").read_bytes()
+    late = start + datetime.timedelta(days=20)
+    assert "ca.pem" not in {
+        path.name for path in make_certificates(tmp_path, ["localhost"], days=30, now=late)
+    }
+    ends = {name: valid_between((tmp_path / name).read_bytes())[1] for name in ("ca.pem", "server.pem")}
+    assert ends["server.pem"] == ends["ca.pem"] == start + datetime.timedelta(days=30)
+    late = start + datetime.timedelta(days=31)
+    made = make_certificates(tmp_path, ["localhost"], days=30, now=late)
+    assert [path.name for path in made] == ["ca.key", "ca.pem", "server.key", "server.pem"]
+    assert (tmp_path / "ca.key").read_bytes() == key
+    assert valid_between((tmp_path / "ca.pem").read_bytes())[1] == late + datetime.timedelta(days=30)
 
 
 def test_a_token_file_must_hold_a_token(roster, tmp_path):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sflam.compare.lock import alone
 from sflam.compare.outcome import Compared, target_of
 from sflam.compare.rates import RateGrid, Tried, expect_rates, validated
 from sflam.compare.running import Failure, OnEvent, Waiting, expect_jobs, ignore_event, run_all
@@ -21,10 +20,15 @@ from sflam.compare.variants import AXES, DEFAULT, Variant, variants_of
 from sflam.config import Job, overrides, plain
 from sflam.errors import ConfigError, RunsError
 from sflam.files import replace_file, writing
+from sflam.locks import hold
 from sflam.records import history
 from sflam.records.run_folder import RunFolder
 from sflam.records.saved import SAVED
 from sflam.run.compatibility import problems_of
+
+ELSEWHERE = "choose another with --out"
+PATIENCE_S = 15.0
+"""Seconds to wait for the workers of a comparison that was killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +141,12 @@ def compare(
     lines = variants_of(wanted, methods, seeds, sweeps)  # what it refuses, it refuses before anything runs
     expect_possible(lines)
     grid = None
-    with alone(folder) as lock:
+    with writing(folder, ELSEWHERE):
+        folder.mkdir(parents=True, exist_ok=True)
+    busy = f"another comparison is writing to {folder}; wait for it, or {ELSEWHERE}"
+    held = hold(folder, busy, patience=PATIENCE_S)
+    try:
+        lock = held.descriptor
         failures = run_all(_tasks(tries, folder), jobs, lock, on_event)
         known = {name for line in tries for name in line.runs}
         if tries:
@@ -147,6 +156,8 @@ def compare(
             tries = [line for line in tries if line.name not in best]
         left = [task for task in _tasks(lines, folder) if task.name not in known]
         failures |= run_all(left, jobs, lock, on_event)
+    finally:
+        held.release()
     concerned = {name for line in (*tries, *lines) for name in line.runs}
     failed = {name: failure.why for name, failure in failures.items() if name in concerned}
     found = [(line, _outcome(line, folder)) for line in lines if not failed.keys() & set(line.runs)]

@@ -85,7 +85,7 @@ def run_all(
     Args:
         tasks: in the order they are begun.
         jobs: runs at once; 1 runs them in this process, None takes what cores and memory allow.
-        lock: descriptor that every worker holds as well; see ``sflam.compare.lock``.
+        lock: descriptor that every worker holds as well; see ``sflam.locks``.
         on_event: see ``OnEvent``.
     """
     expect_jobs(jobs)

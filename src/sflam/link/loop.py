@@ -21,7 +21,7 @@ from sflam.codec.messages import AdapterFrame, GradientFrame, StepFrame, TokenFr
 from sflam.codec.quantizer import Packed
 from sflam.data.batches import round_batches
 from sflam.data.sampling import batches_of_shares
-from sflam.errors import BrokenOff, Refused, WireError
+from sflam.errors import BrokenOff, Refused, ServeError, WireError
 from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment, rate
 from sflam.link import state
@@ -29,6 +29,7 @@ from sflam.link.contract import shares_of
 from sflam.link.exchange import M, Memory, TokenExchange, opened, opened_ahead
 from sflam.link.half import Arrays, Half, LocalStep, X
 from sflam.link.https_client import Link, Streamed
+from sflam.locks import hold
 from sflam.seeds import derive
 from sflam.sizes import HEADER_BYTES, adapter_body_bytes
 
@@ -86,6 +87,8 @@ class Client(Generic[X]):
         self.link, self.place, self.half, self.learn, self.exchange = link, place, half, learn, exchange
         self.file, self.state_every, self.notify = file, state_every, notify
         self.streaming, self._streams = streaming, False
+        busy = f"{file.parent} belongs to a device that is running; give this one another --folder"
+        self._hold = hold(file.parent, busy, error=ServeError)
         self.round = self.attempt = -1
         self.step = 0
         self.loss = 0.0

@@ -28,6 +28,7 @@ from typing import Any
 from sflam.config import Job, load, to_toml
 from sflam.errors import RunError
 from sflam.files import replace_file, sync_files, sync_folder, writing
+from sflam.locks import Hold, hold
 from sflam.plugins import contents, portable
 
 
@@ -125,6 +126,12 @@ class RunFolder:
         if not os.path.isfile(self.config):
             raise RunError(f"{self.path} holds no run (no config.toml); give the folder a run was written to")
         return load(self.config)
+
+    def hold(self) -> Hold:
+        """Keep other processes from writing to the run; raises RunError where one does."""
+        return hold(
+            self.path, f"another process is writing to the run {self.path}; wait until it ends, or stop it"
+        )
 
     def forget_result(self) -> None:
         """Remove the final numbers before what they vouch for is written again; may raise OSError."""

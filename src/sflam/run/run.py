@@ -14,6 +14,7 @@ from sflam.learn import checkpoint
 from sflam.learn.best import BestRound, best_of, stopped
 from sflam.learn.fleet import Fleet
 from sflam.learn.round import train as train_rounds
+from sflam.locks import Hold
 from sflam.model.adapters import State
 from sflam.records.history import History, RoundRecord
 from sflam.records.run_folder import RunFolder
@@ -42,8 +43,9 @@ class Run:
         records: list[RoundRecord],
         best: BestRound | None = None,
         fleet: Fleet | None = None,
+        held: Hold | None = None,
     ) -> None:
-        self.assembly, self.folder = assembly, folder
+        self.assembly, self.folder, self._held = assembly, folder, held
         self.fleet = fleet or assembly.fleet
         self.state, self.records, self.best = state, records, best
 
@@ -123,7 +125,10 @@ class Run:
                 self.fleet.place(deepest)
                 assembly = assembly.refitted()
             kept = self.best or BestRound(self.records[-1], self.state)
-            return finish(assembly, self.folder, kept, self.records, merge)
+            result = finish(assembly, self.folder, kept, self.records, merge)
+            if self._held:
+                self._held.release()
+            return result
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"run folder {self.folder.path} cannot be written ({error}); make room, then finish the run with "

@@ -15,6 +15,7 @@ from sflam.learn.aggregate import trained_numbers
 from sflam.learn.best import BestRound, restored
 from sflam.learn.fleet import Fleet, expect_fleet
 from sflam.learn.personal import travelling
+from sflam.locks import Hold
 from sflam.model.adapters import State
 from sflam.records import history
 from sflam.records.history import History, RoundRecord
@@ -50,7 +51,7 @@ def start(job: Job, folder: str | Path | None = None, *, around: Around | None =
     fleet = _fleet(assembly)  # before anything is written
     run = RunFolder(default_folder(job) if folder is None else Path(folder))
     run.create(job)
-    return _begin(assembly, fleet, run)
+    return _begin(assembly, fleet, run, run.hold())
 
 
 def resume(folder: str | Path, *, around: Around | None = None) -> Run:
@@ -66,13 +67,14 @@ def resume(folder: str | Path, *, around: Around | None = None) -> Run:
     """
     run = RunFolder(Path(folder))
     job = run.read_job()
+    held = run.hold()
     saved = checkpoint.load(run.checkpoints)
     records: list[RoundRecord] = []
     if saved is not None or run.history.exists():
         header, records = history.read(run.history)
         _expect_same(run, header, job)
     if saved is None:
-        return _begin_again(run, job, len(records), around)
+        return _begin_again(run, job, len(records), around, held)
     rounds = saved.get("round")
     if not isinstance(rounds, int):
         raise _misfit(run, "it counts no rounds")
@@ -86,7 +88,7 @@ def resume(folder: str | Path, *, around: Around | None = None) -> Run:
     history.expect_charges(run.history, records, job.fleet.devices, assembly.backbone.depth)
     fleet = _fleet(assembly)
     state, best = _restored(assembly, fleet, run, saved, records[:rounds])
-    return Run(assembly, run, state, history.rewind(run.history, rounds), best, fleet)
+    return Run(assembly, run, state, history.rewind(run.history, rounds), best, fleet, held)
 
 
 def train(
@@ -99,7 +101,7 @@ def train(
     return run.finish(merge=merge)
 
 
-def _begin_again(run: RunFolder, job: Job, done: int, around: Around | None) -> Run:
+def _begin_again(run: RunFolder, job: Job, done: int, around: Around | None, held: Hold) -> Run:
     """Begin a run anew that has no checkpoint: the first one is written before any round, the second after round 1."""
     if done > 1:
         raise RunError(
@@ -109,7 +111,7 @@ def _begin_again(run: RunFolder, job: Job, done: int, around: Around | None) -> 
     assembly = _assembled(job, around)
     expect_partition(run, assembly)
     run.history.unlink(missing_ok=True)
-    return _begin(assembly, _fleet(assembly), run)
+    return _begin(assembly, _fleet(assembly), run, held)
 
 
 def _assembled(job: Job, around: Around | None) -> Assembly:
@@ -131,11 +133,11 @@ def _fleet(assembly: Assembly) -> Fleet:
     return simulated(job, assembly.fleet, assembly.halves, assembly.parts, assembly.splits.train, numbers)
 
 
-def _begin(assembly: Assembly, fleet: Fleet, folder: RunFolder) -> Run:
+def _begin(assembly: Assembly, fleet: Fleet, folder: RunFolder, held: Hold) -> Run:
     keep_partition(folder, assembly)
     with History(folder.history) as log:
         log.start(plain(assembly.job), assembly.job.seed)
-    run = Run(assembly, folder, assembly.state, [], fleet=fleet)
+    run = Run(assembly, folder, assembly.state, [], fleet=fleet, held=held)
     run.save()
     return run
 

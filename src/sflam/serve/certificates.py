@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from sflam.errors import ServeError
-from sflam.files import replace_file
+from sflam.files import ANYONE, replace_file
 
 CA, SERVER = "ca", "server"
+AUTHORITY = "sflam fleet authority"
 
 
 def make_certificates(
@@ -24,7 +24,10 @@ def make_certificates(
     days: int = 365,
     now: datetime.datetime | None = None,
 ) -> list[Path]:
-    """Write an authority (unless the folder has one) and what it signs; return the files written.
+    """Write an authority (unless the folder has one that is still good) and what it signs; return the files written.
+
+    An authority that has expired keeps its key and gets a new certificate, which devices need; nothing is signed for
+    longer than the authority is good.
 
     Args:
         folder: where ``NAME.pem`` (certificate) and ``NAME.key`` (private key, mode 600) are written.
@@ -51,7 +54,8 @@ def make_certificates(
                 f"client name {name!r}: use letters, digits, '-', '_' or '.', and neither ca nor server"
             )
 
-    now = now or datetime.datetime.now(datetime.UTC)
+    now = (now or datetime.datetime.now(datetime.UTC)).replace(microsecond=0)
+    end = now + datetime.timedelta(days=days)
     written: list[Path] = []
 
     def common(name: str) -> x509.Name:
@@ -59,15 +63,17 @@ def make_certificates(
 
     def put(name: str, body: bytes) -> None:
         path = folder / name
-        replace_file(path, body)
-        if name.endswith(".key"):
-            os.chmod(path, 0o600)
+        replace_file(path, body, mode=0o600 if name.endswith(".key") else ANYONE)
         written.append(path)
 
     def signed(
-        name: str, subject: str, usage: x509.ObjectIdentifier | None, names: list[x509.GeneralName]
+        name: str,
+        subject: str,
+        usage: x509.ObjectIdentifier | None,
+        names: list[x509.GeneralName],
+        kept: ec.EllipticCurvePrivateKey | None = None,
     ) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = kept or ec.generate_private_key(ec.SECP256R1())
         signer = authority[0] if authority else key
         ca = usage is None
         unused = (
@@ -91,7 +97,7 @@ def make_certificates(
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))  # devices' clocks may be behind
-            .not_valid_after(now + datetime.timedelta(days=days))
+            .not_valid_after(min(end, authority[1].not_valid_after_utc) if authority else end)
         )
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
@@ -110,8 +116,12 @@ def make_certificates(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / f"{CA}.key").exists():
-            signed(CA, "sflam fleet authority", None, [])
-        authority = load()
+            signed(CA, AUTHORITY, None, [])
+        found = load()
+        if now >= found[1].not_valid_after_utc:
+            signed(CA, AUTHORITY, None, [], kept=found[0])
+            found = load()
+        authority = found
         if hosts:
             names = [_general_name(host) for host in hosts]
             signed(SERVER, hosts[0][:64], ExtendedKeyUsageOID.SERVER_AUTH, names)

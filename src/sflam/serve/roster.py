@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import time
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sflam.errors import Refused, ServeError
 from sflam.files import replace_file, writing
 from sflam.link.token import PREFIX
+from sflam.locks import alone
 
 DAY = 86400.0
+PATIENCE_S = 30.0
+"""How long one who changes the roster waits for others who do."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,10 @@ class Roster:
                 entries = [Entry(**row) for row in rows]
                 self._entries = {entry.name: entry for entry in entries}
                 self._stamp = stamp
-        except FileNotFoundError:
-            self._entries, self._stamp = {}, None
+        except (
+            FileNotFoundError
+        ):  # what was read stays good: a roster that is away for a moment revokes nothing
+            self._stamp = None
         except OSError as error:
             raise ServeError(
                 f"roster {self.path} cannot be read ({error.strerror}); make it readable"
@@ -87,13 +92,15 @@ class Roster:
             raise ServeError(f"device name {name!r}: use 1..64 letters, digits, '-', '_' or '.'")
         if not days > 0:
             raise ServeError(f"a token that is valid for {days} days is of no use; give more than 0")
-        entries = dict(self.entries())
-        taken = {entry.device for entry in entries.values()}
-        free = next(number for number in range(len(taken) + 1) if number not in taken)
-        number = entries[name].device if name in entries else free
         token = PREFIX + secrets.token_urlsafe(32)
-        entries[name] = Entry(name, number, digest(token), time.time() + days * DAY)
-        self._write(entries)
+        with self._alone():
+            entries = dict(self.entries())
+            # A device that was taken out leaves its number to the next one: a box is replaced under a new name.
+            taken = {entry.device for entry in entries.values() if not entry.revoked and entry.name != name}
+            own = [entries[name].device] if name in entries else []
+            number = next(number for number in (*own, *range(len(taken) + 1)) if number not in taken)
+            entries[name] = Entry(name, number, digest(token), time.time() + days * DAY)
+            self._write(entries)
         return token
 
     def revoke(self, name: str) -> None:
@@ -102,12 +109,13 @@ class Roster:
         Raises:
             ServeError: there is no such device, or the roster cannot be written.
         """
-        entries = dict(self.entries())
-        if name not in entries:
-            known = ", ".join(sorted(entries)) or "none"
-            raise ServeError(f"no device {name!r} in {self.path}; enrolled: {known}")
-        entries[name] = replace(entries[name], revoked=True)
-        self._write(entries)
+        with self._alone():
+            entries = dict(self.entries())
+            if name not in entries:
+                known = ", ".join(sorted(entries)) or "none"
+                raise ServeError(f"no device {name!r} in {self.path}; enrolled: {known}")
+            entries[name] = replace(entries[name], revoked=True)
+            self._write(entries)
 
     def device_of(self, token: str, now: float) -> int:
         """Return the number of the device a token belongs to.
@@ -116,7 +124,13 @@ class Roster:
             Refused: 401 for an unknown token; 403 for one that was revoked or has expired.
         """
         wanted = digest(token)
-        for entry in self.entries().values():
+        try:
+            entries = self.entries()
+        except ServeError:  # half-written by an editor, perhaps
+            if not self._entries:
+                raise
+            entries = self._entries
+        for entry in entries.values():
             if secrets.compare_digest(entry.sha256, wanted):
                 if entry.revoked:
                     raise Refused(403, f"the token of {entry.name} was revoked; enrol the device again")
@@ -125,11 +139,14 @@ class Roster:
                 return entry.device
         raise Refused(401, "the token is not in the roster; enrol the device")
 
+    def _alone(self) -> AbstractContextManager[None]:
+        busy = f"roster {self.path} is being changed by another process; try again"
+        return alone(self.path, busy, patience=PATIENCE_S, error=ServeError)
+
     def _write(self, entries: dict[str, Entry]) -> None:
         rows = [asdict(entry) for entry in sorted(entries.values(), key=lambda entry: entry.device)]
         with writing(f"roster {self.path}", "give another path", ServeError):
-            replace_file(self.path, (json.dumps({"devices": rows}, indent=2) + "\n").encode())
-            os.chmod(self.path, 0o600)
+            replace_file(self.path, (json.dumps({"devices": rows}, indent=2) + "\n").encode(), mode=0o600)
         self._stamp = None
 
 

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from sflam.codec.bodies import decode, encode
 from sflam.codec.messages import AdapterFrame, GradientFrame, StepFrame
 from sflam.codec.quantizers import quantizer
-from sflam.errors import BrokenOff, Refused
+from sflam.errors import BrokenOff, Refused, ServeError
 from sflam.learn.settings import LearnSettings
 from sflam.link import state
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.half import Arrays, Incoming, LocalStep, Outgoing, TakenRows
 from sflam.link.loop import Client, Place
+from tests.held import held_elsewhere
 
 DIM, SAMPLES, STEPS, ROUNDS = 6, 10, 4, 3
 LEARN = LearnSettings(local_steps=STEPS, batch=4, rounds=ROUNDS, lr=0.1, optimizer="sgd", momentum=0.5)
@@ -277,6 +278,12 @@ def test_how_often_the_state_is_written(
     monkeypatch.setattr(state, "save", lambda *given: written.append(given[1]["step"]) or save(*given))
     assert lived(Memory(), tmp_path, LEARN, every) == 0
     assert len(written) == ROUNDS * states and written.count(STEPS) == ROUNDS
+
+
+def test_a_folder_belongs_to_one_device(tmp_path: Path) -> None:
+    with held_elsewhere(tmp_path), pytest.raises(ServeError, match="belongs to a device that is running"):
+        client(Memory(), tmp_path)
+    client(Memory(), tmp_path)
 
 
 def test_the_state_of_another_run_is_left_alone(tmp_path: Path) -> None:

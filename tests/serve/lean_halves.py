@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import safetensors.torch
-from sflam.model.device_graphs import bundle_of, device_half
 
 from sflam.device.engines import Engines
 from sflam.device.half import Grouping, LeanHalf
 from sflam.device.samples import OwnSamples
 from sflam.device.weights import Weights
+from sflam.model.device_graphs import bundle_of, device_half
 from sflam.model.export import device_tensors
 from sflam.model.families import CAUSAL
 

@@ -77,7 +77,7 @@ def hold(folder: Path, busy: str, *, patience: float = 0.0, error: type[SflamErr
 
 @contextmanager
 def alone(path: Path, busy: str, *, patience: float, error: type[SflamError] = RunError) -> Iterator[None]:
-    """Change a file that is read and written again: nobody else, no thread of this process either, does at that time.
+    """Change a file that is read and written again: no other process or thread does at that time.
 
     Args:
         path: which; its folder must exist, and gets a lock file beside it.

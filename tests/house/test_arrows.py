@@ -24,6 +24,7 @@ FLOORS: list[set[str]] = [
         "units",
         "seeds",
         "files",
+        "locks",
         "sizes",
         "workload",
         "plan",
@@ -51,6 +52,7 @@ BASE = FLOORS[0]
 TOP = FLOORS[-1]
 WITHIN = {
     "files": {"errors"},
+    "locks": {"errors", "files"},
     "ranges": {"errors"},
     "registry": {"errors"},
     "plugins": {"errors", "files", "registry"},

@@ -113,3 +113,9 @@ def test_a_half_is_exported_with_vectors(cli: Cli, small: tuple[str, ...], tmp_p
     np.testing.assert_allclose(arrays[product["outputs"][0]], x + a @ b, rtol=1e-6)
     assert arrays["run.result.activations"].shape == (about["n"], graphs.tokens, graphs.dim)
     assert (tmp_path / "out/cut-1.safetensors").exists() and (tmp_path / "out/config.json").exists()
+
+
+def test_devices_of_unlike_ranks_are_offered_no_graphs(tmp_path):
+    assembly = SimpleNamespace(job=Job(fleet=FleetSettings(devices=2, ranks=(1, 2))))
+    offer = offer_graphs(assembly, None, tmp_path, 17)
+    assert "fleet.ranks" in offer.refused and not offer.files and not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import safetensors.numpy
 from sflam import config
 from sflam.errors import GraphError
 from sflam.graph.reading import read_bundle
+from sflam.learn.settings import FleetSettings
 from sflam.model import aten, device_graphs
 from sflam.run.assemble import Assembly, assemble
 from sflam.serve import graph_offer
@@ -115,7 +117,7 @@ def test_a_half_is_exported_with_vectors(cli: Cli, small: tuple[str, ...], tmp_p
     assert (tmp_path / "out/cut-1.safetensors").exists() and (tmp_path / "out/config.json").exists()
 
 
-def test_devices_of_unlike_ranks_are_offered_no_graphs(tmp_path):
-    assembly = SimpleNamespace(job=Job(fleet=FleetSettings(devices=2, ranks=(1, 2))))
-    offer = offer_graphs(assembly, None, tmp_path, 17)
+def test_devices_of_unlike_ranks_are_offered_no_graphs(tmp_path: Path) -> None:
+    assembly = SimpleNamespace(job=config.Job(fleet=FleetSettings(devices=2, ranks=(1, 2))))
+    offer = offer_graphs(assembly, None, tmp_path, 17)  # type: ignore[arg-type]
     assert "fleet.ranks" in offer.refused and not offer.files and not list(tmp_path.iterdir())

@@ -132,7 +132,7 @@ def test_devices_of_their_own_ranks(room, tmp_path, settings):
     for mine, theirs in zip(*rounds, strict=True):
         assert mine.adapter_bytes_up == theirs.adapter_bytes_up > 0
         assert mine.adapter_bytes_down == theirs.adapter_bytes_down
-    parts = sorted(path.name for path in (tmp_path / "run" / "serve").glob("cut-*"))
+    parts = sorted(path.name for path in (tmp_path / "run").rglob("cut-*-rank-*"))
     assert parts == [f"cut-1-rank-{rank}.safetensors" for rank in (1, 2, 4)], "each is sent its own part"
 
 
@@ -147,5 +147,5 @@ def test_a_head_of_each_device_s_own_is_served_where_the_server_has_it(room, tmp
         own, theirs = (load_file(folder / name) for folder in folders)
         assert own.keys() == theirs.keys() and all(torch.equal(own[each], theirs[each]) for each in own)
     rounds = [history.read(folder.parent / "history.jsonl")[1] for folder in folders]
-    assert [one.test_accuracy for one in rounds[0]] == [one.test_accuracy for one in rounds[1]]
+    assert [one.evaluated_accuracy for one in rounds[0]] == [one.evaluated_accuracy for one in rounds[1]]
     assert rounds[0][-1].device_class_accuracy == rounds[1][-1].device_class_accuracy != ()

@@ -5,6 +5,7 @@ Shapes: n tokens (masked positions never get here), d values per token.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -142,6 +143,20 @@ class Piecewise(Protocol):
 
     def encode_part(self, x: Floats, bits: int, seed: int, first: int) -> Packed:
         """Encode ``x`` [m, d], the tokens of a message from number ``first`` on; as ``encode`` does."""
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A quantizer of variable size that encodes and decodes every token by itself; see :class:`Piecewise`."""
+
+    def encode_part(self, x: Floats, bits: int, seed: int, first: int) -> Packed:
+        """Encode ``x`` [m, d], the tokens of a message from number ``first`` on; as ``encode`` does."""
+
+    def joined(self, parts: Sequence[Packed]) -> Packed:
+        """Return the message of consecutive parts, one at least; as ``encode`` of all gives it."""
+
+    def part(self, packed: Packed, first: int, count: int) -> Packed:
+        """Return ``count`` tokens of a message from number ``first`` on."""
 
 
 def expect_scheme(packed: Packed, name: str) -> None:

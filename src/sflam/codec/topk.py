@@ -18,12 +18,14 @@ arXiv:1809.07599, algorithm 1. At the cut of a split model: F. Zheng et al., arX
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from sflam import sizes
 from sflam.codec import noise
-from sflam.codec.packing import pack, unpack
+from sflam.codec.packing import Unsigned, pack, unpack
 from sflam.codec.quantizer import Bytes, Floats, Packed, Words, expect_scheme
 from sflam.codec.uniform import check_tokens, chunks
 from sflam.errors import NotFiniteError, QuantizerError
@@ -32,7 +34,7 @@ LEVELS = 127
 MIDDLE = 128
 WIDEST = 1 << 16
 INFINITY = 0x7F80  # bfloat16 bit pattern
-Places = npt.NDArray[np.int64]
+SOME = 1 << 15  # indices packed at once; a multiple of 8
 
 
 class TopK:
@@ -52,6 +54,27 @@ class TopK:
         """Encode float32 [n, d]. See ``Quantizer.encode``."""
         return self._encoded(x, bits, seed)[0]
 
+    def encode_part(self, x: Floats, bits: int, seed: int, first: int) -> Packed:
+        """Encode the tokens from number ``first`` on. See ``Divisible.encode_part``."""
+        return self._encoded(x, bits, seed, first)[0]
+
+    def joined(self, parts: Sequence[Packed]) -> Packed:
+        """Return the message of consecutive parts. See ``Divisible.joined``."""
+        width = sizes.index_bits(parts[0].dim)
+        columns, codes = [], []
+        for part in parts:
+            total = int(part.side[:, 1].sum(dtype=np.int64))
+            columns.append(_unpacked(part.codes, width, 0, total))
+            codes.append(part.codes[-(-total * width // 8) :])
+        return _message(
+            parts[0], np.concatenate(columns), codes, np.concatenate([part.side for part in parts])
+        )
+
+    def part(self, packed: Packed, first: int, count: int) -> Packed:
+        """Return ``count`` tokens from number ``first`` on. See ``Divisible.part``."""
+        columns, codes = _values_of(packed, first, first + count)
+        return _message(packed, columns, [codes], packed.side[first : first + count])
+
     def encode_after(self, left: Floats | None, x: Floats, bits: int, seed: int) -> tuple[Packed, Floats]:
         """Encode ``x`` with what was left out before; see ``Remembering.encode_after``."""
         if left is not None:
@@ -63,18 +86,16 @@ class TopK:
 
     def decode(self, packed: Packed) -> Floats:
         """Return float32 [n, d], 0 where nothing was sent. See ``Quantizer.decode``."""
-        columns, codes = self._checked(packed)
-        rows = np.repeat(np.arange(packed.tokens), packed.side[:, 1])
+        self.check_side(packed)
         out = np.zeros((packed.tokens, packed.dim), np.float32)
-        out[rows, columns] = _values(codes, _step(packed.side[:, 0])[rows])
+        for part in chunks(packed.tokens, packed.dim):
+            columns, codes = _values_of(packed, part.start, part.stop)
+            rows = np.repeat(np.arange(part.start, part.stop), packed.side[part, 1])
+            out[rows, columns] = _values(codes, _step(packed.side[:, 0])[rows])
         return out
 
     def check_side(self, packed: Packed) -> None:
         """Refuse what no encoder writes: the indices too, as a wrong one would reach another token's values."""
-        self._checked(packed)
-
-    def _checked(self, packed: Packed) -> tuple[Places, Bytes]:
-        """Return the index and the code of every value sent; raises QuantizerError for what no encoder writes."""
         expect_scheme(packed, self.name)
         counts = packed.side[:, 1].astype(np.int64)
         total, most = int(counts.sum()), sizes.topk_kept(packed.dim, packed.bits)
@@ -87,31 +108,30 @@ class TopK:
                 f"{len(packed.codes)} bytes of codes for {total} values, at most {counts.max(initial=0)} a token; "
                 f"{most} a token and {head + total} bytes were agreed"
             )
-        columns = unpack(packed.codes[:head], width, total).astype(np.int64)
-        rises = np.diff(columns) > 0
-        starts = np.cumsum(counts)[:-1]
-        rises[starts[(starts > 0) & (starts < total)] - 1] = True
-        codes = packed.codes[head:]
-        good = rises.all() and (columns < packed.dim).all() and ((codes != 0) & (codes != MIDDLE)).all()
-        if not good or not np.array_equal(_packed_indices(columns, width), packed.codes[:head]):
+        spare = total * width % 8
+        good = not spare or packed.codes[head - 1] >> spare == 0
+        for part in chunks(packed.tokens, packed.dim):
+            good = good and _ascends(*_values_of(packed, part.start, part.stop), counts[part], packed.dim)
+        if not good:
             raise QuantizerError(
                 "indices must ascend within a token and be below its size, and levels differ from 0"
             )
-        return columns, codes
 
-    def _encoded(self, x: Floats, bits: int, seed: int) -> tuple[Packed, npt.NDArray[np.float64]]:
-        """Return the message, and the sum over tokens of what it leaves out, [d]."""
+    def _encoded(
+        self, x: Floats, bits: int, seed: int, first: int = 0
+    ) -> tuple[Packed, npt.NDArray[np.float64]]:
+        """Return the message of tokens from number ``first`` on, and the sum of what it leaves out, [d]."""
         tokens, dim = check_tokens(x, bits)
         if dim > WIDEST:
             raise QuantizerError(f"tokens of {dim} values; {self.name} has indices for {WIDEST} at most")
-        keys, most = noise.token_keys(seed, tokens), sizes.topk_kept(dim, bits)
+        keys, most = noise.token_keys(seed, tokens, first), sizes.topk_kept(dim, bits)
         side = np.zeros((tokens, 2), np.uint16)
         missing = np.zeros(dim)
-        columns: list[Places] = []
+        columns: list[Unsigned] = []
         codes: list[Bytes] = []
         for rows in chunks(tokens, dim):
             part = x[rows]
-            scale = _scale(part, rows.start)
+            scale = _scale(part, first + rows.start)
             step = _step(scale)
             token, column = np.nonzero(_largest(part, most))
             dither = noise.draws(keys[rows], noise.columns(dim))[token, column]
@@ -119,14 +139,13 @@ class TopK:
             sent = level != 0
             token, column, code = token[sent], column[sent], (level[sent] + MIDDLE).astype(np.uint8)
             side[rows, 0], side[rows, 1] = scale, np.bincount(token, minlength=len(part))
-            columns.append(column)
+            columns.append(column.astype(np.uint16))
             codes.append(code)
             # In double precision, token after token, in an order that no library chooses.
             missing += np.add.reduce(part, axis=0, dtype=np.float64)
             missing -= np.bincount(column, _values(code, step[token]), minlength=dim)
-        indices = _packed_indices(np.concatenate([*columns, np.empty(0, np.int64)]), sizes.index_bits(dim))
-        body = np.concatenate([indices, *codes])
-        return Packed(self.name, bits, tokens, dim, body, side), missing
+        like = Packed(self.name, bits, 0, dim, np.empty(0, np.uint8), np.empty((0, 2), np.uint16))
+        return _message(like, np.concatenate([*columns, np.empty(0, np.uint16)]), codes, side), missing
 
 
 def _scale(x: Floats, first: int) -> Words:
@@ -173,5 +192,38 @@ def _values(codes: Bytes, step: Floats) -> Floats:
     return (codes.astype(np.float32) - np.float32(MIDDLE)) * step
 
 
-def _packed_indices(columns: Places, width: int) -> Bytes:
-    return pack(columns.astype(np.uint8 if width <= 8 else np.uint16), width)
+def _message(like: Packed, columns: Unsigned, codes: Sequence[Bytes], side: Words) -> Packed:
+    """Return the message of values at ``columns``, with the codes of ``codes`` one after another."""
+    indices = _packed_indices(columns, sizes.index_bits(like.dim))
+    return Packed(like.scheme, like.bits, len(side), like.dim, np.concatenate([indices, *codes]), side)
+
+
+def _packed_indices(columns: Unsigned, width: int) -> Bytes:
+    """Return the indices packed, some at a time."""
+    kind = np.uint8 if width <= 8 else np.uint16
+    pieces = [pack(columns[at : at + SOME].astype(kind), width) for at in range(0, len(columns), SOME)]
+    return np.concatenate([*pieces, np.empty(0, np.uint8)])
+
+
+def _unpacked(codes: Bytes, width: int, start: int, stop: int) -> Unsigned:
+    """Return the indices of the values ``start`` to ``stop``, which packed ones begin with."""
+    aligned = start - start % 8  # eight indices end with a byte
+    held = codes[aligned * width // 8 : -(-stop * width // 8)]
+    return unpack(held, width, stop - aligned)[start - aligned :]
+
+
+def _values_of(packed: Packed, first: int, last: int) -> tuple[Unsigned, Bytes]:
+    """Return index and code of every value of the tokens ``first`` to ``last``."""
+    counts, width = packed.side[:, 1], sizes.index_bits(packed.dim)
+    start = int(counts[:first].sum(dtype=np.int64))
+    stop = start + int(counts[first:last].sum(dtype=np.int64))
+    head = -(-(stop + int(counts[last:].sum(dtype=np.int64))) * width // 8)
+    return _unpacked(packed.codes, width, start, stop), packed.codes[head + start : head + stop]
+
+
+def _ascends(columns: Unsigned, codes: Bytes, counts: npt.NDArray[np.int64], dim: int) -> bool:
+    """Whether indices ascend within each token and are below ``dim``, and no value is 0."""
+    rises = columns[1:] > columns[:-1]
+    starts = np.cumsum(counts)[:-1]
+    rises[starts[(starts > 0) & (starts < len(columns))] - 1] = True
+    return bool(rises.all() and (columns < dim).all() and ((codes != 0) & (codes != MIDDLE)).all())

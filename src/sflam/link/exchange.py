@@ -20,12 +20,12 @@ from sflam.codec.bodies import Body, codes_start, decode, encode, reserve, unfil
 from sflam.codec.legs import DOWN, GRADIENTS, UPWARD, noise_seed
 from sflam.codec.messages import Message, StepFrame, TokenFrame
 from sflam.codec.pieces import part
-from sflam.codec.quantizer import Floats, Packed, Piecewise, Remembering
+from sflam.codec.quantizer import Divisible, Floats, Packed, Piecewise, Remembering
 from sflam.codec.quantizers import quantizer
 from sflam.errors import WireError
 from sflam.link.half import X
 from sflam.link.https_client import Streamed
-from sflam.sizes import HEADER_BYTES, IDENTITY, value_bits
+from sflam.sizes import HEADER_BYTES, IDENTITY, is_variable, value_bits
 
 M = TypeVar("M", bound=Message)
 Made = Callable[[Packed], StepFrame | TokenFrame]
@@ -59,6 +59,12 @@ class Coder(Protocol[X]):
     def encode_part(self, x: X, bits: int, seed: int, first: int) -> Packed:
         """Encode [m, d], the tokens of a message from number ``first`` on."""
 
+    def message(self, parts: Sequence[Packed]) -> Packed:
+        """Return the message of consecutive parts of variable size."""
+
+    def part(self, packed: Packed, first: int, count: int) -> Packed:
+        """Return ``count`` tokens of a message from number ``first`` on."""
+
     def decode(self, packed: Packed) -> X:
         """Return [n, d], the caller's own."""
 
@@ -72,7 +78,7 @@ class NumpyCoder:
     def __init__(self, scheme: str) -> None:
         self.inner = quantizer(scheme)
         self.remembers = isinstance(self.inner, Remembering)
-        self.in_pieces = isinstance(self.inner, Piecewise)
+        self.in_pieces = isinstance(self.inner, Piecewise | Divisible)
 
     def encode(self, x: NDArray[Any], bits: int, seed: int) -> Packed:
         """Encode [n, d]; float64 is read as float32 unless raw floats travel."""
@@ -87,8 +93,21 @@ class NumpyCoder:
 
     def encode_part(self, x: NDArray[Any], bits: int, seed: int, first: int) -> Packed:
         """Encode [m, d], the tokens of a message from number ``first`` on."""
-        assert isinstance(self.inner, Piecewise)
+        assert isinstance(self.inner, Piecewise | Divisible)
         return self.inner.encode_part(self._read(x), bits, seed, first)
+
+    def message(self, parts: Sequence[Packed]) -> Packed:
+        """Return the message of consecutive parts of variable size."""
+        assert isinstance(self.inner, Divisible)
+        return self.inner.joined(parts)
+
+    def part(self, packed: Packed, first: int, count: int) -> Packed:
+        """Return ``count`` tokens of a message from number ``first`` on."""
+        return (
+            self.inner.part(packed, first, count)
+            if isinstance(self.inner, Divisible)
+            else part(packed, first, count)
+        )
 
     def decode(self, packed: Packed) -> NDArray[Any]:
         """Return [n, d], the caller's own."""
@@ -161,7 +180,11 @@ class TokenExchange(Generic[X]):
     @property
     def streams(self) -> bool:
         """Whether answers can be decoded while they come: every token's codes end with a byte."""
-        return self.coder.in_pieces and self.dim * value_bits(self._bits(DOWN), self.scheme) % 8 == 0
+        return (
+            self.coder.in_pieces
+            and not is_variable(self.scheme)
+            and self.dim * value_bits(self._bits(DOWN), self.scheme) % 8 == 0
+        )
 
     def _bits(self, leg: int) -> int:
         return self.float_bits if self.scheme == IDENTITY else self.bits[0 if leg in UPWARD else 1]
@@ -180,6 +203,7 @@ class Encoding(Generic[X]):
         self._together = 1 if exchange.dim * value_bits(bits, exchange.scheme) % 8 == 0 else 8
         self._came = self._encoded = 0
         self._waiting: list[X] = []
+        self._parts: list[Packed] = []
         self._body: Body | None = None
         self._space: Packed | None = None
 
@@ -189,7 +213,11 @@ class Encoding(Generic[X]):
         self._came += len(piece)
         assert len(piece) and self._came <= self._tokens, "n tokens in all were announced"
         coder: Coder[Any] = self._exchange.coder
-        if coder.in_pieces and not self._remembers:
+        if self._remembers or not coder.in_pieces:
+            self._waiting.append(coder.joined([piece]))
+        elif is_variable(self._exchange.scheme):
+            self._parts.append(coder.encode_part(piece, self._bits, self._noise, self._came - len(piece)))
+        else:
             if self._waiting:
                 piece = coder.joined([*self._waiting, piece])
             ready = (
@@ -198,18 +226,18 @@ class Encoding(Generic[X]):
             if ready:
                 self._put(coder.encode_part(piece[:ready], self._bits, self._noise, self._encoded))
             self._waiting = [coder.joined([piece[ready:]])] if ready < len(piece) else []
-        elif len(piece) == self._tokens:
-            self._body = encode(self._made(self._whole(piece)))
-        else:
-            self._waiting.append(coder.joined([piece]))
 
     def body(self) -> Body:
         """Return the body once all tokens are written, and forget it, so that it is gone when it was sent."""
         assert self._came == self._tokens, "n tokens in all were announced"
         body, self._body, self._space = self._body, None, None
-        if body is None:
-            body = encode(self._made(self._whole(self._exchange.coder.joined(self._waiting))))
-            self._waiting = []
+        if self._parts:
+            body, self._parts = encode(self._made(self._exchange.coder.message(self._parts))), []
+        elif body is None:
+            whole = (
+                self._waiting[0] if len(self._waiting) == 1 else self._exchange.coder.joined(self._waiting)
+            )
+            body, self._waiting = encode(self._made(self._whole(whole))), []
         return body
 
     def _whole(self, x: X) -> Packed:
@@ -248,7 +276,7 @@ class Decoding(Generic[X]):
         if count == packed.tokens:
             return self._coder.decode(packed)
         if self._coder.in_pieces:
-            return self._coder.decode(part(packed, first, count))
+            return self._coder.decode(self._coder.part(packed, first, count))
         if self._all is None:
             self._all = self._coder.decode(packed)
         piece: X = self._all[first : first + count]

@@ -200,6 +200,14 @@ class TorchCoder:
         x = x if x.dtype == torch.float64 else x.float()
         return self.plain.encode_part(x.numpy(), bits, seed, first)
 
+    def message(self, parts: Sequence[Packed]) -> Packed:
+        """Return the message of consecutive parts of variable size."""
+        return self.plain.message(parts)
+
+    def part(self, packed: Packed, first: int, count: int) -> Packed:
+        """Return ``count`` tokens of a message from number ``first`` on."""
+        return self.plain.part(packed, first, count)
+
     def decode(self, packed: Packed) -> Tensor:
         """Return [n, d], the caller's own."""
         return self.inner.decode(packed, self.device)

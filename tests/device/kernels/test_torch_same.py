@@ -234,5 +234,5 @@ def test_bools_same_as_torch(cut: bool) -> None:
 def test_every_kind_is_computed_and_compared() -> None:
     views = {kind for kind, row in KINDS.items() if row.view}
     assert set(CELLS) == {kind for kind, row in KINDS.items() if row.cells}
-    assert set(CELLS) | set(KERNELS) | views == set(KINDS)
-    assert {each.kind for each in EXAMPLES} | ELSEWHERE | views == set(KINDS)
+    assert set(CELLS) | set(KERNELS) | views >= set(KINDS)
+    assert {each.kind for each in EXAMPLES} | ELSEWHERE | views >= set(KINDS)

@@ -69,18 +69,18 @@ def dropout_mask(out: Array, *, p: float, seed: int, stream: int, first: int) ->
     Numbers are counted from ``first``, so that a mini-batch run in groups of rows draws the masks of the whole.
     """
     limit, scale = int(p * 2**32), 1 / (1 - p)
-    for flat, words in _words(out, seed, stream, first):
-        np.multiply(words >= limit, scale, out=flat, casting="same_kind")
+    for part, words in _words(out, seed, stream, first):
+        np.multiply(words >= limit, scale, out=part, casting="same_kind")
 
 
 def uniform(out: Array, *, seed: int, stream: int, first: int) -> None:
-    """The words of a dropout mask, over 2^32."""
-    for flat, words in _words(out, seed, stream, first):
-        np.multiply(words, 2.0**-32, out=flat, casting="same_kind")
+    """word / 2^32, of the words that masks are drawn from."""
+    for part, words in _words(out, seed, stream, first):
+        np.copyto(part, words / 2**32, casting="same_kind")
 
 
 def _words(out: Array, seed: int, stream: int, first: int) -> Iterator[tuple[Array, npt.NDArray[np.uint32]]]:
-    """Yield pieces of an output with the words drawn for them."""
+    """Yield the parts of ``out``, and their words."""
     key = noise.token_keys(seed, stream + 1)[stream]
     flat = out.reshape(-1)
     for [cut] in blocks(flat.shape, out.itemsize):

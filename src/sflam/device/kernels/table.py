@@ -152,18 +152,13 @@ def _count(call: Call) -> None:
     call.outs[0][...] = call.attributes["size"]
 
 
-def _dropout_mask(call: Call) -> None:
-    out, draw = call.outs[0], call.draw
-    before = draw.first * (out.size // draw.n)
-    moving.dropout_mask(
-        out, p=call.attributes["p"], seed=draw.seed, stream=call.attributes["stream"], first=before
-    )
+def _drawn(function: Callable[..., None]) -> Kernel:
+    def run(call: Call) -> None:
+        out, draw = call.outs[0], call.draw
+        given = {name: value for name, value in call.attributes.items() if name != "shape"}
+        function(out, seed=draw.seed, first=draw.first * (out.size // draw.n), **given)
 
-
-def _uniform(call: Call) -> None:
-    out, draw = call.outs[0], call.draw
-    before = draw.first * (out.size // draw.n)
-    moving.uniform(out, seed=draw.seed, stream=call.attributes["stream"], first=before)
+    return Kernel(run)
 
 
 KERNELS: Mapping[str, Kernel] = {
@@ -196,7 +191,7 @@ KERNELS: Mapping[str, Kernel] = {
     "fill": Kernel(_fill),
     "arange": Kernel(_arange),
     "count": Kernel(_count),
-    "dropout_mask": Kernel(_dropout_mask),
-    "uniform": Kernel(_uniform),
+    "dropout_mask": _drawn(moving.dropout_mask),
+    "uniform": _drawn(moving.uniform),
 }
 """Kind -> kernel."""

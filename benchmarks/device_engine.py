@@ -79,10 +79,10 @@ def prepare(args: Namespace) -> dict[str, Any]:
     import numpy as np
     import torch
     from safetensors.torch import save_file
-    from sflam.model.device_graphs import bundle_of
-    from sflam.model.graph_check import frozen_tensors
 
     from sflam.graph.writing import write_bundle
+    from sflam.model.device_graphs import bundle_of
+    from sflam.model.graph_check import frozen_tensors
 
     half, model = built()
     bundle = bundle_of(half)
@@ -102,11 +102,11 @@ def built() -> Any:
     """Return a device half of two blocks of ViT-B/16, and its model."""
     import torch
     import transformers
-    from sflam.model.device_graphs import device_half
 
     from sflam.learn.settings import LearnSettings
     from sflam.model.adapters import attach
     from sflam.model.backbone import wrap
+    from sflam.model.device_graphs import device_half
     from sflam.model.settings import ModelSettings
 
     torch.set_num_threads(1)

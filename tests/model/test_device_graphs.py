@@ -65,10 +65,7 @@ def slow(kinds: tuple[str, ...]) -> list[Any]:
     return [kinds[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in kinds[1:])]
 
 
-SUPPORTED = tuple(kind for kind in EVERY_KIND if kind != "beit-relative")
-
-
-@pytest.mark.parametrize("kind", slow(SUPPORTED))
+@pytest.mark.parametrize("kind", slow(EVERY_KIND))
 def test_the_graphs_are_torch_with_dropout_and_labels_at_home(kind: str) -> None:
     bundle, half, tensors = made(kind, 2, dropout=0.1, labels="device")
     compared = expect_torchs(bundle, half, tensors, limit_of(kind, 0.1), SIZES[is_image(kind)])
@@ -79,7 +76,7 @@ def test_the_graphs_are_torch_with_dropout_and_labels_at_home(kind: str) -> None
     assert joint is not None and "dropout_mask" in {each.kind for each in joint.operations}
 
 
-@pytest.mark.parametrize("kind", slow(("bert", *(kind for kind in SUPPORTED if kind != "bert"))))
+@pytest.mark.parametrize("kind", slow(("bert", *(kind for kind in EVERY_KIND if kind != "bert"))))
 def test_the_graphs_are_the_products_own_attention(kind: str) -> None:
     bundle, half, tensors = made(kind, 3)
     expect_torchs(bundle, half, tensors, limit_of(kind, 0.0), SIZES[is_image(kind)])

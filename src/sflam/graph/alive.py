@@ -9,6 +9,8 @@ from sflam.graph.operations import KINDS
 from sflam.graph.size import count_of
 
 FLOAT_BYTES = 4
+IN_PLACE = {"addmm", "softmax", "softmax_grad", "log_softmax", "layer_norm", "layer_norm_grad"}
+"""Kinds, beside the elementwise ones, that an engine can compute into the memory of an operand row by row."""
 
 
 def owners(graph: Graph) -> dict[str, str]:
@@ -52,7 +54,7 @@ def alive(
 ) -> list[int]:
     """Return the bytes alive during each operation, inputs that are not weights included.
 
-    An elementwise result takes the place of an operand of its size that dies there.
+    A result computed number by number or row by row takes the place of an operand of its size that dies there.
     """
     operations = graph.operations if order is None else order
     owner, size = owners(graph), sizes_of(graph, n, float_bytes)
@@ -62,9 +64,11 @@ def alive(
     for operation, dead in zip(operations, freed, strict=True):
         new = sum(size[name] for name in operation.outputs)
         replaced = 0
-        if KINDS[operation.kind].cells or operation.kind == "addmm":
+        if KINDS[operation.kind].cells or operation.kind in IN_PLACE:
             gone = [owner[n] for n in operation.names if owner[n] in dead and owner[n] not in graph.inputs]
-            replaced = max((size[name] for name in gone if size[name] == new), default=0)
+            replaced = max(
+                (size[name] for name in gone if size[name] == size[operation.outputs[0]]), default=0
+            )
         found.append(now + new - replaced)
         now += new - sum(size[name] for name in dead)
     return found

@@ -12,6 +12,8 @@ from sflam.graph.operations import KINDS
 
 N_OF_SCHEDULE = 64
 """The size for which an order is chosen."""
+SMALL = (0.0, 0.02, 0.1, 0.3)
+"""Shares of the largest value that count as little to add, tried one after the other."""
 
 
 def scheduled(graph: Graph, n: int = N_OF_SCHEDULE) -> Graph:
@@ -21,7 +23,9 @@ def scheduled(graph: Graph, n: int = N_OF_SCHEDULE) -> Graph:
     """
     graph = _made_again(graph)
     lazy = _lazy(graph)
-    orders = [lazy, _greedy(graph, lazy, n), _late(graph)]
+    largest = max(sizes_of(graph, n).values(), default=0)
+    greedy = [_greedy(graph, lazy, n, share * largest) for share in SMALL]
+    orders = [lazy, *greedy, _late(graph)]
     best = min(orders, key=lambda order: max(alive(graph, n, order=order), default=0))
     return replace(graph, operations=tuple(best))
 
@@ -68,8 +72,8 @@ def _lazy(graph: Graph) -> list[Operation]:
     return order
 
 
-def _greedy(graph: Graph, order: Sequence[Operation], n: int) -> list[Operation]:
-    """Follow ``order``, but run whatever can run and frees at least what it makes as soon as it can."""
+def _greedy(graph: Graph, order: Sequence[Operation], n: int, small: float) -> list[Operation]:
+    """Follow ``order``, but run views, and what adds at most ``small`` bytes more than it frees, as soon as it can."""
     owner, size = owners(graph), sizes_of(graph, n)
     left = Counter(owner[name] for name in graph.outputs)
     for operation in order:
@@ -83,10 +87,13 @@ def _greedy(graph: Graph, order: Sequence[Operation], n: int) -> list[Operation]
         return sum(size[name] for name in operation.outputs) - freed
 
     while waiting:
-        able = (at for at, each in enumerate(waiting) if each.names and ready.issuperset(each.names))
-        free = [(growth(waiting[at]), at) for at in able if not KINDS[waiting[at].kind].view]
-        least, at = min(free, default=(1, 0))
-        operation = waiting.pop(at if least <= 0 else 0)
+        able = [at for at, each in enumerate(waiting) if each.names and ready.issuperset(each.names)]
+        views = (at for at in able if KINDS[waiting[at].kind].view)
+        at = next(views, -1)
+        if at < 0:
+            least, at = min(((growth(waiting[at]), at) for at in able), default=(0, 0))
+            at = at if least <= small else 0
+        operation = waiting.pop(at)
         left.subtract({owner[each] for each in operation.names})
         ready |= set(operation.outputs)
         found.append(operation)

@@ -127,3 +127,8 @@ def stack(low: Lowering, value: Tensor, parts: Sequence[str], axis: int = 0) -> 
     axis = axis_of(axis + len(shape) if axis < 0 else axis, shape)
     one = (*shape[:axis], Size.of(1), *shape[axis + 1 :])
     return cat(low, value, [low.build.reshape(part, one) for part in parts], axis)
+
+
+def copied(low: Lowering, value: Tensor, x: str, source: str, *_: Any) -> str:
+    """What is written over all of a value."""
+    return expand(low, value, low.build.cast(source, numbers_of(value.dtype)))

@@ -6,7 +6,7 @@ the graphs draw.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -101,8 +101,12 @@ def run_bundle(
     n: int,
     *,
     keep: Any = None,
+    runs: Callable[..., dict[str, Array]] = run_graph,
 ) -> dict[str, Array]:
-    """Return what the graphs make of one group of rows: activations, loss, and gradients, by name."""
+    """Return what the graphs make of one group of rows: activations, loss, and gradients, by name.
+
+    ``runs`` runs one graph, and is given what :func:`run_graph` is.
+    """
     trained = {name: tensor.detach()[0].numpy() for name, tensor in half.segment.stack.tensors.items()}
     known: dict[Source, Any] = {
         Source(roles.SAMPLE, "input_ids" if bundle.text else "pixel_values"): rows.sample,
@@ -117,7 +121,7 @@ def run_bundle(
             source = binding.inputs[name]
             by_name = {roles.FROZEN: held, roles.TRAINED: trained}.get(source.role)
             given[name] = known[source] if by_name is None else by_name[source.name]
-        out = run_graph(graph, given, n, seed=seed, dtype=bundle.dtype, keep=keep)
+        out = runs(graph, given, n, seed=seed, dtype=bundle.dtype, keep=keep)
         return {binding.outputs[name]: array for name, array in out.items()}
 
     known |= run(bundle.embed.graph, bundle.embed.binding, SEED)
@@ -163,7 +167,7 @@ def _torch(bundle: Bundle, half: DeviceHalf, rows: SampleGroup) -> dict[str, Arr
     """Return the same by the segment itself."""
     segment, config = half.segment, half.segment.config
     before = config._attn_implementation
-    drops = segment.training
+    drops = _draws(bundle)
     if drops:  # the masks of other implementations cannot be chosen
         config._attn_implementation = "eager"
     trained = [name for name in bundle.trained]
@@ -193,6 +197,14 @@ def _torch(bundle: Bundle, half: DeviceHalf, rows: SampleGroup) -> dict[str, Arr
         return found | {f"gradient of {name}": gradients[name] for name in trained}
     finally:
         config._attn_implementation = before
+
+
+def _draws(bundle: Bundle) -> bool:
+    """Whether anything in a bundle is drawn at random."""
+    graphs = [bundle.embed.graph, *(kind.forward for kind in bundle.kinds)]
+    graphs += [bundle.head.graph] if bundle.head else []
+    kinds = {operation.kind for graph in graphs for operation in graph.operations}
+    return bool(kinds & {"dropout_mask", "uniform"})
 
 
 def _gradients(

@@ -36,7 +36,7 @@ VIEWS = {
         "view.default",
     )
 }
-"""Operators whose result shares its input's memory; what is written into one would be seen in the other."""
+"""Operators whose result shares its input's memory; what is written into one is seen in the other."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,37 @@ class Lowering:
                     raise GraphError(f"the operator {name}: {error}") from None
                 self._expect(known[node], value, name)
                 if name.partition(".")[2].partition(".")[0].endswith("_"):
-                    changed = node.args[0]
-                    if str(changed.target) in VIEWS:
-                        raise GraphError(f"the operator {name} writes into a part of another value")
-                    known[changed] = known[node]
+                    self._write(known, node.args[0], known[node])
         outputs = [None if each is None else self._own(each) for each in returned]
         return self.build.graph(each for each in outputs if each is not None), outputs
+
+    def _write(self, known: dict[fx.Node, Any], node: Any, value: str) -> None:
+        """Put a value in the place of a node's, and of the part it is of another's."""
+        known[node] = value
+        name = str(node.target)
+        if name not in VIEWS:
+            return
+        base, build = node.args[0], self.build
+        whole = known[base]
+        shape = build.shape(whole)
+        if name in ("aten.view.default", "aten.unsqueeze.default", "aten.squeeze.dim"):
+            return self._write(known, base, build.reshape(value, shape))
+        if name not in ("aten.slice.Tensor", "aten.select.int"):
+            raise GraphError(f"the operator {name} gives a part of a value that is written into")
+        axis = int(node.args[1]) if len(node.args) > 1 else 0
+        axis += len(shape) if axis < 0 else 0
+        start = node.args[2] if len(node.args) > 2 and node.args[2] is not None else 0
+        if not isinstance(start, int) or start < 0 or len(node.args) > 4:
+            raise GraphError(f"the operator {name} gives a part of a value that is written into")
+        if name == "aten.select.int":
+            value = build.reshape(value, (*shape[:axis], Size.of(1), *shape[axis + 1 :]))
+        stop = build.shape(value)[axis] + start
+        ends = [(Size.of(0), Size.of(start)), (stop, shape[axis])]
+        before, after = (
+            [build("slice", whole, axis=axis, start=a, stop=b, step=1)] if a != b else [] for a, b in ends
+        )
+        parts = [*before, value, *after]
+        return self._write(known, base, build("concat", *parts, axis=axis) if len(parts) > 1 else value)
 
     def _own(self, name: str) -> str:
         """Return a value as one that nothing else is called: a view of it."""

@@ -7,13 +7,13 @@ of one text row, are the size n; attention is the plain one, and dropout becomes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import sympy
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -166,11 +166,13 @@ class Tracing:
         config = self.segment.config
         before = config._attn_implementation
         config._attn_implementation = "eager"
+        forget_cached(self.segment)
         try:
             with self.fake, torch.enable_grad():
                 yield
         finally:
             config._attn_implementation = before
+            forget_cached(self.segment)
 
 
 class Masks(TorchFunctionMode):
@@ -183,6 +185,23 @@ class Masks(TorchFunctionMode):
         if func is F.dropout or func is torch.dropout:
             return _masked(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def forget_cached(model: nn.Module) -> None:
+    """Clear the caches of a model's methods: what was made of fake tensors is of no use outside, nor the reverse."""
+    for kind in {base for module in model.modules() for base in type(module).__mro__}:
+        for value in vars(kind).values():
+            method = getattr(value, "__func__", value)
+            for each in (method, getattr(method, "__wrapped__", None), *_enclosed(method)):
+                if hasattr(each, "cache_clear"):
+                    each.cache_clear()
+
+
+def _enclosed(method: Any) -> Iterator[Any]:
+    """Yield what a function closes over: Hugging Face wraps a cached function once more."""
+    for cell in getattr(method, "__closure__", None) or ():
+        with suppress(ValueError):  # a cell not filled yet
+            yield cell.cell_contents
 
 
 def _masked(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

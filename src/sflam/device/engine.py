@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 Key = TypeVar("Key")
 Kept = TypeVar("Kept")
 
-PROGRAMS = 6  # bound programs kept: about 50 kB each
+PROGRAMS = 8  # bound programs kept: about 110 kB each for a block of ViT-B
 PLACED = 64  # sizes whose offsets are kept: about 2 kB each
 
 

@@ -43,12 +43,12 @@ def blocks(shape: Shape, itemsize: int, whole: int = 0, limit: int | None = None
 
 def block_bytes(shape: Shape, itemsize: int, whole: int = 0) -> int:
     """Return the bytes of the largest block, the first."""
-    for block in blocks(shape, itemsize, whole)[:1]:
-        return (
-            math.prod(len(range(*cut.indices(size))) for cut, size in zip(block, shape, strict=True))
-            * itemsize
-        )
-    return 0
+    size = math.prod(shape) * itemsize
+    free = len(shape) - whole
+    if size <= BLOCK_BYTES or free <= 0:
+        return size
+    axis, step = _cut(shape, itemsize, free, BLOCK_BYTES)
+    return step * math.prod(shape[axis + 1 :]) * itemsize
 
 
 def block_of(operand: Shape, block: Block) -> Block:
@@ -59,21 +59,26 @@ def block_of(operand: Shape, block: Block) -> Block:
     )
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _blocks(shape: Shape, itemsize: int, whole: int, limit: int) -> tuple[Block, ...]:
     size = math.prod(shape) * itemsize
     free = len(shape) - whole
     if size <= limit or free <= 0:
         return ((slice(None),) * len(shape),) if size else ()
-    below = size  # bytes of one item along the axes seen so far
-    for axis in range(free):
-        below //= shape[axis]
-        if below <= limit or axis == free - 1:
-            break
-    step = max(1, limit // below)
+    axis, step = _cut(shape, itemsize, free, limit)
     rest = (slice(None),) * (len(shape) - axis - 1)
     return tuple(
         (*(slice(i, i + 1) for i in lead), slice(start, min(start + step, shape[axis])), *rest)
         for lead in np.ndindex(shape[:axis])
         for start in range(0, shape[axis], step)
     )
+
+
+def _cut(shape: Shape, itemsize: int, free: int, limit: int) -> tuple[int, int]:
+    """Return which axis is cut, the ones before it into single items, and how many items a block has along it."""
+    below = math.prod(shape) * itemsize  # bytes of one item along the axes seen so far
+    for axis in range(free):
+        below //= shape[axis]
+        if below <= limit or axis == free - 1:
+            return axis, min(shape[axis], max(1, limit // below))
+    raise AssertionError("an array of more than its limit has an axis to cut")

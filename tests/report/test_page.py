@@ -207,7 +207,7 @@ def test_what_files_say_is_never_markup(simulated: Path, compared: Path, tmp_pat
             write_page(tmp_path / name, tmp_path / "wrong.html")
 
 
-def some_of_a_kind(ways: list[tuple[str | int, ...]], most: int = 3) -> list[tuple[str | int, ...]]:
+def some_of_a_kind(ways: list[tuple[str | int, ...]], most: int = 2) -> list[tuple[str | int, ...]]:
     """Return a few of the places that have first and last word and depth in common."""
     kinds: dict[tuple[str, ...], list[tuple[str | int, ...]]] = {}
     for way in ways:

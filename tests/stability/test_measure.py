@@ -12,22 +12,22 @@ from sflam.errors import ConfigError
 from sflam.stability import measure as stability
 from sflam.stability.measure import Asked, measure, trainings
 
-FEW = Asked(layers=(1, 6), samples=12, replacements=2, draws=2, steps=4)
+FEW = Asked(layers=(1, 3), samples=12, replacements=2, draws=2, steps=4)
 
 
 def job(*settings: str) -> sflam.Job:
     return sflam.load(None, ["learn.batch=8", "learn.device=cpu", *settings])
 
 
-def test_a_replaced_sample_moves_and_its_fraction_counts() -> None:
+def test_a_replaced_sample_moves_and_its_fraction_counts(small: tuple[str, ...]) -> None:
     reported: list[tuple[int, int]] = []
-    found = list(measure(job(), FEW, lambda done, depth: reported.append((done, depth))))
-    assert [item.layers for item in found] == [1, 6]
-    assert [item.fraction for item in found] == [1 / 6, 1.0]
+    found = list(measure(job(*small), FEW, lambda done, depth: reported.append((done, depth))))
+    assert [item.layers for item in found] == [1, 3]
+    assert [item.fraction for item in found] == [1 / 3, 1.0]
     assert all(0 < item.measured <= item.largest and item.rho > 0 and item.error >= 0 for item in found)
-    assert reported == [(1 + done, 6) for done in range(trainings(FEW, 6))]
-    assert trainings(FEW, 6) == 1 + 2 * 2 * 3
-    again = list(measure(job(), replace(FEW, layers=(6,))))
+    assert reported == [(1 + done, 3) for done in range(trainings(FEW, 3))]
+    assert trainings(FEW, 3) == 1 + 2 * 2 * 3
+    again = list(measure(job(*small), replace(FEW, layers=(3,))))
     assert again == found[1:]  # the same seed, the same numbers, whatever else is measured
 
 

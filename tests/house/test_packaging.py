@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import Cli
 
 from sflam.__main__ import EXTRAS, extra_of
 
@@ -108,7 +109,11 @@ def test_a_command_without_its_libraries_is_one_line(bare: list[str], arguments:
 
 
 def test_sflam_device_starts_the_lean_device(bare: list[str]) -> None:
-    if not (ROOT / "src" / "sflam" / "device" / "cli.py").is_file():
-        pytest.skip("no device yet")
     done = run(bare, "runpy.run_module('sflam', run_name='__main__', alter_sys=True)", "device", "--help")
     assert done.returncode == 0 and "--token-file" in done.stdout, done.stderr
+
+
+def test_the_command_line_has_the_lean_device_too(cli: Cli) -> None:
+    output = cli("device", "--help")
+    assert output.code == 0 and any("--token-file" in line for line in output.out)
+    assert any(line.split()[1:2] == ["device"] for line in cli("--help").out)

@@ -25,7 +25,7 @@ def plain_training(model, examples, part, learn, rounds, seed=3):
     trained = [p for p in model.parameters() if p.requires_grad]
     adam = torch.optim.AdamW(trained, lr=learn.lr, weight_decay=learn.weight_decay)
     for number in range(rounds):
-        if learn.state == "reset":
+        if learn.practice.state == "reset":
             adam.state.clear()
         options = {"steps": learn.local_steps, "epochs": learn.local_epochs}
         for indices in round_batches(part, learn.batch, seed=seed, round=number, device=0, **options):

@@ -21,7 +21,9 @@ from sflam.errors import ConfigError, RunsError, SflamError
 
 __all__ = ["app", "main", "user_errors"]
 
-ORDER = "train simulate compare report init plan profile stability predict verify export serve join enrol certs".split()
+ORDER = (
+    "train simulate compare report init plan profile stability predict verify export serve join device enrol certs"
+).split()
 app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.callback, "__name__", "")))
 
 

@@ -1,4 +1,4 @@
-"""``serve``, ``join``, ``enrol`` and ``certs``: a real network."""
+"""``serve``, ``join``, ``device``, ``enrol`` and ``certs``: a real network."""
 
 from __future__ import annotations
 
@@ -168,3 +168,13 @@ def join(
             notify=shared.remark,
         )
     shared.remark(f"the job has ended; this device trained {rounds} rounds")
+
+
+@shared.app.command(
+    add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def device(context: typer.Context) -> None:
+    """Take part in a served job without torch, within a limit of memory; sflam device --help lists the options."""
+    from sflam.device.cli import main
+
+    raise SystemExit(main(context.args))

@@ -51,7 +51,7 @@ def contracts_of(local, labels, quant, text, causal, start):
             tokens=10 if text else 17, text=text, labels_up=labels == "server", per_token=causal,
             classes=VOCABULARY if causal else CLASSES, batch=local.learn.batch, local_steps=local.learn.local_steps,
             local_epochs=local.learn.local_epochs, adapters=own[device],
-            adapter_bits=64,
+            adapter_bits=local.devices.segment.stack.values.element_size() * 8,
             bits_down=64 if raw else quant.bits_down,
             fleet_rows=local.learn.batch * len(SIZES) if local.sampling == "global" else 0,
         )

@@ -9,15 +9,18 @@ B rows of a frame, R rows of a step, T tokens, d hidden size.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from sflam.learn.examples import join_lengths, padded_labels, padded_tokens
+from sflam.learn.finite import Spoiled, is_finite
 from sflam.learn.grouping import Rows as GroupRows
 from sflam.learn.grouping import grouped
 from sflam.learn.optimizers import Side
@@ -127,7 +130,13 @@ class Trunk(Side[ServerSegment]):
         shared: whether the single copy serves every device.
         devices: the devices it serves, in the order of their copies; None for 0, 1, ...
         group_rows: of a mixed group; 0 for one of every device.
+
+    Attributes:
+        guarded: whether a step looks at what it would learn before it learns, and raises :class:`Spoiled` where that
+            is not finite.
     """
+
+    guarded = False
 
     def __init__(
         self,
@@ -170,14 +179,24 @@ class Trunk(Side[ServerSegment]):
         Args:
             frames: at least one, with labels; a device that has none this step does not move.
             seed: seed of this step's dropout.
+
+        Raises:
+            Spoiled: where it is guarded.
         """
         counts = {frame.device: len(frame.hidden) for frame in frames}
         groups = grouped(self.grouping, counts, seed, self.group_rows)
         found: dict[int, list[tuple[GroupRows, Answer]]] = {frame.device: [] for frame in frames}
+        before = self._remembered() if self.guarded and len(groups) > 1 else None
         for index, group in enumerate(groups):
             members = [frame.rows(group[frame.device]) for frame in frames if frame.device in group]
             own = derive(seed, "group", index) if self.grouping == "mixed" else seed
-            for answer in self.differentiate(members, own, self._weights(members, frames, len(groups))):
+            weights = self._weights(members, frames, len(groups))
+            answers = self.differentiate(members, own, weights)
+            if self.guarded and (spoiling := self._spoiling(answers, members, own, weights)):
+                if before is not None:
+                    self._go_back(*before)
+                raise Spoiled(spoiling)
+            for answer in answers:
                 found[answer.device].append((group[answer.device], answer))
             self.update()
         return [_assembled(self.task, frame, found[frame.device]) for frame in frames]
@@ -215,9 +234,17 @@ class Trunk(Side[ServerSegment]):
             f.device: part[:, : f.hidden.shape[1]] for f, part in zip(self._held.frames, parts, strict=True)
         }
 
+    def forget(self) -> None:
+        """Labels on the devices: the forward that is held will have no backward."""
+        self._held = None
+
     def backward(self, gradients: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
-        """Second exchange: train from the gradients [B,T,d] of what was returned; return those of what was sent."""
-        held, self._held = self._held, None
+        """Second exchange: train from the gradients [B,T,d] of what was returned; return those of what was sent.
+
+        Raises:
+            Spoiled: where it is guarded; the forward is held still, for a call without those devices' gradients.
+        """
+        held = self._held
         assert held is not None
         padded = [
             padded_tokens(
@@ -225,9 +252,54 @@ class Trunk(Side[ServerSegment]):
             )
             for frame, weight in zip(held.frames, held.weight, strict=True)
         ]
-        found = self._gradients(held, held.out, torch.cat(padded).to(held.out.dtype))
+        found = self._gradients(held, held.out, torch.cat(padded).to(held.out.dtype), again=self.guarded)
+        if self.guarded:
+            spoiling = [device for device, gradient in found.items() if not is_finite(gradient)]
+            if not (spoiling or self._learns_finite()):
+                spoiling = [device for device in gradients if not self._alone_finite(held, device, padded)]
+            if spoiling:
+                raise Spoiled(spoiling)
+        self._held = None
         self.update()
         return found
+
+    def _spoiling(
+        self,
+        answers: Sequence[Answer],
+        members: Sequence[Frame],
+        seed: int,
+        weights: Mapping[int, float] | None,
+    ) -> list[int]:
+        """Return the devices of a group of which nothing finite can be learnt."""
+        found = [a.device for a in answers if not (math.isfinite(a.loss) and is_finite(a.gradient))]
+        if found or self._learns_finite():
+            return found
+        alone = []
+        for member in members:
+            self.differentiate([member], seed, weights)
+            if not self._learns_finite():
+                alone.append(member.device)
+        return alone or [member.device for member in members]
+
+    def _alone_finite(self, held: _Held, device: int, padded: Sequence[Tensor]) -> bool:
+        """Return whether what one device's gradient teaches is finite."""
+        own = [
+            g if f.device == device else torch.zeros_like(g) for f, g in zip(held.frames, padded, strict=True)
+        ]
+        self._gradients(held, held.out, torch.cat(own).to(held.out.dtype), again=True)
+        return self._learns_finite()
+
+    def _learns_finite(self) -> bool:
+        stack = self.segment.stack
+        return bool(stack.grads[stack.active].isfinite().all())
+
+    def _remembered(self) -> tuple[Tensor, dict[str, Any]]:
+        return self.segment.stack.values.detach().clone(), copy.deepcopy(self.state())
+
+    def _go_back(self, values: Tensor, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            self.segment.stack.values.copy_(values)
+        self.restore(state)
 
     def _weights(
         self, members: Sequence[Frame], frames: Sequence[Frame], groups: int
@@ -255,12 +327,17 @@ class Trunk(Side[ServerSegment]):
         counted = tuple(1.0 if weights is None else weights[frame.device] for frame in ordered)
         return _Held(ordered, tuple(leaves), counted, width, out)
 
-    def _gradients(self, held: _Held, output: Tensor, grad: Tensor | None = None) -> dict[int, Tensor | None]:
-        """Run one backward; return the gradient of each device's own mean loss, where one is wanted."""
+    def _gradients(
+        self, held: _Held, output: Tensor, grad: Tensor | None = None, *, again: bool = False
+    ) -> dict[int, Tensor | None]:
+        """Run one backward; return the gradient of each device's own mean loss, where one is wanted.
+
+        ``again`` keeps the graph for another one.
+        """
         stack = self.segment.stack
         stack.begin(sorted({self.copy_of(frame.device) for frame in held.frames}))
         wanted = [leaf for leaf in held.leaves if leaf.requires_grad]
-        found = iter(stack.backward(output, grad, wanted))
+        found = iter(stack.backward(output, grad, wanted, again=again))
         gradients: dict[int, Tensor | None] = {}
         for frame, leaf, weight in zip(held.frames, held.leaves, held.weight, strict=True):
             gradient = next(found) if leaf.requires_grad else None

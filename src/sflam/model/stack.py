@@ -117,11 +117,19 @@ class AdapterStack:
         ).long()
 
     def backward(
-        self, output: Tensor, grad_output: Tensor | None = None, inputs: Sequence[Tensor] = ()
+        self,
+        output: Tensor,
+        grad_output: Tensor | None = None,
+        inputs: Sequence[Tensor] = (),
+        *,
+        again: bool = False,
     ) -> list[Tensor | None]:
-        """Add the gradients of ``output`` to ``grads``; return those of ``inputs``, as torch.autograd.grad does."""
+        """Add the gradients of ``output`` to ``grads``; return those of ``inputs``, as torch.autograd.grad does.
+
+        ``again`` keeps the graph for another call.
+        """
         wanted = [*inputs, *self.tensors.values()]
-        found = torch.autograd.grad(output, wanted, grad_output, allow_unused=True)
+        found = torch.autograd.grad(output, wanted, grad_output, allow_unused=True, retain_graph=again)
         for slot, grad in zip(self.slots.values(), found[len(inputs) :], strict=True):
             if grad is not None:
                 columns, rows = self.grads[:, slot.columns], grad.reshape(self.copies, -1)

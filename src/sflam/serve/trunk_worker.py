@@ -6,9 +6,8 @@ away meanwhile is left out of the round.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from sflam.codec.legs import DOWN, HEAD_DOWN
 from sflam.codec.messages import Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
 from sflam.learn.exchange import Exchange, Position
+from sflam.learn.finite import Spoiled, is_finite
 from sflam.learn.round import SERVER
 from sflam.learn.server import Frame, Trunk
 from sflam.learn.settings.schedule import Moment
@@ -39,6 +39,7 @@ class Worker:
     def __init__(self, dispatch: Dispatch, trunk: Trunk, exchange: Exchange, cuts: Mapping[int, int]) -> None:
         self.dispatch, self.trunk, self.exchange, self.cuts = dispatch, trunk, exchange, cuts
         self.where = next(trunk.segment.parameters()).device
+        trunk.guarded = True
         self.busy = 0.0
         """Seconds of computing in the round."""
         self.passes: list[tuple[int, ...]] = []
@@ -56,8 +57,6 @@ class Worker:
         while arrivals := self.dispatch.collect():
             began = time.perf_counter()
             self.trunk.pace({a.device: Moment(round, a.step, steps[a.device]) for a in arrivals})
-            if self.trunk.shared:
-                self.passes.append((arrivals[0].step, *(arrival.device for arrival in arrivals)))
             if self.dispatch.session.legs == 1:
                 self._step(round, attempt, arrivals, done)
             else:
@@ -66,12 +65,17 @@ class Worker:
         return done
 
     def _step(self, round: int, attempt: int, arrivals: list[Request], done: Steps) -> None:
-        frames = [self._frame(arrival) for arrival in arrivals]
-        answers = self.trunk.step(frames, self._seed(round, arrivals))
-        for arrival, frame, answer in zip(arrivals, frames, answers, strict=True):
-            if not math.isfinite(answer.loss) or not _finite(answer.gradient):
-                self._diverged(arrival)
-                continue
+        frames = {arrival.device: self._frame(arrival) for arrival in arrivals}
+        seed, answers = self._seed(round, arrivals), []
+        while arrivals:
+            try:
+                answers = self.trunk.step([frames[arrival.device] for arrival in arrivals], seed)
+                break
+            except Spoiled as spoiled:  # it has changed nothing: the others make the step without them
+                arrivals = self._without(arrivals, spoiled.devices)
+        self._passed(arrivals)
+        for arrival, answer in zip(arrivals, answers, strict=bool(arrivals)):
+            frame = frames[arrival.device]
             at = Position(round, arrival.step, arrival.device)
             message = self.exchange.answer_message(at, answer, frame.lengths)
             done.learned(arrival.device, answer.loss, len(frame.hidden))
@@ -81,12 +85,20 @@ class Worker:
     def _at_home(self, round: int, attempt: int, arrivals: list[Request], done: Steps) -> None:
         frames = {arrival.device: self._frame(arrival) for arrival in arrivals}
         at = {a.device: Position(round, a.step, a.device) for a in arrivals}
-        last = self.trunk.forward(list(frames.values()), self._seed(round, arrivals))
+        last: dict[int, Tensor] = {}
+        while arrivals:
+            last = self.trunk.forward(list(frames.values()), self._seed(round, arrivals))
+            spoiling = [device for device in frames if not is_finite(last[device])]
+            if not spoiling:
+                break
+            self.trunk.forget()
+            arrivals = self._without(arrivals, spoiling)
+            frames = {arrival.device: frames[arrival.device] for arrival in arrivals}
+        if not arrivals:
+            return
+        self._passed(arrivals)
         for arrival in arrivals:
             device = arrival.device
-            if not _finite(last[device]):
-                self._diverged(arrival)
-                continue
             message = self.exchange.token_message(at[device], HEAD_DOWN, last[device], frames[device].lengths)
             done.samples[device] += len(frames[device].hidden)
             body = self._count(done, arrival, message, message.tokens)
@@ -107,11 +119,8 @@ class Worker:
             rows = len(frame.hidden)
             wanted[device] = self.exchange.receive_tokens(answered.tokens, rows, frame.lengths, self.where)
             done.count(device, back[device].body, answered.tokens, up=True)
-        for device, gradient in self.trunk.backward(wanted).items():
+        for device, gradient in self._backward(wanted, back).items():
             if device not in back:
-                continue
-            if not _finite(gradient):
-                self._diverged(back[device])
                 continue
             body = b""
             if gradient is not None:
@@ -119,6 +128,32 @@ class Worker:
                 body = encode(message)
                 done.count(device, body, message.tokens, up=False)
             self.dispatch.answer(back[device], attempt, body)
+
+    def _backward(self, wanted: dict[int, Tensor], back: dict[int, Request]) -> dict[int, Tensor | None]:
+        """Return the gradients for the devices; one of whose own nothing finite can be learnt teaches nothing."""
+        while back:
+            try:
+                return self.trunk.backward(wanted)
+            except Spoiled as spoiled:
+                spoiling = set(spoiled.devices) & back.keys() or set(back)
+                self._without(list(back.values()), spoiling)
+                for device in spoiling:
+                    del back[device]
+                    wanted[device] = torch.zeros_like(wanted[device])
+        self.trunk.forget()
+        return {}
+
+    def _without(self, arrivals: list[Request], spoiling: Collection[int]) -> list[Request]:
+        """Drop the devices that spoil a step; return the arrivals of the others."""
+        for arrival in arrivals:
+            if arrival.device in spoiling:
+                self._diverged(arrival)
+        return [arrival for arrival in arrivals if arrival.device not in spoiling]
+
+    def _passed(self, arrivals: list[Request]) -> None:
+        """Note whose rows came together, where one copy serves all."""
+        if self.trunk.shared and arrivals:
+            self.passes.append((arrivals[0].step, *(arrival.device for arrival in arrivals)))
 
     def _frame(self, arrival: Request) -> Frame:
         assert isinstance(arrival.message, StepFrame)
@@ -143,7 +178,3 @@ class Worker:
         """Return the seed of the dropout of a pass: that of its earliest step."""
         step = min(arrival.step for arrival in arrivals)
         return derive(self.exchange.seed, "dropout", round, step, SERVER)
-
-
-def _finite(tensor: Tensor | None) -> bool:
-    return tensor is None or bool(tensor.isfinite().all())

@@ -66,12 +66,17 @@ class WeightStack(AdapterStack):
         ]
 
     def backward(
-        self, output: Tensor, grad_output: Tensor | None = None, inputs: Sequence[Tensor] = ()
+        self,
+        output: Tensor,
+        grad_output: Tensor | None = None,
+        inputs: Sequence[Tensor] = (),
+        *,
+        again: bool = False,
     ) -> list[Tensor | None]:
         """Add the gradients of ``output`` to ``grads`` of the active rows; return those of ``inputs``."""
         active = self._active.tolist()
         wanted = [*inputs, *(view for row in active for view in self.views[row].values())]
-        found = torch.autograd.grad(output, wanted, grad_output, allow_unused=True)
+        found = torch.autograd.grad(output, wanted, grad_output, allow_unused=True, retain_graph=again)
         rest = iter(found[len(inputs) :])
         for row in active:
             for slot in self.slots.values():

@@ -12,8 +12,10 @@ from sflam.device import heads
 from sflam.device.kernels.cells import CELLS
 from sflam.graph.graph import Graph, Operation, Value
 from sflam.graph.operations import KINDS
+from sflam.graph.size import Shape
 
 LONGEST = 24  # operations in a chain
+AHEAD = 12  # operations looked at for more attention
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _with_heads(graph: Graph) -> list[Stage]:
         run.clear()
         later.clear()
 
-    for operation in graph.operations:
+    for at, operation in enumerate(graph.operations):
         own = {name for each in run for name in each.outputs}
         viewed = {name for each in later for name in each.made}
         lead = heads.lead_of(values[run[0].outputs[0]].shape) if run else ()
@@ -111,6 +113,9 @@ def _with_heads(graph: Graph) -> list[Stage]:
         if run and not given & viewed and heads.is_member(operation, lead, values, own):
             run.append(operation)
             continue
+        if run and _goes_on(graph, at, lead, own, viewed):
+            later.append(Stage((operation,)))
+            continue
         close()
         lead = heads.lead_of(values[operation.outputs[0]].shape)
         if operation.kind == "matmul" and heads.is_member(operation, lead, values, set()):
@@ -119,6 +124,24 @@ def _with_heads(graph: Graph) -> list[Stage]:
             stages.append(Stage((operation,)))
     close()
     return stages
+
+
+def _goes_on(graph: Graph, at: int, lead: Shape, own: set[str], waiting: set[str]) -> bool:
+    """Return whether attention goes on a few operations after this one, without what this one makes.
+
+    The sums over groups of queries stand in the middle of a backward pass; they can wait.
+    """
+    own, waiting = set(own), waiting | set(graph.operations[at].outputs)
+    for operation in graph.operations[at + 1 : at + 1 + AHEAD]:
+        given = set(operation.names)
+        if given & waiting:
+            waiting |= set(operation.outputs)
+        elif KINDS[operation.kind].view:
+            if given & own and heads.is_alias(operation, graph.values):
+                own |= set(operation.outputs)
+        elif given & own and heads.is_member(operation, lead, graph.values, own):
+            return True
+    return False
 
 
 def _joins(

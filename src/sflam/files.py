@@ -6,11 +6,12 @@ In this order: write a temporary file beside the target, fsync it, rename it ove
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sflam.errors import RunError, SflamError
 
@@ -36,6 +37,14 @@ def reading(what: object, advice: str, error: type[SflamError] = RunError) -> It
         yield
     except OSError as problem:
         raise error(f"{what} cannot be read ({problem.strerror or problem}); {advice}") from problem
+
+
+def from_json(text: str | bytes | bytearray) -> Any:
+    """Return what a JSON text holds; raises ValueError, for one that is nested too deep too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def write_all(descriptor: int, body: bytes, *, chunk: int = CHUNK_BYTES) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +126,19 @@ def test_without_labels_there_is_something_to_predict(tmp_path: Path) -> None:
     assert notes == ("file.npz has no array 'label': predictions only, no accuracy",)
     dataset, notes = read_npz(write(tmp_path, image=GREY, label=LABELS), "image", labelled=False)
     assert dataset.labels.tolist() == LABELS.tolist() and notes == ()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_an_array_that_says_it_is_larger_than_its_file_takes_no_memory(
+    tmp_path: Path, compressed: bool, mapped: bool
+) -> None:
+    header = io.BytesIO()
+    described = {"descr": "|u1", "fortran_order": False, "shape": (10_000_000, 8192, 8192)}
+    np.lib.format.write_array_header_1_0(header, described)  # 610 TiB
+    path = tmp_path / "huge.npz"
+    kind = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        archive.writestr("image.npy", header.getvalue() + bytes(10))
+    with pytest.raises(DataError, match=r"huge\.npz: .*; (save plain numeric arrays|write it again)"):
+        read_npz(path, mapped=mapped)

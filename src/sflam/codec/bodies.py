@@ -19,6 +19,7 @@ from sflam.codec.messages import AdapterFrame, GradientFrame, Message, StepFrame
 from sflam.codec.quantizer import Packed
 from sflam.codec.quantizers import QUANTIZERS, quantizer
 from sflam.errors import QuantizerError, WireError, unknown
+from sflam.files import from_json
 from sflam.sizes import (
     BODY_LIMIT,
     COUNT_LIMIT,
@@ -205,7 +206,7 @@ def _read_header(body: Body) -> tuple[dict[str, str], Table]:
             f"every body starts with a header of {HEADER_BYTES - 8} bytes"
         )
     try:
-        table = json.loads(bytes(body[8:HEADER_BYTES]).decode())
+        table = from_json(bytes(body[8:HEADER_BYTES]).decode())
     except (ValueError, RecursionError) as error:
         raise WireError(f"the header is not JSON in UTF-8 ({error})") from None
     metadata = table.pop("__metadata__", None) if isinstance(table, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -12,6 +11,7 @@ from sflam.cost.flop import flop_of
 from sflam.cost.memory import ADAPTER_BYTES, WEIGHT_BYTES, device_memory, whole_memory
 from sflam.cost.training import Step, Training, step_of
 from sflam.errors import ModelError, unknown
+from sflam.files import from_json
 from sflam.model.architecture import read
 from sflam.model.known import KNOWN
 from sflam.sizes import MAX_BITS, MIN_BITS
@@ -60,7 +60,7 @@ def read_config(model: str) -> dict[str, Any]:
         names = unknown("model", model, [*BUNDLED, *KNOWN])
         raise ModelError(f"{names}; or give a local folder with a config.json")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = from_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{folder / 'config.json'} cannot be read ({error}); give a model's folder"

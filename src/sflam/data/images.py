@@ -6,7 +6,6 @@ nor a particular release of transformers decides the numbers. N images, H x W pi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from sflam.data.resize import FILTERS, resized
 from sflam.errors import DataError
+from sflam.files import from_json
 
 PREPROCESSOR = "preprocessor_config.json"
 BILINEAR = 2  # Pillow's and Hugging Face's number for it
@@ -98,7 +98,7 @@ class ImageSpec:
         preprocessor: Any = {}
         if path.is_file():
             try:
-                preprocessor = json.loads(path.read_text(encoding="utf-8"))
+                preprocessor = from_json(path.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise DataError(f"{path}: not JSON ({error}); fetch the model again") from error
         if not isinstance(preprocessor, dict):

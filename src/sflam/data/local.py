@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sflam.data.dataset import Dataset, Kind
 from sflam.data.groups import origin_of
 from sflam.data.labels import numbered
-from sflam.data.mapped import extremes, mapped_arrays
+from sflam.data.mapped import extremes, mapped_arrays, read_arrays
 from sflam.errors import DataError, unknown
 
 IMAGE_COLUMNS = ("pixel_values", "image", "images", "pixels")
@@ -119,8 +119,7 @@ def _arrays(path: Path, mapped: bool) -> dict[str, Array]:
     try:
         arrays = mapped_arrays(path) if mapped else None
         if arrays is None:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in archive.files}
+            arrays = read_arrays(path)
     except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read ({error}); write it again with numpy.savez") from error
     except ValueError as error:

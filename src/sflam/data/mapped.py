@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -45,6 +46,30 @@ def mapped_arrays(path: Path) -> dict[str, Array] | None:
                 raise ValueError(f"{member.filename} holds Python objects")
             found[member.filename.removesuffix(".npy")] = _mapped(path, file.tell(), shape, fortran, dtype)
     return found
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Return name -> array of any ``.npz``, in memory: no more is allocated than the archive holds.
+
+    Raises:
+        ValueError: an array of Python objects, or of another size than it says, or more than the memory holds.
+        OSError: the file cannot be read.
+        zipfile.BadZipFile: it is no zip file, or damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if not member.filename.endswith(".npy"):
+                continue
+            with archive.open(member) as file:
+                shape, _, dtype = _array_header(file)
+                held = member.file_size - file.tell()
+            if not dtype.hasobject and math.prod(shape) * dtype.itemsize != held:
+                raise ValueError(f"{member.filename} claims to be {dtype} {list(shape)}, in {held} bytes")
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except MemoryError:
+        raise ValueError("it does not fit the memory") from None
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array | Pieces]) -> None:

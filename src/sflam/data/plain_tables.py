@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sflam.errors import DataError
+from sflam.files import from_json
 
 READABLE = (".csv", ".jsonl")
 _INT, _FLOAT = (
@@ -110,7 +110,7 @@ def _jsonl(path: Path) -> dict[str, list[Any]]:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file):
                 if line.strip():
-                    rows.append(json.loads(line))
+                    rows.append(from_json(line))
                     if not isinstance(rows[-1], dict):
                         raise ValueError(f"line {number + 1} is no object")
     except (OSError, ValueError, RecursionError) as error:

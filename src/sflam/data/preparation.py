@@ -27,7 +27,7 @@ from sflam.data.settings import DataSettings
 from sflam.data.sources import is_path, raw_samples
 from sflam.data.tokenizer_file import TokenizerFile
 from sflam.errors import DataError
-from sflam.files import writing
+from sflam.files import from_json, writing
 from sflam.values import fields_of
 
 
@@ -36,7 +36,7 @@ def preprocessor_of_folder(folder: Path) -> Preprocessor:
     tokenizer = TokenizerFile(folder)
 
     def image() -> ImageSpec:
-        return ImageSpec.from_folder(folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        return ImageSpec.from_folder(folder, from_json((folder / "config.json").read_text(encoding="utf-8")))
 
     return Preprocessor(encode=tokenizer.encode, longest=tokenizer.longest, image=image)
 

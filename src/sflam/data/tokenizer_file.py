@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from sflam.errors import DataError
+from sflam.files import from_json
 
 UNLIMITED = 10**9
 """Tokenizers without a limit report a number far above this."""
@@ -79,7 +79,7 @@ class TokenizerFile:
         if not path.is_file():
             return {}
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise DataError(f"{path}: not JSON ({error}); join again") from error
         return found if isinstance(found, dict) else {}

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 
 from sflam.errors import RunError
-from sflam.files import reading, remove_leftovers, replace_file, sync_folder, writing
+from sflam.files import from_json, reading, remove_leftovers, replace_file, sync_folder, writing
 
 KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d{5,})\.safetensors")
@@ -63,7 +63,7 @@ def load(folder: Path) -> dict[Any, Any] | None:
     try:
         skeleton = _unsealed(raw)
         tensors = safetensors.torch.load(raw)
-        state = _state(json.loads(skeleton), tensors)
+        state = _state(from_json(skeleton), tensors)
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         then = f"resume from {found[-2].name}" if len(found) > 1 else "start the run again"
         raise RunError(f"{path} is damaged ({error}); delete that file to {then}") from error
@@ -99,7 +99,7 @@ def _unsealed(body: bytes) -> str:
     """Return the skeleton once the hash holds; raises ValueError when it does not."""
     header = _header(body)
     try:
-        metadata = json.loads(header)["__metadata__"]
+        metadata = from_json(header)["__metadata__"]
         seal, skeleton = str(metadata["sha256"]).encode(), str(metadata["skeleton"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ValueError("its header cannot be read") from None

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from sflam.codec.bodies import Body
 from sflam.errors import BrokenOff, Refused, ServeError
-from sflam.files import writing
+from sflam.files import from_json, writing
 
 LARGEST = 1 << 34
 CHUNK = 1 << 16
@@ -96,7 +96,7 @@ class Link:
         sent = None if body is None else json.dumps(body).encode()
         found = self.call(method, path, sent, most=SHORT)
         try:
-            return json.loads(found)
+            return from_json(found)
         except ValueError:
             raise ServeError(
                 f"{self.host}:{self.port} answers {path} with no JSON; is it an sflam server?"
@@ -334,7 +334,7 @@ def _distrust(error: ssl.SSLCertVerificationError) -> str:
 def _reason(found: bytes) -> str:
     """Return a server's error message, one short line."""
     try:
-        text = str(json.loads(found)["error"])
+        text = str(from_json(found)["error"])
     except (ValueError, KeyError, TypeError):
         text = found.decode("utf-8", "replace")
     return " ".join(text.split())[:300]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.errors import RunError
-from sflam.files import reading, replacing, writing
+from sflam.files import from_json, reading, replacing, writing
 from sflam.link.half import Arrays
 
 TYPES = {
@@ -90,7 +90,7 @@ def _read(file: BinaryIO) -> tuple[dict[str, Any], Arrays]:
     if not 2 <= size <= LONGEST_HEADER:
         raise ValueError("no header")
     text = file.read(size)
-    table = json.loads(text)
+    table = from_json(text)
     metadata = table.pop("__metadata__")
     found = str(metadata["sha256"]).encode()
     seal = hashlib.sha256(size.to_bytes(8, "little"))
@@ -104,7 +104,7 @@ def _read(file: BinaryIO) -> tuple[dict[str, Any], Arrays]:
         dtype, shape = TYPES[entry["dtype"]], tuple(map(int, entry["shape"]))
         file.seek(8 + size + int(entry["data_offsets"][0]))
         arrays[name] = np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
-    return json.loads(metadata["plain"]), arrays
+    return from_json(metadata["plain"]), arrays
 
 
 def _pieces(array: NDArray[Any]) -> Iterator[memoryview]:

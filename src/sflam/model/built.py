@@ -6,7 +6,6 @@ T tokens, d hidden size.
 from __future__ import annotations
 
 import inspect
-import json
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from sflam.errors import ModelError
+from sflam.files import from_json
 from sflam.model.architecture import Architecture, HeadLayer, Linear, read
 from sflam.model.backbone import Backbone
 from sflam.model.block_stubs import Reached, split_arguments
@@ -31,7 +31,7 @@ def shape_of(backbone: Backbone) -> Architecture:
     config = backbone.model.config
     if not backbone.family.gates:
         task = CAUSAL if backbone.task == CAUSAL else "classification"
-        fields = json.loads(config.to_json_string(use_diff=False))
+        fields = from_json(config.to_json_string(use_diff=False))
         with suppress(ModelError):  # an option that no reader knows
             return read(fields, classes=config.num_labels, task=task)
     return _seen(backbone)

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sflam.errors import RunError
-from sflam.files import reading, replace_file, write_all, writing
+from sflam.files import from_json, reading, replace_file, write_all, writing
 from sflam.records.charge import Charge, wrong_charge
 from sflam.records.codec import LATER, from_json_values, to_json_values
 from sflam.records.served_round import ServedRound
@@ -268,7 +268,7 @@ def _parse(path: Path, raw: bytes) -> tuple[dict[str, Any], list[RoundRecord]]:
     records: list[RoundRecord] = []
     for number, line in enumerate(complete, start=1):
         try:
-            values = json.loads(line)
+            values = from_json(line)
             kind = values.pop("kind") if isinstance(values, dict) else None
             if kind != ("header" if number == 1 else "round"):
                 raise ValueError("is not a header" if number == 1 else "is not a round")

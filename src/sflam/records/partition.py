@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sflam.errors import RunError
-from sflam.files import reading, replace_file, writing
+from sflam.files import from_json, reading, replace_file, writing
 from sflam.records.codec import from_json_values, to_json_values
 
 
@@ -58,7 +58,7 @@ def read_partition(path: Path) -> PartitionRecord:
     with reading(path, "give the folder of a run"):
         raw = path.read_bytes()
     try:
-        record = from_json_values(PartitionRecord, json.loads(raw))
+        record = from_json_values(PartitionRecord, from_json(raw))
         groups = max(1, len(record.names))
         for number, device in enumerate(record.devices):
             if len(device.counts) != groups or sum(device.counts) != len(device.rows):

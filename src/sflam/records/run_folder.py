@@ -27,7 +27,7 @@ from typing import Any
 
 from sflam.config import Job, load, to_toml
 from sflam.errors import RunError
-from sflam.files import replace_file, sync_files, sync_folder, writing
+from sflam.files import from_json, replace_file, sync_files, sync_folder, writing
 from sflam.locks import Hold, hold
 from sflam.plugins import contents, portable
 
@@ -148,7 +148,7 @@ class RunFolder:
     def read_result(self) -> dict[str, Any]:
         """Return the final numbers; raises RunError when the run has not finished."""
         try:
-            values: Any = json.loads(self.result.read_text(encoding="utf-8"))
+            values: Any = from_json(self.result.read_text(encoding="utf-8"))
             if not (isinstance(values, dict) and isinstance(values.get("classes"), list)):
                 raise ValueError("no classes")
         except (OSError, ValueError) as error:

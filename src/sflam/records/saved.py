@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from sflam.config import Job
 from sflam.errors import RunError
+from sflam.files import from_json
 from sflam.records import history
 from sflam.records.history import RoundRecord
 from sflam.records.partition import PartitionRecord, read_partition
@@ -96,7 +96,7 @@ def read_comparison(folder: Path) -> SavedComparison:
     """Return the comparison in ``folder``; raises RunError where it or one of its runs cannot be read."""
     path = folder / SAVED
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = from_json(path.read_text(encoding="utf-8"))
         names = {str(name): [str(run) for run in runs] for name, runs in values["run_names"].items()}
         sweeps = {
             str(axis): {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from sflam.allocate.registry import method_of
 from sflam.config import Job
 from sflam.errors import ConfigError
-from sflam.files import reading
+from sflam.files import from_json, reading
 from sflam.plan import ALL_LOCAL, Placement
 from sflam.planner import cell as planning
 from sflam.run.compatibility import check
@@ -55,7 +54,7 @@ def read(path: Path, bits_down: int) -> tuple[Placement, ...]:
     with reading(f"fleet.plan {str(path)!r}", advice, ConfigError):
         body = path.read_bytes()
     try:
-        found = json.loads(body)
+        found = from_json(body)
     except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"fleet.plan {str(path)!r} is no JSON ({error}); write it again with sflam plan"

@@ -6,7 +6,6 @@ docs/reference/protocol.md describes every exchange. Nothing here computes, and 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -19,6 +18,7 @@ from starlette.routing import Route
 
 from sflam.codec.bodies import decode
 from sflam.errors import Refused, ServeError, WireError
+from sflam.files import from_json
 from sflam.link.contract import Contract
 from sflam.serve.ingress import OCTETS, Ingress, announced
 from sflam.serve.live_page import PAGE_HEADERS, ProgressBoard, page
@@ -38,7 +38,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
         device = ingress.device(request)
         size = ingress.size(request, {min(max(1, announced(request) or 0), HELLO_LIMIT)})
         try:
-            found = json.loads(await ingress.read(request, size))
+            found = from_json(await ingress.read(request, size))
             samples = found["samples"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise Refused(422, 'send the number of samples: {"samples": 120}') from None

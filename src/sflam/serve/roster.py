@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sflam.errors import Refused, ServeError
-from sflam.files import replace_file, writing
+from sflam.files import from_json, replace_file, writing
 from sflam.link.token import PREFIX
 from sflam.locks import alone
 
@@ -64,7 +64,7 @@ class Roster:
             found = self.path.stat()
             stamp = (found.st_mtime_ns, found.st_ino)
             if stamp != self._stamp:
-                rows = json.loads(self.path.read_text(encoding="utf-8"))["devices"]
+                rows = from_json(self.path.read_text(encoding="utf-8"))["devices"]
                 entries = [Entry(**row) for row in rows]
                 self._entries = {entry.name: entry for entry in entries}
                 self._stamp = stamp

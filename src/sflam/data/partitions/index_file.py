@@ -12,7 +12,6 @@ is skipped, so one file serves any seed. Every sample that is left to train on m
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from pathlib import Path
@@ -21,8 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sflam.data.mapped import read_arrays
 from sflam.data.partitions.contract import Division, PartitionRequest, expect_enough
 from sflam.errors import DataError
+from sflam.files import from_json
 
 Rows = NDArray[np.int64]
 
@@ -90,7 +91,7 @@ def read_indices(path: Path) -> list[Rows]:
 
 
 def _json(path: Path) -> list[Any]:
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = from_json(path.read_text(encoding="utf-8"))
     if isinstance(values, dict) and isinstance(values.get("devices"), list):
         return [device["rows"] for device in values["devices"] if isinstance(device, dict)]
     if isinstance(values, dict):
@@ -101,8 +102,7 @@ def _json(path: Path) -> list[Any]:
 
 
 def _npz(path: Path) -> list[Any]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return _in_order({name: archive[name] for name in archive.files})
+    return _in_order(read_arrays(path))
 
 
 def _in_order(values: dict[str, Any]) -> list[Any]:

@@ -124,7 +124,7 @@ def client_of(
     notify(choice.described())
     weights = Weights(cache / served.segment, keep=choice.keep_pages)
     half = LeanHalf(engines, weights, samples, job.learn, choice.grouping, buckets=job.data.buckets)
-    place = Place(served.device, served.run, job.seed, samples.own, job.data.sampling, text=bundle.text)
+    place = Place(served.device, served.run, job.seed, samples.own, job.sampling, text=bundle.text)
     notify(f"device {place.number}: {len(samples.own)} samples, {served.cut} blocks")
     return Client(
         link,
@@ -166,7 +166,7 @@ def _chosen(
     bundle, lengths = engines.bundle, samples.dataset.lengths
     longest = bundle.tokens if lengths is None else int(lengths[samples.own].max())
     rows = most_rows(
-        [len(samples.own)], job.learn.batch, job.fleet.selected or job.fleet.devices, job.data.sampling
+        [len(samples.own)], job.learn.batch, job.fleet.selected or job.fleet.devices, job.sampling
     )
     raw = served.scheme == IDENTITY
     bits = engines.dtype.itemsize * 8 if raw else max(served.bits)

@@ -130,7 +130,7 @@ class Footprint:
         # values, gradient, the copy that is sent or saved; where FedProx or learn.state = "keep" began
         moments = int(self.learn.momentum > 0) if self.learn.optimizer == "sgd" else 2
         vectors = 3 + (self.learn.practice.local == "fedprox")
-        vectors += (0 if how.file else moments) + moments * (2 if self.learn.state == "keep" else 1)
+        vectors += (0 if how.file else moments) + moments * (2 if self.learn.practice.state == "keep" else 1)
         trained = sum(math.prod(shape) for shape in bundle.trained.values()) * width
         pages = self.segment if how.pages else 0
         bodies = self.body * (1 if how.streaming else 2)

@@ -25,7 +25,14 @@ def alone(net, *arguments):
     done = subprocess.run(
         [
             *(sys.executable, "-m", "sflam.device.cli", f"127.0.0.1:{net.port}"),
-            *("--token-file", net.folder / "token-0", "--ca", certs / "ca.pem", "--folder", net.folder / "device"),
+            *(
+                "--token-file",
+                net.folder / "token-0",
+                "--ca",
+                certs / "ca.pem",
+                "--folder",
+                net.folder / "device",
+            ),
             *arguments,
         ],
         capture_output=True,
@@ -58,7 +65,7 @@ def test_a_block_as_wide_as_that_of_vit_b_16(room, tmp_path):
     with network(tmp_path, 1) as net:
         wide = (f"model.name={tmp_path / 'wide'}", f"data.name={tmp_path / 'wide.npz'}", "fleet.devices=1")
         once = ("learn.rounds=1", "learn.local_steps=2", "learn.batch=8", "model.rank=8", "data.test=0.2")
-        server = net.serve(*sets(job_of(room, *wide, *once)), "--out", tmp_path / "run")
+        server = net.serve(*sets(job_of(room, *wide, *once)), "--out", tmp_path / "run", graphs=True)
         peak, said = measured(net, server, "--data", tmp_path / "wide.npz", "--memory", "67")
     assert peak < BOUND and peak < said + 1 and peak > said / 1.15
 
@@ -66,8 +73,15 @@ def test_a_block_as_wide_as_that_of_vit_b_16(room, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("labels", ["server", "device"])
 def test_the_default_model(room, tmp_path, labels):
-    job = ("fleet.devices=1", "data.partition=iid", "learn.rounds=1", "learn.local_steps=3", "learn.device=cpu")
+    job = (
+        "fleet.devices=1",
+        "data.partition=iid",
+        "learn.rounds=1",
+        "learn.local_steps=3",
+        "learn.device=cpu",
+    )
     with network(tmp_path, 1) as net:
-        server = net.serve(*sets((*job, f"model.labels={labels}", "learn.evaluate_every=0")), "--out", tmp_path / "run")
+        settings = sets((*job, f"model.labels={labels}", "learn.evaluate_every=0"))
+        server = net.serve(*settings, "--out", tmp_path / "run", graphs=True)
         peak, said = measured(net, server)
     assert peak < 60.0 and peak < said + 1 and peak > said / 1.15

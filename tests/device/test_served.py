@@ -23,7 +23,7 @@ LEAN, TORCH = "device", "join"
 def served(folder, settings, kinds=(LEAN,) * 3, devices=3, options=(), data=None):
     """Serve a job to devices of these kinds; return the adapters and the lines of each."""
     with network(folder, devices) as net:
-        server = net.serve(*sets(settings), "--out", folder / "run")
+        server = net.serve(*sets(settings), "--out", folder / "run", graphs=True)
         own = [() if data is None else ("--data", data[number]) for number in range(devices)]
         joined = [
             net.device(number, *own[number], *options) if kind == LEAN else net.join(number, *own[number])
@@ -69,8 +69,7 @@ def test_one_step_of_sgd(room, tmp_path, dtype, tolerance, labels):
         ("learn.schedule=cosine", "learn.warmup=0.2", "learn.state=keep", "learn.optimizer=adam"),
         ("model.cut=0",),
         ("model.cut=3",),
-        ("model.labels=device", "learn.loss=focal"),
-        ("model.labels=device", "learn.loss=label-smoothing", "model.trainable=lora+head"),
+        ("model.labels=device", "model.trainable=lora+head"),
         ("learn.checkpointing=true", "learn.optimizer=sgd", "learn.momentum=0.9", "learn.weight_decay=0.1"),
     ],
     ids=lambda more: " ".join(more),
@@ -118,7 +117,7 @@ def test_quantized_as_good_as_torch_and_the_share_of_codes_that_differ(room, tmp
 def test_every_fifth_answer_lost(room, tmp_path):
     settings = job_of(room, *EXACT, "learn.local_steps=6", "learn.rounds=1")
     with network(tmp_path) as net:
-        server = net.serve(*sets(settings), "--out", tmp_path / "run")
+        server = net.serve(*sets(settings), "--out", tmp_path / "run", graphs=True)
         joined = [net.device(device, prepare=lose_every_fifth_answer) for device in range(3)]
         assert server.wait() == 0, server.lines
         for device in joined:
@@ -131,7 +130,7 @@ def test_every_fifth_answer_lost(room, tmp_path):
 def test_a_device_killed_at_any_moment_comes_back(room, tmp_path, labels):
     settings = job_of(room, *EXACT, "learn.local_steps=60", "learn.state=keep", f"model.labels={labels}")
     with network(tmp_path) as net:
-        server = net.serve(*sets(settings), "--out", tmp_path / "run")
+        server = net.serve(*sets(settings), "--out", tmp_path / "run", graphs=True)
         joined = [net.device(device) for device in range(3)]
         for victim in (0, 1, 0):
             joined[victim].wait_for("samples")
@@ -150,13 +149,13 @@ def test_a_device_killed_at_any_moment_comes_back(room, tmp_path, labels):
 def test_a_server_killed_mid_round_goes_on_with_the_next_attempt(room, tmp_path, number):
     settings = job_of(room, *EXACT, "learn.local_steps=20", "learn.state=keep", "learn.rounds=2")
     with network(tmp_path) as net:
-        server = net.serve(*sets(settings), "--out", tmp_path / "run")
+        server = net.serve(*sets(settings), "--out", tmp_path / "run", graphs=True)
         joined = [net.device(device) for device in range(3)]
         server.wait_for("round 2, attempt 2")
         time.sleep(0.5)
         server.kill(number)
         server.wait(20)
-        server = net.serve("--resume", tmp_path / "run")
+        server = net.serve("--resume", tmp_path / "run", graphs=True)
         assert server.wait(300) == 0, server.lines
         assert [device.wait(20) for device in joined] == [0, 0, 0], [device.lines for device in joined]
     assert_equal_states(adapters_of(tmp_path / "run"), simulated(tmp_path / "local", settings), 1e-7)
@@ -175,14 +174,14 @@ def refused(net, server, *arguments):
 def test_what_it_cannot_do_is_refused_by_name_before_it_joins(room, tmp_path):
     settings = job_of(room, "model.labels=device", "learn.local=fedlc")
     with network(tmp_path) as net:
-        server = net.serve(*sets(settings), "--out", tmp_path / "run")
+        server = net.serve(*sets(settings), "--out", tmp_path / "run", graphs=True)
         assert 'cannot do learn.local = "fedlc"' in refused(net, server)
 
 
 @pytest.mark.slow
 def test_too_little_memory_is_refused_before_it_joins_with_what_it_needs(room, tmp_path):
     with network(tmp_path) as net:
-        server = net.serve(*sets(job_of(room)), "--out", tmp_path / "run")
+        server = net.serve(*sets(job_of(room)), "--out", tmp_path / "run", graphs=True)
         line = refused(net, server, "--memory", 5)
         needed = int(line.split("MB at least")[0].split()[-1])
         assert f"give --memory {needed}" in line and needed > 5

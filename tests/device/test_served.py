@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -20,17 +21,25 @@ ONE_STEP = ("learn.rounds=1", "learn.local_steps=1", "learn.optimizer=sgd", "lea
 LEAN, TORCH = "device", "join"
 
 
-def served(folder, settings, kinds=(LEAN,) * 3, devices=3, options=(), data=None):
+class Within:
+    """Go into a folder: a job's paths are not sent, and its data's name is looked for where a device runs."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self):
+        os.chdir(self.folder)
+
+
+def served(folder, settings, kinds=(LEAN,) * 3):
     """Serve a job to devices of these kinds; return the adapters and the lines of each."""
-    with network(folder, devices) as net:
+    with network(folder, len(kinds)) as net:
         server = net.serve(*sets(settings), "--out", folder / "run", graphs=True)
-        own = [() if data is None else ("--data", data[number]) for number in range(devices)]
-        joined = [
-            net.device(number, *own[number], *options) if kind == LEAN else net.join(number, *own[number])
-            for number, kind in enumerate(kinds)
-        ]
-        assert server.wait() == 0, (server.lines, [device.lines for device in joined])
-        assert [device.wait(20) for device in joined] == [0] * devices, [device.lines for device in joined]
+        start = {LEAN: net.device, TORCH: net.join}
+        joined = [start[kind](number, prepare=Within(folder)) for number, kind in enumerate(kinds)]
+        codes = [device.wait() for device in joined]
+        assert codes == [0] * len(kinds), [device.lines for device in joined]
+        assert server.wait() == 0, server.lines
     return adapters_of(folder / "run"), [device.lines for device in joined]
 
 
@@ -90,7 +99,7 @@ def test_texts(tmp_path, kind, labels):
     arrays = {"input_ids": rng.integers(4, 15, (60, 12)), "lengths": lengths, "label": np.arange(60) % 2}
     np.savez(tmp_path / "texts.npz", **arrays)
     settings = (
-        *(setting for setting in JOB if "partition" not in setting), "data.partition=iid", *EXACT, f"model.labels={labels}",
+        *JOB, *EXACT, f"model.labels={labels}",
         f"model.name={tmp_path / kind}", f"data.name={tmp_path / 'texts.npz'}", "learn.weight_decay=0.1",
         *(("data.label=",) if kind == "gpt2-lm" else ()),
     )  # fmt: skip

@@ -185,8 +185,8 @@ class Footprint:
         if self.spec is None:
             return 16 * self.longest
         values = rows * self.spec.channels * self.spec.size**2
-        # uint8, then float32 twice (scaled, then in the graph's order), then the graph's own type
-        return values * (1 + 4 + 4 + (0 if self.engines.dtype == np.float32 else 8))
+        # uint8 twice, float32 while it is scaled, shifted and turned round, then the graph's own type
+        return values * (2 + 3 * 4 + (0 if self.engines.dtype == np.float32 else 8))
 
 
 def body_bytes(tokens: int, dim: int, bits: int, scheme: str) -> int:

@@ -30,9 +30,11 @@ from sflam.seeds import derive
 Array = NDArray[Any]
 Floats = NDArray[np.floating[Any]]
 
-IGNORED = -100
-"""The label that counts for nothing, as everywhere in Hugging Face."""
 FIRST_SAMPLE = {True: "input_ids", False: "pixel_values"}
+
+
+PIECE = 64
+"""Tokens that are encoded or decoded at a time: what a quantizer computes on the way is several times as large."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class LeanHalf:
         self._kept = []
         for group in self._groups():
             hidden = self._hidden(group, step.seed, keep=keeps)
-            out.write(hidden.reshape(-1, self.dim))
+            _write(out, hidden.reshape(-1, self.dim))
             if keeps:
                 self._kept.append(group)
 
@@ -186,25 +188,30 @@ class LeanHalf:
         """Run head and loss on the [n, d] after the server's last block; write the loss's gradient for them."""
         assert self._head is not None
         share = np.array(1.0 / self._targets(), self.dtype)
+        # A language model's last token has none that follows it: the head does not see it, and its gradient is zero.
+        beyond = int(self.samples.causal)
         loss = 0.0
         for group in self._groups():
+            hidden, n = self._read(group, last), self._n(group) - beyond
             given = {
                 **self._trained,
-                Source(roles.HIDDEN): self._shaped(group, last.read(int(group.counts.sum()))),
+                Source(roles.HIDDEN): np.ascontiguousarray(hidden[:, :n]) if beyond else hidden,
                 Source(roles.LABELS): self._labels(group),
                 Source(roles.SHARE): share,
             }
-            found = self._head(given, self._n(group), step.head_seed, group.first)
+            found = self._head(given, n, step.head_seed, group.first)
             loss += float(found[Source(roles.LOSS)])
             self._add(found)
-            out.write(found[Source(roles.GRADIENT)].reshape(-1, self.dim))
+            _write(out, found[Source(roles.GRADIENT)].reshape(-1, self.dim))
+            if beyond:
+                out.write(np.zeros((1, self.dim), self.dtype))
         return loss
 
     def backward(self, step: LocalStep, gradient: Incoming[Floats] | None) -> None:
         """Take one optimiser step, with the gradient [n, d] at the cut; None where none comes back."""
         if gradient is not None:
             for group in self._kept or self._groups():
-                back = self._shaped(group, gradient.read(int(group.counts.sum())))
+                back = self._read(group, gradient)
                 self._differentiate(group, back, step.seed)
         self._kept = []
         if (gradient is None and not self.has_head) or not self.trained:
@@ -258,9 +265,14 @@ class LeanHalf:
         """Return n of a group: tokens of its text, or its images."""
         return int(group.counts[0]) if self.bundle.text else len(group.indices)
 
-    def _shaped(self, group: _Group, tokens: Floats) -> Floats:
-        """Return tokens [n, d] as activations of the graphs."""
-        return tokens.reshape(len(group.indices), -1, self.dim).astype(self.dtype, copy=False)
+    def _read(self, group: _Group, tokens: Incoming[Floats]) -> Floats:
+        """Return the tokens of a group as activations of the graphs, a few decoded at a time."""
+        count = int(group.counts.sum())
+        found: Floats = np.empty((count, self.dim), self.dtype)
+        for start in range(0, count, PIECE):
+            stop = min(start + PIECE, count)
+            found[start:stop] = tokens.read(stop - start)
+        return found.reshape(len(group.indices), -1, self.dim)
 
     def _hidden(self, group: _Group, seed: int, *, keep: bool, blocks: int | None = None) -> Floats:
         """Return a group's activations after ``blocks`` blocks, by default all; ``keep`` their inputs in the group."""
@@ -322,5 +334,10 @@ class LeanHalf:
     def _labels(self, group: _Group) -> Array:
         if not self.samples.causal:
             return self.samples.dataset.labels[group.indices]
-        ids = self.samples.tokens(int(group.indices[0]))
-        return np.append(ids[:, 1:], [[IGNORED]], axis=1)
+        return self.samples.tokens(int(group.indices[0]))[:, 1:].copy()
+
+
+def _write(out: Outgoing[Floats], tokens: Floats) -> None:
+    """Write tokens [n, d], a few at a time."""
+    for start in range(0, len(tokens), PIECE):
+        out.write(tokens[start : start + PIECE])

@@ -65,10 +65,13 @@ def locate(name: str) -> str:
 
 
 def read_config(name: str) -> Any:
-    """Return the Hugging Face config of a model; raises ModelError when there is none to read."""
+    """Return the Hugging Face config of a model; raises ModelError when there is none to read.
+
+    Code that a model brings is never run, nor is the user asked whether to: what is read may come from a server.
+    """
     with quiet():
         try:
-            return transformers.AutoConfig.from_pretrained(locate(name))
+            return transformers.AutoConfig.from_pretrained(locate(name), trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
                 f"model {name!r} cannot be loaded: it is neither bundled ({', '.join(BUNDLED)}), nor a local folder "

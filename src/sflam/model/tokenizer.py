@@ -67,7 +67,7 @@ def _load(name: str) -> Any:
     fix = "put the tokenizer's files into its folder, choose a model.name that has them, or give token ids in an .npz"
     try:
         with quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(locate(name))
+            tokenizer = transformers.AutoTokenizer.from_pretrained(locate(name), trust_remote_code=False)
     except Exception as error:  # without files, each tokenizer class fails in its own way
         raise DataError(f"{missing} ({str(error).strip().splitlines()[0]}); {fix}") from error
     # Some classes make an empty one instead, to which every word is unknown.

@@ -175,7 +175,7 @@ def refused(net, server, *arguments):
     device = net.device(0, *arguments)
     assert device.wait() == 2, device.lines
     [line] = [line for line in device.lines if line.startswith("sflam: ")]
-    assert "round 1" not in " ".join(server.lines)
+    assert "attempt 1" not in " ".join(server.lines)
     return line
 
 

@@ -52,8 +52,8 @@ SETTINGS = {
     "fraction": (["learn.rounds=2.5"], ["learn.rounds is 2.5; it must be a whole number"]),
     "no value": (["learn.rounds"], ["--set 'learn.rounds' is not an assignment; write section.key=value"]),
     "several at once": (
-        ["learn.lr=0", "quant.bits_up=0", "quant.bits_down=99", "model.rank=0", "x.y=1"],
-        ["learn.lr is 0.0", "bits_up is 0", "bits_down is 99", "model.rank is 0", "unknown section 'x'"],
+        ["learn.lr=-1", "quant.bits_up=0", "quant.bits_down=99", "model.rank=0", "x.y=1"],
+        ["learn.lr is -1.0", "bits_up is 0", "bits_down is 99", "model.rank is 0", "unknown section 'x'"],
     ),
 }
 

@@ -46,7 +46,7 @@ class PlainLoop:
         kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[
             self.learn.optimizer
         ]
-        options = {"lr": self.learn.lr, "weight_decay": self.learn.weight_decay}
+        options = {"lr": self.learn.practice.lr, "weight_decay": self.learn.weight_decay}
         if self.learn.optimizer == "sgd":
             options["momentum"] = self.learn.momentum
         return [kind(side, **options) if side else None for side in self.sides(k)]
@@ -55,7 +55,7 @@ class PlainLoop:
         states, samples = [], []
         for k in select_devices(self.settings, self.seed, number):
             load_state(self.models[k], self.state)
-            if self.learn.state == "reset" or self.optimizers[k] is None:
+            if self.learn.practice.state == "reset" or self.optimizers[k] is None:
                 self.optimizers[k] = self.make_optimizers(k)
             batches = round_batches(
                 self.parts[k],

@@ -94,7 +94,7 @@ def each_alone(fleet, kind, rounds, *, averaged, model_settings=None):
     loop.sides = lambda k: ([], [p for p in loop.models[k].parameters() if p.requires_grad])
     for number in range(rounds):
         for device in range(3):
-            if fleet.learn.state == "reset" or number == 0:
+            if fleet.learn.practice.state == "reset" or number == 0:
                 loop.optimizers[device] = loop.make_optimizers(device)
             for step, indices in enumerate(batches(fleet.learn, fleet.parts[device], number, device)):
                 loop.step(device, number, step, examples.take(indices))

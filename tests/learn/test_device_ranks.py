@@ -55,7 +55,7 @@ def by_hand(start, learn, rounds):
             n: components(n, t, rank).shape for n, t in start.items()
         }
         trained = [p for p in model.train().parameters() if p.requires_grad]
-        adam = torch.optim.AdamW(trained, lr=learn.lr, weight_decay=learn.weight_decay)
+        adam = torch.optim.AdamW(trained, lr=learn.practice.lr, weight_decay=learn.weight_decay)
         own.append((device, part, rank, model, examples, adam))
     total = sum(SIZES)
     for number in range(rounds):

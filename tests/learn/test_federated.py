@@ -23,7 +23,7 @@ def plain_training(model, examples, part, learn, rounds, seed=3):
     """Train the unmodified class with one optimiser over everything, on the batches of device 0."""
     model = copy.deepcopy(model).train()
     trained = [p for p in model.parameters() if p.requires_grad]
-    adam = torch.optim.AdamW(trained, lr=learn.lr, weight_decay=learn.weight_decay)
+    adam = torch.optim.AdamW(trained, lr=learn.practice.lr, weight_decay=learn.weight_decay)
     for number in range(rounds):
         if learn.practice.state == "reset":
             adam.state.clear()

@@ -55,7 +55,7 @@ def by_hand(model, examples, parts, learn, rounds, personal):
         for device, part in enumerate(parts):
             load_state(model, shared | own.get(device, {}))
             trained = [p for p in model.parameters() if p.requires_grad]
-            adam = torch.optim.AdamW(trained, lr=learn.lr, weight_decay=learn.weight_decay)
+            adam = torch.optim.AdamW(trained, lr=learn.practice.lr, weight_decay=learn.weight_decay)
             if device in kept:
                 adam.load_state_dict(kept[device])
             for rows in round_batches(part, learn.batch, seed=SEED, round=number, device=device, epochs=1):

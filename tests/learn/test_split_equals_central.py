@@ -44,7 +44,7 @@ def central(model, backbone, examples, parts, learn, seed, *, cut, frozen):
             parameter.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     kind = torch.optim.SGD if learn.optimizer == "sgd" else torch.optim.AdamW
-    optimizer = kind(trained, lr=learn.lr, weight_decay=learn.weight_decay)
+    optimizer = kind(trained, lr=learn.practice.lr, weight_decay=learn.weight_decay)
     sizes = []
     for number in range(learn.rounds):
         batches = drawn_together(learn, dict(enumerate(parts)), seed, number)

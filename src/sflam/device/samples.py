@@ -5,7 +5,6 @@ N samples, B rows, C channels, S x S pixels, T tokens.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from sflam.data.sources import DATASETS
 from sflam.data.sources import load as load_data
 from sflam.device.prepare import prepared
 from sflam.errors import DataError
+from sflam.files import from_json
 from sflam.seeds import generator
 
 Notify = Callable[[str], None]
@@ -175,7 +175,12 @@ def _with_classes(dataset: Dataset, classes: Sequence[str], data: str | None) ->
 
 def _bound(dataset: Dataset, own: NDArray[np.int64], task: str, model: Path) -> OwnSamples:
     """Return the samples bound to the model in a folder; raises DataError where it cannot read them."""
-    config: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    try:
+        config: dict[str, Any] = from_json((model / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{model}/config.json cannot be read ({str(error)[:80]}); delete the folder and join again"
+        ) from error
     wanted = "image" if task == "image-classification" else "text"
     if dataset.kind != wanted:
         raise DataError(

@@ -131,8 +131,10 @@ def _sample(problem: Problem) -> Problem:
     scale = count / len(index)
     network = problem.network.only(index.tolist())
     part = replace(network, energy_weight=network.energy_weight * scale, bandwidth=network.bandwidth / scale)
-    each = {name: problem.each(name)[index] for name in PER_DEVICE}
-    return problem.change(network=part, **(each | {"sensitivity": each["sensitivity"] * scale}))
+    given = [name for name in PER_DEVICE if getattr(problem, name) is not None]
+    each = {name: problem.each(name)[index] for name in given}
+    own = tuple(problem.own[at] for at in index) if problem.own else ()
+    return problem.change(network=part, own=own, **(each | {"sensitivity": each["sensitivity"] * scale}))
 
 
 def _descend(

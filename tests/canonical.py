@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import tempfile
 from pathlib import Path
@@ -116,7 +117,9 @@ def trained(settings: tuple[str, ...], run: Path) -> dict[str, Any]:
 def machine() -> str:
     """Return what floating-point sums depend on."""
     parts = [torch.__version__, transformers.__version__, np.__version__, platform.machine()]
-    return " ".join([*parts, torch.backends.cpu.get_cpu_capability(), processor()])
+    parts += [torch.backends.cpu.get_cpu_capability(), processor()]
+    chosen = os.environ.get("OPENBLAS_CORETYPE", "")  # NumPy's kernels, where the user chooses them
+    return " ".join([*parts, chosen] if chosen else parts)
 
 
 def processor() -> str:

@@ -96,7 +96,11 @@ class PlainRivals(PlainLoop):
                 )
             )
             for name in x:
-                new = self.own[k][name] - self.common[name] + (x[name] - y[name]) / (steps * self.learn.practice.lr)
+                new = (
+                    self.own[k][name]
+                    - self.common[name]
+                    + (x[name] - y[name]) / (steps * self.learn.practice.lr)
+                )
                 common[name] = common[name] + n / total * (new - self.own[k][name])
                 self.own[k][name] = new
         self.common = common

@@ -121,7 +121,7 @@ def test_another_version_of_the_server(cli, served, tmp_path, job):
 def test_a_server_that_leaves_out_half_of_the_job(cli, served, tmp_path):
     done = cli("join", f"http://127.0.0.1:{served(None, {'protocol': 1})}", "--token-file", tmp_path / "token",
                "--folder", tmp_path / "device")  # fmt: skip
-    assert_problem(done, "lacks 'files'")
+    assert_problem(done, "lacks 'bits'")
 
 
 @pytest.mark.parametrize("host", ["localhost", "0.0.0.0"])

@@ -52,8 +52,8 @@ class Site:
         roster = Roster(folder / "devices.json")
         self.token, self.second = roster.enrol("a"), roster.enrol("b")
         self.expired, self.revoked = roster.enrol("c", days=1e-9), roster.enrol("d")
-        roster.revoke("d")
         self.stranger = roster.enrol("e")  # enrolled, but the job has fewer devices
+        roster.revoke("d")
         self.session = Session(1, patience=1000.0)
         self.dispatch = Dispatch(self.session)
         contracts = {n: Contract(**(vars(TERMS) | {"device": n})) for n in range(4)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -32,6 +33,14 @@ def test_the_same_process_shares_it_and_lets_it_go_with_the_last_reference(tmp_p
     del second
     with held_elsewhere(tmp_path):
         pass
+
+
+def test_threads_of_one_process_share_it(tmp_path):
+    for _ in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            held = list(pool.map(lambda _: hold(tmp_path, "busy"), range(8)))
+        assert len(set(map(id, held))) == 1
+        held[0].release()
 
 
 def test_a_folder_that_is_not_there_is_one_line(tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ class Hold:
         self._close()
 
 
+_ONE_THREAD = threading.Lock()
 _HELD: weakref.WeakValueDictionary[tuple[int, int], Hold] = weakref.WeakValueDictionary()
 
 
@@ -64,14 +66,15 @@ def hold(folder: Path, busy: str, *, patience: float = 0.0, error: type[SflamErr
         descriptor = os.open(folder, os.O_RDONLY)
     found = os.fstat(descriptor)
     key = (found.st_dev, found.st_ino)
-    ours = _HELD.get(key)
-    if ours is not None and ours.held:
-        os.close(descriptor)
-        return ours
-    if not _locked(descriptor, patience):
-        os.close(descriptor)
-        raise error(busy)
-    _HELD[key] = held = Hold(descriptor)
+    with _ONE_THREAD:
+        ours = _HELD.get(key)
+        if ours is not None and ours.held:
+            os.close(descriptor)
+            return ours
+        if not _locked(descriptor, patience):
+            os.close(descriptor)
+            raise error(busy)
+        _HELD[key] = held = Hold(descriptor)
     return held
 
 

@@ -6,7 +6,7 @@ N samples, B rows, C channels, S x S pixels, T tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from sflam.data.sources import load as load_data
 from sflam.device.prepare import prepared
 from sflam.errors import DataError
 from sflam.files import from_json
+from sflam.link.own_data import own_settings, with_classes
 from sflam.seeds import generator
 
 Notify = Callable[[str], None]
@@ -102,15 +103,7 @@ def samples_of(
     Raises:
         DataError: they cannot be used.
     """
-    settings = replace(
-        job.data,
-        name=data or job.data.name,
-        input=column or ("" if data else job.data.input),
-        label=label or job.data.label,
-        # What a device brings is its own alone: nothing is shared out, and no choice is made by a part of it.
-        partition=DataSettings.partition if data else job.data.partition,
-        validation=0.0 if data else job.samples.validation,
-    )
+    settings = own_settings(job, data, column, label)
     if data is None or data in DATASETS:
         splits = load_data(settings, job.seed, preprocessor_of_folder(model))
         for note in splits.notes:
@@ -121,7 +114,7 @@ def samples_of(
         whole, own = splits.train, np.arange(len(splits.train))
     else:
         whole, own = _of_path(settings, job.seed, model, cache, notify)
-    return _bound(_with_classes(whole, classes, data), own, task, model)
+    return _bound(with_classes(whole, classes, data), own, task, model)
 
 
 def _of_path(
@@ -157,20 +150,6 @@ def _is_ready(path: Path, label: str) -> bool:
     return arrays is not None and all(
         array.dtype in (np.dtype(np.uint8), np.dtype(np.int64)) for array in wide
     )
-
-
-def _with_classes(dataset: Dataset, classes: Sequence[str], data: str | None) -> Dataset:
-    """Return the samples with the server's classes; raises DataError for one that it does not know."""
-    unknown = sorted(set(dataset.classes) - set(classes))
-    if unknown:
-        raise DataError(
-            f"data {data} holds the class {unknown[0]!r}, which the job does not know (it has "
-            f"{', '.join(list(classes)[:20])}); rename it, or leave its samples out"
-        )
-    if not dataset.classes:
-        return dataset
-    numbers = np.array([list(classes).index(name) for name in dataset.classes], np.int64)
-    return replace(dataset, labels=numbers[dataset.labels], classes=tuple(classes))
 
 
 def _bound(dataset: Dataset, own: NDArray[np.int64], task: str, model: Path) -> OwnSamples:

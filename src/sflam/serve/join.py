@@ -16,12 +16,12 @@ from torch import Tensor
 from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.data.partition import share_out
-from sflam.data.settings import DataSettings
 from sflam.data.sources import load as load_data
-from sflam.errors import DataError, ServeError
+from sflam.errors import ServeError
 from sflam.link.https_client import Link
 from sflam.link.job import ServedJob, described
 from sflam.link.loop import Client, Place
+from sflam.link.own_data import own_settings, with_classes
 from sflam.model.adapters import attach
 from sflam.model.backbone import Backbone
 from sflam.model.export import backbone_from, put_adapters
@@ -150,15 +150,7 @@ def samples(
     notify: Callable[[str], None],
 ) -> tuple[Dataset, Any]:
     """Return a dataset with the server's classes, and the indices of this device's samples in it."""
-    settings = replace(
-        job.data,
-        name=data or job.data.name,
-        input=column or ("" if data else job.data.input),
-        label=label or job.data.label,
-        # What a device brings is its own alone: nothing is shared out, and no choice is made by a part of it.
-        partition=DataSettings.partition if data else job.data.partition,
-        validation=0.0 if data else job.samples.validation,
-    )
+    settings = own_settings(job, data, column, label)
     splits = load_data(settings, job.seed, preprocessor_of(replace(job, data=settings)))
     for note in splits.notes:
         notify(note)
@@ -166,13 +158,4 @@ def samples(
     if data is None:
         shared = share_out(job.data, train, job.fleet.devices, job.seed)
         return shared.train, shared.parts[device]
-    unknown = sorted(set(train.classes) - set(classes))
-    if unknown:
-        raise DataError(
-            f"data {data} holds the class {unknown[0]!r}, which the job does not know (it has "
-            f"{', '.join(classes[:20])}); rename it, or leave its samples out"
-        )
-    if train.classes:
-        numbers = np.array([classes.index(name) for name in train.classes], np.int64)
-        train = replace(train, labels=numbers[train.labels], classes=tuple(classes))
-    return train, np.arange(len(train))
+    return with_classes(train, classes, data), np.arange(len(train))

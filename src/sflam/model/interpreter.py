@@ -101,12 +101,12 @@ def _gelu_grad(grad: Array, x: Array, approximate: str) -> Array:
 
 
 def _softmax(x: Array, axis: int) -> Array:
-    e = np.exp(x - x.max(axis, keepdims=True))
+    e = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
     return e / e.sum(axis, keepdims=True)
 
 
 def _log_softmax(x: Array, axis: int) -> Array:
-    x = x - x.max(axis, keepdims=True)
+    x = x - x.max(axis, keepdims=True, initial=-np.inf)
     return x - np.log(np.exp(x).sum(axis, keepdims=True))
 
 

@@ -70,7 +70,8 @@ def _operation(draw: Any, builder: Builder, pool: list[str]) -> Any:
         return builder.add("pad", x, axis=axis, before=Size.of(draw(st.integers(0, 2))), after=Size.of(1))
     if name == "cumsum":
         return builder.add("cumsum", x, axis=axis)
-    if builder.values[x].shape[axis].at(1) < 1:  # neither mean nor largest of nothing is defined
+    shape = builder.values[x].shape
+    if shape and shape[axis].at(1) < 1:  # neither mean nor largest of nothing is defined
         name = "sum"
     return builder.add(name, x, axes=(axis,), keep=draw(st.booleans()))
 

@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # NumPy's; torch's are set by ``s
 import torch
 import transformers
 
+import sflam
 from sflam.learn.examples import Minibatch
 from sflam.model.backbone import TORCH_DTYPES, Backbone, load, wrap
 from sflam.model.families import IMAGE
@@ -191,6 +192,16 @@ def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "") -
     for line in cells:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     print(flush=True)
+
+
+def trained(job: sflam.Job, folder: Path) -> sflam.Result:
+    """Train a job in a folder, or go on there with what a stop has left."""
+    if not folder.exists():
+        return sflam.train(job, folder)
+    run = sflam.resume(folder)
+    for _ in run.rounds():
+        pass
+    return run.finish()
 
 
 def _text(value: Any) -> str:

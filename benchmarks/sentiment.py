@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import introduce, machine, show
+from common import introduce, machine, show, trained
 
 import sflam
 
@@ -98,13 +98,7 @@ def measure(cell: Cell, model: Path, data: Path, out: Path) -> dict[str, Any]:
     if file.exists():
         return dict(json.loads(file.read_text()))
     began = time.process_time()
-    if folder.exists():
-        run = sflam.resume(folder)
-        for _ in run.rounds():
-            pass
-        result = run.finish()
-    else:
-        result = sflam.train(job_of(cell, model, data), folder)
+    result = trained(job_of(cell, model, data), folder)
     said = sflam.predict(folder)
     assert said.labels is not None
     right = said.predicted == said.labels

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from common import introduce, machine, show
+from common import introduce, machine, show, trained
 
 import sflam
 
@@ -182,13 +182,7 @@ def measure(cell: Cell, track: Track, places: Mapping[str, Any], out: Path) -> d
     if file.exists():
         return dict(json.loads(file.read_text()))
     began, cpu = time.perf_counter(), time.process_time()
-    if folder.exists():
-        run = sflam.resume(folder)
-        for _ in run.rounds():
-            pass
-        result = run.finish()
-    else:
-        result = sflam.train(job_of(cell, track, places), folder)
+    result = trained(job_of(cell, track, places), folder)
     found = dataclasses.asdict(cell) | {
         "samples": result.samples,
         "bytes": result.bytes_up + result.bytes_down,

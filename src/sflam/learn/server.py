@@ -291,7 +291,7 @@ class Trunk(Side[ServerSegment]):
 
     def _learns_finite(self) -> bool:
         stack = self.segment.stack
-        return bool(stack.grads[stack.active].isfinite().all())
+        return is_finite(stack.grads[stack.active])
 
     def _remembered(self) -> tuple[Tensor, dict[str, Any]]:
         return self.segment.stack.values.detach().clone(), copy.deepcopy(self.state())

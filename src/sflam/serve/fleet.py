@@ -14,6 +14,7 @@ from sflam.codec.messages import AdapterFrame
 from sflam.errors import ServeError
 from sflam.learn.adapter_exchange import flatten, send_adapters, unflatten
 from sflam.learn.examples import drawn_shares
+from sflam.learn.finite import is_finite
 from sflam.learn.fleet import FleetAround
 from sflam.learn.selection import chances_of, select_devices, systematic
 from sflam.learn.split_fleet import LocalFleet
@@ -333,8 +334,7 @@ class RemoteFleet(FleetAround):
         return found
 
     def _is_finite(self, device: int) -> bool:
-        row = self.trunk.segment.stack.values[self.trunk.copy_of(device)]
-        return bool(row.isfinite().all())
+        return is_finite(self.trunk.segment.stack.values[self.trunk.copy_of(device)])
 
     def _expect_running(self) -> None:
         if self.dispatch.stopping:

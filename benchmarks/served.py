@@ -15,7 +15,9 @@ import struct
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,9 +163,16 @@ def echo() -> Starlette:
 
 
 def measure(
-    contracts: dict[int, Contract], steps: int, work: Any, app: Starlette | None = None
+    contracts: dict[int, Contract],
+    steps: int,
+    work: Any,
+    app: Starlette | None = None,
+    around: Callable[[int], AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, Any]:
-    """Return steps a second of all devices together, and more; ``app`` stands in for the server's own."""
+    """Return steps a second of all devices together, and more.
+
+    ``app`` stands in for the server's own; ``around`` is entered with the port while devices are at work.
+    """
     contracts = {number: replace(one, local_steps=steps) for number, one in contracts.items()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -199,11 +208,15 @@ def measure(
         dispatch.open(0, 1, dict.fromkeys(contracts, steps), 1e6, {})
         worker = threading.Thread(target=work, args=(dispatch, contracts[0]), daemon=True)
         worker.start()
+        held = ExitStack()
+        held.enter_context(around(server.port))
         for process in started:
             process.start()
         ready.wait()
-        before = forget_peak()
+        before, computing = forget_peak(), time.process_time()
         done = [found.get(timeout=500) for _ in started]
+        computing = time.process_time() - computing
+        held.close()
         memory = peak() - before
         for process in started:
             process.join()
@@ -221,6 +234,7 @@ def measure(
         "body bytes": size,
         "steps/s": round(rate, 1),
         "MB/s up": round(rate * size / 1e6, 1),
+        "CPU ms/step": round(1e3 * computing / (count * steps), 3),
         "median ms": round(1e3 * took[len(took) // 2], 2),
         "95 % ms": round(1e3 * took[int(0.95 * len(took))], 2),
         "socket/payload up": round(up / payload, 4),

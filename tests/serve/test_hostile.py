@@ -48,24 +48,26 @@ GOOD = step_body()
 class Site:
     """A server with one open round and no trunk: a thread answers every arrival."""
 
-    def __init__(self, folder, **guard):
+    def __init__(self, folder, devices=2, certificate=None, key=None, **guard):
         roster = Roster(folder / "devices.json")
-        self.token, self.second = roster.enrol("a"), roster.enrol("b")
+        self.tokens = [roster.enrol("abfghijk"[device]) for device in range(devices)]
+        self.token, self.second = self.tokens[:2]
         self.expired, self.revoked = roster.enrol("c", days=1e-9), roster.enrol("d")
         self.stranger = roster.enrol("e")  # enrolled, but the job has fewer devices
         roster.revoke("d")
         self.session = Session(1, patience=1000.0)
         self.dispatch = Dispatch(self.session)
-        contracts = {n: Contract(**(vars(TERMS) | {"device": n})) for n in range(4)}
+        contracts = {n: Contract(**(vars(TERMS) | {"device": n})) for n in range(devices + 2)}
         self.ingress = Ingress(
             self.dispatch, roster, contracts, lambda device: {"device": device}, {}, Bounds(1 << 20, 1 << 14)
         )
-        self.server = WebServer(application(self.ingress), self.dispatch, Listen(port=0), **guard)
+        listen = Listen(port=0, certificate=certificate, key=key)
+        self.server = WebServer(application(self.ingress), self.dispatch, listen, **guard)
         self.server.start()
         self.computed = []
-        self.dispatch.session.hello(0, 4, self.dispatch.clock())
-        self.dispatch.session.hello(1, 4, self.dispatch.clock())
-        self.dispatch.open(0, 1, {0: 3, 1: 3}, 1000.0, {0: b"zero", 1: b"one"})
+        for device in range(devices):
+            self.dispatch.session.hello(device, 4, self.dispatch.clock())
+        self.dispatch.open(0, 1, dict.fromkeys(range(devices), 3), 1000.0, {0: b"zero", 1: b"one"})
         threading.Thread(target=self.work, daemon=True).start()
 
     def work(self):

@@ -72,6 +72,9 @@ def serve(
     memory: Annotated[int, typer.Option(help="Most MiB of bodies in memory at once.")] = 512,
     graphs: Annotated[bool, typer.Option(help="Offer graphs to devices without torch.")] = True,
     plan: shared.FollowedPlan = None,
+    trusted_proxy: Annotated[
+        list[str] | None, typer.Option(help="Proxy whose X-Forwarded-For is believed, repeatable.")
+    ] = None,
     insecure: Insecure = False,
     as_json: shared.Json = False,
 ) -> None:
@@ -83,9 +86,10 @@ def serve(
     from sflam.report.terminal.progress import Progress
     from sflam.serve import serve as serving
     from sflam.serve.fleet import Stopped
+    from sflam.serve.peers import Peers
     from sflam.serve.web_server import Listen
 
-    listen = Listen(host, port, cert, key, client_ca, insecure)
+    listen = Listen(host, port, cert, key, client_ca, insecure, Peers.of(trusted_proxy or []))
     how = serving.Serving(
         listen=listen,
         roster=roster,

@@ -20,6 +20,7 @@ from sflam.codec.bodies import decode
 from sflam.errors import Refused, ServeError, WireError
 from sflam.files import from_json
 from sflam.link.contract import Contract
+from sflam.serve.admission import Connection
 from sflam.serve.ingress import OCTETS, Ingress, announced
 from sflam.serve.live_page import PAGE_HEADERS, ProgressBoard, page
 from sflam.serve.metrics import metrics_text
@@ -162,8 +163,10 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
         well = phase is not Phase.DRAINING
         return JSONResponse({"phase": phase.value, "ok": well}, 200 if well else 503)
 
-    async def metrics(_: Request) -> Response:
-        text = metrics_text(ingress.dispatch, ingress.counts, ingress.bounds.bytes, shown)
+    async def metrics(request: Request) -> Response:
+        connection: Connection | None = getattr(request.state, "connection", None)
+        admission = connection.admission if connection else None
+        text = metrics_text(ingress.dispatch, ingress.counts, ingress.bounds.bytes, shown, admission)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def live(_: Request) -> Response:

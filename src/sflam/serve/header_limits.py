@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from sflam.serve.admission import Connection
+
 HEAD_BYTES = 32768
 HEAD_SECONDS = 20.0
 
@@ -29,6 +31,9 @@ def guarded(protocol: type[Any], seconds: float = HEAD_SECONDS) -> type[Any]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop()
+            connection: Connection | None = self.app_state.get("connection")
+            if connection is not None:
+                connection.admission.leave(connection)
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:

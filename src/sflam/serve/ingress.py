@@ -21,8 +21,10 @@ from starlette.types import Receive, Scope, Send
 
 from sflam.errors import Refused
 from sflam.link.contract import Contract
+from sflam.serve.admission import Connection
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
+from sflam.serve.peers import Peers, WrongTokens
 from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
 
@@ -99,6 +101,9 @@ class Ingress:
         counts: what ``/metrics`` reports.
         stats: what the network did in this round.
         event_log: one line per event.
+        peers: the proxies whose word on an origin is believed.
+        wrong_tokens: how many an address may try.
+        pause: seconds that one too many waits for its answer.
     """
 
     dispatch: Dispatch
@@ -113,6 +118,9 @@ class Ingress:
     counts: Counter[str] = field(default_factory=Counter)
     stats: RoundStats = field(default_factory=RoundStats)
     event_log: EventLog = field(default_factory=EventLog)
+    peers: Peers = field(default_factory=Peers)
+    wrong_tokens: WrongTokens = field(default_factory=WrongTokens)
+    pause: float = 1.0
 
     def device(self, request: Request) -> int:
         """Return the device a request comes from; raises Refused, 401 or 403."""
@@ -123,6 +131,9 @@ class Ingress:
         if device not in self.contracts:
             raise Refused(403, f"device {device} is enrolled, but this job has {len(self.contracts)} devices")
         request.state.device = device
+        connection: Connection | None = getattr(request.state, "connection", None)
+        if connection is not None:
+            connection.prove(device)
         self.dispatch.heard(device)
         return device
 
@@ -177,17 +188,26 @@ class Ingress:
 
     async def refuse(self, request: Request, refused: Refused) -> Response:
         """Return the answer to a refused request, after what is left of its body where that is little."""
+        if refused.status == 401 and not self.wrong_tokens.admit(self.origin(request)):
+            await asyncio.sleep(self.pause)
+            refused = Refused(429, "too many wrong tokens came from this address; try again later", 1.0)
         self.counts[f"refused_{refused.status}"] += 1
         device: int | None = getattr(request.state, "device", None)
         self.event_log.refused(refused.status, str(refused), device, request.url.path)
         # A device that was too slow is not waited for again.
-        over = refused.status not in (400, 408) and await self._drained(request, device)
+        known = device is not None or refused.status != 429
+        over = known and refused.status not in (400, 408) and await self._drained(request, device)
         headers = {} if over else {"Connection": "close"}
         if refused.retry is not None:
             headers["Retry-After"] = f"{refused.retry:g}"
         if refused.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse({"error": str(refused)}, refused.status, headers)
+
+    def origin(self, request: Request) -> str:
+        """Return the address that a request comes from; behind a trusted proxy, the one that it names."""
+        address = request.client.host if request.client else ""
+        return self.peers.origin(address, ",".join(request.headers.getlist("x-forwarded-for")))
 
     async def _drained(self, request: Request, device: int | None) -> bool:
         """Read and discard the rest of a body; return whether the connection can go on."""

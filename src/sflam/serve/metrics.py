@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 
+from sflam.serve.admission import Admission
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.live_page import ProgressBoard
 
 
-def metrics_text(dispatch: Dispatch, counts: Counter[str], in_flight: int, board: ProgressBoard) -> str:
+def metrics_text(
+    dispatch: Dispatch,
+    counts: Counter[str],
+    in_flight: int,
+    board: ProgressBoard,
+    admission: Admission | None = None,
+) -> str:
     """Return the metrics; what is not known yet is left out."""
     seconds = board.records[-1].seconds if board.records else None
     with dispatch.looked() as session:
@@ -30,6 +37,13 @@ def metrics_text(dispatch: Dispatch, counts: Counter[str], in_flight: int, board
             ("body_bytes_up_total", counts["bytes_up"], "Bytes of bodies received."),
             ("body_bytes_down_total", counts["bytes_down"], "Bytes of bodies sent."),
             ("body_bytes_in_flight", in_flight, "Bytes of bodies in memory."),
+        ]
+    if admission is not None:
+        strangers = len(admission.silent) + len(admission.speaking)
+        values += [
+            ("connections_devices", len(admission.devices), "Connections with a valid token."),
+            ("connections_strangers", strangers, "Connections without one so far."),
+            ("connections_evicted_total", admission.evicted, "Connections that left for newer ones."),
         ]
     lines = []
     for name, value, text in values:

@@ -36,6 +36,7 @@ from sflam.run.assemble import Assembly, examples_of, save_preprocessing
 from sflam.run.compatibility import problems_of
 from sflam.run.follow_plan import follow
 from sflam.run.run import Run
+from sflam.serve.admission import places_for, raise_file_limit
 from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
@@ -136,6 +137,7 @@ class Served:
             bounds=Bounds(serving.memory, 2 * largest),
             stats=stats,
             event_log=self.event_log,
+            peers=serving.listen.proxies,
         )
         remote = RemoteFleet(
             local,
@@ -149,7 +151,8 @@ class Served:
         )
         run.assembly, run.fleet = replace(assembly, fleet=remote), remote
         board = ProgressBoard(run.job.learn.rounds, run.records)
-        self.server = WebServer(application(ingress, board), self.dispatch, serving.listen)
+        places = places_for(len(contracts), raise_file_limit())
+        self.server = WebServer(application(ingress, board), self.dispatch, serving.listen, places=places)
 
     def rounds(self) -> Iterator[RoundRecord]:
         """Listen, and run the rounds not done yet; SIGTERM and SIGINT end it after what is on disk.

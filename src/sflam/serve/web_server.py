@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
@@ -17,9 +17,12 @@ from starlette.applications import Starlette
 from sflam.errors import ServeError
 from sflam.files import replace_file
 from sflam.link.https_client import is_loopback
+from sflam.serve.admission import Admission, ConnectionPlaces
 from sflam.serve.certificates import valid_between
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.header_limits import HEAD_SECONDS, guarded
+from sflam.serve.listener import AdmittingServer
+from sflam.serve.peers import Peers
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Listen:
         key: PEM file of its private key.
         client_ca: PEM file of the authority whose certificates devices must show; None asks for none.
         insecure: allow plain HTTP beyond this machine.
+        proxies: those whose X-Forwarded-For is believed.
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +45,7 @@ class Listen:
     key: Path | None = None
     client_ca: Path | None = None
     insecure: bool = False
+    proxies: Peers = field(default_factory=Peers)
 
     def check(self) -> None:
         """Raise ServeError for plain HTTP beyond this machine, certificates that cannot be used, and a port in use."""
@@ -100,10 +105,17 @@ class WebServer:
         dispatch: waits for devices when the server ends.
         listen: where.
         seconds: in which the head of a request must have come.
+        places: how many connections there may be.
     """
 
     def __init__(
-        self, app: Starlette, dispatch: Dispatch, listen: Listen, *, seconds: float = HEAD_SECONDS
+        self,
+        app: Starlette,
+        dispatch: Dispatch,
+        listen: Listen,
+        *,
+        seconds: float = HEAD_SECONDS,
+        places: ConnectionPlaces | None = None,
     ) -> None:
         listen.check()
         self.dispatch = dispatch
@@ -113,6 +125,7 @@ class WebServer:
             app,
             log_level="critical",  # refusals are in the event log; malformed requests are not logged
             access_log=False,
+            proxy_headers=False,  # it would believe whoever is on this machine
             timeout_keep_alive=75,
             timeout_graceful_shutdown=3,
             h11_max_incomplete_event_size=16384,
@@ -127,7 +140,8 @@ class WebServer:
         if listen.certificate:
             assert config.ssl is not None
             config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._server = uvicorn.Server(config)
+        self.admission = Admission(places, listen.proxies.unlimited)
+        self._server = AdmittingServer(config, self.admission, seconds)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
 
     def start(self) -> None:

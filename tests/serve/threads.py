@@ -78,6 +78,7 @@ class Rig:
         quorum: fewest devices; all by default.
         draw: devices of a round; 0 for all.
         lean: the devices that run without torch.
+        screen: see RemoteFleet.
         options: cuts, labels, quant, learn.
     """
 
@@ -93,8 +94,10 @@ class Rig:
         quorum=0,
         draw=0,
         lean=(),
+        screen=None,
         **options,
     ):
+        folder.mkdir(exist_ok=True)
         self.folder, self.kind, self.options, self.links, self.away = folder, kind, options, links or {}, away
         backbone, self.model, examples = adapted(kind)
         local = local_fleet(backbone, self.model, examples, parts_of(SIZES), selected=draw, **options)
@@ -113,7 +116,7 @@ class Rig:
         self.server = WebServer(application(self.ingress), self.dispatch, Listen(port=0))
         self.fleet = RemoteFleet(
             local, self.dispatch, self.contracts, itertools.count(1).__next__, notify=lambda line: None, deadline=1e6,
-            stats=self.ingress.stats, planner=planner,
+            stats=self.ingress.stats, planner=planner, screen=screen,
         )  # fmt: skip
         # They draw from torch's one generator, so they are made here and not in the threads.
         self.models = [

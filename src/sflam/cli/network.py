@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sflam.cli import shared
+from sflam.errors import ConfigError
 
 ROSTER = Path("devices.json")
 Roster = Annotated[Path, typer.Option(help="The file of the devices that may join.")]
@@ -54,6 +55,7 @@ def certs(
 @shared.command(
     "sflam serve job.toml --host 0.0.0.0 --cert certs/server.pem --key certs/server.key",
     "sflam serve --resume runs/digits-nano-vit-sflam-1",
+    "sflam serve --resume runs/digits-nano-vit-sflam-1 --round 7",
 )
 def serve(
     job: shared.JobFile = None,
@@ -71,6 +73,15 @@ def serve(
     patience: Annotated[float, typer.Option(help="Seconds of silence before a device is absent.")] = 60.0,
     memory: Annotated[int, typer.Option(help="Most MiB of bodies in memory at once.")] = 512,
     graphs: Annotated[bool, typer.Option(help="Offer graphs to devices without torch.")] = True,
+    outliers: Annotated[
+        str,
+        typer.Option(help="What becomes of a device that moved far beyond the others: clip, reject or off."),
+    ] = "clip",
+    outlier_factor: Annotated[float, typer.Option(help="How many times the others' median is far.")] = 4.0,
+    keep: Annotated[int, typer.Option(help="Checkpoints kept, to go back to.")] = 10,
+    to_round: Annotated[
+        int | None, typer.Option("--round", help="With --resume, go back to where so many rounds were done.")
+    ] = None,
     plan: shared.FollowedPlan = None,
     trusted_proxy: Annotated[
         list[str] | None, typer.Option(help="Proxy whose X-Forwarded-For is believed, repeatable.")
@@ -80,9 +91,12 @@ def serve(
 ) -> None:
     """Serve a job to devices over a network: the rounds of sflam train, with real devices that sflam join."""
     wanted = shared.run_job(job, overrides, plan=plan, out=out, resume=resume)
+    if to_round is not None and resume is None:
+        raise ConfigError("--round goes back in a run that is there; give it with --resume RUN")
     from sflam.serve.installed import expect_installed
 
     expect_installed()
+    from sflam.learn.screening import Screen
     from sflam.report.terminal.progress import Progress
     from sflam.serve import serve as serving
     from sflam.serve.fleet import Stopped
@@ -98,8 +112,10 @@ def serve(
         patience=patience,
         memory=memory << 20,
         graphs=graphs,
+        screen=Screen(outliers, outlier_factor),
+        keep=keep,
     )
-    served = serving.resume(resume, how) if resume else serving.start(wanted, out, how)
+    served = serving.resume(resume, how, to_round) if resume else serving.start(wanted, out, how)
     run = served.run
     shared.notes(run.assembly.notes)
     scheme = "https" if cert else "http"

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ _SEAL = b'"sha256":"%b"'
 _BLANK = b"0" * 64
 
 
-def save(folder: Path, state: Mapping[Any, Any]) -> Path:
-    """Commit ``state`` as the newest checkpoint of ``folder`` and return its file; the one before it is kept.
+def save(folder: Path, state: Mapping[Any, Any], *, keep: int = KEPT) -> Path:
+    """Commit ``state`` as the newest checkpoint of ``folder`` and return its file; the ``keep`` newest are kept.
 
     Tensors of any device are stored by value: two names of one tensor load as two tensors. Raises RunError
     when the disk refuses (the checkpoints from before are then untouched) and TypeError for a value that
@@ -43,7 +43,7 @@ def save(folder: Path, state: Mapping[Any, Any]) -> Path:
         found = checkpoints(folder)
         path = folder / f"checkpoint-{_number(found[-1]) + 1 if found else 1:05d}.safetensors"
         replace_file(path, body)
-        for old in [*found, path][:-KEPT]:
+        for old in [*found, path][:-keep]:
             old.unlink(missing_ok=True)
         sync_folder(folder)
     return path
@@ -55,19 +55,44 @@ def load(folder: Path) -> dict[Any, Any] | None:
     Raises RunError when the newest file is damaged: an older state is never taken silently.
     """
     found = checkpoints(folder)
-    if not found:
-        return None
-    path = found[-1]
+    return _read(found[-1], found[:-1]) if found else None
+
+
+def roll_back(folder: Path, rounds: int) -> None:
+    """Make the checkpoint of so many rounds done the newest, by removing the newer ones; it is read first.
+
+    Raises:
+        RunError: there is none, or it is damaged; nothing is removed then.
+    """
+    found, known = checkpoints(folder), []
+    for at in reversed(range(len(found))):
+        done = _read(found[at], found[:at]).get("round")
+        known.append(str(done))
+        if done == rounds:
+            for newer in reversed(
+                found[at + 1 :]
+            ):  # the newest first: a crash in between leaves a newest one
+                with writing(newer, "delete it"):
+                    newer.unlink()
+            sync_folder(folder)
+            return
+    raise RunError(
+        f"{folder} keeps no checkpoint of {rounds} rounds done; it has those of {', '.join(reversed(known)) or 'none'}"
+    )
+
+
+def _read(path: Path, older: Sequence[Path]) -> dict[Any, Any]:
     with reading(path, "make it readable, or delete it"):
         raw = path.read_bytes()
     try:
         skeleton = _unsealed(raw)
         tensors = safetensors.torch.load(raw)
         state = _state(from_json(skeleton), tensors)
-    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        then = f"resume from {found[-2].name}" if len(found) > 1 else "start the run again"
-        raise RunError(f"{path} is damaged ({error}); delete that file to {then}") from error
-    assert isinstance(state, dict), "save takes a mapping"
+        if not isinstance(state, dict):
+            raise ValueError("it holds no mapping")
+    except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+        then = f"resume from {older[-1].name}" if older else "start the run again"
+        raise RunError(f"{path} is damaged ({str(error)[:200]}); delete that file to {then}") from error
     return state
 
 

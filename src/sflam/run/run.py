@@ -33,7 +33,10 @@ class Run:
         records: the rounds done so far.
         best: the best of them by validation score, with ``learn.keep = "best"``.
         fleet: trains; that of the assembly, on a virtual clock where a network is simulated.
+        kept: how many checkpoints are kept, the newest.
     """
+
+    kept = checkpoint.KEPT
 
     def __init__(
         self,
@@ -98,7 +101,9 @@ class Run:
         kept = {"best": self.best.stored()} if self.best else {}
         fleet = {"fleet": self.fleet.state(), "fleet_name": self.fleet.name}
         checkpoint.save(
-            self.folder.checkpoints, {"round": len(self.records), "adapters": self.state} | fleet | kept
+            self.folder.checkpoints,
+            {"round": len(self.records), "adapters": self.state} | fleet | kept,
+            keep=self.kept,
         )
 
     def finish(self, *, merge: bool = False) -> Result:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sflam.config import Job, changes, plain
 from sflam.errors import RunError
+from sflam.files import writing
 from sflam.learn import checkpoint
 from sflam.learn.aggregate import trained_numbers
 from sflam.learn.best import BestRound, restored
@@ -54,12 +55,13 @@ def start(job: Job, folder: str | Path | None = None, *, around: Around | None =
     return _begin(assembly, fleet, run, run.hold())
 
 
-def resume(folder: str | Path, *, around: Around | None = None) -> Run:
+def resume(folder: str | Path, *, around: Around | None = None, rounds: int | None = None) -> Run:
     """Go on with the run in ``folder`` from its newest checkpoint; a finished run is finished again.
 
     Args:
         folder: of the run.
         around: as given to :func:`start`.
+        rounds: go back to where so many rounds were done; what was done since is forgotten.
 
     Raises:
         RunError: the folder holds no run, a damaged one, one of another fleet, or one whose configuration was changed;
@@ -68,6 +70,10 @@ def resume(folder: str | Path, *, around: Around | None = None) -> Run:
     run = RunFolder(Path(folder))
     job = run.read_job()
     held = run.hold()
+    if rounds is not None:
+        checkpoint.roll_back(run.checkpoints, rounds)
+        with writing(run.result, "delete it"):
+            run.forget_result()  # it vouches for what is forgotten
     saved = checkpoint.load(run.checkpoints)
     records: list[RoundRecord] = []
     if saved is not None or run.history.exists():
@@ -75,20 +81,20 @@ def resume(folder: str | Path, *, around: Around | None = None) -> Run:
         _expect_same(run, header, job)
     if saved is None:
         return _begin_again(run, job, len(records), around, held)
-    rounds = saved.get("round")
-    if not isinstance(rounds, int):
+    done = saved.get("round")
+    if not isinstance(done, int):
         raise _misfit(run, "it counts no rounds")
-    if len(records) < rounds:
+    if len(records) < done:
         raise RunError(
-            f"{run.history} holds {len(records)} of the {rounds} rounds its checkpoint has done; the folder is "
+            f"{run.history} holds {len(records)} of the {done} rounds its checkpoint has done; the folder is "
             "damaged, start a new run"
         )
     assembly = _assembled(job, around)
     expect_partition(run, assembly)
     history.expect_charges(run.history, records, job.fleet.devices, assembly.backbone.depth)
     fleet = _fleet(assembly)
-    state, best = _restored(assembly, fleet, run, saved, records[:rounds])
-    return Run(assembly, run, state, history.rewind(run.history, rounds), best, fleet, held)
+    state, best = _restored(assembly, fleet, run, saved, records[:done])
+    return Run(assembly, run, state, history.rewind(run.history, done), best, fleet, held)
 
 
 def train(
@@ -177,7 +183,7 @@ def _restored(
         if assembly.job.learn.keep == "best" and records:
             best = restored(saved["best"], records, assembly.state)
         return {name: saved["adapters"][name].to(tensor) for name, tensor in assembly.state.items()}, best
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise _misfit(run, str(error)) from error
 
 

@@ -8,15 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
-from sflam.codec.messages import AdapterFrame
 from sflam.errors import ServeError
-from sflam.learn.adapter_exchange import flatten, send_adapters, unflatten
+from sflam.learn.adapter_exchange import flatten, send_adapters
 from sflam.learn.examples import drawn_shares
-from sflam.learn.finite import is_finite
 from sflam.learn.fleet import FleetAround
+from sflam.learn.screening import Screen
 from sflam.learn.selection import chances_of, select_devices, systematic
+from sflam.learn.settings.schedule import Moment
 from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.steps import Average, Steps
 from sflam.learn.weighting import by_held_samples
@@ -25,6 +23,7 @@ from sflam.model.adapters import State
 from sflam.plan import Placement
 from sflam.records.served_round import ServedRound, TrunkPass
 from sflam.seeds import generator
+from sflam.serve.deliveries import Deliveries, Result
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.round_stats import Reading, RoundStats
@@ -51,6 +50,7 @@ class RemoteFleet(FleetAround):
         event_log: one line per event.
         planner: a number of a round -> the placements that change from then on; it is passed in, as nothing here
             knows how to plan. None leaves the bits as they are.
+        screen: the rule by which what devices trained is judged before it is averaged.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class RemoteFleet(FleetAround):
         stats: RoundStats | None = None,
         event_log: EventLog | None = None,
         planner: Callable[[int], Sequence[Placement]] | None = None,
+        screen: Screen | None = None,
     ) -> None:
         super().__init__(local)
         self.local, self.dispatch, self.contracts = local, dispatch, contracts
@@ -85,7 +86,10 @@ class RemoteFleet(FleetAround):
         """What devices reported before the server was started again."""
         self._start: State = {}
         self._held: dict[int, int] = {}
-        self._results: dict[int, tuple[AdapterFrame | None, float, int]] = {}
+        self._results: dict[int, Result] = {}
+        self._states: dict[int, State] = {}
+        """Of the round, device -> what counts of what it trained."""
+        self.deliveries = Deliveries(local, screen or Screen(), notify, self.event_log)
 
     @property
     def name(self) -> str:
@@ -110,20 +114,23 @@ class RemoteFleet(FleetAround):
         """Return the devices of a round, once enough are present: those a simulation draws, where they are here."""
         if self.planner is not None:
             self.place(self.planner(round))
-        quorum = self.dispatch.session.quorum
+        quorum = min(self.dispatch.session.quorum, len(self._wanted(round)))
         self.notify(f"round {round + 1}: waiting for devices")
         patient = self.dispatch.clock() + self.dispatch.session.patience
 
         def enough(present: tuple[int, ...]) -> bool:
             heard = not self._needs_all or len(self._samples()) == self.settings.devices
-            return (heard and set(self._wanted(round)) <= set(present)) or (
-                len(present) >= quorum and self.dispatch.clock() >= patient
+            here = set(present) - self._sitting_out(round)
+            return (heard and set(self._wanted(round)) <= here) or (
+                len(here) >= quorum and self.dispatch.clock() >= patient
             )
 
         present = self.dispatch.wait_present(enough)
         self._expect_running()
         with self.dispatch.locked() as session:
             wanted = self._wanted(round)
+            out = self._sitting_out(round)
+            present = tuple(device for device in present if device not in out)
             samples = {device: session.samples[device] for device in present}
         if set(wanted) <= set(present) or not self.settings.selected:
             return tuple(device for device in wanted if device in present)
@@ -137,10 +144,17 @@ class RemoteFleet(FleetAround):
 
     def _wanted(self, round: int) -> tuple[int, ...]:
         """Return the devices that a simulation takes: all, until the samples are known that it draws them by."""
-        known = self._samples()
+        known, out = self._samples(), self._sitting_out(round)
         if self.settings.policy == "samples" and len(known) < self.settings.devices:
-            return tuple(range(self.settings.devices))
-        return select_devices(self.settings, self.local.seed, round, known)
+            drawn = tuple(range(self.settings.devices))
+        else:
+            drawn = select_devices(self.settings, self.local.seed, round, known)
+        return tuple(device for device in drawn if device not in out) or drawn
+
+    def _sitting_out(self, round: int) -> frozenset[int]:
+        """Return the devices that a round is made without; none where that would be all."""
+        out = self.deliveries.quarantine.out(round)
+        return out if len(out) < self.settings.devices else frozenset()
 
     def _samples(self) -> dict[int, int]:
         """Return device -> the samples it reported last, of those that ever came to the run, ascending."""
@@ -164,12 +178,12 @@ class RemoteFleet(FleetAround):
         Raises:
             ServeError: the quorum was missed twice.
         """
-        quorum = self.dispatch.session.quorum
         for opening in (1, 2):
             attempt = self._attempt()
             with self.dispatch.locked() as session:
                 legs, known = session.legs, self._samples()
             shares = self._shares(round, devices, known)
+            quorum = min(self.dispatch.session.quorum, len(devices))
             planned = {d: self._planned_steps(d, known[d], shares) for d in devices}
             exchanges = {device: legs * len(steps) for device, steps in planned.items()}
             self.local.weigh(devices, known)
@@ -187,10 +201,15 @@ class RemoteFleet(FleetAround):
             with self.dispatch.locked() as session:
                 verdict = session.verdict(self.dispatch.clock())
                 made = {device: divmod(seat.next, legs) for device, seat in session.seats.items()}
-            results = self.dispatch.close()
-            finite = {d: r for d, r in results.items() if self._is_finite(d)}
+                length = {device: seat.length(legs) for device, seat in session.seats.items()}
+            came = self.deliveries.finite(self.dispatch.close())
+            moments = {d: [Moment(round, step, length[d]) for step in planned[d]] for d in came}
+            self._states = self.deliveries.judged(round, came, self._start, moments)
+            finite = {device: came[device] for device in self._states}
             rows = sum(done.samples[device] for device in finite)
-            if verdict is Verdict.COMPLETE and len(finite) >= quorum and rows:
+            # One that is refused has delivered, but most of what came must count.
+            enough = len(came) >= quorum and 2 * len(finite) > len(came)
+            if verdict is Verdict.COMPLETE and enough and rows:
                 break
             self.event_log("short", round=round, attempt=attempt, delivered=sorted(finite), quorum=quorum)
             short = (
@@ -198,15 +217,19 @@ class RemoteFleet(FleetAround):
             )
             if finite and not rows:
                 short += ", none of them with rows"
+            advice = "bring devices back, lower --quorum or raise --deadline"
+            if refused := sorted(came.keys() - finite.keys()):
+                short += f"; what devices {', '.join(map(str, refused))} trained was refused"
+                advice = "see served.jsonl for why, and revoke devices that are not sound"
             if opening == 2:
                 raise ServeError(
-                    f"{short} within {self.deadline:g} s, twice in a row; bring devices back, lower --quorum or raise "
-                    "--deadline, and go on with sflam serve --resume"
+                    f"{short} within {self.deadline:g} s, twice in a row; {advice}, and go on with sflam serve --resume"
                 )
             self.notify(f"{short}; opened once more")
             devices = self.select(round)
             self._again(devices)
         self._results = finite
+        self.deliveries.counted(tuple(finite))
         lost = sorted(set(devices) - finite.keys())
         if lost:
             self.notify(f"round {round + 1}: went on without devices {', '.join(map(str, lost))}")
@@ -225,21 +248,10 @@ class RemoteFleet(FleetAround):
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the sample-weighted average over the devices that delivered."""
-        states, sent = {}, 0
-        segment, served, ranks = self.local.devices.segment, self.trunk.segment, self.local.ranks
-        personal = self.local.personal
-        for device, (message, _, size) in self._results.items():
-            cut = self.local.devices.cuts[device]
-            names = segment.names(cut)
-            own: State = {}
-            if message is not None:
-                like = ranks.own(device, self._start, names)
-                values = torch.from_numpy(message.values.copy()).to(flatten(like, names))
-                own = ranks.padded(device, unflatten(values, like, names), self._start)
-            sent += size
-            theirs = served.stack.read(self.trunk.copy_of(device))
-            personal.keep(device, theirs)
-            states[device] = own | {n: theirs[n] for n in personal.shared(served.names(cut))}
+        states, ranks, personal = self._states, self.local.ranks, self.local.personal
+        for device in states:
+            personal.keep(device, self.trunk.segment.stack.read(self.trunk.copy_of(device)))
+        sent = sum(size for _, _, size in self._results.values())
         ranks.keep_untouched(states, self._start, self.local.limited)
         chance = chances_of(self.settings, self._held)
         found = self.local.averaged(self._start, states, steps.samples, self._held, chance)
@@ -251,12 +263,14 @@ class RemoteFleet(FleetAround):
         That is the trunk's optimiser state where it is kept; devices keep their own.
         """
         with self.dispatch.looked():
-            return self.local.state() | {"reported": self._samples()}
+            kept = {"quarantine": state} if (state := self.deliveries.quarantine.state()) else {}
+            return self.local.state() | {"reported": self._samples()} | kept
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned."""
         self.local.restore(state)
         self._reported = dict(state.get("reported", {}))
+        self.deliveries.quarantine.restore(state.get("quarantine", {}))
 
     def _shares(
         self, round: int, devices: Sequence[int], known: Mapping[int, int]
@@ -332,9 +346,6 @@ class RemoteFleet(FleetAround):
             own = self.local.ranks.own(device, self._start, names)
             found[device] = send_adapters(round, device, 0, flatten(own, names)) if names else b""
         return found
-
-    def _is_finite(self, device: int) -> bool:
-        return is_finite(self.trunk.segment.stack.values[self.trunk.copy_of(device)])
 
     def _expect_running(self) -> None:
         if self.dispatch.stopping:

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import safetensors.torch
 from sflam.config import Job, to_toml
 from sflam.errors import ConfigError, DataError, ServeError
 from sflam.files import replace_file
+from sflam.learn.screening import FACTOR, RULES, Screen
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import PROTOCOL, Contract
 from sflam.model.adapters import state_of
@@ -66,6 +67,8 @@ class Serving:
         patience: seconds of silence after which a device counts as absent.
         memory: most bytes of bodies in memory at once.
         graphs: whether graphs for devices without torch are offered.
+        screen: how what devices trained is judged before it is averaged.
+        keep: checkpoints that are kept, to go back to.
     """
 
     listen: Listen
@@ -75,6 +78,8 @@ class Serving:
     patience: float = 60.0
     memory: int = 1 << 29
     graphs: bool = True
+    screen: Screen = field(default_factory=Screen)
+    keep: int = 10
 
     def check(self, job: Job) -> None:
         """Raise an error, in one line each, for what cannot be served."""
@@ -86,6 +91,14 @@ class Serving:
         for name, value in (("--deadline", self.deadline), ("--patience", self.patience)):
             if not value > 0:
                 problems.append(f"{name} is {value} s; it must be more than 0")
+        if self.screen.rule not in RULES:
+            problems.append(f"--outliers is {self.screen.rule!r}; it must be one of {', '.join(RULES)}")
+        if not 1 <= self.screen.factor < float("inf"):
+            problems.append(
+                f"--outlier-factor is {self.screen.factor}; it must be 1 or more, for example {FACTOR:g}"
+            )
+        if self.keep < 2:
+            problems.append(f"--keep is {self.keep}; it must be 2 or more checkpoints")
         if problems:
             raise ConfigError(problems)
 
@@ -148,7 +161,9 @@ class Served:
             notify=notify,
             stats=stats,
             event_log=self.event_log,
+            screen=serving.screen,
         )
+        run.kept = serving.keep
         run.assembly, run.fleet = replace(assembly, fleet=remote), remote
         board = ProgressBoard(run.job.learn.rounds, run.records)
         places = places_for(len(contracts), raise_file_limit())
@@ -192,9 +207,13 @@ def start(job: Job, folder: str | Path | None, serving: Serving) -> Served:
     return Served(run, serving)
 
 
-def resume(folder: str | Path, serving: Serving) -> Served:
-    """Go on with a served run after a crash, or a stop; raises SflamError."""
-    run = jobs.resume(folder)
+def resume(folder: str | Path, serving: Serving, rounds: int | None = None) -> Served:
+    """Go on with a served run after a crash, or a stop; with ``rounds``, from where so many were done.
+
+    Raises:
+        SflamError: it cannot be; it is then as before.
+    """
+    run = jobs.resume(folder, rounds=rounds)
     serving.check(run.job)
     return Served(run, serving)
 

@@ -114,7 +114,7 @@ class Session:
     """The devices of a run and its open round.
 
     Args:
-        quorum: fewest devices whose result a round needs.
+        quorum: fewest devices whose result a round needs; all of a round with fewer.
         legs: exchanges of a step: 1, or 2 with labels on the device.
         patience: seconds of silence after which a device counts as absent.
     """
@@ -282,7 +282,9 @@ class Session:
         nothing to average.
         """
         delivered = [seat for seat in self.seats.values() if seat.result is not None]
-        enough = len(delivered) >= self.quorum and any(seat.exchanges for seat in delivered)
+        enough = len(delivered) >= min(self.quorum, len(self.seats)) and any(
+            seat.exchanges for seat in delivered
+        )
         active = {device for device, seat in self.seats.items() if seat.active}
         if now < self.deadline and active and (not enough or active & set(self.present(now))):
             return Verdict.RUNNING

@@ -1,0 +1,205 @@
+"""Whether what a device trained can be: against what its own steps can move, and against the other devices.
+
+Steps. Adam moves a number w by at most lr_t R_t in its step t, whatever the gradients are: with m_t and v_t the
+moments, b1 and b2 their decays and q = b1^2 / b2, Cauchy and Schwarz give
+
+    |m_t| / sqrt(v_t) <= (1 - b1) / sqrt(1 - b2) sqrt((1 - q^t) / (1 - q)),
+
+and the corrections of both moments multiply it by sqrt(1 - b2^t) / (1 - b1^t) (D. P. Kingma and J. Ba, arXiv
+1412.6980, section 2.1, states the first factor alone). So R_1 = 1, and no R_t exceeds 7.3. SGD with momentum mu moves
+all numbers of one side together by at most lr_t (clip + decay |w|) / (1 - mu) in the norm; without a clip there is no
+such bound. An honest device is never beyond either, so what is beyond is refused.
+
+Others. With x_k the root mean square of device k's differences on one side of the cut and b_k the sum of its lr_t, x_k
+may be ``factor`` times the median of the cohort's x, and as much more as b_k is above the median of b. What is beyond
+is clipped to it, or refused, by rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from sflam.learn.settings import LearnSettings
+from sflam.learn.settings.schedule import Moment, rate
+from sflam.model.adapters import State
+
+RULES = ("clip", "reject", "off")
+FACTOR = 4.0
+COHORT = 3
+"""Fewest devices whose median means something."""
+BETA_1, BETA_2 = 0.9, 0.999
+MANY = 100_000
+"""A step of Adam whose corrections are 1: none moves further, so it stands for any where moments are kept."""
+SLACK, ROUNDING = 1e-3, 1e-5
+"""Relative to the reach, and to the size of what is moved: for the rounding of float32 over the steps of a round."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far the steps of one device can move what it trains on one side of the cut.
+
+    Attributes:
+        each: any one number, weight decay apart; inf where only all together are bounded.
+        norm: all numbers together, in the Euclidean norm, weight decay apart; inf where each is bounded.
+        decay: the sum of rate times weight decay over its steps, times what momentum makes of it.
+        rates: the sum of its rates, b_k.
+    """
+
+    each: float
+    norm: float
+    decay: float
+    rates: float
+
+
+def reach_of(learn: LearnSettings, moments: Sequence[Moment]) -> Reach:
+    """Return how far a device can move that makes its steps of a round at ``moments``."""
+    rates = [rate(learn, moment) for moment in moments]
+    total = math.fsum(rates)
+    if learn.optimizer == "sgd":
+        moved = total / (1.0 - learn.momentum)
+        norm = moved * learn.clip if learn.clip else math.inf
+        return Reach(math.inf, norm, moved * learn.weight_decay, total)
+    kept = learn.practice.state == "keep"
+    each = math.fsum(own * adam_step(MANY if kept else t) for t, own in enumerate(rates, start=1))
+    # Of Adam weight decay is a part of the gradient; of AdamW it is not.
+    return Reach(each, math.inf, total * learn.weight_decay if learn.optimizer == "adamw" else 0.0, total)
+
+
+def adam_step(t: int) -> float:
+    """Return R_t, the most that Adam's step ``t``, from 1, moves a number, in learning rates."""
+    q = BETA_1**2 / BETA_2
+    moments = (1 - BETA_1) / math.sqrt(1 - BETA_2) * math.sqrt((1 - q**t) / (1 - q))
+    return moments * math.sqrt(1 - BETA_2**t) / (1 - BETA_1**t)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What one device trained on one side of the cut.
+
+    Attributes:
+        start: what it began from, by name.
+        end: what came of it, the same names and shapes.
+    """
+
+    start: State
+    end: State
+
+    def rms(self) -> float:
+        """Return the root mean square of its differences, in float64; 0 of nothing."""
+        count = sum(tensor.numel() for tensor in self.end.values())
+        return math.sqrt(self._squares() / count) if count else 0.0
+
+    def impossible(self, reach: Reach) -> str:
+        """Return why no steps of ``reach`` can have made it; "" where they can."""
+        if not all(bool(tensor.isfinite().all()) for tensor in self.end.values()):
+            return "it holds NaN or infinity"
+        if not math.isinf(reach.norm):
+            size = math.sqrt(
+                math.fsum(float(tensor.double().square().sum()) for tensor in self.start.values())
+            )
+            moved, most = math.sqrt(self._squares()), reach.norm + reach.decay * (size + reach.norm)
+            if moved > most * (1 + SLACK) + ROUNDING * size:
+                return f"its differences have norm {moved:.3g}; its steps can make {most:.3g}"
+        if math.isinf(reach.each):
+            return ""
+        for name, end in self.end.items():
+            own = self.start[name].double()
+            allowed = reach.each + reach.decay * (own.abs() + reach.each)
+            moves = (end.double() - own).abs()
+            if bool((moves > allowed * (1 + SLACK) + ROUNDING * own.abs()).any()):
+                return f"{name} moved by up to {float(moves.max()):.3g}; its steps can make {reach.each:.3g}"
+        return ""
+
+    def towards(self, share: float) -> State:
+        """Return the state at a share of the way from start to end."""
+        return {
+            name: (self.start[name].double() + share * (end.double() - self.start[name].double())).to(end)
+            for name, end in self.end.items()
+        }
+
+    def _squares(self) -> float:
+        return math.fsum(
+            float((end.double() - self.start[name].double()).square().sum()) for name, end in self.end.items()
+        )
+
+
+@dataclass(frozen=True)
+class Screened:
+    """The verdict on a round's devices.
+
+    Attributes:
+        refused: device -> why it has no part in the average.
+        clipped: device -> how many times beyond the cohort's limit it was, on the worse side.
+        sides: of the others, device -> what counts, side by side as it was given.
+    """
+
+    refused: dict[int, str] = field(default_factory=dict)
+    clipped: dict[int, float] = field(default_factory=dict)
+    sides: dict[int, tuple[State, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """The rule by which differences are judged.
+
+    Attributes:
+        rule: what becomes of a device far beyond the others: ``clip`` takes its difference shortened, ``reject`` does
+            not take it. What no steps can make is refused by both; ``off`` looks at nothing.
+        factor: how many times the cohort's median is far.
+    """
+
+    rule: str = "clip"
+    factor: float = FACTOR
+
+    def __call__(self, trained: Mapping[int, Sequence[Trained]], reach: Mapping[int, Reach]) -> Screened:
+        """Judge what devices trained.
+
+        Args:
+            trained: device -> what it trained, of all devices the same sides of the cut.
+            reach: device -> how far its steps can move.
+        """
+        found = Screened()
+        for device, sides in trained.items():
+            reasons = [side.impossible(reach[device]) for side in sides] if self.rule != "off" else []
+            if reason := next(filter(None, reasons), ""):
+                found.refused[device] = reason
+            else:
+                found.sides[device] = tuple(side.end for side in sides)
+        if self.rule != "off":
+            self._compare(found, trained, reach)
+        return found
+
+    def _compare(
+        self, found: Screened, trained: Mapping[int, Sequence[Trained]], reach: Mapping[int, Reach]
+    ) -> None:
+        """Compare the devices that are left with each other, side by side."""
+        cohort = [device for device in found.sides if reach[device].rates > 0]
+        if len(cohort) < COHORT:
+            return
+        usual = median(reach[device].rates for device in cohort)
+        excess = {device: [0.0] * len(trained[device]) for device in cohort}
+        for side in range(len(trained[cohort[0]])):
+            sizes = {d: trained[d][side].rms() for d in cohort if trained[d][side].end}
+            middle = median(sizes.values()) if len(sizes) >= COHORT else 0.0
+            for device, size in sizes.items() if middle else ():
+                limit = self.factor * middle * max(1.0, reach[device].rates / usual)
+                excess[device][side] = size / limit
+        for device, times in excess.items():
+            worst = max(times, default=0.0)
+            if worst <= 1:
+                continue
+            if self.rule == "reject":
+                del found.sides[device]
+                found.refused[device] = (
+                    f"its differences are {worst * self.factor:.3g} times the cohort's median; {self.factor:g} times "
+                    "is the limit"
+                )
+                continue
+            found.clipped[device] = worst
+            found.sides[device] = tuple(
+                side.towards(1 / far) if far > 1 else side.end
+                for side, far in zip(trained[device], times, strict=True)
+            )

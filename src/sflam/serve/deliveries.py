@@ -1,0 +1,112 @@
+"""What the devices of a round delivered: both sides of the cut of each, judged before anything is averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from sflam.codec.messages import AdapterFrame
+from sflam.learn.adapter_exchange import flatten, unflatten
+from sflam.learn.finite import is_finite
+from sflam.learn.screening import Screen, Screened, Trained, reach_of
+from sflam.learn.settings.schedule import Moment
+from sflam.learn.split_fleet import LocalFleet
+from sflam.model.adapters import State
+from sflam.serve.event_log import EventLog
+from sflam.serve.quarantine import Quarantine
+
+Result = tuple[AdapterFrame | None, float, int]
+"""What a device sent at the end of a round: its adapters, its mean loss, the bytes of the body."""
+
+
+class Deliveries:
+    """Judges what came of the steps of a round, and remembers who sits out.
+
+    Args:
+        local: the job's simulated fleet, whose one trunk serves.
+        screen: the rule.
+        notify: shows a line to the user of the server.
+        event_log: one line per event.
+    """
+
+    def __init__(
+        self, local: LocalFleet, screen: Screen, notify: Callable[[str], None], event_log: EventLog
+    ) -> None:
+        self.local, self.screen, self.notify, self.event_log = local, screen, notify, event_log
+        (self.trunk,) = local.servers.trunks.values()
+        self.quarantine = Quarantine()
+
+    def finite(self, results: Mapping[int, Result]) -> dict[int, Result]:
+        """Return the results of the devices whose copy of the server's adapters is finite."""
+        stack = self.trunk.segment.stack
+        return {d: r for d, r in results.items() if is_finite(stack.values[self.trunk.copy_of(d)])}
+
+    def judged(
+        self, round: int, results: Mapping[int, Result], start: State, moments: Mapping[int, Sequence[Moment]]
+    ) -> dict[int, State]:
+        """Return device -> what counts of what it trained, without the refused, who are named and sit rounds out.
+
+        Args:
+            round: its number.
+            results: device -> what it sent.
+            start: the global adapters of the round's beginning.
+            moments: device -> the steps it made.
+        """
+        trained = {device: self._sides(device, result, start) for device, result in results.items()}
+        reach = {device: reach_of(self.local.learn, moments[device]) for device in results}
+        found = self.screen(trained, reach)
+        self._report(round, found)
+        return {device: self._whole(device, found.sides[device], start) for device in found.sides}
+
+    def counted(self, devices: Sequence[int]) -> None:
+        """Note that a round counts, with the work of these devices."""
+        for device in devices:
+            self.quarantine.counted(device)
+
+    def _sides(self, device: int, result: Result, start: State) -> tuple[Trained, Trained]:
+        """Return what a device trained before the cut and, where it has a copy of its own, behind it."""
+        segment, ranks = self.local.devices.segment, self.local.ranks
+        names, message = segment.names(self.local.devices.cuts[device]), result[0]
+        before = Trained({}, {})
+        if message is not None:
+            like = ranks.own(device, start, names)
+            values = torch.from_numpy(message.values.copy()).to(flatten(like, names))
+            before = Trained(like, unflatten(values, like, names))
+        if self.trunk.shared:
+            return before, Trained({}, {})
+        theirs = self._served(device)
+        begun = {name: start[name].to(tensor) for name, tensor in theirs.items()}
+        return before, Trained(ranks.truncated(device, begun), theirs)
+
+    def _served(self, device: int) -> State:
+        """Return what is averaged of the server's copy for a device."""
+        theirs = self.trunk.segment.stack.read(self.trunk.copy_of(device))
+        shared = self.local.personal.shared(self.trunk.segment.names(self.local.devices.cuts[device]))
+        return {name: theirs[name] for name in shared}
+
+    def _whole(self, device: int, sides: tuple[State, ...], start: State) -> State:
+        own, theirs = sides
+        padded = self.local.ranks.padded(device, own, start) if own else {}
+        return padded | (self._served(device) if self.trunk.shared else theirs)
+
+    def _report(self, round: int, found: Screened) -> None:
+        """Name the devices that were refused, or whose differences were shortened."""
+        for device, reason in found.refused.items():
+            rounds = self.quarantine.strike(device, round)
+            self.notify(
+                f"round {round + 1}: what device {device} trained is refused ({reason}); it sits out {rounds} "
+                f"round{'s' * (rounds > 1)}"
+            )
+            self.event_log("distrusted", device=device, round=round, reason=reason, sits_out=rounds)
+        for device, times in found.clipped.items():
+            self.notify(
+                f"round {round + 1}: what device {device} trained is shortened: it moved {times:.3g} times as far as "
+                "the others allow"
+            )
+            self.event_log("clipped", device=device, round=round, times=round_figures(times))
+
+
+def round_figures(value: float) -> float:
+    """Return a number with four significant figures."""
+    return float(f"{value:.4g}")

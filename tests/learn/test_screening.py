@@ -1,0 +1,112 @@
+"""No optimiser leaves the reach of its steps, whatever its gradients; what is beyond it, or the others, is found."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sflam.learn.optimizers import optimizer
+from sflam.learn.screening import Reach, Screen, Trained, adam_step, reach_of
+from sflam.learn.settings import LearnSettings
+from sflam.learn.settings.schedule import Moment
+
+BOUNDLESS = Reach(math.inf, math.inf, 0.0, 1.0)
+
+
+def moments(steps, round=0):
+    return [Moment(round, step, steps) for step in range(steps)]
+
+
+def moved(learn, gradients, start, before=0):
+    """Return start and end of a device that follows the gradients; of the first ``before`` only moments are kept."""
+    row = torch.nn.Parameter(start.clone())
+    made = optimizer(learn, [row])
+    begin = start
+    for step, gradient in enumerate(gradients):
+        if step == before:
+            begin = row.detach().clone()
+        size = float(gradient.norm())
+        row.grad = gradient * min(1.0, learn.clip / (size + 1e-6)) if learn.clip else gradient.clone()
+        made.step()
+    return Trained({"w": begin}, {"w": row.detach().clone()})
+
+
+# From quiet to loud, in any order: moments that are as unlike as they can be.
+@given(
+    st.lists(st.lists(st.sampled_from([-1e6, -1.0, -1e-6, 0.0, 1e-4, 1.0, 1e6]), min_size=3, max_size=3), max_size=25),
+    st.sampled_from(["adamw", "adam", "sgd"]), st.sampled_from(["reset", "keep"]), st.sampled_from([0.0, 0.3]),
+    st.data(),
+)  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_no_gradients_lead_beyond_the_reach(gradients, kind, state, decay, data):
+    learn = LearnSettings(optimizer=kind, state=state, weight_decay=decay, momentum=0.9, clip=1.0, lr=0.01)
+    before = data.draw(st.integers(0, len(gradients))) if state == "keep" else 0
+    trained = moved(learn, [torch.tensor(g) for g in gradients], torch.tensor([1.0, -2.0, 0.0]), before)
+    if before == len(gradients):
+        return
+    reach = reach_of(learn, moments(len(gradients) - before))
+    assert trained.impossible(reach) == ""
+
+
+def growing(steps):
+    """Return the gradients that Cauchy and Schwarz call the worst, each (b2 / b1) times the one before."""
+    return [torch.tensor([(0.999 / 0.9) ** step * 1e-3]) for step in range(steps)]
+
+
+def test_the_reach_is_reached():
+    learn = LearnSettings(optimizer="adam", lr=0.01, clip=0.0)
+    for steps in (1, 5, 40):
+        trained = moved(learn, growing(steps), torch.zeros(1, dtype=torch.float64).float())
+        end = abs(float(trained.end["w"]))
+        assert 0.85 <= end / reach_of(learn, moments(steps)).each <= 1.0001
+    assert adam_step(1) == pytest.approx(1.0) and 7.2 < adam_step(10**5) < 7.3
+
+
+def test_beyond_it_is_named():
+    learn = LearnSettings(optimizer="adamw", lr=0.01)
+    start = {"w": torch.zeros(4)}
+    reach = reach_of(learn, moments(3))
+    assert Trained(start, {"w": torch.full((4,), 0.99 * reach.each)}).impossible(reach) == ""
+    assert "w moved by up to" in Trained(
+        start, {"w": torch.tensor([0.0, 0, 0, 1.01 * reach.each])}
+    ).impossible(reach)
+    assert "NaN" in Trained(start, {"w": torch.tensor([0.0, math.nan])}).impossible(BOUNDLESS)
+    assert Trained(start, {"w": torch.full((4,), 3e38)}).impossible(reach)  # and no overflow on the way
+    none = reach_of(learn, [])
+    assert Trained(start, start).impossible(none) == ""
+    assert Trained(start, {"w": torch.full((4,), 1e-3)}).impossible(none), "who makes no step moves nothing"
+
+
+def devices(sizes, steps=None):
+    start = {"w": torch.zeros(50)}
+    trained = {
+        d: (Trained(start, {"w": torch.full((50,), size)}), Trained({}, {})) for d, size in enumerate(sizes)
+    }
+    return trained, {d: Reach(math.inf, math.inf, 0.0, (steps or {}).get(d, 1.0)) for d in trained}
+
+
+def test_far_beyond_the_others_is_shortened_to_the_limit_or_refused():
+    found = Screen("clip", 4.0)(*devices([1.0, 1.2, 0.8, -100.0]))
+    assert found.refused == {} and found.clipped == {3: pytest.approx(100 / 4.4)}
+    assert found.sides[3][0]["w"].tolist() == pytest.approx([-4.4] * 50)
+    found = Screen("reject", 4.0)(*devices([1.0, 1.2, 0.8, -100.0]))
+    assert list(found.refused) == [3] and sorted(found.sides) == [0, 1, 2] and not found.clipped
+    found = Screen("off")(*devices([1.0, 1.2, 0.8, math.inf]))
+    assert sorted(found.sides) == [0, 1, 2, 3]
+
+
+def test_more_steps_may_go_further_and_fewer_not_less():
+    found = Screen("reject", 2.0)(*devices([1.0, 1.0, 1.0, 7.9, 1.9], {3: 4.0, 4: 0.1}))
+    assert not found.refused
+    assert list(Screen("reject", 2.0)(*devices([1.0, 1.0, 1.0, 8.1], {3: 4.0})).refused) == [3]
+
+
+def test_what_is_left_alone_is_the_very_tensor():
+    trained, reach = devices([1.0, 1.1, 0.9])
+    found = Screen()(trained, reach)
+    assert all(found.sides[d][0]["w"] is trained[d][0].end["w"] for d in trained)
+    assert not Screen()(*devices([1.0, 500.0])).clipped, "two devices have no median"

@@ -23,6 +23,7 @@ from typing import Any, TypeGuard
 from sflam.allocate.settings import PlanSettings
 from sflam.codec.settings import QuantSettings
 from sflam.data.settings import VALIDATION, DataSettings
+from sflam.device.settings import DeviceSettings
 from sflam.errors import ConfigError, unknown
 from sflam.files import reading
 from sflam.learn.settings import FleetSettings, LearnSettings
@@ -50,6 +51,7 @@ class Job:
         learn: how a round is run.
         network: devices, servers, their hardware and gains: for planning.
         plan: how resources are allocated.
+        device: what devices are run by.
     """
 
     seed: int = 0
@@ -61,6 +63,7 @@ class Job:
     learn: LearnSettings = field(default_factory=LearnSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     plan: PlanSettings = field(default_factory=PlanSettings)
+    device: DeviceSettings = field(default_factory=DeviceSettings)
 
     def __post_init__(self) -> None:
         if self.seed < 0:

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import transformers
 
+from sflam import config
+from sflam.lean_memory import MEGABYTE
 from sflam.model.backbone import quiet
+from sflam.planner.cell import measured as measured_workload
 from tests.serve.network import network
 from tests.serve.test_served_is_simulated import job_of, sets
 
@@ -53,6 +56,73 @@ def measured(net, server, *arguments):
     lines = alone(net, *arguments)
     assert server.wait() == 0, server.lines
     return megabytes(r"peak memory ([\d.]+) MB", lines), megabytes(r"peak about (\d+) MB", lines)
+
+
+def planned(settings, tokens=0):
+    """Return what the plan of such a job and the note before it say a device without torch takes, in MB."""
+    job = config.load(None, ("device.runtime=lean", *settings))
+    return measured_workload(job, tokens).device_memory[job.model.cut] / MEGABYTE
+
+
+def taken(folder, settings, *arguments, tokens=0):
+    """Return the peak of the process of a job's one device, given the memory that is planned, and that memory."""
+    need = planned(settings, tokens)
+    with network(folder, 1) as net:
+        server = net.serve(*sets(settings), "--out", folder / "run", graphs=True)
+        peak, _ = measured(net, server, "--memory", f"{1.15 * need:.1f}", *arguments)
+    print(f"planned {need:.1f} MB, measured {peak:.1f} MB")
+    return peak, need
+
+
+ONE = (
+    "fleet.devices=1",
+    "data.partition=iid",
+    "learn.rounds=1",
+    "learn.device=cpu",
+    "learn.evaluate_every=0",
+)
+TOKENS = 128
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [0, 1, 4])
+def test_the_default_model_takes_what_is_planned(tmp_path, cut):
+    peak, need = taken(tmp_path, (*ONE, "learn.local_steps=3", f"model.cut={cut}"))
+    assert need / 1.15 < peak < need * 1.15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [1, 12])
+def test_vit_b_16_takes_what_is_planned(tmp_path, cut):
+    shape = transformers.ViTConfig(num_hidden_layers=max(2, cut), num_labels=4)
+    with quiet():
+        transformers.ViTForImageClassification(shape).save_pretrained(tmp_path / "wide")
+    images = np.random.default_rng(0).integers(0, 256, (40, 224, 224, 3)).astype(np.uint8)
+    np.savez(tmp_path / "wide.npz", image=images, label=np.arange(40) % 4)
+    named = (f"model.name={tmp_path / 'wide'}", f"data.name={tmp_path / 'wide.npz'}", f"model.cut={cut}")
+    few = ("learn.local_steps=1", "learn.batch=32", "model.rank=8", "data.test=0.2")
+    peak, need = taken(tmp_path, (*ONE, *named, *few), "--data", tmp_path / "wide.npz")
+    assert need / 1.15 < peak < need * 1.15
+
+
+@pytest.mark.slow
+def test_minilm_of_ragged_texts_takes_what_is_planned(tmp_path):
+    shape = {"hidden_size": 384, "num_attention_heads": 12, "num_hidden_layers": 3, "intermediate_size": 1536}
+    with quiet():
+        made = transformers.BertConfig(**shape, num_labels=2)
+        transformers.BertForSequenceClassification(made).save_pretrained(tmp_path / "mini")
+    rng = np.random.default_rng(0)
+    lengths = np.r_[[TOKENS] * 8, rng.integers(4, TOKENS, 72)]
+    arrays = {
+        "input_ids": rng.integers(5, 1000, (80, TOKENS)),
+        "lengths": lengths,
+        "label": np.arange(80) % 2,
+    }
+    np.savez(tmp_path / "texts.npz", **arrays)
+    named = (f"model.name={tmp_path / 'mini'}", f"data.name={tmp_path / 'texts.npz'}", "model.cut=2")
+    settings = (*ONE, *named, "learn.local_steps=4", "learn.batch=8", "model.rank=8")
+    peak, need = taken(tmp_path, settings, "--data", tmp_path / "texts.npz", tokens=TOKENS)
+    assert need / 1.15 < peak < need * 1.15
 
 
 @pytest.mark.slow

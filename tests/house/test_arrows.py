@@ -32,6 +32,7 @@ FLOORS: list[set[str]] = [
         "registry",
         "plugins",
         "values",
+        "lean_memory",
     },
     {"settings"},  # the settings.py of every room
     {"config", "template"},

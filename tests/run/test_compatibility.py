@@ -199,6 +199,18 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "several-network.battery_j": (*SQUARE, "network.battery_j=5"),
     "several-network.calibrate": (*SQUARE, CALIBRATED),
 }
+LEAN = "device.runtime=lean"
+EXAMPLES |= {
+    "lean-trunkless": (LEAN, FEDLORA),
+    "lean-trainable": (LEAN, FULL),
+    "lean-dtype": (LEAN, "model.dtype=bfloat16"),
+    "lean-device_half": (LEAN, "learn.device_half=averaged"),
+    "lean-aggregation": (LEAN, RESIDUAL),
+    "lean-local": (LEAN, "learn.local=scaffold"),
+    "lean-cache": (LEAN, "learn.cache=server", "model.cut=0"),
+    "lean-delta": (LEAN, "quant.delta=true"),
+    "lean-ranks": (LEAN, "fleet.devices=2", "fleet.ranks=[2, 4]"),
+}
 EXAMPLES |= {
     "unused-prox": ("learn.prox=0.1", "learn.local=plain"),
     "unused-logit_tau": ("learn.logit_tau=0.5", "learn.local=fedprox"),

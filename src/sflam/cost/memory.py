@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sflam.cost.lean_device import lean_memory
 from sflam.cost.training import Step
 from sflam.network.network import Network
 from sflam.units import human_bytes
@@ -46,22 +47,25 @@ class Memory:
         activations: what a step keeps for its backward and works with.
         kept: activations of samples that are kept from step to step (``learn.cache``, ``quant.delta``), and what
             devices have of their own (``learn.personal``) beside what a step trains.
+        process: the process itself, where the whole of it is counted: of a device without torch.
     """
 
     weights: int = 0
     trained: int = 0
     activations: int = 0
     kept: int = 0
+    process: int = 0
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.trained + self.activations + self.kept
+        return self.weights + self.trained + self.activations + self.kept + self.process
 
     def __str__(self) -> str:
         parts = (self.weights, self.trained, self.activations)
         weights, trained, kept = map(human_bytes, parts)
         samples = f", kept from step to step {human_bytes(self.kept)}" if self.kept else ""
+        samples += f", the process itself {human_bytes(self.process)}" if self.process else ""
         return (
             f"{human_bytes(self.total)} (weights {weights}, training {trained}, activations {kept}{samples})"
         )
@@ -84,6 +88,9 @@ class FleetMemory:
 
 def device_memory(step: Step, cut: int) -> Memory:
     """Return what a device needs that keeps ``cut`` blocks."""
+    if step.training.lean is not None:
+        held = lean_memory(step, cut, step.training.lean)
+        return Memory(held.weights, held.trained, held.alive + held.bodies, process=held.process)
     return _held(step, cut, head=step.training.labels_home)
 
 

@@ -12,6 +12,23 @@ TEXT_TOKENS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeanDevice:
+    """What the memory of a device without torch depends on beside the training.
+
+    Attributes:
+        bits: most of a value that crosses the cut, either way.
+        scheme: of the quantizer.
+        fedprox: whether a round's start is kept.
+        keeps: whether the optimiser's state is kept from round to round.
+    """
+
+    bits: int = 8
+    scheme: str = "uniform"
+    fedprox: bool = False
+    keeps: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """How a model is trained.
 
@@ -33,6 +50,7 @@ class Training:
         lora_dropout: whether each adapter drops some of its input.
         checkpointing: whether a block's inside is computed again in the backward instead of being kept.
         labels_home: whether head and loss are on the device, and a step is two exchanges.
+        lean: of devices without torch; None where devices run torch.
     """
 
     batch: int = 16
@@ -51,6 +69,7 @@ class Training:
     lora_dropout: bool = False
     checkpointing: bool = False
     labels_home: bool = False
+    lean: LeanDevice | None = None
 
 
 @dataclass(frozen=True)

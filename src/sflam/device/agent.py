@@ -12,37 +12,23 @@ from numpy.typing import NDArray
 from sflam.config import Job
 from sflam.data.sampling import most_rows
 from sflam.device.engines import Engines
-from sflam.device.footprint import MEGABYTE, Footprint, RunPlan, body_bytes
+from sflam.device.footprint import Footprint, RunPlan, body_bytes
 from sflam.device.half import LeanHalf
 from sflam.device.memory import peak_bytes, resident_bytes
 from sflam.device.samples import OwnSamples, samples_of
+from sflam.device.settings import OFFERS
 from sflam.device.weights import Weights
 from sflam.errors import ServeError
 from sflam.files import writing
 from sflam.graph.bundle import Bundle
 from sflam.graph.reading import read_bundle
+from sflam.lean_memory import MEGABYTE
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
 from sflam.link.job import ELSEWHERE, ServedJob, described, fetch
 from sflam.link.loop import Client, Place
 from sflam.link.needs import expect_offered
 from sflam.sizes import IDENTITY
-
-OFFERS = {
-    "model.trainable": ("lora", "lora+head"),
-    "model.labels": ("server", "device"),
-    "model.dtype": ("float32", "float64"),
-    "learn.optimizer": ("adamw", "adam", "sgd"),
-    "learn.device_half": ("trained", "frozen"),
-    "learn.aggregation": ("fedavg", "freeze-a", "svd"),
-    "learn.local": ("plain", "fedprox"),
-    "learn.cache": ("off", "device"),
-    "learn.loss": ("cross-entropy", "label-smoothing", "focal"),
-    "learn.canonical": ("false", "true"),
-    "quant.delta": ("false",),
-    "plugins": ("none",),
-}
-"""What a job may ask of a device without torch; see :func:`sflam.link.needs.needs_of`."""
 
 
 @dataclass(frozen=True, kw_only=True)

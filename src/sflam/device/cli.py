@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from sflam.device.agent import Bringing, take_part
-    from sflam.device.footprint import MEGABYTE
+    from sflam.lean_memory import MEGABYTE
     from sflam.link.https_client import Link
     from sflam.link.token import read_token
 

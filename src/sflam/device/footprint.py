@@ -1,7 +1,7 @@
 """What a device half takes of memory, before it runs, and how a mini-batch is run so that it fits a limit.
 
-Peak = the process as it stands + frozen pages kept + trained vectors + messages + one group of rows at its fullest.
-The last is exact: it is the plan that the engines run by. P trained values, B rows, d hidden size, n as of a graph.
+The formula is :mod:`sflam.lean_memory`'s; what a group of rows takes at its fullest is exact here: it is the plan that
+the engines run by. P trained values, B rows, d hidden size, n as of a graph.
 """
 
 from __future__ import annotations
@@ -18,36 +18,12 @@ from sflam.device.engines import Engines
 from sflam.device.half import Grouping
 from sflam.errors import ServeError
 from sflam.graph.size import count_of
+from sflam.lean_memory import MEGABYTE, How, LeanStep
 from sflam.learn.settings import LearnSettings
 from sflam.sizes import HEADER_BYTES, token_body_bytes
 
-MEGABYTE = 1 << 20
-"""What a megabyte of memory is here, as for the system's own tools."""
-SLACK = 3 * MEGABYTE
-"""What is not counted one by one: buffers of sockets and files, headers, small arrays, gaps of the allocator."""
 GIVEN = 100 * MEGABYTE
 """What a device may take where its user sets no limit, as far as it can."""
-
-
-@dataclass(frozen=True)
-class How:
-    """A way to run, which begins with the least memory.
-
-    Attributes:
-        rows: images of a group.
-        file: whether the moments of the optimiser lie in a file.
-        streaming: whether answers are decoded while they come.
-        inputs: whether the inputs of the blocks stay from forward to backward.
-        pages: whether frozen weights stay in memory.
-    """
-
-    rows: int = 1
-    file: bool = True
-    streaming: bool = True
-    inputs: bool = False
-    pages: bool = False
-
-
 BETTER: tuple[dict[str, Any], ...] = (
     {"file": False},
     {"rows": 2},
@@ -119,26 +95,34 @@ class Footprint:
     resident: int
     streams: bool = True
 
+    @property
+    def step(self) -> LeanStep:
+        """What a training step is made of."""
+        bundle, width = self.engines.bundle, self.engines.dtype.itemsize
+        learn = self.learn
+        fedprox = learn.practice.local == "fedprox"
+        return LeanStep(
+            text=bundle.text,
+            rows=self.rows,
+            longest=self.longest,
+            cut=bundle.cut,
+            token=bundle.dim * width,
+            trains=any(kind.joint for kind in self.engines.kinds),
+            trained=sum(math.prod(shape) for shape in bundle.trained.values()) * width,
+            moments=learn.optimizer_slots - fedprox,
+            fedprox=fedprox,
+            keeps=learn.practice.state == "keep",
+            segment=self.segment,
+            body=self.body,
+            streams=self.streams,
+            resident=self.resident,
+            working=lambda rows: self.engines.bytes(self._n(rows)) + self._sample(rows),
+            around=self._around,
+        )
+
     def nbytes(self, how: How) -> int:
         """Return the peak."""
-        engines, bundle, width = self.engines, self.engines.bundle, self.engines.dtype.itemsize
-        n = self.longest if bundle.text else how.rows
-        tokens = self.longest * (1 if bundle.text else how.rows)
-        hidden = tokens * bundle.dim * width
-        # beside the graphs' own: surroundings, and the gradient that came
-        alive = engines.bytes(n) + self._sample(how.rows) + self._around(n) + hidden
-        if self._trains:
-            groups = math.ceil(self.rows * self.longest / tokens) if how.inputs else 1
-            alive += bundle.cut * groups * (hidden + (self._around(n) if how.inputs else 0))
-        # values, gradient, the copy that is sent or saved; where FedProx or learn.state = "keep" began
-        moments = int(self.learn.momentum > 0) if self.learn.optimizer == "sgd" else 2
-        vectors = 3 + (self.learn.practice.local == "fedprox")
-        vectors += (0 if how.file else moments) + moments * (2 if self.learn.practice.state == "keep" else 1)
-        trained = sum(math.prod(shape) for shape in bundle.trained.values()) * width
-        pages = self.segment if how.pages else 0
-        # One more than is held at a time: measured at ViT-B/16, 32 images, where a body is 5 MB and the peak 73 MB.
-        bodies = self.body * (2 if how.streaming else 3)
-        return self.resident + SLACK + pages + trained * vectors + bodies + alive
+        return self.step.held(how).total
 
     def choose(self, limit: int | None) -> RunPlan:
         """Return how to run within ``limit`` bytes; without one within what a device is given, or as little as it can.
@@ -146,33 +130,30 @@ class Footprint:
         Raises:
             ServeError: it cannot; the number that it needs is named.
         """
-        how = How(streaming=self.streams)
-        least = self.nbytes(how)
+        step = self.step
+        least = step.held(step.least).total
         if limit is not None and least > limit:
             needed = math.ceil(least / MEGABYTE)
             raise ServeError(
                 f"--memory {limit // MEGABYTE} MB is less than this device's part of the job takes, {needed} MB at "
                 f"least; give --memory {needed}, or let the server cut the model earlier"
             )
-        most = GIVEN if limit is None else limit
+        how, most = step.least, GIVEN if limit is None else limit
         for better in BETTER:
             tried = replace(how, **better)
             if "rows" in better:
-                tried = replace(
-                    tried, rows=how.rows if self.engines.bundle.text else min(tried.rows, self.rows)
-                )
-            if tried != how and self.nbytes(tried) <= most and not (tried.inputs and not self._trains):
+                tried = replace(tried, rows=how.rows if step.text else min(tried.rows, self.rows))
+            if tried != how and step.held(tried).total <= most and not (tried.inputs and not step.trains):
                 how = tried
         grouping = Grouping(how.rows, how.inputs, self.moments if how.file else None)
-        return RunPlan(grouping, how.pages, how.streaming, self.nbytes(how))
+        return RunPlan(grouping, how.pages, how.streaming, step.held(how).total)
 
-    @property
-    def _trains(self) -> bool:
-        return any(kind.joint for kind in self.engines.kinds)
+    def _n(self, rows: int) -> int:
+        return self.longest if self.engines.bundle.text else rows
 
-    def _around(self, n: int) -> int:
+    def _around(self, rows: int) -> int:
         """Return the bytes of what the embedding hands to the blocks beside the activations."""
-        piece = self.engines.bundle.embed
+        piece, n = self.engines.bundle.embed, self._n(rows)
         total = 0
         for name, source in piece.binding.outputs.items():
             if source.name:

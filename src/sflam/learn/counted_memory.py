@@ -8,7 +8,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sflam.cost.memory import FleetMemory, Memory, activations, server_activations, training_bytes, with_batch
+from sflam.cost.memory import (
+    FleetMemory,
+    Memory,
+    activations,
+    device_memory,
+    server_activations,
+    training_bytes,
+    with_batch,
+)
 from sflam.cost.training import Step
 from sflam.learn.device import Devices
 from sflam.learn.edge_servers import Servers
@@ -40,6 +48,8 @@ def split_memory(
         training_bytes(step, device.stack.size(device.names(max(cuts)))),
         activations(with_batch(step, rows), max(cuts), head=home, frozen=device.frozen_half),
     )
+    if step.training.lean is not None:
+        largest = device_memory(with_batch(step, rows), max(cuts))
     served: dict[int, list[int]] = {}
     for cut, server in zip(cuts, servers.server_of, strict=True):
         served.setdefault(server, []).append(cut)

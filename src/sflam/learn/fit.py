@@ -14,7 +14,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from sflam.cost.memory import FleetMemory
-from sflam.cost.training import Step, Training
+from sflam.cost.training import LeanDevice, Step, Training
 from sflam.learn.fleet import Fleet
 from sflam.learn.settings import LearnSettings
 from sflam.model.backbone import Backbone
@@ -61,7 +61,12 @@ class Fit(FleetMemory):
 
 
 def fit(
-    fleet: Fleet, backbone: Backbone, sample: dict[str, Tensor], tokens: int, learn: LearnSettings
+    fleet: Fleet,
+    backbone: Backbone,
+    sample: dict[str, Tensor],
+    tokens: int,
+    learn: LearnSettings,
+    lean: LeanDevice | None = None,
 ) -> Fit:
     """Return the memory a run needs.
 
@@ -71,13 +76,21 @@ def fit(
         sample: the inputs of one row, which give T of an image.
         tokens: the longest row of a text in T; 0 for images.
         learn: batch size, optimiser, checkpointing.
+        lean: of devices without torch.
     """
-    step = built_step(backbone, tokens or token_shape(backbone, sample)[0], learn)
+    step = built_step(backbone, tokens or token_shape(backbone, sample)[0], learn, lean=lean)
     need = fleet.memory(step)
     return Fit(need.device, need.server, need.process, free_bytes(backbone.model.device))
 
 
-def built_step(backbone: Backbone, tokens: int, learn: LearnSettings, *, home: bool = False) -> Step:
+def built_step(
+    backbone: Backbone,
+    tokens: int,
+    learn: LearnSettings,
+    *,
+    home: bool = False,
+    lean: LeanDevice | None = None,
+) -> Step:
     """Return the training step of a model that adapters are attached to, or none where every weight is trained.
 
     Args:
@@ -85,6 +98,7 @@ def built_step(backbone: Backbone, tokens: int, learn: LearnSettings, *, home: b
         tokens: T of a row.
         learn: how it is trained.
         home: whether head and loss are on the device.
+        lean: of devices without torch.
     """
     shape, config = shape_of(backbone), backbone.model.config
     block = blocks_of(backbone.model, backbone.family)[0]
@@ -104,6 +118,7 @@ def built_step(backbone: Backbone, tokens: int, learn: LearnSettings, *, home: b
         lora_dropout=getattr(first and first.lora_dropout["default"], "p", 0.0) > 0,
         checkpointing=learn.checkpointing,
         labels_home=home,
+        lean=lean,
     )
     adapted = tuple(linear for linear in shape.linears if linear.name in layers or not layers)
     return Step(shape, training, tokens, adapted)

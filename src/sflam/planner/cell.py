@@ -18,6 +18,7 @@ from sflam.allocate.registry import allocate, method_of
 from sflam.allocate.settings import BY_SUBCHANNEL
 from sflam.config import Job
 from sflam.cost.latency import server_turn
+from sflam.cost.lean_device import lean_of
 from sflam.cost.measure import measure
 from sflam.cost.reference import ref_a_workload
 from sflam.cost.training import Training
@@ -79,6 +80,7 @@ def training_of(job: Job, tokens: int = 0) -> Training:
         frozen_half=job.learn.practice.device_half == "frozen",
         lora_dropout=job.model.dropout > 0,
         checkpointing=job.learn.checkpointing,
+        lean=lean_of(job),
     )
 
 

@@ -16,6 +16,7 @@ from peft import PeftModel
 from transformers.utils.hub import cached_file
 
 from sflam.config import Job
+from sflam.cost.lean_device import lean_of
 from sflam.data.dataset import Dataset, Splits
 from sflam.data.images import PREPROCESSOR, ImageSpec
 from sflam.data.partition import Shared, share_out
@@ -140,7 +141,9 @@ def assemble(job: Job) -> Assembly:
 
 def _fit(job: Job, train: Dataset, examples: Examples, backbone: Backbone, fleet: Fleet) -> Fit:
     sample = examples.take(np.arange(1)).inputs
-    return fit(fleet, backbone, sample, 0 if train.lengths is None else int(train.lengths.max()), job.learn)
+    tokens = 0 if train.lengths is None else int(train.lengths.max())
+    lean = lean_of(job, method_of(job).scheme(job.quant))
+    return fit(fleet, backbone, sample, tokens, job.learn, lean)
 
 
 def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> Backbone:

@@ -19,6 +19,7 @@ from sflam.run.conditions import is_one_of as _is
 from sflam.run.conditions import is_set as _set
 from sflam.run.conditions import method_where as _method
 from sflam.run.conditions import where as _where
+from sflam.run.lean_rules import LEAN_RULES
 from sflam.run.situations import (
     chosen_bits,
     chosen_cut,
@@ -384,5 +385,6 @@ RULES: tuple[Rule, ...] = (
     *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
+    *LEAN_RULES,
     *UNUSED,
 )  # fmt: skip

@@ -1,0 +1,50 @@
+"""Rules of ``device.runtime = "lean"``: what a device without torch cannot do is refused before anything is planned."""
+
+from __future__ import annotations
+
+from sflam.device.settings import LEAN, OFFERS
+from sflam.run.conditions import ALL, Rule, is_none_of, is_one_of, is_set, method_where
+
+LEAN_DEVICES = is_one_of("device.runtime", LEAN)
+LIMITED = (
+    "model.trainable",
+    "model.dtype",
+    "learn.device_half",
+    "learn.aggregation",
+    "learn.local",
+    "learn.cache",
+)
+
+LEAN_RULES: tuple[Rule, ...] = (
+    Rule(
+        "lean-trunkless",
+        (LEAN_DEVICES, method_where(lambda method: not method.split or method.relay)),
+        "a device without torch trains a part of a model, at a server that has the rest",
+        'use learn.method = "sflam", "sfl-v1" or "sfl-v2", or device.runtime = "torch"',
+        ALL,
+    ),
+    *(
+        Rule(
+            f"lean-{key.rpartition('.')[2]}",
+            (LEAN_DEVICES, is_none_of(key, *OFFERS[key])),
+            f"a device without torch can do {', '.join(OFFERS[key])}",
+            'choose one of them, or device.runtime = "torch"',
+            ALL,
+        )
+        for key in LIMITED
+    ),
+    Rule(
+        "lean-delta",
+        (LEAN_DEVICES, is_one_of("quant.delta", True)),
+        "a device without torch keeps no sample's last activations",
+        'set quant.delta = false, or device.runtime = "torch"',
+        ALL,
+    ),
+    Rule(
+        "lean-ranks",
+        (LEAN_DEVICES, is_set("fleet.ranks")),
+        "a device without torch runs graphs of adapters that all have one rank",
+        'leave fleet.ranks out, or set device.runtime = "torch"',
+        ALL,
+    ),
+)

@@ -45,6 +45,7 @@ FLOORS: list[set[str]] = [
     {"simulate"},
     {"run"},
     {"link", "secure"},
+    {"web"},
     {"serve", "compare", "stability", "privacy", "flower"},
     {"cli", "__main__", ""},
 ]

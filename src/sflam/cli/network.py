@@ -16,24 +16,37 @@ Roster = Annotated[Path, typer.Option(help="The file of the devices that may joi
 Insecure = Annotated[bool, typer.Option("--insecure", help="Allow plain HTTP beyond this machine.")]
 
 
-@shared.command("sflam enrol phone > phone.token", "sflam enrol phone --revoke")
+@shared.command(
+    "sflam enrol phone > phone.token",
+    "sflam enrol phone --link my-laptop.local:8443",
+    "sflam enrol phone --revoke",
+)
 def enrol(
     name: Annotated[str, typer.Argument(help="Name of the device.")],
     roster: Roster = ROSTER,
     days: Annotated[float, typer.Option(help="Days until the token expires.")] = 30.0,
     revoke: Annotated[bool, typer.Option("--revoke", help="Revoke the device's token.")] = False,
+    link: Annotated[str | None, typer.Option(help="Server, HOST:PORT: print a browser's link to it.")] = None,
 ) -> None:
-    """Let a device join: print its token, of which only a hash is kept. A known device gets a new one."""
+    """Let a device join: print its token, of which only a hash is kept. A known device gets a new one.
+
+    With --link the token is printed within the link that makes a browser the device, for sflam serve --browser.
+    """
     from sflam.serve.roster import Roster as Devices
 
     devices = Devices(roster)
     if revoke:
         devices.revoke(name)
         return shared.remark(f"revoked {name} in {roster}")
+    from sflam.web.pages import join_link
+
+    if link is not None:
+        join_link(link, "")  # a wrong address is refused before a token is made
     token = devices.enrol(name, days)
     number = devices.entries()[name].device
-    shared.remark(f"{name} is device {number} in {roster}; its token, shown this once:")
-    print(token)
+    what = "token" if link is None else "link, which holds its token"
+    shared.remark(f"{name} is device {number} in {roster}; its {what}, shown this once:")
+    print(token if link is None else join_link(link, token))
 
 
 @shared.command("sflam certs --host my-laptop.local --host 192.168.1.10")
@@ -82,6 +95,7 @@ def serve(
     to_round: Annotated[
         int | None, typer.Option("--round", help="With --resume, go back to where so many rounds were done.")
     ] = None,
+    browser: Annotated[bool, typer.Option("--browser", help="Let browsers join, by the page /join.")] = False,
     plan: shared.FollowedPlan = None,
     trusted_proxy: Annotated[
         list[str] | None, typer.Option(help="Proxy whose X-Forwarded-For is believed, repeatable.")
@@ -114,12 +128,19 @@ def serve(
         graphs=graphs,
         screen=Screen(outliers, outlier_factor),
         keep=keep,
+        browser=browser,
     )
     served = serving.resume(resume, how, to_round) if resume else serving.start(wanted, out, how)
     run = served.run
     shared.notes(run.assembly.notes)
     scheme = "https" if cert else "http"
-    shared.remark(f"listening on {scheme}://{host}:{served.server.port}, run folder {run.folder.path}")
+    at = f"{host}:{served.server.port}"
+    shared.remark(f"listening on {scheme}://{at}, run folder {run.folder.path}")
+    if browser:
+        named = "HOST" if host in ("0.0.0.0", "::") else host
+        shared.remark(
+            f"browsers join by the link that sflam enrol NAME --link {scheme}://{named}:{served.server.port} prints"
+        )
     with shared.stoppable(f"go on with: sflam serve --resume {run.folder.path}", Stopped):
         with Progress(run.job.learn.rounds, resumed=run.records) as progress:
             for record in served.rounds():

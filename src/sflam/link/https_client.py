@@ -56,24 +56,13 @@ class Link:
         notify: Callable[[str], None] = lambda line: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        parts = urlsplit(address if "://" in address else f"https://{address}")
-        try:
-            port = parts.port or 8443
-        except ValueError:
-            port = 0
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or not port
-            or parts.path not in ("", "/")
-        ):
-            raise ServeError(f"server address {address!r}: write HOST, HOST:PORT or https://HOST:PORT")
-        if parts.scheme == "http" and not (insecure or is_loopback(parts.hostname)):
+        scheme, self.host, self.port = server_address(address)
+        if scheme == "http" and not (insecure or is_loopback(self.host)):
             raise ServeError(f"{address} would send the token in the clear; use https://, or give --insecure")
-        self.host, self.port, self.token = parts.hostname, port, token
+        self.token = token
         self.patience, self.timeout, self.notify, self.sleep = patience, timeout, notify, sleep
         self.context: ssl.SSLContext | None = None
-        if parts.scheme == "https":
+        if scheme == "https":
             try:
                 self.context = ssl.create_default_context(cafile=None if ca is None else str(ca))
                 if certificate:
@@ -304,6 +293,22 @@ class Streamed:
         if self.left or self._response.will_close:
             self._link.close()
         self._response.close()
+
+
+def server_address(address: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of a server.
+
+    Raises:
+        ServeError: ``address`` is none.
+    """
+    parts = urlsplit(address if "://" in address else f"https://{address}")
+    try:
+        port = parts.port or 8443
+    except ValueError:
+        port = 0
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port or parts.path not in ("", "/"):
+        raise ServeError(f"server address {address!r}: write HOST, HOST:PORT or https://HOST:PORT")
+    return parts.scheme, parts.hostname, port
 
 
 def is_loopback(host: str) -> bool:

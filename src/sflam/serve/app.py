@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from sflam.codec.bodies import decode
-from sflam.errors import Refused, ServeError, WireError
+from sflam.errors import Refused
 from sflam.files import from_json
 from sflam.link.contract import Contract
 from sflam.serve.admission import Connection
@@ -30,8 +30,16 @@ from sflam.sizes import COUNT_LIMIT
 HELLO_LIMIT = 4096
 
 
-def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlette:
-    """Return the ASGI application; ``board`` is what the live page shows of the rounds done."""
+def application(
+    ingress: Ingress, board: ProgressBoard | None = None, more: Sequence[Route] = ()
+) -> Starlette:
+    """Return the ASGI application.
+
+    Args:
+        ingress: what the routes need.
+        board: what the live page shows of the rounds done.
+        more: routes beside these.
+    """
     shown = board or ProgressBoard()
     waiting: list[tuple[Future[None], asyncio.Future[None]]] = []
 
@@ -173,19 +181,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
         text = page(ingress.dispatch, ingress.stats, shown)
         return Response(text, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
 
-    def route(path: str, method: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
-        async def guarded(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except Refused as refused:
-                return await ingress.refuse(request, refused)
-            except WireError as error:
-                return await ingress.refuse(request, Refused(422, str(error)))
-            except ServeError as error:
-                return await ingress.refuse(request, Refused(503, str(error), 5.0))
-
-        return Route(path, guarded, methods=[method])
-
+    route = ingress.route
     at = "/v1/rounds/{round}/{attempt}"
     return Starlette(
         routes=[
@@ -200,6 +196,7 @@ def application(ingress: Ingress, board: ProgressBoard | None = None) -> Starlet
             route("/healthz", "GET", healthz),
             route("/metrics", "GET", metrics),
             route("/", "GET", live),
+            *more,
         ]
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from sflam.errors import Refused
+from sflam.errors import Refused, ServeError, WireError
 from sflam.link.contract import Contract
 from sflam.serve.admission import Connection
 from sflam.serve.dispatch import Dispatch
@@ -121,6 +122,21 @@ class Ingress:
     peers: Peers = field(default_factory=Peers)
     wrong_tokens: WrongTokens = field(default_factory=WrongTokens)
     pause: float = 1.0
+
+    def route(self, path: str, method: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
+        """Return a route whose refusals are answered as such."""
+
+        async def guarded(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Refused as refused:
+                return await self.refuse(request, refused)
+            except WireError as error:
+                return await self.refuse(request, Refused(422, str(error)))
+            except ServeError as error:
+                return await self.refuse(request, Refused(503, str(error), 5.0))
+
+        return Route(path, guarded, methods=[method])
 
     def device(self, request: Request) -> int:
         """Return the device a request comes from; raises Refused, 401 or 403."""

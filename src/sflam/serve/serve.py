@@ -44,6 +44,7 @@ from sflam.serve.event_log import EventLog
 from sflam.serve.fleet import RemoteFleet
 from sflam.serve.graph_offer import GraphOffer, offer_graphs
 from sflam.serve.ingress import Bounds, Ingress
+from sflam.serve.join_page import join_page
 from sflam.serve.live_page import ProgressBoard
 from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
@@ -69,6 +70,7 @@ class Serving:
         graphs: whether graphs for devices without torch are offered.
         screen: how what devices trained is judged before it is averaged.
         keep: checkpoints that are kept, to go back to.
+        browser: whether the page that makes a browser a device is served.
     """
 
     listen: Listen
@@ -80,6 +82,7 @@ class Serving:
     graphs: bool = True
     screen: Screen = field(default_factory=Screen)
     keep: int = 10
+    browser: bool = False
 
     def check(self, job: Job) -> None:
         """Raise an error, in one line each, for what cannot be served."""
@@ -99,6 +102,8 @@ class Serving:
             )
         if self.keep < 2:
             problems.append(f"--keep is {self.keep}; it must be 2 or more checkpoints")
+        if self.browser and not self.graphs:
+            problems.append("--browser needs the graphs that --no-graphs leaves out; drop one of the two")
         if problems:
             raise ConfigError(problems)
 
@@ -140,7 +145,9 @@ class Served:
         if serving.graphs:
             offer = offer_graphs(assembly, local, folder, contracts[0].tokens)
         if serving.graphs and offer.refused:
-            notify(f"devices without torch cannot join: {offer.refused}")
+            notify(
+                f"devices without torch{', browsers too,' if serving.browser else ''} cannot join: {offer.refused}"
+            )
         ingress = Ingress(
             dispatch=self.dispatch,
             roster=Roster(serving.roster),
@@ -167,7 +174,9 @@ class Served:
         run.assembly, run.fleet = replace(assembly, fleet=remote), remote
         board = ProgressBoard(run.job.learn.rounds, run.records)
         places = places_for(len(contracts), raise_file_limit())
-        self.server = WebServer(application(ingress, board), self.dispatch, serving.listen, places=places)
+        pages = join_page(assembly, folder, contracts).routes(ingress) if serving.browser else []
+        app = application(ingress, board, pages)
+        self.server = WebServer(app, self.dispatch, serving.listen, places=places)
 
     def rounds(self) -> Iterator[RoundRecord]:
         """Listen, and run the rounds not done yet; SIGTERM and SIGINT end it after what is on disk.

@@ -1,0 +1,1 @@
+"""A device in a browser: the page's files, and what serves them."""

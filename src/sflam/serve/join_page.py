@@ -27,7 +27,7 @@ from sflam.web.page_job import PageJob
 from sflam.web.pages import HEADERS, PageFile, page_files
 
 PUBLIC = "digits"
-"""Data that comes with sflam: of it alone, and of no one's own, devices get their share from the server."""
+"""Data that comes with sflam: of it alone devices get their share from the server."""
 
 
 @dataclass(frozen=True)

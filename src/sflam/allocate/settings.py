@@ -77,7 +77,8 @@ class PlanSettings:
         every: simulated runs are planned anew every so many rounds; 0 plans once.
         late: in a simulated run, devices that cannot keep the limits make it ``stop``, or are left out: ``drop``.
         budget: joules a device may use a round on average, over a simulated run; 0 for no budget.
-        patience: with a budget, what a second is worth in joules beyond it, J/s: less keeps budgets more closely.
+        patience: with a budget, the joules beyond it that a unit of the objective is worth: less keeps budgets more
+            closely; 0 chooses it for each device, from the length of the run.
     """
 
     method: str = "optimal"
@@ -103,7 +104,7 @@ class PlanSettings:
     every: int = 1
     late: str = "stop"
     budget: float = 0.0
-    patience: float = 0.1
+    patience: float = 0.0
 
     def __post_init__(self) -> None:
         ranges = Ranges(self, "plan")
@@ -115,7 +116,9 @@ class PlanSettings:
         ranges.at_least(
             0, "deadline", "sensitivity", "subchannels", "radio_cap", "compute_cap", "energy_cap", "tokens"
         )
-        ranges.at_least(0, "stability_weight", "eigenvalue", "split_most", "every", "measure_every", "budget")
+        ranges.at_least(
+            0, "stability_weight", "eigenvalue", "split_most", "every", "measure_every", "budget", "patience"
+        )
         ranges.at_least(3, "measure_batches", hint=": a variance and its error need as many")
         ranges.at_least(1, "local_steps", "samples", "split_least")
         ranges.between(MIN_BITS, MAX_BITS, "bits_least", "bits_most")
@@ -123,5 +126,4 @@ class PlanSettings:
             self.bits_least <= self.bits_most, "bits_least", f"it is above plan.bits_most = {self.bits_most}"
         )
         ranges.one_of(LATE, "late")
-        ranges.positive("patience")
         ranges.check()

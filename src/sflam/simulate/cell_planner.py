@@ -146,8 +146,9 @@ class CellPlanner(Planner):
         problem = self.problem(network, devices, battery)
         if not wish.budget:
             return allocate(problem, method, **options_of(self.job, method))
-        queues = self.queues[np.asarray(devices, np.int64)]
-        controller = Controller(problem, np.full(len(devices), wish.budget), self.patience, queues)
+        index = np.asarray(devices, np.int64)
+        budgets = np.full(len(index), wish.budget)
+        controller = Controller(problem, budgets, self.patience[index], self.queues[index])
         return controller.step(problem.network.gain[problem.server])
 
     def _worst(self, network: Network, devices: Sequence[int], battery: Floats | None) -> list[int]:

@@ -12,7 +12,7 @@ Nothing here depends on how fast the host is. K devices.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -31,13 +31,14 @@ from sflam.plan import Placement
 from sflam.records.charge import Calibration, Charge
 from sflam.records.history import RoundRecord
 from sflam.simulate.calibrated import calibrated, compared
+from sflam.simulate.cell_planner import CellPlanner
 from sflam.simulate.clock import RoundCost
 from sflam.simulate.keeping import kept_turn, turn_kept
 from sflam.simulate.ledger import charged
 from sflam.simulate.planner import NO_ROWS, Planner, Turn, Unkept
-from sflam.simulate.policies import POLICIES, Known
+from sflam.simulate.policies import FORESEEN, POLICIES, Known
 from sflam.simulate.step_times import StepCost, step_costs
-from sflam.simulate.warm import IMAGINED, warm_queues
+from sflam.simulate.warm import IMAGINED, begin, expect_enough
 from sflam.units import human_si
 from sflam.workload import Workload
 
@@ -137,6 +138,7 @@ class SimulatedFleet(FleetAround):
             "clock": self.clock,
             "losses": self.losses.tolist(),
             "queues": self.planner.queues.tolist(),
+            "patience": self.planner.patience.tolist(),
             "battery": None if self.battery is None else self.battery.tolist(),
             "turns": [kept_turn(turn) for turn in self.in_force],
             "dropped": list(self.dropped),
@@ -150,6 +152,7 @@ class SimulatedFleet(FleetAround):
         super().restore(state)
         self.clock, self.planned = state["clock"], state["planned"]
         self.losses, self.planner.queues = np.array(state["losses"]), np.array(state["queues"])
+        self.planner.patience = np.array(state["patience"])
         self.battery = None if state["battery"] is None else np.array(state["battery"])
         self.in_force = [turn_kept(turn, self.planner) for turn in state["turns"]]
         self._follow()
@@ -168,21 +171,31 @@ class SimulatedFleet(FleetAround):
             network = build(self.job.network, self.job.seed)
             self.planner.workload = calibrated(self.planner.modelled, costs, network)
 
-    def _imagined(self) -> list[tuple[Network, tuple[int, ...]]]:
-        """Return networks and devices as rounds may have them, but with fading that no round of the run has."""
-        network, job = self.job.network, self.job
-        first = 0 if network.trace else job.learn.rounds  # all that is known of a trace is its rows
-        numbers = range(first, first + (min(IMAGINED, job.learn.rounds) if network.trace else IMAGINED))
-        policy = "uniform" if job.fleet.policy == "loss" else job.fleet.policy  # there are no losses yet
+    def _begin_budgets(self) -> None:
+        """Find the prices and the patience of a run with budgets, before its first round."""
+        job = self.job
+        run = range(job.learn.rounds)
+        assert isinstance(self.planner, CellPlanner), "budgets are refused with several servers"
+        if job.fleet.policy in FORESEEN and self.battery is None:
+            expect_enough(self.planner, self._rounds(run))
+        # All that is known of a trace is its rows; else with fading that no round of the run has.
+        known = run[:IMAGINED] if job.network.trace else range(len(run), len(run) + IMAGINED)
+        begin(self.planner, self._rounds(known))
+
+    def _rounds(self, numbers: Iterable[int]) -> list[tuple[Network, tuple[int, ...]]]:
+        """Return networks and devices as rounds have them, as far as that is known before the first."""
+        policy = (
+            "uniform" if self.job.fleet.policy == "loss" else self.job.fleet.policy
+        )  # there are no losses yet
         found = []
         for number in numbers:
-            there = build(network, job.seed, number)
+            there = build(self.job.network, self.job.seed, number)
             found.append((there, POLICIES[policy](self._known(number, there))))
         return found
 
     def _plan(self, round: int, state: State) -> None:
         if self.planned < 0 and self.job.plan.budget:
-            self.planner.queues = warm_queues(self.planner, self._imagined())
+            self._begin_budgets()
         chosen = POLICIES[self.job.fleet.policy](self._known(round, self.network))
         if self.planner.feedback:
             began = time.perf_counter()

@@ -75,7 +75,7 @@ class Planner(ABC):
         modelled: the workload as it was given; ``workload`` may be calibrated.
         unkept: what devices still have to make in the round at hand; None where all of it.
         queues: [K] J that each device has used beyond its budget.
-        patience: what a second is worth in joules beyond budgets, J/s.
+        patience: [K] J beyond budget that a unit of the objective is worth.
         seconds: of the host, spent on planning so far.
     """
 
@@ -95,7 +95,6 @@ class Planner(ABC):
         self.job, self.feedback = job, feedback
         self.workload = self.modelled = workload
         self.ranked = ranked
-        self.patience = job.plan.patience
         self.seconds = 0.0
         self.batches, self.samples, self.once = batches, samples, once
         self.placements = self._start = tuple(
@@ -103,6 +102,7 @@ class Planner(ABC):
             for placement in job.placements
         )
         self.queues = np.zeros(len(self.placements))
+        self.patience = np.full(len(self.placements), job.plan.patience or 1.0)
         self.unkept: Unkept | None = None
 
     def ask(

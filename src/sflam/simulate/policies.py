@@ -86,6 +86,8 @@ POLICIES: dict[str, Callable[[Known], tuple[int, ...]]] = {
     "energy": by_energy,
     "loss": by_loss,
 }
+FORESEEN = ("uniform", "samples", "channel", "energy")
+"""Policies whose choices are known before a run, where there are no batteries."""
 
 
 def register(name: str, policy: Callable[[Known], tuple[int, ...]]) -> None:

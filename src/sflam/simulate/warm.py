@@ -1,7 +1,6 @@
-"""Queues to begin a run with budgets with, so that its first rounds need not exceed them: (4.1) over imagined rounds.
+"""What a run with energy budgets begins with: prices that keep them over imagined rounds, and how fast queues move.
 
-What a second is worth against energy, patience V, sets only how high queues settle: Z is near V z, whatever V is. So
-imagined rounds with a patience small enough to settle within a few of them find z, and V z is where the run begins.
+A budget that the least energy of the run's own rounds exceeds is refused, with that number. Arrays [K].
 """
 
 from __future__ import annotations
@@ -10,46 +9,83 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sflam.allocate.cell.online import Use, least_energy, settled_prices
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
-from sflam.simulate.planner import Planner
+from sflam.simulate.cell_planner import CellPlanner
+from sflam.units import human_si
 
+Rounds = Sequence[tuple[Network, tuple[int, ...]]]
 IMAGINED = 24
-"""Rounds simulated at one patience."""
-SETTLED = 0.25
-"""Queues have settled when what the rounds used beyond the budgets is at most this share of them."""
-SMALLER = 6.0
-TRIES = 6
+"""Rounds over which prices are found."""
+HELD = 0.025
+"""A queue of this share of a run's budgets doubles the weight of energy: what is left in queues is exceeded."""
+FEWEST = 2.0
+"""Budgets at which they settle at least."""
+LITTLE = 0.01
+"""Of the price at which all energy costs as much as its time: less is no price to begin with."""
 
 
-def warm_queues(planner: Planner, rounds: Sequence[tuple[Network, tuple[int, ...]]]) -> Floats:
-    """Return [K] J: near where the queues of a run would settle; 0 where an imagined round cannot be planned.
+def begin(planner: CellPlanner, rounds: Rounds) -> None:
+    """Give a planner the queues and patience that its run begins with; queues are empty if a round cannot be planned.
 
     Args:
-        planner: of the run; it is left as it was.
+        planner: of the run.
         rounds: the network and the devices of each imagined round.
     """
-    before, patience = planner.queues, planner.patience
-    budget = planner.job.plan.budget
-    found = np.zeros_like(before)
+    wish, learn = planner.job.plan, planner.job.learn
+    count = len(planner.placements)
+    budgets = np.full(count, wish.budget)
+    weight = (1 - wish.latency_weight) * rounds[0][0].energy_weight
+
+    def use(prices: Floats) -> Use:
+        planner.patience, planner.queues = np.ones(count), prices
+        energy, time_cost = np.zeros(count), 0.0
+        for network, devices in rounds:
+            turn, _ = planner.ask(0, network, devices)
+            if turn is not None:
+                given = turn.plan.devices
+                computing = given.compute_j if "clock" in wish.optimize else 0.0
+                energy[list(turn.devices)] += given.transmit_j + computing
+                time_cost += wish.latency_weight * turn.plan.latency
+        return Use(energy=energy / len(rounds), time_cost=time_cost / len(rounds))
+
     try:
-        for _ in range(TRIES):
-            planner.queues = np.zeros_like(before)
-            late = []
-            for network, devices in rounds:
-                turn, _ = planner.ask(0, network, devices)
-                if turn is not None:
-                    given = turn.plan.devices
-                    computing = given.compute_j if "clock" in planner.job.plan.optimize else 0.0
-                    planner.spend(turn.devices, given.transmit_j + computing)
-                late.append(planner.queues)
-            # Settled queues go up and down by about a budget a round; their mean does not.
-            found = np.mean(late[len(late) // 2 :], axis=0) * patience / planner.patience
-            if planner.queues.max() <= SETTLED * budget * len(rounds):
-                break
-            planner.patience /= SMALLER
-    except AllocationError:
-        return np.zeros_like(before)
-    finally:
-        planner.queues, planner.patience = before, patience
-    return found
+        prices, free = settled_prices(use, budgets, weight)
+    except AllocationError:  # the run itself says which round cannot be planned, and why
+        prices, free = np.zeros(count), Use(energy=budgets, time_cost=wish.latency_weight)
+    if wish.patience:
+        planner.patience = np.full(count, wish.patience)
+    else:
+        planner.patience = patience_of(prices, budgets, weight, free.scale, learn.rounds)
+    planner.queues = planner.patience * prices
+
+
+def patience_of(prices: Floats, budgets: Floats, weight: Floats, scale: float, rounds: int) -> Floats:
+    """Return V [K], J per unit of the objective, at which queues of a few budgets double the weight of energy.
+
+    Args:
+        prices: y, 1/J, that are expected.
+        budgets: J a round.
+        weight: W of energy in the objective, 1/J.
+        scale: 1/J, of a price where neither says what is much.
+        rounds: of the run.
+    """
+    much = np.maximum(prices + weight, LITTLE * scale)
+    patience: Floats = max(FEWEST, HELD * rounds) * budgets / np.maximum(much, np.finfo(float).tiny)
+    return patience
+
+
+def expect_enough(planner: CellPlanner, rounds: Rounds) -> None:
+    """Raise AllocationError where a budget is below what its device must use in these rounds at least."""
+    budget = planner.job.plan.budget
+    need = np.zeros(len(planner.placements))
+    for network, devices in rounds:
+        need[list(devices)] += least_energy(planner.problem(network, devices)) / len(rounds)
+    worst = int(np.argmax(need))
+    if need[worst] > budget:
+        raise AllocationError(
+            f"plan.budget is {human_si(budget, 'J')}, but device {worst} needs {human_si(float(need[worst]), 'J')} a "
+            f"round on average at least, at its most frugal clock and over the whole band for as long as a round may "
+            "take; raise it, cut earlier, send fewer bits, or let fewer devices take part"
+        )

@@ -101,13 +101,21 @@ def fades(problem: object, rounds: int) -> np.ndarray:
 
 def online_problem() -> tuple[object, np.ndarray]:
     problem = reference(10, fixed=True).change(network=ref_a(10, fading=False))
-    return problem, np.full(10, 0.5 * optimal.solve(problem).devices.transmit_j.mean())
+    budgets = np.full(10, 0.5 * optimal.solve(problem).devices.transmit_j.mean())
+    return problem.change(latency_weight=1.0), budgets
+
+
+def run_of(controller: online.Controller, gains: np.ndarray) -> online.Controller:
+    for each in gains:
+        controller.step(each)
+    return controller
 
 
 @pytest.mark.slow
 def test_the_table_of_patience() -> None:
     problem, budgets = online_problem()
-    warm = online.warm_queues(problem, budgets, fades(problem, 800))
+    short = run_of(online.Controller(problem, budgets, 0.02), fades(problem, 800))
+    warm = short.queues / 0.02
     table = {0.003: (2.710, 0.10, 1.055), 0.03: (2.545, 0.46, 1.022), 1.0: (2.531, 15, 1.130)}
     for patience, (latency, queue, worst) in table.items():
         controller = online.Controller(problem, budgets, patience, patience * warm)

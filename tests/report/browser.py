@@ -38,8 +38,8 @@ class Browser:
         complaints: what it wrote to the console, and its exceptions.
     """
 
-    def __init__(self, *, width: int = 1200, scheme: str = "light") -> None:
-        self.width, self.scheme = width, scheme
+    def __init__(self, *, width: int = 1200, scheme: str = "light", options: tuple[str, ...] = ()) -> None:
+        self.width, self.scheme, self.options = width, scheme, options
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self.loaded = False
@@ -59,7 +59,7 @@ class Browser:
             os.dup2(spare[1], 4)
 
         self._process = subprocess.Popen(
-            [path, *OPTIONS, f"--user-data-dir={self._profile.name}"],
+            [path, *OPTIONS, *self.options, f"--user-data-dir={self._profile.name}"],
             preexec_fn=three_and_four,
             pass_fds=(3, 4),
             stdout=subprocess.DEVNULL,
@@ -68,8 +68,13 @@ class Browser:
         )
         os.close(theirs_in)
         os.close(theirs_out)
+        self.attach()
+        return self
+
+    def attach(self) -> str:
+        """Open an empty page and turn to it; return its session."""
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = str(self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
         for room in ("Network", "Runtime", "Log", "Page"):
             self.send(f"{room}.enable")
         size = {"width": self.width, "height": 900, "deviceScaleFactor": 1, "mobile": self.width < 600}
@@ -77,7 +82,11 @@ class Browser:
         self.send(
             "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": self.scheme}]
         )
-        return self
+        return self._session
+
+    def turn_to(self, session: str) -> None:
+        """Turn to the page of a session."""
+        self._session = session
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -88,10 +97,10 @@ class Browser:
         self._process.wait()
         self._profile.cleanup()
 
-    def open(self, path: Path) -> None:
-        """Open a page from disk and wait until it is there."""
+    def open(self, page: Path | str) -> None:
+        """Open a page, from disk or by its address, and wait until it is there."""
         self.loaded = False
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        self.send("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not self.loaded:
             self._hear()
         self.value("1")  # whatever the page still had to say has been heard now

@@ -67,7 +67,9 @@ class Tab:
                 return value
             time.sleep(0.05)
         shown = self.value("document.body.innerText")
-        raise AssertionError(f"{expression} did not come; {self.browser.complaints}; the page shows:\n{shown}")
+        raise AssertionError(
+            f"{expression} did not come; {self.browser.complaints}; the page shows:\n{shown}"
+        )
 
     def click(self, name: str, seconds: float = 60) -> None:
         """Click on a button once it can be clicked on."""

@@ -60,6 +60,7 @@ function line(text) {
   const item = document.createElement("li");
   item.textContent = `${new Date().toLocaleTimeString()}  ${text}`;
   at("log").prepend(item);
+  at("happened").hidden = false;
   while (at("log").children.length > LINES) at("log").lastChild.remove();
 }
 
@@ -77,7 +78,7 @@ function stopped(word) {
   sessionStorage.removeItem(RUNNING);
   at("start").hidden = !view.job;
   at("stop").hidden = true;
-  at("samples").disabled = false;
+  at("adding").hidden = at("samples").disabled = false;
   status(word, word === "ended" ? "open" : "");
 }
 
@@ -86,7 +87,7 @@ function start() {
   sessionStorage.setItem(RUNNING, "yes");
   at("start").hidden = true;
   at("stop").hidden = false;
-  at("samples").disabled = true;
+  at("adding").hidden = at("samples").disabled = true;
   at("training").hidden = false;
   status("joining", "open");
   chart.draw();
@@ -119,7 +120,10 @@ const EVENTS = {
     at("insecure").hidden = job.secure;
     at("samples").hidden = false;
     at("drawing").hidden = !page.drawn;
-    at("share").hidden = page.share === null;
+    at("labels").textContent =
+      page.needs["model.labels"] === "device"
+        ? "They stay in this browser, and so do their labels."
+        : "They stay in this browser. Their labels travel to the server.";
     at("share").textContent = `Use this device's ${page.share} digits`;
     at("files").accept = page.image ? "image/*,.npz" : ".npz,.json,.jsonl,.csv";
     at("files-help").textContent = page.image
@@ -134,6 +138,8 @@ const EVENTS = {
   samples(event) {
     view.count = event.count;
     at("start").disabled = !event.count;
+    at("hint").hidden = event.count > 0;
+    at("share").hidden = view.job.page.share === null || event.shared;
     showSamples(event, view.job.classes, at, (index) => ask({ do: "remove", index }));
   },
   line({ text }) {

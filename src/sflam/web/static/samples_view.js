@@ -47,7 +47,7 @@ function thumbnail({ height, width, channels, pixels }) {
 export function showSamples({ count, counts, first, pictures, labels }, classes, at, remove) {
   const named = classes.map((name, i) => `${name}: ${counts[i]}`).filter((_, i) => counts[i]);
   at("count").textContent = `${count} ${count === 1 ? "sample" : "samples"}`;
-  at("counts").textContent = named.slice(0, 30).join("  ");
+  at("counts").textContent = named.slice(0, 30).join(" · ");
   at("clear").hidden = !count;
   at("pictures").replaceChildren(
     ...pictures

@@ -48,7 +48,8 @@ function showSamples() {
   const counts = job.classes.map((_, label) => samples.labels.filter((own) => own === label).length);
   const first = Math.max(0, samples.count - SHOWN);
   const pictures = samples instanceof PictureSamples ? samples.pictures.slice(first) : [];
-  report({ kind: "samples", count: samples.count, counts, first, pictures, labels: samples.labels.slice(first) });
+  const { count, shared } = samples;
+  report({ kind: "samples", count, counts, first, pictures, labels: samples.labels.slice(first), shared });
 }
 
 /** Keep the samples, and show them. */
@@ -72,6 +73,7 @@ async function addFiles({ files, label }) {
 async function addShare() {
   if (!(samples instanceof PictureSamples)) throw new DataError("the server gives out pictures only");
   await addPictures(await link.call("GET", "/join/share"), samples, job.classes);
+  samples.shared = true;
   await changed();
 }
 
@@ -104,7 +106,7 @@ async function train() {
   const seed = BigInt(page.seed);
   const place = { number: job.device, run: job.run, seed, sampling: page.sampling, buckets: page.buckets };
   const exchange = new TokenExchange(job.scheme, seed, job.device, half.dim, job.bits);
-  report({ kind: "line", text: `device ${job.device}: ${samples.count} samples, ${cut} blocks` });
+  report({ kind: "line", text: `device ${job.device}: ${samples.count} samples, ${cut} ${cut === 1 ? "block" : "blocks"}` });
   const client = new Client({ link, place, half, samples, learn: page.learn, exchange, store, report });
   report({ kind: "ended", rounds: await client.run() });
 }

@@ -34,6 +34,8 @@ export class PictureSamples {
     /** @type {number[]} */
     this.labels = [];
     this.lengths = null;
+    /** Whether this device's share of the job's own data is among them. */
+    this.shared = false;
   }
 
   get count() {
@@ -63,13 +65,14 @@ export class PictureSamples {
 
   /** @returns {any} what a database can keep */
   plain() {
-    return { pictures: this.pictures, labels: this.labels };
+    return { pictures: this.pictures, labels: this.labels, shared: this.shared };
   }
 
   /** @param {any} plain what {@link plain} returned */
   restore(plain) {
     this.pictures = plain?.pictures ?? [];
     this.labels = plain?.labels ?? [];
+    this.shared = plain?.shared ?? false;
   }
 }
 
@@ -86,6 +89,7 @@ export class TokenSamples {
     this.texts = [];
     /** @type {number[]} */
     this.labels = [];
+    this.shared = false;
   }
 
   get count() {

@@ -11,6 +11,7 @@ import { PictureSamples, TokenSamples } from "./samples/samples.js";
 import { openStore } from "./store.js";
 
 const SHOWN = 40; // pictures that the page shows
+const BUSY = 5000; // ms to wait for another page of this device to end
 
 /** @type {Link} */
 let link;
@@ -114,10 +115,13 @@ async function train() {
 /** As {@link train}, unless another page of this browser does already. */
 async function start() {
   if (!navigator.locks) return train(); // no secure context: pages cannot see one another
-  return navigator.locks.request(`sflam device ${job.device}`, { ifAvailable: true }, (lock) => {
-    if (!lock) throw new ServeError(`another page of this browser is device ${job.device} already; use that one`);
-    return train();
-  });
+  const signal = AbortSignal.timeout(BUSY); // a page that was reloaded gives its lock back a moment later
+  try {
+    await navigator.locks.request(`sflam device ${job.device}`, { signal }, () => train());
+  } catch (error) {
+    if (!signal.aborted || error !== signal.reason) throw error;
+    throw new ServeError(`another page of this browser is device ${job.device} already; use that one`);
+  }
 }
 
 /** @type {Record<string, (given: any) => unknown>} */

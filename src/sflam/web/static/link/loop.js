@@ -33,7 +33,7 @@ export class Client {
    * @param {Record<string, any>} given.learn how a round is run
    * @param {import("./exchange.js").TokenExchange} given.exchange how what crosses the cut becomes bytes
    * @param {import("../store.js").Store} given.store keeps its state
-   * @param {(event: Record<string, any>) => void} [given.report] is told of rounds and steps
+   * @param {(event: Record<string, any>) => void} [given.report] receives rounds, steps and lines
    */
   constructor({ link, place, half, samples, learn, exchange, store, report = () => {} }) {
     Object.assign(this, { link, place, half, samples, learn, exchange, store, report });

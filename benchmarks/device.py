@@ -70,7 +70,7 @@ def vit(
 ROWS = {
     "nano": Row("nano ViT, cut 1, batch 16", 1, 16, (5, 105), limit=50),
     "minilm": Row("MiniLM, cut 2, batch 8, ragged", 2, 8, (2, 12), tokens=128, limit=62),
-    "vit": vit("ViT-B/16, cut 1, batch 32", VIT_B, 1, (1, 3), 74),
+    "vit": vit("ViT-B/16, cut 1, batch 32", VIT_B, 1, (1, 3), 64),
     "vit12": vit("ViT-B/16, cut 12, batch 32", VIT_B, 12, (1, 2), 88),
     "vitl": vit("ViT-L/16, cut 1, batch 32", VIT_L, 1, (1, 2), 100),
     "llama": Row(
@@ -204,7 +204,7 @@ def main() -> None:
             if name != "nano":
                 data = str(folder / "data.npz")
                 words = 1000
-                python("-c", DATA, json.dumps([data, 5 * row.batch, row.tokens, words]))
+                python("-c", DATA, json.dumps([data, max(5 * row.batch, 100), row.tokens, words]))
             for kind in (LEAN, TORCH):
                 if kind.split()[1].replace("device", "lean").replace("join", "torch") not in args.kinds:
                     continue

@@ -1,6 +1,7 @@
 """The peak of a device without torch, from plain numbers, for every way to run.
 
-Peak = the process before it trains + frozen pages kept + trained vectors + messages + one group of rows at its fullest.
+Peak = the process before it trains + frozen pages kept + trained vectors + the fullest phase: messages, and what graphs
+work with for one group of rows. What a phase held is given back to the system before the next.
 The one formula of the device itself, which counts its graphs (``device.footprint``) and chooses how to run, and of the
 planner, the simulator and the start-up note, which know a model by its config.json alone (``cost.lean_device``) and say
 the least. Bytes.
@@ -9,16 +10,15 @@ the least. Bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 MEGABYTE = 1 << 20
 """What a megabyte of memory is here, as for the system's own tools."""
 SLACK = 3 * MEGABYTE
 """What is not counted one by one: buffers of sockets and files, headers, small arrays, gaps of the allocator."""
-BODIES = 2
-"""Messages held where answers are decoded as they come, else one more. One more than is held at a time: measured at
-ViT-B/16, 32 images, where a body is 5 MB and the peak 73 MB."""
+FEW = 8
+"""Tokens of a text that the head of a language model sees at a time, where memory is shortest."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class How:
     Attributes:
         rows: images of a group.
         file: whether the moments of the optimiser lie in a file.
+        head: tokens of a text that the head of a language model sees at a time; 0 for all.
         streaming: whether answers are decoded while they come.
         inputs: whether the inputs of the blocks stay from forward to backward.
         pages: whether frozen weights stay in memory.
@@ -35,6 +36,7 @@ class How:
 
     rows: int = 1
     file: bool = True
+    head: int = 0
     streaming: bool = True
     inputs: bool = False
     pages: bool = False
@@ -48,7 +50,7 @@ class Held:
         weights: frozen pages that are kept.
         trained: trained numbers, their gradient, copies and moments.
         bodies: messages.
-        alive: of a group of rows: what the graphs work with, and what is kept for the backward.
+        alive: of a group of rows: what the graphs work with, and what is kept for the backward; copies on their way.
         process: what the process takes before, and what is not counted one by one.
     """
 
@@ -83,7 +85,11 @@ class LeanStep:
         body: bytes of a message.
         streams: whether the scheme lets answers be decoded while they come.
         resident: bytes of the process before it trains.
-        working: rows at a time -> bytes that the graphs work with at their fullest.
+        causal: whether the half ends in the head of a language model, which may see some tokens at a time.
+        forward: rows at a time -> bytes that the graphs of embedding and forward work with, and of what they return.
+        joint: rows at a time -> the same of those of forward and backward together.
+        finish: rows at a time, and tokens that the head sees at a time (0 for all) -> the same of head and loss; 0
+            where labels are not at home.
         around: rows at a time -> bytes of what the embedding hands to every block.
     """
 
@@ -101,29 +107,41 @@ class LeanStep:
     body: int
     streams: bool
     resident: int
-    working: Callable[[int], int]
+    causal: bool
+    forward: Callable[[int], int]
+    joint: Callable[[int], int]
+    finish: Callable[[int, int], int]
     around: Callable[[int], int]
 
     def held(self, how: How) -> Held:
         """Return what is held at the peak."""
-        tokens = self.longest * (1 if self.text else how.rows)
-        hidden, around = tokens * self.token, self.around(how.rows)
-        # beside the graphs' own: surroundings, and the gradient that came
-        alive = self.working(how.rows) + around + hidden
-        if self.trains:
-            groups = math.ceil(self.rows * self.longest / tokens) if how.inputs else 1
-            alive += self.cut * groups * (hidden + (around if how.inputs else 0))
-        # values, gradient, the copy that is sent or saved; where FedProx or learn.state = "keep" began
-        vectors = 3 + self.fedprox + (0 if how.file else self.moments) + self.moments * (1 + self.keeps)
+        # values, gradient; where FedProx or learn.state = "keep" began
+        vectors = 2 + self.fedprox + (0 if how.file else self.moments) + self.moments * self.keeps
+        bodies, alive = max(self._phases(how), key=sum)
         return Held(
             weights=self.segment if how.pages else 0,
             trained=self.trained * vectors,
-            bodies=self.body * (BODIES if how.streaming else BODIES + 1),
+            bodies=bodies,
             alive=alive,
             process=self.resident + SLACK,
         )
 
+    def _phases(self, how: How) -> Iterator[tuple[int, int]]:
+        """Yield the bytes of messages and of what else a phase holds."""
+        tokens = self.longest * (1 if self.text else how.rows)
+        hidden, around = tokens * self.token, self.around(how.rows)
+        groups = math.ceil(self.rows * self.longest / tokens)
+        kept = self.cut * groups * hidden + groups * around if how.inputs and self.trains else 0
+        run, answer = hidden + around, 0 if how.streaming else self.body
+        yield 0, self.trained * max(2, self.moments if how.file else 0)  # adapters as a message; a state
+        yield self.body + answer, kept
+        yield self.body, self.forward(how.rows) + run + kept
+        if self.trains:
+            yield answer, self.joint(how.rows) + run + hidden + (kept or self.cut * hidden + around)
+        if finish := self.finish(how.rows, how.head):
+            yield self.body + answer, finish + 2 * hidden + kept
+
     @property
     def least(self) -> How:
         """The way to run that takes the least."""
-        return How(streaming=self.streams)
+        return How(head=FEW if self.causal else 0, streaming=self.streams)

@@ -33,8 +33,8 @@ HEADS = 256 << 10
 """Bytes of the scores of as many heads as run together; one head at least."""
 ENCODERS = frozenset({"bert", "roberta", "distilbert"})
 """Families of texts without a causal mask."""
-PIXEL = 14
-"""Bytes of a pixel on its way to a graph: uint8 twice, float32 while it is scaled, shifted and turned round."""
+PIXEL = 6
+"""Bytes of a pixel on its way to a graph: uint8 twice, float32."""
 
 
 def lean_of(job: Job, scheme: str = "") -> LeanDevice | None:
@@ -83,39 +83,69 @@ def lean_step(step: Step, cut: int, device: LeanDevice) -> LeanStep:
         body=HEADER_BYTES + token_body_bytes(training.batch * step.tokens, shape.hidden, bits, device.scheme),
         streams=not is_variable(device.scheme) and shape.hidden * value_bits(bits, device.scheme) % 8 == 0,
         resident=RESIDENT,
-        working=lambda rows: _working(step, cut, rows, values),
+        causal=training.labels_home and any(layer.every_token for layer in shape.head),
+        forward=lambda rows: _forward(step, cut, rows),
+        joint=lambda rows: max(_forward(step, cut, rows), _joint(step, rows, values)),
+        finish=lambda rows, together: _finish(step, rows, together),
         around=lambda rows: _mask(step),
     )
 
 
-def _working(step: Step, cut: int, rows: int, values: int) -> int:
-    """Return the bytes that the graphs work with at their fullest, and of what they return."""
-    shape, training, width = step.shape, step.training, _width(step)
-    patches = bool(shape.embed_flops)
-    tokens = step.tokens * (rows if patches else 1)
+def _forward(step: Step, cut: int, rows: int) -> int:
+    """Return the bytes that embedding and forward work with at their fullest, and of what they return."""
+    shape, width, tokens = step.shape, _width(step), _tokens(step, rows)
     inner = shape.mlp_out.inputs
-    largest = max((shape.hidden * inner if cut else 0), shape.embed_flops // 2)
-    fixed = min(SLICE, largest * width) + min(CHAIN, tokens * max(shape.hidden, inner) * width)
-    scores = SCORES * max(min(HEADS, shape.heads * step.tokens**2 * width), step.tokens**2 * width)
+    patches = bool(shape.embed_flops)
     fullest = [2 * shape.hidden * tokens * width if patches else _mask(step) + shape.hidden * tokens * width]
-    gated = len(shape.mlp_in) > 1
-    if cut and training.frozen_half:
-        mlp = 3 * shape.hidden + inner * (1 + (gated or shape.activation_copies > 1))
-        fullest.append(tokens * width * mlp)
-        fullest.append(tokens * width * (2 * shape.hidden + 2 * shape.width) + scores)
-    elif cut:
-        adapted = bool(set(shape.mlp_in) & set(step.adapted))
-        drops = training.lora_dropout * (4 * shape.hidden + inner)
-        mlp = (5 if patches else 7) * shape.hidden + 2 * shape.hidden * (not adapted)
-        mlp += (1 + shape.activation_copies + 2 * gated) * inner
-        low = training.rank * len(step.adapted)
-        fullest.append(tokens * width * (mlp + drops + low))
-        fullest.append(tokens * width * (7 * shape.hidden + 4 * shape.width + drops + low) + scores)
-    if training.labels_home:
-        words = sum(layer.outputs for layer in shape.head if layer.every_token)
-        fullest.append(tokens * width * (shape.hidden + words))
-    results = max(tokens * shape.hidden, values * bool(cut) * (not training.frozen_half)) * width
-    return fixed + max(fullest) + results + _sample(step, rows)
+    if cut:
+        doubled = len(shape.mlp_in) > 1 or shape.activation_copies > 1
+        fullest.append(tokens * width * (3 * shape.hidden + inner * (1 + doubled)))
+        fullest.append(tokens * width * (2 * shape.hidden + 2 * shape.width) + _scores(step))
+    return _fixed(step, cut, tokens) + max(fullest) + tokens * shape.hidden * width + _sample(step, rows)
+
+
+def _joint(step: Step, rows: int, values: int) -> int:
+    """Return the bytes that forward and backward of a block together work with, and of what they return."""
+    shape, training, width, tokens = step.shape, step.training, _width(step), _tokens(step, rows)
+    inner, patches, gated = shape.mlp_out.inputs, bool(shape.embed_flops), len(shape.mlp_in) > 1
+    adapted = bool(set(shape.mlp_in) & set(step.adapted))
+    drops = training.lora_dropout * (4 * shape.hidden + inner)
+    mlp = (5 if patches else 7) * shape.hidden + 2 * shape.hidden * (not adapted)
+    mlp += (1 + shape.activation_copies + 2 * gated) * inner
+    low = training.rank * len(step.adapted)
+    attention = tokens * width * (7 * shape.hidden + 4 * shape.width + drops + low) + _scores(step)
+    fullest = max(tokens * width * (mlp + drops + low), attention)
+    results = max(tokens * shape.hidden, values) * width
+    return _fixed(step, 1, tokens) + fullest + results + _sample(step, rows)
+
+
+def _finish(step: Step, rows: int, together: int) -> int:
+    """Return the bytes that head and loss work with, for so many tokens at a time; 0 without a head."""
+    shape, tokens = step.shape, _tokens(step, rows)
+    if not step.training.labels_home:
+        return 0
+    words = sum(layer.outputs for layer in shape.head if layer.every_token)
+    if words:
+        tokens = min(together or tokens, tokens)
+    return _fixed(step, 0, tokens) + tokens * _width(step) * (2 * shape.hidden + words)
+
+
+def _tokens(step: Step, rows: int) -> int:
+    return step.tokens * (rows if step.shape.embed_flops else 1)
+
+
+def _fixed(step: Step, cut: int, tokens: int) -> int:
+    """Return the bytes of a slice of a frozen matrix, and of blocks of element-wise chains."""
+    shape, width, inner = step.shape, _width(step), step.shape.mlp_out.inputs
+    words = max((layer.outputs for layer in shape.head), default=0) if step.training.labels_home else 0
+    largest = max(shape.hidden * (inner if cut else words), shape.embed_flops // 2)
+    return min(SLICE, largest * width) + min(CHAIN, tokens * max(shape.hidden, inner) * width)
+
+
+def _scores(step: Step) -> int:
+    """Return the bytes of the scores of the heads that run together."""
+    scores = step.tokens**2 * _width(step)
+    return SCORES * max(min(HEADS, step.shape.heads * scores), scores)
 
 
 def _sample(step: Step, rows: int) -> int:

@@ -121,8 +121,12 @@ def to_pixels(images: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.float32]
         coloured = in_colours(image, spec.channels)
         square[index] = coloured if coloured.shape == square.shape[1:] else resize(coloured)
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
-    pixels_NSSC = (square.astype(np.float32) * np.float32(1 / 255) - mean) / std
-    return np.ascontiguousarray(pixels_NSSC.transpose(0, 3, 1, 2))
+    pixels_NCSS = np.empty((len(images), spec.channels, spec.size, spec.size), np.float32)
+    pixels_NCSS[...] = square.transpose(0, 3, 1, 2)
+    pixels_NCSS *= np.float32(1 / 255)
+    pixels_NCSS -= mean[:, None, None]
+    pixels_NCSS /= std[:, None, None]
+    return pixels_NCSS
 
 
 def in_colours(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

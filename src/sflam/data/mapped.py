@@ -13,6 +13,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from sflam.errors import DataError
+
 Array = NDArray[Any]
 Pieces = tuple[np.dtype[Any], tuple[int, ...], Iterator[Array]]
 """An array by its type, its shape and the pieces of its first axis, in order."""
@@ -103,13 +105,43 @@ def extremes(array: Array) -> tuple[Any, Any]:
 
 def give_back(array: Array) -> None:
     """Let the system take the pages of a mapped array that is only read; any other array is left as it is."""
+    found = _map_of(array)
+    if found is not None and hasattr(mmap, "MADV_DONTNEED"):
+        found._mmap.madvise(mmap.MADV_DONTNEED)
+
+
+def rows_of(array: Array, indices: NDArray[np.int64]) -> Array:
+    """Return the rows of an array [N, ...] at ``indices`` [B]; those of a mapped one are read from its file.
+
+    A map would make megabytes around a row resident: the system maps the whole of what it has read ahead.
+
+    Raises:
+        IndexError: there is no such row.
+        DataError: the file has become shorter.
+    """
+    found = _map_of(array)
+    if found is None or found.filename is None or not array.flags.c_contiguous:
+        return np.array(array[indices])
+    rows = np.empty((len(indices), *array.shape[1:]), array.dtype)
+    first = found.offset + array.__array_interface__["data"][0] - found.__array_interface__["data"][0]
+    with open(found.filename, "rb", buffering=0) as file:
+        for row, index in zip(rows, indices.tolist(), strict=True):
+            at = range(len(array))[index]
+            file.seek(first + at * row.nbytes)
+            if row.nbytes and file.readinto(row.reshape(-1).view(np.uint8).data) != row.nbytes:
+                raise DataError(f"{found.filename} has become shorter; start again with the whole file")
+    return rows
+
+
+def _map_of(array: Array) -> Any:
+    """Return the map of a whole file that an array lies in; None for one in memory."""
     base: Any = array
     while isinstance(base, np.ndarray):
-        found = getattr(base, "_mmap", None)
-        if found is not None and hasattr(mmap, "MADV_DONTNEED"):
-            found.madvise(mmap.MADV_DONTNEED)
-            return
-        base = base.base
+        inner: Any = base.base
+        if isinstance(inner, mmap.mmap):
+            return base
+        base = inner
+    return None
 
 
 def _array_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,11 +88,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")  # read as NumPy is imported
     from sflam.device.agent import Bringing, take_part
+    from sflam.device.memory import settle
     from sflam.lean_memory import MEGABYTE
     from sflam.link.https_client import Link
     from sflam.link.token import read_token
 
+    settle()
     link = Link(
         options.server,
         read_token(options.token_file),

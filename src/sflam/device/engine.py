@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sflam.device.kernels.table import Draw
+from sflam.device.memory import Pages
 from sflam.device.placement import Offsets, place
 from sflam.device.program import Given, Program
 from sflam.device.rewriting import rewritten
@@ -30,20 +31,25 @@ class Arena:
     """One piece of memory for every graph of a device half; they run one after the other."""
 
     def __init__(self) -> None:
-        self.memory: Array = np.empty(0, np.uint8)
+        self._pages = Pages(0)
         self.programs: OrderedDict[tuple[int, int], Program] = OrderedDict()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds, resident or not."""
+        return self._pages.array.nbytes
 
     def reserve(self, nbytes: int) -> Array:
         """Return memory of at least ``nbytes``; when it grows, the programs bound to the old one go."""
-        if self.memory.nbytes < nbytes:
-            self.release()
-            self.memory = np.empty(nbytes, np.uint8)
-        return self.memory
+        if self.nbytes < nbytes:
+            self.programs.clear()
+            self._pages = Pages(0)
+            self._pages = Pages(nbytes)
+        return self._pages.array
 
-    def release(self) -> None:
-        """Give the memory back; the next run takes it anew."""
-        self.programs.clear()
-        self.memory = np.empty(0, np.uint8)
+    def give_back(self) -> None:
+        """Let the system take the memory until the next run; what is bound to it stays."""
+        self._pages.give_back()
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,17 @@ class Engines:
         blocks = [engine for kind in self.kinds for engine in (kind.forward, kind.joint)]
         return [engine for engine in (self.embed, *blocks, self.head) if engine is not None]
 
-    def bytes(self, n: int) -> int:
-        """Return the most bytes that a run of any of them takes: the arena that all share, and what it returns."""
-        found = [engine.bytes(n) for engine in self.every]
+    def bytes(self, n: int, *, joint: bool = True, head: bool = True) -> int:
+        """Return the most bytes that a run of any of them takes: the arena that all share, and what it returns.
+
+        Args:
+            n: as of the graphs.
+            joint: count forward and backward together as well.
+            head: count head and loss as well.
+        """
+        left_out = [] if head else [self.head]
+        left_out += [] if joint else [kind.joint for kind in self.kinds]
+        found = [engine.bytes(n) for engine in self.every if engine not in left_out]
         return max(one.arena for one in found) + max(one.results for one in found)
 
     def _engine(self, graph: Graph) -> Engine:

@@ -25,6 +25,10 @@ from sflam.sizes import HEADER_BYTES, token_body_bytes
 GIVEN = 100 * MEGABYTE
 """What a device may take where its user sets no limit, as far as it can."""
 BETTER: tuple[dict[str, Any], ...] = (
+    {"head": 32},
+    {"head": 128},
+    {"head": 512},
+    {"head": 0},
     {"file": False},
     {"rows": 2},
     {"inputs": True},
@@ -62,7 +66,8 @@ class RunPlan:
             f"peak about {math.ceil(self.nbytes / MEGABYTE)} MB: weights "
             f"{'kept in memory' if self.keep_pages else 'read again in every pass'}, activations "
             f"{'kept' if grouping.keep_inputs else 'made again'} for the backward, moments in "
-            f"{'memory' if grouping.moments is None else 'a file'}, answers "
+            f"{'memory' if grouping.moments is None else 'a file'}, "
+            f"{f'head for {grouping.head} tokens at a time, ' if grouping.head else ''}answers "
             f"{'decoded as they come' if self.streaming else 'held whole'}"
         )
 
@@ -116,7 +121,12 @@ class Footprint:
             body=self.body,
             streams=self.streams,
             resident=self.resident,
-            working=lambda rows: self.engines.bytes(self._n(rows)) + self._sample(rows),
+            causal=bundle.causal and self.engines.head is not None,
+            forward=lambda rows: (
+                self.engines.bytes(self._n(rows), joint=False, head=False) + self._sample(rows)
+            ),
+            joint=lambda rows: self.engines.bytes(self._n(rows), head=False) + self._sample(rows),
+            finish=self._finish,
             around=self._around,
         )
 
@@ -141,12 +151,21 @@ class Footprint:
         how, most = step.least, GIVEN if limit is None else limit
         for better in BETTER:
             tried = replace(how, **better)
+            if "head" in better and not step.causal:
+                continue
             if "rows" in better:
                 tried = replace(tried, rows=how.rows if step.text else min(tried.rows, self.rows))
             if tried != how and step.held(tried).total <= most and not (tried.inputs and not step.trains):
                 how = tried
-        grouping = Grouping(how.rows, how.inputs, self.moments if how.file else None)
+        grouping = Grouping(how.rows, how.inputs, self.moments if how.file else None, how.head)
         return RunPlan(grouping, how.pages, how.streaming, step.held(how).total)
+
+    def _finish(self, rows: int, together: int) -> int:
+        head, n = self.engines.head, self._n(rows)
+        if head is None:
+            return 0
+        found = head.bytes(min(together or n, n - 1) if self.engines.bundle.causal else n)
+        return found.arena + found.results
 
     def _n(self, rows: int) -> int:
         return self.longest if self.engines.bundle.text else rows
@@ -167,8 +186,8 @@ class Footprint:
         if self.spec is None:
             return 16 * self.longest
         values = rows * self.spec.channels * self.spec.size**2
-        # uint8 twice, float32 while it is scaled, shifted and turned round, then the graph's own type
-        return values * (2 + 3 * 4 + (0 if self.engines.dtype == np.float32 else 8))
+        # uint8 twice, float32, then the graph's own type
+        return values * (2 + 4 + (0 if self.engines.dtype == np.float32 else 8))
 
 
 def body_bytes(tokens: int, dim: int, bits: int, scheme: str) -> int:

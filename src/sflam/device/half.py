@@ -33,8 +33,8 @@ Floats = NDArray[np.floating[Any]]
 FIRST_SAMPLE = {True: "input_ids", False: "pixel_values"}
 
 
-PIECE = 64
-"""Tokens that are encoded or decoded at a time: what a quantizer computes on the way is several times as large."""
+PIECE = 3 << 14
+"""Values that are encoded or decoded at a time: what a quantizer computes on the way is several times as large."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,13 @@ class Grouping:
         rows: images of a group; texts run one by one.
         keep_inputs: whether the inputs of the blocks stay from forward to backward, or are made again.
         moments: folder of a file for the moments of the optimiser; None keeps them in memory.
+        head: tokens that the head of a language model sees at a time, its logits being [.., V]; 0 for a whole text.
     """
 
     rows: int = 1
     keep_inputs: bool = False
     moments: Path | None = None
+    head: int = 0
 
 
 @dataclass(eq=False)
@@ -109,6 +111,7 @@ class LeanHalf:
             self._trained[source] = self.values[part].reshape(shape)
             self._gradients[source] = self.gradient[part].reshape(shape)
             end += size
+        self._arena = engines.arena
         self._optimizer = VectorOptimizer(learn, len(self.values), self.dtype, grouping.moments)
         self._embed = BoundGraph(engines.embed, bundle.embed.binding, weights)
         self._forward: list[BoundGraph] = []
@@ -164,6 +167,7 @@ class LeanHalf:
     def take(self, indices: NDArray[np.int64]) -> TakenRows:
         """Make the samples at ``indices`` [B] the rows of the step."""
         self._rows, self._kept = indices, []
+        self._optimizer.give_back()  # what a state read of it
         self.gradient.fill(0.0)
         counts = self.samples.counts(indices, self.bundle.tokens)
         even = not self.bundle.text or bool((counts == counts[0]).all())
@@ -183,6 +187,7 @@ class LeanHalf:
             _write(out, hidden.reshape(-1, self.dim))
             if keeps:
                 self._kept.append(group)
+        self._arena.give_back()
 
     def finish(self, step: LocalStep, last: Incoming[Floats], out: Outgoing[Floats]) -> float:
         """Run head and loss on the [n, d] after the server's last block; write the loss's gradient for them."""
@@ -192,19 +197,24 @@ class LeanHalf:
         beyond = int(self.samples.causal)
         loss = 0.0
         for group in self._groups():
-            hidden, n = self._read(group, last), self._n(group) - beyond
-            given = {
-                **self._trained,
-                Source(roles.HIDDEN): np.ascontiguousarray(hidden[:, :n]) if beyond else hidden,
-                Source(roles.LABELS): self._labels(group),
-                Source(roles.SHARE): share,
-            }
-            found = self._head(given, n, step.head_seed, group.first)
-            loss += float(found[Source(roles.LOSS)])
-            self._add(found)
-            _write(out, found[Source(roles.GRADIENT)].reshape(-1, self.dim))
+            hidden, labels, n = self._read(group, last), self._labels(group), self._n(group) - beyond
+            together = (self.grouping.head if beyond else 0) or n
+            for start in range(0, n, together):
+                count = min(together, n - start)
+                part = slice(start, start + count)
+                given = {
+                    **self._trained,
+                    Source(roles.HIDDEN): np.ascontiguousarray(hidden[:, part]) if beyond else hidden,
+                    Source(roles.LABELS): np.ascontiguousarray(labels[:, part]) if beyond else labels,
+                    Source(roles.SHARE): share,
+                }
+                found = self._head(given, count, step.head_seed, group.first + start)
+                loss += float(found[Source(roles.LOSS)])
+                self._add(found)
+                _write(out, found[Source(roles.GRADIENT)].reshape(-1, self.dim))
             if beyond:
                 out.write(np.zeros((1, self.dim), self.dtype))
+        self._arena.give_back()
         return loss
 
     def backward(self, step: LocalStep, gradient: Incoming[Floats] | None) -> None:
@@ -213,6 +223,7 @@ class LeanHalf:
             for group in self._kept or self._groups():
                 back = self._read(group, gradient)
                 self._differentiate(group, back, step.seed)
+            self._arena.give_back()
         self._kept = []
         if (gradient is None and not self.has_head) or not self.trained:
             return
@@ -226,7 +237,7 @@ class LeanHalf:
         """Return what the optimiser remembers."""
         if not self._optimizer.steps:
             return {}
-        return {name: np.array(value) for name, value in self._optimizer.state().items()}
+        return {name: np.asarray(value) for name, value in self._optimizer.state().items()}
 
     def put_optimizer(self, state: Mapping[str, Array]) -> None:
         """Put back what :meth:`optimizer` returned; nothing makes it fresh."""
@@ -237,7 +248,7 @@ class LeanHalf:
 
     def state(self) -> Arrays:
         """Return the trained values, and where the round began, with FedProx."""
-        return {"values": self.read()} | ({} if self.start is None else {"start": self.start.copy()})
+        return {"values": self.values} | ({} if self.start is None else {"start": self.start})
 
     def restore(self, state: Mapping[str, Array]) -> bool:
         """Put back what :meth:`state` returned; False where it is of another model."""
@@ -269,8 +280,9 @@ class LeanHalf:
         """Return the tokens of a group as activations of the graphs, a few decoded at a time."""
         count = int(group.counts.sum())
         found: Floats = np.empty((count, self.dim), self.dtype)
-        for start in range(0, count, PIECE):
-            stop = min(start + PIECE, count)
+        piece = _piece(self.dim)
+        for start in range(0, count, piece):
+            stop = min(start + piece, count)
             found[start:stop] = tokens.read(stop - start)
         return found.reshape(len(group.indices), -1, self.dim)
 
@@ -283,6 +295,7 @@ class LeanHalf:
             sample = self.samples.pixels(group.indices).astype(self.dtype, copy=False)
         given = {Source(roles.SAMPLE, FIRST_SAMPLE[self.bundle.text]): sample}
         found = self._embed(given, n, derive(seed, "embedding"), group.first)
+        del sample, given
         hidden = found.pop(Source(roles.HIDDEN))
         around: dict[Source, Array] = dict(found)
         group.around = {source.name: value for source, value in around.items()}
@@ -339,5 +352,11 @@ class LeanHalf:
 
 def _write(out: Outgoing[Floats], tokens: Floats) -> None:
     """Write tokens [n, d], a few at a time."""
-    for start in range(0, len(tokens), PIECE):
-        out.write(tokens[start : start + PIECE])
+    piece = _piece(tokens.shape[1])
+    for start in range(0, len(tokens), piece):
+        out.write(tokens[start : start + piece])
+
+
+def _piece(dim: int) -> int:
+    """Return how many tokens of d = ``dim`` are a piece: whole eights, of which each ends with a byte."""
+    return max(1, PIECE // max(1, dim) // 8) * 8

@@ -26,6 +26,8 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """What torch takes where nothing is set."""
 SLICE = 1 << 15
 """Numbers that are moved at a time: what is computed on the way stays small, and in the cache."""
+GIVEN_BACK = 8
+"""Slices after which the pages of moments in a file are given back."""
 CLIP_EPSILON = 1e-6
 """What torch's ``clip_grad_norm_`` adds to a norm."""
 
@@ -72,7 +74,7 @@ class VectorOptimizer:
         self.steps = 0
         for moment in self.moments.values():
             moment.fill(0.0)
-        self._give_back()
+        self.give_back()
 
     def state(self) -> dict[str, Any]:
         """Return the step count and the moments by torch's names; the arrays are the optimiser's own, not copies."""
@@ -94,15 +96,17 @@ class VectorOptimizer:
         self.steps = int(state["steps"])
         for name, values in given.items():
             self.moments[name][:] = values
-        self._give_back()
+        self.give_back()
 
     def step(self, values: Floats, gradient: Floats, rate: float) -> None:
         """Move ``values`` [P] in place by one step at learning rate ``rate``; ``gradient`` [P] is used up."""
         self.steps += 1
         move = self._sgd if self.settings.optimizer == "sgd" else self._adam
-        for part in slices(self.size):
+        for number, part in enumerate(slices(self.size), 1):
             move(values[part], gradient[part], rate, part)
-        self._give_back()
+            if number % GIVEN_BACK == 0:
+                self.give_back()
+        self.give_back()
 
     def _sgd(self, values: Floats, gradient: Floats, rate: float, part: slice) -> None:
         if self.settings.weight_decay:
@@ -134,7 +138,7 @@ class VectorOptimizer:
         denominator *= rate / (1.0 - BETA1**self.steps)
         values -= denominator
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
         """Let the system take the pages of the moments: they are in the file."""
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)

@@ -18,7 +18,7 @@ from sflam.data.dataset import Dataset
 from sflam.data.holdout import stratified
 from sflam.data.images import ImageSpec, to_pixels
 from sflam.data.local import read_npz
-from sflam.data.mapped import extremes, give_back, mapped_arrays
+from sflam.data.mapped import extremes, mapped_arrays, rows_of
 from sflam.data.partition import share_out
 from sflam.data.preparation import preprocessor_of_folder, read_prepared
 from sflam.data.settings import DataSettings
@@ -52,14 +52,13 @@ class OwnSamples:
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return float32 [B, C, S, S] of the images at ``indices``."""
         assert self.spec is not None
-        images = np.array(self.dataset.inputs[indices])
-        give_back(self.dataset.inputs)
-        return to_pixels(images, self.spec)
+        return to_pixels(rows_of(self.dataset.inputs, indices), self.spec)
 
     def tokens(self, index: int) -> NDArray[np.int64]:
         """Return the valid token ids of one text, int64 [1, T]."""
         assert self.dataset.lengths is not None
-        return np.array(self.dataset.inputs[index : index + 1, : self.dataset.lengths[index]])
+        rows = rows_of(self.dataset.inputs, np.array([index]))
+        return np.ascontiguousarray(rows[:, : self.dataset.lengths[index]])
 
     def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return int32 [B]; for a language model all valid tokens, row after row."""

@@ -110,3 +110,8 @@ class Bundle:
     head: Piece | None = None
     trained: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     version: int = VERSION
+
+    @property
+    def causal(self) -> bool:
+        """Whether every token is the label of the one before it, so that the head may run for any of them apart."""
+        return self.task == "causal-lm"

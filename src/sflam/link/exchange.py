@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,9 @@ class NumpyCoder:
     def __init__(self, scheme: str) -> None:
         self.inner = quantizer(scheme)
         self.remembers = isinstance(self.inner, Remembering)
-        self.in_pieces = isinstance(self.inner, Piecewise | Divisible)
+        # Asked once: looking a protocol's methods up takes longer than encoding a few tokens.
+        self._divisible = isinstance(self.inner, Divisible)
+        self.in_pieces = self._divisible or isinstance(self.inner, Piecewise)
 
     def encode(self, x: NDArray[Any], bits: int, seed: int) -> Packed:
         """Encode [n, d]; float64 is read as float32 unless raw floats travel."""
@@ -93,8 +95,8 @@ class NumpyCoder:
 
     def encode_part(self, x: NDArray[Any], bits: int, seed: int, first: int) -> Packed:
         """Encode [m, d], the tokens of a message from number ``first`` on."""
-        assert isinstance(self.inner, Piecewise | Divisible)
-        return self.inner.encode_part(self._read(x), bits, seed, first)
+        assert self.in_pieces
+        return cast(Piecewise, self.inner).encode_part(self._read(x), bits, seed, first)
 
     def message(self, parts: Sequence[Packed]) -> Packed:
         """Return the message of consecutive parts of variable size."""
@@ -103,11 +105,9 @@ class NumpyCoder:
 
     def part(self, packed: Packed, first: int, count: int) -> Packed:
         """Return ``count`` tokens of a message from number ``first`` on."""
-        return (
-            self.inner.part(packed, first, count)
-            if isinstance(self.inner, Divisible)
-            else part(packed, first, count)
-        )
+        if self._divisible:
+            return cast(Divisible, self.inner).part(packed, first, count)
+        return part(packed, first, count)
 
     def decode(self, packed: Packed) -> NDArray[Any]:
         """Return [n, d], the caller's own."""

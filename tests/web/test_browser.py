@@ -88,6 +88,71 @@ def test_what_cannot_be_done_is_one_line_on_the_page(tmp_path):
             tab = Tab(browser, link_of(net, 0))
             tab.wait_for("!document.getElementById('failed').hidden")
             assert "a browser cannot do model.dtype = float64" in tab.text("failed")
-            tab.link = link_of(net, 1).replace("token=sflam_", "token=sflam_x")
-            tab.open()
+            # Another link, opened where the page is already.
+            tab.value(f"location.href = '{link_of(net, 1).replace('token=sflam_', 'token=sflam_x')}'")
             tab.wait_for("document.getElementById('failed').innerText.includes('not in the roster')")
+
+
+STROKES = ((40, 30), (110, 30), (70, 130))
+"""Places on the pad, of a seven."""
+PICTURE = """(async () => {
+  const canvas = new OffscreenCanvas(20, 30);
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#f00";
+  context.fillRect(0, 0, 20, 30);
+  const files = new DataTransfer();
+  files.items.add(new File([await canvas.convertToBlob()], "red.png"));
+  const input = document.getElementById("files");
+  input.files = files.files;
+  input.dispatchEvent(new Event("change"));
+})()"""
+GREYS = """Array.from(document.querySelectorAll(".sample"), (sample) => {
+  const canvas = sample.querySelector("canvas");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return [sample.innerText.trim(), canvas.width, Math.min(...data.filter((_, i) => i % 4 === 0)), data[0]];
+})"""
+
+
+def draw(tab):
+    """Draw on the pad, with a mouse."""
+    pad = "document.getElementById('pad')"
+    tab.value(f"{pad}.scrollIntoView()")
+    corner = tab.value(f"(({{x, y}}) => [x, y])({pad}.getBoundingClientRect())")
+    for number, (x, y) in enumerate(STROKES):
+        kind = "mouseMoved" if number else "mousePressed"
+        place = {"x": corner[0] + x, "y": corner[1] + y, "button": "left", "buttons": 1, "clickCount": 1}
+        tab.browser.send("Input.dispatchMouseEvent", type=kind, **place)
+    tab.browser.send("Input.dispatchMouseEvent", type="mouseReleased", **place)
+
+
+@pytest.mark.slow
+def test_samples_that_a_user_draws_and_picks_are_trained_on_and_kept(tmp_path):
+    settings = ("fleet.devices=1", "learn.rounds=1", "learn.local_steps=2", "learn.batch=2")
+    with network(tmp_path, 1) as net:
+        server = net.serve(*sets(settings), "--browser", "--out", tmp_path / "run", graphs=True)
+        with browser_of(tmp_path, width=400) as browser:
+            tab = Tab(browser, link_of(net, 0))
+            tab.wait_for("document.querySelectorAll('#classes button').length === 10")
+            assert tab.value("document.getElementById('start').disabled")
+            tab.value("document.querySelectorAll('#classes button')[7].click()")
+            draw(tab)
+            tab.click("add")
+            tab.wait_for("document.getElementById('count').innerText === '1 sample'")
+            draw(tab)
+            tab.click("add")
+            tab.value("document.querySelectorAll('#classes button')[3].click()")
+            tab.value(PICTURE)
+            tab.wait_for("document.getElementById('count').innerText === '3 samples'")
+            red, seven, other = tab.value(GREYS)
+            assert red == ["3", 16, 76, 76] and seven == other and seven[:3] == ["7", 8, 0]
+            assert tab.value("document.documentElement.scrollWidth") <= 400
+            tab.value("document.querySelectorAll('.sample')[1].click()")
+            tab.wait_for("document.getElementById('count').innerText === '2 samples'")
+            tab.reload()
+            tab.wait_for("document.getElementById('count').innerText === '2 samples'")
+            assert tab.text("counts") == "3: 1 · 7: 1"
+            tab.click("start")
+            tab.wait_ended()
+            assert browser.complaints == []
+        assert server.wait() == 0, server.lines
+    assert history.read(tmp_path / "run" / "history.jsonl")[1][-1].samples == 4

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from sflam import config
+from sflam.codec.quantizers import QUANTIZERS
 from sflam.data.partition import share_out
 from sflam.data.sources import load as load_data
 from sflam.errors import ServeError
@@ -131,6 +132,15 @@ def test_what_the_page_is_sent_of_the_job(served, assembly):
     assert found["learn"]["lr"] == job.learn.practice.lr > 0 == job.learn.lr
     assert found["learn"]["batch"] == job.learn.batch and found["image"]["size"] == 16
     assert found["share"] == len(assembly.parts[1])
+
+
+def test_a_browser_answers_for_every_setting_that_changes_what_a_device_computes(assembly):
+    text = (STATIC / "link" / "offers.js").read_text(encoding="utf-8")
+    offers = dict(re.findall(r'^  "?([\w.]+)"?: (\[.*\]),$', text, re.MULTILINE))
+    needs = needs_of(assembly.job) | {"quant.scheme": assembly.job.quant.scheme}
+    assert offers.keys() == needs.keys()
+    assert all(value in json.loads(offers[key]) for key, value in needs.items())
+    assert set(json.loads(offers["quant.scheme"])) == set(QUANTIZERS)
 
 
 def test_a_share_is_the_devices_own(served, assembly):

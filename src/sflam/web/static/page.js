@@ -21,6 +21,7 @@ let worker = null;
 function takeToken() {
   const given = tokenOf(location.hash);
   if (given) {
+    if (given !== sessionStorage.getItem(KEPT)) sessionStorage.removeItem(RUNNING); // another device
     sessionStorage.setItem(KEPT, given);
     history.replaceState(null, "", location.pathname);
   }
@@ -197,6 +198,11 @@ at("enter").addEventListener("submit", (/** @type {Event} */ event) => {
   begin(token);
 });
 document.addEventListener("visibilitychange", stayAwake);
+addEventListener("hashchange", () => {
+  const given = takeToken(); // another link, opened where this page is already
+  at("failed").hidden = true;
+  if (given) begin(given);
+});
 
 const token = takeToken();
 if (token) begin(token);

@@ -95,24 +95,25 @@ export class Memory {
 
 /** Write a block of b in panels of NR columns, zeros past the last; to the start of the memory. */
 function pack(f, { data, offset, row, column }, k, j, depth, width) {
-  for (let start = 0, to = 0; start < width; start += NR, to += depth * NR) {
-    const count = Math.min(NR, width - start), from = offset + k * row + (j + start) * column;
-    if (count < NR) f.fill(0, to, to + depth * NR);
-    if (count === NR && column === 1) {
-      for (let d = 0, at = from, o = to; d < depth; d++, at += row, o += NR) {
-        f[o] = data[at];
-        f[o + 1] = data[at + 1];
-        f[o + 2] = data[at + 2];
-        f[o + 3] = data[at + 3];
-        f[o + 4] = data[at + 4];
-        f[o + 5] = data[at + 5];
-        f[o + 6] = data[at + 6];
-        f[o + 7] = data[at + 7];
-      }
-      continue;
-    }
-    for (let c = 0; c < count; c++) {
-      for (let d = 0, at = from + c * column, o = to + c; d < depth; d++, at += row, o += NR) f[o] = data[at];
-    }
+  let from = offset + k * row + j * column, to = 0;
+  for (let left = width; left >= NR; left -= NR, from += NR * column, to += NR * depth) panel(f, to, data, from, row, column, depth);
+  const rest = width % NR;
+  if (!rest) return;
+  f.fill(0, to, to + NR * depth);
+  for (let d = 0; d < depth; d++) for (let c = 0; c < rest; c++) f[to + d * NR + c] = data[from + d * row + c * column];
+}
+
+/** One whole panel: all its columns side by side, so that writes follow one another. */
+function panel(f, to, data, from, row, column, depth) {
+  const c1 = column, c2 = 2 * column, c3 = 3 * column, c4 = 4 * column, c5 = 5 * column, c6 = 6 * column, c7 = 7 * column;
+  for (let d = 0; d < depth; d++, from += row, to += NR) {
+    f[to] = data[from];
+    f[to + 1] = data[from + c1];
+    f[to + 2] = data[from + c2];
+    f[to + 3] = data[from + c3];
+    f[to + 4] = data[from + c4];
+    f[to + 5] = data[from + c5];
+    f[to + 6] = data[from + c6];
+    f[to + 7] = data[from + c7];
   }
 }

@@ -84,8 +84,13 @@ class Network:
         self.port = 0
 
     def serve(self, *arguments, prepare=None, graphs=False):
-        """Start a server and wait until it listens; tracing ``graphs`` takes seconds that torch devices do not need."""
+        """Start a server and wait until it listens; tracing ``graphs`` takes seconds that torch devices do not need.
+
+        Rounds need all devices unless ``arguments`` say otherwise: a slow machine loses none.
+        """
         certs = self.folder / "certs"
+        if "--quorum" not in arguments:
+            arguments = (*arguments, "--quorum", 0)
         server = Process(
             self.folder, "serve", *arguments, "--graphs" if graphs else "--no-graphs",
             "--port", self.port, "--roster", self.folder / "devices.json",

@@ -15,6 +15,7 @@ from sflam.link.https_client import Link
 from sflam.network import trace
 from sflam.records import history
 from sflam.records.served_round import trace_csv
+from sflam.serve.pace import Pace
 from tests.learn.builders import IDENTITY, LEARN, assert_equal_states, with_bits
 from tests.serve.threads import Died, Rig, simulated
 
@@ -106,7 +107,7 @@ def test_a_quorum_missed_twice_stops_the_run_with_advice(tmp_path):
 
     def hurried(round):
         devices = select(round)
-        rig.fleet.deadline = 0.5  # the others have all the time they need: quorum is all three
+        rig.fleet.pace = Pace(1000.0, 0.5)  # the others have all the time they need: quorum is all three
         return devices
 
     rig.fleet.select = hurried

@@ -165,3 +165,76 @@ def test_devices_without_rows_make_no_round_complete():
     assert session.verdict(100.0) is Verdict.SHORT
     finish(session, 1)
     assert session.verdict(50.0) is Verdict.COMPLETE
+
+
+def graceful(**options):
+    """Return a round of three devices with a quorum of two that opened at 0, and 20 s of grace."""
+    session = Session(2, patience=10.0, grace=lambda elapsed, devices: 20.0, **options)
+    for device in range(3):
+        session.hello(device, 8, 0.0)
+    session.open(4, 7, dict.fromkeys(range(3), 2 * session.legs), 1000.0, now=0.0)
+    return session
+
+
+def test_after_the_quorum_a_round_goes_on_for_the_grace_alone():
+    session = graceful()
+    for device in (0, 1):
+        for number in range(2):
+            assert session.exchange(device, 4, 7, number, 1.0) == Fresh()
+            session.answer(device, 7, number, b"x", 1.0)
+    session.deliver(0, 4, 7, 0, 1.0)
+    assert session.waited_for(1.0).seconds == 999.0
+    session.deliver(1, 4, 7, 1, 2.0)
+    assert session.exchange(2, 4, 7, 0, 5.0) == Fresh()
+    session.answer(2, 7, 0, b"x", 21.0)
+    session.heard(2, 21.0)
+    assert session.waited_for(5.0).devices == (2,) and session.waited_for(5.0).seconds == 17.0
+    assert session.verdict(21.9) is Verdict.RUNNING and session.verdict(22.0) is Verdict.COMPLETE
+
+
+def test_a_device_that_asks_and_asks_but_makes_no_exchange_is_not_awaited():
+    session = graceful()
+    for now in range(0, 40, 2):
+        session.heard(1, float(now))
+        session.heard(2, float(now))
+    assert session.present(39.0) == (1, 2) and session.awaited(9.0) == (0, 1, 2)
+    assert session.awaited(39.0) == ()
+    assert session.exchange(1, 4, 7, 0, 39.0) == Fresh()
+    assert session.awaited(60.0) == (1,)  # the server's own time is not the device's
+    session.answer(1, 7, 0, b"x", 60.0)
+    session.heard(1, 60.0)
+    assert session.awaited(69.0) == (1,)
+
+
+def test_one_that_comes_back_has_its_time_again_once_an_exchange():
+    session = graceful()
+    session.hello(2, 8, 30.0)
+    assert session.awaited(31.0) == (2,)
+    session.hello(2, 8, 45.0)
+    assert session.awaited(46.0) == () and session.present(46.0) == (2,)
+    assert session.exchange(2, 4, 7, 0, 46.0) == Fresh()
+    session.answer(2, 7, 0, b"x", 46.0)
+    for now in (60.0, 70.0):
+        assert session.exchange(2, 4, 7, 0, now) == Again(b"x")
+    assert session.awaited(69.0) == (2,) and session.awaited(71.0) == ()
+
+
+def test_a_body_that_arrives_is_an_exchange_made_within_four_times_the_patience():
+    session = graceful()
+    session.seats[2].receiving += 1
+    for now in (20.0, 39.0, 41.0):
+        session.heard(2, now)
+        assert session.awaited(now) == ((2,) if now < 40 else ())
+
+
+def test_whether_the_run_can_go_on_is_known_at_any_time():
+    session = graceful()
+    assert session.waited_for(1.0).enough
+    session.heard(1, 20.0)
+    assert not session.waited_for(20.0).enough  # the others are silent
+    session.close()
+    assert not session.waited_for(20.0).enough
+    session.heard(0, 21.0)
+    assert session.waited_for(21.0).enough
+    session.drain()
+    assert not session.waited_for(21.0).enough

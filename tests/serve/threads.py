@@ -79,6 +79,7 @@ class Rig:
         draw: devices of a round; 0 for all.
         lean: the devices that run without torch.
         screen: see RemoteFleet.
+        patience: seconds of silence, or without its next exchange, after which a device is left out.
         options: cuts, labels, quant, learn.
     """
 
@@ -95,6 +96,7 @@ class Rig:
         draw=0,
         lean=(),
         screen=None,
+        patience=1000.0,
         **options,
     ):
         folder.mkdir(exist_ok=True)
@@ -102,7 +104,7 @@ class Rig:
         backbone, self.model, examples = adapted(kind)
         local = local_fleet(backbone, self.model, examples, parts_of(SIZES), selected=draw, **options)
         labels, learn = options["labels"], options["learn"]
-        session = Session(quorum or len(SIZES), legs=1 if labels == "server" else 2, patience=1000.0)
+        session = Session(quorum or len(SIZES), legs=1 if labels == "server" else 2, patience=patience)
         session.attempt = 0
         self.dispatch = Dispatch(session, canonical=learn.canonical)
         self.contracts = contracts_of(

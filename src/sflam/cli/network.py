@@ -81,9 +81,18 @@ def serve(
     cert: Annotated[Path | None, typer.Option(help="The server's certificate, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
     client_ca: Annotated[Path | None, typer.Option(help="Require device certificates of it.")] = None,
-    quorum: Annotated[int, typer.Option(help="Fewest devices a round needs; 0 needs all of them.")] = 0,
-    deadline: Annotated[float, typer.Option(help="Seconds a round may last.")] = 3600.0,
+    quorum: Annotated[
+        int | None, typer.Option(help="Fewest devices a round needs: 0 for all, else three quarters of them.")
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option(help="Seconds a round may last; else from what rounds took.")
+    ] = None,
+    grace: Annotated[
+        float | None,
+        typer.Option(help="Seconds a round goes on after its quorum; else from what devices took."),
+    ] = None,
     patience: Annotated[float, typer.Option(help="Seconds of silence before a device is absent.")] = 60.0,
+    gather: Annotated[float, typer.Option(help="Seconds a device that never came is waited for.")] = 300.0,
     memory: Annotated[int, typer.Option(help="Most MiB of bodies in memory at once.")] = 512,
     graphs: Annotated[bool, typer.Option(help="Offer graphs to devices without torch.")] = True,
     outliers: Annotated[
@@ -123,7 +132,9 @@ def serve(
         roster=roster,
         quorum=quorum,
         deadline=deadline,
+        grace=grace,
         patience=patience,
+        gather=gather,
         memory=memory << 20,
         graphs=graphs,
         screen=Screen(outliers, outlier_factor),

@@ -73,7 +73,9 @@ def application(
         device = ingress.device(request)
         after = request.query_params.get("after", "")
         last = int(after) if after.isascii() and after.isdigit() and len(after) < 10 else -1
-        until = time.monotonic() + (ingress.hold if last >= 0 else 0)
+        # A device that waits is heard of several times within the patience that it has.
+        hold = min(ingress.hold, ingress.dispatch.session.patience / 3)
+        until = time.monotonic() + (hold if last >= 0 else 0)
         while True:
             with ingress.dispatch.looked() as session:
                 news = ingress.dispatch.news
@@ -136,7 +138,8 @@ def application(
         )
         size = ingress.size(request, sizes, contract.slack(tokens))
         with ingress.bounds.hold(device, size):
-            body = await ingress.read(request, size)
+            with ingress.dispatch.receiving(seat):
+                body = await ingress.read(request, size)
             message = decode(body)
             contract.check(message, number, step, leg, rows, tokens)
             future = ingress.dispatch.submit(device, number, attempt, exchange, body, message)
@@ -150,19 +153,25 @@ def application(
         device, (number, attempt) = ingress.device(request), place(request, "round", "attempt")
         contract = ingress.contracts[device]
         with ingress.dispatch.looked() as session:
-            session.check_done(device, number, attempt)
+            seat = session.check_done(device, number, attempt)
         loss = reported_loss(request, contract)
         size = ingress.size(request, {contract.adapter_bytes()} if contract.adapters else {0})
         with ingress.bounds.hold(device, size):
-            body = await ingress.read(request, size)
+            with ingress.dispatch.receiving(seat):
+                body = await ingress.read(request, size)
             message = contract.check_adapters(decode(body), number) if contract.adapters else None
+            now = ingress.dispatch.clock()
             with ingress.dispatch.locked() as session:
-                first = session.deliver(
-                    device, number, attempt, (message, loss, size), ingress.dispatch.clock()
-                )
+                met = session.met
+                first = session.deliver(device, number, attempt, (message, loss, size), now)
+                left = session.waited_for(now) if session.met and not met else None
             if first:
                 ingress.stats.finished(device)
                 ingress.event_log("delivered", device=device, round=number, attempt=attempt)
+            if left and left.devices:
+                ingress.event_log(
+                    "quorum", round=number, attempt=attempt, waiting=list(left.devices), seconds=left.seconds
+                )
         return Response(status_code=204)
 
     async def healthz(_: Request) -> Response:
@@ -170,6 +179,22 @@ def application(
             phase = session.phase
         well = phase is not Phase.DRAINING
         return JSONResponse({"phase": phase.value, "ok": well}, 200 if well else 503)
+
+    async def readyz(_: Request) -> Response:
+        with ingress.dispatch.looked() as session:
+            found = session.waited_for(ingress.dispatch.clock())
+            phase, quorum, present = session.phase, session.quorum, found.present
+        return JSONResponse(
+            {
+                "ready": found.enough,
+                "phase": phase.value,
+                "quorum": quorum,
+                "present": present,
+                "waiting": list(found.devices),
+                "seconds": found.seconds,
+            },
+            200 if found.enough else 503,
+        )
 
     async def metrics(request: Request) -> Response:
         connection: Connection | None = getattr(request.state, "connection", None)
@@ -194,6 +219,7 @@ def application(
             route(f"{at}/steps/{{step}}", "POST", step),
             route(f"{at}/steps/{{step}}/{{leg}}", "POST", step),
             route("/healthz", "GET", healthz),
+            route("/readyz", "GET", readyz),
             route("/metrics", "GET", metrics),
             route("/", "GET", live),
             *more,

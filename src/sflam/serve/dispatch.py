@@ -17,6 +17,7 @@ from typing import Any
 from sflam.codec.bodies import Body
 from sflam.codec.messages import Message
 from sflam.errors import Refused
+from sflam.serve.seat import Seat
 from sflam.serve.session import Again, Fresh, Phase, Session, Verdict
 
 TICK = 0.1
@@ -97,6 +98,15 @@ class Dispatch:
             if device in self.session.samples:
                 self.session.heard(device, self.clock())
 
+    @contextmanager
+    def receiving(self, seat: Seat) -> Iterator[None]:
+        """A body of a device's next exchange, or its adapters, arrive meanwhile."""
+        seat.receiving += 1
+        try:
+            yield
+        finally:
+            seat.receiving -= 1
+
     def submit(
         self, device: int, round: int, attempt: int, number: int, body: Body, message: Message
     ) -> Future[bytes]:
@@ -139,7 +149,8 @@ class Dispatch:
         """
         with self._changed:
             self.downloads = downloads
-            self.session.open(round, attempt, exchanges, self.clock() + seconds, shares)
+            now = self.clock()
+            self.session.open(round, attempt, exchanges, now + seconds, shares, now)
             self._publish()
 
     def collect(self, leg: int = 0, group: tuple[int, ...] | None = None) -> list[Request]:
@@ -183,7 +194,7 @@ class Dispatch:
     def answer(self, arrival: Request, attempt: int, body: bytes) -> bool:
         """Answer an arrival; return False when its round is over or its device was dropped."""
         with self.locked():
-            kept = self.session.answer(arrival.device, attempt, arrival.number, body)
+            kept = self.session.answer(arrival.device, attempt, arrival.number, body, self.clock())
             self._futures.pop(arrival.device, None)
             self.computed += kept
         if arrival.future.done():  # the server is stopping, and the waiting request is answered

@@ -26,6 +26,8 @@ from sflam.seeds import generator
 from sflam.serve.deliveries import Deliveries, Result
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
+from sflam.serve.gathering import Gathering
+from sflam.serve.pace import Pace
 from sflam.serve.round_stats import Reading, RoundStats
 from sflam.serve.session import Verdict
 from sflam.serve.trunk_worker import Worker
@@ -44,7 +46,9 @@ class RemoteFleet(FleetAround):
         dispatch: where devices arrive.
         contracts: what was agreed with each.
         attempt: returns the next attempt number, larger than any before, also after a restart.
-        deadline: seconds a round may last.
+        deadline: seconds a round may last; None learns it from what rounds took.
+        grace: seconds a round goes on once it has its quorum; None learns it from what devices took.
+        gather: seconds a device that never came is waited for.
         notify: shows a line to the user of the server.
         stats: what the network does in a round.
         event_log: one line per event.
@@ -60,7 +64,9 @@ class RemoteFleet(FleetAround):
         contracts: dict[int, Contract],
         attempt: Callable[[], int],
         *,
-        deadline: float = 3600.0,
+        deadline: float | None = None,
+        grace: float | None = None,
+        gather: float = 300.0,
         notify: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
         stats: RoundStats | None = None,
         event_log: EventLog | None = None,
@@ -71,9 +77,12 @@ class RemoteFleet(FleetAround):
         self.local, self.dispatch, self.contracts = local, dispatch, contracts
         (self.trunk,) = local.servers.trunks.values()
         self.settings = local.settings
-        self.deadline, self.notify, self._attempt = deadline, notify, attempt
+        self.notify, self._attempt = notify, attempt
+        self.pace = Pace(dispatch.session.patience, deadline, grace)
+        dispatch.session.grace = self.pace.grace
         self.worker = Worker(dispatch, self.trunk, local.exchange, dict(enumerate(local.devices.cuts)))
         self.stats, self.event_log, self.planner = stats or RoundStats(), event_log or EventLog(), planner
+        self.gathering = Gathering(dispatch, gather, notify, self.event_log)
         # What comes together decides the result where one copy learns from all; and steps are the fleet's where a step
         # is one batch of all devices.
         dispatch.by_step = self.trunk.shared or local.sampling == "global"
@@ -114,18 +123,7 @@ class RemoteFleet(FleetAround):
         """Return the devices of a round, once enough are present: those a simulation draws, where they are here."""
         if self.planner is not None:
             self.place(self.planner(round))
-        quorum = min(self.dispatch.session.quorum, len(self._wanted(round)))
-        self.notify(f"round {round + 1}: waiting for devices")
-        patient = self.dispatch.clock() + self.dispatch.session.patience
-
-        def enough(present: tuple[int, ...]) -> bool:
-            heard = not self._needs_all or len(self._samples()) == self.settings.devices
-            here = set(present) - self._sitting_out(round)
-            return (heard and set(self._wanted(round)) <= here) or (
-                len(here) >= quorum and self.dispatch.clock() >= patient
-            )
-
-        present = self.dispatch.wait_present(enough)
+        present = self.gathering.wait(round, lambda: self._needed(round), lambda: self._sitting_out(round))
         self._expect_running()
         with self.dispatch.locked() as session:
             wanted = self._wanted(round)
@@ -141,6 +139,11 @@ class RemoteFleet(FleetAround):
         if self.settings.policy == "samples":
             return systematic(samples, count, rng)
         return tuple(sorted(int(device) for device in rng.choice(present, count, replace=False)))
+
+    def _needed(self, round: int) -> set[int]:
+        """Return the devices that a round waits for: those it takes, and all whose samples must be known for that."""
+        unknown = set(range(self.settings.devices)) - self._samples().keys() if self._needs_all else set()
+        return {*self._wanted(round), *unknown}
 
     def _wanted(self, round: int) -> tuple[int, ...]:
         """Return the devices that a simulation takes: all, until the samples are known that it draws them by."""
@@ -189,7 +192,8 @@ class RemoteFleet(FleetAround):
             self.local.weigh(devices, known)
             self.stats.begin()
             downloads = self._downloads(round, devices)
-            self.dispatch.open(round, attempt, exchanges, self.deadline, downloads, shares)
+            deadline = self.pace.deadline(opening)
+            self.dispatch.open(round, attempt, exchanges, deadline, downloads, shares)
             self.event_log("opened", round=round, attempt=attempt, devices=list(devices))
             self.notify(
                 f"round {round + 1}, attempt {attempt}: open for devices {', '.join(map(str, devices))}"
@@ -223,7 +227,7 @@ class RemoteFleet(FleetAround):
                 advice = "see served.jsonl for why, and revoke devices that are not sound"
             if opening == 2:
                 raise ServeError(
-                    f"{short} within {self.deadline:g} s, twice in a row; {advice}, and go on with sflam serve --resume"
+                    f"{short} within {deadline:g} s, twice in a row; {advice}, and go on with sflam serve --resume"
                 )
             self.notify(f"{short}; opened once more")
             devices = self.select(round)
@@ -234,6 +238,7 @@ class RemoteFleet(FleetAround):
         if lost:
             self.notify(f"round {round + 1}: went on without devices {', '.join(map(str, lost))}")
         self.event_log("closed", round=round, attempt=attempt, devices=sorted(finite), left_out=lost or None)
+        self._note_pace(exchanges, made, lost, legs)
         done.samples = {device: done.samples[device] for device in sorted(finite)}
         losses = done.device_losses
         if legs == 2:  # only the devices know their loss
@@ -271,6 +276,8 @@ class RemoteFleet(FleetAround):
         self.local.restore(state)
         self._reported = dict(state.get("reported", {}))
         self.deliveries.quarantine.restore(state.get("quarantine", {}))
+        # Devices that were there try to come again all the while: they need no more than the patience.
+        self.gathering.seconds = min(self.gathering.seconds, self.dispatch.session.patience)
 
     def _shares(
         self, round: int, devices: Sequence[int], known: Mapping[int, int]
@@ -298,6 +305,14 @@ class RemoteFleet(FleetAround):
         if made == [(step, *every[step]) for step in sorted(every)]:
             return ()
         return tuple(TrunkPass(step=step, devices=tuple(devices)) for step, *devices in made)
+
+    def _note_pace(
+        self, planned: Mapping[int, int], made: Mapping[int, tuple[int, int]], lost: Sequence[int], legs: int
+    ) -> None:
+        """Learn from a round what the next may take."""
+        finish = {device: reading.finish_s for device, reading in self.stats.readings().items()}
+        steps = {device: (made[device][0], planned[device] // legs) for device in lost if device in made}
+        self.pace.closed(finish, steps, self.stats.seconds)
 
     def _measured(self, done: Steps, openings: int, lost: Mapping[int, int]) -> ServedRound:
         """Return what the round took; ``lost`` is the devices left out, with the steps they had made."""

@@ -78,6 +78,7 @@ def page(dispatch: Dispatch, stats: RoundStats, board: ProgressBoard) -> str:
             for device in sorted(session.samples.keys() | session.seats.keys())
             for seat in [session.seats.get(device)]
         ]
+        waited_for, quorum = session.waited_for(dispatch.clock()), session.quorum
         phase, number, attempt = session.phase.value, session.round, session.attempt
     open_round = list(readings.values()) if phase == "open" else []
     scores = [(record.round + 1, record.evaluated_accuracy) for record in board.records]
@@ -88,6 +89,8 @@ def page(dispatch: Dispatch, stats: RoundStats, board: ProgressBoard) -> str:
         attempt=max(0, attempt),
         board=board,
         present=len(here),
+        waited_for=waited_for,
+        quorum=quorum,
         devices=devices,
         up=board.bytes_up + sum(reading.bytes_up for reading in open_round),
         down=board.bytes_down + sum(reading.bytes_down for reading in open_round),

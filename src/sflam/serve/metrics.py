@@ -20,7 +20,7 @@ def metrics_text(
     seconds = board.records[-1].seconds if board.records else None
     with dispatch.looked() as session:
         seats, here = session.seats.values(), session.present(dispatch.clock())
-        done = sum(seat.result is not None for seat in seats)
+        waited_for = session.waited_for(dispatch.clock())
         values: list[tuple[str, float | None, str]] = [
             ("round", session.round, "Round that is open, or was last, from 0."),
             ("rounds_done", len(board.records), "Rounds finished."),
@@ -28,7 +28,11 @@ def metrics_text(
             ("devices_known", len(session.samples), "Devices that ever came."),
             ("devices_present", len(here), "Devices heard of lately."),
             ("devices_seated", sum(not seat.out for seat in seats), "Devices with a part in the open round."),
-            ("devices_done", done, "Devices that have delivered in this round."),
+            ("devices_done", session.delivered, "Devices that have delivered in this round."),
+            ("devices_awaited", len(waited_for.devices), "Devices that are waited for."),
+            ("awaited_seconds", waited_for.seconds, "Seconds they are waited for at most."),
+            ("quorum", session.quorum, "Fewest devices that a round needs."),
+            ("ready", waited_for.enough, "Whether the run can go on with the devices that are present."),
             ("train_loss", board.loss, "Mean training loss of the last round."),
             (f"{board.part}_accuracy", board.accuracy, "Last accuracy measured, in [0, 1]."),
             ("round_seconds", seconds, "Seconds of the last round."),

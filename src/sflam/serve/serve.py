@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import signal
 import sys
 import threading
@@ -63,9 +64,11 @@ class Serving:
     Attributes:
         listen: where.
         roster: file of the devices that may join.
-        quorum: fewest devices whose result a round needs; 0 wants all that take part.
-        deadline: seconds a round may last.
-        patience: seconds of silence after which a device counts as absent.
+        quorum: fewest devices whose result a round needs; 0 wants all that take part, None three quarters of them.
+        deadline: seconds a round may last; None learns it from what rounds took.
+        grace: seconds a round goes on once it has its quorum; None learns it from what devices took.
+        patience: seconds of silence after which a device counts as absent, and that it has for an exchange.
+        gather: seconds a device that never came is waited for.
         memory: most bytes of bodies in memory at once.
         graphs: whether graphs for devices without torch are offered.
         screen: how what devices trained is judged before it is averaged.
@@ -75,9 +78,11 @@ class Serving:
 
     listen: Listen
     roster: Path
-    quorum: int = 0
-    deadline: float = 3600.0
+    quorum: int | None = None
+    deadline: float | None = None
+    grace: float | None = None
     patience: float = 60.0
+    gather: float = 300.0
     memory: int = 1 << 29
     graphs: bool = True
     screen: Screen = field(default_factory=Screen)
@@ -89,10 +94,10 @@ class Serving:
         self.listen.check()
         problems = problems_of(job, "serve")
         most = job.fleet.selected or job.fleet.devices
-        if not 0 <= self.quorum <= most:
+        if not 0 <= (self.quorum or 0) <= most:
             problems.append(f"--quorum is {self.quorum}; {most} devices take part in a round")
         for name, value in (("--deadline", self.deadline), ("--patience", self.patience)):
-            if not value > 0:
+            if value is not None and not value > 0:
                 problems.append(f"{name} is {value} s; it must be more than 0")
         if self.screen.rule not in RULES:
             problems.append(f"--outliers is {self.screen.rule!r}; it must be one of {', '.join(RULES)}")
@@ -104,8 +109,18 @@ class Serving:
             problems.append(f"--keep is {self.keep}; it must be 2 or more checkpoints")
         if self.browser and not self.graphs:
             problems.append("--browser needs the graphs that --no-graphs leaves out; drop one of the two")
+        for name, value in (("--grace", self.grace), ("--gather", self.gather)):
+            if value is not None and not value >= 0:
+                problems.append(f"{name} is {value} s; it must be 0 or more")
         if problems:
             raise ConfigError(problems)
+
+    def fewest(self, job: Job) -> int:
+        """Return the devices whose result a round of a job needs."""
+        most = job.fleet.selected or job.fleet.devices
+        if self.quorum is None:
+            return max(1, min(most - 1, math.ceil(0.75 * most)))
+        return self.quorum or most
 
 
 class Served:
@@ -130,11 +145,8 @@ class Served:
         folder.mkdir(exist_ok=True)
         stats, self.event_log = RoundStats(), EventLog(run.folder.path / "served.jsonl")
         self.run, self.attempts = run, Attempts(folder / "attempt")
-        fleet = run.job.fleet
         legs = 1 if run.job.model.labels == "server" else 2
-        session = Session(
-            serving.quorum or fleet.selected or fleet.devices, legs=legs, patience=serving.patience
-        )
+        session = Session(serving.fewest(run.job), legs=legs, patience=serving.patience)
         session.attempt = 0
         self.dispatch = Dispatch(session, canonical=run.job.learn.canonical)
         contracts = contracts_of(assembly, local)
@@ -165,12 +177,15 @@ class Served:
             contracts,
             self.attempts,
             deadline=serving.deadline,
+            grace=serving.grace,
+            gather=serving.gather,
             notify=notify,
             stats=stats,
             event_log=self.event_log,
             screen=serving.screen,
         )
         run.kept = serving.keep
+        remote.pace.learn(run.records)
         run.assembly, run.fleet = replace(assembly, fleet=remote), remote
         board = ProgressBoard(run.job.learn.rounds, run.records)
         places = places_for(len(contracts), raise_file_limit())

@@ -17,14 +17,14 @@ Time is a number that callers pass in, in seconds; it may stand still but never 
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 from typing import Any
 
 from sflam.errors import Refused
+from sflam.serve.seat import Seat
 
 
 class Phase(Enum):
@@ -61,53 +61,21 @@ class Again:
     answer: bytes
 
 
-@dataclass
-class Seat:
-    """One device in the open round.
+@dataclass(frozen=True)
+class WaitedFor:
+    """What the server waits for now.
 
     Attributes:
-        exchanges: how many it will make.
-        shares: its rows in each step of the fleet, where the server draws them; empty where its steps are its own.
-        next: the exchange expected of it.
-        computing: whether that one has arrived and is not answered yet.
-        answers: exchange -> answer, of the step it is at or has just finished.
-        result: what it trained; None until it sends it.
-        out: whether it was dropped from this round.
+        devices: which, ascending.
+        seconds: for how long at most; None where there is no limit.
+        present: how many devices are here.
+        enough: whether the run can go on: with those that are here, the open round or the next has its quorum.
     """
 
-    exchanges: int
-    shares: tuple[int, ...] = ()
-    next: int = 0
-    computing: bool = False
-    answers: dict[int, bytes] = field(default_factory=dict)
-    result: Any = None
-    out: bool = False
-
-    @property
-    def active(self) -> bool:
-        """Whether the round still waits for it."""
-        return self.result is None and not self.out
-
-    @cached_property
-    def steps(self) -> tuple[int, ...]:
-        """The steps of the fleet in which it has rows, where the server draws them."""
-        return tuple(step for step, rows in enumerate(self.shares) if rows)
-
-    def length(self, legs: int) -> int:
-        """Return the steps of the round, those without rows included."""
-        return len(self.shares) or self.exchanges // legs
-
-    def step(self, exchange: int, legs: int) -> int:
-        """Return the step of the fleet that an exchange belongs to."""
-        return self.steps[exchange // legs] if self.shares else exchange // legs
-
-    def exchange(self, step: int, leg: int, legs: int) -> int:
-        """Return the number of an exchange from its place; raises Refused, 409, in a step where it has no rows."""
-        if not self.shares:
-            return step * legs + leg
-        if not (step < len(self.shares) and self.shares[step]):
-            raise Refused(409, f"the device has no rows in step {step}; ask for the round")
-        return bisect_left(self.steps, step) * legs + leg
+    devices: tuple[int, ...]
+    seconds: float | None
+    present: int
+    enough: bool
 
 
 class Session:
@@ -116,15 +84,31 @@ class Session:
     Args:
         quorum: fewest devices whose result a round needs; all of a round with fewer.
         legs: exchanges of a step: 1, or 2 with labels on the device.
-        patience: seconds of silence after which a device counts as absent.
+        patience: seconds of silence after which a device counts as absent; seconds it has for its next exchange.
+        grace: seconds a round took until its quorum was there, and the devices left -> seconds it goes on for them.
     """
 
-    def __init__(self, quorum: int, *, legs: int = 1, patience: float = 60.0) -> None:
+    def __init__(
+        self,
+        quorum: int,
+        *,
+        legs: int = 1,
+        patience: float = 60.0,
+        grace: Callable[[float, Collection[int]], float] = lambda elapsed, devices: math.inf,
+    ) -> None:
         assert quorum >= 1 and legs in (1, 2), (quorum, legs)
-        self.quorum, self.legs, self.patience = quorum, legs, patience
+        self.quorum, self.legs, self.patience, self.grace = quorum, legs, patience, grace
         self.phase = Phase.WAITING
         self.round = self.attempt = -1
-        self.deadline = 0.0
+        self.deadline = self.opened = 0.0
+        self.met = False
+        """Whether the open round has its quorum."""
+        self.wanted: tuple[int, ...] = ()
+        """Devices that are waited for before a round opens."""
+        self.until: float | None = None
+        """When that wait ends; None where it has no end."""
+        self.fewest = quorum
+        """Devices that the next round needs."""
         self.seats: dict[int, Seat] = {}
         self.samples: dict[int, int] = {}
         """Samples each device reported, of the devices that ever came."""
@@ -147,6 +131,8 @@ class Session:
                 retry=5.0,
             )
         self.samples[device] = samples
+        if device in self.seats:
+            self.seats[device].renew(now)
         self.heard(device, now)
 
     def heard(self, device: int, now: float) -> None:
@@ -154,8 +140,20 @@ class Session:
         self._heard[device] = max(now, self._heard.get(device, now))
 
     def present(self, now: float) -> tuple[int, ...]:
-        """Return the devices that sent a request within the last ``patience`` seconds, ascending."""
-        return tuple(sorted(d for d, at in self._heard.items() if now - at <= self.patience))
+        """Return the devices heard of within the last ``patience`` seconds, ascending.
+
+        One whose exchange is being computed waits for the server, and so is here.
+        """
+        waiting = {device for device, seat in self.seats.items() if seat.computing}
+        return tuple(sorted(d for d, at in self._heard.items() if now - at <= self.patience or d in waiting))
+
+    def silent(self, now: float) -> set[int]:
+        """Return the devices that came once, and have been waited for in vain since."""
+        return self._heard.keys() - set(self.present(now))
+
+    def wait_for(self, devices: Collection[int], until: float | None, fewest: int | None = None) -> None:
+        """Note who is waited for before a round opens, until when, and how many it needs: the quorum by default."""
+        self.wanted, self.until, self.fewest = tuple(sorted(devices)), until, fewest or self.quorum
 
     def open(
         self,
@@ -164,6 +162,7 @@ class Session:
         exchanges: Mapping[int, int],
         deadline: float,
         shares: Mapping[int, Sequence[int]] | None = None,
+        now: float = math.inf,
     ) -> None:
         """Open a round.
 
@@ -173,12 +172,16 @@ class Session:
             exchanges: device -> how many exchanges it will make, 0 or more.
             deadline: when it is over, finished or not.
             shares: device -> its rows in each step of the fleet, where the server draws them.
+            now: devices have ``patience`` from now on for their first exchange; as long as they like by default.
         """
         assert self.phase is Phase.WAITING and not self.seats, self.phase
         assert attempt > self.attempt and len(exchanges) >= 1, (attempt, self.attempt)
         self.round, self.attempt, self.deadline = round, attempt, deadline
-        own = shares or {}
-        self.seats = {d: Seat(count, tuple(own.get(d, ()))) for d, count in sorted(exchanges.items())}
+        self.opened, self.met, own = now, False, shares or {}
+        self.wait_for((), None)
+        self.seats = {
+            d: Seat(count, tuple(own.get(d, ())), since=now) for d, count in sorted(exchanges.items())
+        }
         self.phase = Phase.OPEN
 
     def seat(self, device: int, round: int, attempt: int) -> Seat:
@@ -210,6 +213,7 @@ class Session:
         seat = self.check(device, round, attempt, number)
         self.heard(device, now)
         if number < seat.next:
+            seat.renew(now)
             return Again(seat.answers[number])
         if seat.computing:
             return Underway()
@@ -228,12 +232,13 @@ class Session:
             409, f"exchange {number} {kind}; the next of device {device} is {seat.next} of {seat.exchanges}"
         )
 
-    def answer(self, device: int, attempt: int, number: int, body: bytes) -> bool:
+    def answer(self, device: int, attempt: int, number: int, body: bytes, now: float = math.inf) -> bool:
         """Keep the answer of a fresh exchange; return False when its round is over or the device was dropped."""
         seat = self.seats.get(device)
         if attempt != self.attempt or seat is None or seat.out or not seat.computing or number != seat.next:
             return False
         seat.answers[number] = body
+        seat.since = now
         seat.next += 1
         seat.computing = False
         return True
@@ -251,6 +256,10 @@ class Session:
             return False
         seat.result = result
         seat.answers.clear()
+        if not self.met and self.enough:
+            self.met = True
+            if left := [other for other, seat in self.seats.items() if seat.active]:
+                self.deadline = min(self.deadline, now + self.grace(now - self.opened, left))
         return True
 
     def check_done(self, device: int, round: int, attempt: int) -> Seat:
@@ -270,25 +279,61 @@ class Session:
             seat.out, seat.computing, seat.result = True, False, None
             seat.answers.clear()
 
-    def awaited(self, now: float) -> tuple[int, ...]:
-        """Return the devices of the open round that have exchanges left and are present, ascending."""
+    def at_work(self, now: float) -> tuple[int, ...]:
+        """Return the devices that the open round waits for, ascending: active, here, and in time with what is next.
+
+        A device has ``patience`` seconds for its next exchange, whatever else it asks meanwhile, and four times as many
+        while the body of it arrives.
+        """
         here = set(self.present(now))
-        return tuple(d for d, s in self.seats.items() if d in here and s.active and s.next < s.exchanges)
+
+        def in_time(seat: Seat) -> bool:
+            spent = now - seat.since
+            return (
+                seat.computing
+                or spent <= self.patience
+                or (seat.receiving > 0 and spent <= 4 * self.patience)
+            )
+
+        return tuple(d for d, seat in self.seats.items() if d in here and seat.active and in_time(seat))
+
+    def awaited(self, now: float) -> tuple[int, ...]:
+        """Return the devices at work in the open round that have exchanges left, ascending."""
+        return tuple(d for d in self.at_work(now) if self.seats[d].next < self.seats[d].exchanges)
+
+    @property
+    def delivered(self) -> int:
+        """How many devices have delivered in the open round."""
+        return sum(seat.result is not None for seat in self.seats.values())
+
+    @property
+    def enough(self) -> bool:
+        """Whether a quorum has delivered; devices without rows alone are none, as there is nothing to average."""
+        rows = any(seat.exchanges for seat in self.seats.values() if seat.result is not None)
+        return self.delivered >= min(self.quorum, len(self.seats)) and rows
+
+    def waited_for(self, now: float) -> WaitedFor:
+        """Return what the server waits for."""
+        present = len(self.present(now))
+        if self.phase is not Phase.OPEN:
+            left = None if self.until is None else max(0.0, self.until - now)
+            return WaitedFor(
+                self.wanted, left, present, self.phase is Phase.WAITING and present >= self.fewest
+            )
+        active = tuple(device for device, seat in self.seats.items() if seat.active)
+        needed = min(self.quorum, len(self.seats))
+        enough = self.enough or self.delivered + len(self.at_work(now)) >= needed
+        return WaitedFor(active, max(0.0, self.deadline - now), present, enough)
 
     def verdict(self, now: float) -> Verdict:
         """Return whether the open round goes on, is complete, or is over without its quorum.
 
-        Once there is a quorum, absent devices are not waited for. Devices without rows alone are none: there is
-        nothing to average.
+        Once there is a quorum, only devices at work are waited for, and they no longer than the grace.
         """
-        delivered = [seat for seat in self.seats.values() if seat.result is not None]
-        enough = len(delivered) >= min(self.quorum, len(self.seats)) and any(
-            seat.exchanges for seat in delivered
-        )
-        active = {device for device, seat in self.seats.items() if seat.active}
-        if now < self.deadline and active and (not enough or active & set(self.present(now))):
+        active = any(seat.active for seat in self.seats.values())
+        if now < self.deadline and active and (not self.enough or self.at_work(now)):
             return Verdict.RUNNING
-        return Verdict.COMPLETE if enough else Verdict.SHORT
+        return Verdict.COMPLETE if self.enough else Verdict.SHORT
 
     def close(self) -> dict[int, Any]:
         """Close the round, forget every kept answer, and return device -> what it delivered."""

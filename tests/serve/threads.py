@@ -129,6 +129,8 @@ class Rig:
             for number in self.contracts
         ]
         self.deaths = 0
+        self.address = ""
+        """Where devices find the server; at its own port by default."""
         self.lean = set(lean)
         if lean:
             from tests.serve.lean_halves import LeanHalves
@@ -158,7 +160,7 @@ class Rig:
     def live(self, number):
         """Be a device until the run ends, over its deaths; return the rounds it trained in its last life."""
         kind = self.links.get(number, Link)
-        link = kind(f"http://127.0.0.1:{self.server.port}", self.tokens[number], patience=60)
+        link = kind(self.address or f"http://127.0.0.1:{self.server.port}", self.tokens[number], patience=60)
         while True:
             try:
                 return self.client(number, link).run()

@@ -8,6 +8,7 @@ import http.client
 import ipaddress
 import json
 import random
+import re
 import ssl
 import time
 from collections.abc import Callable
@@ -25,13 +26,16 @@ DISK = "choose another --folder"
 SHORT = 1 << 20
 """Bytes of JSON there may be in an answer."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+AWAY = (0, 408, 429, 502, 503, 504)
+"""No answer, and what a server answers that is busy or stops, or a proxy before it while it is away."""
 
 
 class Link:
     """Requests to one server.
 
     Args:
-        address: ``https://host:port`` (the scheme may be left out), or ``http://`` on this machine.
+        address: as :func:`server_address` takes it; ``http://`` on this machine alone.
         token: the device's token.
         ca: PEM file of the authority that signed the server's certificate; None takes the system's.
         certificate: PEM file of the device's own certificate, where the server asks for one.
@@ -56,7 +60,7 @@ class Link:
         notify: Callable[[str], None] = lambda line: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        scheme, self.host, self.port = server_address(address)
+        scheme, self.host, self.port, self.prefix = server_address(address)
         if scheme == "http" and not (insecure or is_loopback(self.host)):
             raise ServeError(f"{address} would send the token in the clear; use https://, or give --insecure")
         self.token = token
@@ -117,7 +121,9 @@ class Link:
         *,
         most: int = LARGEST,
     ) -> bytes:
-        """Return the body a request is answered with, sending it again after losses and 429, 503.
+        """Return the body a request is answered with, sending it again after losses and while the server is away.
+
+        A proxy that finds the body too large is asked again, too: its limit can be raised while devices wait.
 
         Args:
             method: GET, POST or PUT.
@@ -130,7 +136,7 @@ class Link:
             Refused: the server refuses it for good.
             ServeError: no answer for ``patience`` seconds, a certificate that does not fit, or a server of plain HTTP.
         """
-        began, pause, reported = time.monotonic(), FIRST_PAUSE, False
+        began, pause, reported, small = time.monotonic(), FIRST_PAUSE, False, ""
         self.most = most
         while True:
             try:
@@ -147,17 +153,23 @@ class Link:
                 status, retry, found = 0, None, str(error).encode() or type(error).__name__.encode()
             if 200 <= status < 300:
                 return found
-            if status not in (0, 408, 429, 503):
-                raise Refused(status, _reason(found) or f"{method} {path} is answered by status {status}")
+            own = _reason(found) if status else None
+            if status == 413 and own is None:
+                own = small = self._too_small(len(body or b""))
+            elif status not in AWAY:
+                raise Refused(
+                    status, own or f"{method} {path} is answered by status {status}, and not by sflam"
+                )
+            why = own or (f"status {status}" if status else _line(found))
             if status:
                 began = time.monotonic() if status == 503 and retry == 0 else began  # it is being computed
             if time.monotonic() - began > self.patience:
                 raise ServeError(
-                    f"no answer from {self.host}:{self.port} for {self.patience:g} s ({_reason(found)}); is the server "
-                    "up?"
+                    small
+                    or f"no answer from {self.host}:{self.port} for {self.patience:g} s ({why}); is the server up?"
                 )
             if not reported and not (status == 503 and retry == 0):
-                self.notify(f"no answer from {self.host}:{self.port} ({_reason(found)}); trying again")
+                self.notify(f"no answer from {self.host}:{self.port} ({why}); trying again")
                 reported = True
             self.sleep(pause * random.uniform(0.5, 1.0) if retry is None else retry)
             pause = min(LONGEST_PAUSE, pause * 2)
@@ -198,6 +210,13 @@ class Link:
             raise http.client.IncompleteRead(b"", response.length)
         return seal.hexdigest().encode()
 
+    def _too_small(self, size: int) -> str:
+        """Return what to do about a proxy that takes no body of ``size`` bytes."""
+        return (
+            f"a proxy before {self.host}:{self.port} refuses a body of {size} bytes as too large (413); raise its "
+            "limit: client_max_body_size 0 in nginx, LimitRequestBody 0 in Apache, request_body max_size in Caddy"
+        )
+
     def _plain(self) -> str:
         """Return what to do about a server that answers a TLS handshake in plain HTTP."""
         at = f"{self.host}:{self.port}"
@@ -225,16 +244,21 @@ class Link:
                 self._connection = http.client.HTTPSConnection(
                     self.host, self.port, timeout=self.timeout, context=self.context
                 )
-        connection = self._connection
+        connection, path = self._connection, self.prefix + path
         sent = {"Authorization": f"Bearer {self.token}"} | headers
         if body is None or len(body) <= CHUNK:
             connection.request(method, path, body, sent)
+            response = connection.getresponse()
         else:
             # Piece by piece: the timeout is then for every piece, and a slow uplink may take as long as it needs.
             view = memoryview(body)
             pieces = (view[at : at + CHUNK] for at in range(0, len(body), CHUNK))
-            connection.request(method, path, pieces, sent | {"Content-Length": str(len(body))})
-        response = connection.getresponse()
+            try:
+                connection.request(method, path, pieces, sent | {"Content-Length": str(len(body))})
+            except (BrokenPipeError, ConnectionResetError) as broken:
+                response = _before_the_end(connection, broken)
+            else:
+                response = connection.getresponse()
         retry = response.headers.get("Retry-After", "")
         try:
             seconds = min(LONGEST_PAUSE, max(0.0, float(retry)))
@@ -250,9 +274,15 @@ class Link:
             if self._into is not None and 200 <= response.status < 300:
                 found = self._stored(response, self._into)
             else:
-                found = response.read(self.most + 1)
-                if len(found) <= self.most and response.length:
-                    raise http.client.IncompleteRead(found, response.length)
+                try:
+                    found = response.read(self.most + 1)
+                    if len(found) <= self.most and response.length:
+                        raise http.client.IncompleteRead(found, response.length)
+                except (OSError, http.client.HTTPException):
+                    if 200 <= response.status < 300:
+                        raise
+                    self.close()  # one who refuses a body may go before its reasons have come
+                    found = b""
             if response.will_close:
                 self.close()
         return response.status, seconds, found
@@ -295,20 +325,25 @@ class Streamed:
         self._response.close()
 
 
-def server_address(address: str) -> tuple[str, str, int]:
-    """Return scheme, host and port of a server.
+def server_address(address: str) -> tuple[str, str, int, str]:
+    """Return scheme, host, port and prefix of a server at ``https://host:port/prefix``.
+
+    The scheme may be left out, and so may the prefix, which is a reverse proxy's; without a port it is 8443, or with a
+    prefix that of the scheme.
 
     Raises:
         ServeError: ``address`` is none.
     """
     parts = urlsplit(address if "://" in address else f"https://{address}")
+    prefix = parts.path.rstrip("/")
     try:
-        port = parts.port or 8443
+        port = parts.port or ({"https": 443, "http": 80}.get(parts.scheme, 0) if prefix else 8443)
     except ValueError:
         port = 0
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port or parts.path not in ("", "/"):
-        raise ServeError(f"server address {address!r}: write HOST, HOST:PORT or https://HOST:PORT")
-    return parts.scheme, parts.hostname, port
+    more = parts.query or parts.fragment or parts.username or not PREFIX.fullmatch(prefix)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port or more:
+        raise ServeError(f"server address {address!r}: write HOST, HOST:PORT or https://HOST:PORT/PREFIX")
+    return parts.scheme, parts.hostname, port, prefix
 
 
 def is_loopback(host: str) -> bool:
@@ -336,10 +371,22 @@ def _distrust(error: ssl.SSLCertVerificationError) -> str:
     return f"is not trusted ({reason}); give the authority that signed it by --ca"
 
 
-def _reason(found: bytes) -> str:
-    """Return a server's error message, one short line."""
+def _before_the_end(connection: http.client.HTTPConnection, broken: OSError) -> http.client.HTTPResponse:
+    """Return the answer of a side that refuses a body without reading it; raises ``broken`` where there is none."""
     try:
-        text = str(from_json(found)["error"])
+        return connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        raise broken from None
+
+
+def _reason(found: bytes) -> str | None:
+    """Return the error message of an sflam server, one short line; None where something else has answered."""
+    try:
+        return _line(str(from_json(found)["error"]))
     except (ValueError, KeyError, TypeError):
-        text = found.decode("utf-8", "replace")
-    return " ".join(text.split())[:300]
+        return None
+
+
+def _line(text: str | bytes) -> str:
+    shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return " ".join(shown.split())[:300]

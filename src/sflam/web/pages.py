@@ -58,6 +58,6 @@ def join_link(address: str, token: str) -> str:
     Raises:
         ServeError: ``address`` is none of a server.
     """
-    scheme, host, port = server_address(address)
+    scheme, host, port, prefix = server_address(address)
     bracketed = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{bracketed}:{port}/join#token={token}"
+    return f"{scheme}://{bracketed}:{port}{prefix}/join#token={token}"

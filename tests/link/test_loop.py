@@ -294,3 +294,27 @@ def test_the_state_of_another_run_is_left_alone(tmp_path: Path) -> None:
     exchange = TokenExchange(NumpyCoder("uniform"), "uniform", 1, 0, DIM, 32, (4, 4))
     server: Any = Memory()
     assert Client(server, place, Scaled(), LEARN, exchange, tmp_path / "state").round == -1
+
+
+class Hasty(Memory):
+    """A server that answers at once that there is nothing to do, so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.idle = times
+        self.slept: list[float] = []
+
+    def json(self, method: str, path: str, body: Any = None) -> Any:
+        if method == "GET" and self.idle:
+            self.idle -= 1
+            return {"phase": "waiting", "attempt": 0, "known": True, "seated": False, "delivered": False}
+        return super().json(method, path, body)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+def test_a_server_that_does_not_hold_its_answers_back_is_not_asked_without_end(tmp_path: Path) -> None:
+    server = Hasty(30)
+    assert client(server, tmp_path).run() == ROUNDS
+    assert len(server.slept) == 26 and server.slept[:3] == [0.1, 0.2, 0.4] and max(server.slept) == 5.0

@@ -6,6 +6,7 @@ import http.client
 import itertools
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -143,3 +144,35 @@ def test_a_round_closes_without_a_device_that_stays_away(room, tmp_path):
         server.wait_for("went on without devices 2")
         assert server.wait() == 0, server.lines
         assert [device.wait(20) for device in joined[:2]] == [0, 0]
+
+
+def evaluate_slowly():
+    """Make an evaluation take minutes, a sample at a time."""
+    from sflam.learn import evaluate
+
+    ask, shown = evaluate.logits_of, itertools.count(1)
+
+    def logits_of(model, batch):
+        if next(shown) == 2:
+            print("in the middle of an evaluation", file=sys.stderr)
+        time.sleep(0.5)
+        return ask(model, batch)
+
+    evaluate.logits_of = logits_of
+    evaluate.evaluate.__wrapped__.__kwdefaults__["rows"] = 1
+
+
+@pytest.mark.slow
+def test_a_server_stopped_in_an_evaluation_leaves_before_the_end_of_it(room, tmp_path):
+    settings = job_of(room, *FOUR_BITS, "learn.rounds=1")
+    with network(tmp_path) as net:
+        server = net.serve(*sets(settings), "--out", tmp_path / "run", prepare=evaluate_slowly)
+        joined = [net.join(device) for device in range(3)]
+        server.wait_for("in the middle of an evaluation")
+        server.kill(signal.SIGTERM)
+        assert server.wait(30) == 130, server.lines
+        server = net.serve("--resume", tmp_path / "run")
+        assert server.wait() == 0, server.lines
+        assert [device.wait(60) for device in joined] == [0, 0, 0], [device.lines for device in joined]
+        assert all(sum("no answer" in line for line in device.lines) <= 3 for device in joined)
+    assert equal(adapters_of(tmp_path / "run"), simulated(tmp_path / "local", settings))

@@ -48,7 +48,7 @@ GOOD = step_body()
 class Site:
     """A server with one open round and no trunk: a thread answers every arrival."""
 
-    def __init__(self, folder, devices=2, certificate=None, key=None, **guard):
+    def __init__(self, folder, devices=2, certificate=None, key=None, works=True, **guard):
         roster = Roster(folder / "devices.json")
         self.tokens = [roster.enrol("abfghijk"[device]) for device in range(devices)]
         self.token, self.second = self.tokens[:2]
@@ -68,7 +68,8 @@ class Site:
         for device in range(devices):
             self.dispatch.session.hello(device, 4, self.dispatch.clock())
         self.dispatch.open(0, 1, dict.fromkeys(range(devices), 3), 1000.0, {0: b"zero", 1: b"one"})
-        threading.Thread(target=self.work, daemon=True).start()
+        if works:
+            threading.Thread(target=self.work, daemon=True).start()
 
     def work(self):
         while arrivals := self.dispatch.collect():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import http.client
 import json
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from sflam.codec.settings import QuantSettings
+from sflam.errors import ServeError
 from sflam.link.https_client import Link
 from sflam.serve.session import Phase
 from tests.learn.builders import LEARN
@@ -116,3 +120,36 @@ def test_ready_is_another_question_than_healthy(site):
     assert b"sflam_ready 0" in text and b"sflam_devices_awaited 2" in text and b"sflam_quorum 1" in text
     page = site.ask("GET", "/", None, Authorization=None)[1].decode()
     assert "waits for devices 0, 1, at most" in page and "a round needs 1 devices, 0 are here" in page
+
+
+def test_while_a_server_stops_devices_are_asked_to_wait(site):
+    site.dispatch.stop()
+    began = time.monotonic()
+    with closing(http.client.HTTPConnection("127.0.0.1", site.server.port, timeout=20)) as device:
+        device.request("GET", "/v1/round?after=1", headers={"Authorization": f"Bearer {site.token}"})
+        answer = device.getresponse()
+        assert answer.status == 503 and answer.headers["Retry-After"] == "5" and b"stopping" in answer.read()
+    assert not json.loads(site.ask("GET", "/readyz", None, Authorization=None)[1])["ready"]
+    slept = []
+    link = Link(f"http://127.0.0.1:{site.server.port}", site.token, patience=0.5, sleep=slept.append)
+    link.sleep = lambda seconds: (slept.append(seconds), time.sleep(0.2))
+    with pytest.raises(ServeError, match="stopping"):
+        link.json("GET", "/v1/round?after=1")
+    link.close()
+    assert set(slept) == {5.0} and len(slept) <= 1 + (time.monotonic() - began) / 0.2
+
+
+def test_a_step_that_ends_after_its_device_went_away_is_no_error(tmp_path, caplog):
+    """A device that closes its connection, or gives up after 503, leaves a future behind that is then refused."""
+    site = Site(tmp_path, works=False)
+    site.ingress.hold = 0.2
+    try:
+        assert site.ask()[0] == 503
+        site.dispatch.drop(0, "left out of the round")
+        assert site.ask("GET", "/healthz", None)[0] == 200
+        gc.collect()
+    finally:
+        site.dispatch.stop()
+        site.server.stop()
+    gc.collect()
+    assert [record.message for record in caplog.records] == []

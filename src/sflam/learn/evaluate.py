@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,14 @@ def logits_of(model: PeftModel, batch: Minibatch) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(model: PeftModel, examples: Examples, *, metric: str = "accuracy", rows: int = ROWS) -> Score:
+def evaluate(
+    model: PeftModel,
+    examples: Examples,
+    *,
+    metric: str = "accuracy",
+    rows: int = ROWS,
+    between: Callable[[], None] = lambda: None,
+) -> Score:
     """Score the whole model, in evaluation mode, on every sample once.
 
     Args:
@@ -75,6 +82,7 @@ def evaluate(model: PeftModel, examples: Examples, *, metric: str = "accuracy", 
         examples: the samples.
         metric: a metric by name; see :mod:`sflam.learn.metrics`.
         rows: per forward pass.
+        between: called before each of them; what it raises ends the evaluation.
     """
     training = model.training
     model.eval()
@@ -82,6 +90,7 @@ def evaluate(model: PeftModel, examples: Examples, *, metric: str = "accuracy", 
     right, count = np.zeros(0), np.zeros(0)  # by class
     judged: list[Classified] = []
     for indices in examples.in_length_order(rows):
+        between()
         batch = examples.take(indices)
         logits, labels = logits_of(model, batch).float(), batch.labels
         if examples.task == CAUSAL:

@@ -7,6 +7,7 @@ dies in between may find the server further on: it then sits that round out, and
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,13 @@ from sflam.link import state
 from sflam.link.contract import shares_of
 from sflam.link.exchange import M, Memory, TokenExchange, opened, opened_ahead
 from sflam.link.half import Arrays, Half, LocalStep, X
-from sflam.link.https_client import Link, Streamed
+from sflam.link.https_client import FIRST_PAUSE, LONGEST_PAUSE, Link, Streamed
 from sflam.locks import hold
 from sflam.seeds import derive
 from sflam.sizes import HEADER_BYTES, adapter_body_bytes
+
+QUICK, FREE = 0.5, 4
+"""Seconds in which an answer without anything to do is quick, and how many such in a row are asked for at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,17 +108,22 @@ class Client(Generic[X]):
         Raises:
             ServeError: the server cannot be reached any more, or refuses this device for good.
         """
-        rounds, after, unknown = 0, -1, True
+        rounds, after, unknown, quick = 0, -1, True, 0
         while True:
             if unknown:
                 self._hello()
+            asked = time.monotonic()
             now = self.link.json("GET", f"/v1/round?after={after}" if after >= 0 else "/v1/round")
             unknown = not now["known"]
             if now["phase"] == "ended":
                 return rounds
             if now["phase"] != "open" or not now["seated"] or now["delivered"] or unknown:
                 after = max(after, int(now["attempt"])) if now["phase"] == "open" else max(after, 0)
+                quick = quick + 1 if time.monotonic() - asked < QUICK else 0
+                if quick > FREE:  # a server that has nothing to do and does not hold the answer back
+                    self.link.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (quick - FREE - 1)))
                 continue
+            quick = 0
             try:
                 up, down = map(int, now.get("bits", self.exchange.bits))
                 self.exchange = self.exchange.with_bits(up, down)

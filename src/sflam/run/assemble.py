@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +56,7 @@ class Assembly:
         state: the global adapters at the start.
         shared: the training samples as the devices hold them; ``splits`` has them as the source does.
         notes: sentences for the user about what was guessed or decided on the way.
+        between: called between the batches of an evaluation; what it raises ends it.
     """
 
     job: Job
@@ -67,6 +69,7 @@ class Assembly:
     state: State
     shared: Shared
     notes: tuple[str, ...]
+    between: Callable[[], None] = lambda: None
 
     @property
     def parts(self) -> tuple[NDArray[np.int64], ...]:
@@ -95,7 +98,8 @@ class Assembly:
 
     def _score(self, state: State, dataset: Dataset) -> Score:
         load_state(self.model, state)
-        return evaluate(self.model, examples_of(dataset, self.backbone), metric=self.job.learn.metric)
+        examples, metric = examples_of(dataset, self.backbone), self.job.learn.metric
+        return evaluate(self.model, examples, metric=metric, between=self.between)
 
 
 def assemble(job: Job) -> Assembly:

@@ -94,7 +94,9 @@ def application(
                 }
                 if seat and seat.shares:
                     found["shares"] = list(seat.shares)
-                now = session.phase in (Phase.ENDED, Phase.DRAINING) or (
+                if session.phase is Phase.DRAINING:
+                    raise Refused(503, "the server is stopping; try again later", 5.0)
+                now = session.phase is Phase.ENDED or (
                     session.phase is Phase.OPEN and seat is not None and session.attempt > last
                 )
                 if session.phase is Phase.ENDED:
@@ -144,6 +146,7 @@ def application(
             contract.check(message, number, step, leg, rows, tokens)
             future = ingress.dispatch.submit(device, number, attempt, exchange, body, message)
             answer = asyncio.wrap_future(future)
+            answer.add_done_callback(_looked_at)
             try:
                 return ingress.down(request, await asyncio.wait_for(asyncio.shield(answer), ingress.hold))
             except TimeoutError:
@@ -225,6 +228,12 @@ def application(
             *more,
         ]
     )
+
+
+def _looked_at(answer: asyncio.Future[bytes]) -> None:
+    """Take note of how a step ended that nobody waits for any more, as its device went away."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def place(request: Request, *names: str) -> list[int]:

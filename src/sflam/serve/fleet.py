@@ -124,7 +124,7 @@ class RemoteFleet(FleetAround):
         if self.planner is not None:
             self.place(self.planner(round))
         present = self.gathering.wait(round, lambda: self._needed(round), lambda: self._sitting_out(round))
-        self._expect_running()
+        self.expect_running()
         with self.dispatch.locked() as session:
             wanted = self._wanted(round)
             out = self._sitting_out(round)
@@ -201,7 +201,7 @@ class RemoteFleet(FleetAround):
             self._held = known
             done = self.worker.serve(round, attempt, tuple(devices))
             self.dispatch.wait_over()
-            self._expect_running()
+            self.expect_running()
             with self.dispatch.locked() as session:
                 verdict = session.verdict(self.dispatch.clock())
                 made = {device: divmod(seat.next, legs) for device, seat in session.seats.items()}
@@ -362,6 +362,7 @@ class RemoteFleet(FleetAround):
             found[device] = send_adapters(round, device, 0, flatten(own, names)) if names else b""
         return found
 
-    def _expect_running(self) -> None:
+    def expect_running(self) -> None:
+        """Raise Stopped where the server was asked to stop."""
         if self.dispatch.stopping:
             raise Stopped("the server was stopped")

@@ -186,7 +186,8 @@ class Served:
         )
         run.kept = serving.keep
         remote.pace.learn(run.records)
-        run.assembly, run.fleet = replace(assembly, fleet=remote), remote
+        run.assembly = replace(assembly, fleet=remote, between=remote.expect_running)
+        run.fleet = remote
         board = ProgressBoard(run.job.learn.rounds, run.records)
         places = places_for(len(contracts), raise_file_limit())
         pages = join_page(assembly, folder, contracts).routes(ingress) if serving.browser else []

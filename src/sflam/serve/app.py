@@ -231,7 +231,7 @@ def application(
 
 
 def _looked_at(answer: asyncio.Future[bytes]) -> None:
-    """Take note of how a step ended that nobody waits for any more, as its device went away."""
+    """Take note of how a step ended that is not waited for any more, as its device went away."""
     if not answer.cancelled():
         answer.exception()
 

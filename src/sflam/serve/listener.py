@@ -19,7 +19,7 @@ AT_ONCE = 128
 """Connections accepted in one go, before others are served."""
 HANDSHAKE_SECONDS = 10.0
 PAUSE = 0.1
-"""Seconds after which accepting is tried again where there are no files and nobody can leave."""
+"""Seconds after which accepting is tried again where there are no files and no stranger can leave."""
 Made = Callable[[Connection], asyncio.Protocol]
 
 

@@ -125,7 +125,7 @@ class WebServer:
             app,
             log_level="critical",  # refusals are in the event log; malformed requests are not logged
             access_log=False,
-            proxy_headers=False,  # it would believe whoever is on this machine
+            proxy_headers=False,  # it would believe everything on this machine
             timeout_keep_alive=75,
             timeout_graceful_shutdown=3,
             h11_max_incomplete_event_size=16384,

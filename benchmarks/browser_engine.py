@@ -2,7 +2,7 @@
 
 One thread each, CPU milliseconds of a whole local step (forward, backward, AdamW) of the same half, LoRA r = 8 on every
 linear layer; runs take turns, and the fastest of each counts. ``difference`` is the largest of the trained values after
-one step, relative to the largest.
+the steps of a turn, relative to the largest.
 
     numpy   the device without torch, pages kept
     simd    the page's engine with its product in WebAssembly

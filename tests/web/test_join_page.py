@@ -176,10 +176,11 @@ def test_the_link_of_a_device(cli, tmp_path):
     assert (url.hostname, url.port, url.path) == ("my-laptop.local", 8443, "/join")
     assert url.fragment.startswith("token=sflam_") and not url.query
     assert join_link("http://[::1]:90", "t") == "http://[::1]:90/join#token=t"
+    assert join_link("https://host/sflam", "t") == "https://host:443/sflam/join#token=t"
 
 
 def test_a_wrong_address_makes_no_token(cli, tmp_path):
-    done = cli("enrol", "phone", "--roster", tmp_path / "devices.json", "--link", "https://x/y")
+    done = cli("enrol", "phone", "--roster", tmp_path / "devices.json", "--link", "https://x/y?z")
     assert_problem(done, "write HOST, HOST:PORT")
     assert not (tmp_path / "devices.json").exists()
     with pytest.raises(ServeError):

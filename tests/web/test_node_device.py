@@ -124,7 +124,7 @@ def test_a_device_killed_at_any_moment_comes_back(tmp_path, labels):
         server = net.serve(*sets(settings), "--browser", "--out", tmp_path / "run", graphs=True)
         others = [net.device(device) for device in (1, 2)]
         page = NodeDevice(net, 0, state=str(tmp_path / "state"))
-        server.wait_for("round 1, attempt 1", 120)
+        server.wait_for("round 1, attempt 1", 300)
         for _ in range(3):
             page.wait_for("phase")
             time.sleep(0.7)

@@ -29,7 +29,8 @@ function report(event) {
 
 /** @param {{token: string}} given: find out what the job is, and what this device has of it already */
 async function open({ token }) {
-  link = new Link({ token, notify: (text) => report({ kind: "line", text }) });
+  const base = new URL("../..", import.meta.url).href.slice(0, -1); // with the prefix of a proxy, where there is one
+  link = new Link({ base, token, notify: (text) => report({ kind: "line", text }) });
   job = await described(link);
   store = await openStore();
   const { image, text } = job.page;

@@ -4,8 +4,10 @@ import { Refused, ServeError } from "../errors.js";
 
 const LARGEST = 2 ** 31 - 1; // bytes of an answer: what one array of a browser holds
 const SHORT = 1 << 20; // bytes of JSON there may be in an answer
-const FIRST_PAUSE = 0.1;
-const LONGEST_PAUSE = 5;
+export const FIRST_PAUSE = 0.1;
+export const LONGEST_PAUSE = 5;
+/** No answer, and what a server answers that is busy or stops, or a proxy before it while it is away. */
+const AWAY = [0, 408, 429, 502, 503, 504];
 const SLOWEST = 1000; // bytes a second of a body going up, as the server allows
 
 /**
@@ -20,7 +22,7 @@ export class Link {
   /**
    * @param {object} options
    * @param {string} options.token the device's token
-   * @param {string} [options.base] origin of the server; a page's own by default
+   * @param {string} [options.base] address of the server, with a proxy's prefix; a page's own origin by default
    * @param {number} [options.patience] seconds without any answer after which a request is given up
    * @param {number} [options.timeout] seconds without a byte after which a connection counts as lost
    * @param {(line: string) => void} [options.notify] shows a line to the user of the device
@@ -52,7 +54,8 @@ export class Link {
   }
 
   /**
-   * Send a request, again after losses and 408, 429 and 503.
+   * Send a request, again after losses and while the server is away; again, too, where a proxy finds it too large, whose
+   * limit can be raised while devices wait.
    * @param {string} method
    * @param {string} path
    * @param {Uint8Array} [body]
@@ -65,6 +68,7 @@ export class Link {
     let began = performance.now();
     let wait = FIRST_PAUSE;
     let reported = false;
+    let small = "";
     for (;;) {
       const { status, retry, body: found } = await this.#once(method, path, body, headers, most);
       if (status >= 200 && status < 300) {
@@ -72,16 +76,22 @@ export class Link {
         this.down += found.length;
         return found;
       }
-      if (![0, 408, 429, 503].includes(status)) {
-        throw new Refused(status, reasonOf(found) || `${method} ${path} is answered by status ${status}`);
+      let own = status ? reasonOf(found) : lineOf(new TextDecoder().decode(found));
+      if (status === 413 && own === null) {
+        own = small =
+          `a proxy before the server refuses a body of ${body?.length ?? 0} bytes as too large (413); raise its limit: ` +
+          "client_max_body_size 0 in nginx, LimitRequestBody 0 in Apache, request_body max_size in Caddy";
+      } else if (!AWAY.includes(status)) {
+        throw new Refused(status, own ?? `${method} ${path} is answered by status ${status}, and not by sflam`);
       }
+      const why = own ?? `status ${status}`;
       const computing = status === 503 && retry === 0;
       if (computing) began = performance.now();
       if (performance.now() - began > 1000 * this.patience) {
-        throw new ServeError(`no answer from the server for ${this.patience} s (${reasonOf(found)}); is it up?`);
+        throw new ServeError(small || `no answer from the server for ${this.patience} s (${why}); is it up?`);
       }
       if (!reported && !computing) {
-        this.notify(`no answer from the server (${reasonOf(found)}); trying again`);
+        this.notify(`no answer from the server (${why}); trying again`);
         reported = true;
       }
       await this.sleep(retry ?? wait * (0.5 + Math.random() / 2));
@@ -170,14 +180,17 @@ function retryOf(response) {
   return Number.isFinite(seconds) ? Math.min(LONGEST_PAUSE, Math.max(0, seconds)) : null;
 }
 
-/** @param {Uint8Array} body @returns {string} a server's error message, one short line */
+/** @param {Uint8Array} body @returns {string | null} an sflam server's reason, one short line; null where it is another's */
 function reasonOf(body) {
-  const text = new TextDecoder().decode(body);
-  let reason = text;
   try {
-    reason = String(JSON.parse(text).error ?? text);
+    const { error } = JSON.parse(new TextDecoder().decode(body));
+    return error === undefined ? null : lineOf(String(error));
   } catch {
-    // no JSON: it is shown as it is
+    return null;
   }
-  return reason.split(/\s+/).join(" ").trim().slice(0, 300);
+}
+
+/** @param {string} text @returns {string} */
+function lineOf(text) {
+  return text.split(/\s+/).join(" ").trim().slice(0, 300);
 }

@@ -12,6 +12,10 @@ import { HEADER_BYTES, mostAdapterBytes } from "../codec/sizes.js";
 import { Refused, WireError } from "../errors.js";
 import { rate } from "../schedule.js";
 import { derive } from "../seeds.js";
+import { FIRST_PAUSE, LONGEST_PAUSE } from "./client.js";
+
+const QUICK = 500; // ms in which an answer without anything to do is quick
+const FREE = 4; // how many such in a row are asked for at once
 
 /**
  * @typedef {object} Place
@@ -52,8 +56,10 @@ export class Client {
     let rounds = 0;
     let after = -1;
     let unknown = true;
+    let quick = 0;
     for (;;) {
       if (unknown) await this.#hello();
+      const asked = performance.now();
       const now = await this.link.json("GET", after >= 0 ? `/v1/round?after=${after}` : "/v1/round");
       unknown = !now.known;
       const open = now.phase === "open";
@@ -61,8 +67,12 @@ export class Client {
       if (now.phase === "ended") return rounds;
       if (!open || !now.seated || now.delivered || unknown) {
         after = Math.max(after, open ? now.attempt : 0);
+        quick = performance.now() - asked < QUICK ? quick + 1 : 0;
+        // A server that has nothing to do and does not hold the answer back.
+        if (quick > FREE) await this.link.sleep(Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (quick - FREE - 1)));
         continue;
       }
+      quick = 0;
       try {
         this.exchange.bits = now.bits ?? this.exchange.bits;
         rounds += Number(await this.#round(now));

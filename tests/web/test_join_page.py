@@ -103,7 +103,7 @@ def test_nothing_comes_from_elsewhere_and_every_import_is_there():
     for path in [*names, STATIC.parent / "join.html"]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"(?:src|href|url|import)\W{1,3}(?:https?:)?//", text), path
-        for inner in re.findall(r'(?:from|import|URL\()\s*"(\.[^"]+|worker\.js)"', text):
+        for inner in re.findall(r'(?:from|import|URL\()\s*"(\.[^"]+\.js|worker\.js)"', text):
             assert (path.parent / inner).resolve() in names, (path, inner)
     html = (STATIC.parent / "join.html").read_text(encoding="utf-8")
     assert "style=" not in html and "<style" not in html and "onclick" not in html

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
 
 import numpy as np
 import pytest
+import safetensors
 
 from sflam.records import history
 from tests.learn.builders import assert_equal_states
@@ -49,6 +51,26 @@ def test_adamw_in_float64_of_a_mixed_fleet(room, tmp_path, labels):
     found, lines = served(tmp_path, settings, (LEAN, TORCH, LEAN))
     assert_equal_states(found, simulated(tmp_path / "local", settings))
     assert [any("peak about" in line for line in each) for each in lines] == [True, False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["float16", "int8"])
+@pytest.mark.parametrize("labels", ["server", "device"])
+def test_a_mixed_fleet_of_weights_in_fewer_bytes(room, tmp_path, labels, weights):
+    more = (f"model.labels={labels}", f"device.weights={weights}", "learn.rounds=1")
+    settings = job_of(room, *EXACT, *more)
+    found, _ = served(tmp_path, settings, (LEAN, TORCH, LEAN))
+    assert_equal_states(found, simulated(tmp_path / "local", settings))
+    sizes = [path.stat().st_size for path in tmp_path.glob("**/cut-*.safetensors")]
+    assert sizes and max(sizes) < {"float16": 0.4, "int8": 0.3}[weights] * 8 * matrices_of(tmp_path)
+
+
+def matrices_of(folder):
+    """Return how many numbers there are in the file that a device downloaded, scales apart."""
+    with safetensors.safe_open(next(folder.glob("**/cut-*.safetensors")), "np") as file:
+        return sum(
+            math.prod(file.get_slice(name).get_shape()) for name in file.keys() if not name.endswith(".scale")
+        )
 
 
 @pytest.mark.slow

@@ -209,6 +209,9 @@ EXAMPLES |= {
     "lean-local": (LEAN, "learn.local=scaffold"),
     "lean-cache": (LEAN, "learn.cache=server", "model.cut=0"),
     "lean-delta": (LEAN, "quant.delta=true"),
+    "weights-trainable": ("device.weights=int8", FULL),
+    "weights-dtype": ("device.weights=float16", "model.dtype=bfloat16"),
+    "weights-aggregation": ("device.weights=int8", RESIDUAL),
     "lean-ranks": (LEAN, "fleet.devices=2", "fleet.ranks=[2, 4]"),
 }
 EXAMPLES |= {

@@ -9,6 +9,9 @@ from sflam.ranges import Ranges
 TORCH, LEAN = "torch", "lean"
 RUNTIMES = (TORCH, LEAN)
 
+FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
+WEIGHTS = (FLOAT32, FLOAT16, INT8)
+
 OFFERS: dict[str, tuple[str, ...]] = {
     "model.trainable": ("lora", "lora+head"),
     "model.labels": ("server", "device"),
@@ -34,11 +37,16 @@ class DeviceSettings:
         runtime: whose memory is noted, planned and compared: ``torch`` (``sflam join``: what a step adds to a process
             that has loaded torch, which is not counted), or ``lean`` (``sflam device``: the whole process at its
             least). Devices of either kind may take part in a served job, whatever is said here.
+        weights: how the frozen matrices of the device's part are stored and downloaded: ``float32`` (as
+            ``model.dtype`` has them), ``float16`` (half of it), or ``int8`` (a quarter, with a scale per row). They are
+            rounded once, for the whole run, so that devices, server, simulation and evaluation have one model.
     """
 
     runtime: str = TORCH
+    weights: str = FLOAT32
 
     def __post_init__(self) -> None:
         ranges = Ranges(self, "device")
         ranges.named("runtime", RUNTIMES, "runtime")
+        ranges.one_of(WEIGHTS, "weights")
         ranges.check()

@@ -40,7 +40,7 @@ def device_tensors(
         ModelError: a model split by its structure, whose parts cannot be found by name.
     """
     found: State = {}
-    for name in _held(backbone, cut, labels):
+    for name in held_parts(backbone, cut, labels):
         piece = piece_of(backbone.model, name)
         if piece is None:
             continue
@@ -91,7 +91,7 @@ def backbone_from(
         if not name.startswith(PREFIX):
             _put(model, name, tensor.to(device))
     backbone = Backbone(model, completed(family, model, task), task, folder, fresh)
-    for part in _held(backbone, cut, labels):
+    for part in held_parts(backbone, cut, labels):
         piece = piece_of(model, part)
         for inner, held in [] if piece is None else [*piece.named_parameters(), *piece.named_buffers()]:
             if held.is_meta:
@@ -107,8 +107,8 @@ def put_adapters(model: PeftModel, tensors: Mapping[str, Tensor]) -> None:
     load_state(model, ours | {n: t.to(ours[n]) for n, t in tensors.items() if n.startswith(PREFIX)})
 
 
-def _held(backbone: Backbone, cut: int, labels: str) -> list[str]:
-    """Return the full names of the parts of a device."""
+def held_parts(backbone: Backbone, cut: int, labels: str) -> list[str]:
+    """Return the full names of the parts of a device; raises ModelError for a model split by its structure."""
     family = backbone.family
     if family.gates:
         raise ModelError(

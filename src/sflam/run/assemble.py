@@ -33,6 +33,7 @@ from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import State, attach, load_state, state_of
 from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
 from sflam.model.bitsandbytes import TrunkBits
+from sflam.model.compact import round_device_half
 from sflam.model.families import CAUSAL, IMAGE, SEQUENCE
 from sflam.model.structure import family_of
 from sflam.model.tokenizer import Tokenizer
@@ -118,9 +119,13 @@ def assemble(job: Job) -> Assembly:
     notes += shared.notes
     backbone = backbone_of(job, splits.train, len(splits.train.classes))
     model = attach(backbone, job.model, seed=job.seed)
+    method = method_of(job)
+    if method.split:
+        round_device_half(
+            backbone, max(placement.cut for placement in job.placements), job.model.labels, job.device.weights
+        )
     state = state_of(model)
     examples = examples_of(shared.train, backbone, buckets=job.data.buckets)
-    method = method_of(job)
     if method.split and backbone.family.gates:
         found = expect_equal(backbone, model, sorted({placement.cut for placement in job.placements}))
         notes.append(

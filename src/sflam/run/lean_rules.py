@@ -1,8 +1,8 @@
-"""Rules of ``device.runtime = "lean"``: what a device without torch cannot do is refused before anything is planned."""
+"""Rules of ``[device]``: what a device without torch cannot do, and what cannot be rounded, is refused beforehand."""
 
 from __future__ import annotations
 
-from sflam.device.settings import LEAN, OFFERS
+from sflam.device.settings import FLOAT16, INT8, LEAN, OFFERS
 from sflam.run.conditions import ALL, Rule, is_none_of, is_one_of, is_set, method_where
 
 LEAN_DEVICES = is_one_of("device.runtime", LEAN)
@@ -13,6 +13,11 @@ LIMITED = (
     "learn.aggregation",
     "learn.local",
     "learn.cache",
+)
+ROUNDED = (
+    ("model.trainable", "full", "only frozen matrices are rounded, and all of them are trained"),
+    ("model.dtype", "bfloat16", "its numbers take 16 bits as they are, too few for those that are read back"),
+    ("learn.aggregation", "residual", "frozen matrices change with every round"),
 )
 
 LEAN_RULES: tuple[Rule, ...] = (
@@ -39,6 +44,16 @@ LEAN_RULES: tuple[Rule, ...] = (
         "a device without torch keeps no sample's last activations",
         'set quant.delta = false, or device.runtime = "torch"',
         ALL,
+    ),
+    *(
+        Rule(
+            f"weights-{key.rpartition('.')[2]}",
+            (is_one_of("device.weights", FLOAT16, INT8), is_one_of(key, value)),
+            why,
+            'set device.weights = "float32"',
+            ALL,
+        )
+        for key, value, why in ROUNDED
     ),
     Rule(
         "lean-ranks",

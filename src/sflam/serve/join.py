@@ -23,7 +23,8 @@ from sflam.link.job import ServedJob, described
 from sflam.link.loop import Client, Place
 from sflam.link.own_data import own_settings, with_classes
 from sflam.model.adapters import attach
-from sflam.model.backbone import Backbone
+from sflam.model.backbone import TORCH_DTYPES, Backbone
+from sflam.model.compact import expanded
 from sflam.model.export import backbone_from, put_adapters
 from sflam.model.split import DeviceSegment
 from sflam.plugins import load_plugins
@@ -110,7 +111,8 @@ def _client(
 def _segment(served: ServedJob, job: Job, cache: Path, where: torch.device) -> tuple[Backbone, DeviceSegment]:
     """Return the model's shape with this device's part in it, and that part."""
     try:
-        tensors = safetensors.torch.load_file(str(cache / served.segment))
+        found = safetensors.torch.load_file(str(cache / served.segment))
+        tensors = expanded(found, TORCH_DTYPES[job.model.dtype])
     except (OSError, SafetensorError) as error:
         raise ServeError(
             f"the part of the model in {cache} cannot be read ({error}); delete the folder"

@@ -26,6 +26,7 @@ from sflam.link.contract import PROTOCOL, Contract
 from sflam.model.adapters import state_of
 from sflam.model.backbone import quiet
 from sflam.model.built import token_shape
+from sflam.model.compact import compact
 from sflam.model.export import device_tensors
 from sflam.model.families import CAUSAL
 from sflam.model.settings import ModelSettings
@@ -313,7 +314,8 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
             frozen_a=job.learn.practice.aggregation == "freeze-a",
             frozen_half=job.learn.practice.device_half == "frozen",
         )
-        safetensors.torch.save_file(local.ranks.own(device, tensors, list(tensors)), str(folder / name))
+        own = local.ranks.own(device, tensors, list(tensors))
+        safetensors.torch.save_file(compact(own, job.device.weights), str(folder / name))
     found = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name not in ("attempt", "run.id") and ".graphs." not in path.name:

@@ -108,6 +108,7 @@ def test_places_fit_the_files_of_the_process():
         found = places_for(devices, files)
         assert found.silent + found.speaking + 2 * found.devices + OWN <= files
         assert found.devices > devices and found.silent >= 32 and found.speaking >= 32
+    assert places_for(1000, 65536).speaking >= 1000 <= places_for(1000, 65536).each
     with pytest.raises(ServeError, match=r"may open 256 files, and 100 devices need 624; raise the limit"):
         places_for(100, 256)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import json
 import os
 import signal
 import sys
@@ -176,3 +177,17 @@ def test_a_server_stopped_in_an_evaluation_leaves_before_the_end_of_it(room, tmp
         assert [device.wait(60) for device in joined] == [0, 0, 0], [device.lines for device in joined]
         assert all(sum("no answer" in line for line in device.lines) <= 3 for device in joined)
     assert equal(adapters_of(tmp_path / "run"), simulated(tmp_path / "local", settings))
+
+
+@pytest.mark.slow
+def test_a_device_that_never_comes_is_waited_for_once_and_no_round_after_that(room, tmp_path):
+    settings = job_of(room, *FOUR_BITS, "learn.rounds=3")
+    with network(tmp_path) as net:
+        server = net.serve(*sets(settings), "--out", tmp_path / "run", "--quorum", 2, "--gather", 3)
+        joined = [net.join(device) for device in range(2)]
+        assert server.wait() == 0, server.lines
+        assert [device.wait(20) for device in joined] == [0, 0]
+    events = [json.loads(line) for line in (tmp_path / "run/served.jsonl").read_text().splitlines()]
+    waits = [event for event in events if event["event"] == "waiting"]
+    assert {event["round"] for event in waits} == {0} and waits[-1]["devices"] == [2]
+    assert [event["devices"] for event in events if event["event"] == "closed"] == [[0, 1]] * 3

@@ -32,11 +32,20 @@ def test_after_the_quorum_a_device_has_twice_its_own_time():
 
 def test_a_slow_device_that_was_left_out_is_waited_for_next_time():
     pace = Pace(5.0)
-    pace.closed(
-        {0: 10.0}, {1: (3, 12), 2: (0, 12)}, 30.0
-    )  # 1 would have been done after 120 s, 2 did nothing
-    assert pace.grace(10.0, [1]) == 230.0 and pace.grace(10.0, [2]) == 20.0
-    assert pace.deadline() == 480.0
+    pace.closed({0: 10.0}, {1: (6, 12), 2: (0, 12)}, 20.0)  # 1 would have been done after 40 s, 2 did nothing
+    assert pace.grace(10.0, [1]) == 70.0 and pace.grace(10.0, [2]) == 20.0
+    pace.closed({0: 10.0, 1: 35.0}, {}, 35.0)
+    assert pace.grace(10.0, [1]) == 60.0 and pace.deadline() == 140.0
+
+
+def test_one_that_drags_its_feet_costs_one_long_round():
+    pace, took = Pace(5.0), []
+    for _ in range(6):
+        took.append(10.0 + pace.grace(10.0, [1]))
+        pace.closed({0: 10.0}, {1: (1, 1000)}, took[-1])
+    assert took == [30.0, 180.0, 30.0, 30.0, 30.0, 30.0]
+    pace.closed({0: 10.0, 1: 30.0}, {}, 30.0)
+    assert pace.grace(10.0, [1]) == 50.0  # it has delivered
 
 
 @pytest.mark.parametrize(("devices", "quorum"), [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6), (10, 8), (100, 75)])

@@ -58,8 +58,10 @@ def places_for(devices: int, files: int) -> ConnectionPlaces:
             f"this process may open {files} files, and {devices} devices need {OWN + 2 * reserved + 64}; raise the "
             "limit (ulimit -n, or LimitNOFILE in a systemd unit)"
         )
-    speaking = min(MOST_SPEAKING, strangers // 2)
-    return ConnectionPlaces(min(MOST_SILENT, strangers - speaking), speaking, reserved)
+    # After a restart all devices come at once, perhaps from one address.
+    speaking = min(max(MOST_SPEAKING, devices), strangers // 2)
+    silent = min(MOST_SILENT, strangers - speaking)
+    return ConnectionPlaces(silent, speaking, reserved, each=max(64, 2 * devices))
 
 
 def raise_file_limit(wanted: int = FILES) -> int:

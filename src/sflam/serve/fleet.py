@@ -206,6 +206,7 @@ class RemoteFleet(FleetAround):
                 verdict = session.verdict(self.dispatch.clock())
                 made = {device: divmod(seat.next, legs) for device, seat in session.seats.items()}
                 length = {device: seat.length(legs) for device, seat in session.seats.items()}
+                late = session.at_work(self.dispatch.clock())
             came = self.deliveries.finite(self.dispatch.close())
             moments = {d: [Moment(round, step, length[d]) for step in planned[d]] for d in came}
             self._states = self.deliveries.judged(round, came, self._start, moments)
@@ -238,7 +239,9 @@ class RemoteFleet(FleetAround):
         if lost:
             self.notify(f"round {round + 1}: went on without devices {', '.join(map(str, lost))}")
         self.event_log("closed", round=round, attempt=attempt, devices=sorted(finite), left_out=lost or None)
-        self._note_pace(exchanges, made, lost, legs)
+        finish = {device: reading.finish_s for device, reading in self.stats.readings().items()}
+        steps = {device: (made[device][0], exchanges[device] // legs) for device in late}
+        self.pace.closed(finish, steps, self.stats.seconds)
         done.samples = {device: done.samples[device] for device in sorted(finite)}
         losses = done.device_losses
         if legs == 2:  # only the devices know their loss
@@ -305,14 +308,6 @@ class RemoteFleet(FleetAround):
         if made == [(step, *every[step]) for step in sorted(every)]:
             return ()
         return tuple(TrunkPass(step=step, devices=tuple(devices)) for step, *devices in made)
-
-    def _note_pace(
-        self, planned: Mapping[int, int], made: Mapping[int, tuple[int, int]], lost: Sequence[int], legs: int
-    ) -> None:
-        """Learn from a round what the next may take."""
-        finish = {device: reading.finish_s for device, reading in self.stats.readings().items()}
-        steps = {device: (made[device][0], planned[device] // legs) for device in lost if device in made}
-        self.pace.closed(finish, steps, self.stats.seconds)
 
     def _measured(self, done: Steps, openings: int, lost: Mapping[int, int]) -> ServedRound:
         """Return what the round took; ``lost`` is the devices left out, with the steps they had made."""

@@ -3,11 +3,15 @@
 deadline   the first round has 3600 s; a later one 4 times the longest of the last five, at least 10 times the patience
 grace      once a quorum has delivered, every other device may take twice what it took in its last round; one whose
            last round is not known, 3 times what the quorum took; and at least the patience more
+
+A device that was at work when it was left out gets, once, twice the time that it would have taken, or six times that of
+the round if this is less. If it is late again, it counts as not known until it delivers. So a slow device takes part,
+and one that drags its feet costs the fleet one long round.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 
 from sflam.records.history import RoundRecord
@@ -31,6 +35,8 @@ class Pace:
         self.patience, self._deadline, self._grace = patience, deadline, grace
         self._rounds: deque[float] = deque(maxlen=LAST)
         self._devices: dict[int, float] = {}
+        self._late: Counter[int] = Counter()
+        """Rounds in a row that a device was left out of while at work."""
 
     def deadline(self, opening: int = 1) -> float:
         """Return the seconds a round may last, a learned one longer where it is opened once more."""
@@ -59,10 +65,17 @@ class Pace:
 
         Args:
             finish: device -> seconds until its adapters came.
-            made: device that was left out -> the exchanges it made, and all it had to make: what it would have taken
-                counts as what it took, so that a slow one is waited for next time.
+            made: device that was left out at work -> the steps it made, and all it had to make.
             seconds: of the round.
         """
-        late = {device: seconds * of / done for device, (done, of) in made.items() if done}
-        self._devices |= {device: took for device, took in finish.items() if took} | late
-        self._rounds.append(max([seconds, *late.values()]))
+        for device, took in finish.items():
+            if took:
+                self._devices[device] = took
+                self._late.pop(device, None)
+        for device, (done, of) in made.items():
+            self._late[device] += 1
+            if done and self._late[device] == 1:
+                self._devices[device] = seconds * min(3, of / done)
+            else:
+                self._devices.pop(device, None)
+        self._rounds.append(seconds)

@@ -52,21 +52,28 @@ class NodeDevice:
     def wait(self, seconds=300):
         return self.process.wait(seconds)
 
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
 
 def served(folder, settings, **options):
     """Serve a job to a device without torch and two in node; return the adapters."""
     with network(folder, 3) as net:
         server = net.serve(*sets(settings), "--browser", "--out", folder / "run", graphs=True)
         lean, pages = net.device(2), [NodeDevice(net, device, **options) for device in range(2)]
-        while server.process.is_alive():
-            assert not any(page.process.poll() for page in pages), [page.text for page in pages]
-            server.process.join(0.2)
-        assert server.wait() == 0, server.lines
-        if "lose" in options:  # where the answer that the run has ended was lost, a device waits for another
+        try:
+            while server.process.is_alive():
+                assert not any(page.process.poll() for page in pages), [page.text for page in pages]
+                server.process.join(0.2)
+            assert server.wait() == 0, server.lines
+            if (
+                "lose" not in options
+            ):  # where the answer that the run has ended was lost, a device waits for another
+                assert [page.wait() for page in pages] == [0, 0], [page.text for page in pages]
+        finally:
             for page in pages:
-                page.process.kill()
-        else:
-            assert [page.wait() for page in pages] == [0, 0], [page.text for page in pages]
+                page.stop()
         assert lean.wait() == 0, lean.lines
     return adapters_of(folder / "run")
 
@@ -128,8 +135,7 @@ def test_a_device_killed_at_any_moment_comes_back(tmp_path, labels):
         for _ in range(3):
             page.wait_for("phase")
             time.sleep(0.7)
-            page.process.kill()
-            page.wait()
+            page.stop()
             page = NodeDevice(net, 0, state=str(tmp_path / "state"))
         assert server.wait(600) == 0, (server.lines, page.text)
         assert page.wait() == 0 and [other.wait(20) for other in others] == [0, 0], page.text

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 MEGABYTE = 1 << 20
 """What a megabyte of memory is here, as for the system's own tools."""
-SLACK = 3 * MEGABYTE
+SLACK = 2 * MEGABYTE
 """What is not counted one by one: buffers of sockets and files, headers, small arrays, gaps of the allocator."""
 FEW = 8
 """Tokens of a text that the head of a language model sees at a time, where memory is shortest."""

@@ -36,7 +36,7 @@ class DeviceSettings:
     Attributes:
         runtime: whose memory is noted, planned and compared: ``torch`` (``sflam join``: what a step adds to a process
             that has loaded torch, which is not counted), or ``lean`` (``sflam device``: the whole process at its
-            least). Devices of either kind may take part in a served job, whatever is said here.
+            least). Devices of either kind may take part in a served job, whatever this is.
         weights: how the frozen matrices of the device's part are stored and downloaded: ``float32`` (as
             ``model.dtype`` has them), ``float16`` (half of it), or ``int8`` (a quarter, with a scale per row). They are
             rounded once, for the whole run, so that devices, server, simulation and evaluation have one model.

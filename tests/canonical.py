@@ -36,8 +36,9 @@ LATER = ("device_samples", "device_loss", "device_class_accuracy")
 
 COMMON = ("learn.canonical=true", "learn.device=cpu")
 TINY = (*COMMON, "learn.rounds=2", "learn.local_steps=2", "learn.batch=4", "fleet.devices=3", "model.rank=2")
-NETWORK = ("network.simulate=true", "learn.local_steps=0", "learn.rounds=3")
-SERVERS = (*NETWORK, *SQUARE)
+WHOLE = ("network.simulate=true", "learn.local_steps=0", "learn.rounds=3")
+SERVERS = (*WHOLE, *SQUARE)
+NETWORK = (*WHOLE, "plan.counts=activations")  # the only books there were when their digests were stored
 VIT: dict[str, tuple[str, ...]] = {
     "four bits": ("quant.bits_up=4", "quant.bits_down=4"),
     "served": ("quant.bits_up=4", "quant.bits_down=4", "data.name=digits", "data.partition=iid"),
@@ -61,6 +62,9 @@ VIT: dict[str, tuple[str, ...]] = {
     "simulated, relay": (*NETWORK, "learn.method=sl"),
     "several servers": SERVERS,
     "several servers, placed": (*SERVERS, "fleet.cuts=[1,1,2,1,1]", "fleet.servers=[0,1,-1,1,0]"),
+    "whole rounds": (*WHOLE, "network.downlink_mbps=5"),
+    "whole rounds, batteries": (*WHOLE, "network.battery_j=2", "fleet.policy=energy", "fleet.selected=2"),
+    "whole rounds, relay": (*WHOLE, "learn.method=sl"),
 }
 
 

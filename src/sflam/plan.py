@@ -123,6 +123,12 @@ class DevicePlans(Sequence[DevicePlan]):
         column: NDArray[Any] = columns[name]
         return column
 
+    @property
+    def device_j(self) -> NDArray[np.float64]:
+        """[K] joules that a round takes from each device."""
+        total: NDArray[np.float64] = self._columns["compute_j"] + self._columns["transmit_j"]
+        return total
+
     def change(self, **columns: ArrayLike) -> DevicePlans:
         """Return the plans with other columns."""
         return DevicePlans(self._count, **(self._columns | columns))

@@ -51,6 +51,8 @@ class Workload:
         adapter_bodies: bodies of that size one way: 2 where control variates travel beside the adapters.
         adapter_width: bits of an adapter weight as it travels: those of a float.
         head_forward: FLOP of the device's half, forward, that are its head's; 0 but with labels at home.
+        texts: whether samples differ in length, so that lengths travel.
+        labels_per_token: whether every token has a label, as in a language model.
     """
 
     name: str
@@ -76,6 +78,8 @@ class Workload:
     adapter_bodies: int = 1
     adapter_width: int = 32
     head_forward: float = 0.0
+    texts: bool = False
+    labels_per_token: bool = False
 
     def __post_init__(self) -> None:
         for name in PER_CUT:
@@ -90,8 +94,11 @@ class Workload:
 
     def down_bits(self, cut: int, bits: int) -> int:
         """Return the payload down in bit; of one exchange, the returned gradient, 0 where none comes back (1.9)."""
-        gradient = (cut > 0 or self.down) and not self.frozen
-        return (self.exchanges - 1 + gradient) * self.activation_bits(bits) + self.extra_down
+        return (self.exchanges - 1 + self.returns(cut)) * self.activation_bits(bits) + self.extra_down
+
+    def returns(self, cut: int) -> bool:
+        """Return whether a gradient comes back to the device."""
+        return (cut > 0 or self.down) and not self.frozen
 
     def adapter_bits(self, cut: int) -> int:
         """Return the bits of the device's adapters, as floats, and of what travels beside them, one way (1.9)."""

@@ -56,9 +56,11 @@ def test_what_is_charged_is_what_the_referee_says(small, tmp_path, optimize, met
         assert charge.charged_s == pytest.approx(scored.latency, rel=1e-9)
         assert charge.predicted_s == pytest.approx(scored.latency, rel=1e-9)
         assert charge.charged_j == pytest.approx(scored.energy, rel=1e-9)
-        assert charge.transmit_j == pytest.approx(scored.transmit_energy.sum(), rel=1e-9)
+        radio = charge.transmit_j + charge.adapter_j
+        assert radio == pytest.approx(scored.transmit_energy.sum(), rel=1e-9)
         assert charge.compute_j == pytest.approx(scored.compute_energy.sum(), rel=1e-9)
-        assert charge.server_j > 0 and charge.seconds > charge.charged_s == max(charge.finish)
+        ends = np.add(charge.finish, charge.adapter_s)
+        assert charge.server_j > 0 and charge.seconds == charge.charged_s == max(ends)
         assert charge.gap is not None and charge.gap < 2e-2
     clocks = itertools.accumulate(record.charge.seconds for record in run.records)
     assert [record.charge.clock for record in run.records] == pytest.approx(list(clocks), rel=1e-12)
@@ -114,7 +116,10 @@ def test_the_activations_of_a_frozen_half_are_charged_once(small, tmp_path):
     plain = ran(small, tmp_path / "plain", *more)
     ups = [sum(record.charge.payload_up) for record in kept.records]
     assert ups == [sum(plain.records[0].charge.payload_up), 0, 0]
-    assert all(record.charge.transmit_j == 0 for record in kept.records[1:])
+    first, *later = (record.charge for record in kept.records)
+    assert all(
+        charge.transmit_j < 0.5 * first.transmit_j for charge in later
+    )  # headers, labels, sample numbers
     assert kept.records[0].charge.charged_s == pytest.approx(kept.records[0].charge.predicted_s, rel=1e-9)
 
 

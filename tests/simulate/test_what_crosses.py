@@ -95,10 +95,9 @@ def test_what_is_kept_is_neither_planned_nor_charged_again(small, tmp_path, cach
     for mine, other in zip(run.records, plain.records, strict=True):
         assert mine.participants == other.participants and mine.samples == other.samples
         charge = mine.charge
-        if run.job.data.sampling == "local":  # shares are planned as expected
-            assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-6)
-            assert charge.charged_j == pytest.approx(charge.predicted_j, rel=1e-6)
-        assert charge.compute_j <= other.charge.compute_j * (1 + 1e-9)
+        assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-6)
+        assert charge.charged_j == pytest.approx(charge.predicted_j, rel=1e-6)
+        assert charge.compute_j <= other.charge.compute_j * (1 + 1e-3)  # sample numbers travel too
         sent[0] += sum(charge.payload_up)
         sent[1] += sum(other.charge.payload_up)
     last, whole = run.records[-1].charge, plain.records[-1].charge
@@ -117,7 +116,8 @@ def test_each_sample_crosses_once(small, tmp_path):
     per_row = work.up_bits(first.charge.bits_up[0]) / run.job.learn.batch
     assert first.charge.payload_up == pytest.approx([per_row * count for count in held])
     for record in later:
-        assert not any(record.charge.payload_up) and record.charge.transmit_j == 0
+        assert not any(record.charge.payload_up)
+        assert record.charge.transmit_j < first.charge.transmit_j  # headers, labels and sample numbers
         assert np.isfinite(record.charge.predicted_s)
 
 

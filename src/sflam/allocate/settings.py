@@ -38,6 +38,7 @@ EDGE_METHODS = (
 """For several servers."""
 BY_SUBCHANNEL = ("subchannels", "bcd-matching")
 LATE = ("stop", "drop")
+COUNTS = ("all", "activations")
 OPTIMIZE = ("clock", "bits", "cut")
 
 
@@ -64,6 +65,9 @@ class PlanSettings:
             that instead; 0 does not measure.
         measure_batches: mini-batches of one such measurement; more narrow its error, and each takes three passes.
         local_steps: mini-batches of a round; a simulated run counts those that it has.
+        counts: what a round's seconds and joules are, in plans, limits and charges alike: ``all`` that crosses, with
+            labels, headers and adapters; or ``activations`` and gradients alone, as published: adapters then move after
+            the round, outside its limits. The reference cell's plan counts activations.
         tokens: tokens of a text sample; 0 takes 128, and an image's own.
         subchannels: equal parts of the band, for methods that hand them out; 0 for continuous bandwidth.
         radio_cap: joules a device may transmit with in a round; 0 for no limit.
@@ -91,6 +95,7 @@ class PlanSettings:
     measure_every: int = 0
     measure_batches: int = 8
     local_steps: int = 1
+    counts: str = "all"
     tokens: int = 0
     subchannels: int = 0
     radio_cap: float = 0.0
@@ -126,4 +131,5 @@ class PlanSettings:
             self.bits_least <= self.bits_most, "bits_least", f"it is above plan.bits_most = {self.bits_most}"
         )
         ranges.one_of(LATE, "late")
+        ranges.one_of(COUNTS, "counts")
         ranges.check()

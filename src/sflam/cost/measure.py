@@ -119,6 +119,8 @@ def workload_of(
         frozen=frozen,
         adapter_width=8 * max(ADAPTER_BYTES, WEIGHT_BYTES[training.dtype]),
         head_forward=float(batch * ahead),
+        texts=not shape.tokens,
+        labels_per_token=any(layer.every_token for layer in shape.head),
         bit_choices=bit_choices,
         scheme=scheme,
     )

@@ -81,12 +81,12 @@ class AttendedFleet(LocalFleet):
         came = self.attendance.get(round)
         if came is None or not came.midway:
             return {}
-        drawn = super()._drawn(round, came.midway if self.sampling == "local" else self.select(round))
+        drawn = super().drawn(round, came.midway if self.sampling == "local" else self.select(round))
         return {device: _with_rows(drawn[device])[came.made[device]] for device in came.midway}
 
-    def _drawn(self, round: int, devices: Sequence[int]) -> dict[int, list[NDArray[Any]]]:
+    def drawn(self, round: int, devices: Sequence[int]) -> dict[int, list[NDArray[Any]]]:
         """Return the samples of each mini-batch; of a device that left, those that it came with."""
-        drawn = super()._drawn(round, devices)
+        drawn = super().drawn(round, devices)
         came = self.attendance.get(round)
         for device in came.left if came and not came.passes else ():
             begun = came.made[device] + (device in came.midway) if came else 0

@@ -162,7 +162,7 @@ class LocalFleet(Fleet):
         """Run every local step of the devices' round."""
         batches = {
             device: [partial(self.examples.take, indices) if len(indices) else None for indices in own]
-            for device, own in self._drawn(round, devices).items()
+            for device, own in self.drawn(round, devices).items()
         }
         self.weigh(devices, self.counted_samples(round))
         alone = {device: batches.pop(device) for device in self.servers.alone(devices)}
@@ -188,9 +188,9 @@ class LocalFleet(Fleet):
 
     def unkept(self, round: int, devices: Sequence[int]) -> dict[int, int]:
         """Return the samples of the devices' round whose activations are still to be made (``learn.cache``)."""
-        return unkept(self._drawn(round, devices), self.exchange, self.devices.kept)
+        return unkept(self.drawn(round, devices), self.exchange, self.devices.kept)
 
-    def _drawn(self, round: int, devices: Sequence[int]) -> dict[int, list[NDArray[Any]]]:
+    def drawn(self, round: int, devices: Sequence[int]) -> dict[int, list[NDArray[Any]]]:
         """Return the samples of each mini-batch of the devices' round."""
         parts = {device: self.parts[device] for device in devices}
         if self.sampling == "global":

@@ -21,6 +21,7 @@ from sflam.cost.latency import server_turn
 from sflam.cost.lean_device import lean_of
 from sflam.cost.measure import measure
 from sflam.cost.reference import ref_a_workload
+from sflam.cost.traffic import Traffic, expected_traffic
 from sflam.cost.training import Training
 from sflam.errors import ConfigError
 from sflam.model.settings import ModelSettings
@@ -98,6 +99,7 @@ def problem_of(
     made: ArrayLike | None = None,
     sent: ArrayLike | None = None,
     own: Sequence[Workload] = (),
+    traffic: Traffic | None = None,
 ) -> Problem:
     """Return the problem a job states: its network in a round, its model, and the weights of its objective.
 
@@ -116,6 +118,7 @@ def problem_of(
         made: mini-batches whose activations devices make, where they or the server keep others.
         sent: those whose activations cross.
         own: what a mini-batch costs each device, where LoRA ranks differ.
+        traffic: what the round's mini-batches hold, instead of what is expected.
 
     Raises:
         ConfigError: settings, profiles or traces that cannot be used.
@@ -146,6 +149,9 @@ def problem_of(
         sensitivity=wish.sensitivity,
         bit_choices=tuple(range(wish.bits_least, wish.bits_most + 1)),
     )
+    if wish.counts == "all" and not (steps is None and job.network.scenario == "refA"):
+        traffic = traffic or expected_traffic(workload, problem.local_steps, len(problem))
+        problem = problem.change(traffic=traffic)
     problem = _with_way_down(job, problem)
     if server is False or (server is None and job.network.scenario == "refA"):
         return problem
@@ -166,10 +172,8 @@ def _with_way_down(job: Job, problem: Problem) -> Problem:
     """Return the problem with the time that gradients need to come down, where it is counted."""
     if not job.network.downlink_mbps:
         return problem
-    bits = np.array([problem.workload.down_bits(int(cut), problem.bits_down) for cut in problem.each("cut")])
-    if np.any(problem.averages):
-        bits = bits + problem.averaged_bits / problem.each("local_steps")
-    return problem.change(delay=bits / (job.network.downlink_mbps * 1e6))
+    a_step = problem.down_bits / problem.each("local_steps")
+    return problem.change(delay=a_step / (job.network.downlink_mbps * 1e6))
 
 
 def averages_halves(job: Job) -> bool:

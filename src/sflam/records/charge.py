@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
 
 from sflam.plan import ALL_LOCAL
-from sflam.records.codec import LATER
+from sflam.records.codec import LATER, SELDOM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,8 @@ class Charge:
         adapter_j: all devices' adapters on the way up.
         server_j: the server's computing.
         device_j: per device, what its battery paid.
-        battery_j: of every device of the network, what is left after the round; empty without batteries.
+        battery_j: of every device of the network, what is left after the round, below 0 where a round took more than
+            was left; empty without batteries.
         cuts: per device, blocks on it.
         bits_up: per device, bits of an activation value; 0 where nothing crosses a cut.
         bits_down: per device, bits of a gradient value.
@@ -55,7 +56,7 @@ class Charge:
         dropped: devices chosen for the round that could not take part.
         planned: the round whose plan was carried out.
         method: the allocator.
-        predicted_s: the plan's T: without aggregation.
+        predicted_s: the plan's T; without aggregation where ``plan.counts`` is "activations".
         charged_s: s charged instead, with this round's channel and the bits really sent.
         predicted_j: the plan's E, as its objective counts energy.
         charged_j: J charged instead.
@@ -75,6 +76,8 @@ class Charge:
         sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
         servers: per device, the index of its server, ``ALL_LOCAL`` for none; empty with a single server.
         calibration: measured beside modelled, where ``network.calibrate`` is set; else None.
+        late_s: s by which the round was longer than ``plan.deadline``, as where its plan is older than its channel.
+        beyond_j: per device, the most J by which it broke one of the plan's caps; empty where none did.
     """
 
     seconds: float
@@ -113,6 +116,8 @@ class Charge:
     sensitivity_error: tuple[float, ...] = field(default=(), metadata=LATER)
     servers: tuple[int, ...] = field(default=(), metadata=LATER)
     calibration: Calibration | None = field(default=None, metadata=LATER)
+    late_s: float = field(default=0.0, metadata=SELDOM)
+    beyond_j: tuple[float, ...] = field(default=(), metadata=SELDOM)
 
     @property
     def placed(self) -> bool:
@@ -127,6 +132,7 @@ class Charge:
 
 WHOLE = ("battery_j", "dropped")
 """Fields of a charge that list something else than a number per participant."""
+LEAST = {"servers": float(ALL_LOCAL), "battery_j": -math.inf}
 UNBOUNDED = ("objective", "gap", "predicted_s", "predicted_j", "sensitivity", "sensitivity_error")
 
 
@@ -148,7 +154,7 @@ def wrong_charge(charge: Charge, participants: Sequence[int], devices: int, bloc
         if each and len(value) not in ((count,) if item.default is MISSING else (0, count)):
             return f"charge.{item.name} has {len(value)} numbers for {count} devices"
         numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, float) else ()
-        least = ALL_LOCAL if item.name == "servers" else 0
+        least = LEAST.get(item.name, 0.0)
         if item.name not in UNBOUNDED and not all(
             math.isfinite(number) and number >= least for number in numbers
         ):

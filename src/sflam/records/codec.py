@@ -19,12 +19,19 @@ Record = TypeVar("Record")
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 LATER = {"later": True}
 """Metadata of a field that came later: what was written without it is read, with the default."""
+SELDOM = LATER | {"seldom": True}
+"""Metadata of a field that is only written where it is not the default, too."""
 
 
 def to_json_values(record: Any) -> dict[str, Any]:
     """Return a record's fields as plain JSON values; NumPy numbers become Python's, tuples lists."""
     cls: Any = type(record)
-    return {name: _plain(kind, getattr(record, name)) for name, kind in _kinds(cls).items()}
+    seldom = {each.name: each.default for each in fields(cls) if "seldom" in each.metadata}
+    return {
+        name: _plain(kind, getattr(record, name))
+        for name, kind in _kinds(cls).items()
+        if name not in seldom or getattr(record, name) != seldom[name]
+    }
 
 
 def from_json_values(cls: type[Record], values: Any, name: str = "") -> Record:

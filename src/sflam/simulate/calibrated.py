@@ -16,7 +16,9 @@ from sflam.simulate.step_times import StepCost
 from sflam.workload import Workload
 
 
-def calibrated(workload: Workload, costs: Sequence[StepCost], network: Network) -> Workload:
+def calibrated(
+    workload: Workload, costs: Sequence[StepCost], network: Network, *, bodies: bool = True
+) -> Workload:
     """Return the workload with work, at the measured cuts, that takes as long as measured, and with whole bodies.
 
     This machine stands for the fastest device at its highest clock, and for the server: slower devices take as much
@@ -26,6 +28,7 @@ def calibrated(workload: Workload, costs: Sequence[StepCost], network: Network) 
         workload: as modelled.
         costs: as measured, at least at every cut that is used.
         network: of all devices.
+        bodies: whether bodies count whole by what was measured; not where they are counted by what is drawn.
     """
     ahead, behind = speeds(network)
     work = {
@@ -41,6 +44,8 @@ def calibrated(workload: Workload, costs: Sequence[StepCost], network: Network) 
             else:  # an embedding that is looked up counts no FLOP, but takes time
                 work[f"{side}_forward"][cost.cut] = flop
     changed: dict[str, Any] = {name: tuple(values) for name, values in work.items()}
+    if not bodies:
+        return replace(workload, **changed)
     return replace(
         workload,
         **changed,

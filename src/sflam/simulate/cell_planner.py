@@ -13,6 +13,7 @@ from sflam.allocate.cell.problem import Problem
 from sflam.allocate.limits import Impossible
 from sflam.allocate.registry import allocate, method_of
 from sflam.cost.energy import computing_j
+from sflam.cost.traffic import whole_traffic
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
@@ -50,7 +51,9 @@ class CellPlanner(Planner):
         """
         index = np.asarray(devices, np.int64)
         some, steps = network.only(devices), self.mini_batches(devices) if batches is None else batches
+        traffic = self.draws.of(devices) if self.draws else None
         if self.once:
+            traffic = whole_traffic(self.workload, len(index))
             some, steps = replace(some, flops_per_cycle=some.flops_per_cycle / steps), np.ones(len(index))
         made = self.unkept.of(devices) if self.unkept else None
         problem = problem_of(
@@ -64,6 +67,7 @@ class CellPlanner(Planner):
             own=self.own(devices) if (workload or self.workload) is self.modelled else (),
             made=made,
             sent=made if self.job.learn.cache == "server" else None,
+            traffic=traffic,
         )
         chi = self.slowdown(devices)
         if chi is not None:
@@ -96,19 +100,21 @@ class CellPlanner(Planner):
     ) -> RoundCost:
         """Return the cost of a turn; of whole models, only adapters travel."""
         problem = self.problem(network, turn.devices, workload=workload, batches=batches)
+        down_rate = self.job.network.downlink_mbps * 1e6 or np.inf
+        if problem.traffic is not None:
+            adapters = problem.adapter_bits
+            if self.once:
+                up, down = problem.payload / np.log(2), problem.down_bits
+            return round_cost(
+                problem, turn.plan, up=up, down=down, adapters=adapters, down_rate=down_rate, inside=True
+            )
         work = self.own(turn.devices, problem.workload.extra_adapter) or problem.workloads
         if self.once:
             up = down = np.array([float(each.up_bits(0)) for each in work])
         cuts = problem.each("cut")
+        handed = [float(each.adapter_bits(int(cut))) for each, cut in zip(work, cuts, strict=True)]
         return round_cost(
-            problem,
-            turn.plan,
-            up=up,
-            down=down,
-            adapters=np.array(
-                [float(each.adapter_bits(int(cut))) for each, cut in zip(work, cuts, strict=True)]
-            ),
-            down_rate=self.job.network.downlink_mbps * 1e6 or np.inf,
+            problem, turn.plan, up=up, down=down, adapters=np.array(handed), down_rate=down_rate
         )
 
     def dearest(self, network: Network) -> Floats:

@@ -22,12 +22,15 @@ class RoundCost:
         up_s: s of sending activations.
         server_s: s of the server's turn.
         down_s: s of receiving gradients.
-        adapters: s of moving adapters, once a round, after the steps.
+        adapters: s of moving adapters, once a round, before and after the steps.
         compute_j: J of computing on the device.
         transmit_j: J of sending activations.
         adapter_j: J of sending adapters.
         server_j: J of the server, all devices together; one number.
         counted: J that the plan's objective counts.
+        inside: whether the plan counts adapters: a device's round ends when its own have moved, the fleet's with the
+            last device, max(steps + adapters). Otherwise they move once all steps are done, beyond the plan:
+            max(steps) + max(adapters).
     """
 
     compute_s: Floats
@@ -40,6 +43,7 @@ class RoundCost:
     adapter_j: Floats
     server_j: float
     counted: Floats
+    inside: bool = False
 
     @property
     def finish(self) -> Floats:
@@ -54,8 +58,19 @@ class RoundCost:
 
     @property
     def seconds(self) -> float:
-        """T as the plan predicts it: until the straggler's last step."""
-        return float(self.finish.max())
+        """T as the plan predicts it: until the straggler's last step, or until its adapters have moved."""
+        return float((self.finish + self.adapters * self.inside).max())
+
+    @property
+    def whole_s(self) -> float:
+        """Until all is done, adapters too."""
+        return self.seconds if self.inside else self.seconds + float(self.adapters.max())
+
+    @property
+    def radio_j(self) -> Floats:
+        """What each radio took."""
+        total: Floats = self.transmit_j + self.adapter_j
+        return total
 
     @property
     def device_j(self) -> Floats:
@@ -65,7 +80,14 @@ class RoundCost:
 
 
 def round_cost(
-    problem: Problem, plan: Plan, *, up: Floats, down: Floats, adapters: Floats, down_rate: float = np.inf
+    problem: Problem,
+    plan: Plan,
+    *,
+    up: Floats,
+    down: Floats,
+    adapters: Floats,
+    down_rate: float = np.inf,
+    inside: bool = False,
 ) -> RoundCost:
     """Return what a plan takes over the network of ``problem``: (1.11), (1.12), and the chain of (1.13).
 
@@ -76,13 +98,14 @@ def round_cost(
         down: [K] bits that it received.
         adapters: [K] bits of its adapters, one way.
         down_rate: bit/s down; infinite where the way down is not counted.
+        inside: whether the plan counts adapters.
     """
     network, given = problem.network, plan.devices
     ahead = rate(given.bandwidth, given.power, network.gain[problem.server], network.noise)
     compute, transmit, handing = problem.cycles / given.clock, up / ahead, adapters / ahead
     compute_j = computing_j(problem.cycles, given.clock, network.kappa, network.static_power)
-    transmit_j = given.power * transmit
-    counted = transmit_j + (compute_j if problem.choose_clocks else 0.0)
+    transmit_j, adapter_j = given.power * transmit, given.power * handing
+    counted = transmit_j + adapter_j * inside + (compute_j if problem.choose_clocks else 0.0)
     return RoundCost(
         compute_s=compute,
         up_s=transmit,
@@ -91,7 +114,8 @@ def round_cost(
         adapters=handing + adapters / down_rate,
         compute_j=compute_j,
         transmit_j=transmit_j,
-        adapter_j=given.power * handing,
+        adapter_j=adapter_j,
         server_j=problem.base_j,
         counted=counted,
+        inside=inside,
     )

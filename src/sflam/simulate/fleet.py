@@ -33,6 +33,7 @@ from sflam.records.history import RoundRecord
 from sflam.simulate.calibrated import calibrated, compared
 from sflam.simulate.cell_planner import CellPlanner
 from sflam.simulate.clock import RoundCost
+from sflam.simulate.draws import Draws
 from sflam.simulate.keeping import kept_turn, turn_kept
 from sflam.simulate.ledger import charged
 from sflam.simulate.planner import NO_ROWS, Planner, Turn, Unkept
@@ -83,6 +84,11 @@ class SimulatedFleet(FleetAround):
         return self.inner.name
 
     @property
+    def counts_all(self) -> bool:
+        """Whether charges are of all that crosses, as plans are."""
+        return self.job.plan.counts == "all" and not self.planner.several
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of the simulation."""
         return (*self.inner.notes, *self._notes)
@@ -97,13 +103,17 @@ class SimulatedFleet(FleetAround):
             self._calibrate(step_costs(self.halves))
         if self.job.learn.cache != "off" and self.halves is not None:
             self.planner.unkept = Unkept(partial(self.halves.unkept, round), self.job.learn.batch)
+        if self.counts_all and self.halves is not None:
+            self.planner.draws = Draws(self.halves, self.planner.modelled.tokens, round)
         every = self.job.plan.every
-        if self.planned < 0 or (every and round % every == 0) or self._battery_is_empty():
+        if self.planned < 0 or (every and round % every == 0) or self._battery_is_short():
             self._plan(round, state)
             self._follow()
-        if self.planner.unkept:
-            for turn in self.in_force:  # what a round makes is known before it, and charged after it
-                self.planner.unkept.of(turn.devices)
+        for known in (self.planner.unkept, self.planner.draws):
+            for turn in self.in_force if known else ():
+                known.of(
+                    turn.devices
+                )  # what a round makes and sends is known before it, and charged after it
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices that the plan in force counts on."""
@@ -169,7 +179,9 @@ class SimulatedFleet(FleetAround):
         self.costs = costs
         if costs:
             network = build(self.job.network, self.job.seed)
-            self.planner.workload = calibrated(self.planner.modelled, costs, network)
+            self.planner.workload = calibrated(
+                self.planner.modelled, costs, network, bodies=not self.counts_all
+            )
 
     def _begin_budgets(self) -> None:
         """Find the prices and the patience of a run with budgets, before its first round."""
@@ -209,12 +221,13 @@ class SimulatedFleet(FleetAround):
         self.dropped = tuple(sorted(device for _, dropped in asked for device in dropped))
         self.planned = round
 
-    def _battery_is_empty(self) -> bool:
-        """Whether a device that a plan counts on has no battery left."""
+    def _battery_is_short(self) -> bool:
+        """Whether a device that a plan counts on has less left than the plan takes."""
         left = self.battery
-        return left is not None and any(
-            left[device] <= 0 for turn in self.in_force for device in turn.devices
-        )
+        if left is None:
+            return False
+        takes = [(turn.devices, turn.plan.devices.device_j) for turn in self.in_force]
+        return any((left[list(devices)] < joules).any() for devices, joules in takes)
 
     def _no_device(self, round: int) -> str:
         """Return why a round has no device, and what to change."""
@@ -246,8 +259,7 @@ class SimulatedFleet(FleetAround):
         paid = [self._cost(turn, steps) for turn in self.in_force]
         mine = [device for turn in self.in_force for device in turn.devices]
         if self.battery is not None:
-            spent = np.concatenate([cost.device_j for cost in paid])
-            self.battery[mine] = np.maximum(self.battery[mine] - spent, 0.0)
+            self.battery[mine] -= np.concatenate([cost.device_j for cost in paid])  # below 0: overdrawn
         if self.job.plan.budget:
             self.planner.spend(mine, np.concatenate([cost.counted for cost in paid]))
         self.charge = charged(
@@ -255,6 +267,7 @@ class SimulatedFleet(FleetAround):
             devices,
             steps,
             began=self.clock,
+            wish=self.job.plan,
             battery=self.battery,
             dropped=self.dropped,
             planned=self.planned,
@@ -284,7 +297,7 @@ class SimulatedFleet(FleetAround):
 
     def _cost(self, turn: Turn, steps: Steps, workload: Workload | None = None) -> RoundCost:
         """Return the cost of a turn; with a ``workload``, the cost that it gives."""
-        whole = bool(self.costs) and workload is None
+        whole = self.counts_all or (bool(self.costs) and workload is None)
         books = (steps.sent, steps.received) if whole else (steps.payload_up, steps.payload_down)
         up, down = (
             np.array([float(book.get(device, 0)) * (8 if whole else 1) for device in turn.devices])

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sflam.allocate.settings import PlanSettings
 from sflam.learn.steps import Steps
 from sflam.network.network import Floats
 from sflam.plan import Placement, Plan
 from sflam.records.charge import Calibration, Charge
 from sflam.simulate.clock import RoundCost
+from sflam.simulate.excess import beyond_j, late_s
 from sflam.simulate.planner import Turn
 
 
@@ -20,6 +22,7 @@ def charged(
     steps: Steps,
     *,
     began: float,
+    wish: PlanSettings,
     battery: Floats | None,
     dropped: tuple[int, ...],
     planned: int,
@@ -35,6 +38,7 @@ def charged(
         devices: that took part, in the order of the record.
         steps: what was really sent.
         began: s on the virtual clock when the round began.
+        wish: the limits of the plans.
         battery: [K] J that is left after the round, or None.
         dropped: devices left out.
         planned: the round of the plans.
@@ -51,7 +55,7 @@ def charged(
         for index, device in enumerate(turn.devices):
             begin[device], place[device] = seconds, (cost, index)
             placed[device] = turn.placements[index]
-        seconds += cost.seconds + float(cost.adapters.max())
+        seconds += cost.whole_s
 
     def each(name: str) -> tuple[float, ...]:
         return tuple(
@@ -60,6 +64,8 @@ def charged(
 
     crossing = [placed[d].bits if cut and not placed[d].alone else (0, 0) for d in devices]
     starts = tuple(begin[device] for device in devices)
+    broken = {id(cost): beyond_j(wish, cost) for _, cost in paid}
+    beyond = tuple(float(broken[id(cost)][index]) for cost, index in (place[device] for device in devices))
     plans, costs = [turn.plan for turn, _ in paid], [cost for _, cost in paid]
     return Charge(
         seconds=seconds,
@@ -98,6 +104,8 @@ def charged(
         sensitivity_error=slowdowns[1],
         servers=tuple(placed[device].server for device in devices) if several else (),
         calibration=calibration,
+        late_s=late_s(wish, costs),
+        beyond_j=beyond if any(beyond) else (),
     )
 
 

@@ -17,6 +17,7 @@ from sflam.learn.weighting import counted
 from sflam.network.network import Floats, Network
 from sflam.plan import Placement, Plan, overlay
 from sflam.simulate.clock import RoundCost
+from sflam.simulate.draws import Draws
 from sflam.simulate.feedback import Feedback
 from sflam.simulate.sensitivity import Slowdown
 from sflam.workload import Workload
@@ -74,6 +75,7 @@ class Planner(ABC):
         placements: [K] where the plans now in force have every device; at first, where the job has it.
         modelled: the workload as it was given; ``workload`` may be calibrated.
         unkept: what devices still have to make in the round at hand; None where all of it.
+        draws: what the mini-batches of the round at hand hold; None where that is not known, or does not count.
         queues: [K] J that each device has used beyond its budget.
         patience: [K] J beyond budget that a unit of the objective is worth.
         seconds: of the host, spent on planning so far.
@@ -104,6 +106,7 @@ class Planner(ABC):
         self.queues = np.zeros(len(self.placements))
         self.patience = np.full(len(self.placements), job.plan.patience or 1.0)
         self.unkept: Unkept | None = None
+        self.draws: Draws | None = None
 
     def ask(
         self, number: int, network: Network, devices: Sequence[int], battery: Floats | None = None
@@ -138,13 +141,16 @@ class Planner(ABC):
         self.placements = overlay(self._start, placements)
 
     def mini_batches(self, devices: Sequence[int]) -> Floats:
-        """Return the mini-batches [n] of each device's round, as they are expected, where these ``devices`` take part.
+        """Return the mini-batches [n] of each device's round, as drawn or expected, where these ``devices`` take part.
 
         With ``data.sampling = "global"`` a device has its share by samples of every step of the fleet.
         """
         index = np.asarray(devices, np.int64)
         if self.job.sampling == "local":
             return self.batches[index]
+        if self.draws:
+            drawn: Floats = np.maximum(self.draws.of(devices).rows, NO_ROWS) / self.job.learn.batch
+            return drawn
         learn, own = self.job.learn, self.samples[index]
         rows = rows_of(int(own.sum()), learn.batch * len(index), learn.local_steps, learn.local_epochs)
         expected: Floats = rows * own / own.sum() / learn.batch

@@ -131,6 +131,7 @@ def at_home(workload: Workload, numbers: int) -> Workload:
         scheme=IDENTITY,
         down=True,
         frozen=False,
+        texts=False,
         device_forward=(forward,) * every,
         device_backward=(backward,) * every,
         server_forward=(0.0,) * every,

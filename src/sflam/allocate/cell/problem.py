@@ -21,6 +21,7 @@ from sflam.allocate.limits import Impossible, devices, wrong_numbers, wrong_valu
 from sflam.cost.convergence import quantization_noise
 from sflam.cost.energy import computing_j
 from sflam.cost.memory import fits
+from sflam.cost.traffic import HEADER_BITS, Traffic, adapters_one_way, steps_down, steps_up
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
 from sflam.sizes import MAX_BITS, MIN_BITS
@@ -46,6 +47,8 @@ class Problem:
         made: those of them whose activations the device makes, where it or the server keeps others; None for all.
         sent: those whose activations cross, where the server keeps others; None for all.
         averages: times a round that the gradients of device halves go up and their mean comes down.
+        traffic: what the round's mini-batches hold: bodies then count whole, and adapters with them; None counts
+            activations alone, as published.
         base_s: T0, s a round that the plan does not change.
         base_j: J a round that the plan does not change, the server's for instance; weighs 1 - lam.
         delay: c_k, s a step that the plan does not change: the server's turn, the way down.
@@ -74,6 +77,7 @@ class Problem:
     made: ArrayLike | None = None
     sent: ArrayLike | None = None
     averages: ArrayLike = 0
+    traffic: Traffic | None = None
     base_s: float = 0.0
     base_j: float = 0.0
     delay: ArrayLike = 0.0
@@ -268,6 +272,10 @@ class Problem:
     def payload_at(self, bits: ArrayLike) -> Floats:
         """Return the nats of a round on the way up at a width, [K], or at several, [Q, K] (1.8)."""
         work, widths = self.own or (self.workload,), np.atleast_1d(bits)
+        if self.traffic is not None:
+            steps = np.array([steps_up(self.traffic, work, int(width)) for width in widths])
+            whole: Floats = (steps + self.adapter_bits + self.averaged_bits) * np.log(2)
+            return whole if np.ndim(bits) else whole[0]
         sent = np.array([[w.up_bits(int(width)) for w in work] for width in widths], float) * np.log(2)
         nats: Floats = sent * self.each("local_steps")
         if self.sent is not None:
@@ -279,9 +287,27 @@ class Problem:
         return nats if np.ndim(bits) else nats[0]
 
     @property
+    def adapter_bits(self) -> Floats:
+        """[K] bits of adapters a round one way, with the headers of their bodies."""
+        return adapters_one_way(self.own or (self.workload,), self.each("cut").tolist())
+
+    @property
+    def down_bits(self) -> Floats:
+        """[K] bits of a round on the way down (1.8) (1.9): whole bodies, and adapters, where traffic is known."""
+        work, cuts = self.own or (self.workload,), self.each("cut").tolist()
+        if self.traffic is not None:
+            steps = steps_down(self.traffic, work, cuts, self.bits_down)
+            return steps + self.adapter_bits + self.averaged_bits
+        bits = np.array([self.workload.down_bits(cut, self.bits_down) for cut in cuts], float)
+        down: Floats = bits * self.each("local_steps")
+        return down + self.averaged_bits
+
+    @property
     def averaged_bits(self) -> Floats:
         """[K] bits of a round, one way, of gradients of device halves that are averaged in every step."""
         one = np.array([self.workload.half_gradient_bits(int(cut)) for cut in self.each("cut")], float)
+        if self.traffic is not None:
+            one = one + HEADER_BITS * (one > 0)
         bits: Floats = self.each("averages") * one
         return bits
 

@@ -22,6 +22,7 @@ def loop_lines(records: Sequence[RoundRecord]) -> Iterator[str]:
         yield _calibration(charges)
     if charges[-1].battery_j:
         yield _batteries(charges[-1].battery_j)
+    yield from _broken(charges)
     measuring = sum(record.measuring_s for record in records)
     share = f"planning took {percent(planning_share(records))} of this machine's time"
     whole = sum(record.seconds for record in records)
@@ -86,6 +87,16 @@ def _calibration(charges: Sequence[Charge]) -> str:
 
 def _sum(found: Sequence[Calibration], name: str) -> float:
     return math.fsum(getattr(item, name) for item in found)
+
+
+def _broken(charges: Sequence[Charge]) -> Iterator[str]:
+    """Yield by how much rounds broke their limits, as those may whose plan is older than their channel."""
+    late = [charge.late_s for charge in charges if charge.late_s]
+    beyond = [max(charge.beyond_j) for charge in charges if charge.beyond_j]
+    if late:
+        yield f"{len(late)} rounds were longer than plan.deadline, by {human_si(max(late), 's')} at most"
+    if beyond:
+        yield f"{len(beyond)} rounds broke caps on energy, by {human_si(max(beyond), 'J')} a device at most"
 
 
 def _batteries(left: Sequence[float]) -> str:

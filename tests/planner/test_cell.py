@@ -90,8 +90,12 @@ def test_the_server_s_turn_and_the_way_down_are_counted() -> None:
     assert paid.base_j == pytest.approx(60 * slower**3 * paid.base_s) and slower == pytest.approx(
         (1 / 120) ** (1 / 3)
     )
-    bits = near.workload.down_bits(1, 8)
-    assert near.each("delay") == pytest.approx([bits / 100e6] * 17)
+    work = near.workload
+    bodies = 8 * 592 + work.adapter_bits(1) + 8 * 592  # the gradient's, and the adapters'
+    assert near.each("delay") == pytest.approx([(work.down_bits(1, 8) + bodies) / 100e6] * 17)
+    published = problem_of(config.load(EXAMPLE, ["plan.counts=activations"]))
+    assert published.each("delay") == pytest.approx([work.down_bits(1, 8) / 100e6] * 17)
+    assert published.payload[0] < near.payload[0]
     alone = problem_of(config.load(None, ["network.scenario=refA"]))
     assert alone.base_s == 0 and not alone.each("delay").any()
 
@@ -143,7 +147,7 @@ def test_texts_have_the_tokens_that_are_asked_for(cli: Cli) -> None:
         planned(cli, "--devices", 2, "--set", "model.name=gpt2", "--set", f"plan.tokens={tokens}")
         for tokens in (64, 512)
     )
-    assert short["latency_s"] < long["latency_s"] / 7
+    assert short["latency_s"] < long["latency_s"] / 6  # adapters are as large for both
     output = cli("plan", "--set", "model.name=gpt2", "--set", "plan.tokens=5000")
     assert_refused(output, "1024 positions, asked for 5000")
     assert (
@@ -280,9 +284,12 @@ def test_the_plan_adds_up() -> None:
     flop = np.add(work.device_forward, work.device_backward)[planned.cut]
     compute = flop / network.flops_per_cycle / planned.clock
     efficiency = np.log2(1 + planned.power * network.gain[0] / (network.noise * planned.bandwidth))
-    up = np.array([work.up_bits(int(bits)) for bits in planned.bits]) / (planned.bandwidth * efficiency)
+    header, labels = 8 * 592, 32 * work.batch
+    beside = header + np.array([work.adapter_bits(int(cut)) + header for cut in planned.cut])
+    up = np.array([work.up_bits(int(bits)) for bits in planned.bits]) + labels + beside
+    up = up / (planned.bandwidth * efficiency)
     pairs = zip(planned.cut, planned.bits_down, strict=True)
-    down = np.array([work.down_bits(int(cut), int(bits)) for cut, bits in pairs]) / 100e6
+    down = (np.array([work.down_bits(int(cut), int(bits)) for cut, bits in pairs]) + beside) / 100e6
     assert compute == pytest.approx(planned.compute_s) and up == pytest.approx(planned.transmit_s)
     assert problem.base_s + (compute + up + down).max() == pytest.approx(plan.latency)
     computing = compute * (network.kappa * planned.clock**3 + network.static_power)

@@ -109,11 +109,12 @@ class SimulatedFleet(FleetAround):
         if self.planned < 0 or (every and round % every == 0) or self._battery_is_short():
             self._plan(round, state)
             self._follow()
-        for known in (self.planner.unkept, self.planner.draws):
-            for turn in self.in_force if known else ():
-                known.of(
-                    turn.devices
-                )  # what a round makes and sends is known before it, and charged after it
+        # What a round makes and sends is known before it, and charged after it.
+        for turn in self.in_force:
+            if self.planner.unkept:
+                self.planner.unkept.of(turn.devices)
+            if self.planner.draws:
+                self.planner.draws.of(turn.devices)
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices that the plan in force counts on."""

@@ -84,11 +84,10 @@ def test_budgets_hold_on_average(small, tmp_path):
     more = ("learn.rounds=30", "learn.evaluate_every=0", "learn.local_steps=1", "quant.scheme=uniform")
     free = ran(small, tmp_path / "free", *more, "plan.latency_weight=0.99")
     mean = np.mean([record.charge.device_j for record in free.records], axis=0)
-    budget = 0.5 * float(mean.min())
+    budget = 0.6 * float(mean.max())  # adapters and headers count: every device needs that much
     run = ran(small, tmp_path / "run", *more, f"plan.budget={budget}", "plan.patience=1e-4")
     counted = np.array([record.charge.device_j for record in run.records])
-    adapters = np.array([record.charge.adapter_j for record in run.records]).mean()
-    assert (counted.mean(axis=0) <= 1.2 * budget + adapters).all()
+    assert (counted.mean(axis=0) <= 1.2 * budget).all()
     slower = np.mean([record.charge.charged_s for record in run.records])
     assert slower > np.mean([record.charge.charged_s for record in free.records])
     assert (run.fleet.planner.queues >= 0).all() and run.records[-1].charge.method == "online"

@@ -271,6 +271,7 @@ def test_who_is_dropped_does_not_depend_on_cuts_that_plans_replace(tmp_path):
         'plan.optimize=["clock", "cut"]', "plan.late=drop", "plan.deadline=0.01467", "network.radius_m=75",
         "network.server_clock_ghz=0.00421", "network.bandwidth_mhz=10.2", "network.simulate=true", "seed=92",
         "fleet.devices=4", "data.alpha=100", "learn.local_steps=3", "learn.rounds=1", "learn.device=cpu",
+        "plan.counts=activations",  # what the deadline is tuned to
     )  # fmt: skip
     turns = []
     for cut in (0, 5):
@@ -289,7 +290,7 @@ def test_a_method_without_deadlines_takes_a_cut_that_holds_them(small, tmp_path)
         "plan.method=equal",
         "plan.latency_weight=0.001",
     )
-    common += ("network.server_clock_ghz=0.0005",)
+    common += ("network.server_clock_ghz=0.0005", "plan.counts=activations")
     job = config.load(None, [*small, *common, "network.simulate=true"])
     network, cuts = build(replace(job.network, devices=3), job.seed, 0), range(3)
     work = measured(job)

@@ -38,8 +38,17 @@ def test_whole_passes_are_planned_as_they_are_charged(small, tmp_path, selected)
         assert record.device_samples == tuple(held[device] for device in record.participants)
 
 
-def test_shares_are_planned_as_expected_and_charged_as_they_fall(small, tmp_path):
+def test_shares_are_planned_as_they_are_drawn(small, tmp_path):
     run = ran(small, tmp_path / "run", *GLOBAL, "learn.local_steps=2", "network.server_kappa=1e-27")
+    for record in run.records:
+        charge = record.charge
+        assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
+        assert charge.charged_j == pytest.approx(charge.predicted_j, rel=1e-9)
+
+
+def test_published_plans_expect_shares_and_charge_them_as_they_fall(small, tmp_path):
+    asked = (*GLOBAL, "learn.local_steps=2", "network.server_kappa=1e-27", "plan.counts=activations")
+    run = ran(small, tmp_path / "run", *asked)
     held, batch = samples_of(run), run.job.learn.batch
     apart = 0.0
     for record in run.records:

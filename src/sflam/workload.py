@@ -52,6 +52,7 @@ class Workload:
         adapter_width: bits of an adapter weight as it travels: those of a float.
         head_forward: FLOP of the device's half, forward, that are its head's; 0 but with labels at home.
         texts: whether samples differ in length, so that lengths travel.
+        numbered: whether the numbers of samples go up with them.
         labels_per_token: whether every token has a label, as in a language model.
     """
 
@@ -79,6 +80,7 @@ class Workload:
     adapter_width: int = 32
     head_forward: float = 0.0
     texts: bool = False
+    numbered: bool = False
     labels_per_token: bool = False
 
     def __post_init__(self) -> None:

@@ -187,7 +187,6 @@ def test_after_the_quorum_a_round_goes_on_for_the_grace_alone():
     session.deliver(1, 4, 7, 1, 2.0)
     assert session.exchange(2, 4, 7, 0, 5.0) == Fresh()
     session.answer(2, 7, 0, b"x", 21.0)
-    session.heard(2, 21.0)
     assert session.waited_for(5.0).devices == (2,) and session.waited_for(5.0).seconds == 17.0
     assert session.verdict(21.9) is Verdict.RUNNING and session.verdict(22.0) is Verdict.COMPLETE
 
@@ -202,7 +201,6 @@ def test_a_device_that_asks_and_asks_but_makes_no_exchange_is_not_awaited():
     assert session.exchange(1, 4, 7, 0, 39.0) == Fresh()
     assert session.awaited(60.0) == (1,)  # the server's own time is not the device's
     session.answer(1, 7, 0, b"x", 60.0)
-    session.heard(1, 60.0)
     assert session.awaited(69.0) == (1,)
 
 

@@ -44,7 +44,7 @@ def expected_traffic(workload: Workload, steps: ArrayLike, count: int) -> Traffi
     rows = number * workload.batch
     tokens = rows * workload.tokens
     labels = tokens if workload.labels_per_token else rows
-    numbers = labels * (workload.exchanges == 1) + rows * workload.texts
+    numbers = labels * (workload.exchanges == 1) + rows * (workload.texts + workload.numbered)
     return Traffic(bodies=np.ceil(number), rows=rows, tokens=tokens, fresh=tokens, numbers=numbers)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -81,6 +82,7 @@ class CachedExchange(Exchange):
 
     kept: dict[tuple[int, int], Packed] = field(default_factory=dict)
     sent: dict[int, set[int]] = field(default_factory=dict)
+    numbered: ClassVar[bool] = True
 
     def unsent(self, batches: Mapping[int, Minibatch]) -> dict[int, Minibatch]:
         """Return the rows of each device's mini-batch that the server does not have, for devices with any."""

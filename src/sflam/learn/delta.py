@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -95,6 +95,7 @@ class DeltaExchange(Exchange):
 
     sent: SampleTable = field(default_factory=SampleTable)
     received: SampleTable = field(default_factory=SampleTable)
+    numbered: ClassVar[bool] = True
 
     def _outgoing(
         self, at: Position, hidden: Tensor | None, batch: Minibatch

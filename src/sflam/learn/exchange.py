@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class Exchange:
         bits: device -> bits per activation and per gradient entry; ignored by ``identity``.
         per_token: labels belong to tokens (language models), not to rows.
         left: device -> leg -> what a quantizer with memory left out so far, of the legs that are encoded here.
+        numbered: whether the numbers of a step's samples go up with it.
     """
 
     scheme: str
@@ -60,6 +61,7 @@ class Exchange:
     bits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     per_token: bool = False
     left: dict[int, dict[int, Floats]] = field(default_factory=dict)
+    numbered: ClassVar[bool] = False
 
     def with_bits(self, bits: Mapping[int, tuple[int, int]]) -> Self:
         """Return the exchange with other bits up and down for every device."""

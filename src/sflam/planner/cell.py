@@ -62,8 +62,12 @@ def measured(job: Job, tokens: int = 0) -> Workload:
     workload = measure(job.model.name, training_of(job, tokens), scheme=job.quant.scheme)
     if job.learn.personal == "device-half":  # it stays on its device
         workload = replace(workload, adapter_values=(0,) * (workload.blocks + 1))
-    # Control variates are as large as the adapters, both ways.
-    return replace(workload, adapter_bodies=1 + (job.learn.practice.local == "scaffold"))
+    return replace(
+        workload,
+        numbered=job.quant.delta or job.learn.cache == "server",
+        # Control variates are as large as the adapters, both ways.
+        adapter_bodies=1 + (job.learn.practice.local == "scaffold"),
+    )
 
 
 def training_of(job: Job, tokens: int = 0) -> Training:

@@ -241,6 +241,8 @@ class Session:
         seat.since = now
         seat.next += 1
         seat.computing = False
+        if now < math.inf:  # it was here while it waited for this, however long that was
+            self.heard(device, now)
         return True
 
     def deliver(self, device: int, round: int, attempt: int, result: Any, now: float) -> bool:

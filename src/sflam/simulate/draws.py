@@ -73,11 +73,11 @@ def drawn_traffic(
         sizes = [long(samples) for samples in own if len(samples)]
         rows, valid = sum(map(len, sizes)), int(sum(size.sum() for size in sizes))
         ragged = sum(len(size) for size in sizes if (size != size[0]).any())  # where lengths travel
-        fresh, named = valid, 0
+        fresh, named = valid, rows * exchange.numbered
         if isinstance(exchange, CachedExchange):
             known = exchange.sent.get(device, set())
             new = sorted({sample for samples in own for sample in samples.tolist()} - known)
-            fresh, named = int(long(np.array(new, np.int64)).sum()), rows
+            fresh = int(long(np.array(new, np.int64)).sum())
         numbers = labels * (valid if exchange.per_token else rows) + ragged + named
         found.append((len(sizes), rows, valid, fresh, numbers))
     columns = np.array(found, float).reshape(-1, 5).T

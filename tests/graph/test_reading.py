@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,33 +12,9 @@ from hypothesis import strategies as st
 from sflam.errors import GraphError
 from sflam.graph.graph import Graph
 from sflam.graph.reading import MOST_BYTES, bundle_from_json, graph_from_json, read_bundle
-from sflam.graph.size import MOST_COEFFICIENT
 from sflam.graph.writing import bundle_to_json, graph_to_json, write_bundle
 from tests.graph.examples import bundle, graphs
-
-HOSTILE: list[Any] = [
-    None,
-    True,
-    -1,
-    0,
-    1 << 70,
-    1.5,
-    1e308,
-    "",
-    "x" * 300,
-    "__import__('os')",
-    "add",
-    "\n",
-    [],
-    [[]],
-    [0, 1],
-    [MOST_COEFFICIENT + 1],
-    [1] * 9,
-    {},
-    {"a": 1},
-    ["hidden"],
-    ["frozen", "words"],
-]
+from tests.graph.hostile import HOSTILE, PLACES, broken
 
 
 @settings(deadline=None, max_examples=200)
@@ -53,35 +27,13 @@ def test_a_bundle_is_read_as_it_was_written() -> None:
     assert read_bundle(write_bundle(bundle())) == bundle()
 
 
-def places(found: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in plain data."""
-    yield path
-    items = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
-    for key, inner in items:
-        yield from places(inner, (*path, key))
-
-
-PLACES = sorted(places(bundle_to_json(bundle())), key=str)
-
-
 @settings(deadline=None, max_examples=600)
 @given(st.sampled_from(PLACES), st.sampled_from(HOSTILE), st.sampled_from(["put", "drop", "double"]))
 def test_anything_put_anywhere_is_read_or_refused_in_one_line(
     path: tuple[Any, ...], hostile: Any, how: str
 ) -> None:
-    data = copy.deepcopy({"root": bundle_to_json(bundle())})
-    place: Any = data
-    for key in ("root", *path)[:-1]:
-        place = place[key]
-    last = ("root", *path)[-1]
-    if how == "put":
-        place[last] = hostile
-    elif how == "drop" and path:
-        del place[last]
-    elif isinstance(place, list):
-        place.append(copy.deepcopy(place[last]))
     try:
-        read = read_bundle(json.dumps(data["root"]).encode())
+        read = read_bundle(broken(path, hostile, how))
     except GraphError as error:
         assert len(str(error)) < 600 and "\n" not in str(error)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import random
 from pathlib import Path
@@ -20,7 +19,7 @@ from sflam.graph.reading import MOST_BYTES, read_bundle
 from sflam.graph.writing import bundle_to_json
 from tests.device import hand_made
 from tests.graph.examples import bundle
-from tests.graph.test_reading import HOSTILE, PLACES
+from tests.graph.hostile import HOSTILE, PLACES, broken
 from tests.web.engine_process import NodeEngine, PageError, node_engine, text_of
 from tests.web.node import STATIC, needs_node
 
@@ -43,21 +42,6 @@ def lean_refusal(body: bytes) -> str | None:
     except GraphError as error:
         return str(error)
     return None
-
-
-def broken(path: tuple[Any, ...], hostile: Any, how: str) -> bytes:
-    data = copy.deepcopy({"root": bundle_to_json(bundle())})
-    place: Any = data
-    for key in ("root", *path)[:-1]:
-        place = place[key]
-    last = ("root", *path)[-1]
-    if how == "put":
-        place[last] = hostile
-    elif how == "drop" and path:
-        del place[last]
-    elif isinstance(place, list):
-        place.insert(last, copy.deepcopy(place[last]))
-    return json.dumps(data["root"]).encode()
 
 
 def test_anything_put_anywhere_is_judged_as_the_numpy_device_judges_it(page: NodeEngine) -> None:

@@ -69,9 +69,7 @@ def roll_back(folder: Path, rounds: int) -> None:
         done = _read(found[at], found[:at]).get("round")
         known.append(str(done))
         if done == rounds:
-            for newer in reversed(
-                found[at + 1 :]
-            ):  # the newest first: a crash in between leaves a newest one
+            for newer in reversed(found[at + 1 :]):  # newest first: a crash in between leaves a newest one
                 with writing(newer, "delete it"):
                     newer.unlink()
             sync_folder(folder)

@@ -23,7 +23,7 @@ FILES = 1 << 16
 OWN = 128
 """Open files that are left to the run itself: its history, checkpoints, logs, data."""
 MOST_SILENT, MOST_SPEAKING = 4096, 256
-"""ConnectionPlaces of strangers; one that speaks TLS has about 0.3 MB of buffers."""
+"""Places of strangers; one that speaks TLS has about 0.3 MB of buffers."""
 
 
 @dataclass(frozen=True)

@@ -104,9 +104,9 @@ class Deliveries:
                 f"round {round + 1}: what device {device} trained is shortened: it moved {times:.3g} times as far as "
                 "the others allow"
             )
-            self.event_log("clipped", device=device, round=round, times=round_figures(times))
+            self.event_log("clipped", device=device, round=round, times=_round_figures(times))
 
 
-def round_figures(value: float) -> float:
+def _round_figures(value: float) -> float:
     """Return a number with four significant figures."""
     return float(f"{value:.4g}")

@@ -197,9 +197,9 @@ class SimulatedFleet(FleetAround):
 
     def _rounds(self, numbers: Iterable[int]) -> list[tuple[Network, tuple[int, ...]]]:
         """Return networks and devices as rounds have them, as far as that is known before the first."""
-        policy = (
-            "uniform" if self.job.fleet.policy == "loss" else self.job.fleet.policy
-        )  # there are no losses yet
+        policy = self.job.fleet.policy
+        if policy == "loss":
+            policy = "uniform"  # there are no losses yet
         found = []
         for number in numbers:
             there = build(self.job.network, self.job.seed, number)

@@ -138,7 +138,8 @@ def compare(args: Namespace, name: str, backbone: Backbone) -> None:
             for n in args.fleets
         }
         idle += measure(args, name, rows, ACTIVE, runs) if runs else []
-    table(args, own, f"{name}, one server copy per device")
+    if own:
+        table(args, own, f"{name}, one server copy per device")
     table(args, shared, f"{name}, one server copy for all")
     if idle:
         table(args, idle, f"{name}, {ACTIVE} devices of a larger fleet take part")
@@ -147,7 +148,7 @@ def compare(args: Namespace, name: str, backbone: Backbone) -> None:
 def main() -> None:
     options = parser(__doc__, repeats=5)
     options.add_argument("--models", nargs="+", choices=BATCHES, default=["nano-vit", "minilm"])
-    options.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
+    options.add_argument("--devices", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32, 64])
     options.add_argument(
         "--batches", type=int, nargs="+", help="rows of a device's mini-batch; per model by default"
     )

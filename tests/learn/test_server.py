@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 import torch
@@ -164,3 +166,47 @@ def test_sfl_v2_trains_one_server_copy_and_averages_the_devices(update):
     halves = [fleet.devices.segment.stack.read(k) for k in range(2)]
     mean = {name: (halves[0][name] * 8 + halves[1][name] * 4) / 12 for name in halves[0]}
     assert_equal_states({name: state[name] for name in mean}, mean)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("labels", ["server", "device"])
+def test_rows_taken_out_of_the_stack_learn_what_dense_ones_do(monkeypatch, optimizer, labels):
+    """Random participation: a pass of some rows gives to the bit what one over all rows of the stack gives."""
+    backbone, model, examples = adapted("vit")
+    cuts = [1, 0, 2, 1, 0, 1, 2, 1, 1]
+    learn = replace(LEARN, optimizer=optimizer, momentum=0.9, weight_decay=0.1, lr=0.01, clip=0.5)
+    device, server = split(backbone, model, cuts, labels=labels)
+    batches = {k: examples.take(part) for k, part in enumerate(parts_of([2, 3, 1, 2, 2, 1, 3, 2, 2]))}
+    draw = torch.Generator().manual_seed(0)
+    rounds = [torch.randperm(len(cuts), generator=draw)[: 1 + n % 5].tolist() for n in range(20)]
+    start = [side.stack.values.clone() for side in (device, server)]
+
+    def trained():
+        for side, values in zip((device, server), start, strict=True):
+            with torch.no_grad():
+                side.stack.values.copy_(values)
+        devices, trunk = Devices(device, cuts, learn), Trunk(server, backbone.task, learn)
+        for active in rounds:
+            before = [side.segment.stack.values.clone() for side in (devices, trunk)]
+            own = {k: batches[k] for k in sorted(active)}
+            hidden = devices.forward(own, dict.fromkeys(own, 0))
+            frames = [Frame(k, cuts[k], hidden[k], b.lengths, b.labels) for k, b in own.items()]
+            if labels == "server":
+                back = {a.device: a.gradient for a in trunk.step(frames, 0)}
+            else:
+                last = trunk.forward(frames, 0)
+                heads = devices.finish(backbone.task, own, last, dict.fromkeys(own, 0))
+                back = trunk.backward({k: heads[k][1] for k in own})
+            devices.backward({k: g for k, g in back.items() if g is not None}, own)
+            absent = [k for k in range(len(cuts)) if k not in own]
+            for side, values in zip((devices, trunk), before, strict=True):
+                assert torch.equal(side.segment.stack.values[absent], values[absent])
+        if optimizer == "adamw":
+            counted = {int(row): int(state["step"]) for row, state in trunk.state().items()}
+            assert counted == Counter(chain(*rounds)), "a row counts its own steps"
+        return torch.cat([devices.segment.stack.values, trunk.segment.stack.values], 1)
+
+    compact = trained()
+    assert not torch.equal(compact, torch.cat(start, 1))
+    monkeypatch.setattr(AdapterStack, "gather", lambda *_: None)
+    assert torch.equal(compact, trained())

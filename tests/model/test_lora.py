@@ -44,9 +44,15 @@ def test_neighbours_that_share_a_copy_are_one_group():
 
 def test_picking_copies_is_a_view_where_it_can_be():
     stacked = torch.arange(12.0).view(4, 3)
-    assert Rows((0, 1, 2, 3), (1,) * 4).pick(stacked) is stacked
-    assert Rows((1, 2), (1, 1)).pick(stacked).data_ptr() == stacked[1].data_ptr()
-    assert torch.equal(Rows((3, 0), (1, 1)).pick(stacked), stacked[[3, 0]])
+    layout = Layout()
+
+    def picked(*copies):
+        layout.rows = Rows(copies, (1,) * len(copies))
+        return layout.pick(stacked)
+
+    assert picked(0, 1, 2, 3) is stacked
+    assert picked(1, 2).data_ptr() == stacked[1].data_ptr()
+    assert torch.equal(picked(3, 0), stacked[[3, 0]])
 
 
 def test_an_adapter_stack_is_one_matrix_seen_three_ways():

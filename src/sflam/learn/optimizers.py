@@ -48,6 +48,20 @@ def set_rate(optimizer: torch.optim.Optimizer, settings: LearnSettings, moment: 
             group["lr"] = rate(settings, moment)
 
 
+def step_rows(optimizer: torch.optim.Optimizer, rows: Sequence[int]) -> None:
+    """Take a step of an optimiser of :func:`optimizer` that looks at ``rows`` alone: the others have no gradient."""
+    groups = optimizer.param_groups
+    if len(groups) > 1:
+        optimizer.param_groups = [groups[row] for row in rows]
+    else:
+        (every,) = groups
+        optimizer.param_groups = [every | {"params": [every["params"][row] for row in rows]}]
+    try:
+        optimizer.step()
+    finally:
+        optimizer.param_groups = groups
+
+
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return momenta and step counts, keyed by row, for a checkpoint."""
     return {str(row): dict(values) for row, values in optimizer.state_dict()["state"].items()}
@@ -117,7 +131,7 @@ class Side(Generic[S]):
                 values, gradients = stack.numbers(row, names), stack.gradient(row)
                 self.rule.amend(device, values, {name: gradients[name] for name in names})
         stack.hand_out(self.settings.clip)
-        self.optimizer.step()
+        step_rows(self.optimizer, stack.active)
 
     def state(self) -> dict[str, Any]:
         """Return what must survive a crash between rounds."""

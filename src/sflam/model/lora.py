@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sflam.model.stack import Gathered
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -62,15 +64,6 @@ class Rows:
         width = max(self.counts)
         return torch.cat([torch.arange(n) + g * width for g, n in enumerate(self.counts)])
 
-    def pick(self, stacked: Tensor) -> Tensor:
-        """Return [G, ...], the copies of this batch's groups, of a [K, ...] tensor."""
-        if self.copies == tuple(range(len(stacked))):
-            return stacked
-        first, last = self.copies[0], self.copies[-1]
-        if self.copies == tuple(range(first, last + 1)):
-            return stacked[first : last + 1]
-        return stacked[torch.tensor(self.copies, device=stacked.device)]
-
     def gather(self, x: Tensor) -> Tensor:
         """[R, ..., i] -> [G, N, i]: every group's rows and tokens side by side, short groups padded with zeros."""
         groups, width = len(self.counts), x.shape[-1]
@@ -90,10 +83,27 @@ class Rows:
 
 
 class Layout:
-    """The rows of the batch in flight, shared by all stacked layers of one segment."""
+    """The rows of the batch in flight, shared by all stacked layers of one segment.
+
+    Attributes:
+        rows: which copy each row uses.
+        gathered: the copies that the batch uses, where they were taken out of the stack.
+    """
 
     def __init__(self) -> None:
         self.rows = Rows((0,), (1,))
+        self.gathered: Gathered | None = None
+
+    def pick(self, stacked: Tensor) -> Tensor:
+        """Return [G, ...], the copies of this batch's groups, of a [K, ...] tensor of the stack."""
+        copies = self.rows.copies
+        if self.gathered is not None and stacked in self.gathered.tensors:
+            stacked = self.gathered.tensors[stacked]
+            copies = tuple(map(self.gathered.places.__getitem__, copies))
+        first, last = copies[0], copies[-1]
+        if copies == tuple(range(first, last + 1)):
+            return stacked if len(copies) == len(stacked) else stacked[first : last + 1]
+        return stacked[torch.tensor(copies, device=stacked.device)]
 
 
 class StackedLoRA(nn.Module):
@@ -122,7 +132,9 @@ class StackedLoRA(nn.Module):
         """[R, ..., i] -> [R, ..., o]."""
         rows = self.layout.rows
         groups = len(rows.copies)
-        a, b = (own.expand(groups, -1, -1) if len(own) == 1 else rows.pick(own) for own in (self.a, self.b))
+        a, b = (
+            own.expand(groups, -1, -1) if len(own) == 1 else self.layout.pick(own) for own in (self.a, self.b)
+        )
         z = rows.gather(F.dropout(x, self.dropout, self.training) if self.dropout else x)
         low = torch.bmm(z.to(a.dtype), a.mT) * self.scaling
         out: Tensor = self.base(x)
@@ -146,7 +158,7 @@ class StackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[R, ..., i] -> [R, ..., o]."""
         rows = self.layout.rows
-        y = torch.bmm(rows.gather(x).to(self.weight.dtype), rows.pick(self.weight).mT)
+        y = torch.bmm(rows.gather(x).to(self.weight.dtype), self.layout.pick(self.weight).mT)
         if self.bias is not None:
-            y = y + rows.pick(self.bias).unsqueeze(1)
+            y = y + self.layout.pick(self.bias).unsqueeze(1)
         return rows.scatter(y, x.shape[:-1])

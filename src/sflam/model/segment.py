@@ -139,11 +139,12 @@ class Segment(nn.Module):
         """Run one block: [R,T,d] -> [R,T,d]; with ``checkpointing`` only its input is kept for the backward."""
         if not (self.checkpointing and torch.is_grad_enabled()):
             return self._block(index, hidden, arguments)
-        rows, installed = self.layout.rows, self.places.installed if self.places else 0
+        rows, gathered = self.layout.rows, self.layout.gathered
+        installed = self.places.installed if self.places else 0
 
         def again(entering: Tensor) -> Tensor:
             # By the time of the backward the segment may have been made ready for another batch.
-            self.layout.rows = rows
+            self.layout.rows, self.layout.gathered = rows, gathered
             if self.places:
                 self.places.install(installed)
             return self._block(index, entering, arguments)
@@ -189,7 +190,7 @@ class Segment(nn.Module):
         With adapters one pass takes all; with weights of their own devices come one after the other.
         """
         if self.places is None:
-            self.layout.rows = rows
+            self.layout.rows, self.layout.gathered = rows, self.stack.gather(rows.copies)
             yield slice(None)
             return
         start = 0

@@ -110,6 +110,7 @@ class ServerSegment(Segment):
 
     def _through(self, arrivals: Sequence[Arrival], lengths: Tensor | None) -> Tensor:
         pending = list(arrivals)
+        self.layout.gathered = self.stack.gather(pending[-1].rows.copies)
         hidden = pending[0].hidden.new_empty(0)
         arguments: Arguments | None = None
         for index in range(pending[0].cut, self.held.stop + 1):

@@ -3,7 +3,8 @@
 One matrix ``values [K, P]`` holds everything: row k is all that device k trains, and every adapter tensor is a
 leaf view ``[K, *shape]`` into its columns, which the forward uses. The optimiser sees another set of leaf views,
 one per row. So one batched forward and backward serves all devices, while each keeps its own optimiser state, and
-a row without a gradient does not move.
+a row without a gradient does not move. A pass of some rows only works on a copy of those, and its gradients come back
+to their rows: what it costs does not depend on K.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +24,33 @@ class Slot:
 
     columns: slice
     shape: torch.Size
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """Copies of the rows that a pass uses, side by side.
+
+    Attributes:
+        places: row of the stack -> its place among them.
+        tensors: leaf view ``[K, *shape]`` of the stack -> the same of the gathered rows alone, ``[A, *shape]``.
+    """
+
+    places: dict[int, int]
+    tensors: dict[Tensor, Tensor]
+
+
+class _Gather(torch.autograd.Function):
+    """Some rows of a stack, [A, P]; their gradients are added to the stack's own, row by row."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, stack: AdapterStack, index: Tensor) -> Tensor:
+        ctx.stack, ctx.index = stack, index
+        return stack.values.detach().index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        ctx.stack.grads.index_add_(0, ctx.index, gradients[0])
+        return gradients[0].new_zeros(()), None, None
 
 
 class AdapterStack:
@@ -58,6 +87,9 @@ class AdapterStack:
             for name, slot in self.slots.items()
         }
         self.rows = [row.requires_grad_() for row in self.values.unbind()]
+        # What autograd is asked for so that it goes back as far as the gathered rows.
+        self._anchor = self.values.new_zeros(()).requires_grad_()
+        self._handed: list[int] = []
         for row in range(copies):
             self.write(row, initial)
 
@@ -105,6 +137,20 @@ class AdapterStack:
         found: list[int] = self._active.tolist()
         return found
 
+    def gather(self, rows: Sequence[int]) -> Gathered | None:
+        """Return copies of the ``rows`` of a pass; None where it takes every row, or trains none."""
+        wanted = list(dict.fromkeys(rows))
+        if not (self.tensors and torch.is_grad_enabled()) or wanted == list(range(self.copies)):
+            return None
+        index = torch.tensor(wanted, dtype=torch.long, device=self.values.device)
+        block: Tensor = _Gather.apply(self._anchor, self, index)  # type: ignore[no-untyped-call]
+        sizes = [slot.columns.stop - slot.columns.start for slot in self.slots.values()]
+        tensors = {
+            self.tensors[name]: part.view(len(wanted), *slot.shape)
+            for (name, slot), part in zip(self.slots.items(), block.split_with_sizes(sizes, 1), strict=True)
+        }
+        return Gathered({row: place for place, row in enumerate(wanted)}, tensors)
+
     def begin(self, active: Sequence[int]) -> None:
         """Begin a step of the ``active`` rows: forget their gradients; the others are neither read nor written."""
         self._active = torch.tensor(active, dtype=torch.long, device=self.values.device)
@@ -126,11 +172,11 @@ class AdapterStack:
     ) -> list[Tensor | None]:
         """Add the gradients of ``output`` to ``grads``; return those of ``inputs``, as torch.autograd.grad does.
 
-        ``again`` keeps the graph for another call.
+        Those of gathered rows are added on the way. ``again`` keeps the graph for another call.
         """
-        wanted = [*inputs, *self.tensors.values()]
+        wanted = [*inputs, *self.tensors.values(), self._anchor]
         found = torch.autograd.grad(output, wanted, grad_output, allow_unused=True, retain_graph=again)
-        for slot, grad in zip(self.slots.values(), found[len(inputs) :], strict=True):
+        for slot, grad in zip(self.slots.values(), found[len(inputs) : -1], strict=True):
             if grad is not None:
                 columns, rows = self.grads[:, slot.columns], grad.reshape(self.copies, -1)
                 if len(self._active) == self.copies:
@@ -149,14 +195,17 @@ class AdapterStack:
 
     def hand_out(self, clip: float = 0.0) -> None:
         """Give each active row its gradient, clipped to norm ``clip`` (0: not clipped), and the others none."""
-        if self.beyond is not None:
-            self.grads.masked_fill_(self.beyond, 0.0)
-        if clip:
+        if clip or self.beyond is not None:
             own = self.grads[self._active]
-            norms = torch.linalg.vector_norm(own, dim=1, keepdim=True)
-            # Row by row, as clip_grad_norm_ does for one device.
-            self.grads.index_copy_(0, self._active, own * (clip / (norms + 1e-6)).clamp(max=1.0))
-        for row in self.rows:
-            row.grad = None
-        for index in self._active.tolist():
+            if self.beyond is not None:
+                own.masked_fill_(self.beyond[self._active], 0.0)
+            if clip:
+                norms = torch.linalg.vector_norm(own, dim=1, keepdim=True)
+                # Row by row, as clip_grad_norm_ does for one device.
+                own = own * (clip / (norms + 1e-6)).clamp(max=1.0)
+            self.grads.index_copy_(0, self._active, own)
+        for index in self._handed:
+            self.rows[index].grad = None
+        self._handed = self.active
+        for index in self._handed:
             self.rows[index].grad = self.grads[index]

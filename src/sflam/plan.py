@@ -41,6 +41,8 @@ class DevicePlan:
         transmit_s: seconds of transmitting up.
         compute_j: joules of computing on the device.
         transmit_j: joules of transmitting up.
+        idle_j: joules drawn over the whole round at any clock, waiting included; 0 among several servers, where
+            ``compute_j`` holds those of computing.
     """
 
     cut: int
@@ -56,6 +58,7 @@ class DevicePlan:
     server: int = 0
     server_clock: float = 0.0
     subchannels: int = 0
+    idle_j: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +129,9 @@ class DevicePlans(Sequence[DevicePlan]):
     @property
     def device_j(self) -> NDArray[np.float64]:
         """[K] joules that a round takes from each device."""
-        total: NDArray[np.float64] = self._columns["compute_j"] + self._columns["transmit_j"]
+        total: NDArray[np.float64] = (
+            self._columns["compute_j"] + self._columns["transmit_j"] + self._columns["idle_j"]
+        )
         return total
 
     def change(self, **columns: ArrayLike) -> DevicePlans:

@@ -292,11 +292,13 @@ def test_the_plan_adds_up() -> None:
     down = (np.array([work.down_bits(int(cut), int(bits)) for cut, bits in pairs]) + beside) / 100e6
     assert compute == pytest.approx(planned.compute_s) and up == pytest.approx(planned.transmit_s)
     assert problem.base_s + (compute + up + down).max() == pytest.approx(plan.latency)
-    computing = compute * (network.kappa * planned.clock**3 + network.static_power)
+    computing = compute * network.kappa * planned.clock**3
+    idle = network.static_power * plan.latency
     assert planned.power * up == pytest.approx(planned.transmit_j) and computing == pytest.approx(
         planned.compute_j
     )
-    assert (planned.power * up + computing).sum() == pytest.approx(plan.energy)
+    assert idle == pytest.approx(planned.idle_j) and idle.max() > 0
+    assert (planned.power * up + computing + idle).sum() == pytest.approx(plan.energy)
 
 
 def test_the_same_from_python() -> None:

@@ -102,6 +102,18 @@ def test_an_older_plan_is_charged_in_full_and_shown(small, tmp_path):
     assert drawn.records
 
 
+def test_devices_idle_over_the_whole_round(small, tmp_path):
+    """Waiting included: a device that is done early draws as long as the slowest one takes."""
+    more = (*PLAIN, "learn.rounds=2", 'network.profiles={"raspberry-pi-4"=2, "jetson-orin-nano"=1}')
+    run = ran(small, tmp_path / "run", *more)
+    for record in run.records:
+        assert_as_planned(record)
+        charge = record.charge
+        idle = np.array([2.7, 2.7, 5.0]) * charge.seconds
+        assert charge.idle_j == pytest.approx(idle.sum(), rel=1e-12)
+        assert (np.array(charge.device_j) > idle).all() and charge.idle_j > 0.2 * charge.charged_j
+
+
 def random_settings(seed):
     """A run drawn over methods, limits and networks; its plans are of their own rounds."""
     draw = np.random.default_rng(seed)
@@ -117,6 +129,7 @@ def random_settings(seed):
         "network.downlink_mbps": pick(0, 2, 40),
         "network.server_kappa": pick(0, 1e-27),
         "network.radius_m": pick(150, 500),
+        "network.static_power_w": pick(0, 0, 0.01, 0.3),
         "plan.latency_weight": pick(0.1, 0.5, 0.9, 1),
         "plan.optimize": pick("[]", '["clock"]'),
         "plan.late": "drop",

@@ -19,7 +19,7 @@ from sflam.allocate.cell.shares import Shares
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import Costs, EdgeShares, Loads, add_up
 from sflam.allocate.limits import Impossible, devices
-from sflam.cost.energy import computing_j, serving_j
+from sflam.cost.energy import computing_j, idle_j, serving_j
 from sflam.network.channel import rate_in_nats
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, Status
@@ -43,6 +43,7 @@ class SharesScore:
         transmit: s.
         compute_energy: J on the device.
         transmit_energy: J.
+        idle_energy: J drawn over the whole round, waiting included; 0 among several servers.
         violations: name of a broken limit -> by how much, relative.
     """
 
@@ -53,6 +54,7 @@ class SharesScore:
     transmit: Floats
     compute_energy: Floats
     transmit_energy: Floats
+    idle_energy: Floats
     violations: dict[str, float]
 
 
@@ -136,6 +138,7 @@ def make_plan(method: str, found: Found, *, solve_s: float = 0.0) -> Plan:
             transmit_s=scored.transmit,
             compute_j=scored.compute_energy,
             transmit_j=scored.transmit_energy,
+            idle_j=scored.idle_energy,
             **_placement(problem, shares),
         ),
         latency=scored.latency,
@@ -208,7 +211,8 @@ def _spent(problem: AnyProblem, scored: SharesScore, name: str) -> str:
     if name == "deadline":
         return f": these shares take {scored.latency:.6g} s a round"
     sent, computed = scored.transmit_energy, scored.compute_energy
-    joules = {"radio_cap": sent, "compute_cap": computed, "energy_cap": sent + computed}.get(name)
+    whole = sent + computed + scored.idle_energy
+    joules = {"radio_cap": sent, "compute_cap": computed, "energy_cap": whole}.get(name)
     if joules is None or not isinstance(problem, Problem):
         return ""
     worst = int(np.argmax(joules / problem.each(name)))
@@ -224,10 +228,11 @@ def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
         transmit = problem.payload / rate_in_nats(b, p, network.gain[problem.server], network.noise)
         compute = problem.cycles / f
         transmit_energy = p * transmit
-        compute_energy = computing_j(problem.cycles, f, network.kappa, network.static_power)
+        compute_energy = computing_j(problem.cycles, f, network.kappa)
     finish = problem.each("local_steps") * problem.each("delay") + compute + transmit
     latency = float(problem.base_s + finish.max())
-    counted = transmit_energy + (compute_energy if problem.choose_clocks else 0.0)
+    idle = idle_j(network.static_power, latency)
+    counted = transmit_energy + (compute_energy if problem.choose_clocks else 0.0) + idle
     weighted = float(network.energy_weight @ counted) + problem.base_j
     need = problem.at_cut("device_memory")
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -238,7 +243,7 @@ def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
             "deadline": latency / problem.deadline - 1,
             "radio_cap": (transmit_energy / problem.each("radio_cap") - 1).max(),
             "compute_cap": (compute_energy / problem.each("compute_cap") - 1).max(),
-            "energy_cap": ((transmit_energy + compute_energy) / problem.each("energy_cap") - 1).max(),
+            "energy_cap": ((transmit_energy + compute_energy + idle) / problem.each("energy_cap") - 1).max(),
             "memory": (need / network.memory - 1).max(),
             "not a positive number": 0.0 if ((b > 0) & (p > 0) & (f > 0)).all() else np.inf,
         }
@@ -250,6 +255,7 @@ def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
         transmit=transmit,
         compute_energy=compute_energy,
         transmit_energy=transmit_energy,
+        idle_energy=idle,
         violations=_beyond(excess),
     )
 
@@ -300,6 +306,7 @@ def _score_edge(problem: EdgeProblem, shares: EdgeShares) -> EdgeScore:
         serve=serve,
         compute_energy=compute_j,
         transmit_energy=send_j,
+        idle_energy=np.zeros(len(problem)),
         server_energy=serve_j,
         instability=shaky,
         violations=_beyond(excess),

@@ -71,8 +71,8 @@ def decreasing_root(
 
 
 def _steeper(measured: float, guess: float) -> float:
-    """Return the measured slope where it can be trusted, kept away from zero."""
-    return min(measured, guess / 50) if measured < 0 else guess
+    """Return the measured slope where it can be trusted, kept away from zero; where all is flat, steps grow."""
+    return min(measured, guess / 50) if measured <= 0 else guess
 
 
 def bisect(

@@ -25,7 +25,7 @@ class Network:
         max_clock: [K] Hz.
         flops_per_cycle: [K] FLOP per clock cycle, all cores together.
         kappa: [K] W s^3: a computing device draws ``kappa f^3``.
-        static_power: [K] W drawn while computing, at any clock.
+        static_power: [K] W drawn at any clock, over the whole round; among several servers, while computing.
         memory: [K] bytes that training may use; inf for no limit.
         energy_weight: [K] w_k of the objective.
         noise: N0 W/Hz, the SNR gap included.

@@ -49,7 +49,7 @@ class DeviceEntry:
         clock_ghz: highest clock.
         flops_per_cycle: of all cores together.
         kappa: W s^3 of kappa f^3.
-        static_power_w: drawn while computing, at any clock.
+        static_power_w: drawn at any clock, over the whole round.
         memory_gb: what training may use; 0 for no limit.
         weight: of its energy in the objective.
     """
@@ -139,7 +139,8 @@ class NetworkSettings:
         clock_ghz: lowest and highest of the devices' highest clocks, drawn evenly.
         flops_per_cycle: FLOP per clock cycle of a device, all cores together.
         kappa: W s^3: a device draws kappa f^3 while computing.
-        static_power_w: power a computing device draws besides, at any clock.
+        static_power_w: power that a device draws at any clock: over the whole round, waiting included, where it takes
+            part; among several servers, while it computes.
         memory_gb: memory of a device that training may use; 0 for no limit.
         server_clock_ghz: clock of a server.
         server_flops_per_cycle: FLOP per clock cycle of a server, all cores together; 0 takes 1e5, in refB 1024.

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from sflam.allocate.cell.cuts import server_clock
 from sflam.allocate.cell.cuts import solve as solve_cuts
-from sflam.allocate.cell.pareto import front
+from sflam.allocate.cell.pareto import front, frugal_round
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.registry import allocate, method_of
 from sflam.allocate.settings import BY_SUBCHANNEL
@@ -237,6 +237,7 @@ def trade(problem: Problem, near: float, points: int) -> tuple[tuple[float, floa
     first = front(problem, 2, longest=near)[0]
     shortest = first.latency
     reach = max(5 * (near - shortest), 0.5 * (shortest - problem.base_s))
+    reach = min(reach, frugal_round(problem) - shortest)
     times = [shortest + reach * (index / (points - 1)) ** 2 for index in range(1, points)]
     if near > shortest * (1 + 1e-5):
         times[min(range(len(times)), key=lambda index: abs(times[index] - near))] = near
@@ -249,6 +250,7 @@ def weighted_energy(problem: Problem, plan: Plan) -> float:
     if not len(plan.devices):
         return plan.energy
     spent = plan.devices.transmit_j + (plan.devices.compute_j if problem.choose_clocks else 0.0)
+    spent = spent + plan.devices.idle_j
     return plan.energy + float((problem.network.energy_weight - 1) @ spent)
 
 

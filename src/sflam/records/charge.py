@@ -76,6 +76,8 @@ class Charge:
         sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
         servers: per device, the index of its server, ``ALL_LOCAL`` for none; empty with a single server.
         calibration: measured beside modelled, where ``network.calibrate`` is set; else None.
+        idle_j: what devices that took part drew at any clock, waiting included; among several servers, static power is
+            counted with computing.
         late_s: s by which the round was longer than ``plan.deadline``, as where its plan is older than its channel.
         beyond_j: per device, the most J by which it broke one of the plan's caps; empty where none did.
     """
@@ -116,6 +118,7 @@ class Charge:
     sensitivity_error: tuple[float, ...] = field(default=(), metadata=LATER)
     servers: tuple[int, ...] = field(default=(), metadata=LATER)
     calibration: Calibration | None = field(default=None, metadata=LATER)
+    idle_j: float = field(default=0.0, metadata=SELDOM)
     late_s: float = field(default=0.0, metadata=SELDOM)
     beyond_j: tuple[float, ...] = field(default=(), metadata=SELDOM)
 
@@ -127,7 +130,7 @@ class Charge:
     @property
     def energy(self) -> float:
         """Joules of every kind."""
-        return self.compute_j + self.transmit_j + self.adapter_j + self.server_j
+        return self.compute_j + self.transmit_j + self.adapter_j + self.server_j + self.idle_j
 
 
 WHOLE = ("battery_j", "dropped")

@@ -124,7 +124,7 @@ class CellPlanner(Planner):
         band = np.full(len(problem), there.bandwidth[0])
         ahead = rate(band, there.max_power, there.gain[0], there.noise)
         joules: Floats = there.max_power * problem.payload / (ahead * np.log(2))
-        return joules + computing_j(problem.cycles, there.max_clock, there.kappa, there.static_power)
+        return joules + computing_j(problem.cycles, there.max_clock, there.kappa)
 
     def _ask(
         self, number: int, network: Network, devices: tuple[int, ...], battery: Floats | None

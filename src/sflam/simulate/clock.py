@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sflam.allocate.cell.problem import Problem
-from sflam.cost.energy import computing_j
+from sflam.cost.energy import computing_j, idle_j
 from sflam.network.channel import rate
 from sflam.network.network import Floats
 from sflam.plan import Plan
@@ -28,6 +28,7 @@ class RoundCost:
         adapter_j: J of sending adapters.
         server_j: J of the server, all devices together; one number.
         counted: J that the plan's objective counts.
+        idle_j: J that each device draws at any clock, over the whole of its turn.
         inside: whether the plan counts adapters: a device's round ends when its own have moved, the fleet's with the
             last device, max(steps + adapters). Otherwise they move once all steps are done, beyond the plan:
             max(steps) + max(adapters).
@@ -43,6 +44,7 @@ class RoundCost:
     adapter_j: Floats
     server_j: float
     counted: Floats
+    idle_j: Floats | float = 0.0
     inside: bool = False
 
     @property
@@ -75,7 +77,7 @@ class RoundCost:
     @property
     def device_j(self) -> Floats:
         """What each battery paid."""
-        total: Floats = self.compute_j + self.transmit_j + self.adapter_j
+        total: Floats = self.compute_j + self.transmit_j + self.adapter_j + self.idle_j
         return total
 
 
@@ -103,19 +105,24 @@ def round_cost(
     network, given = problem.network, plan.devices
     ahead = rate(given.bandwidth, given.power, network.gain[problem.server], network.noise)
     compute, transmit, handing = problem.cycles / given.clock, up / ahead, adapters / ahead
-    compute_j = computing_j(problem.cycles, given.clock, network.kappa, network.static_power)
+    compute_j = computing_j(problem.cycles, given.clock, network.kappa)
     transmit_j, adapter_j = given.power * transmit, given.power * handing
     counted = transmit_j + adapter_j * inside + (compute_j if problem.choose_clocks else 0.0)
+    server_s, down_s = np.full(len(problem), problem.base_s), down / down_rate
+    moving = handing + adapters / down_rate
+    seconds = float((server_s + down_s + compute + transmit + moving * inside).max())
+    idle = idle_j(network.static_power, seconds)
     return RoundCost(
         compute_s=compute,
         up_s=transmit,
-        server_s=np.full(len(problem), problem.base_s),
-        down_s=down / down_rate,
-        adapters=handing + adapters / down_rate,
+        server_s=server_s,
+        down_s=down_s,
+        adapters=moving,
         compute_j=compute_j,
         transmit_j=transmit_j,
         adapter_j=adapter_j,
         server_j=problem.base_j,
-        counted=counted,
+        counted=counted + idle,
+        idle_j=idle,
         inside=inside,
     )

@@ -104,6 +104,7 @@ def charged(
         sensitivity_error=slowdowns[1],
         servers=tuple(placed[device].server for device in devices) if several else (),
         calibration=calibration,
+        idle_j=float(sum(np.sum(cost.idle_j) for cost in costs)),
         late_s=late_s(wish, costs),
         beyond_j=beyond if any(beyond) else (),
     )

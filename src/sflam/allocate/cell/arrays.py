@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.allocate.curves import inverse_growth
-from sflam.allocate.roots import bisect
-from sflam.cost.energy import computing_j
 from sflam.network.network import Floats
 
 Index = NDArray[np.bool_] | NDArray[np.intp]
@@ -22,7 +20,7 @@ class Cell:
     """K devices that share one band. SI units; a whole round, local steps included.
 
     Attributes:
-        latency_weight: lam, 1/s.
+        latency_weight: 1/s, lam + sum W P0: what a second of the round costs, with what all devices idle in it.
         weight: [K] W_k, 1/J; 0 counts no energy of that device.
         payload: [K] nats up, a_k.
         noise: [K] N0 / g_k, J: energy of a nat at infinite bandwidth.
@@ -30,7 +28,7 @@ class Cell:
         cycles: [K] clock cycles whose speed is chosen, C_k; 0 with a fixed clock.
         max_clock: [K] Hz; any positive number with a fixed clock.
         kappa: [K] W s^3.
-        static_power: [K] W while computing.
+        idle_power: [K] W drawn over the whole round, waiting included.
         delay: [K] s that the plan does not change, c_k.
         radio_cap: [K] J of transmission a round; inf for none.
         energy_cap: [K] J of transmission and computing together; inf for none.
@@ -47,7 +45,7 @@ class Cell:
     cycles: Floats
     max_clock: Floats
     kappa: Floats
-    static_power: Floats
+    idle_power: Floats
     delay: Floats
     radio_cap: Floats
     energy_cap: Floats
@@ -62,13 +60,6 @@ class Cell:
     def least_compute(self) -> Floats:
         """[K] s at full speed, C / f_max."""
         return self.cycles / self.max_clock
-
-    @cached_property
-    def idle_compute(self) -> Floats:
-        """[K] s beyond which slower computing saves nothing: (2 kappa C^3 / P0)^(1/3); inf without static power."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            slowest = self.cycles * np.cbrt(2 * self.kappa / self.static_power)
-        return np.where(self.static_power > 0, np.maximum(slowest, self.least_compute), np.inf)
 
     @cached_property
     def busy(self) -> Floats:
@@ -89,16 +80,25 @@ class Cell:
         return x
 
     def compute_energy(self, compute: Floats) -> Floats:
-        """Return [K] J of computing for ``compute`` [K] s: kappa C^3 / tau^2 + P0 tau."""
+        """Return [K] J of computing for ``compute`` [K] s: kappa C^3 / tau^2."""
         tau = np.where(self.cycles > 0, compute, 1.0)
-        energy = self.kappa * self.cycles**3 / (tau * tau) + self.static_power * compute
+        energy = self.kappa * self.cycles**3 / (tau * tau)
         return np.where(self.cycles > 0, energy, 0.0)
 
     def slowing_gain(self, compute: Floats) -> Floats:
-        """Return [K] W: energy saved per second of slower computing, 2 kappa C^3 / tau^3 - P0; 0 with nothing to do."""
+        """Return [K] W: energy saved per second of slower computing, 2 kappa C^3 / tau^3; 0 with nothing to do."""
         tau = np.where(self.cycles > 0, compute, 1.0)
-        gain = 2 * self.kappa * (self.cycles / tau) ** 3 - self.static_power
+        gain = 2 * self.kappa * (self.cycles / tau) ** 3
         return np.where(self.cycles > 0, gain, 0.0)
+
+    def left(self, time: float | Floats) -> Floats:
+        """Return [K] J that the caps on a device's whole energy leave for its work in a round of ``time`` s."""
+        return self.energy_cap - self.idle_power * (time + self.constant)
+
+    @cached_property
+    def waits(self) -> bool:
+        """Whether a longer round leaves less of some cap."""
+        return bool((np.isfinite(self.energy_cap) & (self.idle_power > 0)).any())
 
     def take(self, index: Index) -> Self:
         """Return the cell of the devices at ``index`` (mask or numbers); bandwidth and prices stay."""
@@ -115,29 +115,9 @@ def frugal_clock(max_clock: Floats, kappa: Floats, static_power: Floats) -> Floa
     return np.clip(best, 1e-9 * max_clock, max_clock)
 
 
-def fastest_clock(
-    cycles: Floats, max_clock: Floats, kappa: Floats, static_power: Floats, cap: Floats
-) -> Floats:
-    """Return the fastest clock [K], Hz, at which computing stays within ``cap`` J; 0 where none does (2.7).
-
-    Energy is kappa f^2 C + P0 C / f, least at f = (P0 / (2 kappa))^(1/3).
-    """
-
-    def excess(clock: Floats, index: NDArray[np.intp]) -> Floats:
-        energy = computing_j(cycles[index], clock, kappa[index], static_power[index])
-        with np.errstate(divide="ignore"):
-            value: Floats = np.log(np.maximum(cap[index], 0.0) / energy)
-        return value
-
-    clock = max_clock.astype(float).copy()
-    tight = np.flatnonzero(computing_j(cycles, clock, kappa, static_power) > cap)
-    frugal = frugal_clock(clock, kappa, static_power)[tight]
-    possible = excess(frugal, tight) >= 0
-    clock[tight[~possible]] = 0.0
-    some = tight[possible]
-    clock[some] = np.exp(
-        bisect(lambda u: excess(np.exp(u), some), np.log(frugal[possible]), np.log(clock[some]))
-    )
+def fastest_clock(cycles: Floats, max_clock: Floats, kappa: Floats, cap: Floats) -> Floats:
+    """Return the fastest clock [K], Hz, at which computing stays within ``cap`` J; 0 where none does (2.7)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        limit = np.nan_to_num(np.sqrt(np.maximum(cap, 0.0) / (kappa * cycles)))  # kappa f^2 C = cap
     # the root may lie a rounding error above the cap
-    clock[some] *= 1 - 1e-14
-    return clock
+    return np.where(kappa * max_clock**2 * cycles > cap, limit * (1 - 1e-14), max_clock)

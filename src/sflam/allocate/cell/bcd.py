@@ -163,7 +163,7 @@ class Blocks:
 
                 t = bisect(balance, least, longest, tolerance=1e-11)
             tau = np.maximum(time - cell.delay - t, cell.least_compute)
-            tau = np.where(cell.cycles > 0, np.minimum(tau, cell.idle_compute), 0.0)
+            tau = np.where(cell.cycles > 0, tau, 0.0)
             price = cell.weight * np.maximum(np.maximum(slope(t), cell.slowing_gain(tau)), 0.0)
             return t, tau, price
 

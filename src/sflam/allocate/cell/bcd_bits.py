@@ -54,10 +54,11 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
     sizes = np.array([problem.payload_at(int(width)) for width in widths])  # [W, K] nats
     noise = quantization_noise(widths)
     network, lam = problem.network, problem.latency_weight
+    second = problem.time_weight
     rate = rate_in_nats(held.bandwidth, held.power, network.gain[problem.server], network.noise)
     busy: Floats = problem.each("local_steps") * problem.each("delay") + problem.cycles / held.clock
     weight = (1 - lam) * network.energy_weight
-    computing = computing_j(problem.cycles, held.clock, network.kappa, network.static_power)
+    computing = computing_j(problem.cycles, held.clock, network.kappa)
     fixed = float(weight @ computing) if problem.choose_clocks else 0.0
     level = np.searchsorted(widths, problem.each("bits"))
 
@@ -69,7 +70,7 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
         rounds = 1.0 + float(problem.each("sensitivity") @ noise[level])
         time = problem.base_s + float((busy + sent).max())
         energy = float(weight @ (held.power * sent)) + fixed + (1 - lam) * problem.base_j
-        return rounds * (lam * time + energy)
+        return rounds * (second * time + energy)
 
     best = cost(level)
     while True:

@@ -134,14 +134,13 @@ def _slow_free(cell: Cell, span: Floats, price: float, start: Floats, guess: Flo
     x = start if guess is None else np.maximum(guess, start)
     lead = price / (cell.weight * cell.noise)
     load = cell.cycles * np.cbrt(2 * cell.weight * cell.kappa)
-    idle = cell.weight * cell.static_power
     for _ in range(200):
         value = psi(x)
         t = lead / value
         zeta = price * cell.payload / (x * t * t)
-        tau = load / np.cbrt(zeta + idle)
+        tau = load / np.cbrt(zeta)
         gain = x * x * np.exp(x) / value  # d ln psi / d ln x
-        fall = t * gain + tau * (2 * gain - 1) / 3 * zeta / (zeta + idle)
+        fall = t * gain + tau * (2 * gain - 1) / 3
         step = (t + tau - span) / fall
         x = x * np.exp(np.clip(step, -0.7, 0.7))
         if np.all(np.abs(step) < 1e-8):

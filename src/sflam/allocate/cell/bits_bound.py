@@ -44,7 +44,7 @@ def bound(problem: Problem, table: Table, total: float, solution: Solution) -> f
     widths = np.array(problem.widths)
     sensitivity = problem.each("sensitivity").astype(float)
     noise = quantization_noise(widths)[:, None] * sensitivity
-    lam = problem.latency_weight
+    lam = problem.time_weight
     lowest = Market(problem.cell).shortest()
     highest = min(problem.cell.deadline, (total / lam - problem.base_s) if lam > 0 else np.inf)
     rounds = total / (solution.objective + problem.constant)
@@ -114,7 +114,7 @@ class Intervals:
 
     def between(self, left: float, right: float) -> tuple[Floats, Floats]:
         """Return the bound [J] over an interval, and the dual [J] at its left end (inf where not finite)."""
-        lam, length = self.problem.latency_weight, right - left
+        lam, length = self.problem.time_weight, right - left
         costs, slopes = self._known[left]
         costs_right, slopes_right = self._known[right]
         # of the tangents at both ends the one that is higher in the middle; a width that is impossible at the left

@@ -33,7 +33,7 @@ def hopeful(
         best: its total.
         solution: its solution.
     """
-    lam, price, every = problem.latency_weight, solution.price, np.arange(len(bits))
+    lam, price, every = problem.time_weight, solution.price, np.arange(len(bits))
     low, high = problem.widths[0], problem.widths[-1]
     widths = np.arange(max(low, int(bits.min()) - 1), min(high, int(bits.max()) + 1) + 1)
     moved = np.stack([bits + change for change in CHANGES])

@@ -1,7 +1,8 @@
 """Caps on a device's total energy, radio and computing: one multiplier per device.
 
 A multiplier adds to the weight of the device's energy, which falls as the weight grows: its value is the root of a
-monotone function.
+monotone function. What a device draws over the whole round takes from its cap, E + P0 T <= cap, so that a longer round
+also costs the multiplier times P0: that is taken off the price of the device's time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from sflam.allocate.cell.best_response import Response, respond
 from sflam.allocate.roots import bisect
 from sflam.network.network import Floats
 
+NOTHING = 1e-12  # share of a cap that stands for none of it
+IMPOSSIBLE = 1e-6  # relative excess at the largest weight that no weight takes away
 HEAVIEST = 60.0  # ln of the largest extra weight, over the smallest looked at
 
 
@@ -27,12 +30,13 @@ def respond_within(
     answer = respond(cell, time, price, near)
     if not np.isfinite(cell.energy_cap).any():
         return answer
-    used = answer.energy(cell) + cell.compute_energy(answer.compute)
-    over = np.flatnonzero(used > cell.energy_cap)
+    used, left = answer.energy(cell) + cell.compute_energy(answer.compute), cell.left(time)
+    over = np.flatnonzero(used > left)
     answer.extra = np.zeros(len(cell))
     if not over.size:
         return answer
     part, time = cell.take(over), np.broadcast_to(time, len(cell))[over]
+    left = np.maximum(left[over], NOTHING * part.energy_cap)
 
     def heavier(log_extra: Floats) -> tuple[Cell, Response]:
         heavy = replace(part, weight=part.weight + np.exp(log_extra))
@@ -40,12 +44,16 @@ def respond_within(
 
     def excess(log_extra: Floats) -> Floats:
         heavy, response = heavier(log_extra)
-        return np.log((response.energy(heavy) + heavy.compute_energy(response.compute)) / heavy.energy_cap)
+        return np.log((response.energy(heavy) + heavy.compute_energy(response.compute)) / left)
 
     # at this weight energy outweighs the device's whole share of bandwidth
-    typical = np.log(price * cell.bandwidth / part.energy_cap)
+    typical = np.log(price * cell.bandwidth / left)
     root = bisect(excess, typical - HEAVIEST, typical + HEAVIEST / 2, tolerance=1e-12)
-    _, response = heavier(root)
+    heavy, response = heavier(root)
+    if cell.waits:
+        spent = response.energy(heavy) + heavy.compute_energy(response.compute)
+        response.bandwidth = np.where(spent > left * (1 + IMPOSSIBLE), np.inf, response.bandwidth)
+        response.time_price = response.time_price - np.exp(root) * part.idle_power
     for name in ("first", "efficiency", "bandwidth", "transmit", "compute", "time_price", "free"):
         column = getattr(answer, name).copy()
         column[over] = getattr(response, name)

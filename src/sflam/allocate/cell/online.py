@@ -92,7 +92,11 @@ class Controller:
         gain[self.problem.server] = gains
         now = self.problem.change(network=replace(self.problem.network, gain=gain))
         try:
-            cell = replace(now.cell, weight=now.cell.weight + self.prices)
+            idle = float(self.prices @ now.network.static_power)
+            cell = now.cell
+            cell = replace(
+                cell, weight=cell.weight + self.prices, latency_weight=cell.latency_weight + idle
+            )
             solution = Market(cell, *self._last).solve()
         except Impossible as impossible:
             return no_plan("online", *impossible.advice)
@@ -100,8 +104,9 @@ class Controller:
         shares = solution.shares(cell)
         plan, spent = make_plan("online", Found(problem=now, shares=shares)), score(now, shares)
         energy = spent.transmit_energy + (spent.compute_energy if now.choose_clocks else 0.0)
+        energy = energy + spent.idle_energy
         weighted = plan.objective + now.rounds * float(self.prices @ energy)
-        bound = min(now.total(solution.lower_bound), weighted)
+        bound = min(now.total(solution.lower_bound + idle * now.base_s), weighted)
         self.queues = np.maximum(self.queues + energy - self.budgets, 0.0)
         self.spent += energy
         self.rounds += 1

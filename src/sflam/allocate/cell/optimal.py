@@ -19,6 +19,7 @@ from sflam.allocate.cell.energy_caps import respond_within
 from sflam.allocate.cell.fixed_bandwidth import shares
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
+from sflam.allocate.cell.spans import fitting
 from sflam.allocate.curves import TINY, inverse_growth
 from sflam.allocate.limits import Impossible
 from sflam.allocate.referee import Found, planned
@@ -84,6 +85,7 @@ class Market:
         self.price = price
         self.time = time
         self.near: Response | None = None
+        self.longest = np.inf  # s of the longest round that holds all caps
 
     def ask(self, time: float, price: float) -> Response:
         """Return the devices' answers."""
@@ -131,6 +133,10 @@ class Market:
         cell = self.cell
         endless = cell.busy + cell.payload / cell.snr_bandwidth  # with unlimited bandwidth
         floor = float(endless.max())
+        self.longest = np.inf
+        if cell.waits:
+            first, self.longest = fitting(cell, floor)
+            return first
 
         def excess(log_more: float) -> float:
             b = self.least_bandwidth(floor + float(np.exp(log_more)))
@@ -168,7 +174,10 @@ class Market:
         corner = shortest * (1 + CORNER)
         if not (cell.weight > 0).any() or cell.deadline <= corner:
             return self._at_corner(shortest, corner)
-        longest = float(np.log(min(cell.deadline / shortest - 1, 1e12)))
+        last = min(cell.deadline, self.longest)
+        if last <= corner:
+            return self._at_corner(shortest, corner)
+        longest = float(np.log(min(last / shortest - 1, 1e12)))
 
         def worth(stretch: float) -> float:
             answer = self.clear(shortest * (1 + float(np.exp(stretch))))
@@ -184,7 +193,7 @@ class Market:
             )
         if stretch <= np.log(CORNER):
             return self._at_corner(shortest, corner)
-        time = cell.deadline if stretch >= longest else shortest * (1 + float(np.exp(stretch)))
+        time = last if stretch >= longest else shortest * (1 + float(np.exp(stretch)))
         return self._solution(time, self.clear(time), shortest)
 
     def _at_corner(self, shortest: float, corner: float) -> Solution:
@@ -209,7 +218,11 @@ class Market:
         energy = cell.noise * cell.payload * np.expm1(x) / x
         spent = energy + cell.compute_energy(answer.compute)
         objective = cell.latency_weight * time + float(cell.weight @ spent)
-        upper = min(cell.deadline, objective / cell.latency_weight if cell.latency_weight > 0 else np.inf)
+        upper = min(
+            cell.deadline,
+            self.longest,
+            objective / cell.latency_weight if cell.latency_weight > 0 else np.inf,
+        )
         bound = self._bound(priced or answer, time, shortest, upper)
         return Solution(
             time=time,
@@ -224,17 +237,17 @@ class Market:
         """Return the certificate (2.9) from the answers at (time, price); T is in [shortest, upper]."""
         lam = self.cell.latency_weight
         slope = lam - float(answer.time_price.sum())
-        value = lam * time + self.dual(answer)
+        value = lam * time + self.dual(answer, time)
         if slope > 0:
             return value - slope * (time - shortest)
         return value + slope * (upper - time) if upper < np.inf else -np.inf
 
-    def dual(self, answer: Response) -> float:
-        """Return sum_k D_k - mu B at the market's price: L(T, mu) without lam T."""
+    def dual(self, answer: Response, time: float) -> float:
+        """Return sum_k D_k - mu B at the market's price and at T: L(T, mu) without lam T."""
         cell = self.cell
         energy = answer.energy(cell) + cell.compute_energy(answer.compute)
         value = cell.weight @ energy + self.price * (answer.bandwidth.sum() - cell.bandwidth)
         if answer.extra is not None:
             capped = answer.extra > 0  # weak duality holds for any multiplier of the joint cap
-            value += answer.extra[capped] @ (energy - cell.energy_cap)[capped]
+            value += answer.extra[capped] @ (energy - cell.left(time))[capped]
         return float(value)

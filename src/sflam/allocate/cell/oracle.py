@@ -71,7 +71,6 @@ def minimise(cell: Cell) -> tuple[Floats, Floats, Floats] | None:
         load = cell.weight * cell.kappa * cell.cycles * cell.max_clock**2
         some = np.flatnonzero(load > 0)
         energy = energy + cp.sum(cp.exp(2 * speed[some] + np.log(load[some])))
-        energy = energy + (cell.weight * cell.static_power * cell.least_compute) @ slow
     limits = [
         cp.log(x) + cp.log(b) + cp.log(t) >= np.log(cell.payload / (share * scale)),
         cell.delay / scale + tau + t <= time,

@@ -31,6 +31,17 @@ class Point:
     latency_weight: float
 
 
+def frugal_round(problem: Problem) -> float:
+    """Return the s of the round with least energy, T0 included: beyond it, waiting costs more than haste saves.
+
+    Without idle power every longer round takes less; inf.
+    """
+    free = problem.change(latency_weight=0.0, deadline=np.finfo(float).max)
+    if free.cell.latency_weight == 0:
+        return np.inf
+    return Market(free.cell).solve().time + problem.base_s
+
+
 def front(problem: Problem, points: int = 20, *, longest: float | None = None) -> tuple[Point, ...]:
     """Return points of the front from the shortest round on, evenly in T; at T_min itself the slope is infinite.
 
@@ -48,11 +59,13 @@ def front(problem: Problem, points: int = 20, *, longest: float | None = None) -
     last = 4 * shortest if longest is None else longest - problem.base_s
     if np.isfinite(problem.deadline):
         last = min(last, problem.deadline - problem.base_s)
+    last = min(last, frugal_round(problem) - problem.base_s)
     found = []
     for time in np.linspace(shortest * (1 + 1e-6), max(last, shortest * (1 + 2e-6)), points):
         answer = market.clear(float(time))
         energy = answer.energy(free.cell) + free.cell.compute_energy(answer.compute)
-        slope = float(answer.time_price.sum())
+        energy = energy + free.cell.idle_power * (time + problem.base_s)
+        slope = max(float(answer.time_price.sum()) - free.cell.latency_weight, 0.0)
         found.append(
             Point(
                 latency=float(time) + problem.base_s,

@@ -1,6 +1,6 @@
 """Problem A (2.1): one cell, one band, devices that compute and then send.
 
-    min  lam (T0 + H T) + sum_k W_k H (E_tx + E_cmp)    over bandwidth, power and clock of every device
+    min  lam (T0 + H T) + sum_k W_k [H (E_tx + E_cmp) + P0_k (T0 + H T)]    over bandwidths, powers and clocks
     s.t. c_k + tau_k + t_k <= T, bandwidths share B, powers, clocks, deadline and energies hold their limits
 
 with H local steps a round and W_k = (1 - lam) w_k, times 1 + sum_k chi_k v(q_k), the rounds that quantization costs
@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sflam.allocate.cell.arrays import Cell, fastest_clock, frugal_clock
+from sflam.allocate.cell.arrays import Cell, fastest_clock
 from sflam.allocate.limits import Impossible, devices, wrong_numbers, wrong_values
 from sflam.cost.convergence import quantization_noise
 from sflam.cost.energy import computing_j
@@ -198,14 +198,14 @@ class Problem:
         )
         if self.choose_clocks:
             caps = np.minimum(caps, joint - least)
-        clock = fastest_clock(self.cycles, network.max_clock, network.kappa, network.static_power, caps)
+        clock = fastest_clock(self.cycles, network.max_clock, network.kappa, caps)
         with np.errstate(divide="ignore", invalid="ignore"):
-            computing = computing_j(self.cycles, clock, network.kappa, network.static_power)
+            computing = computing_j(self.cycles, clock, network.kappa)
             left = radio if self.choose_clocks else np.minimum(radio, joint - computing)
         if (poor := (clock <= 0) | (left <= least)).any():
             raise Impossible(self._too_little(poor, clock, computing, least))
         cell = Cell(
-            latency_weight=float(self.latency_weight),
+            latency_weight=self.time_weight,
             weight=(1 - self.latency_weight) * network.energy_weight,
             payload=self.payload,
             noise=noise,
@@ -213,7 +213,7 @@ class Problem:
             cycles=self.cycles,
             max_clock=clock,
             kappa=network.kappa,
-            static_power=network.static_power,
+            idle_power=network.static_power,
             delay=self.each("local_steps") * self.each("delay").astype(float),
             radio_cap=left,
             energy_cap=joint,
@@ -223,19 +223,19 @@ class Problem:
         )
         if self.choose_clocks:
             return cell
-        return replace(cell, delay=cell.busy, cycles=np.zeros(every), energy_cap=np.full(every, np.inf))
+        # what is drawn while waiting takes from a cap the more, the longer the round
+        joint = np.where(network.static_power > 0, joint - computing, np.inf)
+        return replace(cell, delay=cell.busy, cycles=np.zeros(every), energy_cap=joint)
 
     def _too_little(self, poor: NDArray[np.bool_], clock: Floats, computing: Floats, sending: Floats) -> str:
         """Return what the devices whose energy caps are too small would need at least, J."""
         network, index = self.network, int(np.argmax(poor))
-        frugal = frugal_clock(network.max_clock, network.kappa, network.static_power)
-        cheapest = computing_j(self.cycles, frugal, network.kappa, network.static_power)
         slow = self.choose_clocks or clock[index] <= 0
-        need, send = float((cheapest if slow else computing)[index]), float(sending[index])
+        need, send = 0.0 if slow else float(computing[index]), float(sending[index])
         return (
             f"the energy caps of {devices(network, poor)} are too small: a round of "
             f"{devices(network, np.arange(len(self)) == index)} takes more than {need + send:.4g} J, {need:.4g} J of "
-            f"computing at {'its most frugal clock' if slow else 'full speed'} and {send:.4g} J of sending even over "
+            f"computing at {'the slowest clock' if slow else 'full speed'} and {send:.4g} J of sending even over "
             "unlimited bandwidth; raise the cap, cut earlier or send fewer bits"
         )
 
@@ -252,8 +252,14 @@ class Problem:
 
     @property
     def constant(self) -> float:
-        """The objective's part that the plan does not change: lam T0 + (1 - lam) J0."""
-        return self.latency_weight * self.base_s + (1 - self.latency_weight) * self.base_j
+        """The objective's part that the plan does not change: (lam + (1 - lam) sum w P0) T0 + (1 - lam) J0."""
+        return self.time_weight * self.base_s + (1 - self.latency_weight) * self.base_j
+
+    @property
+    def time_weight(self) -> float:
+        """1/s: what a second of the round costs, lam + (1 - lam) sum_k w_k P0_k: all devices idle in it."""
+        idle = float(self.network.energy_weight @ self.network.static_power)
+        return float(self.latency_weight + (1 - self.latency_weight) * idle)
 
     @property
     def rounds(self) -> float:

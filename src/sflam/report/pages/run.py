@@ -84,8 +84,10 @@ def _energy(records: Sequence[RoundRecord], devices: int) -> list[Panel]:
         "adapters": "adapter_j",
         "server": "server_j",
     }
+    if any(charge.idle_j for charge in charges):
+        kinds["waiting"] = "idle_j"
     sums = {"": [sum(getattr(charge, kind) for charge in charges) * scale for kind in kinds.values()]}
-    tints = [ON_WHITE[name] for name in ("compute", "up", "adapters", "server")]
+    tints = [ON_WHITE[name] for name in ("compute", "up", "adapters", "server", "waiting")][: len(kinds)]
     names = list(map(str, range(devices)))
     panels = [
         bar_panel("Spent by each device in the run", names, own, upward=unit),

@@ -51,7 +51,7 @@ def plan_table(
         * shared,
         ("own s" if several else "compute s", lambda device: _short(device.compute_s)),
         ("send s", _away(lambda device: _short(device.transmit_s))),
-        ("J", lambda device: _short(device.compute_j + device.transmit_j)),
+        ("J", lambda device: _short(device.compute_j + device.transmit_j + device.idle_j)),
     ]
     table = plain_table(["device", *(header for header, _ in columns)], title, left=("device",))
     # Where the terminal is narrow, names take two lines, and numbers stay whole.
@@ -81,7 +81,7 @@ def summary(plan: Plan) -> str:
     """Return the plan in a few lines: totals, the certified gap, advice."""
     if not len(plan.devices):
         return "\n".join([f"{plan.method}: no plan holds the limits", *plan.advice])
-    used = float((plan.devices.compute_j + plan.devices.transmit_j).sum())
+    used = float(plan.devices.device_j.sum())
     apart = plan.energy - used
     server = f" (server {human_si(apart, 'J')})" if apart > 1e-6 * used else ""
     bands = plan.devices.bandwidth.sum()

@@ -8,6 +8,8 @@ import numpy as np
 
 from sflam.network.network import Floats
 
+FLATTEST = 1e-100  # slope; so that a step can be computed where a function is flat for long
+
 
 def decreasing_root(
     function: Callable[[float], float],
@@ -72,7 +74,7 @@ def decreasing_root(
 
 def _steeper(measured: float, guess: float) -> float:
     """Return the measured slope where it can be trusted, kept away from zero; where all is flat, steps grow."""
-    return min(measured, guess / 50) if measured <= 0 else guess
+    return min(measured, guess / 50, -FLATTEST) if measured <= 0 else guess
 
 
 def bisect(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sflam.network.network import Floats
 
 
-def idle_j(static_power: Floats, seconds: float) -> Floats:
+def idle_j(static_power: Floats, seconds: float | Floats) -> Floats:
     """Return the J that devices draw at any clock, over a whole round: P0 T."""
     return static_power * seconds
 

@@ -20,6 +20,7 @@ REFERENCE_KEYS = {
         "simulate",
         "calibrate",
         "battery_j",
+        "idle_always",
     },
     "refB": {"scenario", "devices", "servers", "bandwidth_mhz", "server_flops_per_cycle"},
 }
@@ -140,7 +141,7 @@ class NetworkSettings:
         flops_per_cycle: FLOP per clock cycle of a device, all cores together.
         kappa: W s^3: a device draws kappa f^3 while computing.
         static_power_w: power that a device draws at any clock: over the whole round, waiting included, where it takes
-            part; among several servers, while it computes.
+            part; among several servers, while it computes. See ``idle_always``.
         memory_gb: memory of a device that training may use; 0 for no limit.
         server_clock_ghz: clock of a server.
         server_flops_per_cycle: FLOP per clock cycle of a server, all cores together; 0 takes 1e5, in refB 1024.
@@ -151,6 +152,9 @@ class NetworkSettings:
             the fastest device and for the server, and bodies count whole, headers too; virtual time then depends on
             this machine. Otherwise both are modelled.
         battery_j: energy of every device for the whole simulated run; 0 for the mains.
+        idle_always: in a simulated run, static power is charged in every second of every device, also where no plan
+            counts it: to devices that take no part, in a relay while others train, and among several servers while a
+            device waits. A battery that is empty draws none.
         trace: a CSV or parquet file of measured gains or rates, a row per device and round; empty draws fading.
     """
 
@@ -185,6 +189,7 @@ class NetworkSettings:
     simulate: bool = False
     calibrate: bool = False
     battery_j: float = 0.0
+    idle_always: bool = False
     trace: str = ""
 
     def __post_init__(self) -> None:

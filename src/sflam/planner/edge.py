@@ -9,12 +9,14 @@ from sflam.allocate.edge.problem import EdgeProblem, edge_problem
 from sflam.allocate.registry import EDGE_METHODS, allocate
 from sflam.allocate.settings import METHODS, PlanSettings
 from sflam.config import Job
+from sflam.cost.energy import idle_j
 from sflam.cost.reference import workloads_of
 from sflam.errors import ConfigError
 from sflam.network.network import Network
 from sflam.network.scenario import build, reference_square
 from sflam.plan import Plan
 from sflam.planner.decision import Decision
+from sflam.units import human_si
 from sflam.workload import Workload
 
 UNUSED = ("deadline", "radio_cap", "compute_cap", "energy_cap", "subchannels", "sensitivity")
@@ -112,6 +114,12 @@ def decide(
         names.remove("all-local")
         notes.append("all-local is left out: a user may not train all layers")
     plan, *others = (plan_with(problem, name, job.seed) for name in (method, *names))
+    seconds = plan.latency - plan.devices.compute_s if len(plan.devices) else np.zeros(len(problem))
+    if (waits := float(idle_j(problem.network.static_power, seconds).sum())) > 0:
+        notes.append(
+            f"static power is planned while devices compute; waiting draws {human_si(waits, 'J')} a round besides, "
+            "which simulated runs charge with network.idle_always"
+        )
     model = f"transformer-{problem.layers}x768" if workload is None else workload.name
     return Decision(
         plan=plan,

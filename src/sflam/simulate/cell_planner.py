@@ -10,9 +10,10 @@ import numpy as np
 from sflam.allocate.cell.online import Controller
 from sflam.allocate.cell.optimal import Market
 from sflam.allocate.cell.problem import Problem
+from sflam.allocate.cell.spans import crowding
 from sflam.allocate.limits import Impossible
 from sflam.allocate.registry import allocate, method_of
-from sflam.cost.energy import computing_j
+from sflam.cost.energy import computing_j, idle_j
 from sflam.cost.traffic import whole_traffic
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
@@ -124,7 +125,10 @@ class CellPlanner(Planner):
         band = np.full(len(problem), there.bandwidth[0])
         ahead = rate(band, there.max_power, there.gain[0], there.noise)
         joules: Floats = there.max_power * problem.payload / (ahead * np.log(2))
-        return joules + computing_j(problem.cycles, there.max_clock, there.kappa)
+        joules = joules + computing_j(problem.cycles, there.max_clock, there.kappa)
+        fixed = problem.base_s + problem.each("local_steps") * problem.each("delay")
+        own = fixed + problem.cycles / there.max_clock + problem.payload / (ahead * np.log(2))
+        return joules + idle_j(there.static_power, own)
 
     def _ask(
         self, number: int, network: Network, devices: tuple[int, ...], battery: Floats | None
@@ -168,7 +172,12 @@ class CellPlanner(Planner):
             cell = together.cell
         except Impossible:  # each would do alone, but their turns at the server take too long
             return [devices[int(np.argmax(self.mini_batches(devices)))]]
-        needed = Market(cell).least_bandwidth(cell.deadline) if np.isfinite(cell.deadline) else cell.noise
+        if cell.waits:
+            needed = crowding(cell)
+        elif np.isfinite(cell.deadline):
+            needed = Market(cell).least_bandwidth(cell.deadline)
+        else:
+            needed = cell.noise
         return [devices[int(np.argmax(needed))]]
 
     def _alone(self, network: Network, device: int, battery: Floats | None) -> int | None:
@@ -179,9 +188,11 @@ class CellPlanner(Planner):
         problem = self.problem(network, [device], battery)
         try:
             cell = problem.cell
+            if cell.waits and Market(cell).shortest() > cell.deadline:
+                return None
         except Impossible:
             return None
-        if np.isfinite(cell.deadline):
+        if np.isfinite(cell.deadline) and not cell.waits:
             least = float(Market(cell).least_bandwidth(cell.deadline)[0])
             if not 0 < least <= cell.bandwidth:
                 return None

@@ -28,7 +28,7 @@ class RoundCost:
         adapter_j: J of sending adapters.
         server_j: J of the server, all devices together; one number.
         counted: J that the plan's objective counts.
-        idle_j: J that each device draws at any clock, over the whole of its turn.
+        idle_j: J that each device draws at any clock, beside computing, until all is done.
         inside: whether the plan counts adapters: a device's round ends when its own have moved, the fleet's with the
             last device, max(steps + adapters). Otherwise they move once all steps are done, beyond the plan:
             max(steps) + max(adapters).
@@ -111,7 +111,7 @@ def round_cost(
     server_s, down_s = np.full(len(problem), problem.base_s), down / down_rate
     moving = handing + adapters / down_rate
     seconds = float((server_s + down_s + compute + transmit + moving * inside).max())
-    idle = idle_j(network.static_power, seconds)
+    whole_s = seconds if inside else seconds + float(moving.max())
     return RoundCost(
         compute_s=compute,
         up_s=transmit,
@@ -122,7 +122,7 @@ def round_cost(
         transmit_j=transmit_j,
         adapter_j=adapter_j,
         server_j=problem.base_j,
-        counted=counted + idle,
-        idle_j=idle,
+        counted=counted + idle_j(network.static_power, seconds),
+        idle_j=idle_j(network.static_power, whole_s),
         inside=inside,
     )

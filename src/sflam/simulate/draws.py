@@ -6,6 +6,7 @@ K devices.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,11 +26,12 @@ class Draws:
         fleet: whose mini-batches are drawn.
         tokens: of an image.
         round: its number.
+        known: whether the server already keeps all that it can keep, as at best.
     """
 
-    def __init__(self, fleet: LocalFleet, tokens: int, round: int) -> None:
+    def __init__(self, fleet: LocalFleet, tokens: int, round: int, *, known: bool = False) -> None:
         self._draw = partial(fleet.drawn, round)
-        self._fleet, self._tokens = fleet, tokens
+        self._fleet, self._tokens, self._all_known = fleet, tokens, known
         self._known: dict[tuple[int, ...], Traffic] = {}
 
     def of(self, devices: Sequence[int]) -> Traffic:
@@ -37,13 +39,16 @@ class Draws:
         who = tuple(devices)
         if who not in self._known:
             fleet, drawn = self._fleet, self._draw(sorted(who))
-            self._known[who] = drawn_traffic(
+            traffic = drawn_traffic(
                 {device: drawn[device] for device in who},
                 fleet.exchange,
                 lengths=fleet.examples.dataset.lengths,
                 tokens=self._tokens,
                 labels=fleet.labels == "server",
             )
+            if self._all_known and isinstance(fleet.exchange, CachedExchange):
+                traffic = replace(traffic, fresh=np.zeros(len(who)))
+            self._known[who] = traffic
         return self._known[who]
 
 

@@ -35,11 +35,11 @@ from sflam.simulate.cell_planner import CellPlanner
 from sflam.simulate.clock import RoundCost
 from sflam.simulate.draws import Draws
 from sflam.simulate.keeping import kept_turn, turn_kept
-from sflam.simulate.ledger import charged
+from sflam.simulate.ledger import charged, rest_j
 from sflam.simulate.planner import NO_ROWS, Planner, Turn, Unkept
 from sflam.simulate.policies import FORESEEN, POLICIES, Known
 from sflam.simulate.step_times import StepCost, step_costs
-from sflam.simulate.warm import IMAGINED, begin, expect_enough
+from sflam.simulate.warm import IMAGINED, Ahead, begin, expect_enough
 from sflam.units import human_si
 from sflam.workload import Workload
 
@@ -101,10 +101,7 @@ class SimulatedFleet(FleetAround):
         if self.job.network.calibrate and not self.costs:
             assert self.halves is not None, "network.calibrate is refused without a cut"
             self._calibrate(step_costs(self.halves))
-        if self.job.learn.cache != "off" and self.halves is not None:
-            self.planner.unkept = Unkept(partial(self.halves.unkept, round), self.job.learn.batch)
-        if self.counts_all and self.halves is not None:
-            self.planner.draws = Draws(self.halves, self.planner.modelled.tokens, round)
+        self.planner.draws, self.planner.unkept = self._drawn(round)
         every = self.job.plan.every
         if self.planned < 0 or (every and round % every == 0) or self._battery_is_short():
             self._plan(round, state)
@@ -188,22 +185,42 @@ class SimulatedFleet(FleetAround):
         """Find the prices and the patience of a run with budgets, before its first round."""
         job = self.job
         run = range(job.learn.rounds)
-        assert isinstance(self.planner, CellPlanner), "budgets are refused with several servers"
+        planner = self.planner
+        assert isinstance(planner, CellPlanner), "budgets are refused with several servers"
+        now = planner.draws, planner.unkept
         if job.fleet.policy in FORESEEN and self.battery is None:
-            expect_enough(self.planner, self._rounds(run))
+            expect_enough(planner, self._ahead(run, known=True))
         # All that is known of a trace is its rows; else with fading that no round of the run has.
-        known = run[:IMAGINED] if job.network.trace else range(len(run), len(run) + IMAGINED)
-        begin(self.planner, self._rounds(known))
+        imagined = run[:IMAGINED] if job.network.trace else range(len(run), len(run) + IMAGINED)
+        begin(planner, self._ahead(imagined))
+        planner.draws, planner.unkept = now
 
-    def _rounds(self, numbers: Iterable[int]) -> list[tuple[Network, tuple[int, ...]]]:
-        """Return networks and devices as rounds have them, as far as that is known before the first."""
+    def _drawn(self, round: int, *, known: bool = False) -> tuple[Draws | None, Unkept | None]:
+        """Return what a round's mini-batches hold, and what devices must still make of it, where each is counted.
+
+        Args:
+            round: its number.
+            known: whether all that can be kept already is, as at best.
+        """
+        halves, draws, unkept = self.halves, None, None
+        if halves is not None and self.job.learn.cache != "off":
+            made = (lambda who: dict.fromkeys(who, 0)) if known else partial(halves.unkept, round)
+            unkept = Unkept(made, self.job.learn.batch)
+        if halves is not None and self.counts_all:
+            draws = Draws(halves, self.planner.modelled.tokens, round, known=known)
+        return draws, unkept
+
+    def _ahead(self, numbers: Iterable[int], *, known: bool = False) -> list[Ahead]:
+        """Return rounds as far as they are known before the first; see :meth:`_drawn`."""
         policy = self.job.fleet.policy
         if policy == "loss":
             policy = "uniform"  # there are no losses yet
         found = []
         for number in numbers:
             there = build(self.job.network, self.job.seed, number)
-            found.append((there, POLICIES[policy](self._known(number, there))))
+            devices = POLICIES[policy](self._known(number, there))
+            draws, unkept = self._drawn(number, known=known)
+            found.append(Ahead(network=there, devices=devices, draws=draws, unkept=unkept))
         return found
 
     def _plan(self, round: int, state: State) -> None:
@@ -259,8 +276,11 @@ class SimulatedFleet(FleetAround):
     def _charge(self, devices: Sequence[int], steps: Steps) -> None:
         paid = [self._cost(turn, steps) for turn in self.in_force]
         mine = [device for turn in self.in_force for device in turn.devices]
+        rest = self._rest_j(paid)
         if self.battery is not None:
             self.battery[mine] -= np.concatenate([cost.device_j for cost in paid])  # below 0: overdrawn
+            rest = np.minimum(rest, np.maximum(self.battery, 0.0))  # an empty one draws none
+            self.battery -= rest
         if self.job.plan.budget:
             self.planner.spend(mine, np.concatenate([cost.counted for cost in paid]))
         self.charge = charged(
@@ -276,8 +296,16 @@ class SimulatedFleet(FleetAround):
             several=self.planner.several,
             slowdowns=self._slowdowns(devices),
             calibration=self._calibration(devices, steps),
+            beyond_plans=float(rest.sum()),
         )
         self.clock = self.charge.clock
+
+    def _rest_j(self, paid: Sequence[RoundCost]) -> Floats:
+        """Return the J [K] of static power beyond what plans count, where that is charged."""
+        if not self.job.network.idle_always:
+            return np.zeros(len(self.planner.placements))
+        turns = list(zip(self.in_force, paid, strict=True))
+        return rest_j(turns, self.network.static_power, several=self.planner.several)
 
     def _slowdowns(self, devices: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return chi of each device, and the error of each where it was measured."""

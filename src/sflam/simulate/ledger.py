@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sflam.allocate.settings import PlanSettings
+from sflam.cost.energy import idle_j
 from sflam.learn.steps import Steps
 from sflam.network.network import Floats
 from sflam.plan import Placement, Plan
@@ -30,6 +31,7 @@ def charged(
     several: bool = False,
     slowdowns: tuple[tuple[float, ...], tuple[float, ...]] = ((), ()),
     calibration: Calibration | None = None,
+    beyond_plans: float = 0.0,
 ) -> Charge:
     """Return the charge of a round.
 
@@ -46,6 +48,7 @@ def charged(
         several: whether there are several servers.
         slowdowns: chi of each device, and the error of each.
         calibration: measured beside modelled numbers, or None.
+        beyond_plans: J that static power drew besides; see :func:`rest_j`.
     """
     begin: dict[int, float] = {}
     place: dict[int, tuple[RoundCost, int]] = {}
@@ -105,9 +108,25 @@ def charged(
         servers=tuple(placed[device].server for device in devices) if several else (),
         calibration=calibration,
         idle_j=float(sum(np.sum(cost.idle_j) for cost in costs)),
+        rest_j=beyond_plans,
         late_s=late_s(wish, costs),
         beyond_j=beyond if any(beyond) else (),
     )
+
+
+def rest_j(paid: Sequence[tuple[Turn, RoundCost]], static_power: Floats, *, several: bool) -> Floats:
+    """Return the J, [K], that static power draws over a whole round beyond what plans count of it.
+
+    Args:
+        paid: turns and their costs, one after another.
+        static_power: [K] W.
+        several: whether there are several servers, where plans count it while devices compute.
+    """
+    joules = idle_j(static_power, float(sum(cost.whole_s for _, cost in paid)))
+    for turn, cost in paid:
+        own = list(turn.devices)
+        joules[own] -= idle_j(static_power[own], cost.compute_s) if several else cost.idle_j
+    return np.maximum(joules, 0.0)
 
 
 def _gap(plans: Sequence[Plan]) -> float | None:

@@ -75,6 +75,12 @@ def notes(job: Job) -> tuple[str, ...]:
             f"every plan chooses {what} anew; the memory above is that of model.cut = {job.model.cut}, "
             "the result reports that of the deepest cut in use"
         )
+    if planning_edge.wanted(job) and not job.network.idle_always:
+        if build(job.network, job.seed).static_power.any():
+            found.append(
+                "static power is charged while devices compute; charge what they draw in waiting with "
+                "network.idle_always = true"
+            )
     if job.fleet.ranks and planning_edge.wanted(job):
         found.append(
             f"fleet.ranks: plans for several servers count every device at model.rank = {job.model.rank}, which is at "

@@ -109,12 +109,6 @@ class Cell:
 ARRAYS = tuple(each.name for each in fields(Cell) if each.type == "Floats")
 
 
-def frugal_clock(max_clock: Floats, kappa: Floats, static_power: Floats) -> Floats:
-    """Return the clock [K], Hz, at which a cycle costs least energy, (P0 / (2 kappa))^(1/3) within the limits."""
-    best = np.where(kappa > 0, np.cbrt(static_power / (2 * np.where(kappa > 0, kappa, 1.0))), np.inf)
-    return np.clip(best, 1e-9 * max_clock, max_clock)
-
-
 def fastest_clock(cycles: Floats, max_clock: Floats, kappa: Floats, cap: Floats) -> Floats:
     """Return the fastest clock [K], Hz, at which computing stays within ``cap`` J; 0 where none does (2.7)."""
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -274,6 +274,6 @@ def _cost(cell: Cell, time: Floats, price: float) -> tuple[Floats, Floats]:
     cost: Floats = cell.weight * energy + price * answer.bandwidth
     if answer.extra is not None:
         cost = cost + np.where(
-            answer.extra > 0, answer.extra * (energy - np.minimum(cell.energy_cap, 1e300)), 0.0
+            answer.extra > 0, answer.extra * (energy - np.minimum(cell.left(time), 1e300)), 0.0
         )
     return cost, answer.time_price

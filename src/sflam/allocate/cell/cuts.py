@@ -22,16 +22,17 @@ Solver = Callable[[Problem], Plan]
 
 
 def server_clock(problem: Problem) -> float:
-    """Return the server's best clock, Hz: min(F, (lam / (2 (1 - lam) kappa))^(1/3)), independent of its work.
+    """Return the server's best clock, Hz: min(F, (lam' / (2 (1 - lam) kappa))^(1/3)), independent of its work.
 
-    It minimises the cost of C cycles, lam C / f + (1 - lam) kappa f^2 C.
+    It minimises the cost of C cycles, lam' C / f + (1 - lam) kappa f^2 C, where lam' counts what the devices draw in
+    waiting for it.
     """
-    network, lam = problem.network, problem.latency_weight
+    network, lam, second = problem.network, problem.latency_weight, problem.time_weight
     top = float(network.server_clock[problem.server])
     price = 2 * (1 - lam) * float(network.server_kappa[problem.server])
-    if price == 0 or lam == 0:
+    if price == 0 or second == 0:
         return top
-    return min(top, float(np.cbrt(lam / price)))
+    return min(top, float(np.cbrt(second / price)))
 
 
 def look(problem: Problem, cut: int, solve_at: Solver = optimal.solve) -> Plan:

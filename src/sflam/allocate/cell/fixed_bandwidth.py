@@ -50,8 +50,8 @@ def shortest_round(cell: Cell, bandwidth: Floats) -> float:
     return float((cell.busy + least_transmit(cell, bandwidth)).max())
 
 
-def timing(cell: Cell, bandwidth: Floats, time: float) -> Timing:
-    """Return the cheapest times within a round of ``time`` s, which must not be below ``shortest_round``."""
+def timing(cell: Cell, bandwidth: Floats, time: float | Floats) -> Timing:
+    """Return the cheapest times within a round of ``time`` s, one or [K], not below ``shortest_round``."""
     least, longest = least_transmit(cell, bandwidth), time - cell.busy
     t = np.maximum(longest, least)
     radio = cell.noise * bandwidth  # W per e^x - 1

@@ -13,13 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sflam.allocate.cell.arrays import frugal_clock
 from sflam.allocate.cell.optimal import Market
 from sflam.allocate.cell.problem import Problem
-from sflam.allocate.curves import growth
 from sflam.allocate.limits import Impossible
 from sflam.allocate.referee import Found, make_plan, no_plan, score
-from sflam.cost.energy import computing_j
 from sflam.errors import AllocationError
 from sflam.network.network import Floats
 from sflam.plan import Plan, Status
@@ -93,10 +90,8 @@ class Controller:
         now = self.problem.change(network=replace(self.problem.network, gain=gain))
         try:
             idle = float(self.prices @ now.network.static_power)
-            cell = now.cell
-            cell = replace(
-                cell, weight=cell.weight + self.prices, latency_weight=cell.latency_weight + idle
-            )
+            free = now.cell
+            cell = replace(free, weight=free.weight + self.prices, latency_weight=free.latency_weight + idle)
             solution = Market(cell, *self._last).solve()
         except Impossible as impossible:
             return no_plan("online", *impossible.advice)
@@ -117,21 +112,6 @@ class Controller:
     def excess(self) -> Floats:
         """[K] mean energy of a round over its budget, 1 where exactly met."""
         return self.spent / (max(self.rounds, 1) * self.budgets)
-
-
-def least_energy(problem: Problem) -> Floats:
-    """Return J [K] that no plan of a round goes below: at the most frugal clock, and alone in the band to the end."""
-    network = problem.network
-    with np.errstate(divide="ignore"):
-        fastest = problem.cycles / network.max_clock
-    there = problem.deadline - problem.base_s - problem.each("local_steps") * problem.each("delay") - fastest
-    with np.errstate(divide="ignore", invalid="ignore"):
-        efficiency = problem.payload / (network.bandwidth[problem.server] * np.maximum(there, 0.0))
-    joules: Floats = network.noise / network.gain[problem.server] * problem.payload * growth(efficiency)
-    if problem.choose_clocks:
-        clock = frugal_clock(network.max_clock, network.kappa, network.static_power)
-        joules = joules + computing_j(problem.cycles, clock, network.kappa, network.static_power)
-    return joules
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -163,10 +143,8 @@ def settled_prices(use: Callable[[Floats], Use], budgets: Floats, weight: Floats
         ratio = found.energy / budgets
         if ((np.abs(ratio - 1) < CLOSE) | ((prices == 0) & (ratio < 1 + CLOSE))).all():
             break
-        before, energy = (
-            np.maximum(weight + prices, np.where(ratio > 1, FIRST * free.scale, 0.0)),
-            found.energy,
-        )
+        before = np.maximum(weight + prices, np.where(ratio > 1, FIRST * free.scale, 0.0))
+        energy = found.energy
         after = np.maximum(before * np.clip(ratio**power, 1 / STRIDE, STRIDE), weight)
         prices = after - weight
         found = use(prices)

@@ -10,7 +10,9 @@ import numpy as np
 
 from sflam.allocate.cell.arrays import Cell
 from sflam.allocate.cell.energy_caps import respond_within
+from sflam.allocate.curves import TINY
 from sflam.allocate.limits import Impossible
+from sflam.network.network import Floats
 
 ROUNDS = 200
 CLOSE = 1e-13
@@ -26,37 +28,62 @@ def fitting(cell: Cell, floor: float) -> tuple[float, float]:
     Raises:
         Impossible: none does.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spent = np.where(cell.idle_power > 0, cell.energy_cap / cell.idle_power, np.inf) - cell.constant
-    ceiling = float(spent.min())
+    ceiling = float(longest_waits(cell).min())
     if ceiling <= floor:
         raise Impossible(_too_small(cell, floor))
-
-    def look(time: float) -> tuple[bool, float]:
-        """Return whether all fit, and what one more second changes, > 0 where a longer round needs more."""
-        answer = respond_within(cell, time, 1.0, None, least=True)
-        return bool(answer.bandwidth.sum() <= cell.bandwidth), -float(answer.time_price.sum())
-
-    low, high, inside = floor, ceiling, None
-    for _ in range(ROUNDS):  # towards the least bandwidth, until some round fits
-        middle = low + 0.5 * (high - low)
-        fits, slope = look(middle)
-        if fits:
-            inside = middle
-            break
-        low, high = (middle, high) if slope < 0 else (low, middle)
-        if high - low <= CLOSE * high:
-            break
-    if inside is None:
-        raise Impossible(_too_small(cell, 0.5 * (low + high)))
+    inside, fits = easiest(cell, floor, ceiling)
+    if not fits:
+        raise Impossible(_too_small(cell, inside))
     ends = []
     for end in (floor, ceiling):
         good, bad = inside, end
         while abs(good - bad) > CLOSE * good:
             middle = good + 0.5 * (bad - good)
-            good, bad = (middle, bad) if look(middle)[0] else (good, middle)
+            good, bad = (middle, bad) if _look(cell, middle)[0] else (good, middle)
         ends.append(good)
     return ends[0], ends[1]
+
+
+def longest_waits(cell: Cell) -> Floats:
+    """Return the s at which waiting alone uses up each device's cap, [K]; inf where it never does."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spent = np.where(cell.idle_power > 0, cell.energy_cap / cell.idle_power, np.inf)
+    left: Floats = spent - cell.constant
+    return left
+
+
+def crowding(cell: Cell) -> Floats:
+    """Return how much each device stands in the way of all others, [K], where no round holds all caps.
+
+    Its least bandwidth in the round that asks for least of it together; or how soon its cap is used up, where another
+    device needs longer than that.
+    """
+    waits, floor = longest_waits(cell), float((cell.busy + cell.payload / cell.snr_bandwidth).max())
+    ceiling = min(float(waits.min()), cell.deadline)
+    if ceiling <= floor:
+        return 1 / np.maximum(waits, TINY)
+    time, _ = easiest(cell, floor, ceiling)
+    return respond_within(cell, time, 1.0, None, least=True).bandwidth
+
+
+def easiest(cell: Cell, floor: float, ceiling: float) -> tuple[float, bool]:
+    """Return a round, s, between two in which all fit, and True; else the one with least bandwidth, and False."""
+    low, high = floor, ceiling
+    for _ in range(ROUNDS):
+        middle = low + 0.5 * (high - low)
+        fits, slope = _look(cell, middle)
+        if fits:
+            return middle, True
+        low, high = (middle, high) if slope < 0 else (low, middle)
+        if high - low <= CLOSE * high:
+            break
+    return low + 0.5 * (high - low), False
+
+
+def _look(cell: Cell, time: float) -> tuple[bool, float]:
+    """Return whether all fit in a round, and what one more second changes, > 0 where a longer one needs more."""
+    answer = respond_within(cell, time, 1.0, None, least=True)
+    return bool(answer.bandwidth.sum() <= cell.bandwidth), -float(answer.time_price.sum())
 
 
 def _too_small(cell: Cell, time: float) -> str:

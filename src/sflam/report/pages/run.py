@@ -86,8 +86,11 @@ def _energy(records: Sequence[RoundRecord], devices: int) -> list[Panel]:
     }
     if any(charge.idle_j for charge in charges):
         kinds["waiting"] = "idle_j"
+    if any(charge.rest_j for charge in charges):
+        kinds["beyond plans"] = "rest_j"
     sums = {"": [sum(getattr(charge, kind) for charge in charges) * scale for kind in kinds.values()]}
-    tints = [ON_WHITE[name] for name in ("compute", "up", "adapters", "server", "waiting")][: len(kinds)]
+    tones = {"computing": "compute", "activations": "up", "adapters": "adapters", "server": "server"}
+    tints = [ON_WHITE[tones.get(kind, "waiting")] for kind in kinds]
     names = list(map(str, range(devices)))
     panels = [
         bar_panel("Spent by each device in the run", names, own, upward=unit),

@@ -116,7 +116,7 @@ def expect_enough(planner: CellPlanner, rounds: Sequence[Ahead]) -> None:
     for ahead in rounds:
         ahead.shown_to(planner)
         taking = ahead.devices
-        if leaves:  # whoever is left out of a round uses nothing
+        if leaves:  # devices that are left out of a round use nothing
             turn, _ = planner.ask(0, ahead.network, taking)
             taking = turn.devices if turn else ()
         if taking:

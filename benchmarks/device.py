@@ -162,7 +162,7 @@ def run(row: Row, kind: str, steps: int, model: str, data: str, folder: Path) ->
             if server.poll() is not None:
                 raise SystemExit(log.read_text())
             time.sleep(0.2)
-        own = ["--data", data] if data.endswith(".npz") else []
+        own = ["--data", data] if data.endswith(".npz") else ["--share"]
         limit = ["--memory", str(row.limit)] if row.limit and kind == LEAN else []
         more = [] if kind == LEAN else ["--device", "cpu"]
         peak, cpu, wall = measured(

@@ -64,7 +64,7 @@ class Site:
         """Start a device."""
         return self.command(
             "join", f"127.0.0.1:{self.port}", "--token-file", f"token-{device}", "--ca", "certs/ca.pem", "--folder",
-            f"device-{device}", "--device", "cpu",
+            f"device-{device}", "--device", "cpu", "--share",
         )  # fmt: skip
 
     def events(self, kind: str) -> list[dict[str, Any]]:

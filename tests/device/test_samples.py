@@ -37,9 +37,12 @@ def job_of(model, *settings):
 def both(job, data, task, model, cache, **columns):
     """Return a device's samples, the torch device's as a model reads them, and what each is to train on."""
     notes = ([], [])
-    ours = samples_of(job, data, 1, CLASSES[task], task, model, cache, notify=notes[0].append, **columns)
+    share = {"share": data is None}
+    ours = samples_of(
+        job, data, 1, CLASSES[task], task, model, cache, notify=notes[0].append, **share, **columns
+    )
     column, label = columns.get("column", ""), columns.get("label", "")
-    dataset, own = torch_samples(job, data, 1, CLASSES[task], column, label, notes[1].append)
+    dataset, own = torch_samples(job, data, 1, CLASSES[task], column, label, notes[1].append, **share)
     backbone = open_model(str(model), task=task, classes=len(CLASSES[task]))
     return ours, examples_of(dataset, backbone, str(model)), own, notes
 

@@ -71,6 +71,11 @@ class Process:
         os.kill(self.process.pid, number)
 
 
+def sharing(arguments):
+    """Return the arguments of a device that takes its share of the job's data, unless it names data of its own."""
+    return arguments if "--data" in arguments else ("--share", *arguments)
+
+
 class Network:
     """Certificates, tokens, and the processes started so far."""
 
@@ -105,7 +110,7 @@ class Network:
         one = Process(
             self.folder, "join", f"127.0.0.1:{self.port}", "--token-file", self.folder / f"token-{device}",
             "--ca", self.folder / "certs/ca.pem", "--folder", self.folder / f"device-{device}", "--device", "cpu",
-            *arguments, prepare=prepare,
+            *sharing(arguments), prepare=prepare,
         )  # fmt: skip
         self.started.append(one)
         return one
@@ -114,7 +119,7 @@ class Network:
         """Start a device without torch."""
         one = Process(
             self.folder, "device", f"127.0.0.1:{self.port}", "--token-file", self.folder / f"token-{device}",
-            "--ca", self.folder / "certs/ca.pem", "--folder", self.folder / f"device-{device}", *arguments,
+            "--ca", self.folder / "certs/ca.pem", "--folder", self.folder / f"device-{device}", *sharing(arguments),
             prepare=prepare,
         )  # fmt: skip
         self.started.append(one)

@@ -19,8 +19,9 @@ from sflam.learn.settings import FleetSettings
 from sflam.model import aten, device_graphs
 from sflam.run.assemble import Assembly, assemble
 from sflam.serve import graph_offer
+from sflam.serve.announcement import bundle, describe
 from sflam.serve.graph_offer import GraphOffer, offer_graphs
-from sflam.serve.serve import bundle, contracts_of, describe
+from sflam.serve.serve import contracts_of
 from tests.conftest import Cli
 
 

@@ -85,14 +85,14 @@ def test_a_devices_own_data_takes_the_jobs_numbers_of_classes(tmp_path):
 
 def test_without_data_a_device_takes_its_share_of_the_jobs():
     job = config.load(None, ["fleet.devices=3"])
-    shares = [samples(job, None, device, [], "", "", print)[1] for device in range(3)]
+    shares = [samples(job, None, device, [], "", "", print, share=True)[1] for device in range(3)]
     assert len(np.unique(np.concatenate(shares))) == sum(map(len, shares))
 
 
 def test_of_the_jobs_data_the_validation_part_is_nobodys_and_of_a_devices_own_nothing_is_held_out(tmp_path):
     job = config.load(None, ["fleet.devices=3", "learn.keep=best", "data.partition=iid"])
     parts = load(job.samples, job.seed)
-    shares = [samples(job, None, device, [], "", "", print) for device in range(3)]
+    shares = [samples(job, None, device, [], "", "", print, share=True) for device in range(3)]
     assert sum(len(own) for _, own in shares) == len(parts.train) < len(load(job.data, job.seed).train)
     assert all(np.array_equal(dataset.inputs, parts.train.inputs) for dataset, _ in shares)
     draw = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
@@ -109,7 +109,7 @@ def test_a_share_is_flipped_and_noisy_as_in_a_simulation():
     job = config.load(None, [*chosen, "data.partition=clusters"])
     shared = share_out(job.data, load(job.data, job.seed).train, 3, job.seed)
     for device in range(3):
-        dataset, own = samples(job, None, device, [], "", "", print)
+        dataset, own = samples(job, None, device, [], "", "", print, share=True)
         assert np.array_equal(own, shared.parts[device])
         assert np.array_equal(dataset.labels[own], shared.train.labels[own])
         assert np.array_equal(dataset.inputs[own], shared.train.inputs[own])

@@ -20,12 +20,12 @@ from sflam.model.adapters import state_of
 from sflam.model.families import CAUSAL
 from sflam.model.settings import ModelSettings
 from sflam.model.split import DeviceSegment
+from sflam.serve.announcement import model_of
 from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.fleet import RemoteFleet, Stopped
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.roster import Roster
-from sflam.serve.serve import model_of
 from sflam.serve.session import Phase, Session
 from sflam.serve.torch_half import TorchHalf, torch_exchange
 from sflam.serve.web_server import Listen, WebServer

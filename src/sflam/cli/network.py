@@ -169,7 +169,11 @@ def serve(
 def join(
     server: Annotated[str, typer.Argument(help="HOST, HOST:PORT or https://HOST:PORT.")],
     token_file: Annotated[Path, typer.Option(help="File with the token that sflam enrol printed.")],
-    data: Annotated[str | None, typer.Option(help="Own data; without it, a share of the job's.")] = None,
+    data: Annotated[str | None, typer.Option(help="Own data, or with --share a copy of the job's.")] = None,
+    share: Annotated[
+        bool,
+        typer.Option("--share", help="Take a share of the job's data: of --data, or of a public data set."),
+    ] = False,
     column: Annotated[str, typer.Option("--input", help="Array or column that holds the inputs.")] = "",
     label: Annotated[str, typer.Option(help="Array or column that holds the labels.")] = "",
     folder: Annotated[Path, typer.Option(help="Downloads and state of this device.")] = Path("device"),
@@ -181,10 +185,18 @@ def join(
     state_every: Annotated[
         int, typer.Option(min=0, help="Steps after which the state is written; 0: once a round.")
     ] = 1,
+    most_memory: Annotated[
+        float | None, typer.Option(help="Most MB of memory a job may take; else all there is.")
+    ] = None,
+    most_disk: Annotated[
+        float | None, typer.Option(help="Most MB a job may store; else what is free.")
+    ] = None,
     plugins: shared.Plugins = None,
     insecure: Insecure = False,
 ) -> None:
     """Take part in a served job with this machine's own data, until the job ends.
+
+    What is read is named here, with --data or --share, and never by the server.
 
     Plug-ins that the job uses are given with --plugin: a device never runs code that a server names.
 
@@ -205,18 +217,22 @@ def join(
         patience=patience,
         notify=shared.remark,
     )
+    from sflam.link.limits import MEGABYTE, Limits
     from sflam.serve.join import join as take_part
 
-    with shared.stoppable("the same command goes on where this device was"):
+    limits = Limits(*(None if most is None else int(most * MEGABYTE) for most in (most_memory, most_disk)))
+    with shared.stoppable("the same command goes on where this device was"), limits.enforced():
         rounds = take_part(
             link,
             data,
             folder,
+            share=share,
             column=column,
             label=label,
             device=device,
             plugins=plugins or [],
             state_every=state_every,
+            limits=limits,
             notify=shared.remark,
         )
     shared.remark(f"the job has ended; this device trained {rounds} rounds")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +24,12 @@ from sflam.graph.bundle import Bundle
 from sflam.graph.reading import read_bundle
 from sflam.lean_memory import MEGABYTE
 from sflam.link.exchange import NumpyCoder, TokenExchange
-from sflam.link.https_client import Link
+from sflam.link.https_client import LARGEST, Link
 from sflam.link.job import ELSEWHERE, ServedJob, described, fetch
+from sflam.link.limits import Limits
 from sflam.link.loop import Client, Place
 from sflam.link.needs import expect_offered
+from sflam.link.own_data import own_settings
 from sflam.sizes import IDENTITY
 
 
@@ -36,19 +38,23 @@ class Bringing:
     """What a device's user brings.
 
     Attributes:
-        data: a file, folder or named dataset; None takes the device's share of the job's own data.
+        data: a file, folder or named dataset of this device alone or, with ``share``, a copy of the job's.
+        share: take the device's share of the job's data; without ``data`` of a public data set alone.
         column: array or column of the inputs; the job's by default.
         label: array or column of the labels; the job's by default.
         folder: keeps what was downloaded, samples prepared once, and where this device is.
         memory: most bytes the process may take; None takes what it needs, 100 MB where that is enough.
+        limits: what the job may take of this machine, by what it announces.
         state_every: steps after which the state is written; 0 writes it once a round.
     """
 
     data: str | None = None
+    share: bool = False
     column: str = ""
     label: str = ""
     folder: Path = Path("device")
     memory: int | None = None
+    limits: Limits = field(default_factory=Limits)
     state_every: int = 1
 
 
@@ -82,6 +88,8 @@ def client_of(
     cache = folder / "model"
     job = served.settings(folder)
     expect_offered(job, OFFERS, "a device without torch")
+    own_settings(job, bringing.data, bringing.column, bringing.label, share=bringing.share)
+    bringing.limits.expect_within(served, job, folder, held=False)
     bundle = _graphs(link, served, cache)
     served.fetch(link, cache)
     samples = samples_of(
@@ -92,6 +100,7 @@ def client_of(
         served.task,
         cache,
         folder / "data",
+        share=bringing.share,
         column=bringing.column,
         label=bringing.label,
         notify=notify,
@@ -135,7 +144,7 @@ def _graphs(link: Link, served: ServedJob, cache: Path) -> Bundle:
     name, sha256 = served.graphs
     with writing(cache, ELSEWHERE, ServeError):
         cache.mkdir(parents=True, exist_ok=True)
-    fetch(link, cache, name, sha256)
+    fetch(link, cache, name, sha256, most=served.sizes.get(name, LARGEST))
     bundle = read_bundle((cache / name).read_bytes())
     if bundle.cut != served.cut or bundle.task != served.task:
         raise ServeError(

@@ -38,8 +38,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="file with the token that sflam enrol printed",
     )
-    add("--data", metavar="PATH", help="own data: .npz, .csv, .jsonl or a folder of images; without it, a share of "
-        "the job's")  # fmt: skip
+    add("--data", metavar="PATH", help="own data: .npz, .csv, .jsonl or a folder of images")
+    share = (
+        "take this device's share of the job's data: of the copy that --data names, or of a public data set"
+    )
+    add("--share", action="store_true", help=share)
     add("--input", default="", metavar="NAME", help="array or column that holds the inputs")
     add("--label", default="", metavar="NAME", help="array or column that holds the labels")
     add(
@@ -64,6 +67,18 @@ def parser() -> argparse.ArgumentParser:
         type=_positive,
         metavar="MB",
         help="most megabytes of this process; else 100, or what it needs",
+    )
+    add(
+        "--most-memory",
+        type=_positive,
+        metavar="MB",
+        help="most megabytes that a job may ask for; else all there is",
+    )
+    add(
+        "--most-disk",
+        type=_positive,
+        metavar="MB",
+        help="most megabytes that a job may store; else what is free",
     )
     every = (
         "steps between two states on disk, 0 for one a round; who dies in between may have to sit a round out"
@@ -93,6 +108,7 @@ def _run(options: argparse.Namespace) -> int:
     from sflam.device.memory import settle
     from sflam.lean_memory import MEGABYTE
     from sflam.link.https_client import Link
+    from sflam.link.limits import Limits
     from sflam.link.token import read_token
 
     settle()
@@ -106,12 +122,19 @@ def _run(options: argparse.Namespace) -> int:
         patience=options.patience,
         notify=_remark,
     )
+    memory = options.most_memory or options.memory
+    limits = Limits(
+        None if memory is None else int(memory * MEGABYTE),
+        None if options.most_disk is None else int(options.most_disk * MEGABYTE),
+    )
     bringing = Bringing(
         data=options.data,
+        share=options.share,
         column=options.input,
         label=options.label,
         folder=options.folder,
         memory=None if options.memory is None else int(options.memory * MEGABYTE),
+        limits=limits,
         state_every=options.state_every,
     )
     rounds = take_part(link, bringing, _remark)

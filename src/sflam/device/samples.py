@@ -81,6 +81,7 @@ def samples_of(
     model: Path,
     cache: Path,
     *,
+    share: bool = False,
     column: str = "",
     label: str = "",
     notify: Notify = lambda line: None,
@@ -89,7 +90,8 @@ def samples_of(
 
     Args:
         job: as served.
-        data: a file or folder of this device alone, or a named dataset; None takes its share of the job's data.
+        data: a file or folder of this device alone, or a named dataset; with ``share`` a copy of the job's data.
+        share: take this device's share of the job's data; without ``data`` of a public data set alone.
         device: its number.
         classes: the server's.
         task: key of the family's tasks.
@@ -102,18 +104,18 @@ def samples_of(
     Raises:
         DataError: they cannot be used.
     """
-    settings = own_settings(job, data, column, label)
-    if data is None or data in DATASETS:
+    settings = own_settings(job, data, column, label, share=share)
+    if share or data in DATASETS:
         splits = load_data(settings, job.seed, preprocessor_of_folder(model))
         for note in splits.notes:
             notify(note)
-        if data is None:
+        if share:
             shared = share_out(job.data, splits.train, job.fleet.devices, job.seed)
             return _bound(shared.train, shared.parts[device], task, model)
         whole, own = splits.train, np.arange(len(splits.train))
     else:
         whole, own = _of_path(settings, job.seed, model, cache, notify)
-    return _bound(with_classes(whole, classes, data), own, task, model)
+    return _bound(with_classes(whole, classes, settings.name), own, task, model)
 
 
 def _of_path(

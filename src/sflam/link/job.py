@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sflam.config import Job
 from sflam.errors import ServeError
 from sflam.files import replace_file, replacing, writing
 from sflam.link.contract import PROTOCOL
-from sflam.link.https_client import Link
+from sflam.link.https_client import LARGEST, Link
 from sflam.plugins import pin_of
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -42,6 +43,10 @@ class ServedJob:
         files: name -> SHA-256, in hexadecimal, of every file it may need.
         plugins: names and hashes of what the job needs.
         job: the job file as TOML.
+        sizes: name -> bytes of every file it may need; no file may turn out larger.
+        trained: weights that this device trains.
+        body: bytes of the largest body there can be.
+        dim: hidden size of the model.
     """
 
     run: str
@@ -58,13 +63,25 @@ class ServedJob:
     files: dict[str, str]
     plugins: tuple[str, ...]
     job: str
+    sizes: dict[str, int]
+    trained: int
+    body: int
+    dim: int
 
     def settings(self, folder: Path) -> Job:
-        """Return the job's settings, written to ``folder``; plug-ins that they name are not loaded."""
+        """Return the job's settings, written to ``folder``; plug-ins that they name are not loaded.
+
+        Raises:
+            ServeError: the folder holds a link, which could lead out of it, or cannot be written.
+            ConfigError: they cannot be.
+        """
+        expect_no_links(folder)
         with writing(folder, ELSEWHERE, ServeError):
             folder.mkdir(parents=True, exist_ok=True)
             replace_file(folder / "job.toml", self.job.encode())
-        return config.load(folder / "job.toml", run_plugins=False)
+        job = config.load(folder / "job.toml", run_plugins=False)
+        # Paths that a server names lead nowhere here; of [data] the device's own user decides.
+        return replace(job, model=replace(job.model, name="served", adapter=""))
 
     def fetch(self, link: Link, cache: Path, names: Sequence[str] | None = None) -> None:
         """Download files that ``cache`` does not hold; all by default. Raises ServeError as :func:`fetch` does."""
@@ -75,7 +92,7 @@ class ServedJob:
                 raise ServeError(
                     f"the server names no file {name[:60]!r}; use the same version on both sides"
                 )
-            fetch(link, cache, name, self.files[name])
+            fetch(link, cache, name, self.files[name], most=self.sizes.get(name, LARGEST))
 
 
 def described(link: Link, plugins: Sequence[str] = ()) -> ServedJob:
@@ -115,6 +132,10 @@ def described(link: Link, plugins: Sequence[str] = ()) -> ServedJob:
             files={_name(str(name)): str(sha256) for name, sha256 in description["files"].items()},
             plugins=tuple(named),
             job=str(description["job"]),
+            sizes={_name(str(name)): _count(size) for name, size in description.get("sizes", {}).items()},
+            trained=_count(description.get("trained", 0)),
+            body=_count(description.get("body", 0)),
+            dim=_count(description.get("dim", 0)),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, ServeError):
@@ -144,16 +165,38 @@ def expect_plugins(named: Any, own: Sequence[str]) -> None:
         )
 
 
-def fetch(link: Link, cache: Path, name: str, sha256: str) -> None:
-    """Download a file unless ``cache`` holds it; raises ServeError when what came is not what was announced."""
+def fetch(link: Link, cache: Path, name: str, sha256: str, *, most: int = LARGEST) -> None:
+    """Download a file of at most ``most`` bytes, unless ``cache`` holds it.
+
+    Raises:
+        ServeError: what came is not what was announced.
+    """
     path = cache / _name(name)
     if path.is_file():
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
                 return
     with writing(path, ELSEWHERE, ServeError), replacing(path) as file:
-        if link.download(f"/v1/files/{name}", file) != sha256:
+        if link.download(f"/v1/files/{name}", file, most=most) != sha256:
             raise ServeError(f"{name} came damaged; join again")
+
+
+def expect_no_links(folder: Path) -> None:
+    """Raise ServeError where a device's folder, or anything in it, is a link that could lead out of it."""
+    inside = [Path(at, name) for at, below, names in os.walk(folder) for name in (*below, *names)]
+    for path in inside:
+        if path.is_symlink():
+            raise ServeError(
+                f"{path} is a link, and a device reads and writes within its own folder alone; remove it, or choose "
+                "another --folder"
+            )
+
+
+def _count(found: Any) -> int:
+    """Return a number that a server announces; raises ValueError for one that is none."""
+    if type(found) is not int or not 0 <= found < 1 << 62:
+        raise ValueError(f"a whole number where {str(found)[:30]!r} stands")
+    return found
 
 
 def _named(found: Any) -> tuple[str, str] | None:

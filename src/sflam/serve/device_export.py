@@ -20,9 +20,10 @@ from sflam.graph.writing import write_bundle
 from sflam.model.device_graphs import DeviceHalf
 from sflam.model.graph_check import random_rows, run_bundle
 from sflam.run.assemble import assemble
+from sflam.serve.announcement import bundle as write_files
+from sflam.serve.announcement import segment_name
 from sflam.serve.graph_offer import compared, graphs_name
-from sflam.serve.serve import bundle as write_files
-from sflam.serve.serve import contracts_of, segment_name
+from sflam.serve.serve import contracts_of
 
 N_OF_VECTORS = 2
 SEED = 20260

@@ -20,6 +20,7 @@ from sflam.data.sources import load as load_data
 from sflam.errors import ServeError
 from sflam.link.https_client import Link
 from sflam.link.job import ServedJob, described
+from sflam.link.limits import Limits
 from sflam.link.loop import Client, Place
 from sflam.link.own_data import own_settings, with_classes
 from sflam.model.adapters import attach
@@ -31,25 +32,30 @@ from sflam.plugins import load_plugins
 from sflam.run.assemble import examples_of, preprocessor_of, torch_device
 from sflam.serve.torch_half import TorchHalf, torch_exchange
 
+ANY = Limits()
+
 
 def join(
     link: Link,
     data: str | None,
     folder: Path,
     *,
+    share: bool = False,
     column: str = "",
     label: str = "",
     device: str = "auto",
     plugins: Sequence[str] = (),
     state_every: int = 1,
+    limits: Limits = ANY,
     notify: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Take part in a served job until it ends; return the rounds trained.
 
     Args:
         link: the way to the server.
-        data: a file, folder or named dataset of this device alone; None takes this device's share of the job's own
-            data, as a simulation would give it.
+        data: a file, folder or named dataset of this device alone or, with ``share``, a copy of the job's data.
+        share: take this device's share of the job's data, as a simulation would give it; without ``data`` of a public
+            data set alone.
         folder: keeps what was downloaded, and where this device is.
         column: array or column of the inputs; the job's by default.
         label: array or column of the labels; the job's by default.
@@ -58,6 +64,7 @@ def join(
             needs, and a device without just that does not take part.
         state_every: steps after which the state is written; 0 writes it once a round. A device that dies between two
             states may have to sit the round out.
+        limits: what the job may take of this machine.
         notify: shows a line to the user of the device.
 
     Raises:
@@ -65,7 +72,9 @@ def join(
     """
     try:
         served = described(link, load_plugins(plugins))
-        client = _client(link, served, data, folder, column, label, device, state_every, notify)
+        client = _client(
+            link, served, data, share, folder, column, label, device, state_every, limits, notify
+        )
         return client.run()
     finally:
         link.close()
@@ -75,23 +84,29 @@ def _client(
     link: Link,
     served: ServedJob,
     data: str | None,
+    share: bool,
     folder: Path,
     column: str,
     label: str,
     device: str,
     state_every: int,
+    limits: Limits,
     notify: Callable[[str], None],
 ) -> Client[Tensor]:
     """Return the device, ready to take part."""
     cache = folder / "model"
-    served.fetch(link, cache)
     job = served.settings(folder)
+    own_settings(
+        job, data, column, label, share=share
+    )  # what is missing is reported before anything is fetched
+    limits.expect_within(served, job, folder, held=True)
+    served.fetch(link, cache)
     where = torch_device(device)
     if job.learn.canonical:
         torch.set_num_threads(1)
     job = replace(job, model=replace(job.model, name=str(cache)))
     backbone, segment = _segment(served, job, cache, where)
-    dataset, own = samples(job, data, served.device, list(served.classes), column, label, notify)
+    dataset, own = samples(job, data, served.device, list(served.classes), column, label, notify, share=share)
     examples = examples_of(dataset, backbone, str(cache), buckets=job.data.buckets)
     half = TorchHalf(segment, served.cut, job.learn, examples, own)
     place = Place(served.device, served.run, job.seed, own, job.sampling, text=dataset.kind == "text")
@@ -150,14 +165,16 @@ def samples(
     column: str,
     label: str,
     notify: Callable[[str], None],
+    *,
+    share: bool = False,
 ) -> tuple[Dataset, Any]:
     """Return a dataset with the server's classes, and the indices of this device's samples in it."""
-    settings = own_settings(job, data, column, label)
+    settings = own_settings(job, data, column, label, share=share)
     splits = load_data(settings, job.seed, preprocessor_of(replace(job, data=settings)))
     for note in splits.notes:
         notify(note)
     train = splits.train
-    if data is None:
+    if share:
         shared = share_out(job.data, train, job.fleet.devices, job.seed)
         return shared.train, shared.parts[device]
-    return with_classes(train, classes, data), np.arange(len(train))
+    return with_classes(train, classes, settings.name), np.arange(len(train))

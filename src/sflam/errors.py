@@ -14,6 +14,7 @@
     ├── AllocationError        a network, workload or limit no plan can be made for
     └── ServeError             a server or a device cannot go on over the network
         ├── Refused            a request that changes nothing, with its status code
+        ├── OtherJob           the server has another job than the device took up
         └── BrokenOff          an answer that ended early; what was asked is to be asked again
 
 Every message names the value, the limit and the fix. Each class is also a ``ValueError``: these are
@@ -97,6 +98,10 @@ class Refused(ServeError):
     def __init__(self, status: int, reason: str, retry: float | None = None) -> None:
         self.status, self.retry = status, retry
         super().__init__(reason)
+
+
+class OtherJob(ServeError):
+    """The server has another job, or run, than the one a device took up: the device takes it up anew."""
 
 
 class BrokenOff(ServeError):

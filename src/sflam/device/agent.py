@@ -27,7 +27,7 @@ from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import LARGEST, Link
 from sflam.link.job import ELSEWHERE, ServedJob, described, fetch
 from sflam.link.limits import Limits
-from sflam.link.loop import Client, Place
+from sflam.link.loop import Client, Place, until_it_ends
 from sflam.link.needs import expect_offered
 from sflam.link.own_data import own_settings
 from sflam.sizes import IDENTITY
@@ -71,8 +71,7 @@ def take_part(link: Link, bringing: Bringing, notify: Callable[[str], None] = la
             is too small, are refused before the device joins.
     """
     try:
-        client = client_of(link, bringing, notify)
-        rounds = client.run()
+        rounds = until_it_ends(lambda: client_of(link, bringing, notify), notify)
         notify(f"peak memory {peak_bytes() / MEGABYTE:.1f} MB")
         return rounds
     finally:
@@ -119,7 +118,7 @@ def client_of(
     notify(choice.described())
     weights = Weights(cache / served.segment, keep=choice.keep_pages)
     half = LeanHalf(engines, weights, samples, job.learn, choice.grouping, buckets=job.data.buckets)
-    place = Place(served.device, served.run, job.seed, samples.own, job.sampling, text=bundle.text)
+    place = Place(served.device, served.run, job.seed, samples.own, job.sampling, bundle.text, served.digest)
     notify(f"device {place.number}: {len(samples.own)} samples, {served.cut} blocks")
     return Client(
         link,

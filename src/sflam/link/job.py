@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +47,7 @@ class ServedJob:
         sizes: name -> bytes of every file it may need; no file may turn out larger.
         trained: weights that this device trains.
         body: bytes of the largest body there can be.
+        digest: of all of this, as the server names the job when it is asked for the round.
         dim: hidden size of the model.
     """
 
@@ -67,6 +69,7 @@ class ServedJob:
     trained: int
     body: int
     dim: int
+    digest: str = ""
 
     def settings(self, folder: Path) -> Job:
         """Return the job's settings, written to ``folder``; plug-ins that they name are not loaded.
@@ -136,6 +139,7 @@ def described(link: Link, plugins: Sequence[str] = ()) -> ServedJob:
             trained=_count(description.get("trained", 0)),
             body=_count(description.get("body", 0)),
             dim=_count(description.get("dim", 0)),
+            digest=job_digest(description),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, ServeError):
@@ -143,6 +147,12 @@ def described(link: Link, plugins: Sequence[str] = ()) -> ServedJob:
         raise ServeError(
             f"the server's description of the job lacks {error}; use the same version on both sides"
         ) from error
+
+
+def job_digest(description: Mapping[str, Any]) -> str:
+    """Return the digest of a description, by which both sides name a job; bits may change from round to round."""
+    named = {key: value for key, value in description.items() if key != "bits"}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
 def expect_plugins(named: Any, own: Sequence[str]) -> None:

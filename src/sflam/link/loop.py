@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic
 
@@ -22,11 +23,11 @@ from sflam.codec.messages import AdapterFrame, GradientFrame, StepFrame, TokenFr
 from sflam.codec.quantizer import Packed
 from sflam.data.batches import round_batches
 from sflam.data.sampling import batches_of_shares
-from sflam.errors import BrokenOff, Refused, ServeError, WireError
+from sflam.errors import BrokenOff, OtherJob, Refused, ServeError, WireError
 from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment, rate
 from sflam.link import state
-from sflam.link.contract import shares_of
+from sflam.link.contract import PROTOCOL, shares_of
 from sflam.link.exchange import M, Memory, TokenExchange, opened, opened_ahead
 from sflam.link.half import Arrays, Half, LocalStep, X
 from sflam.link.https_client import FIRST_PAUSE, LONGEST_PAUSE, Link, Streamed
@@ -49,6 +50,7 @@ class Place:
         own: which samples of its dataset it trains on, int64 [n].
         sampling: ``data.sampling``.
         text: whether rows may differ in length, so that every step announces its tokens.
+        job: digest of the job, as the server names it; "" where it does not.
     """
 
     number: int
@@ -57,6 +59,7 @@ class Place:
     own: NDArray[np.int64]
     sampling: str = "local"
     text: bool = False
+    job: str = ""
 
 
 class Client(Generic[X]):
@@ -93,6 +96,8 @@ class Client(Generic[X]):
         self.streaming, self._streams = streaming, False
         busy = f"{file.parent} belongs to a device that is running; give this one another --folder"
         self._hold = hold(file.parent, busy, error=ServeError)
+        self.rounds = 0
+        """Rounds trained in this life."""
         self.round = self.attempt = -1
         self.step = 0
         self.loss = 0.0
@@ -107,16 +112,18 @@ class Client(Generic[X]):
 
         Raises:
             ServeError: the server cannot be reached any more, or refuses this device for good.
+            OtherJob: it has another job than the one this device took up.
         """
-        rounds, after, unknown, quick = 0, -1, True, 0
+        after, unknown, quick = -1, True, 0
         while True:
             if unknown:
                 self._hello()
             asked = time.monotonic()
             now = self.link.json("GET", f"/v1/round?after={after}" if after >= 0 else "/v1/round")
+            self._expect_same_job(now)
             unknown = not now["known"]
             if now["phase"] == "ended":
-                return rounds
+                return self.rounds
             if now["phase"] != "open" or not now["seated"] or now["delivered"] or unknown:
                 after = max(after, int(now["attempt"])) if now["phase"] == "open" else max(after, 0)
                 quick = quick + 1 if time.monotonic() - asked < QUICK else 0
@@ -127,17 +134,32 @@ class Client(Generic[X]):
             try:
                 up, down = map(int, now.get("bits", self.exchange.bits))
                 self.exchange = self.exchange.with_bits(up, down)
-                rounds += self._round(now, int(now["round"]), int(now["attempt"]), int(now["exchange"]))
+                self.rounds += self._round(now, int(now["round"]), int(now["attempt"]), int(now["exchange"]))
             except Refused as refused:
                 if refused.status != 409:
                     raise
                 self.notify(f"round {now['round'] + 1}: {refused}")
             after = int(now["attempt"])
 
+    def release(self) -> None:
+        """Let another process, or another job, have this device's folder."""
+        self._hold.release()
+
+    def _expect_same_job(self, now: dict[str, Any]) -> None:
+        """Raise OtherJob where the server names another run, or another job, than this device's."""
+        run, job = now.get("run", self.place.run), now.get("job", self.place.job)
+        if run != self.place.run or (self.place.job and job != self.place.job):
+            raise OtherJob(
+                f"the server now has run {str(run)[:20]!r}, and this device took up {self.place.run!r}"
+                if run != self.place.run
+                else "the server's job was changed since this device took it up"
+            )
+
     def _hello(self) -> None:
         """Let the server know of this device, now or when the round it is missed in is over."""
         try:
-            self.link.json("POST", "/v1/session", {"samples": len(self.place.own)})
+            said = {"samples": len(self.place.own), "protocol": PROTOCOL, "version": version("sflam")}
+            self._expect_same_job(self.link.json("POST", "/v1/session", said))
         except Refused as refused:
             if refused.status != 409:
                 raise
@@ -321,6 +343,28 @@ class Client(Generic[X]):
         self.left_out = _legs(groups["left_out"])
         self.round, self.attempt = int(plain["round"]), int(plain["attempt"])
         self.step, self.loss = int(plain["step"]), float(plain["loss"])
+
+
+def until_it_ends(taken_up: Callable[[], Client[X]], notify: Callable[[str], None]) -> int:
+    """Take part in a job, and in the one that takes its place, until it ends; return the rounds trained in all.
+
+    Args:
+        taken_up: returns the device, ready to take part in the job that the server has now.
+        notify: shows a line to the user of the device.
+
+    Raises:
+        SflamError: whatever keeps it from taking part.
+    """
+    rounds = 0
+    while True:
+        client = taken_up()
+        try:
+            return rounds + client.run()
+        except OtherJob as other:
+            notify(f"{other}; taking it up")
+            rounds += client.rounds
+        finally:
+            client.release()
 
 
 def _adapters(body: bytes, count: int) -> NDArray[Any]:

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from importlib.metadata import version
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,8 +20,9 @@ from starlette.routing import Route
 from sflam.codec.bodies import decode
 from sflam.errors import Refused
 from sflam.files import from_json
-from sflam.link.contract import Contract
+from sflam.link.contract import PROTOCOL, Contract
 from sflam.serve.admission import Connection
+from sflam.serve.dispatch import sealed
 from sflam.serve.ingress import OCTETS, Ingress, announced
 from sflam.serve.live_page import PAGE_HEADERS, ProgressBoard, page
 from sflam.serve.metrics import metrics_text
@@ -48,16 +50,24 @@ def application(
         size = ingress.size(request, {min(max(1, announced(request) or 0), HELLO_LIMIT)})
         try:
             found = from_json(await ingress.read(request, size))
-            samples = found["samples"]
+            samples, protocol = found["samples"], found.get("protocol", PROTOCOL)
         except (ValueError, KeyError, TypeError, RecursionError):
             raise Refused(422, 'send the number of samples: {"samples": 120}') from None
+        if protocol != PROTOCOL:
+            raise Refused(
+                403,
+                f"the device (sflam {str(found.get('version', 'of another kind'))[:30]}) speaks protocol "
+                f"{str(protocol)[:10]}, this server (sflam {version('sflam')}) {PROTOCOL}; use the same version of "
+                "sflam on both sides",
+            )
         if type(samples) is not int or not 1 <= samples < COUNT_LIMIT:
             raise Refused(422, f"samples must be a whole number in 1..{COUNT_LIMIT - 1}")
         with ingress.dispatch.locked() as session:
             new = device not in session.samples
             session.hello(device, samples, ingress.dispatch.clock())
         ingress.event_log("joined" if new else "back", device=device, samples=samples)
-        return JSONResponse({"device": device, "steps": ingress.contracts[device].steps(samples)})
+        steps = ingress.contracts[device].steps(samples)
+        return JSONResponse({"device": device, "steps": steps} | ingress.named(device))
 
     async def job(request: Request) -> Response:
         return JSONResponse(ingress.job(ingress.device(request)))
@@ -92,6 +102,7 @@ def application(
                     "delivered": seat is not None and seat.result is not None,
                     "bits": [ingress.contracts[device].bits, ingress.contracts[device].bits_down],
                 }
+                found |= ingress.named(device)
                 if seat and seat.shares:
                     found["shares"] = list(seat.shares)
                 if session.phase is Phase.DRAINING:
@@ -163,10 +174,10 @@ def application(
             with ingress.dispatch.receiving(seat):
                 body = await ingress.read(request, size)
             message = contract.check_adapters(decode(body), number) if contract.adapters else None
-            now = ingress.dispatch.clock()
+            now, seal = ingress.dispatch.clock(), sealed(body)
             with ingress.dispatch.locked() as session:
                 met = session.met
-                first = session.deliver(device, number, attempt, (message, loss, size), now)
+                first = session.deliver(device, number, attempt, (message, loss, size), now, seal)
                 left = session.waited_for(now) if session.met and not met else None
             if first:
                 ingress.stats.finished(device)

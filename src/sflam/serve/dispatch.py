@@ -6,6 +6,7 @@ computes, and answers. Neither knows the other.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +43,11 @@ class Request:
     body: Body
     message: Message
     future: Future[bytes]
+
+
+def sealed(body: Body) -> bytes:
+    """Return the digest by which a body is told from another."""
+    return hashlib.blake2b(body, digest_size=16).digest()
 
 
 class Dispatch:
@@ -115,8 +121,9 @@ class Dispatch:
         Raises:
             Refused: the session does not take it.
         """
+        seal = sealed(body)
         with self._changed:
-            outcome = self.session.exchange(device, round, attempt, number, self.clock())
+            outcome = self.session.exchange(device, round, attempt, number, self.clock(), seal)
             if isinstance(outcome, Again):
                 self.repeated += 1
                 done: Future[bytes] = Future()

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from sflam.errors import Refused, ServeError, WireError
 from sflam.link.contract import Contract
+from sflam.link.job import job_digest
 from sflam.serve.admission import Connection
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
@@ -119,6 +120,7 @@ class Ingress:
     counts: Counter[str] = field(default_factory=Counter)
     stats: RoundStats = field(default_factory=RoundStats)
     event_log: EventLog = field(default_factory=EventLog)
+    _named: dict[int, dict[str, str]] = field(default_factory=dict)
     peers: Peers = field(default_factory=Peers)
     wrong_tokens: WrongTokens = field(default_factory=WrongTokens)
     pause: float = 1.0
@@ -137,6 +139,13 @@ class Ingress:
                 return await self.refuse(request, Refused(503, str(error), 5.0))
 
         return Route(path, guarded, methods=[method])
+
+    def named(self, device: int) -> dict[str, str]:
+        """Return the names of the run and of the job, as a device knows them: it sees when either is another."""
+        if device not in self._named:
+            told = self.job(device)
+            self._named[device] = {"run": str(told["run"]), "job": job_digest(told)} if "run" in told else {}
+        return self._named[device]
 
     def device(self, request: Request) -> int:
         """Return the device a request comes from; raises Refused, 401 or 403."""

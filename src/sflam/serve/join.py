@@ -21,7 +21,7 @@ from sflam.errors import ServeError
 from sflam.link.https_client import Link
 from sflam.link.job import ServedJob, described
 from sflam.link.limits import Limits
-from sflam.link.loop import Client, Place
+from sflam.link.loop import Client, Place, until_it_ends
 from sflam.link.own_data import own_settings, with_classes
 from sflam.model.adapters import attach
 from sflam.model.backbone import TORCH_DTYPES, Backbone
@@ -70,12 +70,14 @@ def join(
     Raises:
         SflamError: whatever keeps it from taking part.
     """
+    own = load_plugins(plugins)
+
+    def taken_up() -> Client[Tensor]:
+        served = described(link, own)
+        return _client(link, served, data, share, folder, column, label, device, state_every, limits, notify)
+
     try:
-        served = described(link, load_plugins(plugins))
-        client = _client(
-            link, served, data, share, folder, column, label, device, state_every, limits, notify
-        )
-        return client.run()
+        return until_it_ends(taken_up, notify)
     finally:
         link.close()
 
@@ -109,7 +111,9 @@ def _client(
     dataset, own = samples(job, data, served.device, list(served.classes), column, label, notify, share=share)
     examples = examples_of(dataset, backbone, str(cache), buckets=job.data.buckets)
     half = TorchHalf(segment, served.cut, job.learn, examples, own)
-    place = Place(served.device, served.run, job.seed, own, job.sampling, text=dataset.kind == "text")
+    place = Place(
+        served.device, served.run, job.seed, own, job.sampling, dataset.kind == "text", served.digest
+    )
     notify(f"device {place.number}: {len(own)} samples, {served.cut} blocks")
     return Client(
         link,

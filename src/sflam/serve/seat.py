@@ -21,6 +21,8 @@ class Seat:
         next: the exchange expected of it.
         computing: whether that one has arrived and is not answered yet.
         answers: exchange -> answer, of the step it is at or has just finished.
+        seals: exchange -> digest of the body that was taken for it, of the same step; that of the result is at
+            ``exchanges``.
         result: what it trained; None until it sends it.
         out: whether it was dropped from this round.
         since: when it was given its last answer, or the round opened: from then on it is to make its next exchange.
@@ -32,6 +34,7 @@ class Seat:
     next: int = 0
     computing: bool = False
     answers: dict[int, bytes] = field(default_factory=dict)
+    seals: dict[int, bytes] = field(default_factory=dict)
     result: Any = None
     out: bool = False
     since: float = math.inf
@@ -68,3 +71,12 @@ class Seat:
         if not (step < len(self.shares) and self.shares[step]):
             raise Refused(409, f"the device has no rows in step {step}; ask for the round")
         return bisect_left(self.steps, step) * legs + leg
+
+    def expect_same(self, device: int, number: int, seal: bytes) -> None:
+        """Raise Refused, 409, where another body was taken before: two machines are this device."""
+        if self.seals.get(number, seal) != seal:
+            raise Refused(
+                409,
+                f"device {device} sent another body for exchange {number} before: another machine uses its token, "
+                "perhaps a copy of its memory card; give each machine a token (sflam enrol) and a folder of its own",
+            )

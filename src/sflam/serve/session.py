@@ -203,14 +203,16 @@ class Session:
         return self.seats[device]
 
     def exchange(
-        self, device: int, round: int, attempt: int, number: int, now: float
+        self, device: int, round: int, attempt: int, number: int, now: float, seal: bytes = b""
     ) -> Fresh | Underway | Again:
-        """Take an exchange of a device; return what to do with it.
+        """Take an exchange of a device, whose body has the digest ``seal``; return what to do with it.
 
         Raises:
-            Refused: it is not this round's, or neither the next exchange nor one of the step just answered.
+            Refused: it is not this round's, neither the next exchange nor one of the step just answered, or another
+                body than was taken for it before.
         """
         seat = self.check(device, round, attempt, number)
+        seat.expect_same(device, number, seal)
         self.heard(device, now)
         if number < seat.next:
             seat.renew(now)
@@ -219,6 +221,8 @@ class Session:
             return Underway()
         if number % self.legs == 0:
             seat.answers.clear()  # the device has moved on, so it has the answers of the step before
+            seat.seals.clear()
+        seat.seals[number] = seal
         seat.computing = True
         return Fresh()
 
@@ -245,19 +249,23 @@ class Session:
             self.heard(device, now)
         return True
 
-    def deliver(self, device: int, round: int, attempt: int, result: Any, now: float) -> bool:
+    def deliver(
+        self, device: int, round: int, attempt: int, result: Any, now: float, seal: bytes = b""
+    ) -> bool:
         """Take what a device trained; return False when it had delivered before (the first one counts).
 
         Raises:
-            Refused: it is not this round's, or the device has exchanges left.
+            Refused: it is not this round's, the device has exchanges left, or it delivered something else before.
         """
         assert result is not None
         seat = self.check_done(device, round, attempt)
+        seat.expect_same(device, seat.exchanges, seal)
         self.heard(device, now)
         if seat.result is not None:
             return False
         seat.result = result
         seat.answers.clear()
+        seat.seals = {seat.exchanges: seal}
         if not self.met and self.enough:
             self.met = True
             if left := [other for other, seat in self.seats.items() if seat.active]:

@@ -31,6 +31,7 @@ FLOORS: list[set[str]] = [
         "ranges",
         "registry",
         "plugins",
+        "printable",
         "values",
         "lean_memory",
     },

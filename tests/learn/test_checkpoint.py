@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import safetensors
+import safetensors.torch
 import torch
 
 from sflam.errors import RunError
@@ -252,3 +253,32 @@ def test_kill_9_at_every_step_leaves_the_old_state_or_the_new(tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+DEEP = '{"tuple":' * 3000 + "[]" + "}" * 3000
+CRAFTED = [
+    "[" * 100_000 + "]" * 100_000,
+    '{"dict":' * 3000 + "[]" + "}" * 3000,
+    "[1]",
+    "7",
+    '{"dict": [[[1], 2]]}',
+    '{"dict": 7}',
+    '{"tensor": "absent"}',
+    '{"tensor": "w", "dict": []}',
+    '{"code": "import os"}',
+    '{"float": "one"}',
+    "{}",
+    "not json",
+    '{"tuple": [1]}',
+    DEEP,
+]
+
+
+@pytest.mark.parametrize("skeleton", CRAFTED)
+def test_a_crafted_checkpoint_is_one_line(tmp_path: Path, skeleton: str) -> None:
+    metadata = {"skeleton": skeleton, "sha256": "0" * 64}
+    body = checkpoint._sealed(safetensors.torch.save({"w": torch.zeros(1)}, metadata))
+    (tmp_path / "checkpoint-00001.safetensors").write_bytes(body)
+    with pytest.raises(RunError, match="is damaged") as found:
+        checkpoint.load(tmp_path)
+    assert len(str(found.value)) < 600 and "\n" not in str(found.value)

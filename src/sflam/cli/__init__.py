@@ -18,6 +18,7 @@ from sflam.cli import (  # noqa: F401 (each adds its commands)
 )
 from sflam.cli.shared import app
 from sflam.errors import ConfigError, RunsError, SflamError
+from sflam.printable import printable
 
 __all__ = ["app", "main", "user_errors"]
 
@@ -42,7 +43,6 @@ def user_errors() -> Iterator[None]:
         yield
     except SflamError as error:
         for problem in error.problems if isinstance(error, ConfigError | RunsError) else [str(error)]:
-            print(
-                f"sflam: {' '.join(problem.split())}", file=sys.stderr
-            )  # a quoted cause may have several lines
+            # A quoted cause may have several lines.
+            print(f"sflam: {printable(' '.join(problem.split()))}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -11,10 +11,12 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from sflam import __version__, config
 from sflam.config import Job
 from sflam.errors import ConfigError
+from sflam.printable import printable
 from sflam.report.terminal.live_bar import animates
 
 app = typer.Typer(
@@ -26,7 +28,18 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 Command = TypeVar("Command", bound=Callable[..., Any])
-stdout, stderr = Console(), Console(stderr=True)
+
+
+class Terminal(Console):
+    """A console that shows the words of others as they are: neither markup nor escape sequences act."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return what is shown of a string, be it printed or in a table."""
+        lines = "\n".join(map(printable, text.split("\n")))
+        return super().render_str(lines, **(options | {"markup": False, "emoji": False}))
+
+
+stdout, stderr = Terminal(), Terminal(stderr=True)
 
 JobFile = Annotated[Path | None, typer.Argument(help="A TOML job file; without one, the default job.")]
 Set = Annotated[
@@ -79,7 +92,7 @@ def status(text: str) -> AbstractContextManager[object]:
 def remark(*lines: str) -> None:
     """Print lines that are no result: to stderr, at once."""
     for line in lines:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def notes(found: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sflam.errors import ConfigError, SflamError
+from sflam.printable import printable
 
 EPILOG = "Example: sflam-device my-laptop.local:8443 --token-file phone.token --ca ca.pem --data mine.npz --memory 100"
 
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options)
     except SflamError as error:
         for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
-            print(f"sflam: {' '.join(problem.split())}", file=sys.stderr)
+            print(f"sflam: {printable(' '.join(problem.split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on where this device was", file=sys.stderr)
@@ -143,7 +144,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _remark(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def _positive(text: str) -> float:

@@ -21,6 +21,7 @@ from sflam.learn.weighting import by_held_samples
 from sflam.link.contract import Contract
 from sflam.model.adapters import State
 from sflam.plan import Placement
+from sflam.printable import printable
 from sflam.records.served_round import ServedRound, TrunkPass
 from sflam.seeds import generator
 from sflam.serve.deliveries import Deliveries, Result
@@ -67,7 +68,7 @@ class RemoteFleet(FleetAround):
         deadline: float | None = None,
         grace: float | None = None,
         gather: float = 300.0,
-        notify: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+        notify: Callable[[str], None] = lambda line: print(printable(line), file=sys.stderr),
         stats: RoundStats | None = None,
         event_log: EventLog | None = None,
         planner: Callable[[int], Sequence[Placement]] | None = None,

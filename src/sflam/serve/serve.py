@@ -24,6 +24,7 @@ from sflam.model.adapters import state_of
 from sflam.model.built import token_shape
 from sflam.model.families import CAUSAL
 from sflam.model.tokenizer import Tokenizer
+from sflam.printable import printable
 from sflam.records.history import RoundRecord
 from sflam.records.served_round import trace_csv
 from sflam.run import start as jobs
@@ -130,7 +131,7 @@ class Served:
         self,
         run: Run,
         serving: Serving,
-        notify: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+        notify: Callable[[str], None] = lambda line: print(printable(line), file=sys.stderr),
     ) -> None:
         assembly = run.assembly
         local = assembly.halves

@@ -119,7 +119,9 @@ class Client(Generic[X]):
             if unknown:
                 self._hello()
             asked = time.monotonic()
-            now = self.link.json("GET", f"/v1/round?after={after}" if after >= 0 else "/v1/round")
+            now = _understood(
+                self.link.json("GET", f"/v1/round?after={after}" if after >= 0 else "/v1/round")
+            )
             self._expect_same_job(now)
             unknown = not now["known"]
             if now["phase"] == "ended":
@@ -145,8 +147,12 @@ class Client(Generic[X]):
         """Let another process, or another job, have this device's folder."""
         self._hold.release()
 
-    def _expect_same_job(self, now: dict[str, Any]) -> None:
+    def _expect_same_job(self, now: Any) -> None:
         """Raise OtherJob where the server names another run, or another job, than this device's."""
+        if not isinstance(now, dict):
+            raise ServeError(
+                f"the server's answer is a {type(now).__name__}; use the same version on both sides"
+            )
         run, job = now.get("run", self.place.run), now.get("job", self.place.job)
         if run != self.place.run or (self.place.job and job != self.place.job):
             raise OtherJob(
@@ -343,6 +349,22 @@ class Client(Generic[X]):
         self.left_out = _legs(groups["left_out"])
         self.round, self.attempt = int(plain["round"]), int(plain["attempt"])
         self.step, self.loss = int(plain["step"]), float(plain["loss"])
+
+
+def _understood(now: Any) -> dict[str, Any]:
+    """Return what a server says of the round; raises ServeError where it makes no sense."""
+    kinds = {"phase": str, "known": bool, "seated": bool, "delivered": bool, "round": int, "attempt": int}
+    found = now if isinstance(now, dict) else {}
+    for key, kind in (kinds | {"exchange": int}).items():
+        value = found.get(key)
+        if type(value) is not kind or (kind is int and not -1 <= value < 1 << 31):
+            raise ServeError(
+                f"the server says {str(value)[:40]!r} where /v1/round has {key!r}; use the same version on both sides"
+            )
+    bits = found.get("bits", [1, 1])
+    if not (isinstance(bits, list) and len(bits) == 2 and all(type(b) is int and 1 <= b <= 64 for b in bits)):
+        raise ServeError(f"the server says {str(bits)[:40]!r} where bits up and down stand in /v1/round")
+    return found
 
 
 def until_it_ends(taken_up: Callable[[], Client[X]], notify: Callable[[str], None]) -> int:

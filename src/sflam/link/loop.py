@@ -351,16 +351,22 @@ class Client(Generic[X]):
         self.step, self.loss = int(plain["step"]), float(plain["loss"])
 
 
+def _is_count(value: Any) -> bool:
+    """Return whether a value is a number of a round, an attempt or an exchange; -1 stands for none yet."""
+    return type(value) is int and -1 <= value < 1 << 31
+
+
 def _understood(now: Any) -> dict[str, Any]:
     """Return what a server says of the round; raises ServeError where it makes no sense."""
-    kinds = {"phase": str, "known": bool, "seated": bool, "delivered": bool, "round": int, "attempt": int}
-    found = now if isinstance(now, dict) else {}
-    for key, kind in (kinds | {"exchange": int}).items():
-        value = found.get(key)
-        if type(value) is not kind or (kind is int and not -1 <= value < 1 << 31):
-            raise ServeError(
-                f"the server says {str(value)[:40]!r} where /v1/round has {key!r}; use the same version on both sides"
-            )
+    found: dict[str, Any] = now if isinstance(now, dict) else {}
+    wrong = [key for key in ("round", "attempt", "exchange") if not _is_count(found.get(key))]
+    wrong += [key for key in ("known", "seated", "delivered") if type(found.get(key)) is not bool]
+    wrong += ["phase"] if type(found.get("phase")) is not str else []
+    if wrong:
+        raise ServeError(
+            f"the server says {str(found.get(wrong[0]))[:40]!r} where /v1/round has {wrong[0]!r}; use the same version "
+            "on both sides"
+        )
     bits = found.get("bits", [1, 1])
     if not (isinstance(bits, list) and len(bits) == 2 and all(type(b) is int and 1 <= b <= 64 for b in bits)):
         raise ServeError(f"the server says {str(bits)[:40]!r} where bits up and down stand in /v1/round")

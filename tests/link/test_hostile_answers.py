@@ -64,8 +64,10 @@ class Liar(Memory):
     def json(self, method, path, body=None):
         if self.inside:  # it asks itself for the next round
             return super().json(method, path, body)
-        self.inside, found = True, super().json(method, path, body)
-        self.inside, lie = False, self.next()
+        self.inside = True
+        found = super().json(method, path, body)
+        self.inside = False
+        lie = self.next()
         if lie[0] == "key":
             found = found | {lie[1]: lie[2]}
         elif lie[0] == "lack":

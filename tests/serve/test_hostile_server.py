@@ -162,7 +162,7 @@ def test_no_link_leads_out_of_the_devices_folder(cli, served, tmp_path, room, li
 
 
 def test_a_servers_adapter_and_model_are_no_paths_here(tmp_path, served, cli, room):
-    server = served(toml('adapter = ""', 'adapter = "/root/secret"'))
+    server = served(toml('adapter = ""', 'adapter = "/etc/secret"'))
     link = Link(server[0], Path(server[2]).read_text())
     job = described(link).settings(tmp_path / "device")
     link.close()

@@ -164,8 +164,8 @@ class Client(Generic[X]):
     def _hello(self) -> None:
         """Let the server know of this device, now or when the round it is missed in is over."""
         try:
-            said = {"samples": len(self.place.own), "protocol": PROTOCOL, "version": version("sflam")}
-            self._expect_same_job(self.link.json("POST", "/v1/session", said))
+            sent = {"samples": len(self.place.own), "protocol": PROTOCOL, "version": version("sflam")}
+            self._expect_same_job(self.link.json("POST", "/v1/session", sent))
         except Refused as refused:
             if refused.status != 409:
                 raise

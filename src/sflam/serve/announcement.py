@@ -1,4 +1,4 @@
-"""What a device is told of a job: its settings, the files with its part of the model, and what they take of it."""
+"""The description of a job that a device gets: its settings, the files with its part of the model, and what they take of it."""
 
 from __future__ import annotations
 

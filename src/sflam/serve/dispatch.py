@@ -46,7 +46,7 @@ class Request:
 
 
 def sealed(body: Body) -> bytes:
-    """Return the digest by which a body is told from another."""
+    """Return the digest by which a body is compared with another."""
     return hashlib.blake2b(body, digest_size=16).digest()
 
 

@@ -143,8 +143,8 @@ class Ingress:
     def named(self, device: int) -> dict[str, str]:
         """Return the names of the run and of the job, as a device knows them: it sees when either is another."""
         if device not in self._named:
-            told = self.job(device)
-            self._named[device] = {"run": str(told["run"]), "job": job_digest(told)} if "run" in told else {}
+            described = self.job(device)
+            self._named[device] = {"run": str(described["run"]), "job": job_digest(described)} if "run" in described else {}
         return self._named[device]
 
     def device(self, request: Request) -> int:

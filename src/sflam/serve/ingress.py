@@ -144,7 +144,9 @@ class Ingress:
         """Return the names of the run and of the job, as a device knows them: it sees when either is another."""
         if device not in self._named:
             described = self.job(device)
-            self._named[device] = {"run": str(described["run"]), "job": job_digest(described)} if "run" in described else {}
+            self._named[device] = (
+                {"run": str(described["run"]), "job": job_digest(described)} if "run" in described else {}
+            )
         return self._named[device]
 
     def device(self, request: Request) -> int:

@@ -133,7 +133,7 @@ def attacked(tmp_path, monkeypatch, seed, count, **options):
 
     def select(round):
         rig.dispatch.wait_present(lambda present: set(HONEST) <= set(present))
-        rig.fleet._expect_running()
+        rig.fleet.expect_running()
         return HONEST
 
     rig.fleet.select = select

@@ -1,4 +1,4 @@
-"""The description of a job that a device gets: its settings, the files with its part of the model, and what they take of it."""
+"""What a device gets of a job: its settings, the files with its part of the model, and what they take of it."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,14 @@ def test_images_without_classes_can_be_predicted(tmp_path: Path) -> None:
     assert dataset.classes == () and dataset.inputs.shape == (1, 4, 4, 1) and "no accuracy" in notes[0]
     with pytest.raises(DataError, match="sub-folder per class"):
         load(settings(tmp_path), 0, preprocessor())
+
+
+def test_without_pillow_the_extra_of_a_device_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    animals(tmp_path / "animals")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(
+        DataError, match=r"reading image files needs Pillow; pip install 'sflam\[device-images\]'"
+    ):
+        load(settings(tmp_path / "animals"), 0, preprocessor())

@@ -307,7 +307,11 @@ class Hasty(Memory):
     def json(self, method: str, path: str, body: Any = None) -> Any:
         if method == "GET" and self.idle:
             self.idle -= 1
-            return super().json(method, path, body) | {"phase": "waiting", "seated": False, "delivered": False}
+            return super().json(method, path, body) | {
+                "phase": "waiting",
+                "seated": False,
+                "delivered": False,
+            }
         return super().json(method, path, body)
 
     def sleep(self, seconds: float) -> None:

@@ -32,6 +32,7 @@ def made(
     dropout: float = 0.0,
     labels: str = "server",
     dtype: torch.dtype = torch.float64,
+    rank: int = 0,
     **learn: Any,
 ) -> tuple[Bundle, DeviceHalf, dict[str, torch.Tensor]]:
     """The bundle of a tiny model, what it is of, and the frozen tensors."""
@@ -39,7 +40,7 @@ def made(
     model = attach(backbone, ModelSettings(rank=2, dropout=dropout))
     tokens = {"deit": 18}.get(kind, 17) if is_image(kind) else 32
     settings = LearnSettings(**learn)
-    half = device_half(backbone, model, cut, labels=labels, tokens=tokens, learn=settings)
+    half = device_half(backbone, model, cut, labels=labels, tokens=tokens, learn=settings, rank=rank)
     return bundle_of(half), half, frozen_tensors(half, model)
 
 
@@ -95,6 +96,39 @@ def test_halves_that_train_less(learn: dict[str, Any], cut: int) -> None:
     assert list(bundle.trained) == ([] if "device_half" in learn else half.segment.names(cut))
     if cut and "aggregation" in learn:
         assert {name.rsplit(".", 2)[1] for name in bundle.trained} == {"lora_B"}
+
+
+@pytest.mark.parametrize("kind", slow(("vit", "gpt2-lm")))
+@pytest.mark.parametrize(
+    "learn", [{"loss": "focal", "focal_gamma": 1.5}, {"loss": "label-smoothing", "smoothing": 0.2}]
+)
+def test_every_built_in_loss_runs_where_labels_are_at_home(kind: str, learn: dict[str, Any]) -> None:
+    bundle, half, tensors = made(kind, 1, labels="device", **learn)
+    compared = expect_torchs(bundle, half, tensors, 1e-9, (1, 3) if is_image(kind) else (2, 9))
+    assert {"loss", "gradient at the head"} < compared
+
+
+@pytest.mark.parametrize("kind", slow(("llama", "bert")))
+@pytest.mark.parametrize("aggregation", ["fedavg", pytest.param("freeze-a", marks=pytest.mark.slow)])
+def test_a_half_of_a_lower_rank_has_the_first_components(kind: str, aggregation: str) -> None:
+    bundle, half, tensors = made(kind, 2, rank=1, aggregation=aggregation)
+    expect_torchs(bundle, half, tensors, limit_of(kind, 0.0), (1, 9))
+    factors = {**bundle.trained, **{name: tuple(t.shape) for name, t in tensors.items()}}
+    ranks = {shape["lora_B" in name] for name, shape in factors.items() if "lora_" in name}
+    assert ranks == {1} and any("lora_A" in name for name in factors)
+
+
+def test_grouped_queries_share_their_keys_and_values() -> None:
+    """Two heads of queries to one of keys and values, whose gradients are the sums over the heads that share them."""
+    bundle, half, tensors = made("llama", 2)
+    config = half.backbone.model.config
+    assert config.num_attention_heads == 2 * config.num_key_value_heads
+    compared = expect_torchs(bundle, half, tensors, 1e-5, (1, 2, 17))
+    shared = [name for name in bundle.trained if "k_proj" in name or "v_proj" in name]
+    assert shared and {f"gradient of {name}" for name in shared} < compared
+    heads = config.hidden_size // config.num_attention_heads
+    shapes = {bundle.trained[name] for name in shared if "lora_B" in name}
+    assert shapes == {(config.num_key_value_heads * heads, 2)}
 
 
 def test_the_first_block_gives_no_gradient_and_costs_less() -> None:

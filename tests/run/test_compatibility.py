@@ -212,7 +212,6 @@ EXAMPLES |= {
     "weights-trainable": ("device.weights=int8", FULL),
     "weights-dtype": ("device.weights=float16", "model.dtype=bfloat16"),
     "weights-aggregation": ("device.weights=int8", RESIDUAL),
-    "lean-ranks": (LEAN, "fleet.devices=2", "fleet.ranks=[2, 4]"),
 }
 EXAMPLES |= {
     "unused-prox": ("learn.prox=0.1", "learn.local=plain"),

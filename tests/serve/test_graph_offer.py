@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,12 +14,11 @@ import safetensors.numpy
 from sflam import config
 from sflam.errors import GraphError
 from sflam.graph.reading import read_bundle
-from sflam.learn.settings import FleetSettings
 from sflam.model import aten, device_graphs
 from sflam.run.assemble import Assembly, assemble
 from sflam.serve import graph_offer
 from sflam.serve.announcement import bundle, describe
-from sflam.serve.graph_offer import GraphOffer, offer_graphs
+from sflam.serve.graph_offer import GraphOffer, graphs_name, offer_graphs
 from sflam.serve.serve import contracts_of
 from tests.conftest import Cli
 
@@ -118,7 +116,20 @@ def test_a_half_is_exported_with_vectors(cli: Cli, small: tuple[str, ...], tmp_p
     assert (tmp_path / "out/cut-1.safetensors").exists() and (tmp_path / "out/config.json").exists()
 
 
-def test_devices_of_unlike_ranks_are_offered_no_graphs(tmp_path: Path) -> None:
-    assembly = SimpleNamespace(job=config.Job(fleet=FleetSettings(devices=2, ranks=(1, 2))))
-    offer = offer_graphs(assembly, None, tmp_path, 17)  # type: ignore[arg-type]
-    assert "fleet.ranks" in offer.refused and not offer.files and not list(tmp_path.iterdir())
+@pytest.mark.parametrize("more", [(), ("learn.aggregation=freeze-a",)], ids=["both", "B alone"])
+def test_devices_of_their_own_ranks_have_graphs_of_them(
+    small: tuple[str, ...], tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    assembly = assembled(small, "fleet.cuts=[1, 2, 2]", "fleet.ranks=[1, 4, 2]", "model.rank=4", *more)
+    assert assembly.halves is not None
+    offer = offered(assembly, tmp_path)
+    tell = describe(assembly, assembly.halves, "run", bundle(assembly, assembly.halves, tmp_path), offer)
+    for device, rank in enumerate((1, 4, 2)):
+        described = tell(device)
+        graphs = read_bundle((tmp_path / described["graphs"]["name"]).read_bytes())
+        held = safetensors.numpy.load_file(tmp_path / described["segment"])
+        factors = {name: shape for name, shape in graphs.trained.items() if "lora_" in name}
+        factors |= {name: array.shape for name, array in held.items() if "lora_" in name}
+        assert factors and all(shape["lora_B" in name] == rank for name, shape in factors.items())
+        assert sum("lora_B" in name for name in factors) == sum("lora_A" in name for name in factors)
+    assert len(set(offer.files)) == 3 and graphs_name(1, 1) != graphs_name(1)

@@ -19,7 +19,7 @@ from sflam.learn.round import local_steps
 from sflam.link.https_client import Link
 from sflam.model.adapters import state_of
 from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, local_fleet, parts_of
-from tests.serve.threads import SIZES, Died, Rig, simulated
+from tests.serve.threads import KINDS, SIZES, Died, Rig, simulated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 3
@@ -110,13 +110,6 @@ def faulty(fault, at):
             return super()._once(method, path, body, headers)
 
     return Faulty
-
-
-LEAN = (0, 1, 2)
-"""Every device without torch."""
-KINDS = pytest.mark.parametrize(
-    "lean", [(), pytest.param(LEAN, marks=pytest.mark.slow)], ids=["torch", "lean"]
-)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +218,8 @@ def test_a_fault_at_the_first_and_the_last_request(tmp_path, undisturbed, fault,
         pytest.param("device", "steps/1", 1, marks=pytest.mark.slow),
     ],
 )
-def test_who_misses_the_end_is_left_out_of_exactly_that_round(tmp_path, labels, at, made):
+@KINDS
+def test_who_misses_the_end_is_left_out_of_exactly_that_round(tmp_path, labels, at, made, lean):
     at += "/forward" if labels == "device" and at != "adapters" else ""
     present = {0: (0, 2), 1: (0, 1, 2)}
     # A kept optimiser would remember what the device did alone; a trunk's last bits depend on who shares a step.
@@ -238,6 +232,7 @@ def test_who_misses_the_end_is_left_out_of_exactly_that_round(tmp_path, labels, 
         links={1: faulty(Fault.DIE_BEFORE_SEND, at)},
         away=True,
         quorum=2,
+        lean=lean,
         **job,
     )
     records, found = rig.run()
@@ -247,13 +242,20 @@ def test_who_misses_the_end_is_left_out_of_exactly_that_round(tmp_path, labels, 
     assert_equal_states(found, wanted)
 
 
+@KINDS
 @pytest.mark.parametrize("update", ["sequential", "batched"])
-def test_what_a_device_left_in_a_shared_trunk_stays_and_history_says_how_much(tmp_path, update):
+def test_what_a_device_left_in_a_shared_trunk_stays_and_history_says_how_much(tmp_path, update, lean):
     """SFL-V2: a device that is left out has no part in the average, but its steps moved the one copy that all share."""
     learn = replace(JOB["learn"], method="sfl-v2", server_update=update, state="reset")
     job = JOB | {"learn": learn, "quant": IDENTITY, "labels": "server"}
     rig = Rig(
-        tmp_path, "bert", links={1: faulty(Fault.DIE_BEFORE_SEND, "steps/1")}, away=True, quorum=2, **job
+        tmp_path,
+        "bert",
+        links={1: faulty(Fault.DIE_BEFORE_SEND, "steps/1")},
+        away=True,
+        quorum=2,
+        lean=lean,
+        **job,
     )
     records, found = rig.run()
     first, second = (record.measured for record in records)

@@ -15,11 +15,12 @@ from sflam.codec.packing import unpack
 from sflam.codec.settings import QuantSettings
 from sflam.learn.exchange import Exchange, Position
 from tests.learn.builders import IDENTITY, LEARN, assert_equal_states
-from tests.serve.threads import Rig, simulated
+from tests.serve.threads import KINDS, Rig, simulated
 
 FEW = replace(LEARN, rounds=2, local_epochs=1)
 
 
+@KINDS
 @pytest.mark.parametrize(
     ("kind", "labels", "cuts"),
     [
@@ -31,13 +32,15 @@ FEW = replace(LEARN, rounds=2, local_epochs=1)
         ("llama", "server", (3, 1, 2)),
     ],
 )
-def test_the_round_loop_cannot_tell(tmp_path, kind, labels, cuts):
+def test_the_round_loop_cannot_tell(tmp_path, kind, labels, cuts, lean):
     options = {"cuts": cuts, "labels": labels, "quant": IDENTITY, "learn": FEW}
     wanted, state = simulated(kind, **options)
-    rig = Rig(tmp_path, kind, **options)
+    rig = Rig(tmp_path, kind, lean=lean, **options)
     records, found = rig.run()
     assert rig.rounds == [FEW.rounds] * 3
-    assert_equal_states(found, state)
+    # these compute norms, angles or the loss in float32 with torch, whatever the model's precision
+    single = lean and kind in ("llama", "gpt2-lm")
+    assert_equal_states(found, state, 1e-4 if single else 1e-9)
     for mine, theirs in zip(records, wanted, strict=True):
         for name in ("samples", "device_steps", "bytes_up", "bytes_down", "code_bytes", "adapter_bytes_up",
                      "adapter_bytes_down", "participants"):  # fmt: skip

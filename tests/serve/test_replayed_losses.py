@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.serve.test_shared_trunk import MIXED, dies, equal, job_of, replayed
-from tests.serve.threads import Rig, simulated
+from tests.serve.test_shared_trunk import MIXED, dies, equal, expect_equal, job_for, job_of, replayed
+from tests.serve.threads import KINDS, Rig, simulated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -16,9 +16,10 @@ def job_with(labels, **learn):
     return job_of(**learn) | {"labels": labels}
 
 
-def expect_replayed(tmp_path, monkeypatch, job, link, *, made, midway=()):
+def expect_replayed(tmp_path, monkeypatch, job, link, lean, *, made, midway=()):
     """A run that loses device 1 in its first round, and has it back in the second, is replayed from its history."""
-    rig = Rig(tmp_path, "bert", links={1: link}, away=True, quorum=2, **job)
+    job = job_for(lean, job)
+    rig = Rig(tmp_path, "bert", links={1: link}, away=True, quorum=2, lean=lean, **job)
     records, found = rig.run()
     first, second = records
     assert first.measured.left_out == (1,) and first.measured.left_steps == (made,)
@@ -27,14 +28,15 @@ def expect_replayed(tmp_path, monkeypatch, job, link, *, made, midway=()):
     wanted, state = replayed("bert", records, monkeypatch, **job)
     assert [one.participants for one in wanted] == [one.participants for one in records]
     assert [one.samples for one in wanted] == [one.samples for one in records]
-    assert equal(found, state)
+    expect_equal(found, state, lean)
     assert not equal(found, simulated("bert", **job)[1])
 
 
+@KINDS
 @pytest.mark.parametrize("state", ["keep", "reset"])
-def test_a_copy_of_its_own_has_the_momenta_of_the_steps_that_were_made(tmp_path, monkeypatch, state):
+def test_a_copy_of_its_own_has_the_momenta_of_the_steps_that_were_made(tmp_path, monkeypatch, state, lean):
     job = job_with("server", method="sflam", state=state)
-    expect_replayed(tmp_path, monkeypatch, job, dies("/steps/1"), made=1)
+    expect_replayed(tmp_path, monkeypatch, job, dies("/steps/1"), lean, made=1)
 
 
 def test_without_it_the_replay_is_another_run(tmp_path, monkeypatch):
@@ -47,15 +49,17 @@ def test_without_it_the_replay_is_another_run(tmp_path, monkeypatch):
     assert not equal(found, replayed("bert", whole, monkeypatch, **job)[1])
 
 
+@KINDS
 @pytest.mark.parametrize("method", ["sflam", "sflam-mixed"])
 @pytest.mark.parametrize("state", ["keep", "reset"])
-def test_a_device_that_is_silent_in_the_middle_of_a_step(tmp_path, monkeypatch, method, state):
+def test_a_device_that_is_silent_in_the_middle_of_a_step(tmp_path, monkeypatch, method, state, lean):
     """Its rows are in the forward, and in the shares of the others; they count for nothing in the backward."""
     shared = {"server_update": "batched"} if method == "sflam-mixed" else {}
     job = job_with("device", method=method, state=state, **shared)
-    expect_replayed(tmp_path, monkeypatch, job, dies("/steps/1/backward"), made=1, midway=(1,))
+    expect_replayed(tmp_path, monkeypatch, job, dies("/steps/1/backward"), lean, made=1, midway=(1,))
 
 
-def test_a_device_that_is_silent_between_two_steps(tmp_path, monkeypatch):
+@KINDS
+def test_a_device_that_is_silent_between_two_steps(tmp_path, monkeypatch, lean):
     job = job_with("device", method="sflam")
-    expect_replayed(tmp_path, monkeypatch, job, dies("/steps/2/forward"), made=2)
+    expect_replayed(tmp_path, monkeypatch, job, dies("/steps/2/forward"), lean, made=2)

@@ -16,7 +16,7 @@ from sflam.link.https_client import Link
 from tests.learn.builders import adapted
 from tests.serve import test_shared_trunk, threads
 from tests.serve.test_shared_trunk import JOB, MIXED, equal, replayed
-from tests.serve.threads import Rig
+from tests.serve.threads import KINDS, Rig
 
 LARGEST = 3e38
 SPOILER = 1
@@ -74,10 +74,11 @@ def test_copies_of_the_others_and_their_momenta_stay_finite(tmp_path):
     assert kept and all(value.isfinite().all() for value in kept)
 
 
+@KINDS
 @pytest.mark.parametrize(("end", "kind"), [("/forward", StepFrame), ("/backward", TokenFrame)])
-def test_labels_on_devices(tmp_path, end, kind):
+def test_labels_on_devices(tmp_path, end, kind, lean):
     job = JOB | {"labels": "device", "learn": replace(MIXED, server_update="batched")}
-    rig = Rig(tmp_path, "vit", links={SPOILER: spoiling(end, kind)}, quorum=2, **job)
+    rig = Rig(tmp_path, "vit", links={SPOILER: spoiling(end, kind)}, quorum=2, lean=lean, **job)
     records, found = rig.run()
     assert [one.participants for one in records] == [(0, 2)] * 2
     assert all(tensor.isfinite().all() for tensor in found.values())

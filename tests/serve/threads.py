@@ -10,6 +10,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import pytest
+
 from sflam.config import Job
 from sflam.learn.settings import FleetSettings
 from sflam.link.contract import Contract
@@ -33,6 +35,12 @@ from tests.learn.builders import adapted, local_fleet, parts_of, run
 from tests.tiny import CLASSES, VOCABULARY, WIDTH, is_image
 
 SIZES = (7, 12, 5)
+LEAN = (0, 1, 2)
+"""Every device without torch."""
+KINDS = pytest.mark.parametrize(
+    "lean", [(), pytest.param(LEAN, marks=pytest.mark.slow)], ids=["torch", "lean"]
+)
+"""A test of devices of either kind."""
 
 
 class Died(BaseException):
@@ -136,7 +144,8 @@ class Rig:
             from tests.serve.lean_halves import LeanHalves
 
             tokens = self.contracts[0].tokens
-            self.halves = LeanHalves(folder, adapted(kind), options["cuts"], labels, learn, tokens)
+            ranks = options.get("ranks", ())
+            self.halves = LeanHalves(folder, adapted(kind), options["cuts"], labels, learn, tokens, ranks)
 
     def run(self):
         """Run the rounds; return the records and the adapters."""
@@ -182,7 +191,8 @@ class Rig:
         place = Place(number, "run", 3, parts_of(SIZES)[number], sampling, not is_image(self.kind))
         bits = fleet.bits[number]
         if number in self.lean:
-            half = self.halves.half(cut, place.own, rows=1 + number)
+            rank = self.options["ranks"][number] if self.options.get("ranks") else 0
+            half = self.halves.half(cut, place.own, rows=1 + number, rank=rank)
             exchange = TokenExchange(
                 NumpyCoder(fleet.scheme), fleet.scheme, fleet.seed, number, half.dim, half.float_bits, bits
             )

@@ -13,8 +13,8 @@ from sflam import config, sizes
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.referee import score
 from sflam.allocate.registry import allocate
-from sflam.learn.aggregate import A_ENDS
 from sflam.learn.server import Trunk
+from sflam.model.lower_rank import A_ENDS
 from sflam.network.scenario import build
 from sflam.planner.cell import measured
 from sflam.records import history

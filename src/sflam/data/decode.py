@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.data.images import ImageSpec, fitted
+from sflam.data.images import ImageSpec, fitted, pillow
 from sflam.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -35,8 +35,7 @@ def decoded(
     Raises:
         DataError: an image cannot be read, which is named.
     """
-    from PIL import Image
-
+    image_module = pillow("reading image files")
     wanted = spec()
     images, sizes = [], set()
     for index, content in enumerate(stored):
@@ -44,7 +43,7 @@ def decoded(
         sizes.add(image.size)
         images.append(np.asarray(fitted(image, wanted) if _is_large(image, wanted) else image))
     if len({pixels.shape[:2] for pixels in images}) > 1:
-        images = [np.asarray(fitted(Image.fromarray(pixels), wanted)) for pixels in images]
+        images = [np.asarray(fitted(image_module.fromarray(pixels), wanted)) for pixels in images]
     if len(sizes) > 1:
         widths, heights = zip(*sizes, strict=True)
         notes.append(
@@ -74,7 +73,8 @@ def fitted_images(
 
 def _opened(stored: Any, named: str) -> Any:
     """Return a Pillow image in mode L or RGB, upright; raises DataError naming the image."""
-    from PIL import Image, ImageOps
+    image_module = pillow("reading image files")
+    from PIL import ImageOps
 
     path = ""
     if isinstance(stored, Mapping):
@@ -89,12 +89,12 @@ def _opened(stored: Any, named: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF data and the like: the pixels are what counts
             image: Any = stored
-            if not isinstance(stored, Image.Image):
-                image = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
+            if not isinstance(stored, image_module.Image):
+                image = image_module.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
             image.load()
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8, not scale them
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                image = image_module.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
     except Exception as error:  # a damaged image makes Pillow's many parsers raise errors of any kind
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -150,28 +150,37 @@ def _resize(height: int, spec: ImageSpec) -> Callable[[NDArray[np.uint8]], NDArr
     if spec.resample in FILTERS and height <= spec.size:
         return by_numpy
     try:
-        from PIL import Image
-    except ImportError:
+        image_of = pillow(f"resample {spec.resample} of the model's images").fromarray
+    except DataError:
         if spec.resample in FILTERS:
             return by_numpy
-        raise DataError(
-            f"resample {spec.resample} of the model's images needs Pillow; pip install pillow"
-        ) from None
+        raise
 
     def by_pillow(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        stored = fitted(Image.fromarray(image[..., 0] if spec.channels == 1 else image), spec)
+        stored = fitted(image_of(image[..., 0] if spec.channels == 1 else image), spec)
         return np.asarray(stored).reshape(spec.size, spec.size, spec.channels)
 
     return by_pillow
 
 
+def pillow(what: str) -> Any:
+    """Return Pillow's module of images; raises DataError, which names ``what`` needs it, where it is not installed."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise DataError(
+            f"{what} needs Pillow; pip install 'sflam[device-images]' on a device without torch, 'sflam[train]' "
+            "elsewhere, or give arrays of pixels in an .npz"
+        ) from None
+    return Image
+
+
 def fitted(image: Any, spec: ImageSpec) -> Any:
     """Return a Pillow image in the model's colours, then of its size."""
-    from PIL import Image
-
+    image_module = pillow("resizing images")
     mode, side = ("L" if spec.channels == 1 else "RGB"), (spec.size, spec.size)
     image = image if image.mode == mode else image.convert(mode)
-    return image if image.size == side else image.resize(side, Image.Resampling(spec.resample))
+    return image if image.size == side else image.resize(side, image_module.Resampling(spec.resample))
 
 
 def _square(size: Any) -> int:

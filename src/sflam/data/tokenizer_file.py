@@ -33,7 +33,7 @@ class TokenizerFile:
                 from tokenizers import Tokenizer
             except ImportError as error:
                 raise DataError(
-                    "texts need the tokenizers library; pip install tokenizers, or give token ids in an .npz"
+                    "texts need the tokenizers library; pip install 'sflam[device-text]', or give token ids in an .npz"
                 ) from error
             try:
                 self._loaded = Tokenizer.from_file(str(path))

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from sflam.model.adapters import State
-
-A_ENDS, B_ENDS = ".lora_A.weight", ".lora_B.weight"
+from sflam.model.lower_rank import A_ENDS, B_ENDS
 
 
 def trained_numbers(state: Mapping[str, Tensor], aggregation: str) -> int:

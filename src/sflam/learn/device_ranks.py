@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from sflam.learn.adapter_exchange import transfer
-from sflam.learn.aggregate import A_ENDS, B_ENDS
 from sflam.model.adapters import State
+from sflam.model.lower_rank import A_ENDS, B_ENDS, first_components
 from sflam.model.stack import AdapterStack
 
 
@@ -34,7 +34,7 @@ class DeviceRanks:
 
     def part(self, device: int, name: str, tensor: Tensor) -> Tensor:
         """Return the view of a tensor that a device has: A [r_k,i], B [o,r_k], anything else as it is."""
-        return _first(name, tensor, self.ranks[device]) if self.ranks else tensor
+        return first_components(name, tensor, self.ranks[device]) if self.ranks else tensor
 
     def truncated(self, device: int, state: Mapping[str, Tensor]) -> State:
         """Return a state whose adapters have the rank of a device: beyond it they are zero."""
@@ -88,8 +88,8 @@ class DeviceRanks:
                 top = max(self.ranks[device] for device in holders)
                 for device in holders:
                     kept = start[name].clone()
-                    has = _first(name, kept, top)
-                    has.copy_(_first(name, states[device][name], top))
+                    has = first_components(name, kept, top)
+                    has.copy_(first_components(name, states[device][name], top))
                     states[device][name] = kept
 
     def limit(self, stack: AdapterStack, device_of: Mapping[int, int]) -> None:
@@ -101,10 +101,3 @@ class DeviceRanks:
             for name, slot in stack.slots.items():
                 self.part(device, name, beyond[row, slot.columns].view(slot.shape)).fill_(False)
         stack.limit(beyond)
-
-
-def _first(name: str, tensor: Tensor, rank: int) -> Tensor:
-    """Return the view of the first components of a factor: A [rank,i], B [o,rank]; anything else as it is."""
-    if name.endswith(A_ENDS):
-        return tensor[:rank]
-    return tensor[:, :rank] if name.endswith(B_ENDS) else tensor

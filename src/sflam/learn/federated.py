@@ -16,7 +16,6 @@ import torch
 
 from sflam.cost.memory import FleetMemory, Memory
 from sflam.cost.training import Step
-from sflam.learn.aggregate import A_ENDS
 from sflam.learn.averaging import Averaging
 from sflam.learn.counted_memory import whole_model_memory
 from sflam.learn.device_ranks import DeviceRanks
@@ -31,6 +30,7 @@ from sflam.learn.settings.schedule import Moment
 from sflam.learn.steps import Average, Steps
 from sflam.learn.whole_model import WholeModel
 from sflam.model.adapters import State, adapted_layers, load_state, state_of
+from sflam.model.lower_rank import A_ENDS
 from sflam.seeds import derive
 
 

@@ -19,8 +19,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sflam.learn.aggregate import A_ENDS, B_ENDS, fedavg
+from sflam.learn.aggregate import fedavg
 from sflam.model.adapters import State
+from sflam.model.lower_rank import A_ENDS, B_ENDS
 
 
 def averaged_product(

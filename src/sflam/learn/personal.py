@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from sflam.errors import ConfigError
-from sflam.learn.aggregate import A_ENDS, B_ENDS
 from sflam.learn.evaluate import Score, mean_score
 from sflam.model.adapters import State
+from sflam.model.lower_rank import A_ENDS, B_ENDS
 
 NOTHING = {
     "head": (

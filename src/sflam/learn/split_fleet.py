@@ -16,7 +16,6 @@ from sflam.cost.training import Step
 from sflam.data.sampling import most_rows
 from sflam.learn.activation_cache import CachedExchange, expect_frozen, unkept
 from sflam.learn.adapter_exchange import flatten, send_adapters
-from sflam.learn.aggregate import B_ENDS
 from sflam.learn.averaging import Averaged, Averaging
 from sflam.learn.counted_memory import split_memory
 from sflam.learn.delta import DeltaExchange
@@ -41,6 +40,7 @@ from sflam.learn.weighting import weighting_of
 from sflam.model.adapters import State, adapted_layers, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
+from sflam.model.lower_rank import B_ENDS
 from sflam.model.split import split_among
 from sflam.plan import ALL_LOCAL, Placement, overlay
 

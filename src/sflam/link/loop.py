@@ -8,7 +8,7 @@ dies in between may find the server further on: it then sits that round out, and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,7 @@ from sflam.link.contract import PROTOCOL, shares_of
 from sflam.link.exchange import M, Memory, TokenExchange, opened, opened_ahead
 from sflam.link.half import Arrays, Half, LocalStep, X
 from sflam.link.https_client import FIRST_PAUSE, LONGEST_PAUSE, Link, Streamed
+from sflam.link.standing import ENDED, OPEN, Standing, standing_of
 from sflam.locks import hold
 from sflam.seeds import derive
 from sflam.sizes import HEADER_BYTES, adapter_body_bytes
@@ -119,40 +120,34 @@ class Client(Generic[X]):
             if unknown:
                 self._hello()
             asked = time.monotonic()
-            now = _understood(
-                self.link.json("GET", f"/v1/round?after={after}" if after >= 0 else "/v1/round")
-            )
-            self._expect_same_job(now)
-            unknown = not now["known"]
-            if now["phase"] == "ended":
+            found = self.link.json("GET", f"/v1/round?after={after}" if after >= 0 else "/v1/round")
+            now = standing_of(found, self.exchange.scheme)
+            self._expect_same_job(found)
+            unknown = not now.known
+            if now.phase == ENDED:
                 return self.rounds
-            if now["phase"] != "open" or not now["seated"] or now["delivered"] or unknown:
-                after = max(after, int(now["attempt"])) if now["phase"] == "open" else max(after, 0)
+            if not now.waits_for_this_device:
+                after = max(after, now.attempt) if now.phase == OPEN else max(after, 0)
                 quick = quick + 1 if time.monotonic() - asked < QUICK else 0
                 if quick > FREE:  # a server that has nothing to do and does not hold the answer back
                     self.link.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (quick - FREE - 1)))
                 continue
             quick = 0
             try:
-                up, down = map(int, now.get("bits", self.exchange.bits))
-                self.exchange = self.exchange.with_bits(up, down)
-                self.rounds += self._round(now, int(now["round"]), int(now["attempt"]), int(now["exchange"]))
+                self.exchange = self.exchange.with_bits(*(now.bits or self.exchange.bits))
+                self.rounds += self._round(now)
             except Refused as refused:
                 if refused.status != 409:
                     raise
-                self.notify(f"round {now['round'] + 1}: {refused}")
-            after = int(now["attempt"])
+                self.notify(f"round {now.round + 1}: {refused}")
+            after = now.attempt
 
     def release(self) -> None:
         """Let another process, or another job, have this device's folder."""
         self._hold.release()
 
-    def _expect_same_job(self, now: Any) -> None:
+    def _expect_same_job(self, now: Mapping[str, Any]) -> None:
         """Raise OtherJob where the server names another run, or another job, than this device's."""
-        if not isinstance(now, dict):
-            raise ServeError(
-                f"the server's answer is a {type(now).__name__}; use the same version on both sides"
-            )
         run, job = now.get("run", self.place.run), now.get("job", self.place.job)
         if run != self.place.run or (self.place.job and job != self.place.job):
             raise OtherJob(
@@ -172,15 +167,13 @@ class Client(Generic[X]):
             self.notify(str(refused))
             self.link.sleep(1.0)
 
-    def _round(self, now: dict[str, Any], round: int, attempt: int, exchange: int) -> bool:
-        """Take part in an open round, from its start or from where this device is; return whether it delivered.
-
-        ``now`` is what the server reported of the round.
-        """
-        batches = self._batches(now, round)
+    def _round(self, now: Standing) -> bool:
+        """Take part in an open round, from its start or from where this device is; return whether it delivered."""
+        round, attempt = now.round, now.attempt
+        batches = self._batches(now)
         at = f"/v1/rounds/{round}/{attempt}"
         if (self.round, self.attempt) != (round, attempt):
-            if exchange:
+            if now.exchange:
                 self.notify(f"round {round + 1} goes on without this device, which has lost its part of it")
                 return False
             most = adapter_body_bytes(self.half.trained, 64)
@@ -194,9 +187,9 @@ class Client(Generic[X]):
         self._deliver(at, round, batches)
         return True
 
-    def _batches(self, now: dict[str, Any], round: int) -> list[NDArray[np.int64]]:
+    def _batches(self, now: Standing) -> list[NDArray[np.int64]]:
         """Return the samples of every step of a round; where the server draws shares, none in some steps, perhaps."""
-        place, learn = self.place, self.learn
+        place, learn, round = self.place, self.learn, now.round
         steps, epochs = learn.local_steps, learn.local_epochs
         if place.sampling == "local":
             return round_batches(
@@ -209,7 +202,7 @@ class Client(Generic[X]):
                 epochs=epochs,
                 lengths=self.half.lengths,
             )
-        shares = np.array(shares_of(now.get("shares"), len(place.own), steps, epochs), np.int64)
+        shares = np.array(shares_of(now.shares, len(place.own), steps, epochs), np.int64)
         return batches_of_shares(place.own, shares, seed=place.seed, round=round, device=place.number)
 
     def _open(self, round: int, attempt: int, body: bytes) -> None:
@@ -349,28 +342,6 @@ class Client(Generic[X]):
         self.left_out = _legs(groups["left_out"])
         self.round, self.attempt = int(plain["round"]), int(plain["attempt"])
         self.step, self.loss = int(plain["step"]), float(plain["loss"])
-
-
-def _is_count(value: Any) -> bool:
-    """Return whether a value is a number of a round, an attempt or an exchange; -1 stands for none yet."""
-    return type(value) is int and -1 <= value < 1 << 31
-
-
-def _understood(now: Any) -> dict[str, Any]:
-    """Return what a server says of the round; raises ServeError where it makes no sense."""
-    found: dict[str, Any] = now if isinstance(now, dict) else {}
-    wrong = [key for key in ("round", "attempt", "exchange") if not _is_count(found.get(key))]
-    wrong += [key for key in ("known", "seated", "delivered") if type(found.get(key)) is not bool]
-    wrong += ["phase"] if type(found.get("phase")) is not str else []
-    if wrong:
-        raise ServeError(
-            f"the server says {str(found.get(wrong[0]))[:40]!r} where /v1/round has {wrong[0]!r}; use the same version "
-            "on both sides"
-        )
-    bits = found.get("bits", [1, 1])
-    if not (isinstance(bits, list) and len(bits) == 2 and all(type(b) is int and 1 <= b <= 64 for b in bits)):
-        raise ServeError(f"the server says {str(bits)[:40]!r} where bits up and down stand in /v1/round")
-    return found
 
 
 def until_it_ends(taken_up: Callable[[], Client[X]], notify: Callable[[str], None]) -> int:

@@ -80,6 +80,7 @@ LOWERED: Mapping[str, views.Lower] = {
     "aten.where.self": to.where,
     "aten.masked_fill.Scalar": to.masked_fill,
     "aten.masked_fill.Tensor": to.masked_fill,
+    "aten.masked_fill_.Scalar": to.masked_fill,
     **{f"aten.{name}": to.filled(number) for name, number in (
         ("zeros.default", 0), ("ones.default", 1), ("zeros_like.default", 0), ("ones_like.default", 1),
         ("new_zeros.default", 0), ("new_ones.default", 1), ("full.default", None), ("full_like.default", None),
@@ -92,6 +93,7 @@ LOWERED: Mapping[str, views.Lower] = {
     "aten.index_select.default": to.index_select,
     "aten.index.Tensor": to.index,
     "aten.gather.default": to.gather,
+    "aten.scatter_add.default": to.scatter_add,
     "aten.convolution.default": to.patches,
     "aten.nll_loss_forward.default": to.nll,
     "aten.nll_loss_backward.default": to.nll_grad,

@@ -241,6 +241,17 @@ def gather(low: Lowering, value: Tensor, x: str, axis: int, ids: str) -> str:
     return low.build("take_along", x, ids, axis=own_axis(low, x, axis))
 
 
+def scatter_add(low: Lowering, value: Tensor, x: str, axis: int, ids: str, added: str) -> str:
+    """The backward of one entry taken of each row: a column is added where its row's number says."""
+    build = low.build
+    shape = build.shape(ids)
+    axis = own_axis(low, x, axis)
+    if axis != len(shape) - 1 or not shape[axis].is_one or shape[:axis] != build.shape(x)[:axis]:
+        raise GraphError("more is added to a row than one entry")
+    chosen = build("one_hot", build.reshape(ids, shape[:axis]), size=build.shape(x)[axis])
+    return build("add", x, build("mul", chosen, added))
+
+
 def patches(low: Lowering, value: Tensor, x: str, w: str, b: Any, *options: Any) -> str:
     """A convolution whose stride is its kernel: patches side by side, times a matrix."""
     build = low.build

@@ -25,6 +25,7 @@ from sflam.model.adapters import PREFIX
 from sflam.model.aten import lower
 from sflam.model.backbone import Backbone
 from sflam.model.families import IMAGE
+from sflam.model.lower_rank import narrow
 from sflam.model.lowering import Constant
 from sflam.model.split import DeviceSegment
 from sflam.model.tracing import Traced, Tracing
@@ -44,6 +45,7 @@ class DeviceHalf:
         cut: blocks of it.
         tokens: of an image, or the most of a text.
         learn: names the loss, and whether anything is dropped.
+        rank: of the adapters; 0 for the model's.
     """
 
     backbone: Backbone
@@ -51,6 +53,7 @@ class DeviceHalf:
     cut: int
     tokens: int
     learn: LearnSettings
+    rank: int = 0
 
     @property
     def text(self) -> bool:
@@ -59,9 +62,18 @@ class DeviceHalf:
 
 
 def device_half(
-    backbone: Backbone, model: PeftModel, cut: int, *, labels: str, tokens: int, learn: LearnSettings
+    backbone: Backbone,
+    model: PeftModel,
+    cut: int,
+    *,
+    labels: str,
+    tokens: int,
+    learn: LearnSettings,
+    rank: int = 0,
 ) -> DeviceHalf:
     """Return the half of a device cut at ``cut``, with random adapters, which shares its frozen tensors.
+
+    Its adapters have the first ``rank`` components of the model's, scaled as there; 0 takes all.
 
     Raises:
         GraphError: such a half cannot become graphs.
@@ -77,12 +89,14 @@ def device_half(
         frozen_half=learn.practice.device_half == "frozen",
     )
     _with_own_config(segment)
+    if rank:
+        narrow(segment, rank)
     segment.train(learn.cache == "off")
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         noise = torch.randn(segment.stack.values.shape, generator=draw) * 0.05
         segment.stack.values += noise.to(segment.stack.values)
-    return DeviceHalf(backbone, segment, cut, tokens, learn)
+    return DeviceHalf(backbone, segment, cut, tokens, learn, rank)
 
 
 def _with_own_config(segment: DeviceSegment) -> None:
@@ -104,6 +118,10 @@ class _Names:
             plain = name.replace(".base_layer.", ".").replace(".original_module.", ".")
             if "lora_" in name:
                 plain = f"{PREFIX}{name.replace('.default', '')}"
+            if half.rank and name.endswith(
+                "lora_A.default.weight"
+            ):  # frozen: what a device of its rank holds
+                tensor = tensor[: half.rank]
             self.found.setdefault(_key(tensor), Constant(plain, tuple(tensor.shape), weight=True))
         for name, tensor in segment.stack.tensors.items():
             self.found[_key(tensor)] = Constant(name, tuple(tensor.shape[1:]), weight=False)

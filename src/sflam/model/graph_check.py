@@ -29,6 +29,7 @@ from sflam.model.export import device_tensors
 from sflam.model.families import CAUSAL
 from sflam.model.interpreter import run_graph
 from sflam.model.losses import target_losses
+from sflam.model.lower_rank import first_components
 
 Array = NDArray[Any]
 TOLERANCE = 1e-5
@@ -275,7 +276,7 @@ class _CountedMasks(TorchFunctionMode):
 def frozen_tensors(half: DeviceHalf, model: Any) -> dict[str, Tensor]:
     """Return name -> frozen tensor of a half, as its segment file holds them."""
     learn = half.learn.practice
-    return device_tensors(
+    found = device_tensors(
         half.backbone,
         model,
         half.cut,
@@ -283,3 +284,6 @@ def frozen_tensors(half: DeviceHalf, model: Any) -> dict[str, Tensor]:
         frozen_a=learn.aggregation == "freeze-a",
         frozen_half=learn.device_half == "frozen",
     )
+    if not half.rank:
+        return found
+    return {name: first_components(name, tensor, half.rank) for name, tensor in found.items()}

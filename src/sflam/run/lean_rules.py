@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sflam.device.settings import FLOAT16, INT8, LEAN, OFFERS
-from sflam.run.conditions import ALL, Rule, is_none_of, is_one_of, is_set, method_where
+from sflam.run.conditions import ALL, Rule, is_none_of, is_one_of, method_where
 
 LEAN_DEVICES = is_one_of("device.runtime", LEAN)
 LIMITED = (
@@ -54,12 +54,5 @@ LEAN_RULES: tuple[Rule, ...] = (
             ALL,
         )
         for key, value, why in ROUNDED
-    ),
-    Rule(
-        "lean-ranks",
-        (LEAN_DEVICES, is_set("fleet.ranks")),
-        "a device without torch runs graphs of adapters that all have one rank",
-        'leave fleet.ranks out, or set device.runtime = "torch"',
-        ALL,
     ),
 )

@@ -26,25 +26,25 @@ class GraphOffer:
     """What devices without torch are offered.
 
     Attributes:
-        files: cut -> name and SHA-256 of the graphs' file.
+        files: cut and rank (0 where all have the model's) -> name and SHA-256 of the graphs' file.
         refused: why there is none; empty where there are.
     """
 
-    files: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    files: Mapping[tuple[int, int], Mapping[str, str]] = field(default_factory=dict)
     refused: str = ""
 
-    def described(self, cut: int) -> dict[str, Any]:
-        """Return the entries of ``/v1/job`` for a device cut at ``cut``."""
-        return {"graphs": self.files.get(cut), "graphs_refused": self.refused or None}
+    def described(self, cut: int, rank: int = 0) -> dict[str, Any]:
+        """Return the entries of ``/v1/job`` for a device cut at ``cut``; ``rank`` where devices have their own."""
+        return {"graphs": self.files.get((cut, rank)), "graphs_refused": self.refused or None}
 
 
-def graphs_name(cut: int) -> str:
-    """Return the name of the file with a device's graphs."""
-    return f"cut-{cut}.graphs.json"
+def graphs_name(cut: int, rank: int = 0) -> str:
+    """Return the name of the file with a device's graphs; ``rank`` where devices have their own."""
+    return f"cut-{cut}-rank-{rank}.graphs.json" if rank else f"cut-{cut}.graphs.json"
 
 
 def offer_graphs(assembly: Assembly, local: LocalFleet, folder: Path, tokens: int) -> GraphOffer:
-    """Write the graphs of every cut in use into ``folder``, after comparing them with torch.
+    """Write the graphs of every cut and rank in use into ``folder``, after comparing them with torch.
 
     Args:
         assembly: the job, assembled.
@@ -54,23 +54,32 @@ def offer_graphs(assembly: Assembly, local: LocalFleet, folder: Path, tokens: in
     """
     for path in folder.glob("cut-*.graphs.json"):
         path.unlink()
-    if assembly.job.fleet.ranks:
-        return GraphOffer(refused="fleet.ranks gives devices adapters of unlike ranks, and graphs are of one")
-    cuts = sorted(set(local.devices.cuts))
+    ranks = assembly.job.fleet.ranks or (0,) * len(local.devices.cuts)
+    # The deepest of a rank comes first: the others are part of it.
+    kinds = sorted(set(zip(ranks, local.devices.cuts, strict=True)), reverse=True)
+    files: dict[tuple[int, int], dict[str, str]] = {}
+    bundles: dict[int, Bundle] = {}
     try:
-        bundle, _, _ = compared(assembly, cuts[-1], tokens)
-        files = {}
-        for cut in cuts:
+        for rank, cut in kinds:
+            bundle = bundles.get(rank)
+            if bundle is None:
+                bundle, _, _ = compared(assembly, cut, tokens, rank)
+                bundles[rank] = bundle
             body = write_bundle(bundle if cut == bundle.cut else shortened(bundle, cut))
-            replace_file(folder / graphs_name(cut), body)
-            files[cut] = {"name": graphs_name(cut), "sha256": hashlib.sha256(body).hexdigest()}
+            name = graphs_name(cut, rank)
+            replace_file(folder / name, body)
+            files[cut, rank] = {"name": name, "sha256": hashlib.sha256(body).hexdigest()}
     except SflamError as error:
         return GraphOffer(refused=str(error))
     return GraphOffer(files)
 
 
-def compared(assembly: Assembly, cut: int, tokens: int) -> tuple[Bundle, DeviceHalf, Mapping[str, Any]]:
+def compared(
+    assembly: Assembly, cut: int, tokens: int, rank: int = 0
+) -> tuple[Bundle, DeviceHalf, Mapping[str, Any]]:
     """Return the graphs of a cut after comparing them with torch, what they are of, and its frozen tensors.
+
+    With ``rank`` they are of a device whose adapters have that rank.
 
     Raises:
         GraphError: the half cannot become graphs, or they differ from torch.
@@ -79,7 +88,9 @@ def compared(assembly: Assembly, cut: int, tokens: int) -> tuple[Bundle, DeviceH
     job, backbone, model = assembly.job, assembly.backbone, assembly.model
     if job.learn.loss not in BUILT_IN_LOSSES and job.model.labels == "device":
         raise GraphError(f"learn.loss is {job.learn.loss!r}, a plugin's own; graphs know the built-in losses")
-    half = device_half(backbone, model, cut, labels=job.model.labels, tokens=tokens, learn=job.learn)
+    half = device_half(
+        backbone, model, cut, labels=job.model.labels, tokens=tokens, learn=job.learn, rank=rank
+    )
     key = _key(half)
     if key not in _traced:
         _traced[key] = bundle_of(half)

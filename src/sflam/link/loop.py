@@ -8,7 +8,7 @@ dies in between may find the server further on: it then sits that round out, and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -146,8 +146,12 @@ class Client(Generic[X]):
         """Let another process, or another job, have this device's folder."""
         self._hold.release()
 
-    def _expect_same_job(self, now: Mapping[str, Any]) -> None:
+    def _expect_same_job(self, now: Any) -> None:
         """Raise OtherJob where the server names another run, or another job, than this device's."""
+        if not isinstance(now, dict):
+            raise ServeError(
+                f"the server's answer is a {type(now).__name__}; use the same version on both sides"
+            )
         run, job = now.get("run", self.place.run), now.get("job", self.place.job)
         if run != self.place.run or (self.place.job and job != self.place.job):
             raise OtherJob(

@@ -97,7 +97,7 @@ def describe(
         cut, part = local.devices.cuts[device], parts[device]
         own = replace(sent, model=model_of(replace(sent, fleet=job.fleet), device))
         needed = {n: h for n, h in files.items() if n not in parts or n == part}
-        graphs = offer.described(cut)
+        graphs = offer.described(cut, rank_of(job, device))
         return announced(device, [*needed, *filter(None, [(graphs["graphs"] or {}).get("name")])]) | {
             "protocol": PROTOCOL,
             "version": version("sflam"),

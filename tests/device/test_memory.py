@@ -15,7 +15,7 @@ from sflam import config
 from sflam.lean_memory import MEGABYTE
 from sflam.model.backbone import quiet
 from sflam.planner.cell import measured as measured_workload
-from tests.serve.network import network
+from tests.serve.network import network, sharing
 from tests.serve.test_served_is_simulated import job_of, sets
 
 BOUND = 68.0
@@ -36,7 +36,7 @@ def alone(net, *arguments):
                 "--folder",
                 net.folder / "device",
             ),
-            *arguments,
+            *sharing(arguments),
         ],
         capture_output=True,
         text=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import time
 
@@ -23,22 +22,12 @@ ONE_STEP = ("learn.rounds=1", "learn.local_steps=1", "learn.optimizer=sgd", "lea
 LEAN, TORCH = "device", "join"
 
 
-class Within:
-    """Go into a folder: a job's paths are not sent, and its data's name is looked for where a device runs."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def __call__(self):
-        os.chdir(self.folder)
-
-
-def served(folder, settings, kinds=(LEAN,) * 3):
-    """Serve a job to devices of these kinds; return the adapters and the lines of each."""
+def served(folder, settings, kinds=(LEAN,) * 3, data=()):
+    """Serve a job to devices of these kinds, which read ``data``; return the adapters and the lines of each."""
     with network(folder, len(kinds)) as net:
         server = net.serve(*sets(settings), "--out", folder / "run", graphs=True)
         start = {LEAN: net.device, TORCH: net.join}
-        joined = [start[kind](number, prepare=Within(folder)) for number, kind in enumerate(kinds)]
+        joined = [start[kind](number, *data) for number, kind in enumerate(kinds)]
         codes = [device.wait() for device in joined]
         assert codes == [0] * len(kinds), [device.lines for device in joined]
         assert server.wait() == 0, server.lines
@@ -125,7 +114,7 @@ def test_texts(tmp_path, kind, labels):
         f"model.name={tmp_path / kind}", f"data.name={tmp_path / 'texts.npz'}", "learn.weight_decay=0.1",
         *(("data.label=",) if kind == "gpt2-lm" else ()),
     )  # fmt: skip
-    found, _ = served(tmp_path, settings)
+    found, _ = served(tmp_path, settings, data=("--data", tmp_path / "texts.npz", "--share"))
     # a language model's loss is in float32 with torch, whatever the model's precision
     tolerance = 1e-9 if kind == "bert" else 1e-4
     assert_equal_states(found, simulated(tmp_path / "local", settings), tolerance)

@@ -14,6 +14,7 @@ from sflam.data.settings import SAMPLINGS
 from sflam.device.settings import OFFERS
 from sflam.errors import ServeError
 from sflam.learn.methods import METHODS
+from sflam.learn.screening import Screen
 from sflam.learn.settings import learn, practice
 from sflam.link.needs import expect_offered
 from sflam.run.compatibility import problems_of
@@ -101,12 +102,12 @@ def test_what_is_run_is_most_of_it():
 def test_what_is_run_ends_as_the_simulation(tmp_path, case, labels):
     job = job_of(case, labels)
     options = {
-        "cuts": (1, 0, 2) if job.learn.cache == "off" else (1, 1, 1),
+        "cuts": (1, 1, 1) if job.learn.practice.device_half == "frozen" else (1, 0, 2),
         "labels": labels,
         "quant": IDENTITY,
         "learn": replace(job.learn, rounds=1),
         "sampling": job.sampling,
     }
     _, state = simulated("bert", **options)
-    _, found = Rig(tmp_path, "bert", lean=LEAN, **options).run()
+    _, found = Rig(tmp_path, "bert", lean=LEAN, screen=Screen("off"), **options).run()
     assert_equal_states(found, state)

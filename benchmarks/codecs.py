@@ -35,8 +35,8 @@ from sflam.codec.quantizers import quantizer
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import Exchange, Position
+from sflam.learn.frames import Answer
 from sflam.learn.round import train
-from sflam.learn.server import Answer
 from sflam.learn.split_fleet import LocalFleet
 from sflam.run.assemble import assemble
 from sflam.sizes import MAX_BITS, payload_bits

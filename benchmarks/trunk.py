@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from common import CLASSES, SHAPES, in_turns, key_of, parser, ratio, set_up, show
 
-from sflam.learn.server import Frame, Trunk
+from sflam.learn.frames import Frame
+from sflam.learn.server import Trunk
 from sflam.learn.settings import LearnSettings
 from sflam.model.adapters import attach
 from sflam.model.backbone import Backbone

@@ -11,7 +11,7 @@ from sflam.codec.bodies import encode
 from sflam.codec.settings import QuantSettings
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import Exchange, Position
-from sflam.learn.server import Answer
+from sflam.learn.frames import Answer
 from sflam.model.adapters import state_of
 from tests.learn.builders import IDENTITY, adapted, local_fleet, parts_of, run
 from tests.tiny import WIDTH

@@ -9,7 +9,8 @@ import torch
 
 from sflam.learn.device import Devices
 from sflam.learn.finite import Spoiled
-from sflam.learn.server import Frame, Trunk
+from sflam.learn.frames import Frame
+from sflam.learn.server import Trunk
 from sflam.model.split import split
 from tests.learn.builders import LEARN, adapted, parts_of
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sflam.learn.device import Devices
+from sflam.learn.frames import Frame
 from sflam.learn.grouping import grouped
-from sflam.learn.server import Frame, Trunk
+from sflam.learn.server import Trunk
 from sflam.learn.weighting import ByDevice
 from sflam.model.split import split
 from tests.learn.builders import LEARN, adapted, parts_of

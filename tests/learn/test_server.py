@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from sflam.learn.device import Devices
+from sflam.learn.frames import Frame
 from sflam.learn.optimizers import optimizer
-from sflam.learn.server import Frame, Trunk
+from sflam.learn.server import Trunk
 from sflam.learn.settings import LearnSettings
 from sflam.model.adapters import state_of
 from sflam.model.split import split

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.cost.lean_device import lean_memory
+from sflam.cost.passes import passes
 from sflam.cost.training import Step
 from sflam.network.network import Network
 from sflam.units import human_bytes
@@ -35,6 +36,10 @@ from sflam.workload import Workload
 WEIGHT_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2}
 ADAPTER_BYTES = 4
 """Least bytes of a trained number: adapters stay float32 where the model is kept in less."""
+
+
+PASS_GB = 0.6
+"""Activations of one pass of a server where ``learn.memory_gb`` is 0: beyond it rows gain nothing by going together."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +112,38 @@ def server_activations(step: Step, cuts: Sequence[int], *, grouping: str = "batc
         cuts: of the devices.
         grouping: which rows share an optimiser step: those of all devices, ``batched``; of one after another,
             ``sequential``; or some of every device, ``mixed``: the graph of those, beside what came in the step and the
-            gradients that will be sent back, decoded.
+            gradients that will be sent back, decoded. More rows than a pass takes go through one pass after another
+            (``learn.memory_gb``), and then all that came in the step is there too.
         groups: of a mixed step; 0 for one row of every device in each.
     """
-    home = not step.training.labels_home
     rows = -(-step.training.batch // groups) if groups else 1
     at_once = with_batch(step, rows) if grouping == "mixed" else step
-    each = [activations(at_once, step.shape.blocks - cut, head=home, above=cut > 0) for cut in cuts]
+    frames = 2 * step.training.batch * step.tokens * step.shape.hidden * _wide(step) * len(cuts)
+    most = [rows_of_pass(step, cut) for cut in cuts]
     if grouping == "sequential":
-        return max(each, default=0)
-    frames = step.training.batch * step.tokens * step.shape.hidden * _wide(step)
-    return sum(each) + (2 * frames * len(cuts) if grouping == "mixed" else 0)
+        return max(
+            (_in_passes(at_once, [cut], [limit])[0] for cut, limit in zip(cuts, most, strict=True)), default=0
+        )
+    peak, several = _in_passes(at_once, cuts, most)
+    return peak + (frames if several or grouping == "mixed" else 0)
+
+
+def rows_of_pass(step: Step, cut: int) -> int:
+    """Return how many rows that enter at ``cut`` go through a server in one pass: a rule of shapes."""
+    limit = int(1e9 * (step.training.memory_gb or PASS_GB))
+    return max(1, limit // max(1, _above(with_batch(step, 1), cut)))
+
+
+def _above(step: Step, cut: int) -> int:
+    """Return the activations of a mini-batch that enters a server at ``cut``."""
+    return activations(step, step.shape.blocks - cut, head=not step.training.labels_home, above=cut > 0)
+
+
+def _in_passes(step: Step, cuts: Sequence[int], most: Sequence[int]) -> tuple[int, bool]:
+    """Return the activations of the largest pass of a step over equal mini-batches, and whether there are others."""
+    found = passes([step.training.batch] * len(cuts), most)
+    each = [sum(_above(with_batch(step, len(rows)), cuts[i]) for i, rows in own.items()) for own in found]
+    return max(each, default=0), len(found) > 1
 
 
 def with_batch(step: Step, rows: int) -> Step:

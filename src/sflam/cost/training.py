@@ -49,6 +49,7 @@ class Training:
         frozen_half: whether devices train nothing below the cut, and so get no gradient there.
         lora_dropout: whether each adapter drops some of its input.
         checkpointing: whether a block's inside is computed again in the backward instead of being kept.
+        memory_gb: ``learn.memory_gb``, what the activations of one pass of a server may take.
         labels_home: whether head and loss are on the device, and a step is two exchanges.
         lean: of devices without torch; None where devices run torch.
     """
@@ -68,6 +69,7 @@ class Training:
     frozen_half: bool = False
     lora_dropout: bool = False
     checkpointing: bool = False
+    memory_gb: float = 0.0
     labels_home: bool = False
     lean: LeanDevice | None = None
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sflam.learn.aggregate import average_of_servers, weights_of
 from sflam.learn.device import Devices
+from sflam.learn.frames import Answer, Frame
 from sflam.learn.round import SERVER, Batches, each_step, moments_of
-from sflam.learn.server import Answer, Frame, Trunk
+from sflam.learn.server import Trunk
 from sflam.learn.settings.schedule import Moment
 from sflam.learn.steps import Steps
 from sflam.model.adapters import State

@@ -25,7 +25,7 @@ from sflam.codec.quantizer import Floats, Packed
 from sflam.codec.torch_quantizers import TorchQuantizer, torch_quantizer
 from sflam.errors import WireError
 from sflam.learn.examples import Minibatch
-from sflam.learn.server import Answer, Frame
+from sflam.learn.frames import Answer, Frame
 from sflam.model.dummy_inputs import valid_tokens
 from sflam.model.loss import IGNORED
 from sflam.sizes import codes_bytes, is_variable

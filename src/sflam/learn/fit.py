@@ -117,6 +117,7 @@ def built_step(
         frozen_half=learn.practice.device_half == "frozen",
         lora_dropout=getattr(first and first.lora_dropout["default"], "p", 0.0) > 0,
         checkpointing=learn.checkpointing,
+        memory_gb=learn.memory_gb,
         labels_home=home,
         lean=lean,
     )

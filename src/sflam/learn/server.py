@@ -13,92 +13,43 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sflam.learn.examples import join_lengths, padded_labels, padded_tokens
+from sflam.learn.chunks import Chunk, PassBudget, parts_of
+from sflam.learn.examples import padded_labels, padded_tokens
 from sflam.learn.finite import Spoiled, is_finite
+from sflam.learn.frames import Answer, Frame, assembled, joined, rows_joined
 from sflam.learn.grouping import Rows as GroupRows
 from sflam.learn.grouping import grouped
 from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, reseeded
 from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment
+from sflam.learn.trunk_pass import TrunkPass, arrivals_of, dropout
 from sflam.learn.weighting import Share, Weighting
-from sflam.model.families import CAUSAL
-from sflam.model.lora import Rows
-from sflam.model.loss import group_losses, target_count
-from sflam.model.split import Arrival, ServerSegment
+from sflam.model.loss import group_losses
+from sflam.model.split import ServerSegment
 from sflam.seeds import derive
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """What one device sent: its activations at its cut.
-
-    Attributes:
-        device: index of the device.
-        cut: blocks the device keeps.
-        hidden: [B,T,d].
-        lengths: [B] valid tokens of each row; None when every row is full.
-        labels: [B], or [B,T] with ``IGNORED`` on padding; None where they stay on the device.
-    """
-
-    device: int
-    cut: int
-    hidden: Tensor
-    lengths: Tensor | None
-    labels: Tensor | None
-
-    def rows(self, at: GroupRows) -> Frame:
-        """Return the frame of some of its rows."""
-        if len(at) == len(self.hidden):
-            return self
-        index = torch.from_numpy(at).to(self.hidden.device)
-        lengths = None if self.lengths is None else self.lengths[index]
-        width = self.hidden.shape[1] if lengths is None else int(lengths.max())
-        labels = None if self.labels is None else self.labels[index]
-        labels = labels if labels is None or labels.ndim == 1 else labels[:, :width]
-        return Frame(self.device, self.cut, self.hidden[index][:, :width], lengths, labels)
-
-    def targets(self, task: str) -> int:
-        """Return what its loss is a mean of, labels here or not: rows, or tokens that are predicted."""
-        if self.labels is not None:
-            return target_count(self.labels)
-        rows, width = self.hidden.shape[:2]
-        tokens = rows * width if self.lengths is None else int(self.lengths.sum())
-        return tokens - rows if task == CAUSAL else rows
-
-
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """A forward waiting for its backward: frames sorted by cut, the leaf of each, and what came out of all rows.
-
-    ``weight`` is what the mean loss of each frame counts, G s_k.
-    """
+@dataclass(eq=False)
+class _Waiting:
+    """Labels on the devices: a step between its two exchanges. Of several chunks no graph is kept."""
 
     frames: tuple[Frame, ...]
-    leaves: tuple[Tensor, ...]
-    weight: tuple[float, ...]
-    width: int
-    out: Tensor
+    seed: int
+    weights: Mapping[int, float] | None
+    chunks: list[Chunk]
+    held: TrunkPass | None = None
 
     @property
-    def counts(self) -> tuple[int, ...]:
-        """Rows of each frame."""
-        return tuple(len(frame.hidden) for frame in self.frames)
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What one device gets back: its loss, and the gradient [B,T,d] of its activations where it trains any."""
-
-    device: int
-    loss: float
-    gradient: Tensor | None
+    def several(self) -> bool:
+        """Whether there is more than one chunk."""
+        return len(self.chunks) > 1
 
 
 class Server(Protocol):
@@ -156,7 +107,9 @@ class Trunk(Side[ServerSegment]):
         self.grouping = settings.practice.server_update if shared else "batched"
         self.weighting: Weighting | None = None
         """Of the round; None counts each device one. Separate copies ignore it."""
-        self._held: _Held | None = None
+        self.budget: PassBudget | None = None
+        """Of one pass; None takes all rows of a step at once."""
+        self._waiting: _Waiting | None = None
 
     @property
     def one_by_one(self) -> bool:
@@ -199,7 +152,7 @@ class Trunk(Side[ServerSegment]):
             for answer in answers:
                 found[answer.device].append((group[answer.device], answer))
             self.update()
-        return [_assembled(self.task, frame, found[frame.device]) for frame in frames]
+        return [assembled(self.task, frame, found[frame.device]) for frame in frames]
 
     def differentiate(
         self, frames: Sequence[Frame], seed: int, weights: Mapping[int, float] | None = None
@@ -211,57 +164,93 @@ class Trunk(Side[ServerSegment]):
             seed: seed of this step's dropout.
             weights: device -> what its mean loss counts, G s_k; 1 for each by default.
         """
-        held = self._run(frames, seed, weights)
+        chunks = self._begin(frames)
+        per = {f.device: f.targets(self.task) for f in frames} if len(chunks) > 1 else None
+        found: dict[int, list[tuple[GroupRows, Answer]]] = {frame.device: [] for frame in frames}
+        for chunk in chunks:
+            held = self._run(frames, chunk, seed, weights, several=len(chunks) > 1)
+            for answer in self._learnt(held, per):
+                found[answer.device].append((chunk[answer.device], answer))
+            del held  # before the next one's is made
+        return [joined(frame, found[frame.device]) for frame in frames]
+
+    def _learnt(self, held: TrunkPass, per: Mapping[int, int] | None) -> list[Answer]:
+        """Answer a chunk; ``per`` is what the mean of a device's loss counts, where not all its rows may be here."""
+        devices = [frame.device for frame in held.frames]
         labels = torch.cat([padded_labels(frame.labels, held.width) for frame in held.frames])
         with arithmetic(self.segment):
-            logits = self.rule.calibrated(held.out, [frame.device for frame in held.frames], held.counts)
-            losses = group_losses(self.task, logits, labels, held.counts, self.settings)
+            logits = self.rule.calibrated(held.out, devices, held.counts)
+            whole = None if per is None else [per[device] for device in devices]
+            losses = group_losses(self.task, logits, labels, held.counts, self.settings, whole)
         # The sum of per-device means keeps each device's own loss scale: its gradient is that of its mean.
-        total = losses.sum() if weights is None else (losses * losses.new_tensor(held.weight)).sum()
+        weighted = any(weight != 1 for weight in held.weight)
+        total = (losses * losses.new_tensor(held.weight)).sum() if weighted else losses.sum()
         gradients = self._gradients(held, total)
-        values = dict(zip((frame.device for frame in held.frames), losses.tolist(), strict=True))
-        return [Answer(f.device, values[f.device], gradients[f.device]) for f in frames]
+        return [Answer(d, loss, gradients[d]) for d, loss in zip(devices, losses.tolist(), strict=True)]
 
     def forward(self, frames: Sequence[Frame], seed: int) -> dict[int, Tensor]:
         """Labels on the devices, first exchange: return the activations after the last block, device -> [B,T,d].
 
         The graph is held until :meth:`backward`; one call of each belongs together.
         """
-        assert self._held is None and not (self.one_by_one and len(frames) > 1)
-        self._held = self._run(frames, seed, self._weights(frames, frames, 1))
-        parts = torch.split(self._held.out.detach(), list(self._held.counts))
-        return {
-            f.device: part[:, : f.hidden.shape[1]] for f, part in zip(self._held.frames, parts, strict=True)
-        }
+        assert self._waiting is None and not (self.one_by_one and len(frames) > 1)
+        waiting = _Waiting(tuple(frames), seed, self._weights(frames, frames, 1), self._chunks(frames))
+        found: dict[int, list[tuple[GroupRows, Tensor]]] = {frame.device: [] for frame in frames}
+        for chunk in waiting.chunks:
+            with torch.set_grad_enabled(not waiting.several):
+                held = self._run(frames, chunk, seed, waiting.weights, several=waiting.several)
+            waiting.held = None if waiting.several else held
+            parts = torch.split(held.out.detach(), list(held.counts))
+            for f, part in zip(held.frames, parts, strict=True):
+                found[f.device].append((chunk[f.device], part[:, : f.hidden.shape[1]]))
+        self._waiting = waiting
+        return {frame.device: rows_joined(frame, found[frame.device]) for frame in frames}
 
     def forget(self) -> None:
-        """Labels on the devices: the forward that is held will have no backward."""
-        self._held = None
+        """Labels on the devices: the forward that waits will have no backward."""
+        self._waiting = None
 
     def backward(self, gradients: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
         """Second exchange: train from the gradients [B,T,d] of what was returned; return those of what was sent.
 
         Raises:
-            Spoiled: where it is guarded; the forward is held still, for a call without those devices' gradients.
+            Spoiled: where it is guarded; the forward waits still, for a call without those devices' gradients.
         """
-        held = self._held
-        assert held is not None
-        padded = [
-            padded_tokens(
-                gradients[frame.device] * weight if weight != 1 else gradients[frame.device], held.width
-            )
-            for frame, weight in zip(held.frames, held.weight, strict=True)
-        ]
-        found = self._gradients(held, held.out, torch.cat(padded).to(held.out.dtype), again=self.guarded)
+        found = self._returned(gradients)
         if self.guarded:
             spoiling = [device for device, gradient in found.items() if not is_finite(gradient)]
             if not (spoiling or self._learns_finite()):
-                spoiling = [device for device in gradients if not self._alone_finite(held, device, padded)]
+                spoiling = [device for device in gradients if not self._alone_finite(device, gradients)]
             if spoiling:
                 raise Spoiled(spoiling)
-        self._held = None
+        self._waiting = None
         self.update()
         return found
+
+    def _returned(self, gradients: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
+        """Run the backward of the step that waits, of several chunks with their forward once more."""
+        waiting = self._waiting
+        assert waiting is not None
+        self._begin(waiting.frames)
+        found: dict[int, list[tuple[GroupRows, Tensor]]] = {frame.device: [] for frame in waiting.frames}
+        for chunk in waiting.chunks:
+            held = waiting.held or self._run(
+                waiting.frames, chunk, waiting.seed, waiting.weights, several=True
+            )
+            coming = []
+            for frame, weight in zip(held.frames, held.weight, strict=True):
+                own = gradients[frame.device]
+                if len(frame.hidden) < len(own):
+                    at = torch.from_numpy(chunk[frame.device]).to(own.device)
+                    own = own[at][:, : frame.hidden.shape[1]]
+                coming.append(padded_tokens(own * weight if weight != 1 else own, held.width))
+            grad = torch.cat(coming).to(held.out.dtype)
+            for device, gradient in self._gradients(held, held.out, grad, again=self.guarded).items():
+                if gradient is not None:
+                    found[device].append((chunk[device], gradient))
+        return {
+            f.device: rows_joined(f, found[f.device]) if found[f.device] else None for f in waiting.frames
+        }
 
     def _spoiling(
         self,
@@ -281,12 +270,9 @@ class Trunk(Side[ServerSegment]):
                 alone.append(member.device)
         return alone or [member.device for member in members]
 
-    def _alone_finite(self, held: _Held, device: int, padded: Sequence[Tensor]) -> bool:
+    def _alone_finite(self, device: int, gradients: Mapping[int, Tensor]) -> bool:
         """Return whether what one device's gradient teaches is finite."""
-        own = [
-            g if f.device == device else torch.zeros_like(g) for f, g in zip(held.frames, padded, strict=True)
-        ]
-        self._gradients(held, held.out, torch.cat(own).to(held.out.dtype), again=True)
+        self._returned({d: g if d == device else torch.zeros_like(g) for d, g in gradients.items()})
         return self._learns_finite()
 
     def _learns_finite(self) -> bool:
@@ -315,74 +301,50 @@ class Trunk(Side[ServerSegment]):
             for m in members
         }
 
-    def _run(self, frames: Sequence[Frame], seed: int, weights: Mapping[int, float] | None) -> _Held:
-        """Run one forward for all frames."""
-        ordered = tuple(sorted(frames, key=lambda frame: frame.cut))
-        width = max(frame.hidden.shape[1] for frame in ordered)
-        arrivals, leaves, lengths = self._arrivals(ordered, width)
+    def _begin(self, frames: Sequence[Frame]) -> list[Chunk]:
+        """Begin the gradients of a step; return its chunks."""
+        self.segment.stack.begin(sorted({self.copy_of(frame.device) for frame in frames}))
+        return self._chunks(frames)
+
+    def _chunks(self, frames: Sequence[Frame]) -> list[Chunk]:
+        if self.budget is None:
+            return [{frame.device: np.arange(len(frame.hidden)) for frame in frames}]
+        return self.budget.chunks(frames)
+
+    def _run(
+        self,
+        frames: Sequence[Frame],
+        chunk: Chunk,
+        seed: int,
+        weights: Mapping[int, float] | None,
+        *,
+        several: bool,
+    ) -> TrunkPass:
+        """Run one forward for a chunk of the frames of a step, which has ``several`` or this one alone."""
+        ordered = tuple(sorted(parts_of(frames, chunk), key=lambda frame: frame.cut))
+        # Where dropout is drawn row by row, as wide as the step: a mask is of all tokens.
+        wide = frames if several and self.random else ordered
+        width = max(frame.hidden.shape[1] for frame in wide)
+        arrivals, leaves, lengths = arrivals_of(self.segment, ordered, width, self.copy_of)
         if self.one_by_one:
             seed = derive(seed, "device", ordered[0].device)
-        with arithmetic(self.segment), reseeded(seed if self.random else None):
+        row_by_row = dropout(self.segment, ordered, chunk, seed) if several and self.random else None
+        with arithmetic(self.segment), row_by_row or reseeded(seed if self.random else None):
             out = self.segment(arrivals, lengths)
         counted = tuple(1.0 if weights is None else weights[frame.device] for frame in ordered)
-        return _Held(ordered, tuple(leaves), counted, width, out)
+        return TrunkPass(ordered, tuple(leaves), counted, width, out)
 
     def _gradients(
-        self, held: _Held, output: Tensor, grad: Tensor | None = None, *, again: bool = False
+        self, held: TrunkPass, output: Tensor, grad: Tensor | None = None, *, again: bool = False
     ) -> dict[int, Tensor | None]:
         """Run one backward; return the gradient of each device's own mean loss, where one is wanted.
 
         ``again`` keeps the graph for another one.
         """
-        stack = self.segment.stack
-        stack.begin(sorted({self.copy_of(frame.device) for frame in held.frames}))
         wanted = [leaf for leaf in held.leaves if leaf.requires_grad]
-        found = iter(stack.backward(output, grad, wanted, again=again))
+        found = iter(self.segment.stack.backward(output, grad, wanted, again=again))
         gradients: dict[int, Tensor | None] = {}
         for frame, leaf, weight in zip(held.frames, held.leaves, held.weight, strict=True):
             gradient = next(found) if leaf.requires_grad else None
             gradients[frame.device] = gradient if gradient is None or weight == 1 else gradient / weight
         return gradients
-
-    def _arrivals(
-        self, frames: Sequence[Frame], width: int
-    ) -> tuple[list[Arrival], list[Tensor], Tensor | None]:
-        """Group frames by cut; return the arrivals, the leaf of each frame, and the lengths of all rows."""
-        dtype = self.segment.stack.values.dtype
-        leaves = [
-            frame.hidden.detach().to(dtype).requires_grad_(self.segment.answers(frame.cut))
-            for frame in frames
-        ]
-        arrivals: list[Arrival] = []
-        seen: list[Frame] = []
-        for cut, members in groupby(zip(frames, leaves, strict=True), key=lambda pair: pair[0].cut):
-            entering = []
-            for frame, leaf in members:
-                seen.append(frame)
-                entering.append(padded_tokens(leaf, width))
-            rows = Rows.of([self.copy_of(f.device) for f in seen], [len(f.hidden) for f in seen])
-            arrivals.append(Arrival(cut, torch.cat(entering), rows))
-        lengths = join_lengths(
-            [frame.lengths for frame in frames],
-            [len(frame.hidden) for frame in frames],
-            [frame.hidden.shape[1] for frame in frames],
-            frames[0].hidden.device,
-        )
-        return arrivals, leaves, lengths
-
-
-def _assembled(task: str, frame: Frame, pieces: Sequence[tuple[GroupRows, Answer]]) -> Answer:
-    """Return the answer to a frame from those to its rows in each group: its mean loss, and that loss's gradient."""
-    if len(pieces) == 1:
-        return pieces[0][1]
-    loss, gradient = 0.0, None
-    for at, answer in pieces:
-        share = frame.rows(at).targets(task) / frame.targets(task)
-        loss += answer.loss * share
-        if answer.gradient is not None:
-            if gradient is None:
-                gradient = answer.gradient.new_zeros(frame.hidden.shape)
-            gradient[torch.from_numpy(at).to(gradient.device), : answer.gradient.shape[1]] = (
-                answer.gradient * share
-            )
-    return Answer(frame.device, loss, gradient)

@@ -17,6 +17,7 @@ from sflam.data.sampling import most_rows
 from sflam.learn.activation_cache import CachedExchange, expect_frozen, unkept
 from sflam.learn.adapter_exchange import flatten, send_adapters
 from sflam.learn.averaging import Averaged, Averaging
+from sflam.learn.chunks import PassBudget
 from sflam.learn.counted_memory import split_memory
 from sflam.learn.delta import DeltaExchange
 from sflam.learn.device import Devices
@@ -25,6 +26,7 @@ from sflam.learn.edge_servers import Servers, steps_alone
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Examples, drawn, drawn_together
 from sflam.learn.exchange import Exchange
+from sflam.learn.fit import built_step
 from sflam.learn.fleet import Fleet
 from sflam.learn.grouping import group_rows
 from sflam.learn.kept_memory import with_kept, with_personal
@@ -286,6 +288,8 @@ class LocalFleet(Fleet):
             frozen_half=learn.practice.device_half == "frozen",
             labels=self.labels,
         )
+        home = self.labels == "device"
+        budget = PassBudget(built_step(self.backbone, 0, learn, home=home))
         trunks = {}
         for server, segment in segments.items():
             own = [index for index, name in enumerate(server_of) if name == server]
@@ -298,6 +302,7 @@ class LocalFleet(Fleet):
                 devices=own,
                 group_rows=group_rows(learn, self.sampling),
             )
+            trunks[server].budget = budget
             if not shared:  # a shared copy keeps the model's rank
                 self.ranks.limit(segment.stack, dict(enumerate(own)))
             segment.checkpointing = learn.checkpointing

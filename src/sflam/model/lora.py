@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sflam.model.row_masks import RowMasks
 from sflam.model.stack import Gathered
 
 
@@ -88,11 +89,13 @@ class Layout:
     Attributes:
         rows: which copy each row uses.
         gathered: the copies that the batch uses, where they were taken out of the stack.
+        masks: what draws the dropout of each row, where not that of the batch is drawn at once.
     """
 
     def __init__(self) -> None:
         self.rows = Rows((0,), (1,))
         self.gathered: Gathered | None = None
+        self.masks: RowMasks | None = None
 
     def pick(self, stacked: Tensor) -> Tensor:
         """Return [G, ...], the copies of this batch's groups, of a [K, ...] tensor of the stack."""

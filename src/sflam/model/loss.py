@@ -5,6 +5,8 @@ Shapes: R rows of G groups, T tokens, C classes, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,6 +25,7 @@ def group_losses(
     labels: Tensor,
     counts: tuple[int, ...],
     settings: LearnSettings | None = None,
+    per: Sequence[int] | None = None,
 ) -> Tensor:
     """Return [G], the mean loss of each group of consecutive rows.
 
@@ -32,6 +35,7 @@ def group_losses(
         labels: [R], or [R,T] with ``IGNORED`` on padding for a language model (unshifted; shifted here, once).
         counts: rows of each group.
         settings: name the loss; None is the Hugging Face class's own, the cross-entropy.
+        per: what each mean counts, where only some of a group's rows are here: the parts add up to the mean.
     """
     if task == CAUSAL:
         # The Hugging Face loss is in float32 whatever the model's precision; so is this one.
@@ -49,6 +53,8 @@ def group_losses(
     group = torch.repeat_interleave(torch.tensor(counts)).to(losses.device)
     zeros = losses.new_zeros(len(counts))
     total = zeros.index_add(0, group, losses.view(targets.shape).sum(1))
+    if per is not None:
+        return total / zeros.new_tensor(per)
     return total / zeros.index_add(0, group, valid.sum(1))
 
 

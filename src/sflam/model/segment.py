@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -139,7 +140,8 @@ class Segment(nn.Module):
         """Run one block: [R,T,d] -> [R,T,d]; with ``checkpointing`` only its input is kept for the backward."""
         if not (self.checkpointing and torch.is_grad_enabled()):
             return self._block(index, hidden, arguments)
-        rows, gathered = self.layout.rows, self.layout.gathered
+        rows, gathered, masks = self.layout.rows, self.layout.gathered, self.layout.masks
+        counts = masks.counts.copy() if masks else []
         installed = self.places.installed if self.places else 0
 
         def again(entering: Tensor) -> Tensor:
@@ -147,7 +149,8 @@ class Segment(nn.Module):
             self.layout.rows, self.layout.gathered = rows, gathered
             if self.places:
                 self.places.install(installed)
-            return self._block(index, entering, arguments)
+            with masks.again(counts) if masks else nullcontext():
+                return self._block(index, entering, arguments)
 
         out: Tensor = checkpoint(again, hidden, use_reentrant=False)
         return out

@@ -85,6 +85,7 @@ def training_of(job: Job, tokens: int = 0) -> Training:
         frozen_half=job.learn.practice.device_half == "frozen",
         lora_dropout=job.model.dropout > 0,
         checkpointing=job.learn.checkpointing,
+        memory_gb=job.learn.memory_gb,
         lean=lean_of(job),
     )
 

@@ -18,8 +18,9 @@ from sflam.codec.messages import Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
 from sflam.learn.exchange import Exchange, Position
 from sflam.learn.finite import Spoiled, is_finite
+from sflam.learn.frames import Frame
 from sflam.learn.round import SERVER
-from sflam.learn.server import Frame, Trunk
+from sflam.learn.server import Trunk
 from sflam.learn.settings.schedule import Moment
 from sflam.learn.steps import Steps
 from sflam.seeds import derive

@@ -94,6 +94,9 @@ class LearnSettings:
         stop_after: end the run after so many evaluations in a row without a better validation score; 0 never.
         checkpointing: keep only each block's input for the backward and compute its inside again: the same gradients,
             far less memory for activations, about a third more computing.
+        memory_gb: GB that the activations of one pass of the server's half may take. Where the rows of a step need
+            more, they go through in chunks whose gradients add up to the same; 0 takes 0.6, beyond which
+            rows gain nothing by going together. At least one row goes through at a time.
         device: ``cpu``, ``cuda``, or ``auto``.
         cache: activations of a frozen device half (``device_half = "frozen"``, or cut 0) that are kept instead of made
             again: ``off``, ``device`` (saves computing), or ``server`` (each sample's cross once).
@@ -138,6 +141,7 @@ class LearnSettings:
     keep: str = "last"
     stop_after: int = 0
     checkpointing: bool = False
+    memory_gb: float = 0.0
     device: str = "auto"
     cache: str = "off"
     evaluate_every: int = 1
@@ -194,7 +198,7 @@ class LearnSettings:
         ranges.at_least(
             0, "server_batch", "local_steps", "weight_decay", "clip", "evaluate_every", "stop_after"
         )
-        ranges.at_least(0, "lr", "prox", "logit_tau", "server_lr")
+        ranges.at_least(0, "memory_gb", "lr", "prox", "logit_tau", "server_lr")
         ranges.positive("server_epsilon")
         for key in ("momentum", "server_momentum", "server_beta2"):
             ranges.require(0 <= getattr(self, key) < 1, key, "it must be in [0, 1)")

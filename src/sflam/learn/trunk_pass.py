@@ -1,0 +1,89 @@
+"""One pass through the server: frames of many devices become rows, with the dropout of each.
+
+R rows of a pass, T tokens, d hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from sflam.learn.chunks import Chunk
+from sflam.learn.examples import join_lengths, padded_tokens
+from sflam.learn.frames import Frame
+from sflam.learn.precision import reseeded
+from sflam.model.lora import Rows
+from sflam.model.row_masks import RowMasks
+from sflam.model.split import Arrival, ServerSegment
+from sflam.seeds import derive
+
+
+@dataclass(frozen=True, eq=False)
+class TrunkPass:
+    """A forward of one chunk: frames sorted by cut, the leaf of each, and what came out of all rows.
+
+    ``weight`` is what the mean loss of each frame counts, G s_k.
+    """
+
+    frames: tuple[Frame, ...]
+    leaves: tuple[Tensor, ...]
+    weight: tuple[float, ...]
+    width: int
+    out: Tensor
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Rows of each frame."""
+        return tuple(len(frame.hidden) for frame in self.frames)
+
+
+def arrivals_of(
+    segment: ServerSegment, frames: Sequence[Frame], width: int, copy_of: Callable[[int], int]
+) -> tuple[list[Arrival], list[Tensor], Tensor | None]:
+    """Group frames by cut; return the arrivals, the leaf of each frame, and the lengths of all rows."""
+    dtype = segment.stack.values.dtype
+    leaves = [frame.hidden.detach().to(dtype).requires_grad_(segment.answers(frame.cut)) for frame in frames]
+    arrivals: list[Arrival] = []
+    seen: list[Frame] = []
+    for cut, members in groupby(zip(frames, leaves, strict=True), key=lambda pair: pair[0].cut):
+        entering = []
+        for frame, leaf in members:
+            seen.append(frame)
+            entering.append(padded_tokens(leaf, width))
+        rows = Rows.of([copy_of(f.device) for f in seen], [len(f.hidden) for f in seen])
+        arrivals.append(Arrival(cut, torch.cat(entering), rows))
+    own = [frame.lengths for frame in frames]
+    if width > max(frame.hidden.shape[1] for frame in frames):
+        own = [
+            torch.full((len(f.hidden),), f.hidden.shape[1]) if f.lengths is None else f.lengths
+            for f in frames
+        ]
+    lengths = join_lengths(
+        own,
+        [len(frame.hidden) for frame in frames],
+        [frame.hidden.shape[1] for frame in frames],
+        frames[0].hidden.device,
+    )
+    return arrivals, leaves, lengths
+
+
+@contextmanager
+def dropout(segment: ServerSegment, frames: Sequence[Frame], chunk: Chunk, seed: int) -> Iterator[None]:
+    """Draw the masks of one of several passes row by row, so that they do not depend on the chunks."""
+    at = [(frame.device, int(row)) for frame in frames for row in chunk[frame.device]]
+    if segment.places:  # devices come one after another
+        with reseeded(derive(seed, "row", *at[0])):
+            yield
+        return
+    layout = segment.layout
+    layout.masks = RowMasks([derive(seed, "row", *one) for one in at], lambda: sum(layout.rows.counts))
+    try:
+        with layout.masks:
+            yield
+    finally:
+        layout.masks = None

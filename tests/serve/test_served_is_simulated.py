@@ -79,6 +79,17 @@ def test_a_schedule_bit_for_bit(room, tmp_path, labels):
     assert scores[0] == scores[1] and scores[0][-1][1] is not None
 
 
+@pytest.mark.parametrize("labels", ["server", pytest.param("device", marks=pytest.mark.slow)])
+def test_chunks_bit_for_bit(room, tmp_path, labels):
+    """A step that goes through the server row by row is one in both, and not that of a single pass."""
+    small = ("learn.memory_gb=1e-6", f"model.labels={labels}")
+    settings = job_of(room, *FOUR_BITS, *small)
+    found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    whole = simulated(tmp_path / "whole", job_of(room, *FOUR_BITS, f"model.labels={labels}"))
+    assert not all(torch.equal(whole[name], wanted[name]) for name in wanted)
+
+
 def test_a_run_that_stops_early_ends_its_devices(room, tmp_path):
     """With a rate that moves nothing no score is better than the first; devices leave as at any end."""
     stopping = ("learn.rounds=9", "learn.stop_after=2", "learn.evaluate_every=1", "learn.lr=1e-30")

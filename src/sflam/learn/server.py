@@ -29,7 +29,7 @@ from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, reseeded
 from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment
-from sflam.learn.trunk_pass import TrunkPass, arrivals_of, dropout
+from sflam.learn.trunk_pass import ChunkForward, arrivals_of, dropout
 from sflam.learn.weighting import Share, Weighting
 from sflam.model.loss import group_losses
 from sflam.model.split import ServerSegment
@@ -44,7 +44,7 @@ class _Waiting:
     seed: int
     weights: Mapping[int, float] | None
     chunks: list[Chunk]
-    held: TrunkPass | None = None
+    held: ChunkForward | None = None
 
     @property
     def several(self) -> bool:
@@ -174,7 +174,7 @@ class Trunk(Side[ServerSegment]):
             del held  # before the next one's is made
         return [joined(frame, found[frame.device]) for frame in frames]
 
-    def _learnt(self, held: TrunkPass, per: Mapping[int, int] | None) -> list[Answer]:
+    def _learnt(self, held: ChunkForward, per: Mapping[int, int] | None) -> list[Answer]:
         """Answer a chunk; ``per`` is what the mean of a device's loss counts, where not all its rows may be here."""
         devices = [frame.device for frame in held.frames]
         labels = torch.cat([padded_labels(frame.labels, held.width) for frame in held.frames])
@@ -319,7 +319,7 @@ class Trunk(Side[ServerSegment]):
         weights: Mapping[int, float] | None,
         *,
         several: bool,
-    ) -> TrunkPass:
+    ) -> ChunkForward:
         """Run one forward for a chunk of the frames of a step, which has ``several`` or this one alone."""
         ordered = tuple(sorted(parts_of(frames, chunk), key=lambda frame: frame.cut))
         # Where dropout is drawn row by row, as wide as the step: a mask is of all tokens.
@@ -332,10 +332,10 @@ class Trunk(Side[ServerSegment]):
         with arithmetic(self.segment), row_by_row or reseeded(seed if self.random else None):
             out = self.segment(arrivals, lengths)
         counted = tuple(1.0 if weights is None else weights[frame.device] for frame in ordered)
-        return TrunkPass(ordered, tuple(leaves), counted, width, out)
+        return ChunkForward(ordered, tuple(leaves), counted, width, out)
 
     def _gradients(
-        self, held: TrunkPass, output: Tensor, grad: Tensor | None = None, *, again: bool = False
+        self, held: ChunkForward, output: Tensor, grad: Tensor | None = None, *, again: bool = False
     ) -> dict[int, Tensor | None]:
         """Run one backward; return the gradient of each device's own mean loss, where one is wanted.
 

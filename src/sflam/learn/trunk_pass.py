@@ -24,7 +24,7 @@ from sflam.seeds import derive
 
 
 @dataclass(frozen=True, eq=False)
-class TrunkPass:
+class ChunkForward:
     """A forward of one chunk: frames sorted by cut, the leaf of each, and what came out of all rows.
 
     ``weight`` is what the mean loss of each frame counts, G s_k.

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from sflam.errors import AllocationError
+from tests.conftest import SHORT as SHORT_RUN
+from tests.reviews import write_reviews
 from tests.simulate.builders import ran, started
 
 SHORT = ("learn.rounds=6", "learn.evaluate_every=0", "learn.local_steps=1", "quant.scheme=uniform")
@@ -49,3 +51,35 @@ def test_a_budget_that_no_plan_keeps_is_refused_with_what_it_takes(small, tmp_pa
         AllocationError, match=r"plan.budget is 1 nJ, but device \d needs .* a round on average"
     ):
         next(run.rounds())
+
+
+def test_a_budget_that_the_run_keeps_anyway_is_not_refused_for_the_texts_of_its_first_round(tmp_path):
+    """Each round is looked at with its own mini-batches: those of the first one are long, all others short."""
+    folder = tmp_path / "texts"
+    write_reviews(folder)
+    draw = np.random.default_rng(0)
+    lengths = np.where(draw.random(60) < 0.15, 30, 3)
+    np.savez(
+        folder / "texts.npz",
+        input_ids=draw.integers(4, 15, (60, 30)),
+        lengths=lengths,
+        label=np.arange(60) % 2,
+    )
+    texts = (
+        *SHORT_RUN,
+        f"model.name={folder / 'bert'}",
+        f"data.name={folder / 'texts.npz'}",
+        *("learn.rounds=8", "learn.local_steps=1", "learn.evaluate_every=0", "model.rank=1", "seed=11"),
+        *("quant.scheme=uniform", "quant.bits_up=16", "plan.latency_weight=0", "plan.deadline=4"),
+        *(
+            "network.fading=none",
+            "network.shadowing_db=0",
+            "network.radius_m=200",
+            "network.min_distance_m=199.9",
+        ),
+    )
+    free = ran((), tmp_path / "free", *texts)
+    first, budget = max(free.records[0].charge.device_j), 1.1 * float(counted(free).max())
+    assert first > 1.2 * budget  # what the first round takes at least, nearly
+    run = ran((), tmp_path / "run", *texts, f"plan.budget={budget}")
+    assert counted(run).max() <= budget

@@ -8,6 +8,8 @@ import numpy as np
 
 from sflam.network.network import Floats
 
+STRIDE, WIDER, STRIDES = 1e-3, 8.0, 12
+"""First step from a guess, growth of each next one, and steps at most: beyond every end in use."""
 FLATTEST = 1e-100  # slope; so that a step can be computed where a function is flat for long
 
 
@@ -84,13 +86,18 @@ def bisect(
     *,
     rounds: int = 100,
     tolerance: float = 1e-13,
+    guess: Floats | None = None,
 ) -> Floats:
     """Return x [n] in [low, high] where a decreasing function [n] -> [n] crosses 0; an end where it does not.
 
-    Illinois' secant, element by element; a bracket that did not halve in three rounds is bisected.
+    Illinois' secant, element by element; a bracket that did not halve in three rounds is bisected. Where a ``guess``
+    is finite, the first bracket is walked from there.
     """
-    low, high = low.copy(), high.copy()
-    f_low, f_high = function(low), function(high)
+    if guess is None:
+        low, high = low.copy(), high.copy()
+        f_low, f_high = function(low), function(high)
+    else:
+        low, high, f_low, f_high = _bracket(function, low, high, guess)
     x = np.where(f_low <= 0, low, high)
     todo = (f_low > 0) & (f_high < 0)
     last = np.zeros(low.shape, np.int8)
@@ -116,3 +123,26 @@ def bisect(
         last = np.where(up, 1, -1).astype(np.int8)
         todo &= (np.abs(f) > tolerance) & (high - low > 4e-16 * np.maximum(np.abs(low), np.abs(high)))
     return x
+
+
+def _bracket(
+    function: Callable[[Floats], Floats], low: Floats, high: Floats, guess: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return ends [n] around the roots of a decreasing function, near a guess where it is one, and its values there."""
+    known = np.isfinite(guess)
+    x = np.clip(np.where(known, guess, low), low, high)
+    left, right, f = x.copy(), x.copy(), function(x)
+    f_left, f_right, stride = f.copy(), f.copy(), np.where(known, STRIDE, high - low)
+    for _ in range(STRIDES):
+        climbs, falls = (f_right > 0) & (right < high), (f_left <= 0) & (left > low)
+        if not (climbs | falls).any():
+            break
+        tried = np.where(climbs, np.minimum(right + stride, high), np.maximum(left - stride, low))
+        tried = np.where(climbs | falls, tried, x)
+        f = function(tried)
+        left, f_left = np.where(climbs, right, left), np.where(climbs, f_right, f_left)
+        right, f_right = np.where(falls, left, right), np.where(falls, f_left, f_right)
+        right, f_right = np.where(climbs, tried, right), np.where(climbs, f, f_right)
+        left, f_left = np.where(falls, tried, left), np.where(falls, f, f_left)
+        stride = stride * WIDER
+    return left, right, f_left, f_right

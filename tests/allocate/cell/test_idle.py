@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from scipy.optimize import minimize
 
-from sflam.allocate.cell import optimal
+from sflam.allocate.cell import bits, online, optimal, oracle, pareto
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.referee import score
+from sflam.allocate.registry import allocate
 from sflam.plan import Plan, Status
-from tests.allocate.cell.builders import SEEDS, random_problem, reference
+from tests.allocate.cell.builders import SEEDS, capped, random_problem, reference, with_sensitivity
 from tests.allocate.cell.test_optimal import assert_certified
 
 
@@ -23,6 +25,12 @@ def waiting(problem: Problem, power: Any) -> Problem:
     """Return the problem with ``power`` W drawn over the whole round."""
     drawn = np.broadcast_to(np.asarray(power, float), (len(problem),)).copy()
     return problem.change(network=replace(problem.network, static_power=drawn))
+
+
+def shares_of(plan: Plan) -> Shares:
+    """Return what a plan gives."""
+    given = plan.devices
+    return Shares(bandwidth=given.bandwidth, power=given.power, clock=given.clock)
 
 
 def general(problem: Problem, plan: Plan) -> float:
@@ -97,10 +105,7 @@ def test_rounds_shorten_as_devices_idle(fixed: bool, power: float) -> None:
     np.testing.assert_allclose(plan.devices.idle_j, power * plan.latency, rtol=1e-12)
     counted = plan.devices.transmit_j + plan.devices.idle_j + (0 if fixed else plan.devices.compute_j)
     assert plan.energy == pytest.approx(counted.sum(), rel=1e-12)
-    shares = Shares(
-        bandwidth=before.devices.bandwidth, power=before.devices.power, clock=before.devices.clock
-    )
-    assert plan.objective < score(idle, shares).objective  # what was best without it no longer is
+    assert plan.objective < score(idle, shares_of(before)).objective  # what was best without it no longer is
     assert general(idle, plan) == pytest.approx(plan.objective, rel=2e-6)
 
 
@@ -151,3 +156,117 @@ def test_random_caps_are_held_and_certified(seed: int) -> None:
         assert (plan.devices.device_j <= caps * (1 + 1e-9)).all()
         assert plan.lower_bound <= plan.objective * (1 + 1e-12) and plan.gap < 1e-6
         assert plan.objective >= free.objective * (1 - 1e-9)
+
+
+RIVALS = {
+    "equal": {},
+    "equal-bandwidth": {},
+    "bcd": {},
+    "random": {"seed": 1},
+    "bcd-matching": {"count": 40},
+    "subchannels": {"count": 40},
+}
+
+
+@settings(max_examples=15, deadline=None)
+@given(SEEDS)
+def test_no_method_does_better(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    problem = random_problem(seed, most=6)
+    problem = waiting(problem, draw.uniform(0, 2, len(problem)))
+    problem = problem.change(base_s=draw.uniform(0, 3), base_j=draw.uniform(0, 1))
+    best = optimal.solve(problem)
+    for name, options in RIVALS.items():
+        plan = allocate(problem, name, **options)
+        if plan.status is not Status.INFEASIBLE:
+            assert best.objective <= plan.objective * (1 + 1e-9), name
+            assert plan.lower_bound <= best.objective * (1 + 1e-4) or name == "subchannels"
+            assert (
+                plan.energy >= float(plan.devices.idle_j.sum()) > 0 or not problem.network.static_power.any()
+            )
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS)
+def test_no_limit_is_broken(seed: int) -> None:
+    """Deadlines, all three caps and static power at once; the referee agrees with what the plan says of itself."""
+    draw = np.random.default_rng(seed)
+    idle = random_problem(seed, most=6)
+    idle = waiting(idle, draw.uniform(0, 0.5, len(idle)) * (draw.random(len(idle)) < 0.7))
+    idle = idle.change(base_s=draw.uniform(0, 2))
+    free = optimal.solve(idle)
+    problem = capped(idle, free, seed).change(
+        energy_cap=free.devices.device_j * draw.uniform(0.9, 1.3, len(idle))
+    )
+    plan = optimal.solve(problem)
+    if plan.status is Status.INFEASIBLE:
+        return
+    assert plan.latency <= problem.deadline * (1 + 1e-9)
+    assert (plan.devices.device_j <= problem.each("energy_cap") * (1 + 1e-9)).all()
+    assert (plan.devices.transmit_j <= problem.each("radio_cap") * (1 + 1e-9)).all()
+    assert (plan.devices.compute_j <= problem.each("compute_cap") * (1 + 1e-9)).all()
+    assert plan.devices.bandwidth.sum() <= problem.network.bandwidth[0] * (1 + 1e-9)
+    assert plan.lower_bound <= plan.objective * (1 + 1e-12)
+    assert not score(problem, shares_of(plan)).violations
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_general_convex_solver_finds_the_same(seed: int, fixed: bool) -> None:
+    pytest.importorskip("cvxpy")
+    idle = waiting(reference(8, seed, fixed=fixed), np.linspace(0, 0.6, 8))
+    best, other = optimal.solve(idle), oracle.solve(idle)
+    assert other.objective >= best.lower_bound * (1 - 1e-5)
+    if not other.advice:
+        assert other.objective == pytest.approx(best.objective, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("share", [np.inf, 1.02, 0.98])
+def test_bits_with_static_power_equal_exhaustive_search(seed: int, share: float) -> None:
+    widths = (
+        tuple(range(2, 9)) if share == np.inf else (3, 5, 8)
+    )  # with caps a solution takes a third of a second
+    problem = waiting(with_sensitivity(3, seed, bit_choices=widths), [0.3, 0.0, 0.05])
+    if share < np.inf:
+        problem = problem.change(energy_cap=share * bits.solve(problem).devices.device_j)
+    exact = bits.Search(problem)
+    best = min(exact.solve(np.array(chosen))[0] for chosen in itertools.product(widths, repeat=3))
+    plan = bits.solve(problem)
+    if plan.status is Status.INFEASIBLE:
+        assert best == np.inf
+        return
+    assert plan.objective == pytest.approx(best, rel=1e-9)
+    assert plan.lower_bound <= best * (1 + 1e-12)
+
+
+def test_the_front_ends_where_more_time_takes_more_energy() -> None:
+    problem = waiting(reference(4), 0.2)
+    points = pareto.front(problem, 12)
+    energies = [point.energy for point in points]
+    assert energies == sorted(energies, reverse=True)
+    least = optimal.solve(problem.change(latency_weight=0.0, deadline=1e9))
+    assert points[-1].latency <= least.latency * (1 + 1e-9)
+    assert energies[-1] >= least.energy * (1 - 1e-9)
+    for point in points[2:-1]:
+        there = optimal.solve(problem.change(latency_weight=point.latency_weight))
+        assert there.latency == pytest.approx(point.latency, rel=1e-6)
+        assert there.energy == pytest.approx(point.energy, rel=1e-6)
+
+
+@pytest.mark.parametrize("lam", [0.3, 1.0])
+def test_prices_of_budgets_weigh_waiting_too(lam: float) -> None:
+    """The controller's plan with prices y is the optimum of the problem whose joules weigh y more."""
+    problem = waiting(reference(3, latency_weight=lam), [0.1, 0.4, 0.0])
+    prices = np.array([0.5, 0.0, 2.0])
+    controller = online.Controller(problem, np.ones(3), 1.0, prices)
+    plan = controller.step(problem.network.gain[0])
+    assert plan.lower_bound <= plan.objective and plan.gap < 1e-9
+    weight = (1 - lam) * problem.network.energy_weight + prices
+    # lam T + sum (W + y) E is 2 lam times half of T and half of sum (W + y) / lam E
+    other = replace(problem.network, energy_weight=weight / lam)
+    same = optimal.solve(problem.change(network=other, latency_weight=0.5))
+    assert plan.objective == pytest.approx(2 * lam * same.objective, rel=1e-9)
+    np.testing.assert_allclose(plan.devices.bandwidth, same.devices.bandwidth, rtol=1e-6)
+    spent = plan.devices.device_j
+    np.testing.assert_allclose(controller.queues, np.maximum(prices + spent - 1.0, 0.0), rtol=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Self
@@ -99,6 +100,13 @@ class Cell:
     def waits(self) -> bool:
         """Whether a longer round leaves less of some cap."""
         return bool((np.isfinite(self.energy_cap) & (self.idle_power > 0)).any())
+
+    def at_weight(self, weight: Floats) -> Self:
+        """Return the cell with other weights of energy, and what is computed once, which holds no weight."""
+        _ = self.max_efficiency, self.busy, self.snr_bandwidth
+        other = copy(self)
+        object.__setattr__(other, "weight", weight)
+        return other
 
     def take(self, index: Index) -> Self:
         """Return the cell of the devices at ``index`` (mask or numbers); bandwidth and prices stay."""

@@ -7,8 +7,6 @@ also costs the multiplier times P0: that is taken off the price of the device's 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from sflam.allocate.cell.arrays import Cell
@@ -26,7 +24,7 @@ def respond_within(
 ) -> Response:
     """Return ``respond`` with joint energy caps held. With ``least``, the least bandwidth instead of the best."""
     if least:
-        cell = replace(cell, weight=np.zeros(len(cell)))
+        cell = cell.at_weight(np.zeros(len(cell)))
     answer = respond(cell, time, price, near)
     if not np.isfinite(cell.energy_cap).any():
         return answer
@@ -39,7 +37,7 @@ def respond_within(
     left = np.maximum(left[over], NOTHING * part.energy_cap)
 
     def heavier(log_extra: Floats) -> tuple[Cell, Response]:
-        heavy = replace(part, weight=part.weight + np.exp(log_extra))
+        heavy = part.at_weight(part.weight + np.exp(log_extra))
         return heavy, respond(heavy, time, price)
 
     def excess(log_extra: Floats) -> Floats:
@@ -48,7 +46,11 @@ def respond_within(
 
     # at this weight energy outweighs the device's whole share of bandwidth
     typical = np.log(price * cell.bandwidth / left)
-    root = bisect(excess, typical - HEAVIEST, typical + HEAVIEST / 2, tolerance=1e-12)
+    guess = None
+    if near is not None and near.extra is not None:  # of those that were over their caps then, too
+        with np.errstate(divide="ignore"):
+            guess = np.log(near.extra[over])
+    root = bisect(excess, typical - HEAVIEST, typical + HEAVIEST / 2, tolerance=1e-12, guess=guess)
     heavy, response = heavier(root)
     if cell.waits:
         spent = response.energy(heavy) + heavy.compute_energy(response.compute)

@@ -12,10 +12,12 @@ from sflam.allocate.cell.arrays import Cell
 from sflam.allocate.cell.energy_caps import respond_within
 from sflam.allocate.curves import TINY
 from sflam.allocate.limits import Impossible
+from sflam.allocate.roots import decreasing_root
 from sflam.network.network import Floats
 
 ROUNDS = 200
 CLOSE = 1e-13
+NEVER = 700.0  # ln of what is needed over what there is, where no bandwidth suffices
 
 
 def fitting(cell: Cell, floor: float) -> tuple[float, float]:
@@ -34,14 +36,22 @@ def fitting(cell: Cell, floor: float) -> tuple[float, float]:
     inside, fits = easiest(cell, floor, ceiling)
     if not fits:
         raise Impossible(_too_small(cell, inside))
-    ends = []
-    for end in (floor, ceiling):
-        good, bad = inside, end
-        while abs(good - bad) > CLOSE * good:
-            middle = good + 0.5 * (bad - good)
-            good, bad = (middle, bad) if _look(cell, middle)[0] else (good, middle)
-        ends.append(good)
-    return ends[0], ends[1]
+    return _edge(cell, inside, floor), _edge(cell, inside, ceiling)
+
+
+def _edge(cell: Cell, inside: float, end: float) -> float:
+    """Return the last round, s, from one that fits towards ``end``, that fits too."""
+    towards = float(np.sign(end - inside))
+
+    def excess(log_far: float) -> float:
+        """Return ln of what is needed over what there is, falling with the distance from ``end``."""
+        answer = respond_within(cell, end - towards * float(np.exp(log_far)), 1.0, None, least=True)
+        return min(float(np.log(answer.bandwidth.sum() / cell.bandwidth)), NEVER)
+
+    whole = float(np.log(abs(end - inside)))
+    low = whole + np.log(CLOSE)
+    far = decreasing_root(excess, whole - 1.0, low=low, high=whole, tolerance=1e-13)
+    return end - towards * float(np.exp(far))
 
 
 def longest_waits(cell: Cell) -> Floats:

@@ -110,3 +110,21 @@ def test_what_is_left_alone_is_the_very_tensor():
     found = Screen()(trained, reach)
     assert all(found.sides[d][0]["w"] is trained[d][0].end["w"] for d in trained)
     assert not Screen()(*devices([1.0, 500.0])).clipped, "two devices have no median"
+
+
+def test_devices_with_other_tensors_are_compared_in_what_they_share():
+    """A head moves ten times as far as adapters that begin at zero: who has the head alone is no outlier for it."""
+    start = {"head": torch.zeros(4), "adapter": torch.zeros(400)}
+
+    def one(names, times=1.0):
+        size = {"head": 1.0, "adapter": 0.1}
+        end = {name: torch.full_like(start[name], times * size[name]) for name in names}
+        return (Trained({name: start[name] for name in names}, end),)
+
+    reach = dict.fromkeys(range(4), BOUNDLESS)
+    trained = {0: one(["head"]), 1: one(start), 2: one(start), 3: one(start)}
+    assert not Screen("reject")(trained, reach).refused
+    trained[0] = one(["head"], 2.1)
+    assert list(Screen("reject")(trained, reach).refused) == [0]
+    trained[0] = (Trained({"own": torch.zeros(2)}, {"own": torch.ones(2)}),)
+    assert not Screen("reject")(trained, reach).refused, "what nobody else trains has no median"

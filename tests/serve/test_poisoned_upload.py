@@ -96,7 +96,7 @@ def test_what_steps_can_make_but_others_do_not_is_shortened_or_refused_by_rule(t
 
     learn = replace(ALIKE["learn"], optimizer="sgd", clip=0.0, state="reset", rounds=2)
     _, records, _, _, events = served(
-        tmp_path, uploading(far, {0}), ALIKE | {"learn": learn}, screen=Screen(rule)
+        tmp_path, uploading(far, {0}), ALIKE | {"learn": learn}, screen=Screen(rule, 4.0)
     )
     counted = {"clip": [(0, 1, 2)] * 2, "reject": [(0, 1)] * 2}
     assert [one.participants for one in records] == counted[rule]

@@ -99,7 +99,7 @@ def serve(
         str,
         typer.Option(help="What becomes of a device that moved far beyond the others: clip, reject or off."),
     ] = "clip",
-    outlier_factor: Annotated[float, typer.Option(help="How many times the others' median is far.")] = 4.0,
+    outlier_factor: Annotated[float, typer.Option(help="How many times the others' median is far.")] = 2.0,
     keep: Annotated[int, typer.Option(help="Checkpoints kept, to go back to.")] = 10,
     to_round: Annotated[
         int | None, typer.Option("--round", help="With --resume, go back to where so many rounds were done.")

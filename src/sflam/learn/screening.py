@@ -184,9 +184,9 @@ class Screen:
         usual = median(reach[device].rates for device in cohort)
         excess = {device: [0.0] * len(trained[device]) for device in cohort}
         for side in range(len(trained[cohort[0]])):
-            for device, times in _excess({d: trained[d][side] for d in cohort}).items():
+            for device, ratio in _excess({d: trained[d][side] for d in cohort}).items():
                 more = max(1.0, reach[device].rates / usual)
-                excess[device][side] = times / (self.factor * more)
+                excess[device][side] = ratio / (self.factor * more)
         for device, times in excess.items():
             worst = max(times, default=0.0)
             if worst <= 1:

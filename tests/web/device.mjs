@@ -53,7 +53,7 @@ async function main() {
     learn: page.learn, cut: job.cut, task: job.task,
   });
   const seed = BigInt(page.seed);
-  const place = { number: job.device, run: job.run, seed, sampling: page.sampling, buckets: page.buckets };
+  const place = { number: job.device, run: job.run, job: page.job, seed, sampling: page.sampling, buckets: page.buckets };
   const exchange = new TokenExchange(job.scheme, seed, job.device, half.dim, job.bits);
   const report = (event) => event.kind === "step" || console.log(event.text ?? JSON.stringify(event));
   const client = new Client({ link, place, half, samples, learn: page.learn, exchange, store, report });

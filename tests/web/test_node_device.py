@@ -152,3 +152,18 @@ def test_what_it_cannot_do_is_refused_by_name_before_it_joins(tmp_path):
         [line] = page.text.splitlines()
         assert "a browser cannot do model.dtype = float64, learn.local = fedlc" in line
         assert "attempt 1" not in " ".join(server.lines)
+
+
+def test_a_server_with_another_job_is_noticed(tmp_path):
+    with network(tmp_path, 3) as net:
+        server = net.serve(*sets(EXACT), "--browser", "--out", tmp_path / "first", graphs=True)
+        page = NodeDevice(net, 0)
+        try:
+            page.wait_for('"phase"')
+            server.kill()
+            server.wait()
+            net.serve(*sets(EXACT), "--browser", "--out", tmp_path / "second", graphs=True)
+            assert page.wait(60) == 2
+            assert "the server now has run" in page.text and "load this page again" in page.text
+        finally:
+            page.stop()

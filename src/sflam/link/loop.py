@@ -122,7 +122,7 @@ class Client(Generic[X]):
             asked = time.monotonic()
             found = self.link.json("GET", f"/v1/round?after={after}" if after >= 0 else "/v1/round")
             now = standing_of(found, self.exchange.scheme)
-            self._expect_same_job(found)
+            self._expect_same_job(now)
             unknown = not now.known
             if now.phase == ENDED:
                 return self.rounds
@@ -146,25 +146,20 @@ class Client(Generic[X]):
         """Let another process, or another job, have this device's folder."""
         self._hold.release()
 
-    def _expect_same_job(self, now: Any) -> None:
+    def _expect_same_job(self, now: Standing) -> None:
         """Raise OtherJob where the server names another run, or another job, than this device's."""
-        if not isinstance(now, dict):
-            raise ServeError(
-                f"the server's answer is a {type(now).__name__}; use the same version on both sides"
-            )
-        run, job = now.get("run", self.place.run), now.get("job", self.place.job)
-        if run != self.place.run or (self.place.job and job != self.place.job):
+        if now.run not in (None, self.place.run):
             raise OtherJob(
-                f"the server now has run {str(run)[:20]!r}, and this device took up {self.place.run!r}"
-                if run != self.place.run
-                else "the server's job was changed since this device took it up"
+                f"the server now has run {now.run[:20]!r}, and this device took up {self.place.run!r}"
             )
+        if self.place.job and now.job not in (None, self.place.job):
+            raise OtherJob("the server's job was changed since this device took it up")
 
     def _hello(self) -> None:
         """Let the server know of this device, now or when the round it is missed in is over."""
         try:
             sent = {"samples": len(self.place.own), "protocol": PROTOCOL, "version": version("sflam")}
-            self._expect_same_job(self.link.json("POST", "/v1/session", sent))
+            self.link.json("POST", "/v1/session", sent)
         except Refused as refused:
             if refused.status != 409:
                 raise

@@ -26,6 +26,8 @@ class Standing:
         exchange: of this device that is due.
         bits: per value up and down; None leaves them as they are.
         shares: rows of every step, where the server draws them.
+        run: name of the server's run; None where it does not say.
+        job: digest of its job; None likewise.
     """
 
     phase: str
@@ -37,6 +39,8 @@ class Standing:
     exchange: int
     bits: tuple[int, int] | None
     shares: Any
+    run: str | None = None
+    job: str | None = None
 
     @property
     def waits_for_this_device(self) -> bool:
@@ -59,6 +63,9 @@ def standing_of(found: Any, scheme: str) -> Standing:
     for name in ("round", "attempt", "exchange"):
         if not (type(found.get(name)) is int and -COUNT_LIMIT < found[name] < COUNT_LIMIT):
             raise _malformed(f"{name} a whole number", found.get(name))
+    for name in ("run", "job"):
+        if not isinstance(found.get(name, ""), str):
+            raise _malformed(f"{name} a text", found.get(name))
     if found.get("phase") not in PHASES:
         raise _malformed(f"phase one of {', '.join(PHASES)}", found.get("phase"))
     if found["phase"] == OPEN and min(found[name] for name in ("round", "attempt", "exchange")) < 0:
@@ -73,6 +80,8 @@ def standing_of(found: Any, scheme: str) -> Standing:
         exchange=found["exchange"],
         bits=_bits(found.get("bits"), scheme),
         shares=found.get("shares"),
+        run=found.get("run"),
+        job=found.get("job"),
     )
 
 

@@ -57,7 +57,8 @@ class JoinPage:
 
         async def job(request: Request) -> Response:
             device = ingress.device(request)
-            return JSONResponse(self.job.described(None if self.data is None else len(self.parts[device])))
+            share = None if self.data is None else len(self.parts[device])
+            return JSONResponse(self.job.described(share) | ingress.named(device))
 
         async def share(request: Request) -> Response:
             device = ingress.device(request)

@@ -106,7 +106,7 @@ async function train() {
     task,
   });
   const seed = BigInt(page.seed);
-  const place = { number: job.device, run: job.run, seed, sampling: page.sampling, buckets: page.buckets };
+  const place = { number: job.device, run: job.run, job: page.job, seed, sampling: page.sampling, buckets: page.buckets };
   const exchange = new TokenExchange(job.scheme, seed, job.device, half.dim, job.bits);
   report({ kind: "line", text: `device ${job.device}: ${samples.count} samples, ${cut} ${cut === 1 ? "block" : "blocks"}` });
   const client = new Client({ link, place, half, samples, learn: page.learn, exchange, store, report });

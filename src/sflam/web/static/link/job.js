@@ -26,6 +26,8 @@ const SHA256 = /^[0-9a-f]{64}$/;
 
 /**
  * @typedef {object} PageJob
+ * @property {string} run the run's name, as it is when the round is asked for
+ * @property {string} job the job's digest, likewise
  * @property {string} seed
  * @property {Record<string, string>} needs
  * @property {Record<string, any>} learn
@@ -50,6 +52,7 @@ export async function described(link) {
     );
   }
   const page = await link.json("GET", "/join/job");
+  if (page.run !== served.run) throw new ServeError("the server changed its job meanwhile; load the page again");
   expectOffered(page.needs);
   if (!served.graphs) {
     const reason = served.graphs_refused ?? "an older server";

@@ -9,7 +9,7 @@ import { batchesOfShares, roundBatches } from "../batches.js";
 import { decode, encode } from "../codec/bodies.js";
 import { DOWN, HEAD_DOWN, HEAD_UP, UP } from "../codec/dither.js";
 import { HEADER_BYTES, mostAdapterBytes } from "../codec/sizes.js";
-import { Refused, WireError } from "../errors.js";
+import { Refused, ServeError, shown, WireError } from "../errors.js";
 import { rate } from "../schedule.js";
 import { derive } from "../seeds.js";
 import { FIRST_PAUSE, LONGEST_PAUSE } from "./client.js";
@@ -21,6 +21,7 @@ const FREE = 4; // how many such in a row are asked for at once
  * @typedef {object} Place
  * @property {number} number of the device
  * @property {string} run name of the run
+ * @property {string} job digest of the job
  * @property {bigint} seed of the run
  * @property {string} sampling `data.sampling`
  * @property {boolean} buckets whether mini-batches are of similar lengths
@@ -61,6 +62,7 @@ export class Client {
       if (unknown) await this.#hello();
       const asked = performance.now();
       const now = await this.link.json("GET", after >= 0 ? `/v1/round?after=${after}` : "/v1/round");
+      this.#expectSameJob(now);
       unknown = !now.known;
       const open = now.phase === "open";
       this.report({ kind: "phase", phase: now.phase, round: now.round, seated: now.seated, delivered: now.delivered });
@@ -82,6 +84,14 @@ export class Client {
       }
       after = now.attempt;
     }
+  }
+
+  /** @param {any} now what the server reports of the round; another job than the one this page took up is an error */
+  #expectSameJob({ run, job }) {
+    const { place } = this;
+    if (run === place.run && job === place.job) return;
+    const what = run === place.run ? "the server's job was changed" : `the server now has run ${shown(run)}`;
+    throw new ServeError(`${what}; load this page again to take part`);
   }
 
   /** Let the server know of this device, now or when the round it is missed in is over. */

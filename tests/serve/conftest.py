@@ -13,3 +13,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A server with one open round and no trunk."""
+    from tests.serve.test_hostile import Site
+
+    with Site(tmp_path) as made:
+        yield made

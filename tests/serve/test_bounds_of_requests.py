@@ -23,11 +23,9 @@ from tests.serve.test_hostile import GOOD, STEP, Site, step_body
 
 @pytest.fixture
 def site(tmp_path):
-    made = Site(tmp_path, seconds=1.0)
-    made.ingress.stall = 0.4
-    yield made
-    made.dispatch.stop()
-    made.server.stop()
+    with Site(tmp_path, seconds=1.0) as made:
+        made.ingress.stall = 0.4
+        yield made
 
 
 def connected(site):

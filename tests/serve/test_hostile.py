@@ -71,6 +71,13 @@ class Site:
         if works:
             threading.Thread(target=self.work, daemon=True).start()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.dispatch.stop()
+        self.server.stop()
+
     def work(self):
         while arrivals := self.dispatch.collect():
             for arrival in arrivals:
@@ -95,10 +102,8 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    made = Site(tmp_path_factory.mktemp("site"))
-    yield made
-    made.dispatch.stop()
-    made.server.stop()
+    with Site(tmp_path_factory.mktemp("site")) as made:
+        yield made
 
 
 def refused(site, status, *arguments, **options):

@@ -79,14 +79,6 @@ def test_a_device_that_stays_and_makes_no_exchange_is_left_out(tmp_path, labels,
     assert rigs[0].ingress.bounds.bytes == 0
 
 
-@pytest.fixture
-def site(tmp_path):
-    made = Site(tmp_path)
-    yield made
-    made.dispatch.stop()
-    made.server.stop()
-
-
 def test_a_device_that_waits_for_news_is_present_however_short_the_patience(site):
     site.session.patience = 3.0
     until, absent = time.monotonic() + 6.0, []

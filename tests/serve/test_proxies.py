@@ -16,18 +16,10 @@ from sflam.serve.app import application
 from sflam.serve.web_server import Listen, WebServer
 from tests.learn.builders import LEARN, assert_equal_states
 from tests.serve.proxies import MOST, PROXIES, forwarding
-from tests.serve.test_hostile import STEP, Site, step_body
+from tests.serve.test_hostile import STEP, step_body
 from tests.serve.threads import Rig, simulated
 
 HEADERS = {"Sflam-Tokens": "7"}
-
-
-@pytest.fixture
-def site(tmp_path):
-    made = Site(tmp_path)
-    yield made
-    made.dispatch.stop()
-    made.server.stop()
 
 
 @pytest.fixture

@@ -26,11 +26,9 @@ PLACES = ConnectionPlaces(silent=40, speaking=20, devices=8)
 
 @pytest.fixture
 def site(tmp_path):
-    made = Site(tmp_path, places=PLACES)
-    made.ingress.pause = 0.0
-    yield made
-    made.dispatch.stop()
-    made.server.stop()
+    with Site(tmp_path, places=PLACES) as made:
+        made.ingress.pause = 0.0
+        yield made
 
 
 def connected(site):

@@ -29,11 +29,9 @@ SPARSE[0, 3] = 1
 
 @pytest.fixture
 def site(tmp_path):
-    made = Site(tmp_path)
-    made.ingress.contracts = {n: replace(TOPK, device=n) for n in range(4)}
-    yield made
-    made.dispatch.stop()
-    made.server.stop()
+    with Site(tmp_path) as made:
+        made.ingress.contracts = {n: replace(TOPK, device=n) for n in range(4)}
+        yield made
 
 
 @pytest.mark.parametrize("tokens", [DENSE, SPARSE, 0 * DENSE], ids=["dense", "sparse", "empty"])

@@ -145,12 +145,12 @@ def serve(
     run = served.run
     shared.notes(run.assembly.notes)
     scheme = "https" if cert else "http"
-    at = f"{host}:{served.server.port}"
-    shared.remark(f"listening on {scheme}://{at}, run folder {run.folder.path}")
+    port = served.server.port
+    shared.remark(f"listening on {scheme}://{host}:{port}, run folder {run.folder.path}")
     if browser:
         named = "HOST" if host in ("0.0.0.0", "::") else host
         shared.remark(
-            f"browsers join by the link that sflam enrol NAME --link {scheme}://{named}:{served.server.port} prints"
+            f"browsers join by the link that sflam enrol NAME --link {scheme}://{named}:{port} prints"
         )
     with shared.stoppable(f"go on with: sflam serve --resume {run.folder.path}", Stopped):
         with Progress(run.job.learn.rounds, resumed=run.records) as progress:

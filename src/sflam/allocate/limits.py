@@ -13,6 +13,39 @@ from sflam.network.network import PER_SERVER, Floats, Network
 Owners = Callable[[NDArray[np.bool_]], str]
 
 NAMED = 3  # devices that a sentence names
+RANGES: dict[str, tuple[float, float, str]] = {
+    "gain": (1e-25, 1e40, ""),
+    "max_power": (1e-9, 1e6, " W"),
+    "max_clock": (1e3, 1e15, " Hz"),
+    "flops_per_cycle": (1e-3, 1e9, ""),
+    "kappa": (1e-40, 1e-15, " W s^3"),
+    "static_power": (1e-9, 1e6, " W"),
+    "energy_weight": (1e-9, 1e9, ""),
+    "noise": (1e-30, 1e-6, " W/Hz"),
+    "bandwidth": (1.0, 1e13, " Hz"),
+    "server_clock": (1e3, 1e15, " Hz"),
+    "server_flops_per_cycle": (1e-3, 1e9, ""),
+    "server_kappa": (1e-40, 1e-15, " W s^3"),
+    "latency_weight": (1e-9, 1.0, ""),
+    "1 - latency_weight": (1e-9, 1.0, ""),
+    "local_steps": (1e-3, 1e9, ""),
+    "made": (1e-9, 1e9, ""),
+    "sent": (1e-9, 1e9, ""),
+    "averages": (1e-9, 1e9, ""),
+    "delay": (1e-12, 1e12, " s"),
+    "base_s": (1e-12, 1e12, " s"),
+    "base_j": (1e-12, 1e18, " J"),
+    "sensitivity": (1e-12, 1e9, ""),
+    "payload": (1e-3, 1e18, " nats"),
+    "layer_flops": (1e-3, 1e24, ""),
+    "samples": (1e-3, 1e15, ""),
+    "time_weight": (1e-9, 1e9, " 1/s"),
+    "stability_weight": (1e-9, 1e9, ""),
+    "eigenvalue": (1e-9, 1e9, ""),
+    "penalty": (1e-9, 1e9, ""),
+    "lipschitz": (1e-9, 1e9, ""),
+}
+"""Numbers that are planned with, SI units: far beyond any hardware, and near enough for doubles to tell them apart."""
 
 
 class Impossible(Exception):
@@ -34,8 +67,10 @@ def wrong_numbers(network: Network, server: int | None = None) -> list[str]:
     for name in ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "energy_weight"):
         positive = name in ("max_power", "max_clock", "flops_per_cycle")
         found += wrong_values(name, getattr(network, name), partial(devices, network), positive)
-    if np.isnan(network.memory).any():
-        found.append(f"memory of {devices(network, np.isnan(network.memory))} is not a number")
+    if (bad := ~(network.memory >= 0)).any():
+        found.append(
+            f"memory of {devices(network, bad)} is {network.memory[bad][0]}; it must be 0 or more bytes"
+        )
     if server is not None:
         found += wrong_values("bandwidth", network.bandwidth[[server]])
     for name in PER_SERVER if server is None else ():
@@ -44,12 +79,25 @@ def wrong_numbers(network: Network, server: int | None = None) -> list[str]:
 
 
 def wrong_values(name: str, values: Floats, owners: Owners | None = None, positive: bool = True) -> list[str]:
-    """Return a sentence where some values are not finite, or not positive (or below 0); ``owners`` names theirs."""
+    """Return a sentence where some values are not finite, not positive (or below 0), or beyond ``RANGES``.
+
+    Args:
+        name: what they are; one that ``RANGES`` lacks has no range.
+        values: any shape that ``owners`` takes a mask of.
+        owners: names what has the wrong ones.
+        positive: whether 0 is wrong.
+    """
     wrong = ~((values > 0 if positive else values >= 0) & np.isfinite(values))
+    least, low, high, unit = "positive" if positive else "0 or more", 0.0, np.inf, ""
+    if name in RANGES:
+        low, high, unit = RANGES[name]
+    rule = f"it must be {least} and finite"
+    if not wrong.any():
+        wrong = (values != 0) & ((values < low) | (values > high))
+        rule = f"it must be {'' if positive else '0, or '}from {low:g} to {high:g}{unit}; check its unit"
     if not wrong.any():
         return []
-    least, of = "positive" if positive else "0 or more", f" of {owners(wrong)}" if owners else ""
-    return [f"{name}{of} is {values[wrong][0]}; it must be {least} and finite"]
+    return [f"{name}{f' of {owners(wrong)}' if owners else ''} is {values[wrong][0]}; {rule}"]
 
 
 def _first_server(which: NDArray[np.bool_]) -> str:

@@ -215,7 +215,7 @@ def _spent(problem: AnyProblem, scored: SharesScore, name: str) -> str:
     joules = {"radio_cap": sent, "compute_cap": computed, "energy_cap": whole}.get(name)
     if joules is None or not isinstance(problem, Problem):
         return ""
-    worst = int(np.argmax(joules / problem.each(name)))
+    worst = int(np.argmax(_over(joules, problem.each(name))))
     return (
         f": {devices(problem.network, np.arange(len(problem)) == worst)} spends {joules[worst]:.4g} J a round"
     )
@@ -241,10 +241,10 @@ def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
             "power": (p / network.max_power - 1).max(),
             "clock": (f / network.max_clock - 1).max(),
             "deadline": latency / problem.deadline - 1,
-            "radio_cap": (transmit_energy / problem.each("radio_cap") - 1).max(),
-            "compute_cap": (compute_energy / problem.each("compute_cap") - 1).max(),
-            "energy_cap": ((transmit_energy + compute_energy + idle) / problem.each("energy_cap") - 1).max(),
-            "memory": (need / network.memory - 1).max(),
+            "radio_cap": _over(transmit_energy, problem.each("radio_cap")).max(),
+            "compute_cap": _over(compute_energy, problem.each("compute_cap")).max(),
+            "energy_cap": _over(transmit_energy + compute_energy + idle, problem.each("energy_cap")).max(),
+            "memory": _over(need, network.memory).max(),
             "not a positive number": 0.0 if ((b > 0) & (p > 0) & (f > 0)).all() else np.inf,
         }
     return SharesScore(
@@ -311,6 +311,12 @@ def _score_edge(problem: EdgeProblem, shares: EdgeShares) -> EdgeScore:
         instability=shaky,
         violations=_beyond(excess),
     )
+
+
+def _over(taken: Floats, limit: Floats) -> Floats:
+    """Return by how much limits are exceeded, relative; 0 where they hold, as a limit of nothing does for nothing."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.where(taken <= limit, 0.0, taken / limit - 1)
 
 
 def _beyond(excess: dict[str, Any]) -> dict[str, float]:

@@ -67,7 +67,8 @@ def decreasing_root(
             if width <= 4e-16 * max(abs(left[0]), abs(right[0]), 1e-3):
                 x = right[0]
                 break
-            x = (left[0] * right[1] - right[0] * left[1]) / (right[1] - left[1])
+            if np.isfinite(right[1] - left[1]):
+                x = (left[0] * right[1] - right[0] * left[1]) / (right[1] - left[1])
             if not left[0] < x < right[0]:
                 x = left[0] + width / 2
         f = function(x)

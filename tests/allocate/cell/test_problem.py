@@ -91,7 +91,7 @@ def test_memory_is_seen() -> None:
         ("max_clock", 0.0, "max_clock of device 1"),
         ("kappa", -1e-28, "kappa of device 1"),
         ("energy_weight", np.nan, "energy_weight of device 1"),
-        ("memory", np.nan, "memory of device 1 is not a number"),
+        ("memory", np.nan, "memory of device 1 is nan; it must be 0 or more"),
         ("bandwidth", 0.0, "bandwidth is 0.0; it must be positive"),
         ("noise", 0.0, "noise is 0.0; it must be positive"),
     ],

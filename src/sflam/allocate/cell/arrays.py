@@ -77,7 +77,8 @@ class Cell:
         """[K] nat/s/Hz at which one upload uses the radio's energy cap (2.7); inf without a cap, 0 if impossible."""
         capped = np.isfinite(self.radio_cap)
         x = np.full(len(self), np.inf)
-        x[capped] = inverse_growth(self.radio_cap[capped] / (self.noise[capped] * self.payload[capped]))
+        with np.errstate(over="ignore"):
+            x[capped] = inverse_growth(self.radio_cap[capped] / (self.noise[capped] * self.payload[capped]))
         return x
 
     def compute_energy(self, compute: Floats) -> Floats:
@@ -85,6 +86,12 @@ class Cell:
         tau = np.where(self.cycles > 0, compute, 1.0)
         energy = self.kappa * self.cycles**3 / (tau * tau)
         return np.where(self.cycles > 0, energy, 0.0)
+
+    def slow_enough(self, joules: Floats) -> Floats:
+        """Return [K] s in which computing takes ``joules`` [K]; inf where there are none."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tau = self.cycles * np.sqrt(self.kappa * self.cycles / joules)
+        return np.where(joules > 0, tau, np.inf)
 
     def slowing_gain(self, compute: Floats) -> Floats:
         """Return [K] W: energy saved per second of slower computing, 2 kappa C^3 / tau^3; 0 with nothing to do."""
@@ -119,7 +126,7 @@ ARRAYS = tuple(each.name for each in fields(Cell) if each.type == "Floats")
 
 def fastest_clock(cycles: Floats, max_clock: Floats, kappa: Floats, cap: Floats) -> Floats:
     """Return the fastest clock [K], Hz, at which computing stays within ``cap`` J; 0 where none does (2.7)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         limit = np.nan_to_num(np.sqrt(np.maximum(cap, 0.0) / (kappa * cycles)))  # kappa f^2 C = cap
     # the root may lie a rounding error above the cap
     return np.where(kappa * max_clock**2 * cycles > cap, limit * (1 - 1e-14), max_clock)

@@ -122,7 +122,7 @@ def _slow_down(
     answer.efficiency[slow], answer.transmit[slow], answer.time_price[slow] = x, t, zeta
     answer.bandwidth[slow] = part.payload / (x * t)
     answer.compute = answer.compute.copy()
-    answer.compute[slow] = span - t
+    answer.compute[slow] = np.maximum(span - t, part.least_compute)
     answer.free[slow] = False
 
 
@@ -155,7 +155,8 @@ def _slow_capped(cell: Cell, span: Floats, price: float) -> tuple[Floats, Floats
     between them, so that a device may also stay at that corner.
     """
     longest = span - cell.least_compute
-    corner = cell.radio_cap / cell.max_power
+    with np.errstate(over="ignore"):
+        corner = cell.radio_cap / cell.max_power
     x = np.minimum(inverse_growth(cell.snr_bandwidth * longest / cell.payload), cell.max_efficiency)
     t, zeta = np.empty_like(x), np.empty_like(x)
 
@@ -169,10 +170,12 @@ def _slow_capped(cell: Cell, span: Floats, price: float) -> tuple[Floats, Floats
     index = has[on_energy]
     part, room = cell.take(index), span[index]
     value = price * part.payload / part.max_efficiency
+
+    def gain(t: Floats) -> Floats:
+        return part.slowing_gain(np.maximum(room - t, part.least_compute))
+
     t[index] = bisect(
-        lambda t: (
-            np.log(value / (t * t)) - np.log(np.maximum(part.weight * part.slowing_gain(room - t), TINY))
-        ),
+        lambda t: np.log(value / (t * t)) - np.log(np.maximum(part.weight * gain(t), TINY)),
         corner[index],
         longest[index],
     )
@@ -185,7 +188,7 @@ def _slow_capped(cell: Cell, span: Floats, price: float) -> tuple[Floats, Floats
         return power.payload * growth(np.exp(u)) / power.snr_bandwidth
 
     def balance(u: Floats) -> Floats:
-        saved = power.max_power + power.slowing_gain(span_ - time_at(u))
+        saved = power.max_power + power.slowing_gain(np.maximum(span_ - time_at(u), power.least_compute))
         return np.log(power_balance(power, np.exp(u), price)) - np.log(np.maximum(power.weight * saved, TINY))
 
     top = np.log(x[rest])

@@ -16,6 +16,7 @@ from sflam.network.network import Floats
 
 NOTHING = 1e-12  # share of a cap that stands for none of it
 IMPOSSIBLE = 1e-6  # relative excess at the largest weight that no weight takes away
+ROUNDING = 1e-13  # of a round's length
 HEAVIEST = 60.0  # ln of the largest extra weight, over the smallest looked at
 
 
@@ -52,8 +53,14 @@ def respond_within(
             guess = np.log(near.extra[over])
     root = bisect(excess, typical - HEAVIEST, typical + HEAVIEST / 2, tolerance=1e-12, guess=guess)
     heavy, response = heavier(root)
-    if cell.waits:
+    spent = response.energy(heavy) + heavy.compute_energy(response.compute)
+    if (hidden := spent > left * (1 + 1e-10)).any():
+        # a rounding error of a long round can be much of a short computing time
+        slower = np.where(hidden, heavy.slow_enough(left - response.energy(heavy)), 0.0)
+        fits = slower - response.compute < ROUNDING * time
+        response.compute = np.where(fits, np.maximum(response.compute, slower), response.compute)
         spent = response.energy(heavy) + heavy.compute_energy(response.compute)
+    if cell.waits:
         response.bandwidth = np.where(spent > left * (1 + IMPOSSIBLE), np.inf, response.bandwidth)
         response.time_price = response.time_price - np.exp(root) * part.idle_power
     for name in ("first", "efficiency", "bandwidth", "transmit", "compute", "time_price", "free"):

@@ -28,7 +28,11 @@ from sflam.network.network import Floats
 
 Respond = Callable[[Cell, float, float, Response | None], Response]
 CORNER = 1e-9  # relative distance from T_min at which prices are taken where the optimum is T_min itself
+LONGEST = 1e12
+"""Seconds of a round that are planned: beyond, a double does not tell its devices' times apart."""
 FIRST_STRETCH = 0.5  # T / T_min - 1 where the search starts
+NARROW = 1e-3  # share of T_min below which stretches are of what devices do not wait or compute
+ROUNDING = 1e-14  # of T_min: a shorter stretch would be lost
 
 
 @dataclass(eq=False, kw_only=True)
@@ -133,6 +137,13 @@ class Market:
         cell = self.cell
         endless = cell.busy + cell.payload / cell.snr_bandwidth  # with unlimited bandwidth
         floor = float(endless.max())
+        if floor > LONGEST:
+            slow = int(endless.argmax())
+            raise Impossible(
+                f"no round is shorter than {floor:.4g} s: one device waits and computes {cell.busy[slow]:.4g} s and "
+                f"sends {endless[slow] - cell.busy[slow]:.4g} s at full power over unlimited bandwidth; at most "
+                f"{LONGEST:g} s are planned: leave out what is out of reach, cut earlier or send fewer bits"
+            )
         self.longest = np.inf
         if cell.waits:
             first, self.longest = fitting(cell, floor)
@@ -171,38 +182,61 @@ class Market:
                 f"{shortest - cell.deadline:.6g} s short; raise it, or give more bandwidth, fewer bits "
                 "or an earlier cut"
             )
-        corner = shortest * (1 + CORNER)
+        span = self._span(shortest)
+        least = max(CORNER, ROUNDING * shortest / span)
+
+        def at(stretch: float) -> float:
+            # of a span that is the whole round, as ever: other roundings would be other plans
+            whole = span == shortest
+            return shortest * (1 + stretch) if whole else shortest + span * stretch
+
+        corner = at(least)
         if not (cell.weight > 0).any() or cell.deadline <= corner:
             return self._at_corner(shortest, corner)
         last = min(cell.deadline, self.longest)
         if last <= corner:
             return self._at_corner(shortest, corner)
-        longest = float(np.log(min(last / shortest - 1, 1e12)))
+        far = last / shortest - 1 if span == shortest else (last - shortest) / span
+        longest = float(np.log(min(far, 1e12 * shortest / span)))
 
         def worth(stretch: float) -> float:
-            answer = self.clear(shortest * (1 + float(np.exp(stretch))))
+            answer = self.clear(at(float(np.exp(stretch))))
             value = answer.time_price.sum()
             return float(np.log(max(value / lam, TINY))) if lam > 0 else np.inf
 
         if lam == 0:
             stretch = longest
         else:
-            start = np.log(self.time / shortest - 1) if self.time > corner else np.log(FIRST_STRETCH)
+            start = np.log(FIRST_STRETCH)
+            if self.time > corner:
+                start = np.log(self.time / shortest - 1) + np.log(shortest / span)
             stretch = decreasing_root(
-                worth, float(start), slope=-1.0, low=float(np.log(CORNER)), high=longest, tolerance=1e-12
+                worth, float(start), slope=-1.0, low=float(np.log(least)), high=longest, tolerance=1e-12
             )
-        if stretch <= np.log(CORNER):
+        if stretch <= np.log(least):
             return self._at_corner(shortest, corner)
-        time = last if stretch >= longest else shortest * (1 + float(np.exp(stretch)))
+        time = last if stretch >= longest else at(float(np.exp(stretch)))
         return self._solution(time, self.clear(time), shortest)
 
+    def _span(self, shortest: float) -> float:
+        """Return s that stretches of T_min are measured in: T_min, or what is not waiting where that is little."""
+        span = shortest - float(self.cell.busy.max())
+        return span if 0 < span < NARROW * shortest else shortest
+
     def _at_corner(self, shortest: float, corner: float) -> Solution:
-        """Return T = T_min with least bandwidths, with prices from just beside it (section 2.2, corner)."""
-        self.clear(corner)
+        """Return T = T_min with least bandwidths, with prices from just beside it (section 2.2, corner).
+
+        Where one device makes the round long, least bandwidths cost the others power that a sliver of time spares: the
+        better of both is returned.
+        """
+        beside = self.clear(corner)
         chosen = respond_within(self.cell, shortest, 1.0, least=True)
         if not (self.cell.weight > 0).any():  # answers are the same at any price: take the one that balances
             self.price *= self.cell.latency_weight / float(self.ask(shortest, self.price).time_price.sum())
-        return self._solution(shortest, chosen, shortest, self.ask(shortest, self.price))
+        found = self._solution(shortest, chosen, shortest, self.ask(shortest, self.price))
+        if not (self.cell.weight > 0).any() or corner > min(self.cell.deadline, self.longest):
+            return found
+        return min(found, self._solution(corner, beside, shortest), key=lambda solution: solution.objective)
 
     def _solution(
         self, time: float, answer: Response, shortest: float, priced: Response | None = None
@@ -238,9 +272,12 @@ class Market:
         lam = self.cell.latency_weight
         slope = lam - float(answer.time_price.sum())
         value = lam * time + self.dual(answer, time)
+        least = lam * shortest + float(
+            self.cell.weight @ (self.cell.noise * self.cell.payload)
+        )  # of any plan
         if slope > 0:
-            return value - slope * (time - shortest)
-        return value + slope * (upper - time) if upper < np.inf else -np.inf
+            return max(value - slope * (time - shortest), least)
+        return max(value + slope * (upper - time), least) if upper < np.inf else least
 
     def dual(self, answer: Response, time: float) -> float:
         """Return sum_k D_k - mu B at the market's price and at T: L(T, mu) without lam T."""

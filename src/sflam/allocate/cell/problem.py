@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sflam.allocate.cell.arrays import Cell, fastest_clock
-from sflam.allocate.limits import Impossible, devices, wrong_numbers, wrong_values
+from sflam.allocate.limits import RANGES, Impossible, devices, wrong_numbers, wrong_values
 from sflam.cost.convergence import quantization_noise
 from sflam.cost.energy import computing_j
 from sflam.cost.memory import fits
@@ -114,23 +114,25 @@ class Problem:
                 found.append(f"{name} has shape {list(values.shape)}; give one number, or one per device")
             elif np.isnan(values).any() or (values < 0).any():
                 found.append(f"{name} holds {values.min()}; it must be 0 or more")
+            elif name in RANGES:
+                found += wrong_values(name, values, positive=name == "local_steps")
         if not found and not np.isin(self.each("cut"), np.arange(self.workload.blocks + 1)).all():
             found.append(f"cut {np.max(self.cut)} of a model with {self.workload.blocks} blocks")
         if not found and not np.isin(self.each("bits"), np.arange(MIN_BITS, MAX_BITS + 1)).all():
             found.append(f"bits {np.max(self.bits)}; bits are {MIN_BITS} to {MAX_BITS}")
-        if not 0 <= self.latency_weight <= 1:
-            found.append(f"latency_weight is {self.latency_weight}; it must be between 0 and 1")
-        elif self.latency_weight == 0 and not np.isfinite(self.deadline):
+        if self.latency_weight == 0 and not np.isfinite(self.deadline):
             found.append("latency_weight is 0 without a deadline, so that no round is too long; give either")
-        for name in ("deadline", "local_steps"):
-            if not (np.asarray(getattr(self, name)) > 0).all():
-                found.append(f"{name} is {getattr(self, name)}; it must be positive")
-        for name in ("base_s", "base_j"):
-            found += wrong_values(name, np.array([getattr(self, name)]), positive=False)
+        if not self.deadline > 0:
+            found.append(f"deadline is {self.deadline}; it must be positive")
+        for name in ("base_s", "base_j", "latency_weight"):
+            found += wrong_values(name, np.array(getattr(self, name)), positive=False)
+        found += wrong_values("1 - latency_weight", np.array(1 - self.latency_weight), positive=False)
         if not self.widths:
             found.append(
                 f"bit_choices {self.bit_choices} holds none of the workload's {self.workload.bit_choices}"
             )
+        if not found and (wrong := wrong_values("payload", self.payload, partial(devices, self.network))):
+            found.append(f"{wrong[0]}: what a device sends up in a round")
         return found
 
     def each(self, name: str) -> NDArray[Any]:

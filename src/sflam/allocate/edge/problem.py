@@ -173,6 +173,8 @@ class EdgeProblem:
             found.append(
                 f"{devices(network, deaf)} can be reached by no server (every gain is 0); move a server or leave it out"
             )
+        else:
+            found += wrong_values("gain", network.gain.max(axis=0), partial(devices, network))
         return found + wrong_numbers(network)
 
     def _wrong_request(self) -> list[str]:
@@ -189,6 +191,8 @@ class EdgeProblem:
             found.append(
                 f"time_weight is {self.time_weight}; it must be positive: without it, an endless upload costs least"
             )
+        else:
+            found += wrong_values("time_weight", np.array(self.time_weight))
         for name in ("energy_weight", "stability_weight", "eigenvalue", "penalty", "lipschitz"):
             found += wrong_values(name, np.array([getattr(self, name)]), positive=name == "lipschitz")
         if not self.transmit_delay:

@@ -163,6 +163,39 @@ NO_DEVICES = DevicePlans(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ShadowPrices:
+    """What one more unit of each limit takes off the objective, at the margin: 0 where a limit does not bind.
+
+    Attributes:
+        bandwidth: per Hz of the band.
+        deadline: per s.
+        power: [K] per W of each device's highest transmit power.
+        radio_cap: [K] per J of each device's cap on transmission.
+        compute_cap: [K] per J of that on computing; at a fixed clock, which the cap lowers, it may be below 0.
+        energy_cap: [K] per J of that on both, a battery's rest included.
+    """
+
+    bandwidth: float
+    deadline: float
+    power: NDArray[np.float64]
+    radio_cap: NDArray[np.float64]
+    compute_cap: NDArray[np.float64]
+    energy_cap: NDArray[np.float64]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and lists; names carry what a unit is."""
+        return {
+            "bandwidth_per_hz": _plain(self.bandwidth),
+            "deadline_per_s": _plain(self.deadline),
+            "power_per_w": [_plain(value) for value in self.power],
+            **{
+                f"{name}_per_j": [_plain(value) for value in getattr(self, name)]
+                for name in ("radio_cap", "compute_cap", "energy_cap")
+            },
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """A decision for every device, what it costs, and how far it can be from the best.
 
@@ -177,6 +210,7 @@ class Plan:
         advice: sentences for the user: what is infeasible and by how much, what was rounded.
         history: the objective after each iteration; one value for direct methods.
         solve_s: seconds the solver took.
+        shadow_prices: what limits are worth; None where the method has no multipliers.
     """
 
     method: str
@@ -189,6 +223,7 @@ class Plan:
     advice: tuple[str, ...] = ()
     history: tuple[float, ...] = ()
     solve_s: float = 0.0
+    shadow_prices: ShadowPrices | None = None
 
     @property
     def gap(self) -> float:
@@ -226,6 +261,7 @@ class Plan:
             "solve_s": self.solve_s,
             "advice": list(self.advice),
             "history": [_plain(value) for value in self.history],
+            "shadow_prices": None if self.shadow_prices is None else self.shadow_prices.to_dict(),
         }
         return head | {"devices": [asdict(device) for device in self.devices]}
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, Status
+from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, ShadowPrices, Status
 from sflam.report.terminal.edge_table import costs_table
 from sflam.report.terminal.plan_table import FIRST, LAST, front_table, methods_table, plan_table, summary
 from sflam.units import human_si
@@ -47,6 +48,24 @@ def lines(renderable: object, width: int = 80) -> list[str]:
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(renderable)
     return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+def test_what_limits_are_worth_names_those_that_bind_and_the_device_with_most_to_gain() -> None:
+    none = np.zeros(3)
+    prices = ShadowPrices(
+        bandwidth=2e-8,
+        deadline=0.5,
+        power=np.array([0.0, 3.0, 1.0]),
+        radio_cap=none,
+        compute_cap=none,
+        energy_cap=np.array([0.25, 0.0, 0.0]),
+    )
+    shown = summary(replace(made(3), shadow_prices=prices), ["a", "b", "c"]).splitlines()[2]
+    assert shown == (
+        "one more MHz takes 0.02 off the objective, a second of the deadline 0.5, a W of b's power 3, "
+        "a J of a's energy_cap 0.25"
+    )
+    assert "more MHz" not in summary(made(3))
 
 
 def test_every_device_is_a_row_and_fits_a_terminal() -> None:

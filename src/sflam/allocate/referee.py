@@ -22,7 +22,7 @@ from sflam.allocate.limits import Impossible, devices
 from sflam.cost.energy import computing_j, idle_j, serving_j
 from sflam.network.channel import rate_in_nats
 from sflam.network.network import Floats
-from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, Status
+from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, ShadowPrices, Status
 
 TOLERANCE = 1e-9  # relative violation that passes for rounding
 OPTIMAL_GAP = 1e-6  # certified gap up to which a plan is called optimal
@@ -85,6 +85,7 @@ class Found:
         lower_bound: no plan has a smaller objective; -inf without a bound.
         advice: sentences for the user.
         history: the objective after each iteration; none for direct methods.
+        shadow_prices: multipliers of the limits; None where the method has none.
     """
 
     problem: AnyProblem
@@ -92,6 +93,7 @@ class Found:
     lower_bound: float = -np.inf
     advice: tuple[str, ...] = ()
     history: tuple[float, ...] = ()
+    shadow_prices: ShadowPrices | None = None
 
 
 @overload
@@ -149,6 +151,7 @@ def make_plan(method: str, found: Found, *, solve_s: float = 0.0) -> Plan:
         advice=(*broken, *found.advice),
         history=found.history or (scored.objective,),
         solve_s=solve_s,
+        shadow_prices=found.shadow_prices,
     )
 
 

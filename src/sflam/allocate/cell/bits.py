@@ -22,6 +22,7 @@ from sflam.allocate.cell.bits_moves import CHANGES, hopeful
 from sflam.allocate.cell.energy_caps import respond_within
 from sflam.allocate.cell.optimal import Market, Solution
 from sflam.allocate.cell.problem import PER_DEVICE, Problem
+from sflam.allocate.cell.shadow_prices import shadow_prices
 from sflam.allocate.curves import growth
 from sflam.allocate.limits import Impossible
 from sflam.allocate.referee import Found, planned
@@ -94,6 +95,7 @@ def solve(problem: Problem, *, certify: bool | None = None) -> Found:
         lower_bound=lower,
         advice=advice,
         history=(*history, *seen, best),
+        shadow_prices=shadow_prices(chosen, solution.time, *solution.balanced),
     )
 
 

@@ -18,6 +18,7 @@ from sflam.allocate.cell.best_response import Response
 from sflam.allocate.cell.energy_caps import respond_within
 from sflam.allocate.cell.fixed_bandwidth import shares
 from sflam.allocate.cell.problem import Problem
+from sflam.allocate.cell.shadow_prices import shadow_prices
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.cell.spans import fitting
 from sflam.allocate.curves import TINY, inverse_growth
@@ -46,6 +47,7 @@ class Solution:
         objective: lam T + sum W (E_tx + E_cmp).
         lower_bound: (2.9).
         shortest: T_min, s.
+        balanced: a price of bandwidth at which devices' seconds are worth what one more costs them, and their answers.
     """
 
     time: float
@@ -54,6 +56,7 @@ class Solution:
     objective: float
     lower_bound: float
     shortest: float
+    balanced: tuple[float, Response]
 
     def shares(self, cell: Cell) -> Shares:
         """Return bandwidth, power p = G b (e^x - 1) and clock C / tau; full speed where no clock is chosen."""
@@ -65,7 +68,12 @@ def optimum(problem: Problem) -> Found:
     """Return the optimal shares with their certified lower bound; raises Impossible where no plan holds the limits."""
     solution = Market(problem.cell).solve()
     lower_bound = problem.total(solution.lower_bound)
-    return Found(problem=problem, shares=solution.shares(problem.cell), lower_bound=lower_bound)
+    return Found(
+        problem=problem,
+        shares=solution.shares(problem.cell),
+        lower_bound=lower_bound,
+        shadow_prices=shadow_prices(problem, solution.time, *solution.balanced),
+    )
 
 
 solve = planned("optimal")(optimum)
@@ -233,10 +241,25 @@ class Market:
         chosen = respond_within(self.cell, shortest, 1.0, least=True)
         if not (self.cell.weight > 0).any():  # answers are the same at any price: take the one that balances
             self.price *= self.cell.latency_weight / float(self.ask(shortest, self.price).time_price.sum())
-        found = self._solution(shortest, chosen, shortest, self.ask(shortest, self.price))
+        priced = self.ask(shortest, self.price)
+        found = replace(
+            self._solution(shortest, chosen, shortest, priced), balanced=self._balanced(shortest, priced)
+        )
         if not (self.cell.weight > 0).any() or corner > min(self.cell.deadline, self.longest):
             return found
         return min(found, self._solution(corner, beside, shortest), key=lambda solution: solution.objective)
+
+    def _balanced(self, shortest: float, answer: Response) -> tuple[float, Response]:
+        """Return the price at which seconds of a round of T_min are worth lam, and the answers, from those at another.
+
+        Devices at full power, or at their radio's cap, answer every price alike, and their seconds are linear in it.
+        """
+        worth = float(answer.time_price.sum())
+        dearer = float(self.ask(shortest, 2 * self.price).time_price.sum())
+        if not dearer > worth:
+            return self.price, answer
+        price = self.price * max(1 + (self.cell.latency_weight - worth) / (dearer - worth), 0.0)
+        return (price, self.ask(shortest, price)) if price > 0 else (self.price, answer)
 
     def _solution(
         self, time: float, answer: Response, shortest: float, priced: Response | None = None
@@ -265,6 +288,7 @@ class Market:
             objective=objective,
             lower_bound=min(bound, objective),
             shortest=shortest,
+            balanced=(self.price, priced or answer),
         )
 
     def _bound(self, answer: Response, time: float, shortest: float, upper: float) -> float:

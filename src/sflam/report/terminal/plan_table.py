@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from sflam.plan import ALL_LOCAL, DevicePlan, Plan, Status
+from sflam.plan import ALL_LOCAL, DevicePlan, Plan, ShadowPrices, Status
 from sflam.report.terminal.plain_table import plain_table
 from sflam.report.totals import duration
 from sflam.units import human_si
@@ -27,7 +27,7 @@ def plan_table(
         title: above the table.
         several: whether there are several servers to be at; else shown where devices differ.
     """
-    text = Text(summary(plan))
+    text = Text(summary(plan, names))
     if not len(plan.devices):
         return text
     devices = plan.devices
@@ -77,8 +77,8 @@ def _short(value: float) -> str:
     return f"{value:.3g}" if not 0 < abs(value) < 1e-4 else f"{value:.1e}"
 
 
-def summary(plan: Plan) -> str:
-    """Return the plan in a few lines: totals, the certified gap, advice."""
+def summary(plan: Plan, names: Sequence[str] = ()) -> str:
+    """Return the plan in a few lines: totals, the certified gap, what limits are worth, advice."""
     if not len(plan.devices):
         return "\n".join([f"{plan.method}: no plan holds the limits", *plan.advice])
     used = float(plan.devices.device_j.sum())
@@ -90,7 +90,23 @@ def summary(plan: Plan) -> str:
         f"a round {human_si(plan.latency, 's', 4)}, energy {human_si(plan.energy, 'J', 4)}{server}",
         f"{_promise(plan)}; solved in {human_si(plan.solve_s, 's')}",
     ]
+    if plan.shadow_prices is not None:
+        lines.append(_worth(plan.shadow_prices, names))
     return "\n".join([*lines, *plan.advice])
+
+
+def _worth(prices: ShadowPrices, names: Sequence[str]) -> str:
+    """Return what one more unit of every limit that binds takes off the objective; of devices', the largest."""
+    parts = [f"one more MHz takes {_short(prices.bandwidth * 1e6)} off the objective"]
+    if prices.deadline > 0:
+        parts.append(f"a second of the deadline {_short(prices.deadline)}")
+    for unit, limit in (("W", "power"), ("J", "radio_cap"), ("J", "compute_cap"), ("J", "energy_cap")):
+        worth = getattr(prices, limit)
+        if (worth > 0).any():
+            best = int(worth.argmax())
+            owner = names[best] if names else f"device {best}"
+            parts.append(f"a {unit} of {owner}'s {limit} {_short(float(worth[best]))}")
+    return ", ".join(parts)
 
 
 def _promise(plan: Plan) -> str:

@@ -1,0 +1,68 @@
+"""What one more unit of each limit of (2.1) is worth: the multipliers of its optimum.
+
+At the optimum, with zeta_k the worth of a second of device k, w = W + multipliers of its caps on radio energy, and n
+the multiplier of its power, bandwidth and time are balanced (G, x and psi as in 2.2):
+
+    w t psi(x) + n psi(x) = mu / G              n = (zeta t / b - mu) / (G (e^x - 1))
+    w t psi(x) + n x e^x  = zeta t / (G b)
+
+A cap on computing is a limit on tau: E = kappa C^3 / tau^2, so that a joule more is worth zeta - w 2 kappa C^3 / tau^3
+for each of its tau / (2 E) seconds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sflam.allocate.cell.best_response import Response
+from sflam.allocate.cell.problem import Problem
+from sflam.allocate.curves import psi
+from sflam.cost.energy import computing_j
+from sflam.plan import ShadowPrices
+
+TIGHT = 1e-7
+"""Relative distance from a limit up to which it binds."""
+
+
+def shadow_prices(problem: Problem, time: float, price: float, answer: Response) -> ShadowPrices:
+    """Return the multipliers of the optimum.
+
+    Args:
+        problem: what was solved.
+        time: T of its cell, s.
+        price: mu, 1/Hz.
+        answer: of the devices at both.
+    """
+    cell, network = problem.cell, problem.network
+    b, t, x = answer.bandwidth, answer.transmit, answer.efficiency
+    extra = np.zeros(len(cell)) if answer.extra is None else answer.extra
+    second = answer.time_price + extra * cell.idle_power
+    hot = cell.noise * b * np.expm1(x) >= cell.max_power * (1 - TIGHT)
+    power = np.where(hot, np.maximum(second * t / b - price, 0.0) / (cell.noise * np.expm1(x)), 0.0)
+    weight = (price / (cell.noise * psi(x)) - power) / t
+    full = x >= cell.max_efficiency * (1 - TIGHT)
+    radio = np.where(full, np.maximum(weight - cell.weight - extra, 0.0), 0.0)
+
+    caps = {name: problem.each(name).astype(float) for name in ("radio_cap", "compute_cap", "energy_cap")}
+    clock = cell.max_clock
+    computing = computing_j(problem.cycles, clock, network.kappa)
+    shared = ~np.isinf(caps["energy_cap"]) & (caps["energy_cap"] - computing < caps["radio_cap"])
+    shared &= not problem.choose_clocks  # there, the cap on all energy leaves its rest to the radio
+    joint = extra + np.where(shared, radio, 0.0)
+    slowed = (clock < network.max_clock * (1 - 1e-12)) & (computing >= caps["compute_cap"] * (1 - TIGHT))
+    counted = joint + (cell.weight if problem.choose_clocks else 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tau = problem.cycles / clock
+        saved = 2 * network.kappa * clock**3
+        joule = (second - counted * saved) * tau / (2 * computing)
+    at_full_speed = slowed & ((answer.compute <= tau * (1 + TIGHT)) | (not problem.choose_clocks))
+    late = time >= cell.deadline * (1 - 1e-12)
+    beyond = float(answer.time_price.sum()) - cell.latency_weight
+    return ShadowPrices(
+        bandwidth=problem.rounds * price,
+        deadline=problem.rounds * max(beyond, 0.0) if late else 0.0,
+        power=problem.rounds * power,
+        radio_cap=problem.rounds * np.where(shared, 0.0, radio),
+        compute_cap=problem.rounds * np.where(at_full_speed, joule, 0.0),
+        energy_cap=problem.rounds * joint,
+    )

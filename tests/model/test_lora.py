@@ -92,3 +92,31 @@ def test_a_common_frozen_a_serves_every_copy(frozen):
     out = StackedLoRA(base, stacked_a, b, 1.0, 0.0, layout)(x)
     expected = torch.stack([base(x[i]) + b[copy] @ (a[0] @ x[i]) for i, copy in enumerate([2, 0])])
     assert torch.allclose(out, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("frozen", ["x", "a", ""])
+@pytest.mark.parametrize("bias", [True, False])
+def test_base_and_update_in_one_operation_are_the_two(monkeypatch, frozen, bias):
+    draw = torch.Generator().manual_seed(0)
+
+    def numbers(*shape):
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    base, layout = torch.nn.Linear(5, 4, bias, dtype=torch.float64).requires_grad_(False), Layout()
+    given = {"x": numbers(6, 3, 5), "a": numbers(1 if frozen == "a" else 4, 2, 5), "b": numbers(4, 4, 2)}
+    wanted = [tensor.requires_grad_() for name, tensor in given.items() if name != frozen]
+    layout.rows = Rows.of([3, 1], [3, 3])
+    layer = StackedLoRA(base, given["a"], given["b"], 0.7, 0.0, layout)
+    back, found = numbers(6, 3, 4), []
+    for layout.fused in (True, False):
+        if not layout.fused:
+            monkeypatch.setattr("sflam.model.lora.FusedLoRA", None)
+        out = layer(given["x"])
+        found.append([out, *torch.autograd.grad(out, wanted, back)])
+    for fused, apart in zip(*found, strict=True):
+        assert torch.allclose(fused, apart, rtol=1e-12, atol=1e-12)
+    layout.fused = True
+    with pytest.raises(AttributeError):  # the other way was not taken twice
+        layer(given["x"])
+    layout.rows = Rows.of([3, 1], [4, 2])  # groups that are padded
+    assert layer(given["x"]).shape == (6, 3, 4)

@@ -100,6 +100,7 @@ class Trunk(Side[ServerSegment]):
         group_rows: int = 0,
     ) -> None:
         super().__init__(segment, settings)
+        segment.layout.fused = not settings.canonical
         self.group_rows = group_rows
         self.task = task
         self.shared = shared

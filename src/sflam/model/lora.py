@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sflam.model.fused_lora import FusedLoRA
 from sflam.model.row_masks import RowMasks
 from sflam.model.stack import Gathered
 
@@ -89,12 +91,14 @@ class Layout:
     Attributes:
         rows: which copy each row uses.
         gathered: the copies that the batch uses, where they were taken out of the stack.
+        fused: whether layers may take a shorter way that is equal to rounding error, not to the bit.
         masks: what draws the dropout of each row, where not that of the batch is drawn at once.
     """
 
     def __init__(self) -> None:
         self.rows = Rows((0,), (1,))
         self.gathered: Gathered | None = None
+        self.fused = False
         self.masks: RowMasks | None = None
 
     def pick(self, stacked: Tensor) -> Tensor:
@@ -138,10 +142,25 @@ class StackedLoRA(nn.Module):
         a, b = (
             own.expand(groups, -1, -1) if len(own) == 1 else self.layout.pick(own) for own in (self.a, self.b)
         )
+        if self._fuses(x, a):
+            base: Any = self.base
+            joint: Tensor = FusedLoRA.apply(rows.gather(x), base.weight, base.bias, a, b, self.scaling)  # type: ignore[no-untyped-call]
+            return rows.scatter(joint, x.shape[:-1])
         z = rows.gather(F.dropout(x, self.dropout, self.training) if self.dropout else x)
         low = torch.bmm(z.to(a.dtype), a.mT) * self.scaling
         out: Tensor = self.base(x)
         return out + rows.scatter(torch.bmm(low, b.mT), x.shape[:-1]).to(out.dtype)
+
+    def _fuses(self, x: Tensor, a: Tensor) -> bool:
+        """Whether base layer and update are one operation: a plain layer, numbers of one type, no padding of groups."""
+        if not self.layout.fused or type(self.base) is not nn.Linear or not self.layout.rows.even:
+            return False
+        dropped = self.dropout and self.training
+        return (
+            not dropped
+            and x.dtype == a.dtype == self.base.weight.dtype
+            and not torch.is_autocast_enabled(x.device.type)
+        )
 
 
 class StackedLinear(nn.Module):

@@ -67,9 +67,8 @@ def assert_all_slopes(problem: Problem, plan: Plan) -> int:
     return found
 
 
-@settings(max_examples=12, deadline=None)
-@given(SEEDS)
-def test_prices_are_slopes_of_the_optimum(seed: int) -> None:
+def check_slopes(seed: int) -> None:
+    """Check all prices of a random problem, and of the same with caps around what its plan takes."""
     free = random_problem(seed, most=5)
     plan = optimal.solve(free)
     assert_all_slopes(free, plan)
@@ -78,6 +77,18 @@ def test_prices_are_slopes_of_the_optimum(seed: int) -> None:
     if len(tight.devices):
         assert tight.status is Status.OPTIMAL
         assert_all_slopes(bound, tight)
+
+
+@settings(max_examples=3, deadline=None)
+@given(SEEDS)
+def test_prices_are_slopes_of_the_optimum(seed: int) -> None:
+    check_slopes(seed)
+
+
+@pytest.mark.slow
+def test_prices_of_forty_problems_are_slopes_of_the_optimum() -> None:
+    for seed in range(40):
+        check_slopes(seed)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 5])

@@ -43,6 +43,8 @@ class DevicePlan:
         transmit_j: joules of transmitting up.
         idle_j: joules drawn over the whole round at any clock, waiting included; 0 among several servers, where
             ``compute_j`` holds those of computing.
+        payload_bits: bits that a round sends up.
+        rate_up: bit/s of sending them.
     """
 
     cut: int
@@ -59,6 +61,8 @@ class DevicePlan:
     server_clock: float = 0.0
     subchannels: int = 0
     idle_j: float = 0.0
+    payload_bits: float = 0.0
+    rate_up: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,7 @@ def test_options_are_settings(cli: Cli, options: tuple[object, ...], objective: 
 def test_the_example_is_planned_and_written(cli: Cli, tmp_path: Path) -> None:
     found = planned(cli, EXAMPLE, "--compare", "--pareto", 4, "--out", tmp_path / "plan")
     assert found["status"] == "optimal" and found["model"] == "google/vit-base-patch16-224"
+    assert found["job"] == config.digest(config.load(EXAMPLE))
     names = [one["name"] for one in found["devices"]]
     assert names[:2] == ["lab", "gateway"] and len(names) == 17
     ratios = {one["method"]: one["ratio"] for one in found["compare"]}
@@ -287,6 +288,8 @@ def test_the_plan_adds_up() -> None:
     header, labels = 8 * 592, 32 * work.batch
     beside = header + np.array([work.adapter_bits(int(cut)) + header for cut in planned.cut])
     up = np.array([work.up_bits(int(bits)) for bits in planned.bits]) + labels + beside
+    assert planned.payload_bits == pytest.approx(up)
+    assert planned.rate_up == pytest.approx(planned.bandwidth * efficiency)
     up = up / (planned.bandwidth * efficiency)
     pairs = zip(planned.cut, planned.bits_down, strict=True)
     down = (np.array([work.down_bits(int(cut), int(bits)) for cut, bits in pairs]) + beside) / 100e6

@@ -142,6 +142,7 @@ def make_plan(method: str, found: Found, *, solve_s: float = 0.0) -> Plan:
             transmit_j=scored.transmit_energy,
             idle_j=scored.idle_energy,
             **_placement(problem, shares),
+            **_sending(problem, shares, scored.transmit),
         ),
         latency=scored.latency,
         energy=scored.energy,
@@ -207,6 +208,14 @@ def _placement(problem: AnyProblem, shares: AnyShares) -> dict[str, Any]:
         "server": problem.server,
         "subchannels": 0 if shares.subchannels is None else shares.subchannels,
     }
+
+
+def _sending(problem: AnyProblem, shares: AnyShares, transmit: Floats) -> dict[str, Any]:
+    """Return the columns of what a round sends up, and how fast; 0 for users that send nothing."""
+    sends = (shares.server != ALL_LOCAL) if isinstance(shares, EdgeShares) else np.full(len(problem), True)
+    bits = np.where(sends, problem.payload / np.log(2), 0.0)
+    rate = np.divide(bits, transmit, out=np.zeros(len(problem)), where=transmit > 0)
+    return {"payload_bits": bits, "rate_up": rate}
 
 
 def _spent(problem: AnyProblem, scored: SharesScore, name: str) -> str:

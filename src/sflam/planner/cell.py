@@ -16,7 +16,7 @@ from sflam.allocate.cell.pareto import front, frugal_round
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.registry import allocate, method_of
 from sflam.allocate.settings import BY_SUBCHANNEL
-from sflam.config import Job
+from sflam.config import Job, digest
 from sflam.cost.latency import server_turn
 from sflam.cost.lean_device import lean_of
 from sflam.cost.measure import measure
@@ -227,6 +227,7 @@ def decide(
         names=problem.network.names,
         model=problem.workload.name,
         notes=tuple(_notes(job)),
+        job=digest(job),
     )
 
 

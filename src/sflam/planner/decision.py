@@ -33,6 +33,7 @@ class Decision:
         model: what is trained.
         notes: what a user should know about the question itself.
         edge: what was planned among several servers; None for one.
+        job: digest of the job that was planned.
     """
 
     plan: Plan
@@ -43,6 +44,7 @@ class Decision:
     model: str = ""
     notes: tuple[str, ...] = ()
     edge: EdgeProblem | None = None
+    job: str = ""
 
     @property
     def title(self) -> str:
@@ -78,7 +80,7 @@ class Decision:
         found = self.plan.to_dict()
         for device, name in zip(found["devices"], self.names, strict=False):
             device["name"] = name
-        found["model"] = self.model
+        found["model"], found["job"] = self.model, self.job
         if self.others:
             best = min(plan.objective for plan in (self.plan, *self.others))
             found["compare"] = [

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from sflam.allocate.edge.problem import EdgeProblem, edge_problem
 from sflam.allocate.registry import EDGE_METHODS, allocate
 from sflam.allocate.settings import METHODS, PlanSettings
-from sflam.config import Job
+from sflam.config import Job, digest
 from sflam.cost.energy import idle_j
 from sflam.cost.reference import workloads_of
 from sflam.errors import ConfigError
@@ -128,6 +128,7 @@ def decide(
         model=model,
         notes=tuple(notes),
         edge=problem,
+        job=digest(job),
     )
 
 

@@ -206,6 +206,8 @@ def test_a_changed_byte_is_refused_or_is_another_valid_body(site, at, change):
     body[at] ^= change
     if at >= 592:
         return  # other codes, labels or lengths of the same form: tested above and by the codec
+    if bytes(body) == step_body(device=1):
+        return  # just what device 1 may send
     before = site.state()
     status, _ = site.ask(body=bytes(body), token=site.second)  # device 1 may not send what names device 0
     assert status == 422 and site.state() == before

@@ -23,6 +23,9 @@ OF_DEVICES = ("gain", "max_power", "max_clock", "flops_per_cycle", "kappa", "sta
 OF_NETWORK = (*OF_DEVICES, "noise", "bandwidth")
 MAY_BE_ZERO = ("kappa", "static_power", "energy_weight", "delay", "base_s", "base_j")
 
+SMALL = {"local_steps": 1e-3, "base_j": 1e-12}
+"""Where the decades drawn begin above the range: what is below is of devices without rows."""
+
 pytestmark = pytest.mark.filterwarnings("error")
 
 
@@ -34,6 +37,7 @@ def extreme_problem(seed: int) -> Problem:
 
     def drawn(name: str, usual: Any, size: int) -> Any:
         low, high, _ = RANGES[name]
+        low = SMALL.get(name, low)
         kind = draw.random()
         if kind < 0.3:
             return np.broadcast_to(np.asarray(usual, float), (size,))
@@ -118,6 +122,19 @@ def test_limits_that_a_plan_holds_leave_it_possible(seed: int) -> None:
         )
         assert again.status is Status.OPTIMAL and again.gap <= OPTIMAL_GAP, again.advice
         assert again.objective == pytest.approx(plan.objective, rel=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.floats(-16, -6), st.booleans())
+def test_a_device_with_next_to_no_rows_is_planned_with_the_others(
+    seed: int, exponent: float, every: bool
+) -> None:
+    count = 1 + seed % 4
+    steps = np.full(count, 5.0)
+    steps[slice(None) if every else 0] = 10**exponent
+    plan = optimal.solve(reference(count).change(local_steps=steps))
+    assert_certified_or_none(plan)
+    assert len(plan.devices) == count
 
 
 def test_most_of_all_decades_are_planned() -> None:

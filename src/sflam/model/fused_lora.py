@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -32,6 +33,7 @@ class FusedLoRA(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable  # what is kept is not all that a second derivative depends on
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, a and b where they are wanted."""
         x, low, weight, a, b = ctx.saved_tensors

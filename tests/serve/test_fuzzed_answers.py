@@ -17,10 +17,8 @@ from sflam.codec.settings import QuantSettings
 from sflam.device.engines import Engines
 from sflam.errors import SflamError
 from sflam.link.https_client import Link
-from sflam.sizes import HEADER_BYTES
-from tests.codec.test_fuzz import PREFIX
 from tests.learn.builders import LEARN, adapted
-from tests.serve.test_fuzzed_bodies import VALUES
+from tests.serve.test_fuzzed_bodies import VALUES, change_a_value
 from tests.serve.threads import LEAN, Rig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -103,15 +101,7 @@ def bent(draw, good):
             case 1:  # the length of the header
                 body[:8] = draw.getrandbits(64).to_bytes(8, "little")
             case 2:  # a value of the header
-                try:
-                    result = json.loads(body[8:HEADER_BYTES])
-                    place = result[draw.choice(sorted(result))]
-                    place[draw.choice(sorted(place))] = draw.choice(VALUES)
-                except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-                    continue
-                body[:HEADER_BYTES] = PREFIX + json.dumps(result).encode()[: HEADER_BYTES - 8].ljust(
-                    HEADER_BYTES - 8
-                )
+                change_a_value(draw, body)
             case 3:  # its end
                 del body[draw.randrange(len(body)) :]
             case 4:  # more than its end

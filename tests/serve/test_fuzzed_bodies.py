@@ -39,6 +39,18 @@ VALUES = [
 USED = len(GOOD[:HEADER_BYTES].rstrip())
 
 
+def change_a_value(draw, body):
+    """Change one value of a body's header, where that can be read."""
+    try:
+        result = json.loads(body[8:HEADER_BYTES])
+        place = result[draw.choice(sorted(result))]
+        place[draw.choice(sorted(place))] = draw.choice(VALUES)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return
+    text = json.dumps(result).encode()[: HEADER_BYTES - 8]
+    body[:HEADER_BYTES] = PREFIX + text.ljust(HEADER_BYTES - 8)
+
+
 def bent(draw: random.Random) -> bytes:
     """Return a good body with one to four things wrong."""
     body = bytearray(GOOD)
@@ -56,14 +68,7 @@ def bent(draw: random.Random) -> bytes:
             case 3:  # the length of the header
                 body[:8] = draw.getrandbits(64).to_bytes(8, "little")
             case 4:  # a value of the header
-                try:
-                    result = json.loads(body[8:HEADER_BYTES])
-                    place = result[draw.choice(sorted(result))]
-                    place[draw.choice(sorted(place))] = draw.choice(VALUES)
-                except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-                    continue
-                text = json.dumps(result).encode()[: HEADER_BYTES - 8]
-                body[:HEADER_BYTES] = PREFIX + text.ljust(HEADER_BYTES - 8)
+                change_a_value(draw, body)
             case 5:  # its end
                 del body[draw.randrange(len(body)) :]
                 if not body:

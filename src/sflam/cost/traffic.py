@@ -65,6 +65,11 @@ def _padding(workload: Workload) -> int:
     return 8 if workload.hidden % 8 or is_variable(workload.scheme) else 0
 
 
+def _of_each(work: Sequence[Workload], cuts: Sequence[int]) -> list[Workload]:
+    """Return the workload of every device, where one may stand for all."""
+    return list(work) * (len(cuts) if len(work) == 1 else 1)
+
+
 def steps_up(traffic: Traffic, work: Sequence[Workload], bits: int) -> Floats:
     """Return the bits of all bodies of the steps on the way up, [K].
 
@@ -90,7 +95,7 @@ def steps_down(traffic: Traffic, work: Sequence[Workload], cuts: Sequence[int], 
         cuts: [K] blocks on the device.
         bits: of a gradient value.
     """
-    every = list(work) * (len(cuts) if len(work) == 1 else 1)
+    every = _of_each(work, cuts)
     token = np.array([token_bits(each, bits) for each in every])
     gradient = np.array([each.returns(cut) for each, cut in zip(every, cuts, strict=True)])
     more = np.array([each.exchanges - 1 for each in every])
@@ -102,7 +107,7 @@ def steps_down(traffic: Traffic, work: Sequence[Workload], cuts: Sequence[int], 
 
 def adapters_one_way(work: Sequence[Workload], cuts: Sequence[int]) -> Floats:
     """Return the bits of adapters one way, [K], and of what is as large as they and travels beside them."""
-    every = list(work) * (len(cuts) if len(work) == 1 else 1)
+    every = _of_each(work, cuts)
     values = np.array([each.half_gradient_bits(cut) for each, cut in zip(every, cuts, strict=True)], float)
     bodies = np.array([each.adapter_bodies for each in every])
     found: Floats = bodies * (values + HEADER_BITS * (values > 0))

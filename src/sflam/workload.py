@@ -40,6 +40,7 @@ class Workload:
         device_memory: [Y + 1] bytes at the peak of a training step on the device (1.10).
         whole_memory: bytes of a device that trains the whole model, head included.
         down: whether a gradient comes back at cut 0 too (a trainable embedding); never with a frozen one.
+        lowest: the first block with something to train; devices cut there or before get no gradient either.
         frozen: whether none comes back at any cut, as devices train nothing below it.
         bit_choices: the bit widths a plan may choose from.
         scheme: the quantizer's name, which decides the side bits.
@@ -69,6 +70,7 @@ class Workload:
     device_memory: tuple[float, ...]
     whole_memory: float
     down: bool = False
+    lowest: int = 0
     frozen: bool = False
     bit_choices: tuple[int, ...] = tuple(range(MIN_BITS, MAX_BITS + 1))
     scheme: str = "uniform"
@@ -100,7 +102,7 @@ class Workload:
 
     def returns(self, cut: int) -> bool:
         """Return whether a gradient comes back to the device."""
-        return (cut > 0 or self.down) and not self.frozen
+        return (cut > self.lowest or self.down) and not self.frozen
 
     def adapter_bits(self, cut: int) -> int:
         """Return the bits of the device's adapters, as floats, and of what travels beside them, one way (1.9)."""

@@ -79,6 +79,10 @@ def test_one_step_of_sgd(room, tmp_path, dtype, tolerance, labels):
     [
         ("learn.local=fedprox", "learn.prox=0.5"),
         ("learn.aggregation=freeze-a",),
+        ("model.tuned=1", "model.cut=2"),
+        ("model.tuned=-1", "model.cut=2"),
+        ("model.tuned=-1", "model.cut=2", "learn.cache=device"),
+        ("model.tuned=-2", "model.cut=2", "model.labels=device"),
         ("learn.aggregation=svd",),
         ("learn.device_half=frozen",),
         ("learn.device_half=frozen", "learn.cache=device"),

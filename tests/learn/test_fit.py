@@ -57,12 +57,12 @@ def test_what_is_kept_is_estimated_within_the_stated_factor(kind, trainable):
     rows = Rows((0,), (BATCH,))
     hidden = device(inputs, None, CUT, rows).detach().requires_grad_()
     held = saved_bytes(lambda: device(inputs, None, CUT, rows), weights)
-    assert held / FACTOR < kept(step, CUT) < held * FACTOR
-    assert found.device.activations == activations(step, CUT, head=False)
+    assert held / FACTOR < kept(step, 0, CUT) < held * FACTOR
+    assert found.device.activations == activations(step, range(CUT), head=False)
     if not is_lm(kind):
         held = saved_bytes(lambda: server([Arrival(CUT, hidden, rows)], None), weights)
-        assert held / FACTOR < kept(step, DEPTH - CUT) < held * FACTOR
-        assert found.server.activations == activations(step, DEPTH - CUT, head=True)
+        assert held / FACTOR < kept(step, CUT, DEPTH) < held * FACTOR
+        assert found.server.activations == activations(step, range(CUT, DEPTH), head=True)
 
 
 @pytest.mark.parametrize("kind", ["vit", "electra"])
@@ -70,7 +70,7 @@ def test_checkpointing_keeps_every_block_s_input_and_one_block_s_inside(kind):
     step, _, plain, _ = estimated(kind, "lora")
     _, _, less, _ = estimated(kind, "lora", checkpointing=True)
     entering = CUT * BATCH * step.tokens * WIDTH * 4
-    assert plain.device.activations - less.device.activations == kept(step, 1) - entering > 0
+    assert plain.device.activations - less.device.activations == kept(step, 0, 1) - entering > 0
 
 
 def test_weights_and_training_are_counted_on_the_built_model():

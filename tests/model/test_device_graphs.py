@@ -33,11 +33,12 @@ def made(
     labels: str = "server",
     dtype: torch.dtype = torch.float64,
     rank: int = 0,
+    tuned: int = 0,
     **learn: Any,
 ) -> tuple[Bundle, DeviceHalf, dict[str, torch.Tensor]]:
     """The bundle of a tiny model, what it is of, and the frozen tensors."""
     backbone = tiny(kind, dropout=dropout, dtype=dtype)
-    model = attach(backbone, ModelSettings(rank=2, dropout=dropout))
+    model = attach(backbone, ModelSettings(rank=2, dropout=dropout, tuned=tuned))
     tokens = {"deit": 18}.get(kind, 17) if is_image(kind) else 32
     settings = LearnSettings(**learn)
     half = device_half(backbone, model, cut, labels=labels, tokens=tokens, learn=settings, rank=rank)
@@ -96,6 +97,18 @@ def test_halves_that_train_less(learn: dict[str, Any], cut: int) -> None:
     assert list(bundle.trained) == ([] if "device_half" in learn else half.segment.names(cut))
     if cut and "aggregation" in learn:
         assert {name.rsplit(".", 2)[1] for name in bundle.trained} == {"lora_B"}
+
+
+@pytest.mark.parametrize("tuned", [1, -1, pytest.param(-2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", slow(("vit", "bert", "llama-lm")))
+def test_halves_with_adapters_in_some_blocks(kind: str, tuned: int) -> None:
+    for cut in (3, 2):
+        bundle, half, tensors = made(kind, cut, labels="device" if cut == 2 else "server", tuned=tuned)
+        compared = expect_torchs(bundle, half, tensors, limit_of(kind, 0.0), SIZES[is_image(kind)][:2])
+        assert list(bundle.trained) == half.segment.names(cut)
+        assert {f"gradient of {name}" for name in half.segment.names(cut)} <= compared
+        trains = [bundle.kinds[block.kind].joint is not None for block in bundle.blocks]
+        assert trains == [index >= half.segment.tuned.start for index in range(cut)]
 
 
 @pytest.mark.parametrize("kind", slow(("vit", "gpt2-lm")))

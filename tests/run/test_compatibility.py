@@ -43,6 +43,7 @@ DEFAULTS |= {"network.scenario", "network.servers", "plan.deadline", "plan.subch
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "full-factors": (FULL, "learn.aggregation=freeze-a"),
     "full-adapter": (FULL, "model.adapter=there"),
+    "full-tuned": (FULL, "model.tuned=2"),
     "full-bfloat16": (FULL, "model.dtype=bfloat16"),
     "fedavg-adapters": ("learn.method=fedavg",),
     "whole-full": (FEDLORA, FULL),

@@ -58,6 +58,17 @@ def test_four_bits_bit_for_bit(room, tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    "tuned",
+    [("model.tuned=-1",), pytest.param(("model.tuned=1", "model.labels=device"), marks=pytest.mark.slow)],
+)
+def test_adapters_in_some_blocks_bit_for_bit(room, tmp_path, tuned):
+    settings = job_of(room, *FOUR_BITS, "model.cut=2", *tuned)
+    found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert len({name.split(".layers.")[1].split(".")[0] for name in wanted if ".layers." in name}) == 1
+
+
 @pytest.mark.slow
 def test_four_bits_bit_for_bit_with_labels_at_home(room, tmp_path):
     settings = job_of(room, *FOUR_BITS, "model.labels=device", "learn.state=keep")

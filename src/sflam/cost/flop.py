@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sflam.cost.training import Step
 from sflam.model.architecture import Linear
+from sflam.model.tuned import tuned_among
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,27 +20,47 @@ class Flop:
 
     Attributes:
         embed: the embedding, forward.
-        forward: one block, forward.
+        tuned: the blocks that carry adapters.
+        forward: one such block, forward.
+        bare_forward: one without adapters, forward.
         below: what the backward computes below the blocks.
-        lowest: the lowest block, backward.
-        above: any other block, backward.
+        lowest: the lowest block that is trained, backward.
+        above: any other block with adapters, backward.
+        bare_above: one without adapters through which a gradient goes, backward.
         head_forward: what follows the blocks, forward.
         head_backward: the same, backward.
         head_lowest: the same where no gradient is wanted at its input.
     """
 
     embed: int
+    tuned: range
     forward: int
+    bare_forward: int
     below: int
     lowest: int
     above: int
+    bare_above: int
     head_forward: int
     head_backward: int
     head_lowest: int
 
-    def blocks_backward(self, first: int, last: int, *, lowest: int = 0) -> int:
-        """Return the backward of the blocks ``first`` to ``last`` - 1; below block ``lowest`` nothing is trained."""
-        return (last - first) * self.above - (self.above - self.lowest) * (first == lowest < last)
+    def blocks_forward(self, first: int, last: int) -> int:
+        """Return the forward of the blocks ``first`` to ``last`` - 1."""
+        adapted = tuned_among(self.tuned, first, last)
+        return adapted * self.forward + (last - first - adapted) * self.bare_forward
+
+    def blocks_backward(self, first: int, last: int, *, frozen: int = 0) -> int:
+        """Return the backward of the blocks ``first`` to ``last`` - 1, where the first ``frozen`` train nothing.
+
+        Below the lowest block that is trained there is none.
+        """
+        lowest = max(frozen, self.tuned.start)
+        if lowest >= self.tuned.stop:
+            return 0
+        start = max(first, lowest)
+        adapted = tuned_among(self.tuned, start, last)
+        found = adapted * self.above + (max(0, last - start) - adapted) * self.bare_above
+        return found - (self.above - self.lowest) * (first <= lowest < last)
 
 
 def flop_of(step: Step) -> Flop:
@@ -53,10 +74,13 @@ def flop_of(step: Step) -> Flop:
     flows = [any(learns[:index]) for index in range(len(learns))]
     return Flop(
         embed=embed,
+        tuned=step.tuned,
         forward=block_forward(step),
+        bare_forward=block_forward(step.bare),
         below=embed if training.full else 0,
         lowest=block_backward(step, flows=False),
         above=block_backward(step, flows=True),
+        bare_above=block_backward(step.bare, flows=True),
         head_forward=sum(head),
         head_backward=sum(count * (1 + mine) for count, mine in zip(head, learns, strict=True)),
         head_lowest=sum(

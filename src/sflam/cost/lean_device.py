@@ -19,6 +19,7 @@ from sflam.config import Job
 from sflam.cost.training import LeanDevice, Step
 from sflam.device.settings import LEAN
 from sflam.lean_memory import MEGABYTE, Held, LeanStep
+from sflam.model.tuned import tuned_among
 from sflam.sizes import HEADER_BYTES, IDENTITY, is_variable, token_body_bytes, value_bits
 
 RESIDENT = 43 * MEGABYTE
@@ -63,7 +64,7 @@ def lean_step(step: Step, cut: int, device: LeanDevice) -> LeanStep:
     values = training.rank * sum(
         linear.inputs * (not training.frozen_a) + linear.outputs for linear in step.adapted
     )
-    trained = cut * values * (not training.frozen_half)
+    trained = tuned_among(step.tuned, 0, cut) * values * (not training.frozen_half)
     if training.labels_home and training.trained_head:
         trained += sum(layer.weights for layer in shape.head if layer.fresh)
     raw = device.scheme == IDENTITY
@@ -74,7 +75,7 @@ def lean_step(step: Step, cut: int, device: LeanDevice) -> LeanStep:
         longest=step.tokens,
         cut=cut,
         token=shape.hidden * width,
-        trains=bool(cut) and not training.frozen_half,
+        trains=cut > step.tuned.start and not training.frozen_half,
         trained=trained * width,
         moments=training.optimizer_slots - device.fedprox,
         fedprox=device.fedprox,

@@ -14,6 +14,7 @@ from sflam.errors import ModelError, unknown
 from sflam.files import from_json
 from sflam.model.architecture import read
 from sflam.model.known import KNOWN
+from sflam.model.tuned import tuned_among
 from sflam.sizes import MAX_BITS, MIN_BITS
 from sflam.workload import Workload
 
@@ -81,6 +82,7 @@ def workload_of(
     shape, training, flop = step.shape, step.training, flop_of(step)
     blocks, batch, home = shape.blocks, training.batch, training.labels_home
     cuts, lowest = range(blocks + 1), flop.below
+    adapted = [tuned_among(flop.tuned, 0, cut) for cut in cuts]
     values = training.rank * sum(
         linear.inputs * (not training.frozen_a) + linear.outputs for linear in step.adapted
     )
@@ -94,29 +96,32 @@ def workload_of(
         batch=batch,
         tokens=step.tokens,
         hidden=shape.hidden,
-        device_forward=tuple(float(batch * (flop.embed + cut * flop.forward + ahead)) for cut in cuts),
+        device_forward=tuple(
+            float(batch * (flop.embed + flop.blocks_forward(0, cut) + ahead)) for cut in cuts
+        ),
         device_backward=tuple(
             float(batch * ((lowest + flop.blocks_backward(0, cut)) * (not frozen) + back)) for cut in cuts
         ),
         server_forward=tuple(
-            float(batch * ((blocks - cut) * flop.forward + flop.head_forward - ahead)) for cut in cuts
+            float(batch * (flop.blocks_forward(cut, blocks) + flop.head_forward - ahead)) for cut in cuts
         ),
         server_backward=tuple(
             float(
                 batch
                 * (
-                    flop.blocks_backward(cut, blocks, lowest=cut * frozen)
-                    + (flop.head_lowest if frozen and cut == blocks else flop.head_backward)
+                    flop.blocks_backward(cut, blocks, frozen=cut * frozen)
+                    + (flop.head_lowest if frozen and cut >= flop.tuned.stop else flop.head_backward)
                     - back
                 )
             )
             for cut in cuts
         ),
-        adapter_values=tuple(cut * values + head for cut in cuts),
+        adapter_values=tuple(count * values + head for count in adapted),
         device_memory=tuple(float(device_memory(step, cut).total) for cut in cuts),
         whole_memory=float(whole_memory(step).total),
         exchanges=1 + home,
         frozen=frozen,
+        lowest=flop.tuned.start,
         adapter_width=8 * max(ADAPTER_BYTES, WEIGHT_BYTES[training.dtype]),
         head_forward=float(batch * ahead),
         texts=not shape.tokens,

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from sflam.cost.lean_device import lean_memory
 from sflam.cost.passes import passes
 from sflam.cost.training import Step
+from sflam.model.tuned import tuned_among
 from sflam.network.network import Network
 from sflam.units import human_bytes
 from sflam.workload import Workload
@@ -136,7 +137,7 @@ def rows_of_pass(step: Step, cut: int) -> int:
 
 def _above(step: Step, cut: int) -> int:
     """Return the activations of a mini-batch that enters a server at ``cut``."""
-    return activations(step, step.shape.blocks - cut, head=not step.training.labels_home, above=cut > 0)
+    return activations(step, range(cut, step.shape.blocks), head=not step.training.labels_home)
 
 
 def _in_passes(step: Step, cuts: Sequence[int], most: Sequence[int]) -> tuple[int, bool]:
@@ -156,21 +157,23 @@ def training_bytes(step: Step, numbers: int) -> int:
     return numbers * (2 + step.training.optimizer_slots) * max(ADAPTER_BYTES, _wide(step))
 
 
-def activations(step: Step, blocks: int, *, head: bool, above: bool = False, frozen: bool = False) -> int:
+def activations(step: Step, blocks: range, *, head: bool, frozen: bool = False) -> int:
     """Return the peak of the activations of a half: what is kept for the backward, and what it works with.
 
     Args:
         step: of the model.
-        blocks: how many of them the half has.
+        blocks: those of the half; it begins above the embedding unless it has the first.
         head: whether head and loss are part of it.
-        above: whether it begins above the embedding.
         frozen: whether nothing in its blocks is trained.
     """
     shape, rows = step.shape, step.training.batch * step.tokens
+    above = blocks.start > 0
+    bare = not tuned_among(step.tuned, blocks.start, blocks.stop)
+    frozen = frozen or (not above and blocks.stop <= step.tuned.start)
     if blocks and frozen:
-        working = _forward_per_token(step)
+        working = _forward_per_token(step.bare if bare else step)
     elif blocks or above or step.training.full:
-        working = 5 * shape.hidden + 2 * shape.mlp_out.inputs * (blocks > 0)
+        working = 5 * shape.hidden + 2 * shape.mlp_out.inputs * bool(blocks)
     else:  # forward only: patches are one map, words a sum of several tables
         working = (3 if shape.embed_flops else 4 + (shape.dropouts > 0)) * shape.hidden
     peak = rows * working * _wide(step)
@@ -179,16 +182,22 @@ def activations(step: Step, blocks: int, *, head: bool, above: bool = False, fro
             layer.outputs * (rows if layer.every_token else step.training.batch) for layer in shape.head
         )
         peak = max(peak, 3 * _wide(step) * rows * shape.hidden + 3 * 4 * logits)
-    return kept(step, 0 if frozen else blocks) + peak
+    return kept(step, blocks.start, 0 if frozen else blocks.stop) + peak
 
 
-def kept(step: Step, blocks: int) -> int:
-    """Return the bytes that a mini-batch keeps in a number of blocks for their backward, checkpointed or not."""
+def kept(step: Step, first: int, last: int) -> int:
+    """Return the bytes that a mini-batch keeps in blocks ``first`` to ``last`` - 1 for their backward.
+
+    Blocks below the lowest that is trained have none.
+    """
     rows, wide = step.training.batch * step.tokens, _wide(step)
-    each = wide * rows * _kept_per_token(step)
-    if step.training.checkpointing and blocks:
-        return blocks * wide * rows * step.shape.hidden + each  # every block's input, and one block's inside
-    return blocks * each
+    first = max(first, step.tuned.start)
+    blocks = max(0, last - first)
+    adapted = tuned_among(step.tuned, first, last)
+    each, plain = (wide * rows * _kept_per_token(one) for one in (step, step.bare))
+    if step.training.checkpointing and blocks:  # every block's input, and one block's inside
+        return blocks * wide * rows * step.shape.hidden + (each if adapted else plain)
+    return adapted * each + (blocks - adapted) * plain
 
 
 def _kept_per_token(step: Step) -> int:
@@ -234,11 +243,11 @@ def _held(step: Step, blocks: int, *, head: bool) -> Memory:
     numbers = shape.embed_weights + blocks * shape.block_weights
     fresh = sum(layer.weights for layer in shape.head if layer.fresh and training.trained_head) * head
     after = (shape.tail_weights + sum(layer.weights for layer in shape.head if not layer.tied)) * head
-    peak = activations(step, blocks, head=head, frozen=training.frozen_half)
+    peak = activations(step, range(blocks), head=head, frozen=training.frozen_half)
     if training.full:
         return Memory(0, training_bytes(step, numbers + after), peak)
     down, up = (
-        blocks * training.rank * sum(sizes)
+        tuned_among(step.tuned, 0, blocks) * training.rank * sum(sizes)
         for sizes in ([linear.inputs for linear in step.adapted], [linear.outputs for linear in step.adapted])
     )
     frozen = _wide(step) * (numbers + after - fresh)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from sflam.errors import ModelError, unknown
 from sflam.model.architecture import Architecture, Linear
+from sflam.model.tuned import tuned_blocks
 
 TEXT_TOKENS = 128
 """Tokens of a text where nothing else is given."""
@@ -36,6 +37,7 @@ class Training:
         batch: samples in a mini-batch, m_b.
         tokens: tokens of a sample; 0 takes the image's, or 128 for a text.
         rank: LoRA rank r.
+        tuned: ``model.tuned``: how many of the first blocks are adapted; of the last ones where negative; 0 for all.
         targets: last names (``q_proj``) or dotted ends of the adapted layers; empty adapts every linear layer of
             the blocks, as training does.
         classes: labels of a classification head.
@@ -57,6 +59,7 @@ class Training:
     batch: int = 16
     tokens: int = 0
     rank: int = 8
+    tuned: int = 0
     targets: tuple[str, ...] = ()
     classes: int = 10
     task: str = ""
@@ -82,7 +85,7 @@ class Step:
         shape: the model.
         training: how it is trained.
         tokens: tokens of a sample, s.
-        adapted: the layers of a block that are adapted, or all where every weight is trained.
+        adapted: the layers of an adapted block that are adapted, or all where every weight is trained.
     """
 
     shape: Architecture
@@ -90,11 +93,22 @@ class Step:
     tokens: int
     adapted: tuple[Linear, ...]
 
+    @property
+    def tuned(self) -> range:
+        """The blocks that carry adapters, or all where every weight is trained."""
+        return tuned_blocks(self.training.tuned, self.shape.blocks)
+
+    @property
+    def bare(self) -> Step:
+        """The step of a block without adapters."""
+        return replace(self, adapted=())
+
 
 def step_of(shape: Architecture, training: Training, name: str) -> Step:
     """Return the step of a model; raises ModelError for targets that name no layer, and too many tokens."""
     if training.full:
-        training = replace(training, rank=0, targets=())
+        training = replace(training, rank=0, targets=(), tuned=0)
+    tuned_blocks(training.tuned, shape.blocks, name)
     return Step(shape, training, _tokens(shape, training, name), _adapted(shape, training.targets, name))
 
 

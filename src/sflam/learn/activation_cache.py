@@ -37,14 +37,19 @@ from sflam.seeds import derive
 
 
 def expect_frozen(cache: str, segment: DeviceSegment, cuts: Sequence[int]) -> None:
-    """Raise ConfigError where ``learn.cache`` is asked for and the embedding is trained."""
+    """Raise ConfigError where ``learn.cache`` is asked for and something below a cut is trained."""
     if cache == "off" or not any(segment.answers(cut) for cut in cuts):
         return
-    assert not any(cuts), "run.compatibility refuses that"
-    if segment.answers(0):
+    if not segment.answers(0):
+        first, deepest = segment.tuned.start, max(cuts)
+        assert first, "run.compatibility refuses that"
         raise ConfigError(
-            f'learn.cache is "{cache}", but the embedding is trained, so activations change; set learn.cache = "off"'
+            f'learn.cache is "{cache}", but devices cut at {deepest} train the blocks from {first} on, so activations '
+            f'change; set learn.device_half = "frozen", or cut at {first} or before, or learn.cache = "off"'
         )
+    raise ConfigError(
+        f'learn.cache is "{cache}", but the embedding is trained, so activations change; set learn.cache = "off"'
+    )
 
 
 class KeptActivations:

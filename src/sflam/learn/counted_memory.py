@@ -46,7 +46,7 @@ def split_memory(
     largest = Memory(
         _weights(device),
         training_bytes(step, device.stack.size(device.names(max(cuts)))),
-        activations(with_batch(step, rows), max(cuts), head=home, frozen=device.frozen_half),
+        activations(with_batch(step, rows), range(max(cuts)), head=home, frozen=device.frozen_half),
     )
     if step.training.lean is not None:
         largest = device_memory(with_batch(step, rows), max(cuts))
@@ -61,7 +61,7 @@ def split_memory(
         sum(memory.trained for memory in serving.values())
         + training_bytes(step, device.stack.values.numel()),
         sum(memory.activations for memory in serving.values())
-        + sum(activations(step, cut, head=home, frozen=device.frozen_half) for cut in active),
+        + sum(activations(step, range(cut), head=home, frozen=device.frozen_half) for cut in active),
     )
     together = serving.pop(ALL_LOCAL, None)
     if together is not None:  # each of them needs what the whole model does
@@ -96,7 +96,9 @@ def whole_model_memory(model: nn.Module, trained: Sequence[Tensor], step: Step) 
 
 def _whole(step: Step, frozen: int, trained: int) -> Memory:
     """Return what a machine needs that trains the whole model, from its bytes of frozen weights and trained numbers."""
-    return Memory(frozen, training_bytes(step, trained), activations(step, step.shape.blocks, head=True))
+    return Memory(
+        frozen, training_bytes(step, trained), activations(step, range(step.shape.blocks), head=True)
+    )
 
 
 def _weights(segment: Segment) -> int:

@@ -55,7 +55,8 @@ class Devices(Side[DeviceSegment]):
         self.averages = averages
         self.apart = self.random or settings.canonical
         # What is the same in every pass is then so to the bit, whichever rows a sample comes with.
-        self.row_by_row = settings.canonical and segment.frozen_half and not self.random
+        frozen = segment.frozen_half or (any(cuts) and not segment.answers(max(cuts)))
+        self.row_by_row = settings.canonical and frozen and not self.random
         self._waiting: list[Pass] = []
         self._members: tuple[int, ...] = tuple(range(len(cuts)))
         self._weighting: Weighting | None = None

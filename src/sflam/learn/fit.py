@@ -17,9 +17,11 @@ from sflam.cost.memory import FleetMemory
 from sflam.cost.training import LeanDevice, Step, Training
 from sflam.learn.fleet import Fleet
 from sflam.learn.settings import LearnSettings
+from sflam.model.adapters import adapted_blocks
 from sflam.model.backbone import Backbone
 from sflam.model.built import shape_of, token_shape
 from sflam.model.families import blocks_of
+from sflam.model.tuned import as_number
 from sflam.units import human_bytes
 
 MEMINFO = Path("/proc/meminfo")
@@ -101,13 +103,15 @@ def built_step(
         lean: of devices without torch.
     """
     shape, config = shape_of(backbone), backbone.model.config
-    block = blocks_of(backbone.model, backbone.family)[0]
+    tuned = adapted_blocks(backbone)
+    block = blocks_of(backbone.model, backbone.family)[tuned.start]
     layers: dict[str, Any] = {n: layer for n, layer in block.named_modules() if isinstance(layer, LoraLayer)}
     first = next(iter(layers.values()), None)
     training = Training(
         batch=learn.batch,
         tokens=tokens,
         rank=first.r["default"] if first else 0,
+        tuned=as_number(tuned, backbone.depth),
         trained_head=bool(backbone.fresh),
         dtype=str(backbone.model.dtype).removeprefix("torch."),
         optimizer_slots=learn.optimizer_slots,

@@ -93,7 +93,8 @@ class Limits:
 
 def trained_bytes(served: ServedJob, job: Job) -> int:
     """Return the bytes of what a device trains: as announced, and no less than a rank of that many takes."""
-    adapted = 2 * job.model.rank * max(1, served.dim) * served.cut if job.model.trainable != "full" else 0
+    blocks = min(served.cut, abs(job.model.tuned) or served.cut)
+    adapted = 2 * job.model.rank * max(1, served.dim) * blocks if job.model.trainable != "full" else 0
     frozen = job.learn.practice.device_half == "frozen"
     return WIDEST * served.trained if frozen else max(WIDEST * served.trained, 4 * adapted)
 

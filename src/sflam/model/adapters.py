@@ -20,6 +20,7 @@ from sflam.model.backbone import Backbone
 from sflam.model.families import blocks_of
 from sflam.model.full import FullModel
 from sflam.model.settings import ModelSettings
+from sflam.model.tuned import tuned_blocks
 from sflam.seeds import derive
 
 PREFIX = "base_model.model."
@@ -49,7 +50,7 @@ def attach(backbone: Backbone, settings: ModelSettings, *, seed: int = 0) -> Pef
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it; an integer is only its habit
         lora_dropout=settings.dropout,
-        target_modules=target_pattern(backbone, settings.targets),
+        target_modules=target_pattern(backbone, settings.targets, settings.tuned),
         modules_to_save=trained_heads(backbone, settings) or None,
         # Conv1D (GPT-2) keeps its weight transposed; passed here, so that peft does not warn.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in backbone.model.modules()),
@@ -103,11 +104,11 @@ def read_state(folder: Path, like: Mapping[str, Tensor]) -> State:
     return {name: found[name].to(tensor) for name, tensor in like.items()}
 
 
-def target_pattern(backbone: Backbone, targets: tuple[str, ...]) -> str:
+def target_pattern(backbone: Backbone, targets: tuple[str, ...], tuned: int = 0) -> str:
     """Return the regular expression of the full names of the adapted layers.
 
     ``targets`` are last names (``q_proj``) or dotted ends (``attention.q_proj``); empty means every linear layer
-    of the blocks.
+    of the blocks. ``tuned`` is ``model.tuned``.
     """
     ends = sorted(
         {
@@ -126,7 +127,10 @@ def target_pattern(backbone: Backbone, targets: tuple[str, ...]) -> str:
             )
         chosen += found
     path = re.escape(backbone.family.path)
-    return rf"{path}\.\d+\.(?:{'|'.join(re.escape(end) for end in sorted(set(chosen)) or ends)})"
+    depth = backbone.depth
+    chosen_blocks = tuned_blocks(tuned, depth, backbone.name)
+    index = r"\d+" if len(chosen_blocks) == depth else f"(?:{'|'.join(map(str, chosen_blocks))})"
+    return rf"{path}\.{index}\.(?:{'|'.join(re.escape(end) for end in sorted(set(chosen)) or ends)})"
 
 
 def state_of(model: PeftModel) -> State:
@@ -184,6 +188,16 @@ def _master_precision(model: Any) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+
+
+def adapted_blocks(backbone: Backbone) -> range:
+    """Return the blocks of an adapted model that carry adapters; all where every weight is trained."""
+    found = [
+        index
+        for index, block in enumerate(blocks_of(backbone.model, backbone.family))
+        if any(hasattr(module, "lora_A") for module in block.modules())
+    ]
+    return range(found[0], found[-1] + 1) if found else range(backbone.depth)
 
 
 def adapted_layers(model: PeftModel) -> dict[str, Any]:

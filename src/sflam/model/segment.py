@@ -19,7 +19,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sflam.model.adapters import PREFIX
+from sflam.model.adapters import PREFIX, adapted_blocks
 from sflam.model.backbone import Backbone
 from sflam.model.block_inputs import Arguments
 from sflam.model.block_stubs import WHOLE, Absent
@@ -41,6 +41,7 @@ class Segment(nn.Module):
         parts: the modules outside the blocks, by their last name (``embeddings``, ``classifier`` ...).
         blocks: the blocks held, by absolute index.
         has_head: whether head and loss are on this side.
+        tuned: the blocks of the whole model that carry adapters.
         checkpointing: whether a block's inside is computed again in the backward, instead of being kept for it.
     """
 
@@ -72,6 +73,7 @@ class Segment(nn.Module):
         names = [*map(family.full, parts), *(head if has_head else ())]
         self.head: Finish = backbone.head.finish
         self.frozen_half = frozen_half
+        self.tuned = adapted_blocks(backbone)
         self.family: Family = family
         self.config = config
         self.dtype: torch.dtype = backbone.model.dtype
@@ -180,7 +182,7 @@ class Segment(nn.Module):
 
     def answers(self, cut: int) -> bool:
         """Whether a device cut at ``cut`` trains anything before the cut, and so wants a gradient."""
-        return (cut > 0 or self.places is not None) and not self.frozen_half
+        return (cut > self.tuned.start or self.places is not None) and not self.frozen_half
 
     def numbers(self) -> int:
         """Return how many numbers one copy of this side holds, frozen and trained."""

@@ -26,6 +26,9 @@ class ModelSettings:
         rank: LoRA rank r.
         alpha: LoRA scaling numerator: updates are multiplied by alpha / rank.
         dropout: LoRA dropout probability.
+        tuned: how many of the first blocks carry adapters; a negative number is of the last blocks, 0 of all. The other
+            blocks stay as they are, wherever the model is cut: where none before the cut is tuned, no gradient comes
+            back to the device.
         targets: last names of the linear layers to adapt; empty adapts every linear layer of the blocks.
         trunk_bits: keep the linear layers of the server's frozen blocks in 8 or 4 bits, through the bitsandbytes
             library; 0 does not.
@@ -40,6 +43,7 @@ class ModelSettings:
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.0
+    tuned: int = 0
     targets: tuple[str, ...] = ()
     trunk_bits: int = 0
     dtype: str = "float32"

@@ -76,6 +76,7 @@ def training_of(job: Job, tokens: int = 0) -> Training:
         batch=job.learn.batch,
         tokens=job.plan.tokens or tokens,
         rank=job.model.rank,
+        tuned=job.model.tuned,
         targets=job.model.targets,
         dtype=job.model.dtype,
         optimizer_slots=job.learn.optimizer_slots,

@@ -23,7 +23,6 @@ from sflam.run.lean_rules import LEAN_RULES
 from sflam.run.situations import (
     chosen_bits,
     chosen_cut,
-    deep_cut,
     flipped_beyond,
     many_servers,
     moving_cuts,
@@ -31,6 +30,7 @@ from sflam.run.situations import (
     one_server,
     rank_above,
     several,
+    trained_cut,
 )
 from sflam.run.unused import UNUSED
 from sflam.sizes import IDENTITY, is_variable
@@ -90,6 +90,8 @@ RULES: tuple[Rule, ...] = (
          "full training has no adapter factors to average", 'use learn.aggregation = "fedavg"'),
     Rule("full-adapter", (FULL, _set("model.adapter")),
          "full training has no adapter to go on from", "give the merged folder of a run as model.name"),
+    Rule("full-tuned", (FULL, _set("model.tuned")),
+         "full training has no adapters, and trains every block", "leave model.tuned out"),
     Rule("full-bfloat16", (FULL, _is("model.dtype", "bfloat16")),
          "small updates would be lost", 'use model.dtype = "float32"'),
     Rule("fedavg-adapters", (_is("learn.method", "fedavg"), _not("model.trainable", "full")),
@@ -128,7 +130,7 @@ RULES: tuple[Rule, ...] = (
     # where the model is cut
     Rule("cache-unsplit", (CACHED, UNSPLIT),
          "this method has no cut whose activations could be kept", 'set learn.cache = "off"'),
-    Rule("cache-deep", (CACHED, deep_cut, _not("learn.device_half", "frozen")),
+    Rule("cache-deep", (CACHED, trained_cut, _not("learn.device_half", "frozen")),
          "devices train the blocks they keep, so activations change",
          'set learn.device_half = "frozen", or model.cut = 0 without fleet.cuts, or learn.cache = "off"'),
     Rule("cache-variable", (_is("learn.cache", "server"), VARIABLE, QUANTIZED),

@@ -60,6 +60,11 @@ def deep_cut(job: Job) -> str:
     return key if any(job.fleet.cuts or (job.model.cut,)) else ""
 
 
+def trained_cut(job: Job) -> str:
+    """The key that lets a device keep blocks which are surely trained: with the first ones, or all, tuned."""
+    return deep_cut(job) if job.model.tuned >= 0 else ""
+
+
 def nothing_apart(job: Job) -> str:
     """The key that leaves devices nothing to train beside a shared trunk."""
     if job.model.labels == "device" or job.model.trainable == "full":

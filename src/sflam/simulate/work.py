@@ -45,9 +45,9 @@ def work_of(job: Job, train: Dataset, numbers: int, rows: int = 0) -> Workload:
         method.whole or own_half
     ):  # of the head, what is trained is on the device
         trained = replace(job, learn=replace(job.learn, device_half="trained"))
-        none, first, *_ = measured(trained, tokens).adapter_values
-        head, block = numbers - workload.blocks * (first - none), first - none
-        values = tuple(head + cut * block * (not workload.frozen) for cut in range(workload.blocks + 1))
+        whole = measured(trained, tokens).adapter_values
+        head = numbers - whole[-1] + whole[0]
+        values = tuple(head + (own - whole[0]) * (not workload.frozen) for own in whole)
         workload = replace(workload, adapter_values=values)
     return at_home(workload, numbers) if method.whole else workload
 

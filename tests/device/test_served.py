@@ -16,6 +16,7 @@ from tests.reviews import write_reviews
 from tests.serve.network import adapters_of, network
 from tests.serve.test_faults import lose_every_fifth_answer
 from tests.serve.test_served_is_simulated import JOB, job_of, sets, simulated
+from tests.tiny import CLASSES, VOCABULARY, is_image, tiny
 
 EXACT = ("quant.scheme=identity", "model.dtype=float64")
 ONE_STEP = ("learn.rounds=1", "learn.local_steps=1", "learn.optimizer=sgd", "learn.clip=0")
@@ -122,6 +123,39 @@ def test_texts(tmp_path, kind, labels):
     # a language model's loss is in float32 with torch, whatever the model's precision
     tolerance = 1e-9 if kind == "bert" else 1e-4
     assert_equal_states(found, simulated(tmp_path / "local", settings), tolerance)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        ("electra", "device"),
+        *(
+            pytest.param(kind, labels, marks=pytest.mark.slow)
+            for kind, labels in [
+                ("electra", "server"),
+                ("opt", "server"),
+                ("opt", "device"),
+                ("msn", "server"),
+            ]
+        ),
+    ],
+)
+def test_a_mixed_fleet_of_a_model_split_by_its_structure(tmp_path, kind, labels):
+    tiny(kind, dropout=0.0).model.save_pretrained(tmp_path / kind)
+    rng = np.random.default_rng(0)
+    arrays = {"label": np.arange(60) % CLASSES}
+    if is_image(kind):
+        arrays["image"] = rng.integers(0, 255, (60, 16, 16), dtype=np.uint8)
+    else:
+        arrays |= {"input_ids": rng.integers(1, VOCABULARY, (60, 12)), "lengths": rng.integers(2, 12, 60)}
+    np.savez(tmp_path / "data.npz", **arrays)
+    settings = (
+        *JOB, *EXACT, f"model.labels={labels}", f"model.name={tmp_path / kind}",
+        f"data.name={tmp_path / 'data.npz'}", "learn.rounds=1",
+    )  # fmt: skip
+    data = ("--data", tmp_path / "data.npz", "--share")
+    found, _ = served(tmp_path, settings, (LEAN, TORCH, LEAN), data=data)
+    assert_equal_states(found, simulated(tmp_path / "local", settings), 1e-9)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from sflam.model.adapters import attach
 from sflam.model.device_graphs import DeviceHalf, bundle_of, device_half, shortened
 from sflam.model.graph_check import differences, frozen_tensors
 from sflam.model.settings import ModelSettings
-from tests.tiny import EVERY_KIND, is_image, tiny
+from tests.tiny import EVERY_KIND, STRANGERS, is_image, tiny
 
 IN_FLOAT32 = {"llama", "mistral", "qwen2", "qwen3", "gemma"}
 """Families that compute norms or angles in float32, whatever the model's type."""
@@ -76,6 +76,20 @@ def test_the_graphs_are_torch_with_dropout_and_labels_at_home(kind: str) -> None
     assert list(bundle.trained) == half.segment.names(2)
     joint = bundle.kinds[-1].joint
     assert joint is not None and "dropout_mask" in {each.kind for each in joint.operations}
+
+
+@pytest.mark.parametrize("labels", ["server", "device"])
+@pytest.mark.parametrize("kind", slow(tuple(STRANGERS)))
+def test_the_graphs_of_a_model_split_by_its_structure(kind: str, labels: str) -> None:
+    """Norms, or angles, of most of them are in float32; Gemma's small weights make its rounding large."""
+    bundle, half, tensors = made(kind, 2, labels=labels)
+    assert half.backbone.family.gates is not None
+    limit = {"electra": 1e-9, "msn": 1e-9, "opt": 1e-9}.get(kind, 1e-4 if "gemma" in kind else 1e-6)
+    compared = expect_torchs(bundle, half, tensors, limit, SIZES[is_image(kind)])
+    assert {f"gradient of {name}" for name in half.segment.names(2)} < compared
+    assert ("loss" in compared) == (labels == "device")
+    others = [name for name in tensors if f"{half.backbone.family.path}.2." in name]
+    assert not others, "what the other blocks hold is not sent"
 
 
 @pytest.mark.parametrize("kind", slow(("bert", *(kind for kind in EVERY_KIND if kind != "bert"))))

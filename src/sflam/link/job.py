@@ -49,6 +49,7 @@ class ServedJob:
         body: bytes of the largest body there can be.
         digest: of all of this, as the server names the job when it is asked for the round.
         dim: hidden size of the model.
+        layout: where the parts of a model are that was split by its structure, unchecked; None for known families.
     """
 
     run: str
@@ -69,6 +70,7 @@ class ServedJob:
     trained: int
     body: int
     dim: int
+    layout: Any = None
     digest: str = ""
 
     def settings(self, folder: Path) -> Job:
@@ -139,6 +141,7 @@ def described(link: Link, plugins: Sequence[str] = ()) -> ServedJob:
             trained=_count(description.get("trained", 0)),
             body=_count(description.get("body", 0)),
             dim=_count(description.get("dim", 0)),
+            layout=description.get("layout"),
             digest=job_digest(description),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:

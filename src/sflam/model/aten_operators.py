@@ -14,11 +14,12 @@ from torch import Tensor
 
 from sflam.errors import GraphError
 from sflam.graph.graph import Operand
-from sflam.graph.size import Size, count_of
+from sflam.graph.size import Shape, Size, count_of
 from sflam.model.aten_views import Lower, expand, own_axis
 from sflam.model.lowering import Lowering, numbers_of
 
 LARGEST = float(torch.finfo(torch.float32).max)
+LEAST = 1 - 2**31
 
 
 def _number(value: Any) -> Any:
@@ -124,6 +125,22 @@ def cumsum(low: Lowering, value: Tensor, x: str, axis: int, **_: Any) -> str:
     return low.build("cumsum", low.build.cast(x, numbers_of(value.dtype)), axis=own_axis(low, x, axis))
 
 
+def argmax(low: Lowering, value: Tensor, x: str, axis: int | None = None, keep: bool = False) -> str:
+    """Return the first index of the largest: the largest of the negated indices where it stands."""
+    if axis is None:
+        raise GraphError("an argmax over all axes")
+    build, own = low.build, own_axis(low, x, axis)
+    x = build.cast(x, "int") if build.values[x].numbers == "bool" else x
+    shape = build.shape(x)
+    index = build.reshape(
+        build("arange", stop=shape[own]), (shape[own], *(Size.of(1) for _ in shape[own + 1 :]))
+    )
+    largest = build("eq", x, build("max", x, axes=(own,), keep=True))
+    return build(
+        "neg", build("max", build("where", largest, build("neg", index), LEAST), axes=(own,), keep=keep)
+    )
+
+
 def layer_norm(low: Lowering, value: Any, x: str, shape: Any, w: Any, b: Any, eps: float) -> tuple[str, ...]:
     if len(shape) != 1:
         raise GraphError("a norm over more than the last axis")
@@ -226,15 +243,35 @@ def index_select(low: Lowering, value: Tensor, x: str, axis: int, ids: str) -> s
 
 def index(low: Lowering, value: Tensor, x: str, ids: Sequence[Any]) -> str:
     """Entries by one id per leading axis: rows of a table whose leading axes are merged."""
-    if any(each is None or low.build.values[each].numbers != "int" for each in ids):
-        raise GraphError("entries are taken by numbers along the leading axes only")
     shape, build = low.build.shape(x), low.build
+    table = build.reshape(x, (count_of(shape[: len(ids)]), *shape[len(ids) :]))
+    return build("take", table, _merged(low, shape, ids))
+
+
+def index_add(
+    low: Lowering, value: Tensor, x: str, ids: Sequence[Any], added: str, accumulate: bool = False
+) -> str:
+    """Add to entries by one id per leading axis, as :func:`index` takes them: a product with their unit vectors."""
+    shape, build = low.build.shape(x), low.build
+    rows, inner = count_of(shape[: len(ids)]), shape[len(ids) :]
+    flat = _merged(low, shape, ids)
+    if not accumulate or len(build.shape(flat)) != 1:
+        raise GraphError("entries are added to by one list of ids, not set")
+    places = build("transpose", build("one_hot", flat, size=rows), axes=(1, 0))
+    sums = build("matmul", places, build.reshape(added, (*build.shape(flat), count_of(inner))))
+    return build("add", x, build.reshape(sums, shape))
+
+
+def _merged(low: Lowering, shape: Shape, ids: Sequence[Any]) -> str:
+    """Return the ids of rows of a table whose leading axes are merged."""
+    build = low.build
+    if any(each is None or build.values[each].numbers != "int" for each in ids):
+        raise GraphError("entries are taken by numbers along the leading axes only")
     flat: str = ids[0]
     for size, each in zip(shape[1:], ids[1:], strict=False):
         [width] = _operands(low, [size], "int")
         flat = build("add", build("mul", flat, width), each)
-    table = build.reshape(x, (count_of(shape[: len(ids)]), *shape[len(ids) :]))
-    return build("take", table, flat)
+    return flat
 
 
 def gather(low: Lowering, value: Tensor, x: str, axis: int, ids: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -85,10 +86,20 @@ def split_arguments(
     return hidden, given
 
 
-def gates(blocks: nn.ModuleList, width: int) -> dict[nn.Module, nn.Module]:
-    """Return a gate for each block, with one visit for all."""
-    visits: list[Visit] = []
-    return {block: Gate(block, index, width, visits) for index, block in enumerate(blocks)}
+@dataclass(frozen=True)
+class BlockGates:
+    """Makes the gates of a model's blocks.
+
+    Attributes:
+        width: entries of the tuple a block returns; 0 when it returns a tensor.
+    """
+
+    width: int
+
+    def __call__(self, blocks: nn.ModuleList) -> dict[nn.Module, nn.Module]:
+        """Return a gate for each block, with one visit for all."""
+        visits: list[Visit] = []
+        return {block: Gate(block, index, self.width, visits) for index, block in enumerate(blocks)}
 
 
 def front(parts: Any, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -119,7 +130,7 @@ def calls(parts: Any, config: Any, hidden: Tensor, padding: Tensor | None) -> Ar
         return entering
 
     with torch.no_grad(), torch.random.fork_rng(devices=[hidden.device] if hidden.is_cuda else []):
-        _run(model, stand_in(model, len(hidden), hidden.shape[1], padding), record)
+        _run(model, stand_in(model, hidden.shape[0], hidden.shape[1], padding), record)
     return seen.__getitem__
 
 
@@ -139,7 +150,7 @@ def rest(parts: Any, hidden: Tensor, lengths: Tensor | None) -> Tensor:
             torch.cuda.set_rng_state(on_cuda, hidden.device)
         return hidden
 
-    out = _run(model, stand_in(model, len(hidden), hidden.shape[1], padding), inject)
+    out = _run(model, stand_in(model, hidden.shape[0], hidden.shape[1], padding), inject)
     logits: Tensor = out.logits
     return logits
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sflam.device.settings import FLOAT16, FLOAT32
 from sflam.errors import ModelError
 from sflam.model.adapters import PREFIX, State
 from sflam.model.backbone import Backbone
-from sflam.model.export import held_parts
-from sflam.model.segment import piece_of
+from sflam.model.export import held_tensors
 
 SCALE = ".scale"
 LEVELS = 127
@@ -58,19 +57,13 @@ def expanded(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> State:
 
 
 def round_device_half(backbone: Backbone, cut: int, labels: str, weights: str) -> None:
-    """Round the frozen tensors that devices cut at ``cut`` or before hold, in place, to what they read back.
-
-    Raises:
-        ModelError: a model split by its structure, whose parts cannot be found by name.
-    """
+    """Round the frozen tensors that devices cut at ``cut`` or before hold, in place, to what they read back."""
     if weights == FLOAT32:
         return
-    for part in held_parts(backbone, cut, labels):
-        piece = piece_of(backbone.model, part)
-        for name, tensor in [] if piece is None else piece.named_parameters():
-            if "lora_" not in name and "modules_to_save" not in name:
-                with torch.no_grad():
-                    tensor.copy_(rounded(tensor, weights))
+    for tensor in held_tensors(backbone, cut, labels).values():
+        if isinstance(tensor, nn.Parameter):
+            with torch.no_grad():
+                tensor.copy_(rounded(tensor, weights))
 
 
 def rounded(tensor: Tensor, weights: str) -> Tensor:

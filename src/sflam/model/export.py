@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from sflam.errors import ModelError
 from sflam.model.adapters import PREFIX, State, load_state, state_of
 from sflam.model.backbone import TORCH_DTYPES, Backbone, quiet, read_config
-from sflam.model.families import blocks_of
+from sflam.model.families import Family
+from sflam.model.layout import PartLayout
 from sflam.model.segment import head_names, piece_of
-from sflam.model.structure import completed, family_of
+from sflam.model.structure import family_of, laid_out
 
 
 def device_tensors(
@@ -35,19 +36,11 @@ def device_tensors(
     """Return name -> tensor of what a device cut at ``cut`` holds frozen.
 
     With ``frozen_a`` the common A of its adapters are among them, by peft's names; with ``frozen_half`` all of them.
-
-    Raises:
-        ModelError: a model split by its structure, whose parts cannot be found by name.
     """
-    found: State = {}
-    for name in held_parts(backbone, cut, labels):
-        piece = piece_of(backbone.model, name)
-        if piece is None:
-            continue
-        for inner, tensor in [*piece.named_parameters(prefix=name), *piece.named_buffers(prefix=name)]:
-            plain = inner.replace(".base_layer.", ".").replace(".original_module.", ".")
-            if "lora_" not in inner and "modules_to_save" not in inner:
-                found[plain] = tensor.detach().to("cpu", copy=True).contiguous()
+    found = {
+        name: tensor.detach().to("cpu", copy=True).contiguous()
+        for name, tensor in held_tensors(backbone, cut, labels).items()
+    }
     if frozen_a or frozen_half:
         blocks = tuple(f"{PREFIX}{backbone.family.path}.{index}." for index in range(cut))
         below = {n: t for n, t in state_of(model).items() if n.startswith(blocks)}
@@ -66,6 +59,7 @@ def backbone_from(
     cut: int,
     labels: str,
     device: torch.device,
+    layout: PartLayout | None = None,
 ) -> Backbone:
     """Return a backbone of which only the sent part has numbers.
 
@@ -78,9 +72,10 @@ def backbone_from(
         cut: blocks sent.
         labels: where head and loss live.
         device: where to put the tensors.
+        layout: where the parts of a model of no known family are, as the sender found them.
 
     Raises:
-        ModelError: the tensors are not those of this model up to this cut.
+        ModelError: the tensors are not those of this model up to this cut, or it has no such parts.
     """
     config = read_config(folder)
     family = family_of(config.model_type)
@@ -90,15 +85,40 @@ def backbone_from(
     for name, tensor in tensors.items():
         if not name.startswith(PREFIX):
             _put(model, name, tensor.to(device))
-    backbone = Backbone(model, completed(family, model, task), task, folder, fresh)
-    for part in held_parts(backbone, cut, labels):
-        piece = piece_of(model, part)
-        for inner, held in [] if piece is None else [*piece.named_parameters(), *piece.named_buffers()]:
-            if held.is_meta:
-                raise ModelError(
-                    f"the segment lacks {part}.{inner}; it is of another model or cut, delete it and join again"
-                )
+    backbone = Backbone(model, _complete(family, layout, model, task), task, folder, fresh)
+    for name, held in held_tensors(backbone, cut, labels).items():
+        if held.is_meta:
+            raise ModelError(
+                f"the segment lacks {name}; it is of another model or cut, delete it and join again"
+            )
     return backbone
+
+
+def _complete(family: Family, layout: PartLayout | None, model: Any, task: str) -> Family:
+    """Return the family of a received model; raises ModelError where its parts are not where they should be."""
+    if family.blocks:
+        return family
+    if layout is None:
+        raise ModelError(
+            f"model type {family.name!r} is in no known family, and the server does not say where its parts are; use "
+            "the same version on both sides"
+        )
+    found = laid_out(family, layout, task)
+    try:
+        parts = [*map(found.full, found.front + found.back), *layout.head]
+        modules = [model.get_submodule(name) for name in parts]
+        blocks = model.get_submodule(found.path)
+    except AttributeError as error:
+        raise ModelError(
+            f"the server names a part that {type(model).__name__} does not have ({str(error)[:80]})"
+        ) from None
+    if (
+        not isinstance(blocks, nn.ModuleList)
+        or not len(blocks)
+        or any(blocks is module for module in modules)
+    ):
+        raise ModelError(f"the server names {found.path[:80]}, which is no list of blocks")
+    return found
 
 
 def put_adapters(model: PeftModel, tensors: Mapping[str, Tensor]) -> None:
@@ -107,18 +127,35 @@ def put_adapters(model: PeftModel, tensors: Mapping[str, Tensor]) -> None:
     load_state(model, ours | {n: t.to(ours[n]) for n, t in tensors.items() if n.startswith(PREFIX)})
 
 
-def held_parts(backbone: Backbone, cut: int, labels: str) -> list[str]:
-    """Return the full names of the parts of a device; raises ModelError for a model split by its structure."""
-    family = backbone.family
-    if family.gates:
-        raise ModelError(
-            f"model {backbone.name!r} was split by its structure, and its parts cannot be sent alone; serve a model of "
-            "a known family, or simulate this one with sflam train"
-        )
-    assert cut <= len(blocks_of(backbone.model, family))
+def held_tensors(backbone: Backbone, cut: int, labels: str) -> State:
+    """Return name -> frozen tensor, as it is, of the parts of a device cut at ``cut``.
+
+    Of a known family those are named by the table. Of a model split by its structure a device holds all but the other
+    blocks and, with the labels at the server, what runs after the last one.
+    """
+    model, family = backbone.model, backbone.family
+    assert cut <= backbone.depth
     names = [family.full(name) for name in family.front + family.both]
     names += head_names(backbone) if labels == "device" else []
-    return names + [f"{family.path}.{index}" for index in range(cut)]
+    names += [f"{family.path}.{index}" for index in range(cut)]
+    if family.gates:
+        others = [f"{family.path}.{index}." for index in range(cut, backbone.depth)]
+        others += [f"{name}." for name in head_names(backbone)] if labels == "server" else []
+        found = {n: t for n, t in _tensors(model, "").items() if not n.startswith(tuple(others))}
+    else:
+        found = {}
+    for name in names:  # a tensor that two parts share is in both
+        piece = piece_of(model, name)
+        found |= {} if piece is None else _tensors(piece, name)
+    return {
+        name.replace(".base_layer.", ".").replace(".original_module.", "."): tensor
+        for name, tensor in found.items()
+        if "lora_" not in name and "modules_to_save" not in name
+    }
+
+
+def _tensors(module: nn.Module, name: str) -> State:
+    return {**dict(module.named_parameters(prefix=name)), **dict(module.named_buffers(prefix=name))}
 
 
 def _put(model: nn.Module, name: str, tensor: Tensor) -> None:

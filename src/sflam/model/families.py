@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -26,7 +26,19 @@ CAUSAL = "causal-lm"
 
 Embed = Callable[[Any, Mapping[str, Tensor]], Tensor]
 Finish = Callable[[Any, Tensor, Tensor | None], Tensor]
-Gates = Callable[[nn.ModuleList], Mapping[nn.Module, nn.Module]]
+
+
+class Gates(Protocol):
+    """Returns what stands in for each block of a model, block -> gate.
+
+    Attributes:
+        width: entries of the tuple a block returns; 0 when it returns a tensor.
+    """
+
+    @property
+    def width(self) -> int: ...
+
+    def __call__(self, blocks: nn.ModuleList, /) -> Mapping[nn.Module, nn.Module]: ...
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import inspect
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from sflam.errors import ModelError
 from sflam.model import block_stubs
 from sflam.model.dummy_inputs import make_inputs, with_mask
 from sflam.model.families import CAUSAL, FAMILIES, IMAGE, SEQUENCE, Family, Task
+from sflam.model.layout import PartLayout
 
 ADVICE = f"use a model of a known family: {', '.join(sorted(FAMILIES))}"
 
@@ -80,17 +80,37 @@ def completed(family: Family, model: Any, task: str) -> Family:
         base, _, inner = base.rpartition(".")
         blocks = f"{inner}.{blocks}"
     inside = f"{base}." if base else ""
-    back = [name for name in after if inside and name.startswith(inside)]
-    head = [name for name in after if name not in back]
+    back = tuple(name for name in after if inside and name.startswith(inside))
+    layout = PartLayout(
+        base=base,
+        blocks=blocks,
+        front=tuple(name.removeprefix(inside) for name in before),
+        back=tuple(name.removeprefix(inside) for name in back),
+        head=tuple(name for name in after if name not in back),
+        width=trial.width,
+    )
+    return laid_out(family, layout, task)
+
+
+def laid_out(family: Family, layout: PartLayout, task: str) -> Family:
+    """Return ``family`` with the places of its parts in one of its models."""
     return replace(
         family,
-        base=base,
-        front=tuple(name.removeprefix(inside) for name in before),
-        blocks=blocks,
-        back=tuple(name.removeprefix(inside) for name in back),
-        tasks={task: replace(family.tasks[task], head=tuple(head))},
-        gates=partial(block_stubs.gates, width=trial.width),
+        base=layout.base,
+        front=layout.front,
+        blocks=layout.blocks,
+        back=layout.back,
+        tasks={task: replace(family.tasks[task], head=layout.head)},
+        gates=block_stubs.BlockGates(layout.width),
     )
+
+
+def layout_of(family: Family, task: str) -> PartLayout | None:
+    """Return where the parts of a completed family are; None where the table of families knows it."""
+    if family.gates is None:
+        return None
+    head, width = family.tasks[task].head, family.gates.width
+    return PartLayout(family.base, family.blocks, family.front, family.back, head, width)
 
 
 def _longest_list(model: Any) -> str:

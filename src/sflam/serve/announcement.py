@@ -18,6 +18,7 @@ from sflam.model.backbone import quiet
 from sflam.model.compact import compact
 from sflam.model.export import device_tensors
 from sflam.model.settings import ModelSettings
+from sflam.model.structure import layout_of
 from sflam.plugins import portable
 from sflam.run.assemble import Assembly, save_preprocessing
 from sflam.serve.graph_offer import GraphOffer
@@ -92,6 +93,7 @@ def describe(
         fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=(), ranks=()),
     )
     parts = [segment_name(cut, rank_of(job, device)) for device, cut in enumerate(local.devices.cuts)]
+    layout = layout_of(backbone.family, backbone.task)
 
     def description(device: int) -> dict[str, Any]:
         cut, part = local.devices.cuts[device], parts[device]
@@ -109,6 +111,7 @@ def describe(
             "classes": list(assembly.splits.train.classes),
             "fresh": list(backbone.fresh),
             "scheme": local.exchange.scheme,
+            **({} if layout is None else {"layout": layout.as_json()}),
             "segment": part,
             "files": needed,
             **graphs,

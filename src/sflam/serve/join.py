@@ -27,6 +27,7 @@ from sflam.model.adapters import attach
 from sflam.model.backbone import TORCH_DTYPES, Backbone
 from sflam.model.compact import expanded
 from sflam.model.export import backbone_from, put_adapters
+from sflam.model.layout import layout_from
 from sflam.model.split import DeviceSegment
 from sflam.plugins import load_plugins
 from sflam.run.assemble import examples_of, preprocessor_of, torch_device
@@ -145,6 +146,7 @@ def _segment(served: ServedJob, job: Job, cache: Path, where: torch.device) -> t
         cut=served.cut,
         labels=job.model.labels,
         device=where,
+        layout=layout_from(served.layout),
     )
     model = attach(backbone, job.model, seed=job.seed)
     put_adapters(model, tensors)

@@ -6,10 +6,10 @@ Planner, simulator and report count with these functions; the numbers are those 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sflam.network.network import Floats
 from sflam.sizes import HEADER_BYTES, is_variable, payload_bits
@@ -36,6 +36,10 @@ class Traffic:
     tokens: Floats
     fresh: Floats
     numbers: Floats
+
+    def only(self, index: NDArray[np.int64]) -> Traffic:
+        """Return the traffic of the devices at ``index``."""
+        return Traffic(**{each.name: getattr(self, each.name)[index] for each in fields(self)})
 
 
 def expected_traffic(workload: Workload, steps: ArrayLike, count: int) -> Traffic:

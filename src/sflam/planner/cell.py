@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sflam.allocate.cell import cuts as one_cut
+from sflam.allocate.cell import device_cuts
 from sflam.allocate.cell.cuts import server_clock
-from sflam.allocate.cell.cuts import solve as solve_cuts
 from sflam.allocate.cell.pareto import front, frugal_round
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.registry import allocate, method_of
@@ -289,11 +291,18 @@ def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
 
 
 def best_cut(job: Job, problem: Problem, method: str) -> Plan:
-    """Return the plan of one method over all cuts of a problem that counts no server's turn."""
-    inner, options = "optimal" if method == "cut" else method, options_of(job, method)
+    """Return the plan of one method over all cuts of a problem that counts no server's turn.
+
+    Methods that are exact give every device a cut of its own, all others one to all.
+    """
     # With every block on the device, activations would still be sent to the head: not tried.
-    blocks = range(problem.workload.blocks)
-    return solve_cuts(problem, blocks, lambda here: allocate(_with_way_down(job, here), inner, **options))
+    blocks, place = range(problem.workload.blocks), partial(_with_way_down, job)
+    if method in ("cut", "optimal"):
+        return device_cuts.solve(problem, blocks, place)
+    if method == "bits":
+        return device_cuts.solve_with_bits(problem, blocks, place)
+    options = options_of(job, method)
+    return one_cut.solve(problem, blocks, lambda here: allocate(place(here), method, **options))
 
 
 def options_of(job: Job, method: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from sflam.allocate.cell.bits_bound import bound
 from sflam.allocate.cell.bits_moves import CHANGES, hopeful
 from sflam.allocate.cell.energy_caps import respond_within
 from sflam.allocate.cell.optimal import Market, Solution
-from sflam.allocate.cell.problem import PER_DEVICE, Problem
+from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shadow_prices import shadow_prices
 from sflam.allocate.curves import growth
 from sflam.allocate.limits import Impossible
@@ -131,12 +131,12 @@ def _sample(problem: Problem) -> Problem:
         return problem
     index = np.arange(0, count, -(-count // SAMPLE))
     scale = count / len(index)
-    network = problem.network.only(index.tolist())
-    part = replace(network, energy_weight=network.energy_weight * scale, bandwidth=network.bandwidth / scale)
-    given = [name for name in PER_DEVICE if getattr(problem, name) is not None]
-    each = {name: problem.each(name)[index] for name in given}
-    own = tuple(problem.own[at] for at in index) if problem.own else ()
-    return problem.change(network=part, own=own, **(each | {"sensitivity": each["sensitivity"] * scale}))
+    part = problem.only(index)
+    network = part.network
+    network = replace(
+        network, energy_weight=network.energy_weight * scale, bandwidth=network.bandwidth / scale
+    )
+    return part.change(network=network, sensitivity=part.each("sensitivity") * scale)
 
 
 def _descend(
@@ -261,9 +261,13 @@ def costs_at(
 
 def _costs(cell: Cell, time: Floats, price: float, payload: Floats) -> tuple[Floats, Floats]:
     """Return D and zeta [n] of devices with other payloads; inf and 0 where T is too short, or a cap forbids one."""
-    cell = replace(cell, payload=payload)
+    return costs_of(replace(cell, payload=payload), time, price)
+
+
+def costs_of(cell: Cell, time: Floats, price: float) -> tuple[Floats, Floats]:
+    """Return D and zeta [n] of devices at times [n]; inf and 0 where T is too short, or a cap forbids one."""
     costs, slopes = np.full(len(cell), np.inf), np.zeros(len(cell))
-    soon = time - cell.busy > payload / cell.snr_bandwidth * (1 + 1e-12)
+    soon = time - cell.busy > cell.payload / cell.snr_bandwidth * (1 + 1e-12)
     fits = np.flatnonzero(soon & (cell.max_efficiency > 0))
     if fits.size:
         costs[fits], slopes[fits] = _cost(cell.take(fits), time[fits], price)

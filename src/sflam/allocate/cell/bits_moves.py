@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.allocate.cell.bits_bound import Table
+from sflam.allocate.cell.intervals import least_convex
 from sflam.allocate.cell.optimal import Solution
 from sflam.allocate.cell.problem import Problem
 from sflam.cost.convergence import quantization_noise
-from sflam.network.network import Floats
 
 POINTS = np.exp(
     [-0.5, -0.2, -0.08, -0.03, -0.01, 0.0, 0.01, 0.03, 0.08, 0.2, 0.5]
@@ -49,28 +49,5 @@ def hopeful(
     slopes = lam - (fall.sum(axis=2, keepdims=True) - fall) - falls[:, rows, every]
     noise = np.stack([quantization_noise(each) for each in np.clip(moved, low, high)])
     change = problem.each("sensitivity") * (noise - quantization_noise(bits))
-    totals = (problem.rounds_at(bits) + change) * (_least(times, values, slopes) + problem.constant)
+    totals = (problem.rounds_at(bits) + change) * (least_convex(times, values, slopes) + problem.constant)
     return allowed & ~(totals >= best)
-
-
-def _least(times: Floats, values: Floats, slopes: Floats) -> Floats:
-    """Return a lower bound [...] over T > 0 of convex functions known at ``times`` [I] by value and slope [I, ...]."""
-    known = np.isfinite(values)
-    values, slopes = np.where(known, values, 0.0), np.where(known, slopes, 0.0)
-    least = np.full(values.shape[1:], np.inf)
-    for place in range(len(times) - 1):
-        left, right = times[place], times[place + 1]
-        a, b, da, db = values[place], values[place + 1], slopes[place], slopes[place + 1]
-        both, right_only = known[place] & known[place + 1], ~known[place] & known[place + 1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            step = np.where(db > da, (a - b + db * (right - left)) / (db - da), 0.0)
-        exchange = a + da * np.clip(step, 0.0, right - left)
-        inside = np.where(da >= 0, a, np.where(db <= 0, b, exchange))
-        alone = b - np.maximum(db, 0.0) * right  # its tangent, down to T = 0
-        least = np.where(
-            both, np.minimum(least, inside), np.where(right_only, np.minimum(least, alone), least)
-        )
-    # Below the first point F lies above that point's tangent; above the last one it must be rising.
-    first = np.where(known[0], values[0] - np.maximum(slopes[0], 0.0) * times[0], np.inf)
-    open_end = ~known[-1] | (slopes[-1] < 0)
-    return np.asarray(np.where(open_end, -np.inf, np.minimum(least, first)))

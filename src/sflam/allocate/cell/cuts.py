@@ -1,7 +1,7 @@
-"""The choice of the cut (2.6): every cut that fits the devices' memory, solved exactly; the server's clock.
+"""One cut for all devices (2.6), by any method: every cut that fits the devices' memory is tried; the server's clock.
 
-One cut serves all devices; a device whose memory it exceeds gets the deepest one that fits. The server trains its
-blocks for one device after another at its whole rate.
+A device whose memory the cut exceeds gets the deepest one that fits. The server trains its blocks for one device after
+another at its whole rate. :mod:`sflam.allocate.cell.device_cuts` gives every device a cut of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sflam.allocate.cell import optimal
 from sflam.allocate.cell.problem import Problem
@@ -35,8 +36,8 @@ def server_clock(problem: Problem) -> float:
     return min(top, float(np.cbrt(second / price)))
 
 
-def look(problem: Problem, cut: int, solve_at: Solver = optimal.solve) -> Plan:
-    """Return the plan of ``solve_at`` at a cut, with the server's turn added to T0 and J0."""
+def look(problem: Problem, cut: ArrayLike, solve_at: Solver = optimal.solve) -> Plan:
+    """Return the plan of ``solve_at`` at a cut, or at one a device, with the server's turn added to T0 and J0."""
     network, work = problem.network, problem.workload
     room = problem.room
     deepest = work.blocks - np.argmax(room[:, ::-1], axis=1)
@@ -49,7 +50,7 @@ def look(problem: Problem, cut: int, solve_at: Solver = optimal.solve) -> Plan:
     here = problem.change(cut=given, base_s=problem.base_s + seconds, base_j=problem.base_j + joules)
     plan = replace(solve_at(here), method="cut")
     if (lowered := given < cut).any() and plan.status is not Status.INFEASIBLE:
-        note = f"{devices(network, lowered)} got an earlier cut than {cut}, for lack of memory"
+        note = f"{devices(network, lowered)} got an earlier cut than {np.max(cut)}, for lack of memory"
         plan = replace(plan, advice=(*plan.advice, note))
     return plan
 
@@ -68,6 +69,14 @@ def solve(problem: Problem, cuts: Iterable[int] | None = None, solve_at: Solver 
     best = min(plans.values(), key=lambda plan: (plan.status is Status.INFEASIBLE, plan.objective))
     spent = clock.perf_counter() - began
     if best.status is not Status.INFEASIBLE:
-        return replace(best, solve_s=spent)
+        return uncertified(best, "one cut for all was chosen; devices of their own cuts may do better", spent)
     advice = [f"cut {cut}: {each}" for cut, plan in plans.items() for each in plan.advice]
     return no_plan("cut", *advice, solve_s=spent)
+
+
+def uncertified(plan: Plan, note: str, solve_s: float) -> Plan:
+    """Return a plan without its bound, which holds for its own cuts alone."""
+    if plan.status is Status.INFEASIBLE:
+        return plan
+    advice = (*plan.advice, note)
+    return replace(plan, lower_bound=-np.inf, status=Status.FEASIBLE, advice=advice, solve_s=solve_s)

@@ -143,6 +143,14 @@ class Problem:
         """Return the problem with other attributes."""
         return replace(self, **changes)
 
+    def only(self, index: NDArray[np.int64]) -> Self:
+        """Return the problem of the devices at ``index`` alone, with the whole band."""
+        given = [name for name in PER_DEVICE if getattr(self, name) is not None]
+        each: dict[str, Any] = {name: self.each(name)[index] for name in given}
+        own = tuple(self.own[at] for at in index) if self.own else ()
+        traffic = self.traffic and self.traffic.only(index)
+        return self.change(network=self.network.only(index.tolist()), own=own, traffic=traffic, **each)
+
     @property
     def workloads(self) -> tuple[Workload, ...]:
         """What a mini-batch costs each device, [K]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment
 
 BOUNDLESS = Reach(math.inf, math.inf, 0.0, 1.0)
+FAR = 1e9
 
 
 def moments(steps, round=0):
@@ -86,7 +88,7 @@ def devices(sizes, steps=None):
     trained = {
         d: (Trained(start, {"w": torch.full((50,), size)}), Trained({}, {})) for d, size in enumerate(sizes)
     }
-    return trained, {d: Reach(math.inf, math.inf, 0.0, (steps or {}).get(d, 1.0)) for d in trained}
+    return trained, {d: Reach(FAR, math.inf, 0.0, (steps or {}).get(d, 1.0)) for d in trained}
 
 
 def test_far_beyond_the_others_is_shortened_to_the_limit_or_refused():
@@ -97,6 +99,15 @@ def test_far_beyond_the_others_is_shortened_to_the_limit_or_refused():
     assert list(found.refused) == [3] and sorted(found.sides) == [0, 1, 2] and not found.clipped
     found = Screen("off")(*devices([1.0, 1.2, 0.8, math.inf]))
     assert sorted(found.sides) == [0, 1, 2, 3]
+
+
+def test_without_any_bound_of_a_step_devices_may_differ_twice_as_much():
+    trained, reach = devices([1.0, 1.0, 1.0, 3.9, 4.1])
+    assert Screen()(trained, reach).clipped.keys() == {3, 4}
+    loose = dict.fromkeys(reach, BOUNDLESS)
+    assert Screen()(trained, loose).clipped.keys() == {4}
+    clip = LearnSettings(optimizer="sgd", clip=1.0)
+    assert reach_of(clip, moments(1)).bounded and not reach_of(replace(clip, clip=0.0), moments(1)).bounded
 
 
 def test_more_steps_may_go_further_and_fewer_not_less():
@@ -121,7 +132,7 @@ def test_devices_with_other_tensors_are_compared_in_what_they_share():
         end = {name: torch.full_like(start[name], times * size[name]) for name in names}
         return (Trained({name: start[name] for name in names}, end),)
 
-    reach = dict.fromkeys(range(4), BOUNDLESS)
+    reach = dict.fromkeys(range(4), Reach(FAR, math.inf, 0.0, 1.0))
     trained = {0: one(["head"]), 1: one(start), 2: one(start), 3: one(start)}
     assert not Screen("reject")(trained, reach).refused
     trained[0] = one(["head"], 2.1)

@@ -24,6 +24,8 @@ from sflam.sizes import HEADER_BYTES, token_body_bytes
 
 GIVEN = 100 * MEGABYTE
 """What a device may take where its user sets no limit, as far as it can."""
+SPARE = 0.02
+"""Share of a limit that is spent on nothing but what is needed: what is counted was up to 1 % less than measured."""
 BETTER: tuple[dict[str, Any], ...] = (
     {"head": 32},
     {"head": 128},
@@ -155,7 +157,11 @@ class Footprint:
                 continue
             if "rows" in better:
                 tried = replace(tried, rows=how.rows if step.text else min(tried.rows, self.rows))
-            if tried != how and step.held(tried).total <= most and not (tried.inputs and not step.trains):
+            if (
+                tried != how
+                and step.held(tried).total <= most * (1 - SPARE)
+                and not (tried.inputs and not step.trains)
+            ):
                 how = tried
         grouping = Grouping(how.rows, how.inputs, self.moments if how.file else None, how.head)
         return RunPlan(grouping, how.pages, how.streaming, step.held(how).total)

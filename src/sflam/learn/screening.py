@@ -12,8 +12,8 @@ such bound. An honest device is never beyond either, so what is beyond is refuse
 
 Others. With m_n the median, over the devices that train the tensor n, of the root mean square of its differences, those
 of a device on one side of the cut may together be ``factor`` times as large as if each tensor's were m_n, and as much
-more as b_k, the sum of its lr_t, is above the median of b. What is beyond is clipped to it, or refused, by rule. So
-devices with different cuts are compared in what they share, and a head with heads.
+more as b_k, the sum of its lr_t, is above the median of b; twice that for SGD without a clip. What is beyond is clipped
+to it, or refused, by rule. So devices with different cuts are compared in what they share, and a head with heads.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from sflam.model.adapters import State
 RULES = ("clip", "reject", "off")
 FACTOR = 2.0
 """Honest devices were seen up to 1.9, at Dirichlet 0.1; with 4, one of ten devices costs 14 points of accuracy."""
+UNBOUNDED = 2.0
+"""As many times more, where steps are as large as gradients are: SGD without a clip, on devices as unlike as these."""
 COHORT = 3
 """Fewest devices whose median means something."""
 BETA_1, BETA_2 = 0.9, 0.999
@@ -54,6 +56,11 @@ class Reach:
     norm: float
     decay: float
     rates: float
+
+    @property
+    def bounded(self) -> bool:
+        """Whether steps have any bound of their own, whatever the gradients are."""
+        return not (math.isinf(self.each) and math.isinf(self.norm))
 
 
 def reach_of(learn: LearnSettings, moments: Sequence[Moment]) -> Reach:
@@ -185,7 +192,7 @@ class Screen:
         excess = {device: [0.0] * len(trained[device]) for device in cohort}
         for side in range(len(trained[cohort[0]])):
             for device, ratio in _excess({d: trained[d][side] for d in cohort}).items():
-                more = max(1.0, reach[device].rates / usual)
+                more = max(1.0, reach[device].rates / usual) * (1.0 if reach[device].bounded else UNBOUNDED)
                 excess[device][side] = ratio / (self.factor * more)
         for device, times in excess.items():
             worst = max(times, default=0.0)

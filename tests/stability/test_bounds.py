@@ -54,14 +54,14 @@ def test_one_fraction_fits_nothing() -> None:
 
 @pytest.mark.usefixtures("rendered")
 def test_the_command(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
-    few = ["--samples", 8, "--replacements", 1, "--draws", 2, "--steps", 2, "--layers", "1,2"]
+    few = ["--samples", 8, "--replacements", 1, "--draws", 2, "--rounds", 1, "--layers", "1,2"]
     output = cli("stability", *sets(*small), *few, "--out", tmp_path / "stability", "--json")
     assert output.code == 0, output.err
     found = json.loads(output.out[-1])
     assert found == json.loads((tmp_path / "stability" / "stability.json").read_text(encoding="utf-8"))
     assert [row["layers"] for row in found["fractions"]] == [1, 2]
     assert (tmp_path / "stability" / "stability.png").stat().st_size > 1000
-    assert "training 9/9" in output.err and any("rank correlation" in line for line in output.err)
+    assert "training 8/8" in output.err and any("rank correlation" in line for line in output.err)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_the_command(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
         (["--samples", 1, "--replacements", 1], "--samples is 1; replacing one of them needs at least 2"),
         (["--layers", "1,x"], "--layers is '1,x'; separate numbers by commas"),
         (["--layers", "9", "--samples", 4, "--replacements", 1], "--layers holds 9; model .* has 3 layers"),
-        (["--steps", 0], "--steps is 0; it must be at least 1"),
-        (["--samples", 4000], "--samples 4000 and --replacements 8 need 8016 training samples"),
+        (["--rounds", -1], "--rounds is -1; it must be at least 1"),
+        (["--samples", 4000], "--samples 4000 and --replacements 8 need 4008 training samples"),
     ],
 )
 def test_what_the_command_refuses(

@@ -29,7 +29,7 @@ def stability_table(found: Mapping[str, Any], title: str = "") -> RenderableType
     for row in found["fractions"]:
         error = "" if row["error"] is None else f" ± {row['error']:.1g}"
         table.add_row(
-            str(row["layers"]),
+            f"{row['layers']:g}",
             f"{row['fraction']:.2f}",
             f"{row['measured']:.3g}{error}",
             f"{row['rho']:.2g}",

@@ -13,7 +13,7 @@ import sflam
 from sflam.errors import ConfigError
 from sflam.model.adapters import state_of
 from sflam.stability.measure import Asked, measure, trainings
-from sflam.stability.training import Training, as_measured
+from sflam.stability.training import Retraining, as_measured
 from tests.serve.network import adapters_of
 
 FEW = Asked(layers=(1, 3), samples=12, replacements=2, draws=2)
@@ -42,7 +42,7 @@ def test_on_all_samples_it_is_the_training_of_train(
     """Bit for bit: split, quantized, shared out and averaged as the job is."""
     wanted = sflam.load(None, [*small, *more])
     sflam.train(wanted, tmp_path / "run")
-    training = Training.of(as_measured(wanted))
+    training = Retraining.of(as_measured(wanted))
     every = np.arange(len(training.pool))
     for _ in range(2):  # and again: nothing of a training stays
         training.run(every, training.parts(every))
@@ -67,7 +67,7 @@ def test_a_replaced_sample_moves_and_its_fraction_counts(small: tuple[str, ...])
 
 def test_replacing_a_sample_by_itself_changes_nothing(small: tuple[str, ...]) -> None:
     """With common random numbers it is exactly zero: seed, shares, order, dropout and noise are all the same."""
-    training = Training.of(job(*small, *TWELVE, "model.dropout=0.2", "quant.bits_up=2"))
+    training = Retraining.of(job(*small, *TWELVE, "model.dropout=0.2", "quant.bits_up=2"))
     chosen = np.arange(12)
     first = training.run(chosen, training.parts(chosen))
     again = training.run(chosen, training.parts(chosen))
@@ -79,7 +79,7 @@ def test_replacing_a_sample_by_itself_changes_nothing(small: tuple[str, ...]) ->
 
 
 def test_only_what_is_trained_is_steep(small: tuple[str, ...]) -> None:
-    training = Training.of(
+    training = Retraining.of(
         job(*small, "model.cut=2", "learn.device_half=frozen", "learn.aggregation=freeze-a")
     )
     names = {id(p): n for n, p in training.assembly.model.named_parameters()}

@@ -24,7 +24,7 @@ from sflam.run.follow_plan import follow
 from sflam.seeds import derive, generator
 from sflam.stability.curvature import least_curvature, sample_losses, steepest
 from sflam.stability.theory import average_stability
-from sflam.stability.training import Training, as_measured
+from sflam.stability.training import Retraining, as_measured
 
 Samples = NDArray[np.int64]
 
@@ -106,7 +106,7 @@ def measure(
     """
     job, _ = follow(as_measured(job))
     done = itertools.count(1)
-    first = Training.of(job, asked.rounds)
+    first = Retraining.of(job, asked.rounds)
     depth, held = first.blocks, len(first.pool)
     if (need := asked.samples + asked.replacements) > held:
         raise ConfigError(
@@ -128,7 +128,7 @@ def measure(
         return
     for count in layers:
         tuned = replace(job, model=replace(job.model, tuned=count))
-        yield _at(Training.of(tuned, asked.rounds), asked, counted)
+        yield _at(Retraining.of(tuned, asked.rounds), asked, counted)
 
 
 def trainings(asked: Asked, depth: int) -> int:
@@ -137,7 +137,7 @@ def trainings(asked: Asked, depth: int) -> int:
     return counts * asked.draws * (1 + asked.replacements)
 
 
-def _at(training: Training, asked: Asked, on_training: Callable[[], None]) -> Stability:
+def _at(training: Retraining, asked: Asked, on_training: Callable[[], None]) -> Stability:
     assembly = training.assembly
     job, model = assembly.job, assembly.model
     original: list[list[float]] = []

@@ -57,7 +57,7 @@ def as_measured(job: Job) -> Job:
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
+class Retraining:
     """A job that is trained again and again, from one start.
 
     Attributes:
@@ -69,7 +69,7 @@ class Training:
     rounds: int
 
     @classmethod
-    def of(cls, job: Job, rounds: int = 0) -> Training:
+    def of(cls, job: Job, rounds: int = 0) -> Retraining:
         """Return the training of a job; ``rounds`` instead of its own. Raises what ``assemble`` does."""
         if rounds:
             job = replace(job, learn=replace(job.learn, rounds=rounds))

@@ -96,8 +96,12 @@ class DeviceRanks:
         """Keep the rows of a stack at zero beyond the rank of the device of each, row -> device."""
         if not self.ranks or not stack.slots:
             return
-        beyond = torch.ones_like(stack.values, dtype=torch.bool)
-        for row, device in device_of.items():
-            for name, slot in stack.slots.items():
-                self.part(device, name, beyond[row, slot.columns].view(slot.shape)).fill_(False)
-        stack.limit(beyond)
+        by_rank: dict[int, torch.Tensor] = {}
+        for device in device_of.values():
+            if self.ranks[device] not in by_rank:
+                beyond = by_rank[self.ranks[device]] = torch.ones(
+                    stack.size(), dtype=torch.bool, device=stack.values.device
+                )
+                for name, slot in stack.slots.items():
+                    self.part(device, name, beyond[slot.columns].view(slot.shape)).fill_(False)
+        stack.limit({row: by_rank[self.ranks[device]] for row, device in device_of.items()})

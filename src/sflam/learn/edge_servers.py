@@ -74,8 +74,16 @@ class Servers:
             found |= self.trunks[server].backward(own)
         return found
 
+    def seat(self, devices: Iterable[int]) -> None:
+        """Let the copies of ``devices`` be those that have trained numbers."""
+        own: dict[int, list[int]] = {}
+        for device in devices:
+            own.setdefault(self.server_of[device], []).append(device)
+        for server, members in own.items():
+            self.trunks[server].seat(members)
+
     def open(self, devices: Sequence[int], state: State) -> None:
-        """Start a round of ``devices`` from the global adapters."""
+        """Start a round of ``devices``, which have seats, from the global adapters."""
         for trunk in self.trunks.values():
             trunk.open()
         for server in sorted({self.server_of[device] for device in devices}):
@@ -105,9 +113,10 @@ class Servers:
     def rows(self) -> list[tuple[int, Tensor]]:
         """Return (device, [P] its own trained numbers at its server) wherever a device has a copy of its own."""
         return [
-            (device, trunk.segment.stack.values[trunk.copy_of(device)])
+            (device, trunk.segment.stack.row(copy))
             for device in range(len(self.server_of))
             if not (trunk := self.trunk_of(device)).shared
+            and trunk.segment.stack.has([copy := trunk.copy_of(device)])
         ]
 
     def state(self) -> dict[int, object]:

@@ -5,7 +5,7 @@ Where the rate follows a schedule it is set before every step, from nothing but 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +19,8 @@ from sflam.learn.settings.schedule import Moment, rate
 from sflam.model.segment import Segment
 
 S = TypeVar("S", bound=Segment)
+RowState = dict[str, Any]
+"""What an optimiser remembers of one row: momenta, and how many steps it took."""
 
 
 def optimizer(
@@ -62,12 +64,12 @@ def step_rows(optimizer: torch.optim.Optimizer, rows: Sequence[int]) -> None:
         optimizer.param_groups = groups
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, RowState]:
     """Return momenta and step counts, keyed by row, for a checkpoint."""
     return {str(row): dict(values) for row, values in optimizer.state_dict()["state"].items()}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, RowState]) -> None:
     """Put back what :func:`optimizer_state` returned."""
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict(
@@ -89,6 +91,7 @@ class Side(Generic[S]):
         self.turn = (0, 1)
         """Which of how many turns of a round this is, where devices take turns."""
         self.rule = LocalRule(settings, {})
+        self._away: dict[int, RowState] = {}
         self._amended: Mapping[int, tuple[int, Sequence[str]]] = {}
 
     def follow(self, rule: LocalRule, amended: Mapping[int, tuple[int, Sequence[str]]]) -> None:
@@ -105,6 +108,21 @@ class Side(Generic[S]):
         if self.settings.practice.state == "reset":
             self.optimizer.state.clear()
 
+    def seat(self, devices: Collection[int]) -> None:
+        """Let the copies of ``devices`` be those that have trained numbers; what others remember is put away."""
+        stack, rows = self.segment.stack, {self.copy_of(device) for device in devices}
+        if stack.has(rows):
+            return
+        keeps = self.settings.practice.state == "keep"
+        for row, place in stack.seated.items():
+            own = self.optimizer.state.pop(stack.rows[place], None)
+            if own and keeps:
+                self._away[row] = own
+        stack.seat(rows)
+        for row, place in stack.seated.items():
+            if row in self._away:
+                self.optimizer.state[stack.rows[place]] = self._away.pop(row)
+
     def copy_of(self, device: int) -> int:
         """Return the row of the stack that is of ``device``."""
         return device
@@ -119,7 +137,7 @@ class Side(Generic[S]):
         turn, turns = self.turn
         groups = self.optimizer.param_groups
         for device, moment in sorted(moments.items(), key=lambda pair: pair[1].steps):
-            group = groups[self.copy_of(device) if len(groups) > 1 else 0]
+            group = groups[self.segment.stack.place(self.copy_of(device)) if len(groups) > 1 else 0]
             group["lr"] = rate(self.settings, replace(moment, turn=turn, turns=turns))
 
     def update(self) -> None:
@@ -131,12 +149,18 @@ class Side(Generic[S]):
                 values, gradients = stack.numbers(row, names), stack.gradient(row)
                 self.rule.amend(device, values, {name: gradients[name] for name in names})
         stack.hand_out(self.settings.clip)
-        step_rows(self.optimizer, stack.active)
+        step_rows(self.optimizer, stack.moving)
 
-    def state(self) -> dict[str, Any]:
-        """Return what must survive a crash between rounds."""
-        return optimizer_state(self.optimizer)
+    def state(self) -> dict[str, RowState]:
+        """Return what must survive a crash between rounds: what the optimiser remembers, row by row."""
+        here = optimizer_state(self.optimizer)
+        seated = {str(row): str(place) for row, place in self.segment.stack.seated.items()}
+        found = {row: here[place] for row, place in seated.items() if place in here}
+        return found | {str(row): own for row, own in self._away.items()}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, RowState]) -> None:
         """Put back what :meth:`state` returned."""
-        restore_optimizer(self.optimizer, state)
+        seated = self.segment.stack.seated
+        here = {str(seated[int(row)]): own for row, own in state.items() if int(row) in seated}
+        restore_optimizer(self.optimizer, here)
+        self._away = {int(row): own for row, own in state.items() if int(row) not in seated}

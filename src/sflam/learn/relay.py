@@ -46,6 +46,7 @@ class Relay(LocalFleet):
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start the first device and the server; return the bytes that all devices are sent in their turns."""
+        self.seat(devices)
         return super().download(round, self.order(round, devices)[:1], state) * len(devices)
 
     def local_steps(self, round: int, devices: Sequence[int]) -> Steps:

@@ -278,7 +278,7 @@ class Trunk(Side[ServerSegment]):
 
     def _learns_finite(self) -> bool:
         stack = self.segment.stack
-        return is_finite(stack.grads[stack.active])
+        return is_finite(stack.grads[stack.moving])
 
     def _remembered(self) -> tuple[Tensor, dict[str, Any]]:
         return self.segment.stack.values.detach().clone(), copy.deepcopy(self.state())

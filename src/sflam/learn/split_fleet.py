@@ -17,24 +17,20 @@ from sflam.data.sampling import most_rows
 from sflam.learn.activation_cache import CachedExchange, expect_frozen, unkept
 from sflam.learn.adapter_exchange import flatten, send_adapters
 from sflam.learn.averaging import Averaged, Averaging
-from sflam.learn.chunks import PassBudget
 from sflam.learn.counted_memory import split_memory
 from sflam.learn.delta import DeltaExchange
-from sflam.learn.device import Devices
 from sflam.learn.device_ranks import DeviceRanks
-from sflam.learn.edge_servers import Servers, steps_alone
+from sflam.learn.edge_servers import steps_alone
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Examples, drawn, drawn_together
 from sflam.learn.exchange import Exchange
-from sflam.learn.fit import built_step
 from sflam.learn.fleet import Fleet
-from sflam.learn.grouping import group_rows
+from sflam.learn.halves import halves
 from sflam.learn.kept_memory import with_kept, with_personal
 from sflam.learn.local.registry import local_rule
 from sflam.learn.personal import PersonalParts, head_of
 from sflam.learn.round import Passes, local_steps
 from sflam.learn.selection import Chances, chances_of, select_devices
-from sflam.learn.server import Trunk
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.steps import Average, Steps
 from sflam.learn.u_shape import local_steps_at_home
@@ -43,7 +39,6 @@ from sflam.model.adapters import State, adapted_layers, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
 from sflam.model.lower_rank import B_ENDS
-from sflam.model.split import split_among
 from sflam.plan import ALL_LOCAL, Placement, overlay
 
 
@@ -124,7 +119,16 @@ class LocalFleet(Fleet):
         if list(map(where, before)) != list(map(where, self.placements)):
             assert not before or (self.learn.practice.state == "reset" and self.learn.cache == "off")
             assert not before or not isinstance(self.exchange, DeltaExchange)
-            self._cut()
+            self.devices, self.servers = halves(
+                self.backbone,
+                self.model,
+                self.placements,
+                self.learn,
+                labels=self.labels,
+                sampling=self.sampling,
+                ranks=self.ranks,
+                seats=self.seats(),
+            )
             if before:
                 self.exchange.remember({})
                 self._follow()
@@ -135,6 +139,7 @@ class LocalFleet(Fleet):
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start both halves of the devices from the global adapters; return the bytes sent to devices."""
         self._start = state
+        self.seat(devices)
         self.rule.begin(state)
         self.devices.open()
         self.servers.open(devices, state)
@@ -153,6 +158,15 @@ class LocalFleet(Fleet):
             home.segment.stack.write(home.copy_of(device), received)
             sent += size
         return sent + sum(self._beside(round, {device: self.rule.down(device) for device in devices}))
+
+    def seat(self, devices: Sequence[int]) -> None:
+        """Let ``devices`` be those whose trained numbers are held: a round's, or any that are looked at."""
+        self.devices.seat(devices)
+        self.servers.seat(devices)
+
+    def seats(self) -> int:
+        """Return how many devices have trained numbers at once; 0 for all."""
+        return self.settings.selected
 
     def put(self, device: int, state: State) -> None:
         """Write trained tensors into both halves of a device, its copy of the server's included."""
@@ -274,43 +288,6 @@ class LocalFleet(Fleet):
         """Return the personal parts of each device that has trained."""
         return self.personal.own
 
-    def _cut(self) -> None:
-        """Cut the model for every device, and give each a server; who trains alone has a whole trunk of its own."""
-        learn, server_of = self.learn, tuple(placement.server for placement in self.placements)
-        cuts = tuple(0 if placement.alone else placement.cut for placement in self.placements)
-        device, segments = split_among(
-            self.backbone,
-            self.model,
-            cuts,
-            server_of,
-            shared=learn.practice.shared,
-            frozen_a=learn.practice.aggregation == "freeze-a",
-            frozen_half=learn.practice.device_half == "frozen",
-            labels=self.labels,
-        )
-        home = self.labels == "device"
-        budget = PassBudget(built_step(self.backbone, 0, learn, home=home))
-        trunks = {}
-        for server, segment in segments.items():
-            own = [index for index, name in enumerate(server_of) if name == server]
-            shared = learn.practice.shared and server != ALL_LOCAL
-            trunks[server] = Trunk(
-                segment,
-                self.backbone.task,
-                learn,
-                shared=shared,
-                devices=own,
-                group_rows=group_rows(learn, self.sampling),
-            )
-            trunks[server].budget = budget
-            if not shared:  # a shared copy keeps the model's rank
-                self.ranks.limit(segment.stack, dict(enumerate(own)))
-            segment.checkpointing = learn.checkpointing
-        device.checkpointing = learn.checkpointing
-        self.ranks.limit(device.stack, {row: row for row in range(len(cuts))})
-        self.devices = Devices(device, cuts, learn)
-        self.servers = Servers(trunks, server_of)
-
     def _follow(self) -> None:
         """Let the rule for the devices' own learning act on what is theirs and travels."""
         cuts, segment, shared = self.devices.cuts, self.devices.segment, self.personal.shared
@@ -339,7 +316,8 @@ class LocalFleet(Fleet):
 
     def diverged(self) -> list[int]:
         """Return the devices whose adapters, or the server's own copy of them, hold NaN or infinity."""
-        rows = [*enumerate(self.devices.segment.stack.values), *self.servers.rows()]
+        stack = self.devices.segment.stack
+        rows = [*((device, stack.row(device)) for device in stack.seated), *self.servers.rows()]
         return sorted({device for device, values in rows if not values.isfinite().all()})
 
     def numbers(self) -> int:

@@ -49,20 +49,25 @@ class WeightStack(AdapterStack):
     """A stack whose forward uses one row at a time, so each row's tensors are leaves of their own.
 
     Attributes:
-        views: for each row, name -> leaf view of ``values``.
+        views: for each place, name -> leaf view of ``values``.
     """
 
     def __init__(
-        self, initial: Mapping[str, Tensor], copies: int, dtype: torch.dtype, device: torch.device | str
+        self,
+        initial: Mapping[str, Tensor],
+        copies: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        seats: int = 0,
     ) -> None:
-        super().__init__(initial, copies, dtype, device)
+        super().__init__(initial, copies, dtype, device, seats)
         self.tensors = {}
         self.views = [
             {
                 name: self.values[row, slot.columns].view(slot.shape).requires_grad_()
                 for name, slot in self.slots.items()
             }
-            for row in range(copies)
+            for row in range(len(self.values))
         ]
 
     def backward(
@@ -74,7 +79,7 @@ class WeightStack(AdapterStack):
         again: bool = False,
     ) -> list[Tensor | None]:
         """Add the gradients of ``output`` to ``grads`` of the active rows; return those of ``inputs``."""
-        active = self._active.tolist()
+        active = self.moving
         wanted = [*inputs, *(view for row in active for view in self.views[row].values())]
         found = torch.autograd.grad(output, wanted, grad_output, allow_unused=True, retain_graph=again)
         rest = iter(found[len(inputs) :])
@@ -105,6 +110,6 @@ class Places:
     def install(self, copy: int) -> None:
         """Put the weights of one copy in their places."""
         self.installed = copy
-        views: dict[str, Any] = dict(self.stack.views[copy])
+        views: dict[str, Any] = dict(self.stack.views[self.stack.place(copy)])
         for module, key, name in self._places:
             module._parameters[key] = views[name]

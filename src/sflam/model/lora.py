@@ -90,7 +90,7 @@ class Layout:
 
     Attributes:
         rows: which copy each row uses.
-        gathered: the copies that the batch uses, where they were taken out of the stack.
+        gathered: the copies that the batch uses, where they were taken out of the stack, or where copies have seats.
         fused: whether layers may take a shorter way that is equal to rounding error, not to the bit.
         masks: what draws the dropout of each row, where not that of the batch is drawn at once.
     """
@@ -102,10 +102,10 @@ class Layout:
         self.masks: RowMasks | None = None
 
     def pick(self, stacked: Tensor) -> Tensor:
-        """Return [G, ...], the copies of this batch's groups, of a [K, ...] tensor of the stack."""
+        """Return [G, ...], the copies of this batch's groups, of a [S, ...] tensor of the stack."""
         copies = self.rows.copies
-        if self.gathered is not None and stacked in self.gathered.tensors:
-            stacked = self.gathered.tensors[stacked]
+        if self.gathered is not None:
+            stacked = self.gathered.tensors.get(stacked, stacked)
             copies = tuple(map(self.gathered.places.__getitem__, copies))
         first, last = copies[0], copies[-1]
         if copies == tuple(range(first, last + 1)):

@@ -59,10 +59,13 @@ class Segment(nn.Module):
         full: bool = False,
         frozen_half: bool = False,
         own: bool = True,
+        seats: int = 0,
     ) -> None:
         """Hold the backbone's ``parts``, the blocks ``held``, and the head or not.
 
         With ``frozen_half`` nothing below the cut is trained; without ``own`` nothing of this side but its head is.
+
+        With ``seats`` only so many copies have trained numbers at once.
 
         A gated copy holds every part, but not the head of the other side. With ``full`` every weight is trained,
         without adapters.
@@ -94,20 +97,20 @@ class Segment(nn.Module):
         self.places: Places | None = None
         if full:
             weights = {f"{PREFIX}{n}": p.detach() for n, p in _weights(backbone.model, named).items()}
-            stack = WeightStack(weights, copies, dtype, backbone.model.device)
+            stack = WeightStack(weights, copies, dtype, backbone.model.device, seats)
             self.stack: AdapterStack = stack
             self.places = Places(stack)
             ids = {id(p): f"{PREFIX}{name}" for name, p in backbone.model.named_parameters()}
             for shell in shells.values():
                 self.places.add(shell, ids)
-            self.places.install(0)
+            self.places.install(0)  # any: the first rows have seats
         else:
             for name, shell in shells.items():
                 if own or name in head or not name:
                     initial |= _trained(f"{PREFIX}{name}".rstrip("."), shell, frozen_a)
             if not own:  # a gated copy is in one piece
                 initial = {n: t for n, t in initial.items() if self.block_of(n) is None}
-            self.stack = AdapterStack(initial, copies, dtype, backbone.model.device)
+            self.stack = AdapterStack(initial, copies, dtype, backbone.model.device, seats)
         for name, shell in shells.items():
             shell = shell if full else self._stacked(f"{PREFIX}{name}".rstrip("."), shell)
             if name.startswith(f"{path}."):

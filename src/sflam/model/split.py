@@ -31,7 +31,7 @@ class DeviceSegment(Segment):
     """Embedding and blocks before the cut; with labels at home, also what runs after the last block."""
 
     def __init__(
-        self, backbone: Backbone, cut: int, copies: int = 1, *, labels: str = "server", **options: bool
+        self, backbone: Backbone, cut: int, copies: int = 1, *, labels: str = "server", **options: Any
     ) -> None:
         """Hold blocks 0..``cut``-1 with ``copies`` rows of adapters, and the head when labels stay here."""
         names = backbone.family.front + backbone.family.both
@@ -85,7 +85,7 @@ class ServerSegment(Segment):
     """Blocks from the lowest cut on; norm and head too, unless labels stay on the devices."""
 
     def __init__(
-        self, backbone: Backbone, cut: int, copies: int = 1, *, labels: str = "server", **options: bool
+        self, backbone: Backbone, cut: int, copies: int = 1, *, labels: str = "server", **options: Any
     ) -> None:
         """Hold blocks ``cut``..L-1, and the head when labels come here, with ``copies`` rows of adapters."""
         held, names = range(cut, backbone.depth), backbone.family.both
@@ -178,12 +178,14 @@ def split_among(
     frozen_a: bool = False,
     frozen_half: bool = False,
     labels: str = "server",
+    seats: int = 0,
 ) -> tuple[DeviceSegment, dict[int, ServerSegment]]:
     """Cut an adapted model for several servers: return the devices' side, and server -> its side.
 
     Args:
         server_of: the server of each device; ``ALL_LOCAL`` for devices that run everything themselves, whose side, from
             the first block to the head, is under that key. Their cuts are 0.
+        seats: how many devices have trained numbers at once; 0 for all.
 
     The others are those of :func:`split`, as are the errors.
     """
@@ -200,7 +202,7 @@ def split_among(
             'model.trainable = "full" trains the embedding too, which devices that train alone share here; use '
             'model.trainable = "lora", or give every device a server'
         )
-    options: dict[str, Any] = {"frozen_a": frozen_a, "frozen_half": frozen_half, "full": full}
+    options: dict[str, Any] = {"frozen_a": frozen_a, "frozen_half": frozen_half, "full": full, "seats": seats}
     device = DeviceSegment(backbone, max(cuts), len(cuts), labels=labels, **options)
     servers: dict[int, ServerSegment] = {}
     for server in sorted(set(server_of)):

@@ -5,6 +5,9 @@ leaf view ``[K, *shape]`` into its columns, which the forward uses. The optimise
 one per row. So one batched forward and backward serves all devices, while each keeps its own optimiser state, and
 a row without a gradient does not move. A pass of some rows only works on a copy of those, and its gradients come back
 to their rows: what it costs does not depend on K.
+
+Where only some of the K rows are ever used at once the matrix has that many places: :meth:`AdapterStack.seat` gives
+places to the rows of a round, and what a stack takes does not depend on K either.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ class Gathered:
 
     Attributes:
         places: row of the stack -> its place among them.
-        tensors: leaf view ``[K, *shape]`` of the stack -> the same of the gathered rows alone, ``[A, *shape]``.
+        tensors: leaf view ``[S, *shape]`` of the stack -> the same of the gathered rows alone, ``[A, *shape]``; empty
+            where the pass uses the stack itself.
     """
 
     places: dict[int, int]
@@ -54,15 +58,16 @@ class _Gather(torch.autograd.Function):
 
 
 class AdapterStack:
-    """``K`` rows of trained numbers with named slots.
+    """``K`` rows of trained numbers with named slots, S of them at once; S is K unless ``seats`` says otherwise.
 
     Attributes:
-        values: [K, P] the numbers.
-        grads: [K, P] their gradients of the current step.
+        copies: K.
+        values: [S, P] the numbers.
+        grads: [S, P] their gradients of the current step.
         slots: name -> Slot.
-        beyond: [K, P] what stays zero in each row and never moves; None for nothing.
-        tensors: name -> [K, *shape] leaf view of ``values``, what the forward uses.
-        rows: K leaf views [P] of ``values``, what an optimiser is given.
+        beyond: [S, P] what stays zero in each row and never moves; None for nothing.
+        tensors: name -> [S, *shape] leaf view of ``values``, what the forward uses.
+        rows: S leaf views [P] of ``values``, what an optimiser is given.
     """
 
     def __init__(
@@ -71,32 +76,64 @@ class AdapterStack:
         copies: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        seats: int = 0,
     ) -> None:
-        """Lay out ``copies`` equal rows from ``initial`` (name -> tensor), which may be empty."""
+        """Lay out ``copies`` equal rows from ``initial`` (name -> tensor), which may be empty.
+
+        With fewer ``seats`` (0: one each) the first rows have them until :meth:`seat` gives them to others.
+        """
         self.slots: dict[str, Slot] = {}
         start = 0
         for name, tensor in initial.items():
             self.slots[name] = Slot(slice(start, start + tensor.numel()), tensor.shape)
             start += tensor.numel()
-        self.values = torch.zeros(copies, start, dtype=dtype, device=device)
+        self.copies = copies
+        held = min(copies, seats or copies)
+        self._places = {row: row for row in range(held)} if held < copies else None
+        self._start = torch.zeros(start, dtype=dtype, device=device)
+        for name, slot in self.slots.items():
+            self._start[slot.columns] = initial[name].reshape(-1).to(self._start)
+        self._limits: Mapping[int, Tensor] = {}
+        self.values = self._start.repeat(held, 1)
         self.grads = torch.zeros_like(self.values)
         self.beyond: Tensor | None = None
-        self.begin(range(copies))
+        self.begin(range(held))
         self.tensors = {
-            name: self.values[:, slot.columns].view(copies, *slot.shape).requires_grad_()
+            name: self.values[:, slot.columns].view(held, *slot.shape).requires_grad_()
             for name, slot in self.slots.items()
         }
         self.rows = [row.requires_grad_() for row in self.values.unbind()]
         # What autograd is asked for so that it goes back as far as the gathered rows.
         self._anchor = self.values.new_zeros(()).requires_grad_()
         self._handed: list[int] = []
-        for row in range(copies):
-            self.write(row, initial)
 
     @property
-    def copies(self) -> int:
-        """Number of rows K."""
-        return len(self.values)
+    def seated(self) -> dict[int, int]:
+        """Row -> its place in ``values``, of the rows that have one."""
+        return {row: row for row in range(self.copies)} if self._places is None else dict(self._places)
+
+    def place(self, row: int) -> int:
+        """Return where a row stands in ``values``; it has a seat."""
+        return row if self._places is None else self._places[row]
+
+    def has(self, rows: Collection[int]) -> bool:
+        """Return whether all of ``rows`` have places."""
+        return self._places is None or self._places.keys() >= set(rows)
+
+    @torch.no_grad()
+    def seat(self, rows: Collection[int]) -> None:
+        """Give places to ``rows`` and to no others, in order, each at the values of the start; see :meth:`has`."""
+        if self.has(rows):
+            return
+        assert len(rows) <= len(self.values), f"{len(rows)} rows want {len(self.values)} seats"
+        self._places = {row: place for place, row in enumerate(sorted(rows))}
+        self.values[:] = self._start
+        self.begin(())
+        self.grads.zero_()
+        for row in self.rows:
+            row.grad = None
+        self._handed = []
+        self.limit(self._limits)
 
     def size(self, names: Sequence[str] | None = None) -> int:
         """Return how many numbers of a row the named slots hold; all of them by default."""
@@ -105,43 +142,65 @@ class AdapterStack:
 
     def read(self, row: int) -> dict[str, Tensor]:
         """Return a copy of one row, name -> tensor."""
-        return {name: self.values[row, s.columns].view(s.shape).clone() for name, s in self.slots.items()}
+        own = self.row(row)
+        return {name: own[s.columns].view(s.shape).clone() for name, s in self.slots.items()}
+
+    def row(self, row: int) -> Tensor:
+        """Return one row [P], as a view."""
+        return self.values.detach()[self.place(row)]
 
     def numbers(self, row: int, names: Sequence[str]) -> dict[str, Tensor]:
         """Return the named slots of one row, name -> view."""
-        values = self.values.detach()[row]
+        values = self.row(row)
         return {name: values[self.slots[name].columns].view(self.slots[name].shape) for name in names}
+
+    def gradients(self, row: int) -> Tensor:
+        """Return the gradients of one row [P], as a view."""
+        return self.grads[self.place(row)]
 
     def gradient(self, row: int) -> dict[str, Tensor]:
         """Return the gradients of one row, name -> view."""
-        return {name: self.grads[row, s.columns].view(s.shape) for name, s in self.slots.items()}
+        own = self.gradients(row)
+        return {name: own[s.columns].view(s.shape) for name, s in self.slots.items()}
 
     @torch.no_grad()
     def write(self, row: int, state: Mapping[str, Tensor]) -> None:
         """Overwrite the slots of one row that ``state`` names."""
+        place = self.place(row)
+        own = self.values[place]
         for name, slot in self.slots.items():
             if name in state:
-                self.values[row, slot.columns] = state[name].reshape(-1).to(self.values)
+                own[slot.columns] = state[name].reshape(-1).to(self.values)
         if self.beyond is not None:
-            self.values[row].masked_fill_(self.beyond[row], 0.0)
+            own.masked_fill_(self.beyond[place], 0.0)
 
     @torch.no_grad()
-    def limit(self, beyond: Tensor) -> None:
-        """Keep what ``beyond`` [K, P] marks at zero from now on: it gets no gradient, so no momentum either."""
-        self.beyond = beyond
-        self.values.masked_fill_(beyond, 0.0)
+    def limit(self, beyond: Mapping[int, Tensor]) -> None:
+        """Keep what ``beyond``, row -> [P], marks at zero: it gets no gradient, so no momentum either."""
+        self._limits = beyond
+        if not beyond:
+            return
+        self.beyond = torch.zeros_like(self.values, dtype=torch.bool)
+        for row, place in self.seated.items():
+            self.beyond[place] = beyond[row]
+        self.values.masked_fill_(self.beyond, 0.0)
 
     @property
     def active(self) -> list[int]:
         """The rows of the step."""
+        return list(self._stepping)
+
+    @property
+    def moving(self) -> list[int]:
+        """The places of the rows of the step."""
         found: list[int] = self._active.tolist()
         return found
 
     def gather(self, rows: Sequence[int]) -> Gathered | None:
         """Return copies of the ``rows`` of a pass; None where it takes every row, or trains none."""
-        wanted = list(dict.fromkeys(rows))
-        if not (self.tensors and torch.is_grad_enabled()) or wanted == list(range(self.copies)):
-            return None
+        wanted = list(dict.fromkeys(map(self.place, rows)))
+        if not (self.tensors and torch.is_grad_enabled()) or wanted == list(range(len(self.values))):
+            return None if self._places is None else Gathered(self._places, {})
         index = torch.tensor(wanted, dtype=torch.long, device=self.values.device)
         block: Tensor = _Gather.apply(self._anchor, self, index)  # type: ignore[no-untyped-call]
         sizes = [slot.columns.stop - slot.columns.start for slot in self.slots.values()]
@@ -149,18 +208,21 @@ class AdapterStack:
             self.tensors[name]: part.view(len(wanted), *slot.shape)
             for (name, slot), part in zip(self.slots.items(), block.split_with_sizes(sizes, 1), strict=True)
         }
-        return Gathered({row: place for place, row in enumerate(wanted)}, tensors)
+        return Gathered({row: place for place, row in enumerate(dict.fromkeys(rows))}, tensors)
 
     def begin(self, active: Sequence[int]) -> None:
         """Begin a step of the ``active`` rows: forget their gradients; the others are neither read nor written."""
-        self._active = torch.tensor(active, dtype=torch.long, device=self.values.device)
+        self._step(active)
         self.grads.index_fill_(0, self._active, 0.0)
 
     def only(self, rows: Collection[int]) -> None:
         """Go on with those of ``rows`` alone: the others of the step do not move."""
-        self._active = torch.tensor(
-            [row for row in self.active if row in rows], device=self.values.device
-        ).long()
+        self._step([row for row in self._stepping if row in rows])
+
+    def _step(self, rows: Sequence[int]) -> None:
+        self._stepping = tuple(rows)
+        places = list(map(self.place, rows))
+        self._active = torch.tensor(places, dtype=torch.long, device=self.values.device)
 
     def backward(
         self,
@@ -178,8 +240,8 @@ class AdapterStack:
         found = torch.autograd.grad(output, wanted, grad_output, allow_unused=True, retain_graph=again)
         for slot, grad in zip(self.slots.values(), found[len(inputs) : -1], strict=True):
             if grad is not None:
-                columns, rows = self.grads[:, slot.columns], grad.reshape(self.copies, -1)
-                if len(self._active) == self.copies:
+                columns, rows = self.grads[:, slot.columns], grad.reshape(len(self.grads), -1)
+                if len(self._active) == len(self.grads):
                     columns += rows
                 else:
                     columns.index_add_(0, self._active, rows[self._active])
@@ -188,9 +250,9 @@ class AdapterStack:
     def average(self, shares: Mapping[int, float], rows: Sequence[int]) -> None:
         """Give each of ``rows`` the sum of what the rows of ``shares`` have as gradient, each times its share."""
         total = sum(
-            (self.grads[row] * share for row, share in shares.items()), self.grads.new_zeros(self.size())
+            (self.gradients(row) * share for row, share in shares.items()), self.grads.new_zeros(self.size())
         )
-        self._active = torch.tensor(rows, dtype=torch.long, device=self.values.device)
+        self._step(rows)
         self.grads[self._active] = total
 
     def hand_out(self, clip: float = 0.0) -> None:
@@ -206,6 +268,6 @@ class AdapterStack:
             self.grads.index_copy_(0, self._active, own)
         for index in self._handed:
             self.rows[index].grad = None
-        self._handed = self.active
+        self._handed = self.moving
         for index in self._handed:
             self.rows[index].grad = self.grads[index]

@@ -40,7 +40,7 @@ class Deliveries:
     def finite(self, results: Mapping[int, Result]) -> dict[int, Result]:
         """Return the results of the devices whose copy of the server's adapters is finite."""
         stack = self.trunk.segment.stack
-        return {d: r for d, r in results.items() if is_finite(stack.values[self.trunk.copy_of(d)])}
+        return {d: r for d, r in results.items() if is_finite(stack.row(self.trunk.copy_of(d)))}
 
     def judged(
         self, round: int, results: Mapping[int, Result], start: State, moments: Mapping[int, Sequence[Moment]]

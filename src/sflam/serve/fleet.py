@@ -343,6 +343,7 @@ class RemoteFleet(FleetAround):
         self._copies(devices)
 
     def _copies(self, devices: Sequence[int]) -> None:
+        self.trunk.seat(devices)
         stack, personal = self.trunk.segment.stack, self.local.personal
         for row in sorted({self.trunk.copy_of(device) for device in devices}):
             stack.write(row, self._start)

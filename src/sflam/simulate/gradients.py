@@ -46,6 +46,7 @@ class Probe:
             seed=derive(fleet.seed, "sensitivity"),
             per_token=common.per_token,
         )
+        fleet.seat(self.devices)
         for device in self.devices:
             fleet.put(device, state | fleet.personal.of(device))
 
@@ -110,10 +111,10 @@ class Probe:
             back |= {a.device: a.gradient for a in answers if a.gradient is not None}
             served |= {frame.device: self._served(frame.device) for frame in group}
         devices.differentiate(back)
-        own = devices.segment.stack.grads
-        return {d: torch.cat([own[d], served[d]]).detach().cpu() for d in drawn}
+        own = devices.segment.stack
+        return {d: torch.cat([own.gradients(d), served[d]]).detach().cpu() for d in drawn}
 
     def _served(self, device: int) -> Tensor:
         """Return a copy of the gradient of what is trained for a device at its server."""
         trunk = self.fleet.servers.trunk_of(device)
-        return trunk.segment.stack.grads[trunk.copy_of(device)].clone()
+        return trunk.segment.stack.gradients(trunk.copy_of(device)).clone()

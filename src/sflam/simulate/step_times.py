@@ -61,6 +61,7 @@ def step_costs(fleet: LocalFleet, turns: int = TURNS) -> tuple[StepCost, ...]:
 
 def _measured(fleet: LocalFleet, device: int, turns: int) -> StepCost:
     devices, servers, common = fleet.devices, fleet.servers, fleet.exchange
+    fleet.seat([device])
     # One of its own: with learn.cache = "server" the fleet's remembers what was sent.
     exchange = Exchange(
         scheme=common.scheme,

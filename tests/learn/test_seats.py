@@ -121,7 +121,7 @@ def test_under_reset_nothing_is_held_of_devices_that_trained_before(case):
             stack = side.segment.stack
             assert stack.seated.keys() == set(record.participants)
             assert len(stack.values) == len(stack.grads) == len(stack.rows) == SELECTED
-            assert len(side.optimizer.state) <= SELECTED and not side._away
+            assert len(side.optimizer.state) <= SELECTED and not side.moments._rows
 
 
 def test_under_keep_a_row_returns_with_its_own_steps_and_the_absent_do_not_move():
@@ -136,6 +136,18 @@ def test_under_keep_a_row_returns_with_its_own_steps_and_the_absent_do_not_move(
         away = [row for row in before if int(row) not in record.participants]
         assert_same_bits({row: own[row] for row in away}, {row: before[row] for row in away})
         before = {row: {name: one.clone() for name, one in memory.items()} for row, memory in own.items()}
+
+
+@pytest.mark.parametrize("case", ["adamw", "sgd", "whole weights", "labels at home", "two servers"])
+def test_momenta_in_files_are_those_in_memory(case, tmp_path):
+    here, start = fleet_of(case, "keep")
+    away, same = fleet_of(case, "keep")
+    away.keep_in(tmp_path / "momenta", 2)
+    for (record, mine, _), (_, theirs, _) in zip(rounds_of(here, start), rounds_of(away, same), strict=True):
+        assert_same_bits(mine, theirs)
+        for side in (away.devices, *away.servers.trunks.values()):
+            assert len(side.optimizer.state) <= len(record.participants) and not side.moments._rows
+    assert (tmp_path / "momenta" / "server-0.pages").stat().st_size > 0
 
 
 def test_a_fleet_is_put_back_whoever_has_seats():

@@ -7,6 +7,7 @@ have on a server. Nothing of it crosses a network but its adapters.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from torch import Tensor
 
@@ -118,6 +119,12 @@ class Servers:
             if not (trunk := self.trunk_of(device)).shared
             and trunk.segment.stack.has([copy := trunk.copy_of(device)])
         ]
+
+    def keep_in(self, folder: Path, kept: int) -> None:
+        """Keep what is remembered of absent devices in files of a folder."""
+        for server, trunk in self.trunks.items():
+            name = "alone" if server == ALL_LOCAL else f"server-{server}"
+            trunk.keep_in(folder / f"{name}.pages", kept)
 
     def state(self) -> dict[int, object]:
         """Return the optimisers' states, server by server."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from sflam.cost.memory import FleetMemory
@@ -73,6 +74,15 @@ class Fleet(Protocol):
     def memory(self, step: Step) -> FleetMemory:
         """Return what its machines need for a training step."""
 
+    def keep_in(self, folder: Path, kept: int) -> None:
+        """Keep in files what would grow with the fleet; :meth:`state` then refers to them.
+
+        Args:
+            folder: the run's, made where it is needed; a resumed run gives the same one before :meth:`restore`.
+            kept: of how many calls of :meth:`state` in a row, the last, any may be given to :meth:`restore`.
+        """
+        return None
+
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""
 
@@ -142,6 +152,10 @@ class FleetAround(Fleet):
     def memory(self, step: Step) -> FleetMemory:
         """Return what the machines of the wrapped fleet need."""
         return self.inner.memory(step)
+
+    def keep_in(self, folder: Path, kept: int) -> None:
+        """Keep in files what would grow with the wrapped fleet."""
+        self.inner.keep_in(folder, kept)
 
     def state(self) -> dict[str, Any]:
         """Return what must survive a crash; a subclass adds its own beside ``inner``."""

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from sflam.learn.local.rule import LocalRule
+from sflam.learn.moments import Moments, PagedMoments, RowState
 from sflam.learn.precision import draws_dropout
 from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment, rate
 from sflam.model.segment import Segment
 
 S = TypeVar("S", bound=Segment)
-RowState = dict[str, Any]
-"""What an optimiser remembers of one row: momenta, and how many steps it took."""
 
 
 def optimizer(
@@ -91,7 +91,9 @@ class Side(Generic[S]):
         self.turn = (0, 1)
         """Which of how many turns of a round this is, where devices take turns."""
         self.rule = LocalRule(settings, {})
-        self._away: dict[int, RowState] = {}
+        self.moments = Moments()
+        """What is remembered of rows without a seat, where ``learn.state`` keeps it."""
+        self._changed: set[int] = set()
         self._amended: Mapping[int, tuple[int, Sequence[str]]] = {}
 
     def follow(self, rule: LocalRule, amended: Mapping[int, tuple[int, Sequence[str]]]) -> None:
@@ -114,14 +116,34 @@ class Side(Generic[S]):
         if stack.has(rows):
             return
         keeps = self.settings.practice.state == "keep"
-        for row, place in stack.seated.items():
-            own = self.optimizer.state.pop(stack.rows[place], None)
-            if own and keeps:
-                self._away[row] = own
+        for row, own in self._here().items() if keeps else ():
+            self.moments.give(row, own, changed=row in self._changed)
+        self._changed.clear()
+        self.optimizer.state.clear()
         stack.seat(rows)
-        for row, place in stack.seated.items():
-            if row in self._away:
-                self.optimizer.state[stack.rows[place]] = self._away.pop(row)
+        if keeps:
+            self._fetch()
+
+    def keep_in(self, path: Path, kept: int) -> None:
+        """Keep what is remembered of absent rows in a file, where rows can be absent; see :class:`PagedMoments`."""
+        if self.settings.practice.state == "keep" and self.segment.stack.absent:
+            self.moments = PagedMoments(path, kept)
+
+    def _here(self) -> dict[int, RowState]:
+        """Return what the optimiser remembers of each row that has a seat, as far as that is anything."""
+        rows, held = self.segment.stack.rows, self.optimizer.state
+        found = {row: held.get(rows[place], {}) for row, place in self.segment.stack.seated.items()}
+        known = {row: {n: v for n, v in own.items() if v is not None} for row, own in found.items()}
+        return {row: own for row, own in known.items() if own}
+
+    def _fetch(self) -> None:
+        """Give the optimiser what is remembered of the rows that have seats."""
+        rows = self.segment.stack.rows
+        for row, place in self.segment.stack.seated.items():
+            if own := self.moments.take(row):
+                leaf = rows[place]
+                # Step counts stay where they are, as in load_state_dict.
+                self.optimizer.state[leaf] = {n: v.to(leaf) if v.ndim else v for n, v in own.items()}
 
     def copy_of(self, device: int) -> int:
         """Return the row of the stack that is of ``device``."""
@@ -150,17 +172,17 @@ class Side(Generic[S]):
                 self.rule.amend(device, values, {name: gradients[name] for name in names})
         stack.hand_out(self.settings.clip)
         step_rows(self.optimizer, stack.moving)
+        self._changed.update(stack.active)
 
-    def state(self) -> dict[str, RowState]:
-        """Return what must survive a crash between rounds: what the optimiser remembers, row by row."""
-        here = optimizer_state(self.optimizer)
-        seated = {str(row): str(place) for row, place in self.segment.stack.seated.items()}
-        found = {row: here[place] for row, place in seated.items() if place in here}
-        return found | {str(row): own for row, own in self._away.items()}
+    def state(self) -> dict[str, Any]:
+        """Return what must survive a crash between rounds."""
+        found = self.moments.state(self._here(), self._changed)
+        self._changed.clear()
+        return found
 
-    def restore(self, state: Mapping[str, RowState]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Put back what :meth:`state` returned."""
-        seated = self.segment.stack.seated
-        here = {str(seated[int(row)]): own for row, own in state.items() if int(row) in seated}
-        restore_optimizer(self.optimizer, here)
-        self._away = {int(row): own for row, own in state.items() if int(row) not in seated}
+        self._changed.clear()
+        self.optimizer.state.clear()
+        self.moments.restore(state)
+        self._fetch()

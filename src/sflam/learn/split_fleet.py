@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -290,13 +291,17 @@ class LocalFleet(Fleet):
 
     def _follow(self) -> None:
         """Let the rule for the devices' own learning act on what is theirs and travels."""
-        cuts, segment, shared = self.devices.cuts, self.devices.segment, self.personal.shared
-        self.devices.follow(self.rule, {d: (d, shared(segment.names(cut))) for d, cut in enumerate(cuts)})
+        if not self.rule.acts:
+            self.devices.follow(self.rule, {})
+            for trunk in self.servers.trunks.values():
+                trunk.follow(self.rule, {})
+            return
+        cuts, shared = self.devices.cuts, self.personal.shared
+        home = {cut: shared(self.devices.segment.names(cut)) for cut in set(cuts)}
+        self.devices.follow(self.rule, {d: (d, home[cut]) for d, cut in enumerate(cuts)})
         for trunk in self.servers.trunks.values():
-            own = {
-                copy: (d, shared(trunk.segment.names(cuts[d]))) for copy, d in trunk.devices_by_copy().items()
-            }
-            trunk.follow(self.rule, own)
+            there = {cut: shared(trunk.segment.names(cut)) for cut in set(cuts)}
+            trunk.follow(self.rule, {c: (d, there[cuts[d]]) for c, d in trunk.devices_by_copy().items()})
 
     @torch.no_grad()
     def _correct(self, round: int, devices: Sequence[int], found: State) -> int:
@@ -344,6 +349,11 @@ class LocalFleet(Fleet):
             len(self.parts),
             served=self.learn.personal == "head" and self.labels == "server",
         )
+
+    def keep_in(self, folder: Path, kept: int) -> None:
+        """Keep what is remembered of absent devices in files of a folder; see :class:`sflam.learn.moments`."""
+        self.devices.keep_in(folder / "devices.pages", kept)
+        self.servers.keep_in(folder, kept)
 
     def state(self) -> dict[str, Any]:
         """Return what, beside the global adapters, must survive a crash between rounds."""

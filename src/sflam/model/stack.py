@@ -108,6 +108,11 @@ class AdapterStack:
         self._handed: list[int] = []
 
     @property
+    def absent(self) -> bool:
+        """Whether there are fewer places than rows."""
+        return self._places is not None
+
+    @property
     def seated(self) -> dict[int, int]:
         """Row -> its place in ``values``, of the rows that have one."""
         return {row: row for row in range(self.copies)} if self._places is None else dict(self._places)

@@ -8,6 +8,7 @@ events/        TensorBoard events
 curves.png     accuracy and loss against rounds and bytes
 partition.png  the samples of every class on each device
 checkpoints/   the newest two states, enough to resume
+momenta/       what optimisers remember of devices that are away (learn.state = "keep" with fleet.selected), to resume
 adapter/       the trained adapter with its model card, for plain PeftModel.from_pretrained; not with trainable = "full"
 personal/      what each device keeps for itself (learn.personal), one small file for each that has trained
 model/         the merged model, with --merge, residual aggregation or trainable = "full"
@@ -67,6 +68,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """The states to resume from."""
         return self.path / "checkpoints"
+
+    @property
+    def momenta(self) -> Path:
+        """What optimisers remember of devices that are away; checkpoints lead to it."""
+        return self.path / "momenta"
 
     @property
     def curves(self) -> Path:

@@ -93,6 +93,7 @@ def resume(folder: str | Path, *, around: Around | None = None, rounds: int | No
     expect_partition(run, assembly)
     history.expect_charges(run.history, records, job.fleet.devices, assembly.backbone.depth)
     fleet = _fleet(assembly)
+    fleet.keep_in(run.momenta, Run.kept)
     state, best = _restored(assembly, fleet, run, saved, records[:done])
     return Run(assembly, run, state, history.rewind(run.history, done), best, fleet, held)
 
@@ -143,6 +144,7 @@ def _begin(assembly: Assembly, fleet: Fleet, folder: RunFolder, held: Hold) -> R
     keep_partition(folder, assembly)
     with History(folder.history) as log:
         log.start(plain(assembly.job), assembly.job.seed)
+    fleet.keep_in(folder.momenta, Run.kept)
     run = Run(assembly, folder, assembly.state, [], fleet=fleet, held=held)
     run.save()
     return run

@@ -261,13 +261,13 @@ class SimulatedFleet(FleetAround):
 
     def _known(self, round: int, network: Network) -> Known:
         every = len(self.planner.placements)
-        joules = self.planner.dearest(network) if self.battery is None else -self.battery
+        left = self.battery
         return Known(
             settings=self.job.fleet,
             seed=self.job.seed,
             round=round,
             gain=network.gain.max(axis=0),
-            joules=joules,
+            energy=(lambda: self.planner.dearest(network)) if left is None else (lambda: -left),
             loss=self.losses,
             able=np.ones(every, bool) if self.battery is None else self.battery > 0,
             samples=self.planner.samples,

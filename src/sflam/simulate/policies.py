@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ class Known:
         seed: of the run.
         round: its number.
         gain: [K] channel gains now.
-        joules: [K] a round's energy at full power and speed, or what is left in the battery, negated.
+        energy: returns ``joules``, of all devices: asked where a policy wants them.
         loss: [K] each device's mean training loss when it last took part; inf before.
         able: [K] whether a device may be taken at all.
         samples: [K] that each device holds.
@@ -34,10 +35,15 @@ class Known:
     seed: int
     round: int
     gain: Floats
-    joules: Floats
+    energy: Callable[[], Floats]
     loss: Floats
     able: NDArray[np.bool_]
     samples: NDArray[np.int64]
+
+    @cached_property
+    def joules(self) -> Floats:
+        """[K] a round's energy at full power and speed, or what is left in the battery, negated."""
+        return self.energy()
 
 
 def uniform(known: Known) -> tuple[int, ...]:

@@ -58,4 +58,5 @@ def shares_of(
         for device, count in held.items()
     }
     counts = counted(learn, sampling, trained, held)
-    return {device: count / sum(counts) for device, count in zip(held, counts, strict=True)}
+    every = sum(counts)
+    return {device: count / every for device, count in zip(held, counts, strict=True)}

@@ -2,6 +2,9 @@
 
 The first line is a header with the configuration, the seed and the versions, so a history explains itself.
 A line counts once its newline is on disk; a line torn by a crash is not read, and ``rewind`` removes it.
+
+Lists of more than ``columns.INLINE`` numbers, as of many devices, are in a block of ``history.columns``, which is on
+disk before the line that says where it begins, how long it is, and its CRC-32.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any, Self
 
 from sflam.errors import RunError
 from sflam.files import from_json, reading, replace_file, write_all, writing
+from sflam.records import columns
 from sflam.records.charge import Charge, wrong_charge
 from sflam.records.codec import LATER, from_json_values, to_json_values
 from sflam.records.served_round import ServedRound
@@ -149,12 +153,13 @@ class History:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.columns = path, columns_of(path)
         self._last_round = -1
+        self._end = 0  # of the last block
         self._descriptor: int | None = None
         if path.exists():
             raw = _read_bytes(path)
-            _, records = _parse(path, raw)
+            _, records, self._end = _parse(path, raw)
             if not raw.endswith(b"\n"):
                 raise RunError(
                     f"{path} ends in a torn line; resume the run, which rewinds it, before appending"
@@ -179,6 +184,7 @@ class History:
         }
         with _writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.columns.unlink(missing_ok=True)
             replace_file(self.path, _line(header))
 
     def append(self, record: RoundRecord) -> None:
@@ -197,8 +203,13 @@ class History:
         with _writing(self.path):
             if self._descriptor is None:
                 self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-            write_all(self._descriptor, _line({"kind": "round", **record_to_dict(record)}))
+            values, block = columns.packed(record_to_dict(record))
+            if block:
+                values["columns"] = columns.reference(self._end, block)
+                columns.append(self.columns, self._end, block)
+            write_all(self._descriptor, _line({"kind": "round", **values}))
             os.fsync(self._descriptor)
+        self._end += len(block)
         self._last_round = record.round
 
     def close(self) -> None:
@@ -221,7 +232,13 @@ def read(path: Path) -> tuple[dict[str, Any], list[RoundRecord]]:
 
     Raises RunError naming file and line when a line is damaged, repeated or out of order.
     """
-    return _parse(path, _read_bytes(path))
+    header, records, _ = _parse(path, _read_bytes(path))
+    return header, records
+
+
+def columns_of(path: Path) -> Path:
+    """Return the file of the blocks of a history."""
+    return path.with_suffix(".columns")
 
 
 def expect_charges(
@@ -241,11 +258,12 @@ def rewind(path: Path, rounds: int) -> list[RoundRecord]:
 
     This is how a run resumes from a checkpoint older than its last line. Raises RunError as ``read`` does.
     """
-    header, records = read(path)
+    raw = _read_bytes(path)
+    _, records, _ = _parse(path, raw)
     kept = [record for record in records if record.round < rounds]
-    lines = [_line(header), *(_line({"kind": "round", **record_to_dict(record)}) for record in kept)]
+    lines = raw.splitlines(keepends=True)
     with _writing(path):
-        replace_file(path, b"".join(lines))
+        replace_file(path, b"".join(lines[: 1 + len(kept)]))
     return kept
 
 
@@ -260,12 +278,14 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
-def _parse(path: Path, raw: bytes) -> tuple[dict[str, Any], list[RoundRecord]]:
+def _parse(path: Path, raw: bytes) -> tuple[dict[str, Any], list[RoundRecord], int]:
+    """Return the header, the records, and where the last block of columns ends."""
     complete = raw[: raw.rfind(b"\n") + 1].splitlines()
     if not complete:
         raise RunError(f"{path} has no header line; delete the file and start the run again")
     header: dict[str, Any] = {}
     records: list[RoundRecord] = []
+    blocks, end = b"", 0
     for number, line in enumerate(complete, start=1):
         try:
             values = from_json(line)
@@ -275,6 +295,9 @@ def _parse(path: Path, raw: bytes) -> tuple[dict[str, Any], list[RoundRecord]]:
             if number == 1:
                 header = {"kind": kind, **values}
                 continue
+            if where := values.pop("columns", None):
+                blocks = blocks or _read_bytes(columns_of(path))
+                values, end = columns.unpacked(values, columns.block_at(blocks, where)), where[0] + where[1]
             record = record_from_dict(values)
             if records and record.round <= records[-1].round:
                 raise ValueError(f"holds round {record.round} after round {records[-1].round}")
@@ -284,7 +307,7 @@ def _parse(path: Path, raw: bytes) -> tuple[dict[str, Any], list[RoundRecord]]:
                 f"{path}, line {number} is damaged ({error}); "
                 "restore the file, or delete this line and those after it"
             ) from error
-    return header, records
+    return header, records, end
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -4,6 +4,7 @@ config.toml    the resolved configuration
 plugins/       the files of job.plugins, as they were when the run began
 partition.json which device holds which rows of the data, and how many of each class
 history.jsonl  a header (configuration, seed, versions), then one line a round
+history.columns  long lists of its lines, as of many devices: binary columns, round after round
 events/        TensorBoard events
 curves.png     accuracy and loss against rounds and bytes
 partition.png  the samples of every class on each device

@@ -56,13 +56,13 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PageLayout:
     """What a page holds, tensor after tensor: name, type and shape of each."""
 
     tensors: tuple[tuple[str, str, tuple[int, ...]], ...]
 
     @classmethod
-    def of(cls, own: RowState) -> Layout:
+    def of(cls, own: RowState) -> PageLayout:
         """Return that of a row."""
         arrays = {name: own[name].cpu().numpy() for name in sorted(own)}
         return cls(tuple((name, array.dtype.str, array.shape) for name, array in arrays.items()))
@@ -81,7 +81,7 @@ class Layout:
 
     def packed(self, own: RowState) -> bytes:
         """Return the tensors of a row, end to end."""
-        assert Layout.of(own) == self, "all rows of a side are alike"
+        assert PageLayout.of(own) == self, "all rows of a side are alike"
         return b"".join(own[name].cpu().numpy().tobytes() for name, _, _ in self.tensors)
 
     def opened(self, body: bytes) -> RowState:
@@ -106,7 +106,7 @@ class PagedMoments(Moments):
     def __init__(self, path: Path, kept: int) -> None:
         super().__init__()
         self.path, self.kept = path, kept
-        self._layout: Layout | None = None
+        self._layout: PageLayout | None = None
         self._pages: dict[int, int] = {}  # of each row
         self._checks: dict[int, int] = {}  # CRC-32 of each row's page
         self._fresh: set[int] = set()  # pages no checkpoint leads to yet
@@ -173,7 +173,7 @@ class PagedMoments(Moments):
                 self.give(int(row), own, changed=True)
             return
         self._layout = (
-            Layout(tuple((n, k, tuple(s)) for n, k, s in state["layout"])) if state["layout"] else None
+            PageLayout(tuple((n, k, tuple(s)) for n, k, s in state["layout"])) if state["layout"] else None
         )
         rows = state["rows"].tolist()
         self._pages = dict(zip(rows, state["pages"].tolist(), strict=True))
@@ -202,7 +202,7 @@ class PagedMoments(Moments):
             os.close(file)
 
     def _write(self, file: int, row: int, own: RowState) -> None:
-        layout = self._layout = self._layout or Layout.of(own)
+        layout = self._layout = self._layout or PageLayout.of(own)
         page = self._pages.get(row)
         if page is None or page not in self._fresh:
             if page is not None:

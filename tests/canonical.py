@@ -30,7 +30,7 @@ from tests.simulate.builders import SQUARE
 from tests.tiny import tiny
 
 STORED = Path(__file__).with_suffix(".json")
-HOST = ("kind", "seconds", "planning_s", "measuring_s")
+HOST = ("kind", "seconds", "planning_s", "measuring_s", "evaluating_s")
 LATER = ("device_samples", "device_loss", "device_class_accuracy")
 """What histories hold since the digests were stored: a digest covers the numbers there were then."""
 

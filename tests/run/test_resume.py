@@ -51,7 +51,8 @@ def outcome(folder: Path) -> dict[str, Any]:
     result = json.loads((folder / "result.json").read_text())
     for clocked in (*rounds, result):
         del clocked["seconds"]
-    del result["run_dir"]
+        clocked.pop("evaluating_s", None)
+    del result["run_dir"], result["evaluating_share"]
     weights = [*folder.glob("adapter/*"), *folder.glob("model/*")]
     return {
         "config": (folder / "config.toml").read_text(),

@@ -33,9 +33,9 @@ class Looked:
         self.scores: Iterator[float] = iter(validation)
         score = Assembly._score
 
-        def seen(of: Assembly, state: Any, dataset: Any) -> Score:
-            self.parts.append("test" if dataset is of.splits.test else "validation")
-            return score(of, state, dataset)
+        def seen(of: Assembly, state: Any, examples: Any) -> Score:
+            self.parts.append("test" if examples.dataset is of.splits.test else "validation")
+            return score(of, state, examples)
 
         def scored(*_: Any, **options: Any) -> Score:
             return Score(1.0, next(self.scores) if self.parts[-1] == "validation" else 0.125)
@@ -93,7 +93,7 @@ def test_what_is_chosen_does_not_depend_on_the_test_part(
         result = sflam.train(job, tmp_path / name)
         rounds = history.read(tmp_path / name / "history.jsonl")[1]
         weights = (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes()
-        plain = [replace(one, seconds=0.0) for one in rounds]
+        plain = [replace(one, seconds=0.0, evaluating_s=0.0) for one in rounds]
         found[name] = (plain, result.kept_round, result.validation_loss, weights), result.loss
     assert found["as they are"][0] == found["turned round"][0]
     assert found["as they are"][1] != found["turned round"][1]

@@ -1,4 +1,4 @@
-"""The held-out shares, for test and for validation: the same fraction of every class."""
+"""The held-out shares, for test and for validation, and samples of them: the same fraction of every class."""
 
 from __future__ import annotations
 
@@ -36,3 +36,23 @@ def stratified(
             f"raise data.{part} or bring more samples"
         )
     return np.setdiff1d(np.arange(len(labels)), out, assume_unique=True), out
+
+
+def sampled(labels: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return sorted indices of ``count`` samples, of every class its share, rounded by largest remainder.
+
+    Args:
+        labels: int64 [N], with N at least ``count``.
+        count: how many.
+        rng: which samples of a class, and which classes get the last ones where remainders are equal.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    shares, rest = np.divmod(count * sizes, len(labels))
+    ties = rng.permutation(len(classes))
+    order = ties[np.argsort(-rest[ties], kind="stable")]
+    shares[order[: count - shares.sum()]] += 1
+    drawn = [
+        rng.permutation(np.flatnonzero(labels == label))[:share]
+        for label, share in zip(classes, shares, strict=True)
+    ]
+    return np.sort(np.concatenate(drawn))

@@ -68,8 +68,10 @@ def train(
         steps = fleet.local_steps(number, devices)  # 2
         average = fleet.average(number, devices, steps)  # 3
         state = average.state
+        trained = time.perf_counter()
         due = number == rounds[-1] or (every and (number + 1) % every == 0)
         score = fleet.score(state, evaluate) if due else None  # 4
+        evaluated = time.perf_counter()
         device_samples, device_loss = steps.of_devices()
         record = RoundRecord(
             round=number,
@@ -85,6 +87,7 @@ def train(
             residual_bytes=average.residual_bytes,
             aggregation_error=average.error,
             seconds=time.perf_counter() - began,
+            evaluating_s=evaluated - trained if score else 0.0,
             class_accuracy=score.per_class if score else (),
             metric=score.metric if score else None,
             participants=tuple(sorted(steps.samples)),  # a real network may lose some on the way

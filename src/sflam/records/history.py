@@ -24,7 +24,7 @@ from sflam.errors import RunError
 from sflam.files import from_json, reading, replace_file, write_all, writing
 from sflam.records import columns
 from sflam.records.charge import Charge, wrong_charge
-from sflam.records.codec import LATER, from_json_values, to_json_values
+from sflam.records.codec import LATER, SELDOM, from_json_values, to_json_values
 from sflam.records.served_round import ServedRound
 
 TEST, VALIDATION = "test", "validation"
@@ -58,6 +58,7 @@ class RoundRecord:
         seconds: wall-clock time of the round, in s.
         planning_s: of it, time the planner took; 0 where no network is simulated.
         measuring_s: of it, time of measuring what the planner wants to know.
+        evaluating_s: of it, time of evaluating the model.
         class_accuracy: share of each class's samples, of the part that was evaluated, classified correctly, None for a
             class without any; empty when not evaluated, and for language models.
         metric: what ``learn.metric`` makes of the same predictions; None, and not written, where that is the accuracy.
@@ -88,6 +89,7 @@ class RoundRecord:
     seconds: float = 0.0
     planning_s: float = field(default=0.0, metadata=LATER)
     measuring_s: float = field(default=0.0, metadata=LATER)
+    evaluating_s: float = field(default=0.0, metadata=SELDOM)
     class_accuracy: tuple[float | None, ...] = ()
     metric: float | None = field(default=None, metadata=LATER)
     participants: tuple[int, ...] = ()

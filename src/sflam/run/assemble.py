@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers.utils.hub import cached_file
 from sflam.config import Job
 from sflam.cost.lean_device import lean_of
 from sflam.data.dataset import Dataset, Splits
+from sflam.data.holdout import sampled
 from sflam.data.images import PREPROCESSOR, ImageSpec
 from sflam.data.partition import Shared, share_out
 from sflam.data.preprocessor import Preprocessor
@@ -40,6 +42,7 @@ from sflam.model.tokenizer import Tokenizer
 from sflam.model.verify import expect_equal
 from sflam.records.history import TEST, VALIDATION
 from sflam.run.compatibility import check
+from sflam.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -85,22 +88,49 @@ class Assembly:
         )
 
     def evaluate(self, state: State) -> Score:
-        """Return how well the whole model does after a round with the global adapters ``state``, on :attr:`part`."""
-        return self._score(state, self.splits.validation or self.splits.test)
+        """Return how well the whole model does after a round with the global adapters ``state``.
+
+        On :attr:`part`, or on ``learn.evaluate_samples`` of it.
+        """
+        return self._score(state, self._of_rounds)
+
+    def whole(self, state: State) -> Score:
+        """Return how well the whole model does with the global adapters ``state`` on all samples of :attr:`part`."""
+        return self.evaluate(state) if not self.samples else self._score(state, self._examples_of(self._part))
 
     def test(self, state: State) -> Score:
         """Return how well the whole model does on the test samples with the global adapters ``state``."""
-        return self._score(state, self.splits.test)
+        return self._score(state, self._examples_of(self.splits.test))
+
+    @property
+    def samples(self) -> int:
+        """How many samples of :attr:`part` rounds are evaluated on, where that is not all of them; else 0."""
+        wanted = self.job.learn.evaluate_samples
+        return wanted if wanted < len(self._part) else 0
+
+    @property
+    def _part(self) -> Dataset:
+        return self.splits.test if self.splits.validation is None else self.splits.validation
+
+    @cached_property
+    def _of_rounds(self) -> Examples:
+        """What rounds are evaluated on, made ready once."""
+        if not self.samples:
+            return self._examples_of(self._part)
+        drawn = sampled(self._part.labels, self.samples, generator(self.job.seed, "evaluation"))
+        return self._examples_of(self._part.take(drawn))
+
+    def _examples_of(self, dataset: Dataset) -> Examples:
+        return examples_of(dataset, self.backbone)
 
     @property
     def part(self) -> str:
         """The part of the data that rounds are evaluated on: ``validation`` where there is one, else ``test``."""
         return TEST if self.splits.validation is None else VALIDATION
 
-    def _score(self, state: State, dataset: Dataset) -> Score:
+    def _score(self, state: State, examples: Examples) -> Score:
         load_state(self.model, state)
-        examples, metric = examples_of(dataset, self.backbone), self.job.learn.metric
-        return evaluate(self.model, examples, metric=metric, between=self.between)
+        return evaluate(self.model, examples, metric=self.job.learn.metric, between=self.between)
 
 
 def assemble(job: Job) -> Assembly:

@@ -22,7 +22,7 @@ from sflam.report import model_card as card
 from sflam.report.charts import figure
 from sflam.report.charts.curves import draw_curves
 from sflam.report.charts.partition import draw_partition
-from sflam.report.terminal.loop_lines import both_times, planning_share
+from sflam.report.terminal.loop_lines import both_times, evaluating_share, planning_share
 from sflam.report.totals import totals
 from sflam.run.assemble import Assembly, save_merged
 from sflam.run.partition import partition_of
@@ -69,6 +69,7 @@ class Result:
         sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
         modelled_s: with ``network.calibrate``, T of all rounds as modelled; else None.
         calibrated_s: with it, T of all rounds as measured.
+        evaluating_share: of the host's time in rounds, what evaluation took.
         planning_share: of the host's time, what planning took; None where no network was simulated.
         fleet: class of the fleet that trained; a wrapper of one's own is named here.
         run_dir: the run's folder.
@@ -106,6 +107,7 @@ class Result:
     sensitivity_error: tuple[float, ...]
     modelled_s: float | None
     calibrated_s: float | None
+    evaluating_share: float
     planning_share: float | None
     fleet: str
     run_dir: str
@@ -186,6 +188,7 @@ def finish(
         sensitivity_error=() if charge is None else charge.sensitivity_error,
         modelled_s=modelled_s,
         calibrated_s=calibrated_s,
+        evaluating_share=evaluating_share(records),
         planning_share=None if charge is None else planning_share(records),
         fleet=assembly.fleet.name,
         run_dir=str(run.path),
@@ -200,11 +203,12 @@ def finish(
 def scores(assembly: Assembly, kept: BestRound) -> tuple[Score | None, Score]:
     """Return how good the kept model is on the validation part, where there is one, and on the test part.
 
-    What its round was evaluated on is not scored again; with a validation part the test part is scored here, once.
+    What its round was evaluated on, all of a part, is not scored again; with a validation part the test part is scored
+    here, once.
     """
     fleet, record = assembly.fleet, kept.record
     known = None
-    if record.evaluated_loss is not None and record.evaluated_accuracy is not None:
+    if not assembly.samples and record.evaluated_loss is not None and record.evaluated_accuracy is not None:
         known = Score(
             record.evaluated_loss,
             record.evaluated_accuracy,
@@ -213,7 +217,7 @@ def scores(assembly: Assembly, kept: BestRound) -> tuple[Score | None, Score]:
             metric=record.metric,
         )
     # Without a score the round was not the last when it ran.
-    found = known or fleet.score(kept.state, assembly.evaluate)
+    found = known or fleet.score(kept.state, assembly.whole)
     return (None, found) if assembly.part == TEST else (found, fleet.score(kept.state, assembly.test))
 
 

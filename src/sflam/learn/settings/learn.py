@@ -102,6 +102,8 @@ class LearnSettings:
             again: ``off``, ``device`` (saves computing), or ``server`` (each sample's cross once).
         evaluate_every: evaluate after every so many rounds, and after the last; 0 only after the last. On the
             validation part where there is one, and on the test part once, at the end; else on the test part.
+        evaluate_samples: score rounds on so many samples of that part, the same in every round and of every class its
+            share; 0 on all of them. The model that is kept is scored on all at the end, whatever this is.
         canonical: one thread, fixed order: bit-equal results on one type of machine, slower.
     """
 
@@ -145,6 +147,7 @@ class LearnSettings:
     device: str = "auto"
     cache: str = "off"
     evaluate_every: int = 1
+    evaluate_samples: int = 0
     canonical: bool = False
 
     @property
@@ -196,7 +199,14 @@ class LearnSettings:
         ranges.one_of(("auto", "cpu", "cuda"), "device")
         ranges.at_least(1, "rounds", "local_epochs", "batch")
         ranges.at_least(
-            0, "server_batch", "local_steps", "weight_decay", "clip", "evaluate_every", "stop_after"
+            0,
+            "server_batch",
+            "local_steps",
+            "weight_decay",
+            "clip",
+            "evaluate_every",
+            "evaluate_samples",
+            "stop_after",
         )
         ranges.at_least(0, "memory_gb", "lr", "prox", "logit_tau", "server_lr")
         ranges.positive("server_epsilon")

@@ -1,4 +1,5 @@
-"""Lines under the table of a simulated run: what the planner counted with, and what batteries hold."""
+"""Lines under the table of a run: the share of evaluation; of a simulated one, what the planner counted with and took,
+and what batteries hold."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from sflam.units import human_bytes, human_si
 
 
 def loop_lines(records: Sequence[RoundRecord]) -> Iterator[str]:
-    """Yield a line each on chi and bits, calibration, batteries and the planner's own time, where there is any."""
+    """Yield a line each on evaluation, chi and bits, calibration, batteries and planning, where there is any."""
+    if share := evaluating_share(records):
+        yield f"evaluation took {percent(share)} of this machine's time"
     charges = [record.charge for record in records if record.charge is not None]
     if not charges:
         return
@@ -33,6 +36,12 @@ def planning_share(records: Sequence[RoundRecord]) -> float:
     """Return the share of the host's time in rounds that the planner took, in [0, 1]."""
     whole = sum(record.seconds for record in records)
     return sum(record.planning_s for record in records) / whole if whole else 0.0
+
+
+def evaluating_share(records: Sequence[RoundRecord]) -> float:
+    """Return the share of the host's time in rounds that evaluation took, in [0, 1]."""
+    whole = sum(record.seconds for record in records)
+    return sum(record.evaluating_s for record in records) / whole if whole else 0.0
 
 
 def both_times(records: Sequence[RoundRecord]) -> tuple[float | None, float | None]:

@@ -131,6 +131,8 @@ def summary(
         reached += f" (best {percent(sums.best_accuracy)} in round {sums.best_round + 1})"
     if validated and test is not None:
         reached = f"test accuracy {percent(test)}, {reached}"
+    elif test is not None and sums.accuracy is not None and test != sums.accuracy:
+        reached = f"test accuracy {percent(test)}, on the samples of the rounds {percent(sums.accuracy)}"
     if perplexity is not None:
         reached += f", perplexity {perplexity:.4g}"
     saved = sum(record.saved_bytes for record in records)

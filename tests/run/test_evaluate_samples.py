@@ -8,12 +8,14 @@ import pytest
 
 import sflam
 from sflam import config
+from sflam.errors import ConfigError
 from sflam.learn.evaluate import Score, evaluate
 from sflam.records import history
 from sflam.run import assemble as assembly
 from sflam.run import start
 
-SAMPLES = 30
+SAMPLES = 6
+EACH = "learn.evaluate_every=1"
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 def test_rounds_are_scored_on_a_sample_and_the_end_on_all(
     small: tuple[str, ...], tmp_path: Path, sizes: list[tuple[int, ...]]
 ) -> None:
-    job = config.load(None, [*small, "learn.rounds=3", f"learn.evaluate_samples={SAMPLES}"])
+    job = config.load(None, [*small, EACH, "learn.rounds=3", f"learn.evaluate_samples={SAMPLES}"])
     result = sflam.train(job, tmp_path / "run")
     *rounds, last = sizes
     assert len(rounds) == 3 and len(set(rounds)) == 1 and len(rounds[0]) == SAMPLES, (
@@ -54,7 +56,7 @@ def test_rounds_are_scored_on_a_sample_and_the_end_on_all(
 def test_more_samples_than_there_are_is_all_of_them(
     small: tuple[str, ...], tmp_path: Path, sizes: list[tuple[int, ...]]
 ) -> None:
-    job = config.load(None, [*small, "learn.rounds=2", "learn.evaluate_samples=100000"])
+    job = config.load(None, [*small, EACH, "learn.rounds=2", "learn.evaluate_samples=100000"])
     result = sflam.train(job, tmp_path / "run")
     assert len(sizes) == 2 and len(set(sizes)) == 1, "the last round's score is that of the end"
     assert history.read(tmp_path / "run" / "history.jsonl")[1][-1].accuracy == result.accuracy
@@ -63,7 +65,13 @@ def test_more_samples_than_there_are_is_all_of_them(
 def test_with_a_validation_part_both_parts_are_scored_whole_at_the_end(
     small: tuple[str, ...], tmp_path: Path, sizes: list[tuple[int, ...]]
 ) -> None:
-    keys = ("learn.rounds=2", "data.validation=0.2", "learn.keep=best", f"learn.evaluate_samples={SAMPLES}")
+    keys = (
+        EACH,
+        "learn.rounds=2",
+        "data.validation=0.2",
+        "learn.keep=best",
+        f"learn.evaluate_samples={SAMPLES}",
+    )
     result = sflam.train(config.load(None, [*small, *keys]), tmp_path / "run")
     *rounds, validation, test = map(len, sizes)
     assert rounds == [SAMPLES] * 2 and validation > SAMPLES and test > SAMPLES
@@ -73,5 +81,5 @@ def test_with_a_validation_part_both_parts_are_scored_whole_at_the_end(
 
 
 def test_fewer_than_none_is_one_clear_error(small: tuple[str, ...]) -> None:
-    with pytest.raises(sflam.ConfigError, match=r"learn\.evaluate_samples is -1; it must be at least 0"):
+    with pytest.raises(ConfigError, match=r"learn\.evaluate_samples is -1; it must be 0 or more"):
         config.load(None, [*small, "learn.evaluate_samples=-1"])

@@ -15,8 +15,8 @@ from sflam.units import human_bytes, human_si
 
 def loop_lines(records: Sequence[RoundRecord]) -> Iterator[str]:
     """Yield a line each on evaluation, chi and bits, calibration, batteries and planning, where there is any."""
-    if share := evaluating_share(records):
-        yield f"evaluation took {percent(share)} of this machine's time"
+    if evaluating := evaluating_share(records):
+        yield f"evaluation took {percent(evaluating)} of this machine's time"
     charges = [record.charge for record in records if record.charge is not None]
     if not charges:
         return

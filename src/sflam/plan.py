@@ -32,7 +32,7 @@ class DevicePlan:
         bits: bits of an activation value on the way up.
         bits_down: bits of a gradient value on the way down.
         bandwidth: Hz.
-        power: transmit power, W.
+        power: transmit power, radiated, W.
         clock: Hz.
         server: index of its server; ``ALL_LOCAL`` for none.
         server_clock: clock share at its server, Hz; 0 where servers do not share clocks.
@@ -40,7 +40,8 @@ class DevicePlan:
         compute_s: seconds of computing on the device.
         transmit_s: seconds of transmitting up.
         compute_j: joules of computing on the device.
-        transmit_j: joules of transmitting up.
+        transmit_j: joules of transmitting up, what the radio's circuits draw meanwhile included.
+        receive_j: joules of receiving.
         idle_j: joules drawn over the whole round at any clock, waiting included; 0 among several servers, where
             ``compute_j`` holds those of computing.
         payload_bits: bits that a round sends up.
@@ -61,6 +62,7 @@ class DevicePlan:
     server_clock: float = 0.0
     subchannels: int = 0
     idle_j: float = 0.0
+    receive_j: float = 0.0
     payload_bits: float = 0.0
     rate_up: float = 0.0
 
@@ -133,9 +135,8 @@ class DevicePlans(Sequence[DevicePlan]):
     @property
     def device_j(self) -> NDArray[np.float64]:
         """[K] joules that a round takes from each device."""
-        total: NDArray[np.float64] = (
-            self._columns["compute_j"] + self._columns["transmit_j"] + self._columns["idle_j"]
-        )
+        total: NDArray[np.float64] = self._columns["compute_j"] + self._columns["transmit_j"]
+        total = total + self._columns["idle_j"] + self._columns["receive_j"]
         return total
 
     def change(self, **columns: ArrayLike) -> DevicePlans:

@@ -79,3 +79,25 @@ def inverse_growth(z: Floats) -> Floats:
             break
     x[open_] = u
     return x
+
+
+def above_circuits(z: Floats, c: Floats) -> Floats:
+    """Return the larger root x of (e^x - 1 + c) / x = z for c >= 0; 0 where there is none.
+
+    e^x - 1 + c - z x is convex and least at ln z, so that Newton falls to the root from the one at c = 0.
+    """
+    x = inverse_growth(z)
+    least = np.log(np.maximum(z, 1.0))
+    with np.errstate(invalid="ignore", over="ignore"):
+        none = ~(np.expm1(least) + c - z * least <= 0) & np.isfinite(z)
+    open_ = np.flatnonzero(~none & (c > 0) & np.isfinite(x) & (x > least))
+    u, z_, c_, low = x[open_], z[open_], c[open_], least[open_]
+    for _ in range(ROUNDS):
+        slope = np.maximum(np.exp(u) - z_, TINY)
+        step = np.minimum((np.expm1(u) + c_ - z_ * u) / slope, u - low)
+        u = np.maximum(u - np.maximum(step, 0.0), low)
+        if np.all(np.abs(step) <= 1e-15 * u):
+            break
+    x[open_] = u
+    x[none] = 0.0
+    return x

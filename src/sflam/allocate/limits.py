@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.network.network import PER_SERVER, Floats, Network
+from sflam.network.network import PER_DEVICE, PER_SERVER, Floats, Network
 
 Owners = Callable[[NDArray[np.bool_]], str]
 
@@ -20,6 +20,9 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "flops_per_cycle": (1e-3, 1e9, ""),
     "kappa": (1e-40, 1e-15, " W s^3"),
     "static_power": (1e-9, 1e6, " W"),
+    "amplifier_efficiency": (1e-6, 1.0, ""),
+    "circuit_power": (1e-9, 1e6, " W"),
+    "receive_power": (1e-9, 1e6, " W"),
     "energy_weight": (1e-9, 1e9, ""),
     "noise": (1e-30, 1e-6, " W/Hz"),
     "bandwidth": (1.0, 1e13, " Hz"),
@@ -33,6 +36,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "sent": (1e-18, 1e9, ""),
     "averages": (1e-9, 1e9, ""),
     "delay": (1e-12, 1e12, " s"),
+    "receiving": (1e-12, 1e12, " s"),
     "base_s": (1e-12, 1e12, " s"),
     "base_j": (1e-18, 1e18, " J"),
     "sensitivity": (1e-12, 1e9, ""),
@@ -64,8 +68,10 @@ def wrong_numbers(network: Network, server: int | None = None) -> list[str]:
         server: the only server in use; None uses all of them, clocks included.
     """
     found = []
-    for name in ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "energy_weight"):
-        positive = name in ("max_power", "max_clock", "flops_per_cycle")
+    for name in PER_DEVICE:
+        if name == "memory":
+            continue
+        positive = name in ("max_power", "max_clock", "flops_per_cycle", "amplifier_efficiency")
         found += wrong_values(name, getattr(network, name), partial(devices, network), positive)
     if (bad := ~(network.memory >= 0)).any():
         found.append(

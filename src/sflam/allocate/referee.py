@@ -19,7 +19,7 @@ from sflam.allocate.cell.shares import Shares
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import Costs, EdgeShares, Loads, add_up
 from sflam.allocate.limits import Impossible, devices
-from sflam.cost.energy import computing_j, idle_j, serving_j
+from sflam.cost.energy import computing_j, idle_j, sending_j, serving_j
 from sflam.network.channel import rate_in_nats
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, ShadowPrices, Status
@@ -42,7 +42,8 @@ class SharesScore:
         compute: s on the device.
         transmit: s.
         compute_energy: J on the device.
-        transmit_energy: J.
+        transmit_energy: J of sending, circuits included.
+        receive_energy: J of receiving; 0 where the way down takes no time.
         idle_energy: J drawn over the whole round, waiting included; 0 among several servers.
         violations: name of a broken limit -> by how much, relative.
     """
@@ -54,6 +55,7 @@ class SharesScore:
     transmit: Floats
     compute_energy: Floats
     transmit_energy: Floats
+    receive_energy: Floats
     idle_energy: Floats
     violations: dict[str, float]
 
@@ -140,6 +142,7 @@ def make_plan(method: str, found: Found, *, solve_s: float = 0.0) -> Plan:
             transmit_s=scored.transmit,
             compute_j=scored.compute_energy,
             transmit_j=scored.transmit_energy,
+            receive_j=scored.receive_energy,
             idle_j=scored.idle_energy,
             **_placement(problem, shares),
             **_sending(problem, shares, scored.transmit),
@@ -223,7 +226,7 @@ def _spent(problem: AnyProblem, scored: SharesScore, name: str) -> str:
     if name == "deadline":
         return f": these shares take {scored.latency:.6g} s a round"
     sent, computed = scored.transmit_energy, scored.compute_energy
-    whole = sent + computed + scored.idle_energy
+    whole = sent + computed + scored.receive_energy + scored.idle_energy
     joules = {"radio_cap": sent, "compute_cap": computed, "energy_cap": whole}.get(name)
     if joules is None or not isinstance(problem, Problem):
         return ""
@@ -239,12 +242,14 @@ def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         transmit = problem.payload / rate_in_nats(b, p, network.gain[problem.server], network.noise)
         compute = problem.cycles / f
-        transmit_energy = p * transmit
+        transmit_energy = sending_j(p, transmit, network.amplifier_efficiency, network.circuit_power)
         compute_energy = computing_j(problem.cycles, f, network.kappa)
     finish = problem.each("local_steps") * problem.each("delay") + compute + transmit
     latency = float(problem.base_s + finish.max())
     idle = idle_j(network.static_power, latency)
-    counted = transmit_energy + (compute_energy if problem.choose_clocks else 0.0) + idle
+    heard = problem.received_j
+    counted = transmit_energy + (compute_energy if problem.choose_clocks else 0.0) + idle + heard
+    whole = transmit_energy + compute_energy + idle + heard
     weighted = float(network.energy_weight @ counted) + problem.base_j
     need = problem.at_cut("device_memory")
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -255,7 +260,7 @@ def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
             "deadline": latency / problem.deadline - 1,
             "radio_cap": _over(transmit_energy, problem.each("radio_cap")).max(),
             "compute_cap": _over(compute_energy, problem.each("compute_cap")).max(),
-            "energy_cap": _over(transmit_energy + compute_energy + idle, problem.each("energy_cap")).max(),
+            "energy_cap": _over(whole, problem.each("energy_cap")).max(),
             "memory": _over(need, network.memory).max(),
             "not a positive number": 0.0 if ((b > 0) & (p > 0) & (f > 0)).all() else np.inf,
         }
@@ -267,6 +272,7 @@ def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
         transmit=transmit,
         compute_energy=compute_energy,
         transmit_energy=transmit_energy,
+        receive_energy=heard,
         idle_energy=idle,
         violations=_beyond(excess),
     )
@@ -286,7 +292,8 @@ def _score_edge(problem: EdgeProblem, shares: EdgeShares) -> EdgeScore:
         serve = np.where(away, work / g, 0.0)
         serve_j = np.where(away, serving_j(work, g, network.server_kappa[home]), 0.0)
     compute_j = computing_j(alpha * problem.cycles, f, network.kappa, network.static_power)
-    send_j = np.where(away, p * send, 0.0)
+    radiated = sending_j(p, send, network.amplifier_efficiency, network.circuit_power)
+    send_j = np.where(away, radiated, 0.0)
     shaky = problem.instability[users, alpha]
     load = loads(problem, shares)
     positive = (f > 0).all() and ((b > 0) & (p > 0) & (g > 0))[away].all()
@@ -318,6 +325,7 @@ def _score_edge(problem: EdgeProblem, shares: EdgeShares) -> EdgeScore:
         serve=serve,
         compute_energy=compute_j,
         transmit_energy=send_j,
+        receive_energy=np.zeros(len(problem)),
         idle_energy=np.zeros(len(problem)),
         server_energy=serve_j,
         instability=shaky,

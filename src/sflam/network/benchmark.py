@@ -47,7 +47,9 @@ class MachineSpeed:
     def numbers(self) -> dict[str, float]:
         """What the file holds, beside the speed."""
         return {"gflops": self.flops / GIGA} | {
-            key: getattr(self.profile, attribute) / factor for key, (attribute, factor, _, _) in KEYS.items()
+            key: getattr(self.profile, attribute) / factor
+            for key, (attribute, factor, _, _) in KEYS.items()
+            if getattr(self.profile, attribute) is not None
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from sflam.errors import AllocationError
 
 Floats = NDArray[np.float64]
-PER_DEVICE = ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "memory", "energy_weight")
+RADIO = ("amplifier_efficiency", "circuit_power", "receive_power")
+MACHINE = ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "memory", "energy_weight")
+PER_DEVICE: tuple[str, ...] = MACHINE + RADIO
 PER_SERVER = ("bandwidth", "server_clock", "server_flops_per_cycle", "server_kappa")
 
 
@@ -21,7 +23,7 @@ class Network:
 
     Attributes:
         gain: [M, K] channel power gain of every device at every server.
-        max_power: [K] W.
+        max_power: [K] W, radiated.
         max_clock: [K] Hz.
         flops_per_cycle: [K] FLOP per clock cycle, all cores together.
         kappa: [K] W s^3: a computing device draws ``kappa f^3``.
@@ -33,6 +35,9 @@ class Network:
         server_clock: [M] Hz.
         server_flops_per_cycle: [M].
         server_kappa: [M] W s^3.
+        amplifier_efficiency: [K] radiated over drawn power of the amplifier, above 0 up to 1.
+        circuit_power: [K] W that the rest of the radio draws while it sends.
+        receive_power: [K] W that the radio draws while it receives.
         names: [K] what to call the devices.
         positions: [K, 2] m, or None where unknown.
         server_positions: [M, 2] m, or None where unknown.
@@ -54,6 +59,9 @@ class Network:
     server_clock: Floats
     server_flops_per_cycle: Floats
     server_kappa: Floats
+    amplifier_efficiency: Floats = field(default_factory=lambda: np.ones(()))
+    circuit_power: Floats = field(default_factory=lambda: np.zeros(()))
+    receive_power: Floats = field(default_factory=lambda: np.zeros(()))
     names: tuple[str, ...] = ()
     positions: Floats | None = None
     server_positions: Floats | None = None
@@ -64,6 +72,10 @@ class Network:
                 f"gain has shape {list(np.shape(self.gain))}; it must be [servers, devices]"
             )
         servers, devices = self.gain.shape
+        for name in RADIO:
+            if np.ndim(getattr(self, name)) == 0:
+                every = np.broadcast_to(np.asarray(getattr(self, name), np.float64), (devices,))
+                object.__setattr__(self, name, every)
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(PER_DEVICE, (devices,))
         shapes |= dict.fromkeys(PER_SERVER, (servers,))
         optional = {"names": (devices,), "positions": (devices, 2), "server_positions": (servers, 2)}

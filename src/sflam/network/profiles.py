@@ -6,6 +6,10 @@ Cores, FLOP per cycle (float32, a fused multiply-add is two), clocks and memory 
 - Raspberry Pi 5: BCM2712, four Cortex-A76, two 128-bit multiply-adds a cycle; about 3 W idle, 9 W busy.
 - Jetson Nano: 128 Maxwell CUDA cores; 10 W mode, about 2 W idle.
 - Jetson Orin Nano 8 GB: 1024 Ampere CUDA cores at 625 MHz; 15 W mode, about 5 W idle.
+- The same phone over LTE (``phone-lte``): 1.288 W while its radio is active, sending or receiving (Huang et al., "A
+  close examination of performance and power characteristics of 4G LTE networks", MobiSys 2012), and an amplifier that
+  radiates 0.35 of what it draws (Cui, Goldsmith, Bahai, "Energy-constrained modulation optimization", IEEE Transactions
+  on Wireless Communications 4(5), 2005). The other profiles leave their radios to ``[network]``.
 - Phone: four large cores of a flagship of 2022-24, two 128-bit multiply-adds a cycle; about 5 W sustained.
 - NVIDIA T4, L4, A100 (PCIe): CUDA cores at boost clock, board power; idle as their tools report it.
 
@@ -36,6 +40,9 @@ class Profile:
         idle: W drawn at any clock.
         efficiency: share of the peak that training reaches.
         rate: bit/s of its uplink at full power over the whole band; 0 where the channel decides.
+        amplifier_efficiency: radiated over drawn power of its radio's amplifier; None where ``[network]`` says.
+        circuit_power: W that the rest of the radio draws while it sends; None likewise.
+        receive_power: W that the radio draws while it receives; None likewise.
     """
 
     cores: int
@@ -46,6 +53,9 @@ class Profile:
     idle: float = 0.0
     efficiency: float = 0.5
     rate: float = 0.0
+    amplifier_efficiency: float | None = None
+    circuit_power: float | None = None
+    receive_power: float | None = None
 
     @property
     def useful_flops_per_cycle(self) -> float:
@@ -67,6 +77,17 @@ DEVICES: dict[str, Profile] = {
         cores=1024, flops_per_cycle=2, clock=0.625e9, memory=8e9, power=10.0, idle=5.0
     ),
     "phone": Profile(cores=4, flops_per_cycle=16, clock=2.8e9, memory=8e9, power=4.5, idle=0.5),
+    "phone-lte": Profile(
+        cores=4,
+        flops_per_cycle=16,
+        clock=2.8e9,
+        memory=8e9,
+        power=4.5,
+        idle=0.5,
+        amplifier_efficiency=0.35,
+        circuit_power=1.288,
+        receive_power=1.288,
+    ),
 }
 SERVERS: dict[str, Profile] = {
     "t4": Profile(cores=2560, flops_per_cycle=2, clock=1.59e9, memory=16e9, power=60.0, idle=10.0),
@@ -84,6 +105,9 @@ KEYS: dict[str, tuple[str, float, bool, bool]] = {
     "idle_w": ("idle", 1, True, True),
     "efficiency": ("efficiency", 1, False, True),
     "rate_mbps": ("rate", 1e6, True, True),
+    "amplifier_efficiency": ("amplifier_efficiency", 1, False, True),
+    "circuit_power_w": ("circuit_power", 1, True, True),
+    "receive_power_w": ("receive_power", 1, True, True),
 }
 
 
@@ -118,8 +142,9 @@ def _checked(name: str, values: object) -> Profile:
             problems.append(f"profile {name}: cores is {value!r}; it must be a whole number")
         else:
             built[attribute] = int(value) if key == "cores" else float(value) * factor
-    if built.get("efficiency", 0.5) > 1:
-        problems.append(f"profile {name}: efficiency is {built['efficiency']}; it must be at most 1")
+    for key in ("efficiency", "amplifier_efficiency"):
+        if built.get(key, 0.5) > 1:
+            problems.append(f"profile {name}: {key} is {built[key]}; it must be at most 1")
     if problems:
         raise ConfigError(problems)
     return Profile(**built)  # type: ignore[arg-type]  # cores is the integer
@@ -130,5 +155,7 @@ def to_toml(profile: Profile, *, remarks: tuple[str, ...] = ()) -> str:
     lines = [*(f"# {remark}" for remark in remarks), "[profile]"]
     for key, (attribute, factor, _, _) in KEYS.items():
         value = getattr(profile, attribute)
+        if value is None:
+            continue
         lines.append(f"{key} = {value if key == 'cores' else float(value) / factor!r}")
     return "\n".join(lines) + "\n"

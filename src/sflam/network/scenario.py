@@ -180,6 +180,9 @@ def _still(settings: NetworkSettings, seed: int) -> Network:
         flops_per_cycle=_column(kinds, "flops_per_cycle", 1, useful, settings.flops_per_cycle),
         kappa=_column(kinds, "kappa", 1, "kappa", settings.kappa),
         static_power=_column(kinds, "static_power_w", 1, "idle", settings.static_power_w),
+        amplifier_efficiency=_radio(kinds, "amplifier_efficiency", settings.amplifier_efficiency),
+        circuit_power=_radio(kinds, "circuit_power_w", settings.circuit_power_w),
+        receive_power=_radio(kinds, "receive_power_w", settings.receive_power_w),
         memory=np.where(memory > 0, memory, math.inf),
         energy_weight=np.array([machine.entry.weight for machine in machines]),
         noise=dbm_to_watt(settings.noise_dbm_hz) * db_to_ratio(settings.snr_gap_db),
@@ -279,3 +282,11 @@ def _column(
         elif kind is not None:
             column[index] = getattr(kind, attribute)
     return column
+
+
+def _radio(entries: Sequence[tuple[DeviceEntry, Profile | None]], key: str, default: float) -> Floats:
+    """Return for each the value of its entry, else of its profile where that knows its radio, else the default."""
+    values = [getattr(entry, key) for entry, _ in entries]
+    attribute = key.removesuffix("_w")
+    kinds = [None if kind is None else getattr(kind, attribute) for _, kind in entries]
+    return np.array([_or(value, _or(kind, default)) for value, kind in zip(values, kinds, strict=True)])

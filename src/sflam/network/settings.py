@@ -31,6 +31,8 @@ DEFAULT_SERVER_FLOPS_PER_CYCLE = 1e5
 
 PLACES = ("distance_m", "position_m", "gain_db", "rate_mbps")
 """Keys of which a device has one at most: each sets its gain."""
+LEAST_EFFICIENCY = 1e-6
+"""Of an amplifier: less is none."""
 DBM = " (dBm: 20 is 0.1 W)"
 
 
@@ -51,6 +53,9 @@ class DeviceEntry:
         flops_per_cycle: of all cores together.
         kappa: W s^3 of kappa f^3.
         static_power_w: drawn at any clock, over the whole round.
+        amplifier_efficiency: radiated over drawn power of the amplifier.
+        circuit_power_w: drawn by the rest of the radio while it sends.
+        receive_power_w: drawn by the radio while it receives.
         memory_gb: what training may use; 0 for no limit.
         weight: of its energy in the objective.
     """
@@ -67,13 +72,19 @@ class DeviceEntry:
     flops_per_cycle: float | None = None
     kappa: float | None = None
     static_power_w: float | None = None
+    amplifier_efficiency: float | None = None
+    circuit_power_w: float | None = None
+    receive_power_w: float | None = None
     memory_gb: float | None = None
     weight: float = 1.0
 
     def __post_init__(self) -> None:
         ranges = Ranges(self, "network.device")
         ranges.positive("distance_m", "rate_mbps", "clock_ghz", "flops_per_cycle")
-        ranges.at_least(0, "kappa", "static_power_w", "memory_gb", "weight")
+        ranges.at_least(
+            0, "kappa", "static_power_w", "circuit_power_w", "receive_power_w", "memory_gb", "weight"
+        )
+        ranges.between(LEAST_EFFICIENCY, 1, "amplifier_efficiency")
         ranges.at_least(1, "count")
         ranges.between(-250, 0, "gain_db")
         ranges.between(-60, 60, "max_power_dbm", hint=DBM)
@@ -142,6 +153,13 @@ class NetworkSettings:
         kappa: W s^3: a device draws kappa f^3 while computing.
         static_power_w: power that a device draws at any clock: over the whole round, waiting included, where it takes
             part; among several servers, while it computes. See ``idle_always``.
+        amplifier_efficiency: power that a device radiates over what its amplifier draws, eta: sending at p W draws
+            p / eta. 1 counts radiated power alone; measured amplifiers reach 0.2 to 0.5, 0.35 in Cui, Goldsmith, Bahai
+            (IEEE Transactions on Wireless Communications, 2005).
+        circuit_power_w: power that the rest of a device's radio draws while it sends, whatever it radiates. 0 counts
+            none; 0.098 in the sensor of Cui et al., 1.288 in the LTE phones that Huang et al. measured (MobiSys 2012).
+        receive_power_w: power that a device's radio draws while it receives, which takes no time without
+            ``downlink_mbps`` and among several servers. 0 counts none; 0.113 and 1.288 there.
         memory_gb: memory of a device that training may use; 0 for no limit.
         server_clock_ghz: clock of a server.
         server_flops_per_cycle: FLOP per clock cycle of a server, all cores together; 0 takes 1e5, in refB 1024.
@@ -181,6 +199,9 @@ class NetworkSettings:
     flops_per_cycle: float = 512.0
     kappa: float = 1e-28
     static_power_w: float = 0.0
+    amplifier_efficiency: float = 1.0
+    circuit_power_w: float = 0.0
+    receive_power_w: float = 0.0
     memory_gb: float = 0.0
     server_clock_ghz: float = 1.0
     server_flops_per_cycle: float = 0.0
@@ -200,6 +221,8 @@ class NetworkSettings:
         ranges.at_least(
             0, "snr_gap_db", "path_loss_slope_db", "shadowing_db", "kappa", "static_power_w", "memory_gb"
         )
+        ranges.at_least(0, "circuit_power_w", "receive_power_w")
+        ranges.between(LEAST_EFFICIENCY, 1, "amplifier_efficiency")
         ranges.at_least(0, "server_kappa", "server_flops_per_cycle", "downlink_mbps", "battery_j")
         ranges.between(-60, 60, "max_power_dbm", hint=DBM)
         ranges.between(-250, -50, "noise_dbm_hz", hint=" (dBm/Hz)")

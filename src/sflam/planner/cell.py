@@ -181,7 +181,8 @@ def _with_way_down(job: Job, problem: Problem) -> Problem:
     if not job.network.downlink_mbps:
         return problem
     a_step = problem.down_bits / problem.each("local_steps")
-    return problem.change(delay=a_step / (job.network.downlink_mbps * 1e6))
+    seconds = a_step / (job.network.downlink_mbps * 1e6)
+    return problem.change(delay=seconds, receiving=seconds)
 
 
 def averages_halves(job: Job) -> bool:
@@ -255,7 +256,7 @@ def weighted_energy(problem: Problem, plan: Plan) -> float:
     if not len(plan.devices):
         return plan.energy
     spent = plan.devices.transmit_j + (plan.devices.compute_j if problem.choose_clocks else 0.0)
-    spent = spent + plan.devices.idle_j
+    spent = spent + plan.devices.idle_j + plan.devices.receive_j
     return plan.energy + float((problem.network.energy_weight - 1) @ spent)
 
 

@@ -78,6 +78,7 @@ class Charge:
         calibration: measured beside modelled, where ``network.calibrate`` is set; else None.
         idle_j: what devices that took part drew at any clock, waiting included; among several servers, static power is
             counted with computing.
+        receive_j: all devices' receiving of gradients and adapters.
         rest_j: what static power drew beyond all plans, with ``network.idle_always``.
         late_s: s by which the round was longer than ``plan.deadline``, as where its plan is older than its channel.
         beyond_j: per device, the most J by which it broke one of the plan's caps; empty where none did.
@@ -120,6 +121,7 @@ class Charge:
     servers: tuple[int, ...] = field(default=(), metadata=LATER)
     calibration: Calibration | None = field(default=None, metadata=LATER)
     idle_j: float = field(default=0.0, metadata=SELDOM)
+    receive_j: float = field(default=0.0, metadata=SELDOM)
     rest_j: float = field(default=0.0, metadata=SELDOM)
     late_s: float = field(default=0.0, metadata=SELDOM)
     beyond_j: tuple[float, ...] = field(default=(), metadata=SELDOM)
@@ -133,7 +135,7 @@ class Charge:
     def energy(self) -> float:
         """Joules of every kind."""
         work = self.compute_j + self.transmit_j + self.adapter_j + self.server_j
-        return work + self.idle_j + self.rest_j
+        return work + self.idle_j + self.receive_j + self.rest_j
 
 
 WHOLE = ("battery_j", "dropped")

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from sflam.allocate.cell.online import Controller
-from sflam.allocate.cell.optimal import Market
+from sflam.allocate.cell.optimal import LONGEST, Market
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.spans import crowding
 from sflam.allocate.limits import Impossible
 from sflam.allocate.registry import allocate, method_of
-from sflam.cost.energy import computing_j, idle_j
+from sflam.cost.energy import computing_j, idle_j, sending_j
 from sflam.cost.traffic import whole_traffic
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
@@ -124,10 +124,11 @@ class CellPlanner(Planner):
         there = problem.network
         band = np.full(len(problem), there.bandwidth[0])
         ahead = rate(band, there.max_power, there.gain[0], there.noise)
-        joules: Floats = there.max_power * problem.payload / (ahead * np.log(2))
-        joules = joules + computing_j(problem.cycles, there.max_clock, there.kappa)
+        seconds = problem.payload / (ahead * np.log(2))
+        joules = sending_j(there.max_power, seconds, there.amplifier_efficiency, there.circuit_power)
+        joules = joules + computing_j(problem.cycles, there.max_clock, there.kappa) + problem.received_j
         fixed = problem.base_s + problem.each("local_steps") * problem.each("delay")
-        own = fixed + problem.cycles / there.max_clock + problem.payload / (ahead * np.log(2))
+        own = fixed + problem.cycles / there.max_clock + seconds
         return joules + idle_j(there.static_power, own)
 
     def _ask(
@@ -174,8 +175,8 @@ class CellPlanner(Planner):
             return [devices[int(np.argmax(self.mini_batches(devices)))]]
         if cell.waits:
             needed = crowding(cell)
-        elif np.isfinite(cell.deadline):
-            needed = Market(cell).least_bandwidth(cell.deadline)
+        elif np.isfinite(cell.deadline) or cell.circuits:
+            needed = Market(cell).least_bandwidth(min(cell.deadline, LONGEST))
         else:
             needed = cell.noise
         return [devices[int(np.argmax(needed))]]
@@ -188,11 +189,11 @@ class CellPlanner(Planner):
         problem = self.problem(network, [device], battery)
         try:
             cell = problem.cell
-            if cell.waits and Market(cell).shortest() > cell.deadline:
+            if (cell.waits or cell.circuits) and Market(cell).shortest() > cell.deadline:
                 return None
         except Impossible:
             return None
-        if np.isfinite(cell.deadline) and not cell.waits:
+        if np.isfinite(cell.deadline) and not (cell.waits or cell.circuits):
             least = float(Market(cell).least_bandwidth(cell.deadline)[0])
             if not 0 < least <= cell.bandwidth:
                 return None

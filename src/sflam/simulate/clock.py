@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from sflam.allocate.cell.problem import Problem
-from sflam.cost.energy import computing_j, idle_j
+from sflam.cost.energy import computing_j, idle_j, receiving_j, sending_j
 from sflam.network.channel import rate
 from sflam.network.network import Floats
 from sflam.plan import Plan
@@ -26,6 +27,7 @@ class RoundCost:
         compute_j: J of computing on the device.
         transmit_j: J of sending activations.
         adapter_j: J of sending adapters.
+        receive_j: J of receiving gradients and adapters.
         server_j: J of the server, all devices together; one number.
         counted: J that the plan's objective counts.
         idle_j: J that each device draws at any clock, beside computing, until all is done.
@@ -44,6 +46,7 @@ class RoundCost:
     adapter_j: Floats
     server_j: float
     counted: Floats
+    receive_j: Floats | float = 0.0
     idle_j: Floats | float = 0.0
     inside: bool = False
 
@@ -70,14 +73,14 @@ class RoundCost:
 
     @property
     def radio_j(self) -> Floats:
-        """What each radio took."""
+        """What each radio took to send."""
         total: Floats = self.transmit_j + self.adapter_j
         return total
 
     @property
     def device_j(self) -> Floats:
         """What each battery paid."""
-        total: Floats = self.compute_j + self.transmit_j + self.adapter_j + self.idle_j
+        total: Floats = self.compute_j + self.transmit_j + self.adapter_j + self.receive_j + self.idle_j
         return total
 
 
@@ -106,10 +109,15 @@ def round_cost(
     ahead = rate(given.bandwidth, given.power, network.gain[problem.server], network.noise)
     compute, transmit, handing = problem.cycles / given.clock, up / ahead, adapters / ahead
     compute_j = computing_j(problem.cycles, given.clock, network.kappa)
-    transmit_j, adapter_j = given.power * transmit, given.power * handing
+    send = partial(
+        sending_j, given.power, efficiency=network.amplifier_efficiency, circuit=network.circuit_power
+    )
+    transmit_j, adapter_j = send(transmit), send(handing)
     counted = transmit_j + adapter_j * inside + (compute_j if problem.choose_clocks else 0.0)
     server_s, down_s = np.full(len(problem), problem.base_s), down / down_rate
-    moving = handing + adapters / down_rate
+    fetching = adapters / down_rate
+    moving = handing + fetching
+    counted = counted + receiving_j(network.receive_power, down_s + fetching * inside)
     seconds = float((server_s + down_s + compute + transmit + moving * inside).max())
     whole_s = seconds if inside else seconds + float(moving.max())
     return RoundCost(
@@ -121,6 +129,7 @@ def round_cost(
         compute_j=compute_j,
         transmit_j=transmit_j,
         adapter_j=adapter_j,
+        receive_j=receiving_j(network.receive_power, down_s + fetching),
         server_j=problem.base_j,
         counted=counted + idle_j(network.static_power, seconds),
         idle_j=idle_j(network.static_power, whole_s),

@@ -15,7 +15,7 @@ from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import EdgeShares
 from sflam.allocate.referee import score
 from sflam.allocate.registry import stay
-from sflam.cost.energy import computing_j
+from sflam.cost.energy import computing_j, sending_j
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
@@ -73,6 +73,7 @@ class EdgePlanner(Planner):
         sent = np.where(away & (up > 0), up * np.log(2), problem.payload)
         real = score(problem.change(payload=sent), EdgeShares.from_plan(given))
         handing = self._handing(problem, given.server, given.cut)
+        there = problem.network
         return RoundCost(
             compute_s=real.compute,
             up_s=real.transmit,
@@ -81,7 +82,7 @@ class EdgePlanner(Planner):
             adapters=handing,
             compute_j=real.compute_energy,
             transmit_j=real.transmit_energy,
-            adapter_j=problem.network.max_power * handing,
+            adapter_j=sending_j(there.max_power, handing, there.amplifier_efficiency, there.circuit_power),
             server_j=float(real.server_energy.sum()),
             counted=real.compute_energy + real.transmit_energy,
         )
@@ -93,7 +94,8 @@ class EdgePlanner(Planner):
         gain = there.gain[best, np.arange(len(problem))]
         ahead = rate(there.bandwidth[best], there.max_power, gain, there.noise)
         away = self.servers(self.every_device) != ALL_LOCAL
-        radio: Floats = there.max_power * problem.payload / (ahead * np.log(2)) * away
+        seconds = problem.payload / (ahead * np.log(2)) * away
+        radio = sending_j(there.max_power, seconds, there.amplifier_efficiency, there.circuit_power)
         return radio + computing_j(
             self.cuts(self.every_device) * problem.cycles, there.max_clock, there.kappa, there.static_power
         )

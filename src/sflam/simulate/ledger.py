@@ -108,6 +108,7 @@ def charged(
         servers=tuple(placed[device].server for device in devices) if several else (),
         calibration=calibration,
         idle_j=float(sum(np.sum(cost.idle_j) for cost in costs)),
+        receive_j=float(sum(np.sum(cost.receive_j) for cost in costs)),
         rest_j=beyond_plans,
         late_s=late_s(wish, costs),
         beyond_j=beyond if any(beyond) else (),

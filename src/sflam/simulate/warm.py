@@ -73,7 +73,7 @@ def begin(planner: CellPlanner, rounds: Sequence[Ahead]) -> None:
             if turn is not None:
                 given = turn.plan.devices
                 computing = given.compute_j if "clock" in wish.optimize else 0.0
-                energy[list(turn.devices)] += given.transmit_j + computing + given.idle_j
+                energy[list(turn.devices)] += given.transmit_j + computing + given.idle_j + given.receive_j
                 time_cost += wish.latency_weight * turn.plan.latency
         return Use(energy=energy / len(rounds), time_cost=time_cost / len(rounds))
 

@@ -14,6 +14,7 @@ from sflam.allocate.cell.optimal import Market
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.curves import growth, psi
 from sflam.allocate.limits import Impossible
+from sflam.network.network import PER_DEVICE
 from sflam.plan import Plan, Status
 from tests.allocate.cell.builders import SEEDS, capped, random_problem, reference
 
@@ -136,10 +137,11 @@ def test_the_order_of_devices_does_not_matter(seed: int) -> None:
     problem = random_problem(seed, most=12)
     order = np.random.default_rng(seed).permutation(len(problem))
     network = problem.network
-    arrays = ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "memory", "energy_weight")
     shuffled = problem.change(
         network=replace(
-            network, gain=network.gain[:, order], **{name: getattr(network, name)[order] for name in arrays}
+            network,
+            gain=network.gain[:, order],
+            **{name: getattr(network, name)[order] for name in PER_DEVICE},
         ),
         **{name: problem.each(name)[order] for name in ("cut", "bits", "delay")},
     )
@@ -233,11 +235,10 @@ def test_one_device_gets_the_whole_band() -> None:
 
 def test_identical_devices_get_identical_shares() -> None:
     network = reference(1).network
-    arrays = ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "memory", "energy_weight")
     many = replace(
         network,
         gain=np.repeat(network.gain, 7, axis=1),
-        **{name: np.repeat(getattr(network, name), 7) for name in arrays},
+        **{name: np.repeat(getattr(network, name), 7) for name in PER_DEVICE},
     )
     plan = optimal.solve(reference().change(network=many))
     assert_certified(plan)

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.allocate.curves import inverse_growth
+from sflam.allocate.curves import LARGEST, above_circuits, growth, inverse_growth, inverse_psi, psi
 from sflam.network.network import Floats
 
 Index = NDArray[np.bool_] | NDArray[np.intp]
@@ -24,12 +24,14 @@ class Cell:
         latency_weight: 1/s, lam + sum W P0: what a second of the round costs, with what all devices idle in it.
         weight: [K] W_k, 1/J; 0 counts no energy of that device.
         payload: [K] nats up, a_k.
-        noise: [K] N0 / g_k, J: energy of a nat at infinite bandwidth.
-        max_power: [K] W.
+        noise: [K] N0 / (eta_k g_k), J: what a nat at infinite bandwidth takes from the amplifier's supply.
+        max_power: [K] W that the amplifier draws at full power, p_max / eta.
         cycles: [K] clock cycles whose speed is chosen, C_k; 0 with a fixed clock.
         max_clock: [K] Hz; any positive number with a fixed clock.
         kappa: [K] W s^3.
         idle_power: [K] W drawn over the whole round, waiting included.
+        circuit_power: [K] W drawn while sending, beside the amplifier's, P_c.
+        amplifier_efficiency: [K] eta, which turns drawn power into radiated.
         delay: [K] s that the plan does not change, c_k.
         radio_cap: [K] J of transmission a round; inf for none.
         energy_cap: [K] J of transmission and computing together; inf for none.
@@ -47,6 +49,8 @@ class Cell:
     max_clock: Floats
     kappa: Floats
     idle_power: Floats
+    circuit_power: Floats
+    amplifier_efficiency: Floats
     delay: Floats
     radio_cap: Floats
     energy_cap: Floats
@@ -81,6 +85,73 @@ class Cell:
             x[capped] = inverse_growth(self.radio_cap[capped] / (self.noise[capped] * self.payload[capped]))
         return x
 
+    @cached_property
+    def circuits(self) -> bool:
+        """Whether sending for longer takes more energy at some point, as no amplifier alone does."""
+        return bool((self.circuit_power > 0).any())
+
+    @cached_property
+    def least_energy(self) -> Floats:
+        """[K] J that sending takes at least, over unlimited bandwidth at full power: G a (1 + P_c / p_max)."""
+        least: Floats = self.noise * self.payload * (1 + self.circuit_power / self.max_power)
+        return least
+
+    def sending(self, efficiency: Floats, transmit: Floats) -> Floats:
+        """Return [K] J of sending at x within ``transmit`` s: G a growth(x) + P_c t."""
+        joules: Floats = self.noise * self.payload * growth(efficiency)
+        return joules + self.circuit_power * transmit if self.circuits else joules
+
+    def efficiency_within(self, transmit: Floats) -> Floats:
+        """Return [K] the x at which sending for ``transmit`` s uses the radio's cap; 0 where its circuits alone do."""
+        if not self.circuits:
+            return self.max_efficiency
+        with np.errstate(over="ignore", invalid="ignore"):
+            ratio = (self.radio_cap - self.circuit_power * transmit) / (self.noise * self.payload)
+        return inverse_growth(np.where(np.isfinite(self.radio_cap), ratio, np.inf))
+
+    @cached_property
+    def corner(self) -> Floats:
+        """[K] s of sending at full power that use the radio's cap; inf without one."""
+        with np.errstate(over="ignore"):
+            return self.radio_cap / (self.max_power + self.circuit_power)
+
+    @cached_property
+    def longest_transmit(self) -> Floats:
+        """[K] s of sending within the radio's cap over the least bandwidth: beyond, circuits take what is left.
+
+        On the cap, x = ln(E / (G a)) at G b psi(x) = P_c; where that takes more than full power, the corner.
+        """
+        held = np.isfinite(self.radio_cap) & (self.circuit_power > 0)
+        longest = np.full(len(self), np.inf)
+        if held.any():
+            lead = self.noise[held] * self.payload[held]
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                x = np.minimum(np.log(np.maximum(self.radio_cap[held] / lead, 1.0)), LARGEST)
+                ends = np.where(x > 0, lead * psi(x) / (x * self.circuit_power[held]), 0.0)
+            longest[held] = np.maximum(ends, self.corner[held])
+        return longest
+
+    def frugal_efficiency(self, bandwidth: Floats) -> Floats:
+        """Return [K] the x of least energy at a bandwidth, G b psi(x) = P_c; 0 without circuits, which take it up."""
+        x = np.zeros(len(self))
+        some = np.flatnonzero(self.circuit_power > 0)
+        if some.size:
+            x[some] = inverse_psi(self.circuit_power[some] / (self.noise[some] * bandwidth[some]))
+        return x
+
+    def efficiency_at(self, bandwidth: Floats) -> Floats:
+        """Return [K] the largest x at a bandwidth within the radio's cap; 0 where none is."""
+        if not self.circuits:
+            return self.max_efficiency
+        x = np.full(len(self), np.inf)
+        held = np.flatnonzero(np.isfinite(self.radio_cap))
+        if held.size:
+            lead = self.noise[held] * self.payload[held]
+            ratio = self.radio_cap[held] / lead
+            extra = self.circuit_power[held] / (self.noise[held] * bandwidth[held])
+            x[held] = above_circuits(ratio, extra)
+        return x
+
     def compute_energy(self, compute: Floats) -> Floats:
         """Return [K] J of computing for ``compute`` [K] s: kappa C^3 / tau^2."""
         tau = np.where(self.cycles > 0, compute, 1.0)
@@ -111,6 +182,7 @@ class Cell:
     def at_weight(self, weight: Floats) -> Self:
         """Return the cell with other weights of energy, and what is computed once, which holds no weight."""
         _ = self.max_efficiency, self.busy, self.snr_bandwidth
+        _ = self.longest_transmit, self.circuits
         other = copy(self)
         object.__setattr__(other, "weight", weight)
         return other

@@ -34,7 +34,7 @@ def random(problem: Problem, seed: int = 0) -> Found:
     draw, cell = np.random.default_rng(seed), problem.cell
     count = len(cell)
     bandwidth = draw.dirichlet(np.ones(count)) * cell.bandwidth
-    power = (1 - draw.random(count)) * cell.max_power
+    power = (1 - draw.random(count)) * cell.max_power * cell.amplifier_efficiency
     clocks = (1 - draw.random(count)) * cell.max_clock if cell.cycles.any() else cell.max_clock
     return Found(problem=problem, shares=Shares(bandwidth=bandwidth, power=power, clock=clocks))
 
@@ -50,5 +50,7 @@ def equal_shares(cell: Cell) -> Shares:
     """Return equal bandwidth, full power, full speed."""
     count = len(cell)
     return Shares(
-        bandwidth=np.full(count, cell.bandwidth / count), power=cell.max_power, clock=cell.max_clock
+        bandwidth=np.full(count, cell.bandwidth / count),
+        power=cell.max_power * cell.amplifier_efficiency,
+        clock=cell.max_clock,
     )

@@ -94,13 +94,14 @@ class Blocks:
         self.transmit = least_transmit(cell, self.bandwidth)
         self.compute = np.where(cell.cycles > 0, cell.least_compute, 0.0)
         if start is not None:
-            x = np.log1p(np.minimum(start.power, cell.max_power) / (cell.noise * self.bandwidth))
+            drawn = np.minimum(start.power / cell.amplifier_efficiency, cell.max_power)
+            x = np.log1p(drawn / (cell.noise * self.bandwidth))
             self.transmit = np.maximum(self.transmit, cell.payload / (self.bandwidth * x))
             self.compute = np.where(cell.cycles > 0, np.maximum(cell.cycles / start.clock, self.compute), 0.0)
 
     @property
     def power(self) -> Floats:
-        """[K] W."""
+        """[K] W that amplifiers draw."""
         return self.power_at(self.transmit)
 
     def power_at(self, transmit: Floats) -> Floats:
@@ -117,7 +118,9 @@ class Blocks:
     @property
     def objective(self) -> float:
         """lam T + sum W E."""
-        energy = self.power * self.transmit + self.cell.compute_energy(self.compute)
+        energy = (self.power + self.cell.circuit_power) * self.transmit + self.cell.compute_energy(
+            self.compute
+        )
         return objective(self.cell, self.time, energy)
 
     def power_step(self, inner: int = INNER) -> None:
@@ -132,7 +135,7 @@ class Blocks:
                 break
 
     def _approximate(self) -> None:
-        """Minimise with p t <= ((t0 / p0) p^2 + (p0 / t0) t^2) / 2 in place of p t."""
+        """Minimise with p t <= ((t0 / p0) p^2 + (p0 / t0) t^2) / 2 in place of p t, and P_c t beside it."""
         cell, b = self.cell, self.bandwidth
         ratio = self.power / self.transmit
         least = least_transmit(cell, b)
@@ -141,7 +144,9 @@ class Blocks:
             """Minus the derivative of the approximate energy, W."""
             x = cell.payload / (b * t)
             radio = cell.noise * b
-            value: Floats = radio**2 * np.expm1(x) * np.exp(x) * x / (ratio * t) - ratio * t
+            value: Floats = (
+                radio**2 * np.expm1(x) * np.exp(x) * x / (ratio * t) - ratio * t - cell.circuit_power
+            )
             return value
 
         # where the approximation is least; beyond it a device idles
@@ -217,7 +222,7 @@ class Blocks:
             giver, taker = offset + down, offset + up
             others = _largest_without_two(now, third)
             latest = np.maximum(others, np.maximum(giver[:, None], taker[None, :]))
-            spent = cell.weight * power
+            spent = cell.weight * (power + cell.circuit_power)
             with np.errstate(invalid="ignore"):
                 change = cell.latency_weight * (latest - self.time) + (
                     (spent * (down - self.transmit))[:, None] + (spent * (up - self.transmit))[None, :]
@@ -249,7 +254,7 @@ def at_power(cell: Cell, time: float, price: float, near: Response | None) -> Re
     longest = time - cell.busy
     snr = cell.snr_bandwidth
     x = inverse_growth(snr * longest / cell.payload)
-    spent = cell.weight * cell.max_power
+    spent = cell.weight * (cell.max_power + cell.circuit_power)
     idle = np.flatnonzero(power_balance(cell, x, price) < spent)  # less time, more bandwidth would be cheaper
     if idle.size:
         part, cost = cell.take(idle), spent[idle]

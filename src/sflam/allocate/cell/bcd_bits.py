@@ -16,7 +16,7 @@ from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.referee import Found, planned, score
 from sflam.cost.convergence import quantization_noise
-from sflam.cost.energy import computing_j
+from sflam.cost.energy import computing_j, sending_j
 from sflam.network.channel import rate_in_nats
 from sflam.network.network import Floats
 
@@ -60,6 +60,8 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
     weight = (1 - lam) * network.energy_weight
     computing = computing_j(problem.cycles, held.clock, network.kappa)
     fixed = float(weight @ computing) if problem.choose_clocks else 0.0
+    fixed += float(weight @ problem.received_j)
+    drawn = sending_j(held.power, 1.0, network.amplifier_efficiency, network.circuit_power)
     level = np.searchsorted(widths, problem.each("bits"))
 
     def payload(level: Bits) -> Floats:
@@ -69,7 +71,7 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
         sent = payload(level) / rate
         rounds = 1.0 + float(problem.each("sensitivity") @ noise[level])
         time = problem.base_s + float((busy + sent).max())
-        energy = float(weight @ (held.power * sent)) + fixed + (1 - lam) * problem.base_j
+        energy = float(weight @ (drawn * sent)) + fixed + (1 - lam) * problem.base_j
         return rounds * (second * time + energy)
 
     best = cost(level)
@@ -77,7 +79,7 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
         moves = [np.maximum(level - 1, 0)]
         lower = np.maximum(level - 1, 0)
         sent, less = payload(level) / rate, payload(lower) / rate
-        single = _best_single(level, sent, less, noise, busy, weight * held.power, problem, fixed)
+        single = _best_single(level, sent, less, noise, busy, weight * drawn, problem, fixed)
         if single is not None:
             moves.append(np.where(np.arange(len(level)) == single, level - 1, level))
         found = min(moves, key=cost)

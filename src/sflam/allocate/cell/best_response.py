@@ -3,12 +3,13 @@
 At bandwidth price mu and round time T a device minimises W (E_tx + E_cmp) + mu b over bandwidth b, transmission time t
 and computing time tau with t + tau = T - c. The answer is unique, and follows a curve x(t) of spectral efficiency:
 
-    free      psi(x) = mu / (W G t)                 time is worth mu b / t
-    power     growth(x) = p_max t / (G a)           time is worth mu (-b') / t' - W p_max
-    energy    growth(x) = E_cap / (G a)             time is worth mu b / t
+    free      psi(x) = mu / (W G t)                 time is worth mu b / t - W P_c
+    power     growth(x) = p_max t / (G a)           time is worth mu (-b') / t' - W (p_max + P_c)
+    energy    growth(x) = (E_cap - P_c t) / (G a)   time is worth (mu / t) (b - P_c / (G psi(x)))
 
 of which the lowest at t holds. The clock is lowered until a second more of computing saves as much as a second of
-transmission.
+transmission. Circuits draw P_c for as long as the radio sends: where a second more of that would cost more than it
+saves, a device sends for less than its time, and its time is worth only what slower computing saves, if anything.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.allocate.cell.arrays import Cell
-from sflam.allocate.curves import TINY, growth, inverse_growth, inverse_psi, psi
+from sflam.allocate.curves import LARGEST, TINY, growth, inverse_growth, inverse_psi, psi
 from sflam.allocate.roots import bisect
 from sflam.network.network import Floats
 
@@ -51,8 +52,8 @@ class Response:
     extra: Floats | None = None
 
     def energy(self, cell: Cell) -> Floats:
-        """Return [K] J of transmission, G a growth(x)."""
-        return cell.noise * cell.payload * growth(self.efficiency)
+        """Return [K] J of transmission, G a growth(x) + P_c t."""
+        return cell.sending(self.efficiency, self.transmit)
 
 
 def respond(cell: Cell, time: float | Floats, price: float, near: Response | None = None) -> Response:
@@ -68,7 +69,7 @@ def respond(cell: Cell, time: float | Floats, price: float, near: Response | Non
         )  # (2.3)
     answer = Response(first, first.copy(), first, transmit, cell.least_compute, first, first < np.inf)
     _cap(cell, answer, price)
-    if cell.cycles.any():
+    if cell.circuits or cell.cycles.any():
         gain = cell.weight * cell.slowing_gain(cell.least_compute)
         slow = np.flatnonzero(gain > answer.time_price)
         if slow.size:
@@ -80,22 +81,33 @@ def respond(cell: Cell, time: float | Floats, price: float, near: Response | Non
 def _cap(cell: Cell, answer: Response, price: float) -> None:
     """Hold power and radio energy at the given times, and set bandwidth and the price of time (2.5)-(2.7)."""
     x, t = answer.efficiency, answer.transmit
-    np.minimum(x, cell.max_efficiency, out=x)
+    most = cell.efficiency_within(t)
+    np.minimum(x, most, out=x)
     full = cell.snr_bandwidth * t / cell.payload  # growth(x) at full power
     hot = np.flatnonzero(growth(x) > full)
     x[hot] = inverse_growth(full[hot])
     with np.errstate(divide="ignore"):
         answer.bandwidth = cell.payload / (x * t)
     answer.time_price = price * answer.bandwidth / t
-    answer.free = x < cell.max_efficiency
+    answer.free = x < most
+    if cell.circuits:
+        _feed_circuits(cell, answer, price)
     if hot.size:
         answer.time_price[hot] = power_time_price(cell.take(hot), x[hot], price)
         answer.free[hot] = False
 
 
+def _feed_circuits(cell: Cell, answer: Response, price: float) -> None:
+    """Take what circuits draw in a second off the worth of time, at a weight that is the cap's own where that binds."""
+    x, t = answer.efficiency, answer.transmit
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spent = np.where(answer.free, cell.weight, price / (cell.noise * t * psi(x))) * cell.circuit_power
+        answer.time_price = np.where(x > 0, answer.time_price - spent, -np.inf)
+
+
 def power_time_price(cell: Cell, x: Floats, price: float) -> Floats:
-    """Return zeta [n] on the curve of full power: mu (-b'(x)) / t'(x) - W p_max (2.6)."""
-    return power_balance(cell, x, price) - cell.weight * cell.max_power
+    """Return zeta [n] on the curve of full power: mu (-b'(x)) / t'(x) - W (p_max + P_c) (2.6)."""
+    return power_balance(cell, x, price) - cell.weight * (cell.max_power + cell.circuit_power)
 
 
 def power_balance(cell: Cell, x: Floats, price: float) -> Floats:
@@ -109,20 +121,27 @@ def power_balance(cell: Cell, x: Floats, price: float) -> Floats:
 def _slow_down(
     cell: Cell, answer: Response, span: Floats, price: float, slow: Integers, near: Response | None
 ) -> None:
-    """Slow the clocks of the devices ``slow`` that have ``span`` s [n]: free of caps by Newton (2.4), the others along
-    their caps' curves."""
+    """Slow the clocks of the devices ``slow`` that have ``span`` s [n], and end their sending where that is best: free
+    of caps by Newton (2.4), or by bisection where circuits draw power, the others along their caps' curves."""
     part = cell.take(slow)
-    x = _slow_free(part, span, price, answer.first[slow], None if near is None else near.efficiency[slow])
-    t = price / (part.weight * part.noise * psi(x))
-    ok = (x <= part.max_efficiency) & (growth(x) <= part.snr_bandwidth * t / part.payload)
-    zeta = price * part.payload / (x * t * t)
+    if cell.circuits:
+        x = _end_free(part, span, price, answer.first[slow])
+    else:
+        x = _slow_free(part, span, price, answer.first[slow], None if near is None else near.efficiency[slow])
+    with np.errstate(divide="ignore"):
+        t = price / (part.weight * part.noise * psi(x))
+        ok = (x <= part.efficiency_within(t)) & (growth(x) <= part.snr_bandwidth * t / part.payload)
+        zeta = price * part.payload / (x * t * t)
+    if cell.circuits:
+        zeta = np.maximum(zeta - part.weight * part.circuit_power, 0.0)
     if not ok.all():
         bound = np.flatnonzero(~ok)
         x[bound], t[bound], zeta[bound] = _slow_capped(part.take(bound), span[bound], price)
     answer.efficiency[slow], answer.transmit[slow], answer.time_price[slow] = x, t, zeta
     answer.bandwidth[slow] = part.payload / (x * t)
     answer.compute = answer.compute.copy()
-    answer.compute[slow] = np.maximum(span - t, part.least_compute)
+    slower = part.weight * part.slowing_gain(part.least_compute) > 0
+    answer.compute[slow] = np.where(slower, np.maximum(span - t, part.least_compute), part.least_compute)
     answer.free[slow] = False
 
 
@@ -148,38 +167,71 @@ def _slow_free(cell: Cell, span: Floats, price: float, start: Floats, guess: Flo
     return x
 
 
+def _end_free(cell: Cell, span: Floats, price: float, start: Floats) -> Floats:
+    """Return x at which a second of sending is worth what a second of computing is: mu b / t - W P_c = W 2 kappa f^3.
+
+    ``start`` is the efficiency of the longest sending, where it is worth less. At no weight no energy is worth an end:
+    the largest, which no device can keep.
+    """
+    x = np.full(len(cell), LARGEST)
+    some = np.flatnonzero(cell.weight > 0)
+    part, room, first = cell.take(some), span[some], start[some]
+    lead, least = price / (part.weight * part.noise), part.least_compute
+    most = part.weight * (part.circuit_power + part.slowing_gain(least))
+    # psi^2 / x = y at the end that is best with nothing to compute in the meantime; no other is shorter
+    y = most * lead * lead / (price * part.payload)
+    top = np.minimum(np.cbrt(4 * y), 2 + np.log1p(np.sqrt(y)))
+
+    def excess(u: Floats) -> Floats:
+        value = np.minimum(np.exp(u), LARGEST)
+        t = lead / psi(value)
+        other = part.circuit_power + part.slowing_gain(np.maximum(room - t, least))
+        worth = price * part.payload / (value * t * t)
+        found: Floats = np.log(np.maximum(part.weight * other, TINY)) - np.log(worth)
+        return found
+
+    low = np.log(first)
+    x[some] = np.exp(bisect(excess, low, np.maximum(np.log(top), low)))
+    return x
+
+
 def _slow_capped(cell: Cell, span: Floats, price: float) -> tuple[Floats, Floats, Floats]:
     """Return x, t and zeta [n] of devices that slow down with a cap active.
 
-    Shorter than E_cap / p_max the power cap is the lower curve, longer the energy cap; the price of time jumps down
-    between them, so that a device may also stay at that corner.
+    Shorter than E_cap / (p_max + P_c) the power cap is the lower curve, longer the energy cap; the price of time jumps
+    down between them, so that a device may also stay at that corner.
     """
-    longest = span - cell.least_compute
-    with np.errstate(over="ignore"):
-        corner = cell.radio_cap / cell.max_power
-    x = np.minimum(inverse_growth(cell.snr_bandwidth * longest / cell.payload), cell.max_efficiency)
+    longest, corner = span - cell.least_compute, cell.corner
+    edge = np.minimum(longest, corner)
+    x = np.minimum(inverse_growth(cell.snr_bandwidth * edge / cell.payload), cell.efficiency_within(edge))
     t, zeta = np.empty_like(x), np.empty_like(x)
 
     has = np.flatnonzero(corner < longest)
     some = cell.take(has)
     worth = some.weight * some.slowing_gain(span[has] - corner[has])
-    on_energy = price * some.payload / (some.max_efficiency * corner[has] ** 2) > worth
-    stays = ~on_energy & (power_time_price(some, some.max_efficiency, price) >= worth)
+    on_energy = _later_time_price(some, corner[has], x[has], price) > worth
+    stays = ~on_energy & (power_time_price(some, x[has], price) >= worth)
     t[has[stays]], zeta[has[stays]] = corner[has[stays]], worth[stays]
 
     index = has[on_energy]
     part, room = cell.take(index), span[index]
-    value = price * part.payload / part.max_efficiency
 
     def gain(t: Floats) -> Floats:
         return part.slowing_gain(np.maximum(room - t, part.least_compute))
 
-    t[index] = bisect(
-        lambda t: np.log(value / (t * t)) - np.log(np.maximum(part.weight * gain(t), TINY)),
-        corner[index],
-        longest[index],
-    )
-    zeta[index] = value / t[index] ** 2
+    def beyond(t: Floats) -> Floats:
+        worth, fed = _on_cap(part, t, price)
+        found: Floats = np.log(worth) - np.log(np.maximum(part.weight * gain(t) + fed, TINY))
+        return found
+
+    lasts = longest[index]
+    if cell.circuits:  # no longer than circuits alone would last
+        with np.errstate(divide="ignore"):
+            spare = (part.radio_cap - part.noise * part.payload) / part.circuit_power
+        lasts = np.maximum(np.minimum(lasts, spare * (1 - 1e-12)), corner[index])
+    t[index] = bisect(beyond, corner[index], lasts)
+    x[index] = part.efficiency_within(t[index])
+    zeta[index] = np.maximum(cap_time_price(part, t[index], price), 0.0)
 
     rest = np.setdiff1d(np.arange(len(cell)), has[on_energy | stays])
     power, span_ = cell.take(rest), span[rest]
@@ -188,11 +240,40 @@ def _slow_capped(cell: Cell, span: Floats, price: float) -> tuple[Floats, Floats
         return power.payload * growth(np.exp(u)) / power.snr_bandwidth
 
     def balance(u: Floats) -> Floats:
-        saved = power.max_power + power.slowing_gain(np.maximum(span_ - time_at(u), power.least_compute))
+        slower = power.slowing_gain(np.maximum(span_ - time_at(u), power.least_compute))
+        saved = power.max_power + power.circuit_power + slower
         return np.log(power_balance(power, np.exp(u), price)) - np.log(np.maximum(power.weight * saved, TINY))
 
     top = np.log(x[rest])
     u = bisect(balance, top - 60, top)
     x[rest], t[rest] = np.exp(u), time_at(u)
     zeta[rest] = power_time_price(power, x[rest], price)
-    return x, t, zeta
+    return x, t, np.maximum(zeta, 0.0) if cell.circuits else zeta
+
+
+def _later_time_price(cell: Cell, corner: Floats, x: Floats, price: float) -> Floats:
+    """Return zeta [n] just beyond the ``corner`` of both caps, where efficiency is ``x``: on the curve of the radio's
+    cap, or below it where the weight alone makes less efficiency best, as with circuits it can."""
+    found = cap_time_price(cell, corner, price)
+    if cell.circuits and (low := price < cell.weight * cell.noise * corner * psi(x)).any():
+        part, t = cell.take(low), corner[low]
+        free = inverse_psi(price / (part.weight * part.noise * t))
+        found[low] = price * part.payload / (free * t * t) - part.weight * part.circuit_power
+    return found
+
+
+def cap_time_price(cell: Cell, transmit: Floats, price: float) -> Floats:
+    """Return zeta [n] on the curve of the radio's cap: (mu / t) (b - P_c / (G psi(x)))."""
+    worth, fed = _on_cap(cell, transmit, price)
+    return worth - fed
+
+
+def _on_cap(cell: Cell, transmit: Floats, price: float) -> tuple[Floats, Floats]:
+    """Return mu b / t and what circuits take of it, [n] each, where the radio's cap binds."""
+    x = np.maximum(cell.efficiency_within(transmit), TINY)
+    worth: Floats = price * cell.payload / (x * transmit * transmit)
+    if not cell.circuits:
+        return worth, np.zeros(len(cell))
+    with np.errstate(divide="ignore"):
+        fed: Floats = price * cell.circuit_power / (cell.noise * transmit * psi(x))
+    return worth, fed

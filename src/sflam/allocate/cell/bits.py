@@ -179,7 +179,8 @@ def _choose(
     """Return each device's best width at prices (2.17), searched from ``start``.
 
     D_k is convex in the payload, which is linear in the width, and the noise is convex too: a local
-    minimum is the best width. Of equal ones the smaller is taken.
+    minimum is the best width. Of equal ones the smaller is taken. A device that is done sending before its time has
+    a D_k that is concave in its payload: where circuits draw power, all widths are compared.
     """
     widths, chi = np.array(problem.widths), problem.each("sensitivity")
     payload, noise = problem.payload_at(widths), eta * quantization_noise(widths)
@@ -191,6 +192,10 @@ def _choose(
         return total
 
     every = np.arange(len(start))
+    if problem.network.circuit_power.any():
+        values = np.stack([worth(np.full(len(start), at), every) for at in range(len(widths))])
+        least: Bits = widths[np.argmin(values, axis=0)]
+        return least
     value = worth(place, every)
     still = np.ones(len(start), bool)
     for step in (-1, 1):
@@ -250,8 +255,11 @@ def costs_at(
         grown, ratio = growth(known.efficiency[index]), payload / cell.payload
         linear = known.free[index] & (payload * grown <= cell.snr_bandwidth * known.transmit[index])
         linear &= np.isinf(cell.max_efficiency) & np.isinf(cell.energy_cap)
-        linear &= known.time_price[index] * ratio >= cell.weight * cell.slowing_gain(cell.least_compute)
+        fed = cell.weight * cell.circuit_power
+        second = (known.time_price[index] + fed) * ratio - fed
+        linear &= second >= cell.weight * cell.slowing_gain(cell.least_compute)
         value = cell.weight * cell.noise * payload * grown + price * known.bandwidth[index] * ratio
+        value += fed * known.transmit[index]
         value += cell.weight * cell.compute_energy(cell.least_compute)
         costs[linear] = value[linear]
     some = np.flatnonzero(~linear)
@@ -268,7 +276,7 @@ def costs_of(cell: Cell, time: Floats, price: float) -> tuple[Floats, Floats]:
     """Return D and zeta [n] of devices at times [n]; inf and 0 where T is too short, or a cap forbids one."""
     costs, slopes = np.full(len(cell), np.inf), np.zeros(len(cell))
     soon = time - cell.busy > cell.payload / cell.snr_bandwidth * (1 + 1e-12)
-    fits = np.flatnonzero(soon & (cell.max_efficiency > 0))
+    fits = np.flatnonzero(soon & (cell.radio_cap > cell.least_energy))
     if fits.size:
         costs[fits], slopes[fits] = _cost(cell.take(fits), time[fits], price)
     return costs, slopes

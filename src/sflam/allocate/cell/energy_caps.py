@@ -60,8 +60,9 @@ def respond_within(
         fits = slower - response.compute < ROUNDING * time
         response.compute = np.where(fits, np.maximum(response.compute, slower), response.compute)
         spent = response.energy(heavy) + heavy.compute_energy(response.compute)
-    if cell.waits:
+    if cell.waits or cell.circuits:
         response.bandwidth = np.where(spent > left * (1 + IMPOSSIBLE), np.inf, response.bandwidth)
+    if cell.waits:
         response.time_price = response.time_price - np.exp(root) * part.idle_power
     for name in ("first", "efficiency", "bandwidth", "transmit", "compute", "time_price", "free"):
         column = getattr(answer, name).copy()

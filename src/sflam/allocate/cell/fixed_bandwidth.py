@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from sflam.allocate.cell.arrays import Cell
 from sflam.allocate.cell.shares import Shares
-from sflam.allocate.curves import TINY, psi
+from sflam.allocate.curves import TINY, growth, psi
 from sflam.allocate.roots import bisect, decreasing_root
 from sflam.network.network import Floats
 
 EVERY = slice(None)
+ROUNDING = 1e-12
 Index = slice | NDArray[np.intp]
 
 
@@ -41,8 +42,14 @@ class Timing:
 def least_transmit(cell: Cell, bandwidth: Floats) -> Floats:
     """Return [K] s: the shortest transmission that power and the radio's energy cap allow; inf without bandwidth."""
     b = np.maximum(bandwidth, TINY)
-    x = np.minimum(np.log1p(np.minimum(cell.snr_bandwidth / b, 1e300)), cell.max_efficiency)
-    return np.where(bandwidth > 0, cell.payload / (b * x), np.inf)
+    x = np.minimum(np.log1p(np.minimum(cell.snr_bandwidth / b, 1e300)), cell.efficiency_at(b))
+    fits = bandwidth > 0
+    if cell.circuits:  # full power may be too little: circuits use up the cap before all is sent
+        fits = fits & (x > 0)
+        x = np.where(fits, x, 1.0)
+        spent = cell.noise * cell.payload * growth(x) + cell.circuit_power * cell.payload / (b * x)
+        fits = fits & (spent <= cell.radio_cap * (1 + ROUNDING))
+    return np.where(fits, cell.payload / (b * x), np.inf)
 
 
 def shortest_round(cell: Cell, bandwidth: Floats) -> float:
@@ -51,27 +58,34 @@ def shortest_round(cell: Cell, bandwidth: Floats) -> float:
 
 
 def timing(cell: Cell, bandwidth: Floats, time: float | Floats) -> Timing:
-    """Return the cheapest times within a round of ``time`` s, one or [K], not below ``shortest_round``."""
+    """Return the cheapest times within a round of ``time`` s, one or [K], not below ``shortest_round``.
+
+    A radio that would only feed its circuits is done early.
+    """
     least, longest = least_transmit(cell, bandwidth), time - cell.busy
+    if cell.circuits:
+        with np.errstate(divide="ignore"):
+            longest = np.minimum(longest, cell.payload / (bandwidth * cell.frugal_efficiency(bandwidth)))
     t = np.maximum(longest, least)
     radio = cell.noise * bandwidth  # W per e^x - 1
 
     def worth(t: Floats, index: Index) -> Floats:
         return radio[index] * psi(cell.payload[index] / (bandwidth[index] * t))
 
-    slow = np.flatnonzero((cell.cycles > 0) & (worth(t, EVERY) < cell.slowing_gain(cell.least_compute)))
+    fed = cell.circuit_power
+    slow = np.flatnonzero((cell.cycles > 0) & (worth(t, EVERY) - fed < cell.slowing_gain(cell.least_compute)))
     if slow.size:
         part, span = cell.take(slow), (time - cell.delay)[slow]
 
         def balance(t: Floats) -> Floats:
-            gain = np.maximum(part.slowing_gain(span - t), TINY)
+            gain = np.maximum(part.slowing_gain(span - t) + part.circuit_power, TINY)
             return np.log(np.maximum(worth(t, slow), TINY)) - np.log(gain)
 
         t[slow] = bisect(balance, np.minimum(least[slow], t[slow]), t[slow])
     compute = np.where(cell.cycles > 0, np.maximum(time - cell.delay - t, cell.least_compute), 0.0)
     x = cell.payload / (bandwidth * t)
-    price = cell.weight * np.maximum(radio * psi(x), cell.slowing_gain(compute))
-    return Timing(t, compute, price, radio * t * np.expm1(x) + cell.compute_energy(compute))
+    price = cell.weight * np.maximum(radio * psi(x) - fed, cell.slowing_gain(compute))
+    return Timing(t, compute, price, radio * t * np.expm1(x) + fed * t + cell.compute_energy(compute))
 
 
 def best_round(cell: Cell, bandwidth: Floats) -> tuple[float, Timing]:
@@ -96,12 +110,12 @@ def objective(cell: Cell, time: float, energy: Floats) -> float:
 
 
 def shares(cell: Cell, bandwidth: Floats, transmit: Floats, compute: Floats) -> Shares:
-    """Return the devices' shares: power p = G b (e^x - 1) and clock C / tau; full speed where none is chosen."""
+    """Return the devices' shares: radiated power eta G b (e^x - 1), clock C / tau; full speed where none is chosen."""
     computing = cell.cycles > 0
     speed = cell.cycles / np.where(computing, compute, 1.0)
     power = cell.noise * bandwidth * np.expm1(cell.payload / (bandwidth * transmit))
     return Shares(
         bandwidth=bandwidth,
-        power=np.minimum(power, cell.max_power),
+        power=np.minimum(power, cell.max_power) * cell.amplifier_efficiency,
         clock=np.where(computing, np.minimum(speed, cell.max_clock), cell.max_clock),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from sflam.allocate.cell.fixed_bandwidth import least_transmit, timing
 from sflam.allocate.cell.problem import Problem
-from sflam.allocate.curves import TINY
+from sflam.allocate.curves import TINY, growth
 from sflam.allocate.roots import bisect
 from sflam.network.network import Floats
 
@@ -16,8 +16,8 @@ from sflam.network.network import Floats
 def least_energy(problem: Problem) -> Floats:
     """Return J [K] that no plan of a round goes below, caps aside; inf for a device too slow for the deadline.
 
-    Energy of sending and computing falls with the round, what is drawn at any clock grows: the best round is where
-    both change alike, or the longest one.
+    Energy of sending and computing does not grow with the round, what is drawn at any clock does: the best round is
+    where both change alike, or the longest one.
     """
     free = problem.change(
         network=replace(problem.network, memory=np.full(len(problem), np.inf)),
@@ -35,7 +35,11 @@ def least_energy(problem: Problem) -> Floats:
     ):  # beyond this round, waiting alone takes more than haste
         wasteful = shortest + dearest / cell.idle_power
     longest = np.maximum(np.minimum(wasteful, cell.deadline), shortest)
-    joules: Floats = cell.noise * cell.payload  # of an endless round
+    # of an endless round: computing takes none, circuits end the sending
+    x = np.minimum(cell.frugal_efficiency(band), np.log1p(cell.snr_bandwidth / band))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fed = np.where(x > 0, cell.circuit_power * cell.payload / (band * x), 0.0)
+    joules: Floats = cell.noise * cell.payload * growth(x) + fed
     finite = np.flatnonzero(np.isfinite(longest))
     if finite.size:
         part, wide = cell.take(finite), band[finite]
@@ -48,4 +52,4 @@ def least_energy(problem: Problem) -> Floats:
         time = np.exp(bisect(saved, np.log(shortest[finite]), np.log(longest[finite])))
         idle = part.idle_power * (time + part.constant)
         joules[finite] = timing(part, wide, time).energy + idle
-    return np.where(late, np.inf, joules)
+    return np.where(late, np.inf, joules + problem.received_j)

@@ -90,6 +90,7 @@ class Controller:
         now = self.problem.change(network=replace(self.problem.network, gain=gain))
         try:
             idle = float(self.prices @ now.network.static_power)
+            heard = float(self.prices @ now.received_j)
             free = now.cell
             cell = replace(free, weight=free.weight + self.prices, latency_weight=free.latency_weight + idle)
             solution = Market(cell, *self._last).solve()
@@ -99,9 +100,9 @@ class Controller:
         shares = solution.shares(cell)
         plan, spent = make_plan("online", Found(problem=now, shares=shares)), score(now, shares)
         energy = spent.transmit_energy + (spent.compute_energy if now.choose_clocks else 0.0)
-        energy = energy + spent.idle_energy
+        energy = energy + spent.idle_energy + spent.receive_energy
         weighted = plan.objective + now.rounds * float(self.prices @ energy)
-        bound = min(now.total(solution.lower_bound + idle * now.base_s), weighted)
+        bound = min(now.total(solution.lower_bound + idle * now.base_s + heard), weighted)
         self.queues = np.maximum(self.queues + energy - self.budgets, 0.0)
         self.spent += energy
         self.rounds += 1

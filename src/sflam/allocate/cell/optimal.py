@@ -33,6 +33,12 @@ LONGEST = 1e12
 """Seconds of a round that are planned: beyond, a double does not tell its devices' times apart."""
 FIRST_STRETCH = 0.5  # T / T_min - 1 where the search starts
 NARROW = 1e-3  # share of T_min below which stretches are of what devices do not wait or compute
+NOTHING = 1e-6  # of lam: worth of time where all devices are done early
+TOO_SMALL = (
+    "the energy caps are too small for the band: however long the round, circuits draw power while devices send, and "
+    "sending fast enough takes more bandwidth than there is; raise the caps, give more bandwidth, fewer bits or an "
+    "earlier cut"
+)
 ROUNDING = 1e-14  # of T_min: a shorter stretch would be lost
 
 
@@ -164,17 +170,20 @@ class Market:
         with np.errstate(divide="ignore", over="ignore"):
             guess = cell.payload.sum() / cell.bandwidth
             root = decreasing_root(excess, float(np.log(guess / 3)), slope=-0.7, low=-60, high=120)
+        if cell.circuits and excess(root) > CORNER:
+            raise Impossible(TOO_SMALL)
         return floor + float(np.exp(root))
 
     def least_bandwidth(self, time: float) -> Floats:
         """Return [K] Hz that each device needs at least to be done at ``time``; inf where none suffices."""
         cell = self.cell
-        t = time - cell.busy
+        t = np.minimum(time - cell.busy, cell.longest_transmit)
         if np.isfinite(cell.energy_cap).any():
             return respond_within(cell, time, 1.0, None, least=True).bandwidth
-        x = np.minimum(inverse_growth(cell.snr_bandwidth * t / cell.payload), cell.max_efficiency)
+        x = np.minimum(inverse_growth(cell.snr_bandwidth * t / cell.payload), cell.efficiency_within(t))
         with np.errstate(divide="ignore"):
-            return cell.payload / (x * t)
+            found: Floats = cell.payload / (x * t)
+        return found
 
     def solve(self) -> Solution:
         """Return the optimum.
@@ -207,10 +216,12 @@ class Market:
         far = last / shortest - 1 if span == shortest else (last - shortest) / span
         longest = float(np.log(min(far, 1e12 * shortest / span)))
 
+        least_worth = NOTHING if cell.circuits else TINY  # no time is worth anything where all are done early
+
         def worth(stretch: float) -> float:
             answer = self.clear(at(float(np.exp(stretch))))
             value = answer.time_price.sum()
-            return float(np.log(max(value / lam, TINY))) if lam > 0 else np.inf
+            return float(np.log(max(value / lam, least_worth))) if lam > 0 else np.inf
 
         if lam == 0:
             stretch = longest
@@ -272,7 +283,7 @@ class Market:
         wanted = answer.bandwidth
         scale = cell.bandwidth / wanted.sum()
         x = cell.payload / (wanted * scale * answer.transmit)
-        energy = cell.noise * cell.payload * np.expm1(x) / x
+        energy = cell.noise * cell.payload * np.expm1(x) / x + cell.circuit_power * answer.transmit
         spent = energy + cell.compute_energy(answer.compute)
         objective = cell.latency_weight * time + float(cell.weight @ spent)
         upper = min(
@@ -296,9 +307,7 @@ class Market:
         lam = self.cell.latency_weight
         slope = lam - float(answer.time_price.sum())
         value = lam * time + self.dual(answer, time)
-        least = lam * shortest + float(
-            self.cell.weight @ (self.cell.noise * self.cell.payload)
-        )  # of any plan
+        least = lam * shortest + float(self.cell.weight @ self.cell.least_energy)  # of any plan
         if slope > 0:
             return max(value - slope * (time - shortest), least)
         return max(value + slope * (upper - time), least) if upper < np.inf else least

@@ -67,6 +67,8 @@ def minimise(cell: Cell) -> tuple[Floats, Floats, Floats] | None:
     for node, weight in zip(nodes, weights, strict=True):
         counted = np.flatnonzero(lead > 0)
         energy = energy + cp.sum(cp.exp(node * x[counted] + np.log(weight * lead[counted])))
+    if cell.circuits:
+        energy = energy + scale * (cell.weight * cell.circuit_power) @ t
     if speeds.any():
         load = cell.weight * cell.kappa * cell.cycles * cell.max_clock**2
         some = np.flatnonzero(load > 0)
@@ -81,7 +83,15 @@ def minimise(cell: Cell) -> tuple[Floats, Floats, Floats] | None:
     ]
     if speeds.any():
         limits += [slow >= 1, cp.log(slow) + speed >= 0]
-    if np.isfinite(cell.max_efficiency).any():
+    capped = np.flatnonzero(np.isfinite(cell.radio_cap))
+    if cell.circuits and capped.size:
+        ratio = cell.radio_cap[capped] / (cell.noise * cell.payload)[capped]
+        fed = scale * cell.circuit_power[capped] / (cell.noise * cell.payload)[capped]
+        grown: Any = 0
+        for node, weight in zip(nodes, weights, strict=True):
+            grown = grown + cp.exp(node * x[capped] + np.log(weight) - np.log(ratio))
+        limits.append(grown + cp.multiply(fed / ratio, t[capped]) <= 1)
+    elif capped.size:
         limits.append(x <= np.minimum(cell.max_efficiency, 1e3))
     if np.isfinite(cell.deadline):
         limits.append(time <= cell.deadline / scale)
@@ -106,6 +116,8 @@ def minimise(cell: Cell) -> tuple[Floats, Floats, Floats] | None:
         return None
     compute = slow.value * cell.least_compute if speeds.any() else np.zeros(count)
     transmit = float(time.value) * scale - cell.delay - compute  # all of the round that computing leaves
+    if cell.circuits:  # or less
+        transmit = np.minimum(transmit, t.value * scale)
     return b.value * share, transmit, compute
 
 

@@ -13,6 +13,9 @@ import numpy as np
 from sflam.allocate.cell.optimal import Market
 from sflam.allocate.cell.problem import Problem
 
+ENDLESS = 1e6
+"""Shortest rounds: a device that is not done in so many never is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
@@ -34,12 +37,21 @@ class Point:
 def frugal_round(problem: Problem) -> float:
     """Return the s of the round with least energy, T0 included: beyond it, waiting costs more than haste saves.
 
-    Without idle power every longer round takes less; inf.
+    Without idle power every longer round takes less, inf; or no less, where clocks are fixed and circuits end sending.
     """
     free = problem.change(latency_weight=0.0, deadline=np.finfo(float).max)
     if free.cell.latency_weight == 0:
-        return np.inf
+        return _last_end(free) + problem.base_s if free.cell.circuits else np.inf
     return Market(free.cell).solve().time + problem.base_s
+
+
+def _last_end(problem: Problem) -> float:
+    """Return the s at which the last device is done where time costs nothing; inf where it always has use for more."""
+    cell, market = problem.cell, Market(problem.cell)
+    time = ENDLESS * market.shortest()
+    answer = market.clear(time)
+    end = float((cell.delay + answer.compute + answer.transmit).max())
+    return end if end < 0.999 * time else np.inf
 
 
 def front(problem: Problem, points: int = 20, *, longest: float | None = None) -> tuple[Point, ...]:
@@ -64,7 +76,7 @@ def front(problem: Problem, points: int = 20, *, longest: float | None = None) -
     for time in np.linspace(shortest * (1 + 1e-6), max(last, shortest * (1 + 2e-6)), points):
         answer = market.clear(float(time))
         energy = answer.energy(free.cell) + free.cell.compute_energy(answer.compute)
-        energy = energy + free.cell.idle_power * (time + problem.base_s)
+        energy = energy + free.cell.idle_power * (time + problem.base_s) + problem.received_j
         slope = max(float(answer.time_price.sum()) - free.cell.latency_weight, 0.0)
         found.append(
             Point(

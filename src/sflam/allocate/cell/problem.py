@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from sflam.allocate.cell.arrays import Cell, fastest_clock
 from sflam.allocate.limits import RANGES, Impossible, devices, wrong_numbers, wrong_values
 from sflam.cost.convergence import quantization_noise
-from sflam.cost.energy import computing_j
+from sflam.cost.energy import computing_j, receiving_j
 from sflam.cost.memory import fits
 from sflam.cost.traffic import HEADER_BITS, Traffic, adapters_one_way, steps_down, steps_up
 from sflam.errors import AllocationError
@@ -52,9 +52,10 @@ class Problem:
         base_s: T0, s a round that the plan does not change.
         base_j: J a round that the plan does not change, the server's for instance; weighs 1 - lam.
         delay: c_k, s a step that the plan does not change: the server's turn, the way down.
-        radio_cap: J of transmission a round; inf for none.
+        receiving: s a step in which the radio receives; a part of the delay, not beside it.
+        radio_cap: J of transmission a round, its circuits included; inf for none.
         compute_cap: J of computing a round; inf for none.
-        energy_cap: J of both a round; inf for none.
+        energy_cap: J of all a round, receiving and idling too; inf for none.
         sensitivity: chi_k (2.12), how much a device's quantization noise slows learning; 0 does not count rounds.
         bit_choices: widths that a method which chooses bits may give, of those the workload has.
         server: which server's band is shared.
@@ -81,6 +82,7 @@ class Problem:
     base_s: float = 0.0
     base_j: float = 0.0
     delay: ArrayLike = 0.0
+    receiving: ArrayLike = 0.0
     radio_cap: ArrayLike = np.inf
     compute_cap: ArrayLike = np.inf
     energy_cap: ArrayLike = np.inf
@@ -201,11 +203,15 @@ class Problem:
         """
         network, every = self.network, len(self)
         self._check_memory()
-        noise = network.noise / network.gain[self.server]
-        least = noise * self.payload  # J that a payload costs even over unlimited bandwidth
+        # an amplifier that radiates a share of what it draws: the same cell in drawn watts
+        noise = network.noise / network.gain[self.server] / network.amplifier_efficiency
+        drawn = network.max_power / network.amplifier_efficiency
+        # J that a payload costs even over unlimited bandwidth
+        least = noise * self.payload * (1 + network.circuit_power / drawn)
         radio, caps, joint = (
             self.each(name).astype(float) for name in ("radio_cap", "compute_cap", "energy_cap")
         )
+        joint = joint - self.received_j
         if self.choose_clocks:
             caps = np.minimum(caps, joint - least)
         clock = fastest_clock(self.cycles, network.max_clock, network.kappa, caps)
@@ -219,11 +225,13 @@ class Problem:
             weight=(1 - self.latency_weight) * network.energy_weight,
             payload=self.payload,
             noise=noise,
-            max_power=network.max_power,
+            max_power=drawn,
             cycles=self.cycles,
             max_clock=clock,
             kappa=network.kappa,
             idle_power=network.static_power,
+            circuit_power=network.circuit_power,
+            amplifier_efficiency=network.amplifier_efficiency,
             delay=self.each("local_steps") * self.each("delay").astype(float),
             radio_cap=left,
             energy_cap=joint,
@@ -242,10 +250,13 @@ class Problem:
         network, index = self.network, int(np.argmax(poor))
         slow = self.choose_clocks or clock[index] <= 0
         need, send = 0.0 if slow else float(computing[index]), float(sending[index])
+        heard = float(self.received_j[index])
+        receives = f", {heard:.4g} J of receiving" if heard else ""
+        speed = "the slowest clock" if slow else "full speed"
         return (
             f"the energy caps of {devices(network, poor)} are too small: a round of "
-            f"{devices(network, np.arange(len(self)) == index)} takes more than {need + send:.4g} J, {need:.4g} J of "
-            f"computing at {'the slowest clock' if slow else 'full speed'} and {send:.4g} J of sending even over "
+            f"{devices(network, np.arange(len(self)) == index)} takes more than {need + send + heard:.4g} J, "
+            f"{need:.4g} J of computing at {speed}{receives} and {send:.4g} J of sending even over "
             "unlimited bandwidth; raise the cap, cut earlier or send fewer bits"
         )
 
@@ -262,8 +273,15 @@ class Problem:
 
     @property
     def constant(self) -> float:
-        """The objective's part that the plan does not change: (lam + (1 - lam) sum w P0) T0 + (1 - lam) J0."""
-        return self.time_weight * self.base_s + (1 - self.latency_weight) * self.base_j
+        """The objective's part that no plan changes: (lam + (1 - lam) sum w P0) T0 + (1 - lam) (J0 + sum w E_rx)."""
+        joules = self.base_j + float(self.network.energy_weight @ self.received_j)
+        return self.time_weight * self.base_s + (1 - self.latency_weight) * joules
+
+    @property
+    def received_j(self) -> Floats:
+        """[K] J of receiving a round."""
+        seconds = self.each("local_steps") * self.each("receiving").astype(float)
+        return receiving_j(self.network.receive_power, seconds)
 
     @property
     def time_weight(self) -> float:
@@ -328,5 +346,5 @@ class Problem:
         return bits
 
 
-PER_DEVICE: tuple[str, ...] = ("local_steps", "made", "sent", "averages", "cut", "bits", "delay")
+PER_DEVICE: tuple[str, ...] = ("local_steps", "made", "sent", "averages", "cut", "bits", "delay", "receiving")
 PER_DEVICE += ("radio_cap", "compute_cap", "energy_cap", "sensitivity")

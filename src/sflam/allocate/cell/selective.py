@@ -3,7 +3,8 @@
 A device's power over its subchannels is water-filling: theta - N0 w / g where that is positive. At a given round time,
 the next subchannel goes where it saves most energy; then subchannels move or are swapped while that saves any. The
 round time is searched on a grid that is refined. Devices compute at full speed. The lower bound gives every device its
-best subchannel's gain everywhere and continuous bandwidth; it is looser where gains differ more.
+best subchannel's gain everywhere and continuous bandwidth; it is looser where gains differ more. Devices send for as
+long as the round leaves them, also where circuits draw power and less would do. Powers are what amplifiers draw.
 """
 
 from __future__ import annotations
@@ -59,8 +60,11 @@ class Round:
             return NEVER
         power, _ = pour(self.floors[device, owned], float(self.load[device]))
         limit = float(self.cell.max_power[device])
-        spent = float(self.cell.weight[device] * self.transmit[device]) * power
-        allowed = min(limit, float(self.cell.radio_cap[device] / self.transmit[device]))
+        fed = float(self.cell.circuit_power[device])
+        spent = float(self.cell.weight[device] * self.transmit[device]) * (power + fed)
+        allowed = min(limit, float(self.cell.radio_cap[device] / self.transmit[device]) - fed)
+        if allowed <= 0:
+            return NEVER
         return spent if power <= allowed * (1 + 1e-12) else 1e6 * (1 + power / allowed)
 
     def assign(self) -> tuple[float, Integers]:
@@ -141,7 +145,8 @@ def solve(problem: Problem, gains: Floats) -> tuple[Plan, Integers]:
     def plan() -> Found:
         nonlocal owner
         unit = float(problem.network.bandwidth[problem.server]) / gains.shape[1]
-        floors = problem.network.noise * unit / gains
+        network = problem.network
+        floors = network.noise * unit / gains / network.amplifier_efficiency[:, None]
         relaxed = with_gain(problem, gains.max(axis=1))
         cell = relaxed.change(choose_clocks=False).cell
         bound = Market(relaxed.cell).solve()
@@ -150,10 +155,11 @@ def solve(problem: Problem, gains: Floats) -> tuple[Plan, Integers]:
         turn = Round(cell, floors, unit, time)
         power = np.array([pour(floors[k, owner == k], float(turn.load[k]))[0] for k in range(len(problem))])
         bandwidth: Floats = count * unit
-        flat = np.expm1(cell.payload / turn.transmit / bandwidth) * problem.network.noise * bandwidth / power
+        power = np.minimum(power, cell.max_power) * network.amplifier_efficiency
+        flat = np.expm1(cell.payload / turn.transmit / bandwidth) * network.noise * bandwidth / power
         given = Shares(
             bandwidth=bandwidth,
-            power=np.minimum(power, cell.max_power),
+            power=power,
             clock=cell.max_clock,
             subchannels=count,
         )

@@ -3,8 +3,9 @@
 At the optimum, with zeta_k the worth of a second of device k, w = W + multipliers of its caps on radio energy, and n
 the multiplier of its power, bandwidth and time are balanced (G, x and psi as in 2.2):
 
-    w t psi(x) + n psi(x) = mu / G              n = (zeta t / b - mu) / (G (e^x - 1))
-    w t psi(x) + n x e^x  = zeta t / (G b)
+    w t psi(x) + n psi(x) = mu / G
+    w t psi(x) + n x e^x  = (zeta + w P_c) t / (G b)
+    n = (zeta t / b - mu (1 - c / psi(x))) / (G (e^x - 1 + c)),  c = P_c / (G b)
 
 A cap on computing is a limit on tau: E = kappa C^3 / tau^2, so that a joule more is worth zeta - w 2 kappa C^3 / tau^3
 for each of its tau / (2 E) seconds.
@@ -38,15 +39,18 @@ def shadow_prices(problem: Problem, time: float, price: float, answer: Response)
     extra = np.zeros(len(cell)) if answer.extra is None else answer.extra
     second = answer.time_price + extra * cell.idle_power
     hot = cell.noise * b * np.expm1(x) >= cell.max_power * (1 - TIGHT)
-    power = np.where(hot, np.maximum(second * t / b - price, 0.0) / (cell.noise * np.expm1(x)), 0.0)
+    fed = cell.circuit_power / (cell.noise * b)
+    balance = np.maximum(second * t / b - price * (1 - fed / psi(x)), 0.0)
+    power = np.where(hot, balance / (cell.noise * (np.expm1(x) + fed)), 0.0)
     weight = (price / (cell.noise * psi(x)) - power) / t
-    full = x >= cell.max_efficiency * (1 - TIGHT)
+    full = x >= cell.efficiency_within(t) * (1 - TIGHT)
     radio = np.where(full, np.maximum(weight - cell.weight - extra, 0.0), 0.0)
 
     caps = {name: problem.each(name).astype(float) for name in ("radio_cap", "compute_cap", "energy_cap")}
     clock = cell.max_clock
     computing = computing_j(problem.cycles, clock, network.kappa)
-    shared = ~np.isinf(caps["energy_cap"]) & (caps["energy_cap"] - computing < caps["radio_cap"])
+    left = caps["energy_cap"] - computing - problem.received_j
+    shared = ~np.isinf(caps["energy_cap"]) & (left < caps["radio_cap"])
     shared &= not problem.choose_clocks  # there, the cap on all energy leaves its rest to the radio
     joint = extra + np.where(shared, radio, 0.0)
     slowed = (clock < network.max_clock * (1 - 1e-12)) & (computing >= caps["compute_cap"] * (1 - TIGHT))
@@ -61,7 +65,7 @@ def shadow_prices(problem: Problem, time: float, price: float, answer: Response)
     return ShadowPrices(
         bandwidth=problem.rounds * price,
         deadline=problem.rounds * max(beyond, 0.0) if late else 0.0,
-        power=problem.rounds * power,
+        power=problem.rounds * power / network.amplifier_efficiency,
         radio_cap=problem.rounds * np.where(shared, 0.0, radio),
         compute_cap=problem.rounds * np.where(at_full_speed, joule, 0.0),
         energy_cap=problem.rounds * joint,

@@ -134,7 +134,8 @@ def match(problem: Problem, gains: Floats, *, tolerance: float = TOLERANCE) -> t
     def plan() -> Found:
         nonlocal chosen
         strongest = with_gain(problem, gains.max(axis=1)).cell
-        many = replace(strongest.take(np.repeat(every, count)), noise=(problem.network.noise / gains).ravel())
+        noise = problem.network.noise / gains / problem.network.amplifier_efficiency[:, None]
+        many = replace(strongest.take(np.repeat(every, count)), noise=noise.ravel())
         wide = np.repeat(bandwidth, count)
 
         def cheapest(time: float) -> tuple[float, Integers]:

@@ -60,12 +60,13 @@ class Groups:
 
 def links_of(problem: EdgeProblem, user: Integers, server: Integers) -> Links:
     """Return the links of pairs of users and servers, [n]."""
+    network = problem.network
     return Links(
         payload=problem.payload[user],
         noise=problem.noise[server, user],
         weight=problem.energy_price[user],
-        max_power=problem.network.max_power[user],
-        time_weight=problem.time_weight,
+        max_power=network.max_power[user] / network.amplifier_efficiency[user],
+        time_weight=problem.time_weight + problem.energy_price[user] * network.circuit_power[user],
     )
 
 
@@ -195,7 +196,8 @@ def shares_from(
 ) -> EdgeShares:
     """Return shares from those of the users that send, in order."""
     users = np.flatnonzero(server != ALL_LOCAL)
-    power = links_of(problem, users, server[users]).power(bandwidth, efficiencies)
+    drawn = links_of(problem, users, server[users]).power(bandwidth, efficiencies)
+    power = drawn * problem.network.amplifier_efficiency[users]
     return spread(problem, server, split, bandwidth, power, clock)
 
 

@@ -30,17 +30,17 @@ class Links:
 
     Attributes:
         payload: nats, a.
-        noise: J per nat at infinite bandwidth, G.
+        noise: J per nat at infinite bandwidth, as drawn by the amplifier, G.
         weight: W, 1/J; 0 sends at full power.
-        max_power: W.
-        time_weight: w_t, 1/s.
+        max_power: W drawn at full power.
+        time_weight: w_t, 1/s, with what circuits draw: w_t + W P_c.
     """
 
     payload: Floats
     noise: Floats
     weight: Floats
     max_power: Floats
-    time_weight: float
+    time_weight: Floats
 
     def times(self, bandwidth: Floats, efficiency: Floats) -> Floats:
         """Return t = a / (b x), s."""
@@ -69,7 +69,7 @@ class Links:
             hot = ~free | (b * np.expm1(x) > snr)
         if hot.any():
             index = np.flatnonzero(hot)
-            cost = (self.time_weight + self.weight[index] * self.max_power[index]) * self.payload[index]
+            cost = (self.time_weight + self.weight * self.max_power)[index] * self.payload[index]
             z = price[index] * snr[index] ** 2 / cost
             first = np.minimum(np.sqrt(2 * z), 2 + np.log1p(z))
             x[index] = _root(_capped, np.log(z), first, None if near is None else near[index])

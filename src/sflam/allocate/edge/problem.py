@@ -1,7 +1,8 @@
 """Problem B (3.1): users among several servers. Layers on a user, its server, and its shares.
 
     min  sum_n w_t (alpha C_n / f_n + t_n + (Y - alpha) C'_nm / f_nm)
-             + w_e (w_n alpha (kappa_n f_n^2 + P0_n / f_n) C_n + w_n p_n t_n + (Y - alpha) kappa_m f_nm^2 C'_nm)
+             + w_e (w_n alpha (kappa_n f_n^2 + P0_n / f_n) C_n + w_n (p_n / eta_n + P_c) t_n
+                    + (Y - alpha) kappa_m f_nm^2 C'_nm)
              + w_s AS_n(alpha)                                                                               (3.1)
     s.t. one server m each, or alpha = Y: nothing is sent; p <= p_max, f_n <= f_max,
          bandwidths of a server share B_m, clocks of a server share F_m, splits fit the users' memory
@@ -107,9 +108,9 @@ class EdgeProblem:
 
     @cached_property
     def noise(self) -> Floats:
-        """[M, N] J of a nat at infinite bandwidth, G = N0 / g; inf out of reach."""
+        """[M, N] J that a nat at infinite bandwidth takes from a supply, G = N0 / (eta g); inf out of reach."""
         with np.errstate(divide="ignore"):
-            ratio: Floats = self.network.noise / self.network.gain
+            ratio: Floats = self.network.noise / self.network.gain / self.network.amplifier_efficiency
         return ratio
 
     @cached_property

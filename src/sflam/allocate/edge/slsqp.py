@@ -52,7 +52,7 @@ def _from(problem: EdgeProblem, server: Integers, split: Integers, draw: np.rand
     home, n, network = server[users], len(users), problem.network
     member = home[None, :] == np.arange(problem.servers)[:, None]  # [M, n]
     limits = np.concatenate([network.bandwidth[home], network.max_power[users], network.server_clock[home]])
-    price, noise = problem.energy_price[users], problem.noise[home, users]
+    price, noise = problem.energy_price[users], network.noise / network.gain[home, users]
     work = (problem.layers - split[users]) * problem.server_cycles[home, users]
     weight = problem.energy_weight * network.server_kappa[home]
 
@@ -60,7 +60,8 @@ def _from(problem: EdgeProblem, server: Integers, split: Integers, draw: np.rand
         b, p, f = np.split(np.maximum(v, 1e-9) * limits, 3)
         t = problem.payload[users] / (b * np.log1p(p / (noise * b)))
         serve = work * (problem.time_weight / f + weight * f * f)
-        return float(((problem.time_weight + price * p) * t + serve).sum())
+        drawn = p / network.amplifier_efficiency[users] + network.circuit_power[users]
+        return float(((problem.time_weight + price * drawn) * t + serve).sum())
 
     def shares(v: Floats) -> EdgeShares:
         return spread(problem, server, split, *np.split(np.maximum(v, 1e-9) * limits, 3))

@@ -84,6 +84,8 @@ def _energy(records: Sequence[RoundRecord], devices: int) -> list[Panel]:
         "adapters": "adapter_j",
         "server": "server_j",
     }
+    if any(charge.receive_j for charge in charges):
+        kinds["receiving"] = "receive_j"
     if any(charge.idle_j for charge in charges):
         kinds["waiting"] = "idle_j"
     if any(charge.rest_j for charge in charges):

@@ -51,7 +51,7 @@ def plan_table(
         * shared,
         ("own s" if several else "compute s", lambda device: _short(device.compute_s)),
         ("send s", _away(lambda device: _short(device.transmit_s))),
-        ("J", lambda device: _short(device.compute_j + device.transmit_j + device.idle_j)),
+        ("J", lambda device: _short(device.compute_j + device.transmit_j + device.receive_j + device.idle_j)),
     ]
     table = plain_table(["device", *(header for header, _ in columns)], title, left=("device",))
     # Where the terminal is narrow, names take two lines, and numbers stay whole.

@@ -143,6 +143,8 @@ def test_a_wrong_profile_file_is_refused(tmp_path, text, sentence):
         ("bandwidth_mhz=-20", "network.bandwidth_mhz is -20.0; it must be positive"),
         ("max_power_dbm=200", r"network.max_power_dbm is 200.0; it must be between -60 and 60 \(dBm"),
         ("noise_dbm_hz=174", "network.noise_dbm_hz is 174"),
+        ("amplifier_efficiency=1.2", "network.amplifier_efficiency is 1.2; it must be between 1e-06 and 1"),
+        ("circuit_power_w=-1", "network.circuit_power_w is -1.0; it must be at least 0"),
         ("bandwith_mhz=2", r"unknown key of \[network\] 'bandwith_mhz', did you mean 'bandwidth_mhz'"),
         ("clock_ghz=[2, 1]", "give the lowest and the highest"),
         ("min_distance_m=300", "must be below network.radius_m"),
@@ -196,3 +198,21 @@ def test_a_gain_beyond_all_numbers_is_refused():
         build(settings("path_loss_db=1e5"), 0)
     with pytest.raises(ConfigError, match=r"gain_db is -9999\.0; it must be between -250 and 0"):
         settings("device=[{gain_db = -9999}]")
+
+
+def test_radios_come_from_the_device_then_its_profile_then_the_network():
+    found = build(
+        settings(
+            "amplifier_efficiency=0.5",
+            "circuit_power_w=0.2",
+            'profiles={"phone-lte" = 1, "phone" = 1}',
+            'device=[{profile = "phone-lte", circuit_power_w = 0.0, receive_power_w = 0.7}]',
+        ),
+        0,
+    )
+    np.testing.assert_array_equal(found.amplifier_efficiency, [0.35, 0.35, 0.5])
+    np.testing.assert_array_equal(found.circuit_power, [0.0, 1.288, 0.2])
+    np.testing.assert_array_equal(found.receive_power, [0.7, 1.288, 0.0])
+    plain = build(settings(), 0)
+    assert (plain.amplifier_efficiency == 1).all()
+    assert not plain.circuit_power.any() and not plain.receive_power.any()

@@ -140,6 +140,15 @@ def random_settings(seed):
         found |= pick({}, {"learn.aggregation": "freeze-a"}, {"model.cut": 2})
     if method == "sflam" and "learn.device_half" not in found and "model.labels" not in found:
         found |= pick({}, {"quant.bits_up": 3}, {"quant.scheme": "topk"}, {"fleet.cuts": "CUTS"})
+    radio = np.random.default_rng(seed + 7)
+    if radio.random() < 0.6:
+        found |= {
+            "network.amplifier_efficiency": float(radio.choice([1.0, 0.35])),
+            "network.circuit_power_w": float(radio.choice([0.0, 0.05, 1.0])),
+            "network.receive_power_w": 0.5
+            if found["network.downlink_mbps"] and radio.random() < 0.5
+            else 0.0,
+        }
     if found.get("fleet.cuts"):
         found["fleet.cuts"] = [int(draw.integers(3)) for _ in range(found["fleet.devices"])]
         found.pop("model.cut", None)

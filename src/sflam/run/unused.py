@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sflam.config import Job
-from sflam.run.conditions import Condition, Rule, is_none_of, is_one_of, is_set, value_of
+from sflam.run.conditions import NETWORK, Condition, Rule, is_none_of, is_one_of, is_set, value_of
 
 _MIXED_BY_ALPHA = ("dirichlet", "quantity", "clusters")
 _PLAIN_PARTITIONS = ("iid", "dirichlet", "shards", "quantity", "column", "file", "clusters")
@@ -79,7 +79,16 @@ def _rule(key: str, nothing: Condition, why: str, user: str) -> Rule:
     )
 
 
-UNUSED: tuple[Rule, ...] = tuple(_rule(key, *need) for key, need in _NEEDS.items())
+UNUSED: tuple[Rule, ...] = (
+    *(_rule(key, *need) for key, need in _NEEDS.items()),
+    Rule(
+        "unused-receive_power_w",
+        (is_set("network.receive_power_w"), is_one_of("network.downlink_mbps", 0.0)),
+        "the way down takes no time in which a radio could draw it",
+        "leave network.receive_power_w out, or use network.downlink_mbps above 0",
+        NETWORK,
+    ),
+)
 """A rule per key."""
 
 

@@ -313,3 +313,15 @@ def test_a_cap_that_is_too_small_says_what_is_needed(cap: str, fixed: bool) -> N
 def test_a_market_without_time_is_impossible() -> None:
     with pytest.raises(Impossible, match="s short; raise it"):
         Market(replace(reference(3).cell, deadline=0.01)).solve()
+
+
+def test_a_jump_of_the_worth_of_time_is_certified() -> None:
+    """At a corner of two caps a second is worth one thing before and another after: the optimum may lie between."""
+    problem = random_problem(170, most=6)
+    free = optimal.solve(problem)
+    share = np.random.default_rng(170).uniform(0.9, 1.4)
+    problem = capped(problem, free, 170).change(energy_cap=share * free.devices.device_j)
+    plan, cell = optimal.solve(problem), problem.cell
+    worth = [float(Market(cell).clear(plan.latency * (1 + side)).time_price.sum()) for side in (-1e-9, 1e-9)]
+    assert worth[0] > 1.02 * cell.latency_weight and worth[1] < 0.98 * cell.latency_weight
+    assert plan.status is Status.OPTIMAL and plan.gap < 1e-9

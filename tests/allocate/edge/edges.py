@@ -53,6 +53,13 @@ def random_edge(
         energy_weight=draw.uniform(0, 3, users) * (draw.random(users) > 0.2),
         static_power=draw.uniform(0, 1, users) * (draw.random() < 0.5),
     )
+    radio = np.random.default_rng(seed + 1)
+    if radio.random() < 0.5:
+        network = replace(
+            network,
+            amplifier_efficiency=radio.uniform(0.1, 1, users),
+            circuit_power=radio.uniform(0, 2, users) * (radio.random(users) < 0.7),
+        )
     asked: dict[str, Any] = {}
     if draw.random() < 0.3:
         asked["least_split"] = int(draw.integers(1, problem.layers + 1))

@@ -33,6 +33,7 @@ LONGEST = 1e12
 """Seconds of a round that are planned: beyond, a double does not tell its devices' times apart."""
 FIRST_STRETCH = 0.5  # T / T_min - 1 where the search starts
 NARROW = 1e-3  # share of T_min below which stretches are of what devices do not wait or compute
+LOOSE = 1e-9  # relative gap from which a second tangent is drawn
 NOTHING = 1e-6  # of lam: worth of time where all devices are done early
 TOO_SMALL = (
     "the energy caps are too small for the band: however long the round, circuits draw power while devices send, and "
@@ -104,6 +105,8 @@ class Market:
         self.time = time
         self.near: Response | None = None
         self.longest = np.inf  # s of the longest round that holds all caps
+        # time, price and answers of the last rounds that were too short (True) and too long
+        self._looked: dict[bool, tuple[float, float, Response]] = {}
 
     def ask(self, time: float, price: float) -> Response:
         """Return the devices' answers."""
@@ -192,6 +195,7 @@ class Market:
             Impossible: the deadline is shorter than any round.
         """
         cell, lam = self.cell, self.cell.latency_weight
+        self._looked = {}
         shortest = self.shortest()
         if cell.deadline < shortest:
             raise Impossible(
@@ -219,8 +223,10 @@ class Market:
         least_worth = NOTHING if cell.circuits else TINY  # no time is worth anything where all are done early
 
         def worth(stretch: float) -> float:
-            answer = self.clear(at(float(np.exp(stretch))))
+            time = at(float(np.exp(stretch)))
+            answer = self.clear(time)
             value = answer.time_price.sum()
+            self._looked[bool(value > lam)] = time, self.price, answer
             return float(np.log(max(value / lam, least_worth))) if lam > 0 else np.inf
 
         if lam == 0:
@@ -292,6 +298,8 @@ class Market:
             objective / cell.latency_weight if cell.latency_weight > 0 else np.inf,
         )
         bound = self._bound(priced or answer, time, shortest, upper)
+        if bound < objective * (1 - LOOSE):
+            bound = max(bound, self._bound_between())
         return Solution(
             time=time,
             price=self.price,
@@ -306,17 +314,31 @@ class Market:
         """Return the certificate (2.9) from the answers at (time, price); T is in [shortest, upper]."""
         lam = self.cell.latency_weight
         slope = lam - float(answer.time_price.sum())
-        value = lam * time + self.dual(answer, time)
+        value = lam * time + self.dual(answer, time, self.price)
         least = lam * shortest + float(self.cell.weight @ self.cell.least_energy)  # of any plan
         if slope > 0:
             return max(value - slope * (time - shortest), least)
         return max(value + slope * (upper - time), least) if upper < np.inf else least
 
-    def dual(self, answer: Response, time: float) -> float:
-        """Return sum_k D_k - mu B at the market's price and at T: L(T, mu) without lam T."""
+    def _bound_between(self) -> float:
+        """Return the bound by two rounds, one too short, one too long, whose tangents of L cross: where the worth of
+        time jumps, as at a corner of two caps, no single tangent is flat. -inf without both."""
+        if len(self._looked) < 2:
+            return -np.inf
+        lam = self.cell.latency_weight
+        (left, *left_at), (right, *right_at) = self._looked[True], self._looked[False]
+        falls, rises = (lam - float(at[1].time_price.sum()) for at in (left_at, right_at))
+        first = lam * left + self.dual(left_at[1], left, left_at[0])
+        last = lam * right + self.dual(right_at[1], right, right_at[0])
+        if not falls < 0 < rises:
+            return -np.inf
+        return (rises * (first - falls * left) - falls * (last - rises * right)) / (rises - falls)
+
+    def dual(self, answer: Response, time: float, price: float) -> float:
+        """Return sum_k D_k - mu B at a price of bandwidth and at T: L(T, mu) without lam T."""
         cell = self.cell
         energy = answer.energy(cell) + cell.compute_energy(answer.compute)
-        value = cell.weight @ energy + self.price * (answer.bandwidth.sum() - cell.bandwidth)
+        value = cell.weight @ energy + price * (answer.bandwidth.sum() - cell.bandwidth)
         if answer.extra is not None:
             capped = answer.extra > 0  # weak duality holds for any multiplier of the joint cap
             value += answer.extra[capped] @ (energy - cell.left(time))[capped]

@@ -144,7 +144,7 @@ def test_a_wrong_profile_file_is_refused(tmp_path, text, sentence):
         ("max_power_dbm=200", r"network.max_power_dbm is 200.0; it must be between -60 and 60 \(dBm"),
         ("noise_dbm_hz=174", "network.noise_dbm_hz is 174"),
         ("amplifier_efficiency=1.2", "network.amplifier_efficiency is 1.2; it must be between 1e-06 and 1"),
-        ("circuit_power_w=-1", "network.circuit_power_w is -1.0; it must be at least 0"),
+        ("circuit_power_w=-1", "network.circuit_power_w is -1.0; it must be 0 or more"),
         ("bandwith_mhz=2", r"unknown key of \[network\] 'bandwith_mhz', did you mean 'bandwidth_mhz'"),
         ("clock_ghz=[2, 1]", "give the lowest and the highest"),
         ("min_distance_m=300", "must be below network.radius_m"),

@@ -326,10 +326,10 @@ class Market:
         if len(self._looked) < 2:
             return -np.inf
         lam = self.cell.latency_weight
-        (left, *left_at), (right, *right_at) = self._looked[True], self._looked[False]
-        falls, rises = (lam - float(at[1].time_price.sum()) for at in (left_at, right_at))
-        first = lam * left + self.dual(left_at[1], left, left_at[0])
-        last = lam * right + self.dual(right_at[1], right, right_at[0])
+        (left, dear, hurried), (right, cheap, idle) = self._looked[True], self._looked[False]
+        falls, rises = (lam - float(answer.time_price.sum()) for answer in (hurried, idle))
+        first = lam * left + self.dual(hurried, left, dear)
+        last = lam * right + self.dual(idle, right, cheap)
         if not falls < 0 < rises:
             return -np.inf
         return (rises * (first - falls * left) - falls * (last - rises * right)) / (rises - falls)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from sflam.allocate.cell import bits, cuts, device_cuts
+from sflam.allocate.cell import bits, cuts, device_cuts, optimal
 from sflam.allocate.cell.cut_options import CutOptions
 from sflam.allocate.cell.problem import Problem
 from sflam.cost.traffic import expected_traffic
 from sflam.network.reference import ref_a
 from sflam.plan import Status
 from tests.allocate.cell.builders import SEEDS, WORK, reference
+from tests.allocate.cell.radios import drawn_radio
 
 CUTS = (0, 3, 6, 11)
 
@@ -175,3 +176,25 @@ def test_part_of_a_problem_is_that_of_its_devices() -> None:
     assert np.array_equal(part.cycles, problem.cycles[index])
     options = CutOptions(problem, np.array(CUTS), lambda here: here)
     assert options.allowed.all() and (np.diff(options.seconds, axis=0) < 0).all()
+
+
+@pytest.mark.parametrize("seed", [3, 4, 8])
+def test_what_radios_draw_hangs_on_the_cut_too(seed: int) -> None:
+    """Circuits while sending, and receiving that takes longer at some cuts: still the best of all combinations."""
+    problem = drawn_radio(unlike(seed, 3), seed).change(deadline=np.inf, energy_cap=np.inf)
+    power = np.full(len(problem), 2.0)
+    problem = problem.change(network=replace(problem.network, receive_power=power), delay=0.0)
+
+    def place(here: Problem) -> Problem:
+        seconds = 0.02 * (1 + here.each("cut") % 4)
+        return here.change(delay=seconds, receiving=seconds)
+
+    def objective(chosen: np.ndarray) -> float:
+        return cuts.look(problem, chosen, lambda here: optimal.solve(place(here))).objective
+
+    every = itertools.product(CUTS, repeat=len(problem))
+    best = min(objective(np.array(each)) for each in every)
+    for start in (problem, place(problem.change(cut=11))):  # what a job's own cut receives is not counted
+        plan = device_cuts.solve(start, CUTS, place)
+        assert plan.objective == pytest.approx(best, rel=1e-9)
+        assert plan.lower_bound <= best * (1 + 1e-9) and plan.gap < 1e-6

@@ -26,13 +26,12 @@ LESS = 1e-12  # relative: what is not smaller by more is no improvement
 
 
 def turns(options: CutOptions, solution: Solution) -> tuple[Floats, float]:
-    """Return [Y, K] what the server's turns cost at a solution's prices, and delta, the deadline's."""
+    """Return [Y, K] what the server's turns, and receiving, cost at a solution's prices, and delta, the deadline's."""
     problem, worth = options.problem, 0.0
     if np.isfinite(problem.deadline):
         worth = max(0.0, float(solution.answer.time_price.sum()) - problem.time_weight)
-    return (problem.time_weight + worth) * options.seconds + (
-        1 - problem.latency_weight
-    ) * options.joules, worth
+    joules = (1 - problem.latency_weight) * (options.joules + options.heard)
+    return (problem.time_weight + worth) * options.seconds + joules, worth
 
 
 class CutBounds:
@@ -69,7 +68,7 @@ class CutBounds:
             added = np.where(options.allowed, turn + (delta - worth) * options.seconds, np.inf)[None]
             spent = mu * float(problem.network.bandwidth[problem.server])
             dual = Intervals(partial(options.costs, price=mu), lam + delta, spent, added)
-            fixed = problem.constant - (delta * (problem.deadline - problem.base_s) if delta else 0.0)
+            fixed = options.constant - (delta * (problem.deadline - problem.base_s) if delta else 0.0)
             self.lower = max(self.lower, self._rounds * (float(dual.least(low, longest, near)[0]) + fixed))
             self.may &= self._rounds * (dual.alternatives() + fixed) < total * (1 - LESS)
             self._duals.append((dual, fixed))

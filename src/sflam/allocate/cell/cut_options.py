@@ -58,6 +58,19 @@ class CutOptions:
         return self.seconds * kappa * server_clock(self.problem) ** 3
 
     @cached_property
+    def heard(self) -> Floats:
+        """[Y, K] J, weighted, of a device's receiving, which hangs on its cut as what comes down does."""
+        network = self.problem.network
+        joules = [self.place(self.problem.change(cut=cut)).received_j for cut in self.cuts.tolist()]
+        weighted: Floats = np.array(joules) * network.energy_weight
+        return weighted
+
+    @cached_property
+    def constant(self) -> float:
+        """The objective's part that is the same at all cuts."""
+        return self.problem.change(receiving=0.0).constant
+
+    @cached_property
     def _columns(self) -> dict[str, Floats]:
         """[Y, K] arrays of :class:`Cell`; NaN where a device cannot hold a cut."""
         found = {name: np.full((len(self.cuts), len(self.problem)), np.nan) for name in ARRAYS}

@@ -257,6 +257,16 @@ def test_a_cap_that_circuits_use_up_is_refused() -> None:
     assert under.status is Status.INFEASIBLE and "too small" in under.advice[0]
 
 
+def test_equal_shares_that_cannot_keep_a_cap_are_refused() -> None:
+    problem = with_radio(reference(4, fixed=True), [0.3, 0.0, 1.0, 0.05], 0.5)
+    free = optimal.solve(problem)
+    problem = problem.change(radio_cap=np.where(np.arange(4) == 0, 0.8 * free.devices.transmit_j, np.inf))
+    assert optimal.solve(problem).status is Status.OPTIMAL
+    for name in ("equal-bandwidth", "bcd"):
+        plan = allocate(problem, name)
+        assert plan.status is Status.INFEASIBLE and "share of the band" in plan.advice[0]
+
+
 @pytest.mark.parametrize("limit", ["bandwidth", "max_power", "radio_cap", "energy_cap", "deadline"])
 def test_shadow_prices_are_derivatives(limit: str) -> None:
     problem = with_radio(reference(4, fixed=True, latency_weight=0.6), [0.1, 0.02, 0.3, 0.0], 0.4)

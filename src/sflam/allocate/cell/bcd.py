@@ -91,6 +91,7 @@ class Blocks:
             self.bandwidth = share * self.unit
         else:
             self.bandwidth = np.full(count, cell.bandwidth / count)
+        shortest_round(cell, self.bandwidth)  # raises Impossible
         self.transmit = least_transmit(cell, self.bandwidth)
         self.compute = np.where(cell.cycles > 0, cell.least_compute, 0.0)
         if start is not None:

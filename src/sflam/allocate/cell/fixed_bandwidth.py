@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sflam.allocate.cell.arrays import Cell
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.curves import TINY, growth, psi
+from sflam.allocate.limits import Impossible
 from sflam.allocate.roots import bisect, decreasing_root
 from sflam.network.network import Floats
 
@@ -53,8 +54,18 @@ def least_transmit(cell: Cell, bandwidth: Floats) -> Floats:
 
 
 def shortest_round(cell: Cell, bandwidth: Floats) -> float:
-    """Return the shortest round at these bandwidths, s."""
-    return float((cell.busy + least_transmit(cell, bandwidth)).max())
+    """Return the shortest round at these bandwidths, s.
+
+    Raises:
+        Impossible: a device cannot keep its radio's cap over its bandwidth, however long it sends.
+    """
+    shortest = float((cell.busy + least_transmit(cell, bandwidth)).max())
+    if shortest == np.inf:
+        raise Impossible(
+            "some device's share of the band is too small for its energy cap: circuits draw power for as long as it "
+            "sends; raise the cap, give more bandwidth, fewer bits or an earlier cut, or use method optimal"
+        )
+    return shortest
 
 
 def timing(cell: Cell, bandwidth: Floats, time: float | Floats) -> Timing:

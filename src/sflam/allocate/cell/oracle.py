@@ -11,6 +11,7 @@ G a (e^x - 1) / x by Gauss-Legendre quadrature of its integral. Quantities are s
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ def minimise(cell: Cell) -> tuple[Floats, Floats, Floats] | None:
     if np.isfinite(cell.energy_cap).any():
         raise AllocationError("the oracle knows no cap on a device's whole energy; use method optimal")
     count, share = len(cell), cell.bandwidth / len(cell)
-    scale = shortest_round(cell, np.full(count, share))  # seconds
+    uncapped = replace(cell, radio_cap=np.full(count, np.inf))
+    scale = shortest_round(uncapped if cell.circuits else cell, np.full(count, share))  # seconds
     b, t, x = (cp.Variable(count, pos=True) for _ in range(3))  # in share, scale, nat/s/Hz
     time = cp.Variable(pos=True)
     speeds = cell.cycles > 0

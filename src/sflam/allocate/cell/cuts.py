@@ -56,27 +56,34 @@ def look(problem: Problem, cut: ArrayLike, solve_at: Solver = optimal.solve) -> 
 
 
 def solve(problem: Problem, cuts: Iterable[int] | None = None, solve_at: Solver = optimal.solve) -> Plan:
-    """Return the best plan over cuts.
+    """Return the best plan over cuts, without a bound: devices of their own cuts may do better.
 
     Args:
         problem: its cut is not used; its T0 and J0 are without the server's turn.
         cuts: the cuts to look at; all of them by default.
         solve_at: how the problem at a cut is solved.
     """
+    return uncertified(
+        best_common(problem, cuts, solve_at),
+        "one cut for all was chosen; devices of their own cuts may do better",
+    )
+
+
+def best_common(problem: Problem, cuts: Iterable[int] | None, solve_at: Solver) -> Plan:
+    """Return the same with the bound that it has at its own cuts; see :func:`solve`."""
     began = clock.perf_counter()
     every = range(problem.workload.blocks + 1) if cuts is None else cuts
     plans = {cut: look(problem, cut, solve_at) for cut in every}
     best = min(plans.values(), key=lambda plan: (plan.status is Status.INFEASIBLE, plan.objective))
     spent = clock.perf_counter() - began
     if best.status is not Status.INFEASIBLE:
-        return uncertified(best, "one cut for all was chosen; devices of their own cuts may do better", spent)
+        return replace(best, solve_s=spent)
     advice = [f"cut {cut}: {each}" for cut, plan in plans.items() for each in plan.advice]
     return no_plan("cut", *advice, solve_s=spent)
 
 
-def uncertified(plan: Plan, note: str, solve_s: float) -> Plan:
+def uncertified(plan: Plan, note: str) -> Plan:
     """Return a plan without its bound, which holds for its own cuts alone."""
     if plan.status is Status.INFEASIBLE:
         return plan
-    advice = (*plan.advice, note)
-    return replace(plan, lower_bound=-np.inf, status=Status.FEASIBLE, advice=advice, solve_s=solve_s)
+    return replace(plan, lower_bound=-np.inf, status=Status.FEASIBLE, advice=(*plan.advice, note))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import time as clock
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def solve_with_bits(problem: Problem, cuts: Sequence[int], place: Place) -> Plan
     def bits_at(here: Problem) -> Plan:
         return bits.solve(place(here), certify=False)
 
-    plan = one_cut.solve(problem, cuts, bits_at)
+    plan = one_cut.best_common(problem, cuts, bits_at)
     for _ in range(TURNS):
         if plan.status is Status.INFEASIBLE:
             break
@@ -94,9 +95,8 @@ def solve_with_bits(problem: Problem, cuts: Sequence[int], place: Place) -> Plan
             break
         again = one_cut.look(problem, moved.devices.cut, bits_at)
         plan = min(moved, again, key=lambda each: each.objective)
-    return uncertified(
-        plan, "cuts and bits are chosen in turns, and not certified together", clock.perf_counter() - began
-    )
+    found = uncertified(plan, "cuts and bits are chosen in turns, and not certified together")
+    return replace(found, solve_s=clock.perf_counter() - began)
 
 
 @planned("cut")
@@ -123,15 +123,14 @@ def solve(
         )
     _descend(options, search)
     lower = _certify(options, search) if len(problem) <= CERTIFIED else -np.inf
+    advice = () if lower > -np.inf else ("the cuts are not certified: only resources are optimal for them",)
     total, rows, solution = search.known
     chosen = options.at(rows)
     return Found(
         problem=chosen,
         shares=solution.shares(chosen.cell),
         lower_bound=lower,
-        advice=()
-        if lower > -np.inf
-        else ("the cuts are not certified: only resources are optimal for them",),
+        advice=advice,
         history=(*sorted((each for each in common if np.isfinite(each)), reverse=True), total),
         shadow_prices=shadow_prices(chosen, solution.time, *solution.balanced),
     )

@@ -44,6 +44,7 @@ class DevicePlan:
         receive_j: joules of receiving.
         idle_j: joules drawn over the whole round at any clock, waiting included; 0 among several servers, where
             ``compute_j`` holds those of computing.
+        tuned: ``model.tuned`` of the device; 0 where the plan leaves it open.
         payload_bits: bits that a round sends up.
         rate_up: bit/s of sending them.
     """
@@ -63,6 +64,7 @@ class DevicePlan:
     subchannels: int = 0
     idle_j: float = 0.0
     receive_j: float = 0.0
+    tuned: int = 0
     payload_bits: float = 0.0
     rate_up: float = 0.0
 
@@ -77,6 +79,7 @@ class Placement:
         bits_up: bits of an activation value.
         bits_down: bits of a gradient value.
         server: index of its server; ``ALL_LOCAL`` for a device that trains the whole model.
+        tuned: how many of the first blocks it tunes; of the last ones where negative; 0 for all that carry adapters.
         bandwidth: Hz; 0 where no plan gives any, and so are the next two.
         power: transmit power, W.
         clock: Hz.
@@ -87,6 +90,7 @@ class Placement:
     bits_up: int
     bits_down: int
     server: int = 0
+    tuned: int = 0
     bandwidth: float = 0.0
     power: float = 0.0
     clock: float = 0.0
@@ -246,6 +250,7 @@ class Plan:
                 bits_up=item.bits,
                 bits_down=item.bits_down or bits_down,
                 server=item.server,
+                tuned=item.tuned,
                 bandwidth=item.bandwidth,
                 power=item.power,
                 clock=item.clock,

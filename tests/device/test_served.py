@@ -82,6 +82,7 @@ def test_one_step_of_sgd(room, tmp_path, dtype, tolerance, labels):
         ("learn.aggregation=freeze-a",),
         ("model.tuned=1", "model.cut=2"),
         ("model.tuned=-1", "model.cut=2"),
+        ("fleet.tuned=[1, -1, -2]", "model.cut=2"),
         ("model.tuned=-1", "model.cut=2", "learn.cache=device"),
         ("model.tuned=-2", "model.cut=2", "model.labels=device"),
         ("learn.aggregation=svd",),

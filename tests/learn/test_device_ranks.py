@@ -147,7 +147,7 @@ def test_clipping_sees_the_gradient_of_the_rank_alone():
     """A frozen common A gives B a gradient in every column; those beyond must not take a part of the norm."""
     name = f"{PREFIX}x.lora_B.weight"
     stack = AdapterStack({name: torch.ones(2, 3, dtype=torch.float64)}, 2, torch.float64)
-    DeviceRanks((1, 3)).limit(stack, {0: 0, 1: 1})
+    stack.limit(DeviceRanks((1, 3)).beyond(stack, {0: 0, 1: 1}))
     assert stack.read(0)[name].tolist() == [[1, 0, 0], [1, 0, 0]]
     assert stack.read(1)[name].tolist() == [[1, 1, 1], [1, 1, 1]]
     stack.begin([0, 1])

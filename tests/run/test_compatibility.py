@@ -40,7 +40,23 @@ DEFAULTS = {
 DEFAULTS |= {"network.scenario", "network.servers", "plan.deadline", "plan.subchannels"}
 """Keys of messages that an example leaves as they are."""
 
+TUNED = ("fleet.devices=2", "fleet.tuned=[1, -1]")
+
 EXAMPLES: dict[str, tuple[str, ...]] = {
+    "tuned-all": (*TUNED, "model.tuned=2"),
+    "tuned-full": (*TUNED, FULL),
+    "tuned-adapter": (*TUNED, "model.adapter=there"),
+    "tuned-unsplit": (*TUNED, FEDLORA),
+    "tuned-relay": (*TUNED, "learn.method=sl"),
+    "tuned-shared": (*TUNED, "learn.method=sfl-v2"),
+    "tuned-averaged": (*TUNED, AVERAGED),
+    "tuned-aggregation": (*TUNED, SVD),
+    "tuned-local": (*TUNED, "learn.local=fedprox"),
+    "tuned-personal": (*TUNED, OWN_HALF),
+    "tuned-cell": ('plan.optimize=["clock", "tuned"]',),
+    "tuned-last": (*SQUARE, *TUNED),
+    "tuned-fit": ("plan.fit_weight=1",),
+    "plan-and-tuned": ("fleet.plan=computed", *TUNED),
     "full-factors": (FULL, "learn.aggregation=freeze-a"),
     "full-adapter": (FULL, "model.adapter=there"),
     "full-tuned": (FULL, "model.tuned=2"),

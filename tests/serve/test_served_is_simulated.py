@@ -60,13 +60,19 @@ def test_four_bits_bit_for_bit(room, tmp_path):
 
 @pytest.mark.parametrize(
     "tuned",
-    [("model.tuned=-1",), pytest.param(("model.tuned=1", "model.labels=device"), marks=pytest.mark.slow)],
+    [
+        ("model.tuned=-1",),
+        ("fleet.tuned=[1, -1, 0]",),
+        pytest.param(("model.tuned=1", "model.labels=device"), marks=pytest.mark.slow),
+        pytest.param(("fleet.tuned=[-2, 1, -1]", "model.dropout=0.2"), marks=pytest.mark.slow),
+    ],
 )
 def test_adapters_in_some_blocks_bit_for_bit(room, tmp_path, tuned):
     settings = job_of(room, *FOUR_BITS, "model.cut=2", *tuned)
     found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-    assert len({name.split(".layers.")[1].split(".")[0] for name in wanted if ".layers." in name}) == 1
+    blocks = {name.split(".layers.")[1].split(".")[0] for name in wanted if ".layers." in name}
+    assert len(blocks) == (1 if "model" in tuned[0] else 3)
 
 
 @pytest.mark.slow

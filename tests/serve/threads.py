@@ -12,8 +12,6 @@ from functools import partial
 
 import pytest
 
-from sflam.config import Job
-from sflam.learn.settings import FleetSettings
 from sflam.link.contract import Contract
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
@@ -26,6 +24,7 @@ from sflam.serve.announcement import model_of
 from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.fleet import RemoteFleet, Stopped
+from sflam.serve.graph_offer import Kind
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.roster import Roster
 from sflam.serve.session import Phase, Session
@@ -69,8 +68,7 @@ def contracts_of(local, labels, quant, text, causal, start):
 
 def settings_of(ranks, device):
     """Return ``[model]`` of a device, as the server describes it; None where no device has a rank of its own."""
-    job = Job(model=ModelSettings(rank=2), fleet=FleetSettings(devices=len(SIZES), ranks=tuple(ranks)))
-    return model_of(job, device) if ranks else None
+    return model_of(ModelSettings(rank=2), Kind(cut=0, rank=ranks[device])) if ranks else None
 
 
 class Rig:

@@ -45,6 +45,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "samples": (1e-3, 1e15, ""),
     "time_weight": (1e-9, 1e9, " 1/s"),
     "stability_weight": (1e-9, 1e9, ""),
+    "fit_weight": (1e-9, 1e9, ""),
     "eigenvalue": (1e-9, 1e9, ""),
     "penalty": (1e-9, 1e9, ""),
     "lipschitz": (1e-9, 1e9, ""),

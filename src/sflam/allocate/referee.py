@@ -202,6 +202,7 @@ def _placement(problem: AnyProblem, shares: AnyShares) -> dict[str, Any]:
             "bits": problem.bits,
             "server": shares.server,
             "server_clock": shares.server_clock,
+            "tuned": 0 if problem.tuned is None else problem.tuned,
         }
     assert isinstance(problem, Problem)
     return {
@@ -314,6 +315,7 @@ def _score_edge(problem: EdgeProblem, shares: EdgeShares) -> EdgeScore:
         energy=float(problem.energy_price @ (compute_j + send_j))
         + problem.energy_weight * float(serve_j.sum()),
         instability=problem.stability_weight * float(shaky.sum()) if problem.stability_weight else 0.0,
+        fit=problem.fit_weight * float(problem.misfit.sum()),
     )
     return EdgeScore(
         objective=costs.total,

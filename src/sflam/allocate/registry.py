@@ -10,7 +10,7 @@ from sflam.allocate.cell import baselines, bcd, bcd_bits, bits, cuts, optimal, o
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.edge import baselines as edge_baselines
-from sflam.allocate.edge import dual, exhaustive, slsqp
+from sflam.allocate.edge import dual, exhaustive, slsqp, tuned
 from sflam.allocate.edge.market import settle
 from sflam.allocate.edge.papers import card, fractional, hungarian
 from sflam.allocate.edge.problem import EdgeProblem
@@ -80,6 +80,8 @@ def allocate(problem: Problem | EdgeProblem, method: str = RECOMMENDED, **option
     if method not in known:
         where = "for several servers: " if several else ""
         raise AllocationError(where + unknown("method", method, known))
+    if isinstance(problem, EdgeProblem) and problem.choices is not None and problem.tuned is None:
+        return tuned.solve(problem, method, lambda given: known[method](given, **options))
     return known[method](problem, **options)
 
 

@@ -39,7 +39,7 @@ EDGE_METHODS = (
 BY_SUBCHANNEL = ("subchannels", "bcd-matching")
 LATE = ("stop", "drop")
 COUNTS = ("all", "activations")
-OPTIMIZE = ("clock", "bits", "cut")
+OPTIMIZE = ("clock", "bits", "cut", "tuned")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,8 @@ class PlanSettings:
             ``hungarian``, ``card``, ``exhaustive``, ``slsqp``, ``nearest``, ``random``, ``all-local``, ``all-edge``,
             ``equal``.
         optimize: what is decided beside bandwidth and power: ``clock``, ``bits``, ``cut``. Without ``clock``, devices
-            run at full speed and computing energy is not counted.
+            run at full speed and computing energy is not counted. Among several servers also ``tuned``: how many first
+            layers every user tunes, wherever it is cut; its instability then counts those.
         latency_weight: lam, from 0 to 1: the objective is lam seconds + (1 - lam) joules. 0 needs a deadline.
         deadline: seconds that a round may take; 0 for no limit.
         bits_least: smallest width to choose.
@@ -74,6 +75,10 @@ class PlanSettings:
         compute_cap: joules a device may compute with in a round; 0 for no limit.
         energy_cap: joules a device may use in a round in all; 0 for no limit.
         stability_weight: w_s, weight of every user's instability, among several servers.
+        fit: with ``tuned``, the loss that training reaches with 1, 2, ... layers tuned, as ``sflam stability`` measures
+            it: what speaks for tuning more of them. Without it the fewest are tuned.
+        fit_weight: w_f, weight of every user's loss in ``fit``.
+        tuned_least: fewest layers to tune, with ``tuned``.
         eigenvalue: Lambda_min of the users' empirical risk, in the bound on instability.
         samples: of a user's data, in that bound; the reference square has its own.
         split_least: fewest layers on a user, among several servers.
@@ -102,6 +107,9 @@ class PlanSettings:
     compute_cap: float = 0.0
     energy_cap: float = 0.0
     stability_weight: float = 200.0
+    fit: tuple[float, ...] = ()
+    fit_weight: float = 0.0
+    tuned_least: int = 1
     eigenvalue: float = 0.1
     samples: int = 1000
     split_least: int = 1
@@ -122,10 +130,20 @@ class PlanSettings:
             0, "deadline", "sensitivity", "subchannels", "radio_cap", "compute_cap", "energy_cap", "tokens"
         )
         ranges.at_least(
-            0, "stability_weight", "eigenvalue", "split_most", "every", "measure_every", "budget", "patience"
+            0,
+            "stability_weight",
+            "fit_weight",
+            "eigenvalue",
+            "split_most",
+            "every",
+            "measure_every",
+            "budget",
+            "patience",
         )
+        ranges.at_least(0, "measure_every")
         ranges.at_least(3, "measure_batches", hint=": a variance and its error need as many")
-        ranges.at_least(1, "local_steps", "samples", "split_least")
+        ranges.at_least(1, "local_steps", "samples", "split_least", "tuned_least")
+        ranges.require(all(loss >= 0 for loss in self.fit), "fit", "losses are 0 or more")
         ranges.between(MIN_BITS, MAX_BITS, "bits_least", "bits_most")
         ranges.require(
             self.bits_least <= self.bits_most, "bits_least", f"it is above plan.bits_most = {self.bits_most}"

@@ -20,15 +20,19 @@ def ref_a_workload(batch: int = 16, *, outputs: int = 1000) -> Workload:
     return replace(measure(VIT, training), name="vit-b16")
 
 
-def ref_b_workload(tokens: int, layers: int = 12, *, full_training: bool = False) -> Workload:
+def ref_b_workload(tokens: int, layers: int = 12, *, full_training: bool = False, tuned: int = 0) -> Workload:
     """Return a transformer of width 768 with LoRA of rank 8 on queries and values, batches of 8; or without LoRA."""
     shape = replace(read(KNOWN["bert-base-uncased"]), blocks=layers, embed_weights=0, head=())
-    training = Training(batch=8, tokens=tokens, targets=("query", "value"), full=full_training)
+    training = Training(batch=8, tokens=tokens, targets=("query", "value"), full=full_training, tuned=tuned)
     name = f"transformer-{layers}x768"
     return workload_of(step_of(shape, training, name), name=name)
 
 
-def workloads_of(edge: Edge, layers: int = 12, *, full_training: bool = False) -> tuple[Workload, ...]:
+def workloads_of(
+    edge: Edge, layers: int = 12, *, full_training: bool = False, tuned: int = 0
+) -> tuple[Workload, ...]:
     """Return what a mini-batch costs each user of the reference square; users of one length share one."""
-    kinds = {length: ref_b_workload(length, layers, full_training=full_training) for length in TOKENS}
+    kinds = {
+        length: ref_b_workload(length, layers, full_training=full_training, tuned=tuned) for length in TOKENS
+    }
     return tuple(kinds[length] for length in edge.tokens.tolist())

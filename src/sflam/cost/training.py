@@ -112,6 +112,11 @@ def step_of(shape: Architecture, training: Training, name: str) -> Step:
     return Step(shape, training, _tokens(shape, training, name), _adapted(shape, training.targets, name))
 
 
+def with_tuned(step: Step, tuned: int) -> Step:
+    """Return the step of a device that tunes other blocks, ``model.tuned``."""
+    return replace(step, training=replace(step.training, tuned=0 if step.training.full else tuned))
+
+
 def _adapted(shape: Architecture, targets: tuple[str, ...], name: str) -> tuple[Linear, ...]:
     known = {end for linear in shape.linears for end in (linear.name, linear.name.rpartition(".")[2])}
     for target in targets:

@@ -38,7 +38,7 @@ from sflam.seeds import derive
 
 def expect_frozen(cache: str, segment: DeviceSegment, cuts: Sequence[int]) -> None:
     """Raise ConfigError where ``learn.cache`` is asked for and something below a cut is trained."""
-    if cache == "off" or not any(segment.answers(cut) for cut in cuts):
+    if cache == "off" or not any(segment.answers(cut, device) for device, cut in enumerate(cuts)):
         return
     if not segment.answers(0):
         first, deepest = segment.tuned.start, max(cuts)

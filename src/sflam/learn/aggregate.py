@@ -33,8 +33,23 @@ def weights_of(samples: Sequence[float]) -> list[float]:
 
 
 def fedavg(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> State:
-    """Return the weighted mean of every tensor, on fresh storage; weights sum to one."""
-    return {name: _mean([state[name] for state in states], weights) for name in states[0]}
+    """Return the weighted mean of every tensor over the states that have it, on fresh storage; weights sum to one."""
+    return {name: _mean(*_held(name, states, weights)) for name in names_of(states)}
+
+
+def names_of(states: Sequence[Mapping[str, Tensor]]) -> list[str]:
+    """Return the names of all tensors of some states."""
+    return list(dict.fromkeys(name for state in states for name in state))
+
+
+def _held(
+    name: str, states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]
+) -> tuple[list[Tensor], Sequence[float]]:
+    """Return the named tensor of the states that have it, and their weights, which sum to one again."""
+    found = [state[name] for state in states if name in state]
+    if len(found) == len(states):
+        return found, weights
+    return found, weights_of([own for state, own in zip(states, weights, strict=True) if name in state])
 
 
 def average_of_servers(
@@ -49,6 +64,11 @@ def average_of_servers(
     if len(means) == 1:
         return means[0]
     total = sum(samples for _, _, samples in groups)
+    every = [state for states, _, _ in groups for state in states]
+    if any(
+        state.keys() != every[0].keys() for state in every
+    ):  # a group counts with those that have a tensor
+        return fedavg(every, [own * samples / total for _, weights, samples in groups for own in weights])
     return fedavg(means, [samples / total for _, _, samples in groups])
 
 
@@ -71,13 +91,14 @@ def _products(
 ) -> list[tuple[str, Tensor, Tensor]]:
     """Return (module, mean(BA), mean(B) mean(A)) of every adapted layer that trains both factors."""
     found = []
-    for name in states[0]:
+    for name in names_of(states):
         if not name.endswith(A_ENDS):
             continue
         module = name.removesuffix(A_ENDS)
-        a = torch.stack([state[name] for state in states]).double()
-        b = torch.stack([state[module + B_ENDS] for state in states]).double()
-        w = torch.tensor(weights, dtype=torch.float64, device=a.device)
+        factors, shares = _held(name, states, weights)
+        a = torch.stack(factors).double()
+        b = torch.stack(_held(module + B_ENDS, states, weights)[0]).double()
+        w = torch.tensor(shares, dtype=torch.float64, device=a.device)
         # mean(BA) of rank at most K r: one product of the factors laid side by side.
         exact = (b * w[:, None, None]).permute(1, 0, 2).flatten(1) @ a.flatten(0, 1)
         product = torch.einsum("k,kor->or", w, b) @ torch.einsum("k,kri->ri", w, a)

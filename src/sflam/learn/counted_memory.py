@@ -17,12 +17,13 @@ from sflam.cost.memory import (
     training_bytes,
     with_batch,
 )
-from sflam.cost.training import Step
+from sflam.cost.training import Step, with_tuned
 from sflam.learn.device import Devices
 from sflam.learn.edge_servers import Servers
 from sflam.learn.grouping import count_groups
 from sflam.learn.server import Trunk
 from sflam.model.segment import Segment
+from sflam.model.tuned import as_number
 from sflam.plan import ALL_LOCAL
 
 
@@ -43,13 +44,22 @@ def split_memory(
     home = device.has_head
     step = replace(step, training=replace(step.training, labels_home=home))
     active = sorted(cuts, reverse=True)[: selected or len(cuts)]
-    largest = Memory(
-        _weights(device),
-        training_bytes(step, device.stack.size(device.names(max(cuts)))),
-        activations(with_batch(step, rows), range(max(cuts)), head=home, frozen=device.frozen_half),
-    )
-    if step.training.lean is not None:
-        largest = device_memory(with_batch(step, rows), max(cuts))
+    depth = step.shape.blocks
+    kinds = {
+        (cut, device.blocks_of(one)): one
+        for one, cut in enumerate(cuts)
+        if device.tuned_by or cut == max(cuts)
+    }
+    needs = []
+    for (cut, tuned), one in kinds.items():
+        own = with_tuned(with_batch(step, rows), as_number(tuned, depth))
+        need = Memory(
+            _weights(device),
+            training_bytes(step, device.stack.size(device.names(cut, one))),
+            activations(own, range(cut), head=home, frozen=device.frozen_half),
+        )
+        needs.append(need if step.training.lean is None else device_memory(own, cut))
+    largest = max(needs, key=lambda memory: memory.total)
     served: dict[int, list[int]] = {}
     for cut, server in zip(cuts, servers.server_of, strict=True):
         served.setdefault(server, []).append(cut)

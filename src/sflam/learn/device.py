@@ -81,7 +81,7 @@ class Devices(Side[DeviceSegment]):
             self.segment.stack.begin(sorted(batches) if self.segment.has_head else [])
             return self._frozen(batches if unsent is None else unsent)
         self._waiting = []
-        trains = {d: self.segment.answers(self.cuts[d]) for d in sorted(batches)}
+        trains = {d: self.segment.answers(self.cuts[d], d) for d in sorted(batches)}
         self.segment.stack.begin([d for d in trains if trains[d] or self.segment.has_head])
         out: dict[int, Tensor] = {}
         for cut, members in self._by_cut(sorted(batches)):
@@ -143,7 +143,9 @@ class Devices(Side[DeviceSegment]):
         """Return the groups of devices that share a pass to their cut, with it."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for device in devices:
-            key = (self.cuts[device], device) if self.apart else (self.cuts[device],)
+            tuned = self.segment.blocks_of(device)
+            like = (device,) if self.apart else (tuned.start, tuned.stop)
+            key = (self.cuts[device], *like)
             groups.setdefault(key, []).append(device)
         return [(cut, members) for (cut, *_), members in groups.items()]
 
@@ -203,6 +205,10 @@ class Devices(Side[DeviceSegment]):
         if self.averages:
             self.segment.stack.average(shares_of_step(self._weighting, batches), self._members)
         self.update()
+
+    def names(self, device: int) -> list[str]:
+        """Return the names of what a device trains on its side."""
+        return self.segment.names(self.cuts[device], device)
 
     def averaged_bytes(self) -> int:
         """Return the bytes of the gradients of one device half, as they travel to be averaged."""

@@ -92,10 +92,13 @@ class DeviceRanks:
                     has.copy_(first_components(name, states[device][name], top))
                     states[device][name] = kept
 
-    def limit(self, stack: AdapterStack, device_of: Mapping[int, int]) -> None:
-        """Keep the rows of a stack at zero beyond the rank of the device of each, row -> device."""
+    def beyond(self, stack: AdapterStack, device_of: Mapping[int, int]) -> dict[int, Tensor]:
+        """Return row -> what of it is beyond the rank of its device, [P]; empty where ranks are all one.
+
+        ``device_of`` is row -> device.
+        """
         if not self.ranks or not stack.slots:
-            return
+            return {}
         by_rank: dict[int, torch.Tensor] = {}
         for device in device_of.values():
             if self.ranks[device] not in by_rank:
@@ -104,4 +107,4 @@ class DeviceRanks:
                 )
                 for name, slot in stack.slots.items():
                     self.part(device, name, beyond[slot.columns].view(slot.shape)).fill_(False)
-        stack.limit({row: by_rank[self.ranks[device]] for row, device in device_of.items()})
+        return {row: by_rank[self.ranks[device]] for row, device in device_of.items()}

@@ -96,7 +96,7 @@ class Servers:
         """Return the tensors that were trained for a device cut at ``cut`` outside its own segment."""
         trunk = self.trunk_of(device)
         served = trunk.segment.stack.read(trunk.copy_of(device))
-        return {name: served[name] for name in trunk.segment.names(cut)}
+        return {name: served[name] for name in trunk.segment.names(cut, device)}
 
     def average(self, devices: Sequence[int], states: Sequence[State], samples: Sequence[float]) -> State:
         """Return the average by samples: every server over its devices, then over the servers.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from peft import PeftModel
 
@@ -15,7 +15,9 @@ from sflam.learn.grouping import group_rows
 from sflam.learn.server import Trunk
 from sflam.learn.settings import LearnSettings
 from sflam.model.backbone import Backbone
+from sflam.model.segment import Segment
 from sflam.model.split import split_among
+from sflam.model.tuned import tuned_blocks
 from sflam.plan import ALL_LOCAL, Placement
 
 
@@ -35,7 +37,7 @@ def halves(
     Args:
         backbone: the model, adapted in place by ``model``.
         model: its peft wrapper.
-        placements: cut and server of every device.
+        placements: cut, server and tuned blocks of every device.
         learn: how a round is run.
         labels: where head and loss live.
         sampling: ``data.sampling``.
@@ -43,7 +45,7 @@ def halves(
         seats: how many devices have trained numbers at once; 0 for all.
 
     Raises:
-        ModelError: a cut outside 0..L.
+        ModelError: a cut outside 0..L, or more tuned blocks than the model has.
     """
     server_of = tuple(placement.server for placement in placements)
     cuts = tuple(0 if placement.alone else placement.cut for placement in placements)
@@ -58,6 +60,7 @@ def halves(
         labels=labels,
         seats=seats,
     )
+    tuned = tuned_by(placements, backbone)
     budget = PassBudget(built_step(backbone, 0, learn, home=labels == "device"))
     trunks = {}
     for server, segment in segments.items():
@@ -72,9 +75,34 @@ def halves(
             group_rows=group_rows(learn, sampling),
         )
         trunks[server].budget = budget
-        if not shared:  # a shared copy keeps the model's rank
-            ranks.limit(segment.stack, dict(enumerate(own)))
+        if not shared:  # a shared copy keeps the model's rank and blocks
+            _limit(segment, dict(enumerate(own)), ranks, tuned)
         segment.checkpointing = learn.checkpointing
     device.checkpointing = learn.checkpointing
-    ranks.limit(device.stack, {row: row for row in range(len(cuts))})
+    _limit(device, {row: row for row in range(len(cuts))}, ranks, tuned)
     return Devices(device, cuts, learn), Servers(trunks, server_of)
+
+
+def tuned_by(placements: Sequence[Placement], backbone: Backbone) -> dict[int, range]:
+    """Return device -> the blocks that it tunes, of those whose placements say so.
+
+    Raises:
+        ModelError: more blocks than the model has.
+    """
+    return {
+        item.device: tuned_blocks(item.tuned, backbone.depth, backbone.name)
+        for item in placements
+        if item.tuned
+    }
+
+
+def _limit(
+    segment: Segment, device_of: Mapping[int, int], ranks: DeviceRanks, tuned: Mapping[int, range]
+) -> None:
+    """Keep the rows of a stack within what the device of each trains; ``device_of`` is row -> device."""
+    segment.tuned_by = dict(tuned)
+    beyond, untuned = ranks.beyond(segment.stack, device_of), segment.untuned(device_of)
+    if beyond and untuned:
+        segment.stack.limit({row: beyond[row] | untuned[row] for row in device_of})
+    elif beyond or untuned:
+        segment.stack.limit(beyond or untuned)

@@ -113,10 +113,10 @@ class LocalFleet(Fleet):
     def place(self, placements: Sequence[Placement]) -> None:
         """Give devices other cuts, servers and bits, between rounds; devices that are not listed stay as they are.
 
-        Where a cut or a server changes, everything starts anew but the global adapters.
+        Where a cut, a server or what is tuned changes, everything starts anew but the global adapters.
         """
         before, self.placements = self.placements, overlay(self.placements, placements)
-        where = attrgetter("cut", "server")
+        where = attrgetter("cut", "server", "tuned")
         if list(map(where, before)) != list(map(where, self.placements)):
             assert not before or (self.learn.practice.state == "reset" and self.learn.cache == "off")
             assert not before or not isinstance(self.exchange, DeltaExchange)
@@ -146,7 +146,7 @@ class LocalFleet(Fleet):
         self.servers.open(devices, state)
         sent = 0
         for device in devices:
-            names = self.personal.shared(self.devices.segment.names(self.devices.cuts[device]))
+            names = self.personal.shared(self.devices.names(device))
             received, size = self.ranks.transfer(round, device, 0, state, names)
             self.devices.segment.stack.write(device, received)
             if self.personal:
@@ -154,7 +154,7 @@ class LocalFleet(Fleet):
             sent += size
         for device in self.servers.alone(devices):
             home = self.servers.trunk_of(device)
-            names = self.personal.shared(home.segment.names(0))
+            names = self.personal.shared(home.segment.names(0, device))
             received, size = self.ranks.transfer(round, device, 0, state, names)
             home.segment.stack.write(home.copy_of(device), received)
             sent += size
@@ -241,7 +241,7 @@ class LocalFleet(Fleet):
             served = self.servers.read(device, cut)
             alone = self.placements[device].alone
             own = served if alone else self.devices.segment.stack.read(device)
-            names = list(served) if alone else self.devices.segment.names(cut)
+            names = list(served) if alone else self.devices.names(device)
             self.personal.keep(device, own | served)
             received, size = self.ranks.transfer(round, device, samples, own, self.personal.shared(names))
             states[device] = received | {
@@ -257,7 +257,7 @@ class LocalFleet(Fleet):
 
     def limited(self, device: int, name: str) -> bool:
         """Whether what a device trained under ``name`` has the device's rank, and not a shared trunk's."""
-        own = self.devices.segment.holds(name, self.devices.cuts[device])
+        own = self.devices.segment.holds(name, self.devices.cuts[device], device)
         return own or not self.servers.trunk_of(device).shared
 
     def averaged(
@@ -276,7 +276,7 @@ class LocalFleet(Fleet):
         """Yield the bytes of what each device sends or receives beside its adapters: of the names that it holds."""
         for device, state in sent.items():
             alone, cut = self.servers.server_of[device] == ALL_LOCAL, self.devices.cuts[device]
-            held = [n for n in state if alone or self.devices.segment.holds(n, cut)]
+            held = [n for n in state if alone or self.devices.segment.holds(n, cut, device)]
             names = self.personal.shared(held)
             if names:
                 yield self.ranks.transfer(round, device, 0, state, names)[1]
@@ -314,7 +314,7 @@ class LocalFleet(Fleet):
         sent = 0
         for device in devices:
             alone, cut = self.servers.server_of[device] == ALL_LOCAL, self.devices.cuts[device]
-            held = [name for name in found if alone or self.devices.segment.holds(name + B_ENDS, cut)]
+            held = [name for name in found if alone or self.devices.segment.holds(name + B_ENDS, cut, device)]
             if held:
                 sent += len(send_adapters(round, device, 0, flatten(found, held).float()))
         return sent

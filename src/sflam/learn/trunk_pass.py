@@ -47,7 +47,10 @@ def arrivals_of(
 ) -> tuple[list[Arrival], list[Tensor], Tensor | None]:
     """Group frames by cut; return the arrivals, the leaf of each frame, and the lengths of all rows."""
     dtype = segment.stack.values.dtype
-    leaves = [frame.hidden.detach().to(dtype).requires_grad_(segment.answers(frame.cut)) for frame in frames]
+    leaves = [
+        frame.hidden.detach().to(dtype).requires_grad_(segment.answers(frame.cut, frame.device))
+        for frame in frames
+    ]
     arrivals: list[Arrival] = []
     seen: list[Frame] = []
     for cut, members in groupby(zip(frames, leaves, strict=True), key=lambda pair: pair[0].cut):

@@ -46,6 +46,7 @@ class DeviceHalf:
         tokens: of an image, or the most of a text.
         learn: names the loss, and whether anything is dropped.
         rank: of the adapters; 0 for the model's.
+        tuned: the blocks with adapters; None for the model's.
     """
 
     backbone: Backbone
@@ -54,6 +55,7 @@ class DeviceHalf:
     tokens: int
     learn: LearnSettings
     rank: int = 0
+    tuned: range | None = None
 
     @property
     def text(self) -> bool:
@@ -70,10 +72,12 @@ def device_half(
     tokens: int,
     learn: LearnSettings,
     rank: int = 0,
+    tuned: range | None = None,
 ) -> DeviceHalf:
     """Return the half of a device cut at ``cut``, with random adapters, which shares its frozen tensors.
 
-    Its adapters have the first ``rank`` components of the model's, scaled as there; 0 takes all.
+    Its adapters have the first ``rank`` components of the model's, scaled as there; 0 takes all. With ``tuned`` only
+    those blocks have any.
 
     Raises:
         GraphError: such a half cannot become graphs.
@@ -87,6 +91,7 @@ def device_half(
         labels=labels,
         frozen_a=learn.practice.aggregation == "freeze-a",
         frozen_half=learn.practice.device_half == "frozen",
+        tuned=tuned,
     )
     _with_own_config(segment)
     if rank:
@@ -96,7 +101,7 @@ def device_half(
     with torch.no_grad():
         noise = torch.randn(segment.stack.values.shape, generator=draw) * 0.05
         segment.stack.values += noise.to(segment.stack.values)
-    return DeviceHalf(backbone, segment, cut, tokens, learn, rank)
+    return DeviceHalf(backbone, segment, cut, tokens, learn, rank, tuned)
 
 
 def _with_own_config(segment: DeviceSegment) -> None:

@@ -32,17 +32,20 @@ def device_tensors(
     *,
     frozen_a: bool = False,
     frozen_half: bool = False,
+    tuned: range | None = None,
 ) -> State:
     """Return name -> tensor of what a device cut at ``cut`` holds frozen.
 
-    With ``frozen_a`` the common A of its adapters are among them, by peft's names; with ``frozen_half`` all of them.
+    With ``frozen_a`` the common A of its adapters are among them, by peft's names; with ``frozen_half`` all of them;
+    with ``tuned`` those of these blocks alone.
     """
     found = {
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in held_tensors(backbone, cut, labels).items()
     }
     if frozen_a or frozen_half:
-        blocks = tuple(f"{PREFIX}{backbone.family.path}.{index}." for index in range(cut))
+        held = [index for index in range(cut) if tuned is None or index in tuned]
+        blocks = tuple(f"{PREFIX}{backbone.family.path}.{index}." for index in held)
         below = {n: t for n, t in state_of(model).items() if n.startswith(blocks)}
         ours = below if frozen_half else {n: t for n, t in below.items() if "lora_A" in n}
         found |= {n: t.to("cpu").contiguous() for n, t in ours.items()}

@@ -283,6 +283,7 @@ def frozen_tensors(half: DeviceHalf, model: Any) -> dict[str, Tensor]:
         "device" if half.segment.has_head else "server",
         frozen_a=learn.aggregation == "freeze-a",
         frozen_half=learn.device_half == "frozen",
+        tuned=half.tuned,
     )
     if not half.rank:
         return found

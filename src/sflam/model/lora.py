@@ -93,6 +93,7 @@ class Layout:
         gathered: the copies that the batch uses, where they were taken out of the stack, or where copies have seats.
         fused: whether layers may take a shorter way that is equal to rounding error, not to the bit.
         masks: what draws the dropout of each row, where not that of the batch is drawn at once.
+        bare: whether no row has adapters in the block at hand.
     """
 
     def __init__(self) -> None:
@@ -100,6 +101,7 @@ class Layout:
         self.gathered: Gathered | None = None
         self.fused = False
         self.masks: RowMasks | None = None
+        self.bare = False
 
     def pick(self, stacked: Tensor) -> Tensor:
         """Return [G, ...], the copies of this batch's groups, of a [S, ...] tensor of the stack."""
@@ -137,6 +139,9 @@ class StackedLoRA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[R, ..., i] -> [R, ..., o]."""
+        if self.layout.bare:
+            plain: Tensor = self.base(x)
+            return plain
         rows = self.layout.rows
         groups = len(rows.copies)
         a, b = (

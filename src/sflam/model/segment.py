@@ -9,7 +9,7 @@ Shapes: R rows (samples of several devices), T tokens, d hidden size.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -42,6 +42,7 @@ class Segment(nn.Module):
         blocks: the blocks held, by absolute index.
         has_head: whether head and loss are on this side.
         tuned: the blocks of the whole model that carry adapters.
+        tuned_by: device -> those of them that it tunes, where devices differ; in the others it has no adapters.
         checkpointing: whether a block's inside is computed again in the backward, instead of being kept for it.
     """
 
@@ -60,6 +61,7 @@ class Segment(nn.Module):
         frozen_half: bool = False,
         own: bool = True,
         seats: int = 0,
+        tuned: range | None = None,
     ) -> None:
         """Hold the backbone's ``parts``, the blocks ``held``, and the head or not.
 
@@ -68,7 +70,7 @@ class Segment(nn.Module):
         With ``seats`` only so many copies have trained numbers at once.
 
         A gated copy holds every part, but not the head of the other side. With ``full`` every weight is trained,
-        without adapters.
+        without adapters. With ``tuned`` only those blocks keep theirs.
         """
         super().__init__()
         family, config = backbone.family, backbone.model.config
@@ -76,7 +78,8 @@ class Segment(nn.Module):
         names = [*map(family.full, parts), *(head if has_head else ())]
         self.head: Finish = backbone.head.finish
         self.frozen_half = frozen_half
-        self.tuned = adapted_blocks(backbone)
+        self.tuned = adapted_blocks(backbone) if tuned is None else tuned
+        self.tuned_by: dict[int, range] = {}
         self.family: Family = family
         self.config = config
         self.dtype: torch.dtype = backbone.model.dtype
@@ -110,6 +113,7 @@ class Segment(nn.Module):
                     initial |= _trained(f"{PREFIX}{name}".rstrip("."), shell, frozen_a)
             if not own:  # a gated copy is in one piece
                 initial = {n: t for n, t in initial.items() if self.block_of(n) is None}
+            initial = {n: t for n, t in initial.items() if (b := self.block_of(n)) is None or b in self.tuned}
             self.stack = AdapterStack(initial, copies, dtype, backbone.model.device, seats)
         for name, shell in shells.items():
             shell = shell if full else self._stacked(f"{PREFIX}{name}".rstrip("."), shell)
@@ -121,6 +125,9 @@ class Segment(nn.Module):
     def _stacked(self, name: str, module: nn.Module) -> nn.Module:
         """Return ``module`` with every adapted layer replaced by its stacked form."""
         tensors = self.stack.tensors
+        if isinstance(module, LoraLayer) and self.block_of(f"{name}.") not in self.tuned:
+            bare: nn.Module = module.get_base_layer()
+            return bare
         if isinstance(module, LoraLayer):
             factors: dict[str, Any] = {"lora_A": module.lora_A, "lora_B": module.lora_B}
             a, b = (
@@ -161,6 +168,7 @@ class Segment(nn.Module):
         return out
 
     def _block(self, index: int, hidden: Tensor, arguments: Arguments) -> Tensor:
+        self.layout.bare = self._bare(index)
         out: Any = self.blocks[str(index)](hidden, **arguments(index))
         result: Tensor = out[0] if isinstance(out, tuple) else out
         return result
@@ -170,22 +178,50 @@ class Segment(nn.Module):
         padding = None if lengths is None else valid_tokens(lengths, hidden.shape[1])
         return self.family.surroundings(self.parts, self.config, hidden, padding)
 
-    def names(self, cut: int | None = None) -> list[str]:
-        """Return the names of the trained tensors; with ``cut``, those that a device cut there really has."""
-        return list(self.stack.slots) if cut is None else [n for n in self.stack.slots if self.holds(n, cut)]
+    def _bare(self, index: int) -> bool:
+        """Whether no row of the batch in flight has adapters in a block; copies are devices where this is asked."""
+        return False
 
-    def holds(self, name: str, cut: int) -> bool:
+    def names(self, cut: int | None = None, device: int | None = None) -> list[str]:
+        """Return the names of the trained tensors; with ``cut``, those that ``device``, cut there, really has."""
+        return (
+            list(self.stack.slots)
+            if cut is None
+            else [n for n in self.stack.slots if self.holds(n, cut, device)]
+        )
+
+    def holds(self, name: str, cut: int, device: int | None = None) -> bool:
         """Whether this side holds the trained tensor ``name`` for a device cut at ``cut``."""
         block = self.block_of(name)
-        return name in self.stack.slots if block is None else self.holds_block(block, cut)
+        if block is None:
+            return name in self.stack.slots
+        return self.holds_block(block, cut) and block in self.blocks_of(device)
+
+    def blocks_of(self, device: int | None) -> range:
+        """Return the blocks that a device tunes."""
+        return self.tuned if device is None else self.tuned_by.get(device, self.tuned)
+
+    def untuned(self, device_of: Mapping[int, int]) -> dict[int, Tensor]:
+        """Return row -> what its device does not tune of it, [P]; empty where all tune all. Of row -> device."""
+        if not self.tuned_by or not self.stack.slots:
+            return {}
+        masks: dict[range, Tensor] = {}
+        for device in device_of.values():
+            own = self.blocks_of(device)
+            if own not in masks:
+                masks[own] = torch.zeros(self.stack.size(), dtype=torch.bool, device=self.stack.values.device)
+                for name, slot in self.stack.slots.items():
+                    block = self.block_of(name)
+                    masks[own][slot.columns] = block is not None and block not in own
+        return {row: masks[self.blocks_of(device)] for row, device in device_of.items()}
 
     def holds_block(self, block: int, cut: int) -> bool:
         """Whether this side runs ``block`` for a device cut at ``cut``."""
         raise NotImplementedError
 
-    def answers(self, cut: int) -> bool:
+    def answers(self, cut: int, device: int | None = None) -> bool:
         """Whether a device cut at ``cut`` trains anything before the cut, and so wants a gradient."""
-        return (cut > self.tuned.start or self.places is not None) and not self.frozen_half
+        return (cut > self.blocks_of(device).start or self.places is not None) and not self.frozen_half
 
     def numbers(self) -> int:
         """Return how many numbers one copy of this side holds, frozen and trained."""

@@ -65,6 +65,11 @@ class DeviceSegment(Segment):
         """Whether ``block`` is one of a device cut at ``cut``."""
         return block < cut
 
+    def _bare(self, index: int) -> bool:
+        return bool(self.tuned_by) and not any(
+            index in self.blocks_of(device) for device in self.layout.rows.copies
+        )
+
 
 @dataclass(frozen=True)
 class Arrival:

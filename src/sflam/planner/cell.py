@@ -72,6 +72,15 @@ def measured(job: Job, tokens: int = 0) -> Workload:
     )
 
 
+def workloads_at(job: Job, tokens: int = 0) -> tuple[Workload, ...]:
+    """Return what a job's model costs with 1, 2, ... Y first blocks tuned, where plans choose how many."""
+    if not planning_edge.chooses_tuned(job):
+        return ()
+    blocks = measured(job, tokens).blocks
+    each = (replace(job, model=replace(job.model, tuned=tau)) for tau in range(1, blocks + 1))
+    return tuple(measured(own, tokens) for own in each)
+
+
 def training_of(job: Job, tokens: int = 0) -> Training:
     """Return what the cost of training needs to know of a job; texts have ``tokens`` unless the plan sets them."""
     return Training(
@@ -125,7 +134,7 @@ def problem_of(
         averages: local steps of the fleet in a round, instead of the job's, where halves are averaged in each.
         made: mini-batches whose activations devices make, where they or the server keep others.
         sent: those whose activations cross.
-        own: what a mini-batch costs each device, where LoRA ranks differ.
+        own: what a mini-batch costs each device, where LoRA ranks or tuned blocks differ.
         traffic: what the round's mini-batches hold, instead of what is expected.
 
     Raises:
@@ -164,7 +173,8 @@ def problem_of(
     if server is False or (server is None and job.network.scenario == "refA"):
         return problem
     clock = server_clock(problem)
-    turn = float(server_turn(network, workload, cut=problem.each("cut"), steps=problem.local_steps)[0])
+    cuts, steps = problem.each("cut"), problem.local_steps
+    turn = float(server_turn(network, workload, cut=cuts, steps=steps, own=problem.own)[0])
     turn *= float(network.server_clock[0]) / clock
     return problem.change(base_s=turn, base_j=float(network.server_kappa[0]) * clock**3 * turn)
 
@@ -211,7 +221,10 @@ def decide(
         )
     if planning_edge.wanted(job):
         measured = None if job.network.scenario == "refB" else workload_of(job)
-        return planning_edge.decide(job, measured, compare=compare, points=points, round_number=round_number)
+        tuned = () if measured is None else workloads_at(job)
+        return planning_edge.decide(
+            job, measured, compare=compare, points=points, round_number=round_number, at_tuned=tuned
+        )
     method = method_of(job.plan)
     plan = plan_with(job, method, round_number)
     problem = problem_of(job, round_number)

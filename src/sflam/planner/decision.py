@@ -65,7 +65,7 @@ class Decision:
             return ()
         load, costs, network = self._loads(self.edge), self._costs(self.edge), self.edge.network
         return (
-            costs_table(costs.delay, costs.energy, costs.instability),
+            costs_table(costs.delay, costs.energy, costs.instability, costs.fit),
             loads_table(load.users, load.bandwidth, network.bandwidth, load.clock, network.server_clock),
         )
 

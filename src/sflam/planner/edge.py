@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -41,6 +43,7 @@ def problem_of(
     *,
     network: Network | None = None,
     steps: ArrayLike | None = None,
+    at_tuned: Sequence[Workload] = (),
 ) -> EdgeProblem:
     """Return problem B as a job states it.
 
@@ -52,6 +55,7 @@ def problem_of(
         round_number: whose fading.
         network: replaces the job's network of that round; needs a workload.
         steps: [N] mini-batches of each user's round, instead of ``plan.local_steps``.
+        at_tuned: [Y] the workload with 1, 2, ... Y first layers tuned, where users may tune other numbers of them.
 
     Raises:
         AllocationError: numbers no problem can have.
@@ -61,9 +65,18 @@ def problem_of(
     if workload is None:
         edge = reference_square(job.network, job.seed, round_number)
         network, workloads, samples = edge.network, workloads_of(edge), edge.samples
+        each = [
+            workloads_of(edge, tuned=tau) for tau in range(1, workloads[0].blocks + 1) if chooses_tuned(job)
+        ]
     else:
         network = build(job.network, job.seed, round_number) if network is None else network
         workloads, samples = (workload,) * len(network), np.full(len(network), wish.samples)
+        each = [(own,) * len(network) for own in at_tuned]
+    blocks = workloads[0].blocks
+    if each and wish.tuned_least > blocks:
+        raise ConfigError(
+            f"plan.tuned_least is {wish.tuned_least}, but the model has {blocks} layers; lower it"
+        )
     return edge_problem(
         network,
         workloads,
@@ -76,7 +89,17 @@ def problem_of(
         eigenvalue=wish.eigenvalue,
         least_split=wish.split_least,
         most_split=wish.split_most or None,
+        tuned=None if each or not job.model.tuned else np.full(len(network), abs(job.model.tuned)),
+        fit=wish.fit,
+        fit_weight=wish.fit_weight,
+        at_tuned=each,
+        least_tuned=wish.tuned_least,
     )
+
+
+def chooses_tuned(job: Job) -> bool:
+    """Return whether plans choose how many first layers users tune."""
+    return "tuned" in job.plan.optimize
 
 
 def method_of(job: Job) -> str:
@@ -85,7 +108,13 @@ def method_of(job: Job) -> str:
 
 
 def decide(
-    job: Job, workload: Workload | None, *, compare: bool = False, points: int = 0, round_number: int = 0
+    job: Job,
+    workload: Workload | None,
+    *,
+    compare: bool = False,
+    points: int = 0,
+    round_number: int = 0,
+    at_tuned: Sequence[Workload] = (),
 ) -> Decision:
     """Return a job's plan among several servers.
 
@@ -95,6 +124,7 @@ def decide(
         compare: also plan with the other methods; ``fractional`` up to ``FRACTIONAL_MOST`` users.
         points: of a front; there is none here.
         round_number: whose fading.
+        at_tuned: see ``problem_of``.
 
     Raises:
         ConfigError, AllocationError: what no plan can be made for, and why.
@@ -102,7 +132,7 @@ def decide(
     if points:
         raise ConfigError("--pareto is for one server; leave it out, or vary --latency-weight")
     method = method_of(job)
-    problem = problem_of(job, workload, round_number)
+    problem = problem_of(job, workload, round_number, at_tuned=at_tuned)
     names = [name for name in ("dual", *RIVALS) if name != method] if compare else []
     notes = []
     if "fractional" in names and len(problem) > FRACTIONAL_MOST:
@@ -114,6 +144,8 @@ def decide(
         names.remove("all-local")
         notes.append("all-local is left out: a user may not train all layers")
     plan, *others = (plan_with(problem, name, job.seed) for name in (method, *names))
+    if problem.choices is not None and len(plan.devices):
+        problem = problem.at(plan.devices.tuned)
     seconds = plan.latency - plan.devices.compute_s if len(plan.devices) else np.zeros(len(problem))
     if (waits := float(idle_j(problem.network.static_power, seconds).sum())) > 0:
         notes.append(

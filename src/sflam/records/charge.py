@@ -75,6 +75,7 @@ class Charge:
             it is neither measured nor needed.
         sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
         servers: per device, the index of its server, ``ALL_LOCAL`` for none; empty with a single server.
+        tuned: per device, ``model.tuned`` of its own; empty where all tune the model's.
         calibration: measured beside modelled, where ``network.calibrate`` is set; else None.
         idle_j: what devices that took part drew at any clock, waiting included; among several servers, static power is
             counted with computing.
@@ -119,6 +120,7 @@ class Charge:
     sensitivity: tuple[float, ...] = field(default=(), metadata=LATER)
     sensitivity_error: tuple[float, ...] = field(default=(), metadata=LATER)
     servers: tuple[int, ...] = field(default=(), metadata=LATER)
+    tuned: tuple[int, ...] = field(default=(), metadata=SELDOM)
     calibration: Calibration | None = field(default=None, metadata=LATER)
     idle_j: float = field(default=0.0, metadata=SELDOM)
     receive_j: float = field(default=0.0, metadata=SELDOM)

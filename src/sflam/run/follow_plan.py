@@ -14,6 +14,7 @@ from sflam.files import from_json, reading
 from sflam.plan import ALL_LOCAL, Placement
 from sflam.planner import cell as planning
 from sflam.run.compatibility import check
+from sflam.sizes import COUNT_LIMIT
 
 COMPUTED = "computed"
 """``fleet.plan`` that asks the planner."""
@@ -77,13 +78,14 @@ def read(path: Path, bits_down: int) -> tuple[Placement, ...]:
             bits_up=row["bits"],
             bits_down=row["bits_down"] or bits_down,
             server=row["server"],
+            tuned=row["tuned"],
         )
         for index, row in enumerate(rows)
     )
 
 
-OPTIONAL = {"server": 0, "bits_down": 0}
-LEAST = {"cut": 0, "server": ALL_LOCAL, "bits": 1, "bits_down": 0}
+OPTIONAL = {"server": 0, "bits_down": 0, "tuned": 0}
+LEAST = {"cut": 0, "server": ALL_LOCAL, "bits": 1, "bits_down": 0, "tuned": -COUNT_LIMIT}
 
 
 def _whole(path: Path, index: int, device: Any, key: str) -> int:
@@ -134,7 +136,9 @@ def _summary(source: str, placements: Sequence[Placement]) -> str:
         _span([placement.cut for placement in placements]),
         _span([placement.bits_up for placement in placements]),
     )
-    return f"plan ({source}): cuts {cuts}, {bits} bits up, {who}"
+    tuned = [placement.tuned for placement in placements]
+    layers = f", tuned layers {_span(tuned)}" if any(tuned) else ""
+    return f"plan ({source}): cuts {cuts}{layers}, {bits} bits up, {who}"
 
 
 def _span(values: Sequence[int]) -> str:

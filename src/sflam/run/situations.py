@@ -74,6 +74,23 @@ def nothing_apart(job: Job) -> str:
     return "" if deep_cut(job) or moving_cuts(job) else "model.cut"
 
 
+def tuned_apart(job: Job) -> str:
+    """The key by which devices tune blocks of their own."""
+    if job.fleet.tuned:
+        return "fleet.tuned"
+    return "plan.optimize" if planning_edge.chooses_tuned(job) and job.network.simulate else ""
+
+
+def tuned_in_a_cell(job: Job) -> str:
+    """The key by which a plan for one server would choose what is tuned."""
+    return "plan.optimize" if planning_edge.chooses_tuned(job) and not planning_edge.wanted(job) else ""
+
+
+def tuned_last(job: Job) -> str:
+    """The key that lets devices tune last blocks of their own."""
+    return "fleet.tuned" if any(tuned < 0 for tuned in job.fleet.tuned) else ""
+
+
 def flipped_beyond(job: Job) -> str:
     """The key that flips labels of a device that is not there."""
     return "data.flipped_devices" if max(job.data.flipped_devices) >= job.fleet.devices else ""

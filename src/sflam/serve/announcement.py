@@ -11,7 +11,7 @@ from typing import Any
 
 import safetensors.torch
 
-from sflam.config import Job, to_toml
+from sflam.config import to_toml
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import PROTOCOL, Contract
 from sflam.model.backbone import quiet
@@ -21,30 +21,28 @@ from sflam.model.settings import ModelSettings
 from sflam.model.structure import layout_of
 from sflam.plugins import portable
 from sflam.run.assemble import Assembly, save_preprocessing
-from sflam.serve.graph_offer import GraphOffer
+from sflam.serve.graph_offer import GraphOffer, Kind, kinds_of
 
 
 def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str]:
     """Write what devices download into ``folder``; return name -> SHA-256.
 
-    One safetensors file per cut and rank, the model's config, and what turns raw samples into its inputs.
+    One safetensors file per kind of half, the model's config, and what turns raw samples into its inputs.
     """
     backbone, job = assembly.backbone, assembly.job
     with quiet():
         backbone.model.config.save_pretrained(str(folder))
     save_preprocessing(assembly, folder)
-    parts = {
-        segment_name(cut, rank_of(job, device)): (cut, device)
-        for device, cut in enumerate(local.devices.cuts)
-    }
-    for name, (cut, device) in sorted(parts.items()):
+    parts = {segment_name(kind): (kind, device) for device, kind in enumerate(kinds_of(job, local))}
+    for name, (kind, device) in sorted(parts.items()):
         tensors = device_tensors(
             backbone,
             assembly.model,
-            cut,
+            kind.cut,
             job.model.labels,
             frozen_a=job.learn.practice.aggregation == "freeze-a",
             frozen_half=job.learn.practice.device_half == "frozen",
+            tuned=local.devices.segment.blocks_of(device),
         )
         own = local.ranks.own(device, tensors, list(tensors))
         safetensors.torch.save_file(compact(own, job.device.weights), str(folder / name))
@@ -56,20 +54,18 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
     return found
 
 
-def segment_name(cut: int, rank: int = 0) -> str:
-    """Return the name of the file with the device's part of the model; ``rank`` where devices have their own."""
-    return f"cut-{cut}-rank-{rank}.safetensors" if rank else f"cut-{cut}.safetensors"
+def segment_name(kind: Kind) -> str:
+    """Return the name of the file with the device's part of the model."""
+    return f"{kind}.safetensors"
 
 
-def rank_of(job: Job, device: int) -> int:
-    """Return the LoRA rank of a device; 0 where all have the model's."""
-    return job.fleet.ranks[device] if job.fleet.ranks else 0
-
-
-def model_of(job: Job, device: int) -> ModelSettings:
-    """Return ``[model]`` for a device: of a rank of its own, with the factor alpha / r that all have in common."""
-    model, rank = job.model, rank_of(job, device)
-    return replace(model, rank=rank, alpha=model.alpha * rank / model.rank) if rank else model
+def model_of(model: ModelSettings, kind: Kind) -> ModelSettings:
+    """Return ``[model]`` of a device: its own rank, with the factor alpha / r that all have in common, and blocks."""
+    if kind.tuned:
+        model = replace(model, tuned=kind.tuned)
+    if kind.rank:
+        return replace(model, rank=kind.rank, alpha=model.alpha * kind.rank / model.rank)
+    return model
 
 
 def describe(
@@ -90,22 +86,23 @@ def describe(
         data=replace(job.data, name=Path(job.data.name).name, indices=Path(job.data.indices).name),
         learn=replace(job.learn, device="auto"),
         # A device knows its own share of the plan alone.
-        fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=(), ranks=()),
+        fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=(), ranks=(), tuned=()),
     )
-    parts = [segment_name(cut, rank_of(job, device)) for device, cut in enumerate(local.devices.cuts)]
+    kinds = kinds_of(job, local)
+    parts = [segment_name(kind) for kind in kinds]
     layout = layout_of(backbone.family, backbone.task)
 
     def description(device: int) -> dict[str, Any]:
-        cut, part = local.devices.cuts[device], parts[device]
-        own = replace(sent, model=model_of(replace(sent, fleet=job.fleet), device))
+        kind, part = kinds[device], parts[device]
+        own = replace(sent, model=model_of(sent.model, kind))
         needed = {n: h for n, h in files.items() if n not in parts or n == part}
-        graphs = offer.described(cut, rank_of(job, device))
+        graphs = offer.described(kind)
         return announced(device, [*needed, *filter(None, [(graphs["graphs"] or {}).get("name")])]) | {
             "protocol": PROTOCOL,
             "version": version("sflam"),
             "run": run,
             "device": device,
-            "cut": cut,
+            "cut": kind.cut,
             "bits": list(local.exchange.bits[device]),
             "task": backbone.task,
             "classes": list(assembly.splits.train.classes),

@@ -66,8 +66,8 @@ class Deliveries:
 
     def _sides(self, device: int, result: Result, start: State) -> tuple[Trained, Trained]:
         """Return what a device trained before the cut and, where it has a copy of its own, behind it."""
-        segment, ranks = self.local.devices.segment, self.local.ranks
-        names, message = segment.names(self.local.devices.cuts[device]), result[0]
+        ranks = self.local.ranks
+        names, message = self.local.devices.names(device), result[0]
         before = Trained({}, {})
         if message is not None:
             like = ranks.own(device, start, names)
@@ -82,7 +82,8 @@ class Deliveries:
     def _served(self, device: int) -> State:
         """Return what is averaged of the server's copy for a device."""
         theirs = self.trunk.segment.stack.read(self.trunk.copy_of(device))
-        shared = self.local.personal.shared(self.trunk.segment.names(self.local.devices.cuts[device]))
+        names = self.trunk.segment.names(self.local.devices.cuts[device], device)
+        shared = self.local.personal.shared(names)
         return {name: theirs[name] for name in shared}
 
     def _whole(self, device: int, sides: tuple[State, ...], start: State) -> State:

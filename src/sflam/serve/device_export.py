@@ -22,7 +22,7 @@ from sflam.model.graph_check import random_rows, run_bundle
 from sflam.run.assemble import assemble
 from sflam.serve.announcement import bundle as write_files
 from sflam.serve.announcement import segment_name
-from sflam.serve.graph_offer import compared, graphs_name
+from sflam.serve.graph_offer import Kind, compared, graphs_name
 from sflam.serve.serve import contracts_of
 
 N_OF_VECTORS = 2
@@ -48,18 +48,19 @@ class DeviceExport:
 
 def export_device(job: Job, cut: int, folder: Path) -> DeviceExport:
     """Write graphs, segment file, config and test vectors of a device cut at ``cut``; raises SflamError."""
-    job = replace(job, model=replace(job.model, cut=cut), fleet=replace(job.fleet, cuts=()))
+    job = replace(job, model=replace(job.model, cut=cut), fleet=replace(job.fleet, cuts=(), tuned=()))
     assembly = assemble(job)
     local = assembly.halves
     if local is None:
         raise ConfigError(f"learn.method is {job.learn.method!r}, which has no cut; a device half needs one")
     folder.mkdir(parents=True, exist_ok=True)
-    graphs, half, tensors = compared(assembly, cut, contracts_of(assembly, local)[0].tokens)
+    kind = Kind(cut=cut)
+    graphs, half, tensors = compared(assembly, kind, contracts_of(assembly, local)[0].tokens)
     write_files(assembly, local, folder)
-    replace_file(folder / graphs_name(cut), write_bundle(graphs))
+    replace_file(folder / graphs_name(kind), write_bundle(graphs))
     arrays, operations = _vectors(graphs, half, {name: t.numpy() for name, t in tensors.items()})
     safetensors.numpy.save_file(arrays, folder / "vectors.safetensors")
-    about = {"n": N_OF_VECTORS, "seed": SEED, "segment": segment_name(cut), "operations": operations}
+    about = {"n": N_OF_VECTORS, "seed": SEED, "segment": segment_name(kind), "operations": operations}
     replace_file(folder / "vectors.json", json.dumps(about, indent=1).encode())
     return DeviceExport(folder, tuple(sorted(path.name for path in folder.iterdir())), graphs)
 

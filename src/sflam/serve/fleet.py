@@ -108,8 +108,8 @@ class RemoteFleet(FleetAround):
 
     def place(self, placements: Sequence[Placement]) -> None:
         """Give devices their own bits up and down from the next opening on; cuts stay as they are."""
-        cuts = self.local.devices.cuts
-        assert all(placement.cut == cuts[placement.device] for placement in placements), "a served cut stays"
+        stays = {placement.device: (placement.cut, placement.tuned) for placement in self.local.placements}
+        assert all(stays[item.device] == (item.cut, item.tuned) for item in placements), "a served cut stays"
         self.local.place(placements)
         self.worker.exchange = self.local.exchange
         if self.local.exchange.scheme == IDENTITY:
@@ -351,10 +351,9 @@ class RemoteFleet(FleetAround):
             stack.write(self.trunk.copy_of(device), personal.of(device))
 
     def _downloads(self, round: int, devices: Sequence[int]) -> dict[int, bytes]:
-        segment, cuts = self.local.devices.segment, self.local.devices.cuts
         found = {}
         for device in devices:
-            names = segment.names(cuts[device])
+            names = self.local.devices.names(device)
             own = self.local.ranks.own(device, self._start, names)
             found[device] = send_adapters(round, device, 0, flatten(own, names)) if names else b""
         return found

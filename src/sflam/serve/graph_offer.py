@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sflam.config import Job
 from sflam.errors import GraphError, SflamError
 from sflam.files import replace_file
 from sflam.graph.bundle import Bundle
@@ -16,9 +17,30 @@ from sflam.graph.writing import write_bundle
 from sflam.learn.split_fleet import LocalFleet
 from sflam.model.device_graphs import DeviceHalf, bundle_of, device_half, shortened
 from sflam.model.graph_check import expect_equal, frozen_tensors
+from sflam.model.tuned import tuned_blocks
 from sflam.run.assemble import Assembly
 
 KEPT = 8
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Kind:
+    """What halves differ by.
+
+    Attributes:
+        rank: of the adapters, where devices have their own; else 0.
+        tuned: blocks with adapters, as ``model.tuned``, where devices have their own; else 0.
+        cut: blocks of it.
+    """
+
+    rank: int = 0
+    tuned: int = 0
+    cut: int
+
+    def __str__(self) -> str:
+        """The name of its files, before the dot."""
+        rank, tuned = f"-rank-{self.rank}" * bool(self.rank), f"-tuned-{self.tuned}" * bool(self.tuned)
+        return f"cut-{self.cut}{rank}{tuned}"
 
 
 @dataclass(frozen=True)
@@ -26,25 +48,34 @@ class GraphOffer:
     """What devices without torch are offered.
 
     Attributes:
-        files: cut and rank (0 where all have the model's) -> name and SHA-256 of the graphs' file.
+        files: kind of half -> name and SHA-256 of the graphs' file.
         refused: why there is none; empty where there are.
     """
 
-    files: Mapping[tuple[int, int], Mapping[str, str]] = field(default_factory=dict)
+    files: Mapping[Kind, Mapping[str, str]] = field(default_factory=dict)
     refused: str = ""
 
-    def described(self, cut: int, rank: int = 0) -> dict[str, Any]:
-        """Return the entries of ``/v1/job`` for a device cut at ``cut``; ``rank`` where devices have their own."""
-        return {"graphs": self.files.get((cut, rank)), "graphs_refused": self.refused or None}
+    def described(self, kind: Kind) -> dict[str, Any]:
+        """Return the entries of ``/v1/job`` for a device with such a half."""
+        return {"graphs": self.files.get(kind), "graphs_refused": self.refused or None}
 
 
-def graphs_name(cut: int, rank: int = 0) -> str:
-    """Return the name of the file with a device's graphs; ``rank`` where devices have their own."""
-    return f"cut-{cut}-rank-{rank}.graphs.json" if rank else f"cut-{cut}.graphs.json"
+def kinds_of(job: Job, local: LocalFleet) -> list[Kind]:
+    """Return the kind of half of every device."""
+    cuts, ranks = local.devices.cuts, job.fleet.ranks
+    return [
+        Kind(rank=ranks[device] if ranks else 0, tuned=local.placements[device].tuned, cut=cut)
+        for device, cut in enumerate(cuts)
+    ]
+
+
+def graphs_name(kind: Kind) -> str:
+    """Return the name of the file with a device's graphs."""
+    return f"{kind}.graphs.json"
 
 
 def offer_graphs(assembly: Assembly, local: LocalFleet, folder: Path, tokens: int) -> GraphOffer:
-    """Write the graphs of every cut and rank in use into ``folder``, after comparing them with torch.
+    """Write the graphs of every kind of half in use into ``folder``, after comparing them with torch.
 
     Args:
         assembly: the job, assembled.
@@ -54,32 +85,27 @@ def offer_graphs(assembly: Assembly, local: LocalFleet, folder: Path, tokens: in
     """
     for path in folder.glob("cut-*.graphs.json"):
         path.unlink()
-    ranks = assembly.job.fleet.ranks or (0,) * len(local.devices.cuts)
-    # The deepest of a rank comes first: the others are part of it.
-    kinds = sorted(set(zip(ranks, local.devices.cuts, strict=True)), reverse=True)
-    files: dict[tuple[int, int], dict[str, str]] = {}
-    bundles: dict[int, Bundle] = {}
+    # The deepest of a rank and of tuned blocks comes first: the others are part of it.
+    kinds = sorted(set(kinds_of(assembly.job, local)), reverse=True)
+    files: dict[Kind, dict[str, str]] = {}
+    bundles: dict[tuple[int, int], Bundle] = {}
     try:
-        for rank, cut in kinds:
-            bundle = bundles.get(rank)
+        for kind in kinds:
+            bundle = bundles.get((kind.rank, kind.tuned))
             if bundle is None:
-                bundle, _, _ = compared(assembly, cut, tokens, rank)
-                bundles[rank] = bundle
-            body = write_bundle(bundle if cut == bundle.cut else shortened(bundle, cut))
-            name = graphs_name(cut, rank)
+                bundle, _, _ = compared(assembly, kind, tokens)
+                bundles[kind.rank, kind.tuned] = bundle
+            body = write_bundle(bundle if kind.cut == bundle.cut else shortened(bundle, kind.cut))
+            name = graphs_name(kind)
             replace_file(folder / name, body)
-            files[cut, rank] = {"name": name, "sha256": hashlib.sha256(body).hexdigest()}
+            files[kind] = {"name": name, "sha256": hashlib.sha256(body).hexdigest()}
     except SflamError as error:
         return GraphOffer(refused=str(error))
     return GraphOffer(files)
 
 
-def compared(
-    assembly: Assembly, cut: int, tokens: int, rank: int = 0
-) -> tuple[Bundle, DeviceHalf, Mapping[str, Any]]:
-    """Return the graphs of a cut after comparing them with torch, what they are of, and its frozen tensors.
-
-    With ``rank`` they are of a device whose adapters have that rank.
+def compared(assembly: Assembly, kind: Kind, tokens: int) -> tuple[Bundle, DeviceHalf, Mapping[str, Any]]:
+    """Return the graphs of a kind of half after comparing them with torch, what they are of, and its frozen tensors.
 
     Raises:
         GraphError: the half cannot become graphs, or they differ from torch.
@@ -89,7 +115,14 @@ def compared(
     if job.learn.loss not in BUILT_IN_LOSSES and job.model.labels == "device":
         raise GraphError(f"learn.loss is {job.learn.loss!r}, a plugin's own; graphs know the built-in losses")
     half = device_half(
-        backbone, model, cut, labels=job.model.labels, tokens=tokens, learn=job.learn, rank=rank
+        backbone,
+        model,
+        kind.cut,
+        labels=job.model.labels,
+        tokens=tokens,
+        learn=job.learn,
+        rank=kind.rank,
+        tuned=tuned_blocks(kind.tuned, backbone.depth) if kind.tuned else None,
     )
     key = _key(half)
     if key not in _traced:

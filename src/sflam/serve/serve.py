@@ -272,12 +272,14 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             batch=job.learn.batch,
             local_steps=job.learn.local_steps,
             local_epochs=job.learn.local_epochs,
-            adapters=sum(t.numel() for t in local.ranks.own(device, start, segment.names(cut)).values()),
+            adapters=sum(
+                t.numel() for t in local.ranks.own(device, start, local.devices.names(device)).values()
+            ),
             adapter_bits=segment.stack.values.element_size() * 8,
             bits_down=bits[device][1],
             fleet_rows=fleet_rows,
         )
-        for device, cut in enumerate(local.devices.cuts)
+        for device in range(len(local.devices.cuts))
     }
 
 

@@ -78,7 +78,7 @@ class CellPlanner(Planner):
         return problem.change(energy_cap=np.minimum(problem.energy_cap, battery[index]))
 
     def own(self, devices: Sequence[int], extra_adapter: int = 0) -> tuple[Workload, ...]:
-        """Return the workloads of devices with LoRA ranks of their own; empty where all have the model's.
+        """Return the workloads of devices with LoRA ranks or tuned blocks of their own; empty where none has.
 
         Args:
             devices: whose.

@@ -33,6 +33,7 @@ class EdgePlanner(Planner):
 
     Args:
         numbers: trained numbers of the whole model, which users that train alone send.
+        at_tuned: [Y] what a mini-batch costs with 1, 2, ... Y first layers tuned, where users tune other numbers.
         moves: whether plans choose servers and splits; else every user stays where it starts.
         others: those of :class:`Planner`.
 
@@ -42,17 +43,32 @@ class EdgePlanner(Planner):
 
     several = True
 
-    def __init__(self, *others: Any, numbers: int, moves: bool, **named: Any) -> None:
+    def __init__(
+        self,
+        *others: Any,
+        numbers: int,
+        moves: bool,
+        at_tuned: tuple[Workload, ...] = (),
+        **named: Any,
+    ) -> None:
         super().__init__(*others, **named)
-        self.numbers, self.moves = numbers, moves
+        self.numbers, self.moves, self.at_tuned = numbers, moves, at_tuned
         self.method = planning_edge.method_of(self.job)
         self.every_device = tuple(range(len(self.placements)))
 
     def problem(self, network: Network, devices: tuple[int, ...]) -> EdgeProblem:
         """Return the problem of ``devices`` in a network of all; a round's mini-batches count."""
-        return planning_edge.problem_of(
-            self.job, self.workload, network=network.only(devices), steps=self.mini_batches(devices)
+        problem = planning_edge.problem_of(
+            self.job,
+            self.workload,
+            network=network.only(devices),
+            steps=self.mini_batches(devices),
+            at_tuned=self.at_tuned,
         )
+        if problem.choices is None or planning_edge.chooses_tuned(self.job):
+            return problem
+        tuned = [self.placements[device].tuned or problem.layers for device in devices]
+        return problem.at(tuned)
 
     def cost(
         self,
@@ -69,10 +85,12 @@ class EdgePlanner(Planner):
         report to it. A user that trains alone reports what it trained to the server that hears it best.
         """
         problem, given = self.problem(network, turn.devices), turn.plan.devices
+        if problem.choices is not None:
+            problem = problem.at(given.tuned)
         away = given.server != ALL_LOCAL
         sent = np.where(away & (up > 0), up * np.log(2), problem.payload)
         real = score(problem.change(payload=sent), EdgeShares.from_plan(given))
-        handing = self._handing(problem, given.server, given.cut)
+        handing = self._handing(problem, given.server, given.cut, given.tuned)
         there = problem.network
         return RoundCost(
             compute_s=real.compute,
@@ -148,14 +166,31 @@ class EdgePlanner(Planner):
             raise AllocationError(f"round {number + 1}: {'; '.join(plan.advice)}")
         return self.turn(devices, plan), ()
 
-    def _handing(self, problem: EdgeProblem, server: NDArray[np.int64], cut: NDArray[np.int64]) -> Floats:
+    def _handing(
+        self,
+        problem: EdgeProblem,
+        server: NDArray[np.int64],
+        cut: NDArray[np.int64],
+        tuned: NDArray[np.int64],
+    ) -> Floats:
         """Return the seconds [n] that each user's adapters take."""
         network, users = problem.network, np.arange(len(problem))
         away = server != ALL_LOCAL
         home = np.where(away, server, network.gain.argmax(axis=0))
         band = (network.bandwidth / np.maximum(np.bincount(home, minlength=problem.servers), 1))[home]
-        one = adapter_payload_bits(self.numbers, self.workload.adapter_width) + self.workload.extra_adapter
-        whole = self.workload.adapter_bodies * one
-        bits = np.where(away, [self.workload.adapter_bits(int(item)) for item in cut], whole)
+        work = [self.at_tuned[own - 1] if self.at_tuned else self.workload for own in tuned.tolist()]
+        # A user alone trains less than the whole model's numbers where it tunes fewer blocks.
+        every = self.workload.adapter_values[-1]
+        whole = [
+            each.adapter_bodies
+            * (
+                adapter_payload_bits(self.numbers - every + each.adapter_values[-1], each.adapter_width)
+                + each.extra_adapter
+            )
+            for each in work
+        ]
+        bits = np.where(
+            away, [each.adapter_bits(at) for each, at in zip(work, cut.tolist(), strict=True)], whole
+        )
         ahead: Floats = rate(band, network.max_power, network.gain[home, users], network.noise)
         return bits / ahead

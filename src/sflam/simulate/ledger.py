@@ -106,6 +106,7 @@ def charged(
         sensitivity=slowdowns[0],
         sensitivity_error=slowdowns[1],
         servers=tuple(placed[device].server for device in devices) if several else (),
+        tuned=tuned if any(tuned := tuple(placed[device].tuned for device in devices)) else (),
         calibration=calibration,
         idle_j=float(sum(np.sum(cost.idle_j) for cost in costs)),
         receive_j=float(sum(np.sum(cost.receive_j) for cost in costs)),

@@ -68,7 +68,7 @@ class Planner(ABC):
         samples: [K] that each device holds.
         once: whether the payload travels once a round, as whole models do, and not with every mini-batch.
         feedback: measures chi on the way; None plans with ``plan.sensitivity``.
-        ranked: [K] what a mini-batch costs each device, where LoRA ranks differ; else empty.
+        ranked: [K] what a mini-batch costs each device, where LoRA ranks or tuned blocks differ; else empty.
 
     Attributes:
         several: whether plans give every device a server, or none.
@@ -129,11 +129,14 @@ class Planner(ABC):
             self.seconds += time.perf_counter() - began
 
     def turn(self, devices: Sequence[int], plan: Plan) -> Turn:
-        """Return the turn of devices with their plan; bits down that a plan leaves open are ``quant.bits_down``."""
+        """Return the turn of devices with their plan; bits down and tuned blocks that it leaves open are the job's."""
+        placed = plan.placements(devices, self.job.quant.bits_down)
         return Turn(
             devices=tuple(devices),
             plan=plan,
-            placements=plan.placements(devices, self.job.quant.bits_down),
+            placements=tuple(
+                replace(item, tuned=item.tuned or self._start[item.device].tuned) for item in placed
+            ),
         )
 
     def place(self, placements: Sequence[Placement]) -> None:

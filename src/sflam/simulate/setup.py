@@ -26,7 +26,7 @@ from sflam.simulate.cell_planner import CellPlanner
 from sflam.simulate.edge_planner import EdgePlanner
 from sflam.simulate.feedback import feedback_of
 from sflam.simulate.fleet import SimulatedFleet
-from sflam.simulate.work import batches_of, work_of, work_of_ranks
+from sflam.simulate.work import batches_of, work_of, work_of_each, works_at
 
 
 def simulated(
@@ -56,11 +56,12 @@ def simulated(
     rows = most_rows(samples.tolist(), job.learn.batch, job.fleet.selected, job.sampling)
     work, batches = work_of(job, train, numbers, rows), batches_of(job, parts)
     if planning_edge.wanted(job):
-        edge = EdgePlanner(job, work, batches, samples, numbers=numbers, moves=moves(job))
+        at_tuned = works_at(job, train, numbers, rows)
+        edge = EdgePlanner(job, work, batches, samples, numbers=numbers, moves=moves(job), at_tuned=at_tuned)
         edge.expect_possible(build(job.network, job.seed))  # before anything is written
         return SimulatedFleet(inner, edge, job, halves, notes(job))
     feedback = feedback_of(job, halves)
-    ranked = work_of_ranks(job, train, numbers, rows)
+    ranked = work_of_each(job, train, numbers, rows)
     once = method_of(job).whole
     planner = CellPlanner(job, work, batches, samples, once=once, feedback=feedback, ranked=ranked)
     return SimulatedFleet(inner, planner, job, halves, notes(job))

@@ -115,7 +115,7 @@ def _beside(body: bytes, packed: Packed | None) -> int:
 
 def _beside_adapters(fleet: LocalFleet, device: int) -> int:
     """Return the bits of a body of adapters that are not their values."""
-    stack, names = fleet.devices.segment.stack, fleet.devices.segment.names(fleet.devices.cuts[device])
+    stack, names = fleet.devices.segment.stack, fleet.devices.names(device)
     numbers = stack.size(names)
     return 8 * adapter_body_bytes(numbers) - adapter_payload_bits(numbers) if names else 0
 

@@ -16,6 +16,7 @@ from sflam.learn.methods import method_of
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL
 from sflam.planner.cell import measured
+from sflam.planner.edge import chooses_tuned
 from sflam.records.history import RoundRecord
 from sflam.sizes import IDENTITY
 from sflam.workload import Workload
@@ -52,21 +53,40 @@ def work_of(job: Job, train: Dataset, numbers: int, rows: int = 0) -> Workload:
     return at_home(workload, numbers) if method.whole else workload
 
 
-def work_of_ranks(job: Job, train: Dataset, numbers: int, rows: int = 0) -> tuple[Workload, ...]:
-    """Return what a mini-batch costs each device, where each has a LoRA rank of its own; else nothing.
+def work_of_each(job: Job, train: Dataset, numbers: int, rows: int = 0) -> tuple[Workload, ...]:
+    """Return what a mini-batch costs each device, where each has a LoRA rank or tuned blocks of its own; else nothing.
 
     Args:
         job, train, numbers, rows: as in :func:`work_of`.
     """
-    found: dict[int, Workload] = {}
-    adapters = measured(
-        replace(job, learn=replace(job.learn, device_half="trained", personal="none"))
-    ).adapter_values
-    per_rank = (adapters[-1] - adapters[0]) // job.model.rank  # of all blocks
-    for rank in set(job.fleet.ranks):
-        mine = replace(job, model=replace(job.model, rank=rank))
-        found[rank] = work_of(mine, train, numbers - per_rank * (job.model.rank - rank), rows)
-    return tuple(found[rank] for rank in job.fleet.ranks)
+    if not job.fleet.ranks and not job.fleet.tuned:
+        return ()
+    ranks = job.fleet.ranks or (job.model.rank,) * job.fleet.devices
+    kinds = list(zip(ranks, job.fleet.tuned or (job.model.tuned,) * job.fleet.devices, strict=True))
+    found: dict[tuple[int, int], Workload] = {}
+    for rank, tuned in set(kinds):
+        mine = replace(job, model=replace(job.model, rank=rank, tuned=tuned))
+        found[rank, tuned] = work_of(mine, train, numbers - _adapters(job) + _adapters(mine), rows)
+    return tuple(found[kind] for kind in kinds)
+
+
+def works_at(job: Job, train: Dataset, numbers: int, rows: int = 0) -> tuple[Workload, ...]:
+    """Return what a mini-batch costs with 1, 2, ... Y first blocks tuned, where devices may tune other numbers of them.
+
+    Args:
+        job, train, numbers, rows: as in :func:`work_of`.
+    """
+    if not (chooses_tuned(job) or job.fleet.tuned):
+        return ()
+    depth = measured(job).blocks
+    each = [replace(job, model=replace(job.model, tuned=tau)) for tau in range(1, depth + 1)]
+    return tuple(work_of(own, train, numbers - _adapters(job) + _adapters(own), rows) for own in each)
+
+
+def _adapters(job: Job) -> int:
+    """Return the numbers of all adapters of a job's model."""
+    whole = measured(replace(job, learn=replace(job.learn, device_half="trained", personal="none")))
+    return whole.adapter_values[-1] - whole.adapter_values[0]
 
 
 def batches_of(job: Job, parts: Sequence[NDArray[np.int64]]) -> Floats:

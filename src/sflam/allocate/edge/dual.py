@@ -90,6 +90,15 @@ class Prices:
         """Return [S, M, N] whole costs at prices of every split but Y, at every server."""
         return self._own + self.links(band_price)[0] + self.serving(clock_price)[0]
 
+    def least(self, band_price: Floats, clock_price: Floats) -> Floats:
+        """Return [N] what every user costs at prices where it chooses best, its shares paid."""
+        alone: Floats = self.problem.local[:, self.problem.layers]
+        if not len(self.splits):
+            return alone
+        served = self.table(band_price, clock_price).reshape(-1, len(alone)).min(axis=0)
+        found: Floats = np.minimum(served, alone)
+        return found
+
     def choose(self, band_price: Floats, clock_price: Floats) -> Choice:
         """Return every user's best choice and the bound."""
         problem, users = self.problem, np.arange(self.shape[1])

@@ -37,6 +37,21 @@ from sflam.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class TunedChoices:
+    """What users cost with 1, 2, ... Y first layers tuned, where plans choose how many.
+
+    Attributes:
+        layer_flops: [Y, N] FLOP of one layer's training step, the mean over layers.
+        memory: [Y, N, Y + 1] bytes at every split; None for none.
+        least: fewest layers to tune.
+    """
+
+    layer_flops: Floats
+    memory: Floats | None = None
+    least: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class EdgeProblem:
     """Users, servers, limits and weights. N users, M servers; SI units.
 
@@ -57,6 +72,11 @@ class EdgeProblem:
         least_split: smallest alpha, from 1.
         most_split: largest alpha; None is Y.
         transmit_delay: must be true; see above.
+        tuned: [N] first layers that each user tunes, which its instability then counts; None counts those of its split,
+            as published, though all are trained.
+        fit: [Y] loss that training reaches with 1, 2, ... layers tuned; none where that is not known.
+        fit_weight: w_f of it.
+        choices: what users cost with other numbers of tuned layers, where plans choose them (``allocate/edge/tuned``).
 
     Raises:
         AllocationError: numbers with which no plan can be: a user without a server in reach, splits beyond the model
@@ -79,6 +99,10 @@ class EdgeProblem:
     least_split: int = 1
     most_split: int | None = None
     transmit_delay: bool = True
+    tuned: ArrayLike | None = None
+    fit: tuple[float, ...] = ()
+    fit_weight: float = 0.0
+    choices: TunedChoices | None = None
 
     def __post_init__(self) -> None:
         if found := self._wrong_network() or self._wrong_request() or self._wrong_splits():
@@ -133,12 +157,46 @@ class EdgeProblem:
 
     @cached_property
     def instability(self) -> Floats:
-        """[N, Y + 1] AS_n(alpha) <= 2 rho^2 / (n (Lambda_min + 2 c (1 - alpha / Y))) (5.2), inf where that is 0."""
-        tuned = np.arange(self.layers + 1) / self.layers
+        """[N, Y + 1] AS_n(p) <= 2 rho^2 / (n (Lambda_min + 2 c (1 - p))) (5.2), inf where that is 0.
+
+        p is what is tuned of Y layers, at every split alike; as published it is alpha / Y.
+        """
+        if self.tuned is None:
+            tuned = np.arange(self.layers + 1) / self.layers
+        else:
+            own = np.broadcast_to(np.asarray(self.tuned, float), (len(self),))
+            tuned = np.repeat(own[:, None], self.layers + 1, axis=1) / self.layers
         convexity = self.eigenvalue + 2 * self.penalty * (1 - tuned)
         with np.errstate(divide="ignore"):
             bound: Floats = 2 * self.lipschitz**2 / (np.asarray(self.samples, float)[:, None] * convexity)
         return bound
+
+    @cached_property
+    def misfit(self) -> Floats:
+        """[N] the loss that training reaches with what each user tunes; 0 where that is not known."""
+        if not self.fit or self.tuned is None:
+            return np.zeros(len(self))
+        own = np.broadcast_to(np.asarray(self.tuned, np.int64), (len(self),))
+        return np.asarray(self.fit, float)[own - 1]
+
+    @property
+    def risk(self) -> Floats:
+        """[N] w_s AS_n + w_f loss of what each user tunes."""
+        shaky = self.stability_weight * self.instability[:, 0] if self.stability_weight else 0.0
+        found: Floats = shaky + self.fit_weight * self.misfit
+        return found
+
+    def at(self, tuned: ArrayLike) -> Self:
+        """Return the problem of users that tune so many first layers, [N]."""
+        assert self.choices is not None
+        own = np.broadcast_to(np.asarray(tuned, np.int64), (len(self),))
+        users, memory = np.arange(len(self)), self.choices.memory
+        return replace(
+            self,
+            tuned=own,
+            layer_flops=self.choices.layer_flops[own - 1, users],
+            memory=None if memory is None else memory[own - 1, users],
+        )
 
     @cached_property
     def allowed(self) -> NDArray[np.bool_]:
@@ -157,6 +215,7 @@ class EdgeProblem:
         layer = self.cycles * (self.time_weight / f + self.energy_price * joules)
         with np.errstate(invalid="ignore"):
             shaky = self.stability_weight * self.instability if self.stability_weight else 0.0
+        shaky = shaky + self.fit_weight * self.misfit[:, None]
         cost: Floats = np.arange(self.layers + 1) * layer[:, None] + shaky
         return np.where(self.allowed, cost, np.inf)
 
@@ -194,7 +253,9 @@ class EdgeProblem:
             )
         else:
             found += wrong_values("time_weight", np.array(self.time_weight))
-        for name in ("energy_weight", "stability_weight", "eigenvalue", "penalty", "lipschitz"):
+        if self.fit and len(self.fit) != self.layers:
+            found.append(f"fit has {len(self.fit)} losses; give one for 1, 2, ... {self.layers} tuned layers")
+        for name in ("energy_weight", "stability_weight", "fit_weight", "eigenvalue", "penalty", "lipschitz"):
             found += wrong_values(name, np.array([getattr(self, name)]), positive=name == "lipschitz")
         if not self.transmit_delay:
             found.append(
@@ -251,6 +312,8 @@ def edge_problem(
     bits: int = 8,
     steps: ArrayLike = 1.0,
     full_training: bool = False,
+    at_tuned: Sequence[Sequence[Workload]] = (),
+    least_tuned: int = 1,
     **attributes: Any,
 ) -> EdgeProblem:
     """Return the problem of users who fine-tune with these workloads, one per user, all of one depth.
@@ -262,6 +325,8 @@ def edge_problem(
         bits: per activation value.
         steps: [N] mini-batches of a round, or one number for all.
         full_training: all weights of a layer are trained; see ``layer_flops``.
+        at_tuned: [Y] the same with 1, 2, ... Y first layers tuned, where plans choose how many.
+        least_tuned: fewest of them.
         attributes: further attributes of ``EdgeProblem``.
     """
     depths = sorted({workload.blocks for workload in workloads})
@@ -270,6 +335,12 @@ def edge_problem(
             f"{len(workloads)} workloads of {depths} blocks for {len(network)} users; give one each, all of one depth"
         )
     count = np.asarray(steps, float)
+    if at_tuned:
+        attributes["choices"] = TunedChoices(
+            layer_flops=np.array([[layer_flops(one) for one in each] for each in at_tuned]) * count,
+            memory=np.array([_memory(each) for each in at_tuned]),
+            least=least_tuned,
+        )
     flops = np.array([layer_flops(workload, full_training=full_training) for workload in workloads])
     return EdgeProblem(
         network=network,
@@ -277,7 +348,12 @@ def edge_problem(
         layer_flops=flops * count,
         payload=np.array([workload.up_bits(bits) for workload in workloads]) * np.log(2) * count,
         samples=np.broadcast_to(np.asarray(samples, float), (len(network),)),
-        memory=np.array([(*workload.device_memory[:-1], workload.whole_memory) for workload in workloads]),
+        memory=_memory(workloads),
         bits=bits,
         **attributes,
     )
+
+
+def _memory(workloads: Sequence[Workload]) -> Floats:
+    """Return [N, Y + 1] the bytes that users need at every split, the last of which is without a server."""
+    return np.array([(*workload.device_memory[:-1], workload.whole_memory) for workload in workloads])

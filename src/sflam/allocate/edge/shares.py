@@ -54,22 +54,24 @@ class EdgeShares:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """The three parts of (3.1), as weighted there; no unit.
+    """The parts of (3.1), as weighted there; no unit.
 
     Attributes:
         delay: w_t times all users' seconds.
         energy: w_e times all joules.
         instability: w_s times all users' AS.
+        fit: w_f times the losses that all users' training reaches.
     """
 
     delay: float
     energy: float
     instability: float
+    fit: float = 0.0
 
     @property
     def total(self) -> float:
         """The objective."""
-        return self.delay + self.energy + self.instability
+        return self.delay + self.energy + self.instability + self.fit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -29,6 +29,8 @@ class FleetSettings:
             server, whatever its cut. Empty gives all devices one server.
         bits_up: bits per activation value of each device, overriding ``quant.bits_up``; empty gives all the same.
         bits_down: bits per gradient value of each device, overriding ``quant.bits_down``; empty gives all the same.
+        tuned: ``model.tuned`` of each device: the blocks that it trains, wherever it is cut. It has no adapters in the
+            others, and a block is averaged over those who tune it. Empty gives all the same.
         ranks: LoRA rank of each device, at most ``model.rank``: it trains the first components of the global adapters,
             and is averaged with zeros for the rest (HetLoRA; with ``learn.aggregation = "svd"`` its components are the
             largest of the mean product, FlexLoRA). Empty gives all ``model.rank``. A shared trunk keeps ``model.rank``.
@@ -43,6 +45,7 @@ class FleetSettings:
     servers: tuple[int, ...] = ()
     bits_up: tuple[int, ...] = ()
     bits_down: tuple[int, ...] = ()
+    tuned: tuple[int, ...] = ()
     ranks: tuple[int, ...] = ()
     plan: str = ""
 
@@ -64,6 +67,7 @@ class FleetSettings:
             of="device",
             hint=f" ({ALL_LOCAL}: a device without a server)",
         )
+        ranges.each(self.devices, -math.inf, math.inf, "tuned", of="device")
         ranges.each(self.devices, 1, math.inf, "ranks", of="device")
         ranges.each(self.devices, MIN_BITS, MAX_BITS, "bits_up", "bits_down", of="device")
         ranges.check()
@@ -76,15 +80,17 @@ class FleetSettings:
             self.bits_up or bits[:1] * every,
             self.bits_down or bits[1:] * every,
             self.servers or (0,) * every,
+            self.tuned or (0,) * every,
         )
         return tuple(
-            Placement(device=device, cut=own, bits_up=up, bits_down=down, server=server)
-            for device, (own, up, down, server) in enumerate(zip(*columns, strict=True))
+            Placement(device=device, cut=own, bits_up=up, bits_down=down, server=server, tuned=tuned)
+            for device, (own, up, down, server, tuned) in enumerate(zip(*columns, strict=True))
         )
 
     def placed(self, placements: Sequence[Placement], bits: tuple[int, int]) -> FleetSettings:
         """Return settings whose :meth:`placements` are these; what all have in common is left to its own key."""
         servers = tuple(placement.server for placement in placements)
+        tuned = tuple(placement.tuned for placement in placements)
         up, down = (
             tuple(column) for column in zip(*(placement.bits for placement in placements), strict=True)
         )
@@ -93,6 +99,7 @@ class FleetSettings:
             plan="",
             cuts=tuple(placement.cut for placement in placements),
             servers=servers if any(servers) else (),
+            tuned=tuned if any(tuned) else (),
             bits_up=up if set(up) != {bits[0]} else (),
             bits_down=down if set(down) != {bits[1]} else (),
         )

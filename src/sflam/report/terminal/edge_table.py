@@ -12,10 +12,10 @@ from sflam.report.terminal.plain_table import plain_table
 Floats = NDArray[np.float64]
 
 
-def costs_table(delay: float, energy: float, instability: float) -> RenderableType:
-    """Return a line with the three parts of the objective and their shares."""
-    total = delay + energy + instability
-    parts = {"delay": delay, "energy": energy, "instability": instability}
+def costs_table(delay: float, energy: float, instability: float, fit: float = 0.0) -> RenderableType:
+    """Return a line with the parts of the objective and their shares; ``fit`` where it counts."""
+    total = delay + energy + instability + fit
+    parts = {"delay": delay, "energy": energy, "instability": instability} | ({"fit": fit} if fit else {})
     share = 100 / total if 0 < total < np.inf else np.nan
     words = ", ".join(
         f"{name} {value:.4g} ({f'{share * value:.0f} %' if np.isfinite(share) else '-'})"

@@ -95,6 +95,7 @@ def relax(problem: EdgeProblem, server: Integers, split: Integers) -> Floats:
                 * problem.penalty
                 / (layers * samples * np.maximum(convexity, 1e-12) ** 2)
             )
+            shaky = shaky * (problem.tuned is None)  # else no split changes it
             value: Floats = 2 * z * (layers - a) - layer - problem.stability_weight * shaky
             return value
 

@@ -36,7 +36,8 @@ class Workload:
         device_backward: [Y + 1] FLOP of the device's half, backward; 0 at cut 0, and where it is frozen (1.6).
         server_forward: [Y + 1] FLOP of the server's half, forward (1.7).
         server_backward: [Y + 1] FLOP of the server's half, backward (1.7).
-        adapter_values: [Y + 1] adapter weights of the device's half, P(l) (1.9).
+        adapter_values: [Y + 1] adapter weights of the device's half, P(l) (1.9), or all of its weights where all are
+            trained.
         device_memory: [Y + 1] bytes at the peak of a training step on the device (1.10).
         whole_memory: bytes of a device that trains the whole model, head included.
         down: whether a gradient comes back at cut 0 too (a trainable embedding); never with a frozen one.

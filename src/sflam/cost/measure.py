@@ -89,6 +89,11 @@ def workload_of(
     frozen = training.frozen_half
     values *= not frozen
     head = home * sum(layer.weights for layer in shape.head if layer.fresh and training.trained_head)
+    if training.full:  # every weight of the half, the embedding's too
+        head = shape.embed_weights + home * (
+            shape.tail_weights + sum(one.weights for one in shape.head if not one.tied)
+        )
+        values = shape.block_weights
     ahead, back = home * flop.head_forward, home * flop.head_backward
     return Workload(
         name=name,
@@ -120,6 +125,7 @@ def workload_of(
         device_memory=tuple(float(device_memory(step, cut).total) for cut in cuts),
         whole_memory=float(whole_memory(step).total),
         exchanges=1 + home,
+        down=training.full,
         frozen=frozen,
         lowest=flop.tuned.start,
         adapter_width=8 * max(ADAPTER_BYTES, WEIGHT_BYTES[training.dtype]),

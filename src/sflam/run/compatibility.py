@@ -241,7 +241,6 @@ RULES: tuple[Rule, ...] = (
         ("adapter", _set("model.adapter"), "a device has no adapters in blocks that it does not tune",
          "leave one of them out"),
         ("unsplit", UNSPLIT, "this method has no halves that could differ", "use model.tuned, or another learn.method"),
-        ("relay", RELAY, "devices hand one half on", "use model.tuned"),
         ("shared", SHARED, "one server copy trains the same blocks for all", "use learn.trunk = \"per-device\""),
         ("averaged", AVERAGED, "devices that average every step have the same half", "use model.tuned"),
         ("aggregation", _is("learn.aggregation", "svd", "residual"), "products are those of all devices",
@@ -328,7 +327,8 @@ RULES: tuple[Rule, ...] = (
          "train it without simulating", (SIMULATE,)),
     *(Rule(f"labels-{key}", (AT_HOME, _set(key)), "with labels on devices nothing is measured on the way",
            f"leave {key} out", (SIMULATE,)) for key in ("plan.measure_every", "network.calibrate")),
-    Rule("simulate-full", (FULL, _not("learn.method", "fedavg")), "the costs of a split are those of adapters",
+    Rule("simulate-full", (FULL, several, _not("learn.method", "fedavg")),
+         "plans for several servers count adapters",
          'simulate with model.trainable = "lora"', (SIMULATE,)),
     *(Rule(f"simulate-{key}", (_set(key),), "bits are what a plan gives", "leave it out", (SIMULATE,))
       for key in ("fleet.bits_up", "fleet.bits_down")),
@@ -393,6 +393,9 @@ RULES: tuple[Rule, ...] = (
     # several servers
     Rule("tuned-cell", (tuned_in_a_cell,), "plans for one server do not choose what is tuned",
          'leave "tuned" out of plan.optimize and set model.tuned, or plan for several servers', NETWORK),
+    Rule("tuned-cuts", (_holds("plan.optimize", "tuned"), _set("fleet.cuts"), _is("fleet.tuned", ())),
+         "servers and cuts stay as they are given, and so does what is tuned", "give fleet.tuned too, or leave it out",
+         (SIMULATE,)),
     Rule("tuned-last", (several, tuned_last), "plans for several servers count first layers",
          "give numbers of 0 or more", (SIMULATE,)),
     Rule("tuned-fit", (_set("plan.fit_weight"), _is("plan.fit", ())), "there is no loss to weigh",

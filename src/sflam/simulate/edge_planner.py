@@ -65,7 +65,7 @@ class EdgePlanner(Planner):
             steps=self.mini_batches(devices),
             at_tuned=self.at_tuned,
         )
-        if problem.choices is None or planning_edge.chooses_tuned(self.job):
+        if problem.choices is None or (self.moves and planning_edge.chooses_tuned(self.job)):
             return problem
         tuned = [self.placements[device].tuned or problem.layers for device in devices]
         return problem.at(tuned)

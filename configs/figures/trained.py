@@ -1,0 +1,116 @@
+"""Train along one setting over a simulated network; write accuracy, time and energy as a CSV file and a picture.
+
+    python configs/figures/trained.py JOB --key network.bandwidth_mhz --values 0.5,1,2 --methods optimal,equal \
+        --seeds 2 --out DIR [--set SECTION.KEY=VALUE]
+
+Every point is the mean over ``--seeds`` runs of the whole job, from the job's own seed on. A value of ``--key devices``
+is a number of devices, all of which are in the network too. Runs that cannot be planned leave their point out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+import sflam
+from sflam import config
+from sflam.errors import SflamError
+from sflam.report.charts import figure as charts
+from sflam.report.charts.lines import Line, line_panel
+from sflam.report.charts.style import looks_of
+
+DEVICES = "devices"
+QUANTITIES = {
+    "accuracy": "test accuracy",
+    "virtual_s": "seconds of the run (log scale)",
+    "energy_j": "joules of the run (log scale)",
+}
+
+
+def sets(key: str, value: str) -> list[str]:
+    """Return the settings of one point."""
+    if key == DEVICES:
+        return [f"fleet.devices={value}", f"network.devices={value}"]
+    return [f"{key}={value}"]
+
+
+def points(
+    file: Path, given: Sequence[str], key: str, values: Sequence[str], methods: Sequence[str], seeds: int
+) -> list[dict[str, object]]:
+    """Return a row per method and value, with the mean over seeds."""
+    rows: list[dict[str, object]] = []
+    for method in methods:
+        for value in values:
+            wanted = [*given, *sets(key, value), f'plan.method="{method}"', "network.simulate=true"]
+            job = config.load(file, wanted)
+            found: dict[str, list[float]] = {name: [] for name in QUANTITIES}
+            try:
+                for seed in range(seeds):
+                    with tempfile.TemporaryDirectory() as folder:
+                        result = sflam.train(replace(job, seed=job.seed + seed), Path(folder) / "run")
+                    for name, each in found.items():
+                        each.append(float(getattr(result, name)))
+            except SflamError as error:
+                print(f"{method} at {key} = {value}: {error}", file=sys.stderr)
+                continue
+            means = {name: sum(each) / seeds for name, each in found.items()}
+            rows.append({"method": method, key: float(value)} | means)
+            shown = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items())
+            print(f"{method:>16} {value:>8} {shown}", file=sys.stderr)
+    return rows
+
+
+def draw(rows: Sequence[dict[str, object]], key: str, label: str, seeds: int) -> Figure:
+    """Return a panel per quantity, a line per method."""
+    looks = looks_of(list(dict.fromkeys(str(row["method"]) for row in rows)))
+    panels = []
+    for name, title in QUANTITIES.items():
+        lines = [
+            Line(
+                name=each, look=look, points=[(row[key], row[name]) for row in rows if row["method"] == each]
+            )
+            for each, look in looks.items()
+        ]
+        counted = name != "accuracy"
+        panels.append(
+            line_panel(title, lines, across=label or key, upward=title, log_y=counted, from_zero=False)
+        )
+    return charts.draw(panels, title=f"trained, means over {seeds} seeds")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("job", type=Path)
+    for name in ("key", "values", "methods"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--label", default="")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    rows = points(
+        given.job, given.set, given.key, given.values.split(","), given.methods.split(","), given.seeds
+    )
+    if not rows:
+        raise SystemExit("nothing could be trained")
+    given.out.mkdir(parents=True, exist_ok=True)
+    with (given.out / "trained.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    charts.save(draw(rows, given.key, given.label, given.seeds), given.out / "trained.png")
+    print(f"wrote trained.csv, trained.png to {given.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -42,7 +42,7 @@ from sflam.model.export import device_tensors
 from sflam.model.split import DeviceSegment
 from sflam.records import history
 from sflam.run.assemble import assemble, examples_of
-from sflam.serve.graph_offer import Kind, compared
+from sflam.serve.graph_offer import HalfKind, compared
 from sflam.serve.torch_half import TorchHalf
 
 
@@ -67,7 +67,7 @@ def flipped(job: sflam.Job, folder: Path, all_bits: list[int]) -> list[dict[str,
     """Return, for each width, in how many codes of a pass over all samples the kinds of device differ."""
     assembly = assemble(job)
     cut, train = job.model.cut, assembly.splits.train
-    bundle, _, _ = compared(assembly, Kind(cut=cut), tokens_of(assembly))
+    bundle, _, _ = compared(assembly, HalfKind(cut=cut), tokens_of(assembly))
     file = folder / "half.safetensors"
     safetensors.torch.save_file(
         device_tensors(assembly.backbone, assembly.model, cut, job.model.labels), str(file)

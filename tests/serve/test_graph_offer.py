@@ -18,7 +18,7 @@ from sflam.model import aten, device_graphs
 from sflam.run.assemble import Assembly, assemble
 from sflam.serve import graph_offer
 from sflam.serve.announcement import bundle, describe
-from sflam.serve.graph_offer import GraphOffer, Kind, graphs_name, offer_graphs
+from sflam.serve.graph_offer import GraphOffer, HalfKind, graphs_name, offer_graphs
 from sflam.serve.serve import contracts_of
 from tests.conftest import Cli
 
@@ -70,8 +70,8 @@ def test_an_operator_outside_the_list_refuses_by_name(
     graph_offer._traced.clear()
     monkeypatch.setattr(aten, "LOWERED", {k: v for k, v in aten.LOWERED.items() if "gelu" not in k})
     offer = offered(assembled(small), tmp_path)
-    assert offer.described(Kind(cut=1))["graphs"] is None
-    assert "aten.gelu.default" in offer.described(Kind(cut=1))["graphs_refused"]
+    assert offer.described(HalfKind(cut=1))["graphs"] is None
+    assert "aten.gelu.default" in offer.described(HalfKind(cut=1))["graphs_refused"]
 
 
 def test_graphs_that_differ_from_torch_are_not_offered(
@@ -95,7 +95,7 @@ def test_graphs_that_differ_from_torch_are_not_offered(
     refused = offered(assembly, tmp_path).refused
     assert "activations for n = " in refused and "differs from torch" in refused
     with pytest.raises(GraphError, match="differs"):
-        graph_offer.compared(assembly, Kind(cut=1), 17)
+        graph_offer.compared(assembly, HalfKind(cut=1), 17)
     graph_offer._traced.clear()
 
 
@@ -132,4 +132,4 @@ def test_devices_of_their_own_ranks_have_graphs_of_them(
         factors |= {name: array.shape for name, array in held.items() if "lora_" in name}
         assert factors and all(shape["lora_B" in name] == rank for name, shape in factors.items())
         assert sum("lora_B" in name for name in factors) == sum("lora_A" in name for name in factors)
-    assert len(set(offer.files)) == 3 and graphs_name(Kind(cut=1, rank=1)) != graphs_name(Kind(cut=1))
+    assert len(set(offer.files)) == 3 and graphs_name(HalfKind(cut=1, rank=1)) != graphs_name(HalfKind(cut=1))

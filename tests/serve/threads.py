@@ -24,7 +24,7 @@ from sflam.serve.announcement import model_of
 from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.fleet import RemoteFleet, Stopped
-from sflam.serve.graph_offer import Kind
+from sflam.serve.graph_offer import HalfKind
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.roster import Roster
 from sflam.serve.session import Phase, Session
@@ -68,7 +68,7 @@ def contracts_of(local, labels, quant, text, causal, start):
 
 def settings_of(ranks, device):
     """Return ``[model]`` of a device, as the server describes it; None where no device has a rank of its own."""
-    return model_of(ModelSettings(rank=2), Kind(cut=0, rank=ranks[device])) if ranks else None
+    return model_of(ModelSettings(rank=2), HalfKind(cut=0, rank=ranks[device])) if ranks else None
 
 
 class Rig:

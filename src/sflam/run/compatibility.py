@@ -31,10 +31,8 @@ from sflam.run.situations import (
     rank_above,
     several,
     trained_cut,
-    tuned_apart,
-    tuned_in_a_cell,
-    tuned_last,
 )
+from sflam.run.tuned_rules import TUNED_RULES
 from sflam.run.unused import UNUSED
 from sflam.sizes import IDENTITY, is_variable
 
@@ -234,21 +232,6 @@ RULES: tuple[Rule, ...] = (
         ("averaged", (AVERAGED,), "devices that average every step have the same half", "leave fleet.ranks out"),
         ("frozen", (FROZEN, SHARED), "only device halves would have ranks, and they train nothing",
          "leave fleet.ranks out"))),
-    # blocks that devices tune
-    *(Rule(f"tuned-{key}", (condition, tuned_apart), why, fix) for key, condition, why, fix in (
-        ("all", _set("model.tuned"), "all devices tune the same blocks or each its own", "leave one of them out"),
-        ("full", FULL, "full training has no adapters", "leave fleet.tuned out"),
-        ("adapter", _set("model.adapter"), "a device has no adapters in blocks that it does not tune",
-         "leave one of them out"),
-        ("unsplit", UNSPLIT, "this method has no halves that could differ", "use model.tuned, or another learn.method"),
-        ("shared", SHARED, "one server copy trains the same blocks for all", "use learn.trunk = \"per-device\""),
-        ("averaged", AVERAGED, "devices that average every step have the same half", "use model.tuned"),
-        ("aggregation", _is("learn.aggregation", "svd", "residual"), "products are those of all devices",
-         'use learn.aggregation = "fedavg" or "freeze-a"'),
-        ("local", DRIFT, "it compares a device's adapters with global ones, some of which it does not have",
-         "use model.tuned, or another learn.local"),
-        ("personal", OWN_HALF, "a block would be one device's own and another's without adapters",
-         "use model.tuned, or another learn.personal"))),
     # what a device adds to its learning, and the server to the average
     *(Rule(f"lone-{key}", (LONE, condition), "it averages nothing that devices train apart",
            f"leave learn.{key} out, or use another method")
@@ -391,15 +374,6 @@ RULES: tuple[Rule, ...] = (
     Rule("trace-servers", (_set("network.trace"), many_servers), "a trace is measured at one server",
          "leave network.trace out", NETWORK),
     # several servers
-    Rule("tuned-cell", (tuned_in_a_cell,), "plans for one server do not choose what is tuned",
-         'leave "tuned" out of plan.optimize and set model.tuned, or plan for several servers', NETWORK),
-    Rule("tuned-cuts", (_holds("plan.optimize", "tuned"), _set("fleet.cuts"), _is("fleet.tuned", ())),
-         "servers and cuts stay as they are given, and so does what is tuned", "give fleet.tuned too, or leave it out",
-         (SIMULATE,)),
-    Rule("tuned-last", (several, tuned_last), "plans for several servers count first layers",
-         "give numbers of 0 or more", (SIMULATE,)),
-    Rule("tuned-fit", (_set("plan.fit_weight"), _is("plan.fit", ())), "there is no loss to weigh",
-         "give the losses of 1, 2, ... tuned layers, as sflam stability measures them", ALL),
     Rule("several-method", (several, TRUNKLESS), "this method has no trunks at several servers",
          'use learn.method = "sflam", "sfl-v1" or "sfl-v2", or network.servers = 1', (SIMULATE,)),
     Rule("several-allocator", (several, _not("plan.method", "optimal", *EDGE_METHODS)),
@@ -417,5 +391,6 @@ RULES: tuple[Rule, ...] = (
            (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
     *LEAN_RULES,
+    *TUNED_RULES,
     *UNUSED,
 )  # fmt: skip

@@ -21,7 +21,7 @@ from sflam.model.settings import ModelSettings
 from sflam.model.structure import layout_of
 from sflam.plugins import portable
 from sflam.run.assemble import Assembly, save_preprocessing
-from sflam.serve.graph_offer import GraphOffer, Kind, kinds_of
+from sflam.serve.graph_offer import GraphOffer, HalfKind, kinds_of
 
 
 def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str]:
@@ -54,12 +54,12 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
     return found
 
 
-def segment_name(kind: Kind) -> str:
+def segment_name(kind: HalfKind) -> str:
     """Return the name of the file with the device's part of the model."""
     return f"{kind}.safetensors"
 
 
-def model_of(model: ModelSettings, kind: Kind) -> ModelSettings:
+def model_of(model: ModelSettings, kind: HalfKind) -> ModelSettings:
     """Return ``[model]`` of a device: its own rank, with the factor alpha / r that all have in common, and blocks."""
     if kind.tuned:
         model = replace(model, tuned=kind.tuned)

@@ -24,7 +24,7 @@ KEPT = 8
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
-class Kind:
+class HalfKind:
     """What halves differ by.
 
     Attributes:
@@ -52,24 +52,24 @@ class GraphOffer:
         refused: why there is none; empty where there are.
     """
 
-    files: Mapping[Kind, Mapping[str, str]] = field(default_factory=dict)
+    files: Mapping[HalfKind, Mapping[str, str]] = field(default_factory=dict)
     refused: str = ""
 
-    def described(self, kind: Kind) -> dict[str, Any]:
+    def described(self, kind: HalfKind) -> dict[str, Any]:
         """Return the entries of ``/v1/job`` for a device with such a half."""
         return {"graphs": self.files.get(kind), "graphs_refused": self.refused or None}
 
 
-def kinds_of(job: Job, local: LocalFleet) -> list[Kind]:
+def kinds_of(job: Job, local: LocalFleet) -> list[HalfKind]:
     """Return the kind of half of every device."""
     cuts, ranks = local.devices.cuts, job.fleet.ranks
     return [
-        Kind(rank=ranks[device] if ranks else 0, tuned=local.placements[device].tuned, cut=cut)
+        HalfKind(rank=ranks[device] if ranks else 0, tuned=local.placements[device].tuned, cut=cut)
         for device, cut in enumerate(cuts)
     ]
 
 
-def graphs_name(kind: Kind) -> str:
+def graphs_name(kind: HalfKind) -> str:
     """Return the name of the file with a device's graphs."""
     return f"{kind}.graphs.json"
 
@@ -87,7 +87,7 @@ def offer_graphs(assembly: Assembly, local: LocalFleet, folder: Path, tokens: in
         path.unlink()
     # The deepest of a rank and of tuned blocks comes first: the others are part of it.
     kinds = sorted(set(kinds_of(assembly.job, local)), reverse=True)
-    files: dict[Kind, dict[str, str]] = {}
+    files: dict[HalfKind, dict[str, str]] = {}
     bundles: dict[tuple[int, int], Bundle] = {}
     try:
         for kind in kinds:
@@ -104,7 +104,7 @@ def offer_graphs(assembly: Assembly, local: LocalFleet, folder: Path, tokens: in
     return GraphOffer(files)
 
 
-def compared(assembly: Assembly, kind: Kind, tokens: int) -> tuple[Bundle, DeviceHalf, Mapping[str, Any]]:
+def compared(assembly: Assembly, kind: HalfKind, tokens: int) -> tuple[Bundle, DeviceHalf, Mapping[str, Any]]:
     """Return the graphs of a kind of half after comparing them with torch, what they are of, and its frozen tensors.
 
     Raises:

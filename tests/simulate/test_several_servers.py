@@ -204,8 +204,14 @@ def test_one_server_s_plans_may_choose_the_cut(small, tmp_path, method):
 
         plans = {cut: allocate(at(cut), method) for cut in range(work.blocks)}
         best = min(plans, key=lambda cut: plans[cut].objective)
-        assert set(charge.cuts) == {best} and charge.method == "cut"
-        assert charge.objective == pytest.approx(plans[best].objective, rel=1e-9)
+        assert charge.method == "cut"
+        if method == "optimal":  # every device has a cut of its own
+            assert charge.objective <= plans[best].objective * (1 + 1e-9)
+            own = allocate(at(np.array(charge.cuts)), method)
+            assert charge.objective == pytest.approx(own.objective, rel=1e-9)
+        else:
+            assert set(charge.cuts) == {best}
+            assert charge.objective == pytest.approx(plans[best].objective, rel=1e-9)
         assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
         assert charge.charged_j == pytest.approx(charge.predicted_j, rel=1e-9)
     assert run.fleet.inner.devices.cuts == run.records[-1].charge.cuts

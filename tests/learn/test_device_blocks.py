@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from sflam.errors import ModelError
 from sflam.learn.aggregate import aggregation_error, fedavg
+from sflam.learn.device import Devices
 from sflam.model.adapters import load_state, state_of
 from sflam.model.lower_rank import A_ENDS
 from sflam.model.settings import ModelSettings
+from sflam.model.split import DeviceSegment
 from sflam.model.tuned import tuned_blocks
 from sflam.plan import ALL_LOCAL
 from tests.learn.builders import LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
@@ -118,3 +121,13 @@ def test_a_mean_is_of_those_who_have_a_tensor():
     a, b = "m.lora_A.weight", "m.lora_B.weight"
     alone = {a: torch.randn(1, 3), b: torch.randn(3, 1)}
     assert aggregation_error([alone, {}], [0.5, 0.5]) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["bert", "vit"])
+def test_a_device_in_a_fleet_computes_what_it_would_alone_bit_for_bit(kind):
+    """Blocks below its cut are not tuned, those of another device are: its samples go row by row all the same."""
+    backbone, _, examples = adapted(kind, model_settings=ModelSettings(rank=2, tuned=-1))
+    learn, batch = replace(LEARN, canonical=True), examples.take(np.arange(8))
+    fleet = Devices(DeviceSegment(backbone, 3, 2), (2, 3), learn)
+    alone = Devices(DeviceSegment(backbone, 2, 1), (2,), learn)
+    assert torch.equal(fleet.forward({0: batch}, {0: 0})[0], alone.forward({0: batch}, {0: 0})[0])

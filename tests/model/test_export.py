@@ -88,6 +88,7 @@ def test_of_a_model_split_by_its_structure_other_blocks_and_the_head_are_not_sen
         ({"blocks": "encoder.nothing"}, "does not have"),
         ({"head": ("nothing",)}, "does not have"),
         ({"front": ("encoder.layer",)}, "is no list of blocks"),
+        ({"front": ("encoder.layer.0",)}, "is no list of blocks"),
     ],
 )
 def test_a_layout_of_another_model_is_refused(tmp_path, changed, message):
@@ -105,6 +106,7 @@ def test_a_layout_of_another_model_is_refused(tmp_path, changed, message):
     [
         {"width": True},
         {"width": -1},
+        {"width": 10**13},
         {"base": 3},
         {"base": "__class__"},
         {"head": [1]},
@@ -119,3 +121,9 @@ def test_a_layout_that_is_none_is_refused(wrong):
     for found in ([], {}, {"width": 1}, layout.as_json() | wrong):
         with pytest.raises(ModelError, match="use the same version on both sides"):
             layout_from(found)
+
+
+def test_adapters_that_the_model_does_not_have_are_refused():
+    _, model, _ = adapted("vit")
+    with pytest.raises(ModelError, match=r"holds base_model\.model\.nothing.*join again"):
+        put_adapters(model, {"base_model.model.nothing": torch.zeros(1)})

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 from sflam import config
+from sflam.allocate.cell import cuts as one_cut
+from sflam.allocate.cell.cut_options import CutOptions
 from sflam.planner.cell import decide, problem_of, workload_of
 from tests.conftest import Cli, assert_refused
 
@@ -126,6 +129,28 @@ def test_devices_that_differ_get_cuts_of_their_own(cli: Cli) -> None:
     common = [planned(cli, *slow, "--set", f"model.cut={cut}") for cut in range(6)]
     assert found["objective"] < min(each["objective"] for each in common)
     assert all(each["ratio"] >= 1 for each in found["compare"])
+
+
+@pytest.mark.parametrize(("method", "times"), [("sflam", 2.0), ("sfl-v2", 1.0)])
+def test_a_servers_turn_is_that_of_its_own_halves(method: str, times: float) -> None:
+    """A shared trunk is one for all, whatever ranks and tuned blocks devices have."""
+    job = config.load(None, [f"learn.method={method}", "network.devices=3"])
+    work = workload_of(job)
+    doubled = {
+        name: tuple(2 * flop for flop in getattr(work, name))
+        for name in ("server_forward", "server_backward")
+    }
+    own, cut = (replace(work, **doubled),) * 3, np.array([1, 2, 3])
+    plain, other = (problem_of(job, workload=work, cut=cut, own=each) for each in ((), own))
+    assert other.base_s == pytest.approx(times * plain.base_s)
+    free = problem_of(job, workload=work, own=own, server=False)
+    options = CutOptions(free, np.arange(6), lambda here: here)
+    assert options.at(cut).base_s == pytest.approx(other.base_s) and options.at(cut).base_j == pytest.approx(
+        other.base_j
+    )
+    assert one_cut.look(free, cut).latency == pytest.approx(
+        one_cut.look(other.change(base_s=0.0), cut).latency
+    )
 
 
 def test_nothing_comes_down_to_a_frozen_embedding() -> None:

@@ -246,6 +246,10 @@ EXAMPLES |= {
     "unused-column": ("data.column=writer", "data.partition=shards"),
     "unused-indices": ("data.indices=who.json", "data.partition=shards"),
     "unused-clusters": ("data.clusters=3", "data.partition=iid"),
+    "unused-device-receive_power_w": (
+        "network.device=[{gain_db = -100, receive_power_w = 0.1}]",
+        "network.downlink_mbps=0.0",
+    ),
     "unused-receive_power_w": ("network.receive_power_w=0.1", "network.downlink_mbps=0.0"),
     "unused-flipped_devices": ("data.flipped_devices=[1]", "data.flipped=0.0"),
 }

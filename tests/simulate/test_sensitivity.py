@@ -142,7 +142,7 @@ def test_measuring_leaves_no_trace(small, tmp_path):
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
     for a, b in zip(plain.rounds(), probed.rounds(), strict=True):
-        assert replace(a, seconds=0.0) == replace(b, seconds=0.0)
+        assert replace(a, seconds=0.0, evaluating_s=0.0) == replace(b, seconds=0.0, evaluating_s=0.0)
         twice = [
             gradient_noise(probed.assembly.fleet, probed.state, (0, 1, 2), round=b.round, batches=3)
             for _ in range(2)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from sflam import config
 from sflam.errors import ConfigError
 from sflam.records import history
+from sflam.simulate.setup import deepest_placements
 from sflam.sizes import HEADER_BYTES
 from tests.simulate.builders import SQUARE, ran, started
 from tests.simulate.test_books import PLAIN, assert_as_planned
@@ -90,3 +94,14 @@ def test_activations_that_adapters_would_change_are_not_kept(small, tmp_path):
         started(small, tmp_path / "run", "model.cut=2", "model.tuned=-2", "learn.cache=device")
     with pytest.raises(ConfigError, match="devices train the blocks they keep"):
         started(small, tmp_path / "run", "model.cut=2", "model.tuned=1", "learn.cache=device")
+
+
+def test_the_deepest_round_has_the_blocks_that_its_plan_tuned():
+    tuned = ("network.simulate=true", 'plan.optimize=["clock", "cut", "tuned"]')
+    job = config.load(
+        None,
+        [*SQUARE, "fleet.devices=2", "plan.fit=[2.0, 1.0, 0.9, 0.8, 0.8, 0.8]", *tuned, "plan.method=dual"],
+    )
+    charge = SimpleNamespace(cuts=(3, 4), servers=(0, 1), tuned=(1, 2))
+    found = deepest_placements(job, [SimpleNamespace(charge=charge)])
+    assert [(each.cut, each.server, each.tuned) for each in found] == [(3, 0, 1), (4, 1, 2)]

@@ -136,7 +136,6 @@ class PlanSettings:
             "eigenvalue",
             "split_most",
             "every",
-            "measure_every",
             "budget",
             "patience",
         )

@@ -54,9 +54,7 @@ class Devices(Side[DeviceSegment]):
         self.cuts = tuple(cuts)
         self.averages = averages
         self.apart = self.random or settings.canonical
-        # What is the same in every pass is then so to the bit, whichever rows a sample comes with.
-        frozen = segment.frozen_half or (any(cuts) and not segment.answers(max(cuts)))
-        self.row_by_row = settings.canonical and frozen and not self.random
+        self.row_by_row = settings.canonical and not self.random
         self._waiting: list[Pass] = []
         self._members: tuple[int, ...] = tuple(range(len(cuts)))
         self._weighting: Weighting | None = None
@@ -121,10 +119,17 @@ class Devices(Side[DeviceSegment]):
         """Return the activations [R,T,d] of devices that share a pass, and the rows of each."""
         stacked = stack_batches([batches[device] for device in members])
         counts = [len(batches[device]) for device in members]
-        if self.row_by_row and len(stacked) > 1:
+        if self.row_by_row and len(stacked) > 1 and self._repeats(members[0], cut):
             return self._row_by_row(stacked, cut), counts
         with arithmetic(self.segment):
             return self.segment(stacked.inputs, stacked.lengths, cut, Rows.of(members, counts)), counts
+
+    def _repeats(self, device: int, cut: int) -> bool:
+        """Whether a device trains nothing below its cut, so that a sample's activations are the same in every pass.
+
+        Row by row they are so to the bit, whichever rows a sample comes with.
+        """
+        return self.segment.frozen_half or (cut > 0 and not self.segment.answers(cut, device))
 
     def _row_by_row(self, batch: Minibatch, cut: int) -> Tensor:
         """Return [B,T,d] of a mini-batch of one device, every row run on its own and as long as it is."""

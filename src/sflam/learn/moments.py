@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from sflam.errors import RunError
-from sflam.files import ANYONE, reading, write_all, writing
+from sflam.files import ANYONE, reading, sync_folder, write_all, writing
 
 RowState = dict[str, Any]
 """What an optimiser remembers of one row: momenta, and how many steps it took."""
@@ -145,13 +145,15 @@ class PagedMoments(Moments):
                     for row in sorted(changed & here.keys()):
                         self._write(file, row, here[row])
                     os.fsync(file)
+                for folder in (self.path.parent, self.path.parent.parent):
+                    sync_folder(folder)
         if self._fresh:
             self._fresh.clear()
             self._table += 1
             # Before the next table is on disk the kept checkpoints have this one and those before it.
-            gone = [page for page, first in self._retired if first <= self._table + 1 - self.kept]
+            gone = {page: None for page, first in self._retired if first <= self._table + 1 - self.kept}
             self._free += gone
-            self._retired = [one for one in self._retired if one[0] not in set(gone)]
+            self._retired = [one for one in self._retired if one[0] not in gone]
         rows = sorted(self._pages)
         return {
             "layout": [] if self._layout is None else [[n, k, list(s)] for n, k, s in self._layout.tensors],

@@ -115,11 +115,8 @@ def _complete(family: Family, layout: PartLayout | None, model: Any, task: str) 
         raise ModelError(
             f"the server names a part that {type(model).__name__} does not have ({str(error)[:80]})"
         ) from None
-    if (
-        not isinstance(blocks, nn.ModuleList)
-        or not len(blocks)
-        or any(blocks is module for module in modules)
-    ):
+    inside = {id(module) for module in blocks.modules()}
+    if not isinstance(blocks, nn.ModuleList) or not len(blocks) or inside & set(map(id, modules)):
         raise ModelError(f"the server names {found.path[:80]}, which is no list of blocks")
     return found
 
@@ -127,6 +124,8 @@ def _complete(family: Family, layout: PartLayout | None, model: Any, task: str) 
 def put_adapters(model: PeftModel, tensors: Mapping[str, Tensor]) -> None:
     """Put the sent adapters that are not trained, if there are any, into the adapted model."""
     ours = state_of(model)
+    if unknown := [name for name in tensors if name.startswith(PREFIX) and name not in ours]:
+        raise ModelError(f"the segment holds {unknown[0][:80]}, which this model does not have; join again")
     load_state(model, ours | {n: t.to(ours[n]) for n, t in tensors.items() if n.startswith(PREFIX)})
 
 

@@ -10,6 +10,7 @@ from sflam.errors import ModelError
 
 LONGEST = 500
 """Characters of the name of a part."""
+WIDEST = 64
 LISTS = ("front", "back", "head")
 
 
@@ -50,7 +51,7 @@ def layout_from(found: Any) -> PartLayout | None:
         or not all(isinstance(found[key], list) and all(map(_is_name, found[key])) for key in LISTS)
         or not all(map(_is_name, (found["base"], found["blocks"])))
         or type(found["width"]) is not int
-        or found["width"] < 0
+        or not 0 <= found["width"] <= WIDEST
     ):
         raise ModelError(
             f"the server's layout of the model is {str(found)[:100]}, which is none; use the same version on both sides"

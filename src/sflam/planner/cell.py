@@ -159,6 +159,7 @@ def problem_of(
         made=made,
         sent=sent,
         own=tuple(own),
+        own_trunk=not job.learn.practice.shared,
         averages=(wish.local_steps if averages is None else averages) * averages_halves(job),
         radio_cap=wish.radio_cap or np.inf,
         compute_cap=wish.compute_cap or np.inf,
@@ -174,7 +175,8 @@ def problem_of(
         return problem
     clock = server_clock(problem)
     cuts, steps = problem.each("cut"), problem.local_steps
-    turn = float(server_turn(network, workload, cut=cuts, steps=steps, own=problem.own)[0])
+    halves = problem.own if problem.own_trunk else ()
+    turn = float(server_turn(network, workload, cut=cuts, steps=steps, own=halves)[0])
     turn *= float(network.server_clock[0]) / clock
     return problem.change(base_s=turn, base_j=float(network.server_kappa[0]) * clock**3 * turn)
 

@@ -298,12 +298,14 @@ def _parse(path: Path, raw: bytes) -> tuple[dict[str, Any], list[RoundRecord], i
                 header = {"kind": kind, **values}
                 continue
             if where := values.pop("columns", None):
-                blocks = blocks or _read_bytes(columns_of(path))
+                blocks = blocks or _read_bytes(columns_of(path), "put it back beside history.jsonl")
                 values, end = columns.unpacked(values, columns.block_at(blocks, where)), where[0] + where[1]
             record = record_from_dict(values)
             if records and record.round <= records[-1].round:
                 raise ValueError(f"holds round {record.round} after round {records[-1].round}")
             records.append(record)
+        except RunError:
+            raise
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise RunError(
                 f"{path}, line {number} is damaged ({error}); "
@@ -312,8 +314,8 @@ def _parse(path: Path, raw: bytes) -> tuple[dict[str, Any], list[RoundRecord], i
     return header, records, end
 
 
-def _read_bytes(path: Path) -> bytes:
-    with reading(path, "give the folder of a run"):
+def _read_bytes(path: Path, advice: str = "give the folder of a run") -> bytes:
+    with reading(path, advice):
         return path.read_bytes()
 
 

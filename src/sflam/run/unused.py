@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sflam.config import Job
-from sflam.run.conditions import NETWORK, Condition, Rule, is_none_of, is_one_of, is_set, value_of
+from sflam.run.conditions import NETWORK, Condition, Rule, is_none_of, is_one_of, is_set, value_of, where
 
 _MIXED_BY_ALPHA = ("dirichlet", "quantity", "clusters")
 _PLAIN_PARTITIONS = ("iid", "dirichlet", "shards", "quantity", "column", "file", "clusters")
@@ -81,6 +81,16 @@ def _rule(key: str, nothing: Condition, why: str, user: str) -> Rule:
 
 UNUSED: tuple[Rule, ...] = (
     *(_rule(key, *need) for key, need in _NEEDS.items()),
+    Rule(
+        "unused-device-receive_power_w",
+        (
+            where("network.device", lambda devices: any(each.receive_power_w for each in devices)),
+            is_one_of("network.downlink_mbps", 0.0),
+        ),
+        "the way down takes no time in which a radio could draw it",
+        "leave receive_power_w out of [[network.device]], or use network.downlink_mbps above 0",
+        NETWORK,
+    ),
     Rule(
         "unused-receive_power_w",
         (is_set("network.receive_power_w"), is_one_of("network.downlink_mbps", 0.0)),

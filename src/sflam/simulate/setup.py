@@ -125,10 +125,11 @@ def deepest_placements(job: Job, records: Sequence[RoundRecord]) -> tuple[Placem
         return ()
     charge = max(charges, key=lambda charged: max(charged.cuts))
     servers = charge.servers or (0,) * len(charge.cuts)
-    places = itertools.cycle(zip(charge.cuts, servers, strict=True))
+    tuned = charge.tuned or (0,) * len(charge.cuts)
+    places = itertools.cycle(zip(charge.cuts, servers, tuned, strict=True))
     return tuple(
-        replace(placement, cut=cut, server=server)
-        for placement, (cut, server) in zip(job.placements, places, strict=False)
+        replace(placement, cut=cut, server=server, tuned=own or placement.tuned)
+        for placement, (cut, server, own) in zip(job.placements, places, strict=False)
     )
 
 

@@ -121,8 +121,7 @@ def device_flop(
         work = work_of(job, train, 1)
     except ModelError:
         return None
-    step = np.add(work.device_forward, work.device_backward)
-    whole = np.add(work.server_forward, work.server_backward)
+    own, at_tuned = work_of_each(job, train, 1) or (work,) * len(parts), works_at(job, train, 1)
     cuts = np.array([placement.cut for placement in job.placements])
     servers = np.array([placement.server for placement in job.placements])
     done = np.zeros(len(parts))
@@ -132,8 +131,18 @@ def device_flop(
         who, charge = list(record.participants), record.charge
         at = np.array(charge.cuts) if charge else cuts[who]
         alone = np.array(charge.servers if charge and charge.servers else servers[who]) == ALL_LOCAL
+        tuned = charge.tuned if charge and charge.tuned else (0,) * len(who)
+        works = [
+            at_tuned[tau - 1] if tau > 0 else own[device] for device, tau in zip(who, tuned, strict=True)
+        ]
+        step = [
+            one.device_forward[y] + one.device_backward[y] for one, y in zip(works, at.tolist(), strict=True)
+        ]
+        rest = [
+            one.server_forward[y] + one.server_backward[y] for one, y in zip(works, at.tolist(), strict=True)
+        ]
         rows = np.array(record.device_samples) / job.learn.batch if drawn else batches[who]
-        done[who] += (step[at] + whole[at] * alone) * rows
+        done[who] += (np.array(step) + np.array(rest) * alone) * rows
     return float(done.mean())
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from sflam.allocate.cell import bits, cuts, device_cuts, optimal
+from sflam.allocate.cell.cut_bounds import CutBounds
 from sflam.allocate.cell.cut_options import CutOptions
 from sflam.allocate.cell.problem import Problem
 from sflam.cost.traffic import expected_traffic
@@ -109,6 +110,29 @@ def test_no_cuts_are_below_the_bound(seed: int) -> None:
             assert plan.objective <= other.objective * (1 + 1e-9) or len(problem) > 3
     if plan.status is not Status.INFEASIBLE:
         assert plan.lower_bound <= plan.objective <= cuts.solve(problem, range(12)).objective * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_better_cuts_are_ruled_out_whichever_are_known(seed: int) -> None:
+    """A device with static power and a cap can be done neither too soon nor too late."""
+    draw = np.random.default_rng(seed)
+    network = ref_a(2, seed, bandwidth=float(np.exp(draw.uniform(np.log(3e5), np.log(1e7)))))
+    network = replace(network, energy_weight=np.array([1e-3, 1e3]), static_power=np.array([1.0, 0.0]))
+    problem = Problem(network=network, workload=WORK, latency_weight=0.05)
+    cap = cuts.look(problem, 1).devices.device_j[0] * draw.uniform(1.2, 4)
+    options = CutOptions(
+        problem.change(energy_cap=np.array([cap, np.inf])), np.array([0, 1, 3]), lambda here: here
+    )
+    search = device_cuts.CutSearch(options)
+    every = [np.array(rows) for rows in itertools.product(range(3), repeat=2)]
+    totals = np.array([search(rows)[0] for rows in every])
+    best = every[int(totals.argmin())]
+    for rows, total in zip(every, totals.tolist(), strict=True):
+        solution = search(rows)[1]
+        if solution is not None and total > totals.min() * (1 + 1e-9):
+            found = CutBounds(options, total, rows, solution, close=False)
+            assert found.lower <= totals.min() * (1 + 1e-9)
+            assert found.may[best, np.arange(2)].all()
 
 
 @pytest.mark.parametrize("count", [20, 500])

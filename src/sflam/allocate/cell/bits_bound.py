@@ -54,7 +54,8 @@ def bound(problem: Problem, table: Table, total: float, solution: Solution) -> f
         return costs, slopes
 
     spent = solution.price * problem.cell.bandwidth
-    dual = Intervals(ask, lam, spent, prices[:, None, None] * noise)
+    earliest = problem.cell.busy + problem.payload_at(widths) / problem.cell.snr_bandwidth
+    dual = Intervals(ask, lam, spent, prices[:, None, None] * noise, earliest)
     best = dual.least(lowest * (1 - 1e-12), max(highest, lowest), solution.time) + problem.constant
     return least_total(best, prices, float(noise[-1].sum()), float(noise[0].sum()))
 

@@ -67,7 +67,7 @@ class CutBounds:
             mu, delta = float(price * scale), worth * tight
             added = np.where(options.allowed, turn + (delta - worth) * options.seconds, np.inf)[None]
             spent = mu * float(problem.network.bandwidth[problem.server])
-            dual = Intervals(partial(options.costs, price=mu), lam + delta, spent, added)
+            dual = Intervals(partial(options.costs, price=mu), lam + delta, spent, added, options.alone)
             fixed = options.constant - (delta * (problem.deadline - problem.base_s) if delta else 0.0)
             self.lower = max(self.lower, self._rounds * (float(dual.least(low, longest, near)[0]) + fixed))
             self.may &= self._rounds * (dual.alternatives() + fixed) < total * (1 - LESS)

@@ -45,10 +45,10 @@ class CutOptions:
     @cached_property
     def seconds(self) -> Floats:
         """[Y, K] s of the server's turn for a device."""
-        network, work = self.problem.network, self.problem.workload
-        flops = np.add(work.server_forward, work.server_backward)[self.cuts]
-        rate = float(network.server_flops_per_cycle[self.problem.server]) * server_clock(self.problem)
-        turns: Floats = np.outer(flops, self.problem.each("local_steps")) / rate
+        network, problem = self.problem.network, self.problem
+        flops = np.stack([problem.served_flop(cut) for cut in self.cuts.tolist()])
+        rate = float(network.server_flops_per_cycle[problem.server]) * server_clock(problem)
+        turns: Floats = flops * problem.each("local_steps") / rate
         return turns
 
     @cached_property

@@ -43,7 +43,7 @@ def look(problem: Problem, cut: ArrayLike, solve_at: Solver = optimal.solve) -> 
     deepest = work.blocks - np.argmax(room[:, ::-1], axis=1)
     given = np.where(room.any(axis=1), np.minimum(cut, deepest), cut)
     speed = server_clock(problem)
-    flops = np.add(work.server_forward, work.server_backward)[given] @ problem.each("local_steps")
+    flops = problem.served_flop(given) @ problem.each("local_steps")
     cycles = float(flops) / float(network.server_flops_per_cycle[problem.server])
     seconds = cycles / speed if cycles else 0.0
     joules = float(network.server_kappa[problem.server]) * speed**2 * cycles

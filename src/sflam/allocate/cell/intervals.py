@@ -30,10 +30,11 @@ class Intervals:
         lam: 1/s.
         spent: what does not hang on T or the choices.
         added: [J, Q, K] a, the price of the choices themselves.
+        earliest: [Q, K] s before which a choice is not possible.
     """
 
-    def __init__(self, ask: Ask, lam: float, spent: float, added: Floats) -> None:
-        self.ask, self.lam, self.spent, self.added = ask, lam, spent, added
+    def __init__(self, ask: Ask, lam: float, spent: float, added: Floats, earliest: Floats) -> None:
+        self.ask, self.lam, self.spent, self.added, self.earliest = ask, lam, spent, added, earliest
         self._known: dict[float, tuple[Floats, Floats]] = {}
         self._ends: list[tuple[float, float]] = []
 
@@ -52,7 +53,10 @@ class Intervals:
             bounds = np.array([each[0] for each in found])  # [I, J]
             values = np.array([each[1] for each in found]).min(axis=0)  # the dual itself, at left ends
             least = bounds.min(axis=0)
-            slack = (values - least) / np.maximum(np.abs(values), 1e-300)
+            with np.errstate(
+                invalid="ignore"
+            ):  # no left end at which all is possible: nothing to compare with
+                slack = (values - least) / np.maximum(np.abs(values), 1e-300)
             # each price's lowest interval, those of the loosest prices first
             loose = [j for j in np.argsort(-slack) if slack[j] > ENOUGH]
             split = list(dict.fromkeys(int(np.argmin(bounds[:, j])) for j in loose))[:left]
@@ -80,6 +84,7 @@ class Intervals:
                 others = costs.min(axis=0)
                 with np.errstate(invalid="ignore"):  # inf - inf where a device has no choice at all
                     bounds = self.lam * time + (others.sum() - others) + costs - self.spent
+                bounds = np.where(np.isnan(bounds), np.inf, bounds)
                 if time == left:
                     first = bounds
             least = np.minimum(least, np.minimum(first, bounds))
@@ -95,7 +100,14 @@ class Intervals:
         for some in np.array_split(choices, 1 + choices.size * len(times) // MOST):
             values = self.lam * times[:, None] + costs[:, some, every].sum(axis=2) - self.spent
             slopes = self.lam - falls[:, some, every].sum(axis=2)
-            found.append(least_convex(times, values, slopes, to_last=True))
+            least = least_convex(times, values, slopes, to_last=True)
+            unknown = ~np.isfinite(values)
+            for place in np.flatnonzero((unknown[:-1] & unknown[1:]).any(axis=1)).tolist():
+                between = unknown[place] & unknown[place + 1]
+                between &= self.earliest[some, every].max(axis=1) < times[place + 1]
+                nothing = self.lam * times[place] + self.added[0][some, every].sum(axis=1) - self.spent
+                least = np.where(between, np.minimum(least, nothing), least)
+            found.append(least)
         return np.concatenate(found)
 
     def between(self, left: float, right: float) -> tuple[Floats, Floats]:
@@ -112,16 +124,19 @@ class Intervals:
         length = right - left
         costs, slopes = self._known[left]
         costs_right, slopes_right = self._known[right]
-        # of the tangents at both ends the one that is higher in the middle; a width that is impossible at the left
-        # end has one at the right end alone
+        # of the tangents at both ends the one that is higher in the middle; a choice that is impossible at one end
+        # (too soon, or waiting uses up a cap) has the other's alone; at both, it may still be possible between them,
+        # where it costs no less than nothing
+        within = ~np.isfinite(costs) & ~np.isfinite(costs_right) & (self.earliest < right)
         falling = np.where(np.isfinite(costs), slopes, 0.0) * length
         rising = np.where(np.isfinite(costs_right), slopes_right, 0.0) * length
         later = ~np.isfinite(costs) | (
-            costs_right + rising / 2 > np.where(np.isfinite(costs), costs, 0.0) - falling / 2
+            np.isfinite(costs_right)
+            & (costs_right + rising / 2 > np.where(np.isfinite(costs), costs, 0.0) - falling / 2)
         )
         at_left = np.where(later, costs_right + rising, costs)
         at_right = np.where(later, costs_right, costs - falling)
-        return at_left, at_right
+        return np.where(within, 0.0, at_left), np.where(within, 0.0, at_right)
 
     def _look(self, times: Floats) -> None:
         """Ask for the table at times [I]."""
@@ -141,14 +156,16 @@ def least_convex(times: Floats, values: Floats, slopes: Floats, *, to_last: bool
         left, right = times[place], times[place + 1]
         a, b, da, db = values[place], values[place + 1], slopes[place], slopes[place + 1]
         both, right_only = known[place] & known[place + 1], ~known[place] & known[place + 1]
+        left_only = known[place] & ~known[place + 1]
         with np.errstate(divide="ignore", invalid="ignore"):
             step = np.where(db > da, (a - b + db * (right - left)) / (db - da), 0.0)
         exchange = a + da * np.clip(step, 0.0, right - left)
         inside = np.where(da >= 0, a, np.where(db <= 0, b, exchange))
         alone = b - np.maximum(db, 0.0) * right  # its tangent, down to T = 0
-        least = np.where(
-            both, np.minimum(least, inside), np.where(right_only, np.minimum(least, alone), least)
-        )
+        ahead = a + np.minimum(da, 0.0) * (right - left)  # that of the left end
+        least = np.where(both, np.minimum(least, inside), least)
+        least = np.where(right_only, np.minimum(least, alone), least)
+        least = np.where(left_only, np.minimum(least, ahead), least)
     # Below the first point F lies above that point's tangent; above the last one it must be rising.
     first = np.where(known[0], values[0] - np.maximum(slopes[0], 0.0) * times[0], np.inf)
     open_end = ~known[-1] | (slopes[-1] < 0) if not to_last else np.zeros(known.shape[1:], bool)

@@ -60,7 +60,8 @@ class Problem:
         bit_choices: widths that a method which chooses bits may give, of those the workload has.
         server: which server's band is shared.
         own: [K] workloads of the devices where each has its own (LoRA ranks), of the model that ``workload`` is of;
-            empty where all have that one. The server's half is always that of ``workload``.
+            empty where all have that one.
+        own_trunk: whether the server's half for a device is that of its own workload, too, and not of ``workload``.
 
     Raises:
         AllocationError: zero or NaN gains, no device, a cut the model has not, weights out of range, ...
@@ -90,6 +91,7 @@ class Problem:
     bit_choices: tuple[int, ...] = tuple(range(2, MAX_BITS + 1))
     server: int = 0
     own: tuple[Workload, ...] = ()
+    own_trunk: bool = False
 
     def __post_init__(self) -> None:
         found = self._wrong_network() or self._wrong_request()
@@ -152,6 +154,14 @@ class Problem:
         own = tuple(self.own[at] for at in index) if self.own else ()
         traffic = self.traffic and self.traffic.only(index)
         return self.change(network=self.network.only(index.tolist()), own=own, traffic=traffic, **each)
+
+    def served_flop(self, cuts: ArrayLike) -> Floats:
+        """Return [K] FLOP of a mini-batch on the server for each device, cut at ``cuts``."""
+        rows = np.broadcast_to(np.asarray(cuts, np.int64), (len(self),)).tolist()
+        each = self.own if self.own and self.own_trunk else (self.workload,) * len(self)
+        return np.array(
+            [one.server_forward[at] + one.server_backward[at] for one, at in zip(each, rows, strict=True)]
+        )
 
     @property
     def workloads(self) -> tuple[Workload, ...]:

@@ -120,7 +120,7 @@ class Devices(Side[DeviceSegment]):
         stacked = stack_batches([batches[device] for device in members])
         counts = [len(batches[device]) for device in members]
         if self.row_by_row and len(stacked) > 1 and self._repeats(members[0], cut):
-            return self._row_by_row(stacked, cut), counts
+            return self._row_by_row(stacked, members[0], cut), counts
         with arithmetic(self.segment):
             return self.segment(stacked.inputs, stacked.lengths, cut, Rows.of(members, counts)), counts
 
@@ -131,7 +131,7 @@ class Devices(Side[DeviceSegment]):
         """
         return self.segment.frozen_half or (cut > 0 and not self.segment.answers(cut, device))
 
-    def _row_by_row(self, batch: Minibatch, cut: int) -> Tensor:
+    def _row_by_row(self, batch: Minibatch, device: int, cut: int) -> Tensor:
         """Return [B,T,d] of a mini-batch of one device, every row run on its own and as long as it is."""
         rows = []
         for index in range(len(batch)):
@@ -140,7 +140,7 @@ class Devices(Side[DeviceSegment]):
                 ids = row.inputs["input_ids"][:, : int(row.lengths)]
                 row = Minibatch({"input_ids": ids}, None, row.labels)
             with arithmetic(self.segment):
-                rows.append(self.segment(row.inputs, None, cut, Rows.of([0], [1])))
+                rows.append(self.segment(row.inputs, None, cut, Rows.of([device], [1])))
         width = max(row.shape[1] for row in rows)
         return torch.cat([padded_tokens(row, width) for row in rows])
 

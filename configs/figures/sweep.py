@@ -8,21 +8,16 @@ Every point is the mean over ``--draws`` seeds, from the job's own on. Methods t
 
 from __future__ import annotations
 
-import argparse
-import csv
 import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from matplotlib.figure import Figure
+from setting_lines import Panel, draw, options, write
 
 from sflam import config
 from sflam.errors import AllocationError, ConfigError
 from sflam.planner import cell as planning
-from sflam.report.charts import figure as charts
-from sflam.report.charts.lines import Line, line_panel
-from sflam.report.charts.style import looks_of
 
 QUANTITIES = {"objective": "objective", "latency": "seconds of a round", "energy": "joules of a round"}
 
@@ -51,47 +46,15 @@ def points(
     return rows
 
 
-def draw(rows: list[dict[str, object]], key: str, label: str, draws: int) -> Figure:
-    """Return a panel per quantity, a line per method."""
-    looks = looks_of(list(dict.fromkeys(str(row["method"]) for row in rows)))
-    panels = []
-    for name, title in QUANTITIES.items():
-        lines = [
-            Line(
-                name=each, look=look, points=[(row[key], row[name]) for row in rows if row["method"] == each]
-            )
-            for each, look in looks.items()
-        ]
-        upward = f"{title} (log scale)"
-        panels.append(
-            line_panel(title, lines, across=label or key, upward=upward, log_y=True, from_zero=False)
-        )
-    return charts.draw(panels, title=f"means over {draws} draws")
-
-
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("job", type=Path)
-    for name in ("key", "values", "methods"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--label", default="")
-    parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--out", type=Path, required=True)
-    told = parser.parse_args()
+    told = options(__doc__, "draws", 5).parse_args()
     rows = points(told.job, told.set, told.key, told.values.split(","), told.methods.split(","), told.draws)
     if not rows:
         raise SystemExit("nothing could be planned")
-    told.out.mkdir(parents=True, exist_ok=True)
-    with (told.out / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    charts.save(draw(rows, told.key, told.label, told.draws), told.out / "sweep.png")
-    print(f"wrote sweep.csv, sweep.png to {told.out}")
+    panels = {name: Panel(title, f"{title} (log scale)", True) for name, title in QUANTITIES.items()}
+    figure = draw(rows, told.key, told.label, panels, f"means over {told.draws} draws")
+    write(rows, figure, told.out, "sweep")
 
 
 if __name__ == "__main__":

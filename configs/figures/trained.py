@@ -9,22 +9,17 @@ is a number of devices, all of which are in the network too. Runs that cannot be
 
 from __future__ import annotations
 
-import argparse
-import csv
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from matplotlib.figure import Figure
+from setting_lines import Panel, draw, options, write
 
 import sflam
 from sflam import config
 from sflam.errors import SflamError
-from sflam.report.charts import figure as charts
-from sflam.report.charts.lines import Line, line_panel
-from sflam.report.charts.style import looks_of
 
 DEVICES = "devices"
 QUANTITIES = {
@@ -67,49 +62,17 @@ def points(
     return rows
 
 
-def draw(rows: Sequence[dict[str, object]], key: str, label: str, seeds: int) -> Figure:
-    """Return a panel per quantity, a line per method."""
-    looks = looks_of(list(dict.fromkeys(str(row["method"]) for row in rows)))
-    panels = []
-    for name, title in QUANTITIES.items():
-        lines = [
-            Line(
-                name=each, look=look, points=[(row[key], row[name]) for row in rows if row["method"] == each]
-            )
-            for each, look in looks.items()
-        ]
-        counted = name != "accuracy"
-        panels.append(
-            line_panel(title, lines, across=label or key, upward=title, log_y=counted, from_zero=False)
-        )
-    return charts.draw(panels, title=f"trained, means over {seeds} seeds")
-
-
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("job", type=Path)
-    for name in ("key", "values", "methods"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--label", default="")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
+    given = options(__doc__, "seeds", 2).parse_args()
     rows = points(
         given.job, given.set, given.key, given.values.split(","), given.methods.split(","), given.seeds
     )
     if not rows:
         raise SystemExit("nothing could be trained")
-    given.out.mkdir(parents=True, exist_ok=True)
-    with (given.out / "trained.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    charts.save(draw(rows, given.key, given.label, given.seeds), given.out / "trained.png")
-    print(f"wrote trained.csv, trained.png to {given.out}")
+    panels = {name: Panel(title, title, name != "accuracy") for name, title in QUANTITIES.items()}
+    figure = draw(rows, given.key, given.label, panels, f"trained, means over {given.seeds} seeds")
+    write(rows, figure, given.out, "trained")
 
 
 if __name__ == "__main__":

@@ -70,3 +70,12 @@ def capped(problem: Problem, plan: Any, seed: int) -> Problem:
 
 
 SEEDS = st.integers(0, 2**32 - 1)
+RIVALS: dict[str, dict[str, int]] = {
+    "equal": {},
+    "equal-bandwidth": {},
+    "bcd": {},
+    "random": {"seed": 1},
+    "bcd-matching": {"count": 40},
+    "subchannels": {"count": 40},
+}
+"""Methods that no plan of the optimum is worse than, with their options."""

@@ -17,7 +17,7 @@ from sflam.allocate.cell.shares import Shares
 from sflam.allocate.referee import score
 from sflam.allocate.registry import allocate
 from sflam.plan import Plan, Status
-from tests.allocate.cell.builders import SEEDS, capped, random_problem, reference, with_sensitivity
+from tests.allocate.cell.builders import RIVALS, SEEDS, capped, random_problem, reference, with_sensitivity
 from tests.allocate.cell.test_optimal import assert_certified
 
 
@@ -156,16 +156,6 @@ def test_random_caps_are_held_and_certified(seed: int) -> None:
         assert (plan.devices.device_j <= caps * (1 + 1e-9)).all()
         assert plan.lower_bound <= plan.objective * (1 + 1e-12) and plan.gap < 1e-6
         assert plan.objective >= free.objective * (1 - 1e-9)
-
-
-RIVALS = {
-    "equal": {},
-    "equal-bandwidth": {},
-    "bcd": {},
-    "random": {"seed": 1},
-    "bcd-matching": {"count": 40},
-    "subchannels": {"count": 40},
-}
 
 
 @settings(max_examples=15, deadline=None)

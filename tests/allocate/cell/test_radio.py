@@ -18,7 +18,7 @@ from sflam.allocate.referee import score
 from sflam.allocate.registry import allocate
 from sflam.network.channel import rate_in_nats
 from sflam.plan import Plan, Status
-from tests.allocate.cell.builders import SEEDS, capped, random_problem, reference, with_sensitivity
+from tests.allocate.cell.builders import RIVALS, SEEDS, capped, random_problem, reference, with_sensitivity
 from tests.allocate.cell.radios import drawn_radio, general, with_radio
 from tests.allocate.cell.test_optimal import assert_certified
 
@@ -137,16 +137,6 @@ def test_random_limits_are_held_and_certified(seed: int) -> None:
     ):
         assert (spent <= problem.each(name) * (1 + 1e-9)).all(), name
     assert plan.objective >= free.objective * (1 - 1e-9)
-
-
-RIVALS: dict[str, dict[str, int]] = {
-    "equal": {},
-    "equal-bandwidth": {},
-    "bcd": {},
-    "random": {"seed": 1},
-    "bcd-matching": {"count": 40},
-    "subchannels": {"count": 40},
-}
 
 
 @settings(max_examples=12, deadline=None)

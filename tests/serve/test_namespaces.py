@@ -51,10 +51,12 @@ def sflam(namespace, log, *arguments):
         )
 
 
-def wait_for(log, text, seconds=120):
+def wait_for(logs, text, started, seconds=120):
+    """Wait for a text in the server's log; a command that has ended will never bring it."""
     until = time.monotonic() + seconds
-    while text not in log.read_text():
-        assert time.monotonic() < until, log.read_text()
+    while text not in logs[0].read_text():
+        ended = [item.poll() is not None for item in started]
+        assert time.monotonic() < until and not any(ended), [log.read_text() for log in logs[: len(started)]]
         time.sleep(0.05)
 
 
@@ -71,13 +73,13 @@ def test_a_cable_pulled_for_ten_seconds(room, tmp_path, cable):
         ))  # fmt: skip
         for device in range(3):
             (tmp_path / f"token-{device}").write_text(roster.enrol(f"device-{device}"))
-        wait_for(logs[0], "listening on")
+        wait_for(logs, "listening on", started)
         for device in range(3):
             started.append(sflam(
                 DEVICES, logs[1 + device], "join", "10.77.0.1", "--token-file", tmp_path / f"token-{device}", "--ca",
-                certs / "ca.pem", "--folder", tmp_path / f"device-{device}", "--device", "cpu",
+                certs / "ca.pem", "--share", "--folder", tmp_path / f"device-{device}", "--device", "cpu",
             ))  # fmt: skip
-        wait_for(logs[0], "round 1, attempt 1")
+        wait_for(logs, "round 1, attempt 1", started)
         time.sleep(0.5)
         cable("down")
         time.sleep(10.0)

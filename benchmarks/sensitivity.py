@@ -1,9 +1,11 @@
 """What bits cost and save when chi is measured: ``python benchmarks/sensitivity.py [--json]``.
 
-The bundled model on digits, simulated: bits planned with chi as training measures it, with chi = 0, and 4, 8 and 16
-bits for everybody, everything else being equal. Accuracy, loss, bytes up, virtual time and energy of whole runs, over
-seeds; chi of all devices before the first round and at the last measurement, with its 95 % interval; and the share of
-the host's time that planning and measuring took, by the runs' own records.
+The bundled model on digits, simulated: bits planned with chi as training measures it, from 2 bits on and from 1 bit on
+(there with and without the floor by the bias of gradients), with chi = 0, and 2, 4, 8 and 16 bits for everybody,
+everything else being equal. Accuracy, loss, bytes up, virtual time and energy of whole runs, over seeds; accuracy less
+that of 8 bits, paired by seed, with its 95 % interval (Student's t); chi of all devices before the first round and at
+the last measurement, with its interval; and the share of the host's time that planning and measuring took, by the
+runs' own records. ``--arms`` names those to run.
 
 ``--set`` changes the job as it does for ``sflam simulate``, for example ``--set network.bandwidth_mhz=2``.
 """
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from common import parser, set_up, show
+from scipy.special import stdtrit
 
 from sflam import config
 from sflam.records.history import RoundRecord
@@ -25,10 +28,14 @@ from sflam.report.terminal.loop_lines import planning_share
 from sflam.run import start as job
 
 BITS = 'plan.optimize=["clock", "bits"]'
+BASE = "8 bits"
 ARMS: dict[str, tuple[str, ...]] = {
+    BASE: ("quant.bits_up=8",),
     "chi measured": (BITS, "plan.measure_every=5"),
+    "from 1 bit": (BITS, "plan.measure_every=5", "plan.bits_least=1"),
+    "from 1 bit, no floor": (BITS, "plan.measure_every=5", "plan.bits_least=1", "plan.bias_share=0"),
     "chi = 0": (BITS,),
-    **{f"{bits} bits": (f"quant.bits_up={bits}",) for bits in (4, 8, 16)},
+    **{f"{bits} bits": (f"quant.bits_up={bits}",) for bits in (2, 4, 16)},
 }
 
 
@@ -47,10 +54,24 @@ def chi(record: RoundRecord) -> str:
     return f"{math.fsum(charge.sensitivity):.2f} +- {math.hypot(*charge.sensitivity_error):.2f}"
 
 
-def row(arm: str, runs: Sequence[list[RoundRecord]]) -> dict[str, Any]:
-    """Return the means over the runs of one arm, and the spread of the accuracy."""
+def accuracies(runs: Sequence[list[RoundRecord]]) -> list[float]:
+    """Return the accuracy of each run after its last round."""
+    return [run[-1].accuracy or 0.0 for run in runs]
+
+
+def paired(arm: Sequence[float], base: Sequence[float]) -> str:
+    """Return the mean difference of accuracies, in points, with its 95 % interval."""
+    points = [100 * (mine - other) for mine, other in zip(arm, base, strict=True)]
+    if len(points) < 2:
+        return f"{points[0]:+.2f}"
+    half = stdtrit(len(points) - 1, 0.975) * statistics.stdev(points) / math.sqrt(len(points))
+    return f"{statistics.mean(points):+.2f} +- {half:.2f}"
+
+
+def row(arm: str, runs: Sequence[list[RoundRecord]], base: Sequence[float]) -> dict[str, Any]:
+    """Return the means over the runs of one arm, and the spread of the accuracy; ``base`` is that of 8 bits."""
     every = [record for run in runs for record in run]
-    accuracy = [run[-1].accuracy or 0.0 for run in runs]
+    accuracy = accuracies(runs)
     charges = [record.charge for record in every if record.charge is not None]
 
     def mean(name: str) -> float:
@@ -62,6 +83,8 @@ def row(arm: str, runs: Sequence[list[RoundRecord]]) -> dict[str, Any]:
         "width": round(statistics.mean(q for charge in charges for q in charge.bits_up), 2),
         "accuracy_%": round(100 * statistics.mean(accuracy), 2),
         "+-": round(100 * statistics.stdev(accuracy), 2) if len(accuracy) > 1 else None,
+        "less_8_bits": paired(accuracy, base) if base else "-",
+        "least": min(q for charge in charges for q in charge.bits_up),
         "test_loss": round(statistics.mean(run[-1].test_loss or 0.0 for run in runs), 4),
         "up_MB": round(sum(record.bytes_up for record in every) / len(runs) / 1e6, 2),
         "virtual_s": round(mean("seconds"), 3),
@@ -78,15 +101,20 @@ def main() -> None:
     options = parser(__doc__, repeats=3)
     options.add_argument("--rounds", type=int, default=10)
     options.add_argument("--set", action="append", default=[], dest="overrides", metavar="SECTION.KEY=VALUE")
+    options.add_argument("--arms", nargs="*", choices=list(ARMS), default=list(ARMS))
     args = options.parse_args()
     set_up(args)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    base: list[float] = []
     for arm, settings in ARMS.items():
+        if arm not in args.arms:
+            continue
         runs = [
             ran([f"seed={seed}", f"learn.rounds={args.rounds}", *settings, *args.overrides])
             for seed in range(args.seed, args.seed + args.repeats)
         ]
-        rows.append(row(arm, runs))
+        base = accuracies(runs) if arm == BASE else base
+        rows.append(row(arm, runs, base))
     show(rows, as_json=args.json, title=f"{args.repeats} seeds, {args.rounds} rounds; chi of the first seed")
 
 

@@ -57,7 +57,12 @@ VIT: dict[str, tuple[str, ...]] = {
     },
     "fedavg": ("learn.method=fedavg", "model.trainable=full"),
     "simulated": NETWORK,
-    "simulated with bits": (*NETWORK, 'plan.optimize=["clock","bits"]', "plan.measure_every=2"),
+    "simulated with bits": (
+        *NETWORK,
+        'plan.optimize=["clock","bits"]',
+        "plan.measure_every=2",
+        "plan.bias_share=0",
+    ),
     "simulated, batteries": (*NETWORK, "network.battery_j=2", "fleet.policy=energy", "fleet.selected=2"),
     "simulated, relay": (*NETWORK, "learn.method=sl"),
     "several servers": SERVERS,

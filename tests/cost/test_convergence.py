@@ -49,7 +49,6 @@ def test_bias_falls_sixteenfold_per_two_bits() -> None:
     assert FLEET.bias(3) / FLEET.bias(5) == pytest.approx((31 / 7) ** 2)
     by_hand = sum(FLEET.share * 0.4 / 8 * FLEET.squared_range) / 9
     assert FLEET.bias(2) == pytest.approx(by_hand)
-    assert theory.bias_floor(FLEET, 2) == pytest.approx(by_hand**2)
 
 
 def test_measured_slowdowns_are_relative_to_the_aggregate() -> None:
@@ -93,11 +92,14 @@ def test_the_way_down_adds_noise() -> None:
 
 
 def test_least_bits_are_least() -> None:
+    bias = FLEET.biases(1) ** 2  # v(1) = 1
     for target in (1e-8, 1e-4, 1.0):
-        bits = theory.least_bits(FLEET, target)
-        assert bits is not None and theory.bias_floor(FLEET, bits) <= target / 4
-        assert bits == 1 or theory.bias_floor(FLEET, bits - 1) > target / 4
-    assert theory.least_bits(FLEET, 1e-30) is None
+        for bits, device in zip(theory.least_bits(bias, target).tolist(), range(3), strict=True):
+            assert FLEET.biases(bits)[device] ** 2 <= target / 4
+            assert bits == 1 or FLEET.biases(bits - 1)[device] ** 2 > target / 4
+    assert theory.least_bits(bias, [1e-4, 1e-4, np.inf]).tolist()[2] == 1
+    assert theory.least_bits(bias, 1e-30).tolist() == [16, 16, 16]
+    assert theory.least_bits(0.0, 0.0) == 1
 
 
 def test_the_bias_of_a_curved_map_is_of_second_order() -> None:

@@ -71,6 +71,18 @@ def test_random_graphs(graph: Graph, sizes: list[int], cut: bool) -> None:
             np.testing.assert_array_equal(inputs[name], array)
 
 
+def test_attention_by_sigmoids_in_more_than_a_block(cut: bool) -> None:
+    """Number by number over the heads at once: the working memory is that of a block of heads, not of a few rows."""
+    builder = Builder()
+    x = builder.given(2, N, 4)
+    scores = builder.add("matmul", x, builder.add("transpose", x, axes=(0, 2, 1)))
+    graph = builder.graph(builder.add("mul", builder.add("sigmoid", scores), scores))
+    engine = Engine(graph, np.float64)
+    for n in (1, 6, 200):  # 200 x 200 numbers of 8 bytes are more than the kernels' blocks
+        inputs = drawn(graph, n, np.float64)
+        agree(graph, engine.run(inputs, n), inputs, n, 1e-12)
+
+
 def block(width: int, hidden: int, heads: int) -> Graph:
     """Return attention and a perceptron with residuals, forward."""
     builder = Builder()

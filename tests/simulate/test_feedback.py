@@ -70,6 +70,26 @@ def test_no_width_in_common_beats_the_planned_ones_in_any_round(small, tmp_path)
             assert record.charge.objective <= allocate(problem, rival).objective * (1 + 1e-9), rival
 
 
+def test_no_device_has_fewer_bits_than_its_gradient_s_bias_allows(small, tmp_path):
+    """Widths from 1 on: with the floor every plan keeps it, without it fewer bits are planned."""
+    asked = (*CHOSEN, "plan.measure_every=1", "plan.bits_least=1", "learn.rounds=3")
+    run = ran(small, tmp_path / "run", *asked)
+    for record in run.records:
+        charge = record.charge
+        assert all(given >= least for given, least in zip(charge.bits_up, charge.bits_floor, strict=True))
+        problem = run.fleet.planner.problem(
+            build(run.fleet.job.network, run.job.seed, record.round), record.participants
+        )
+        assert problem.widths[0] == 1
+    assert max(max(record.charge.bits_floor) for record in run.records) > 1
+    lines = "\n".join(loop_lines(run.records))
+    assert "for the bias of gradients" in lines
+    free = ran(small, tmp_path / "free", *asked, "plan.bias_share=0")
+    assert all(record.charge.bits_floor == () for record in free.records)
+    capped = ran(small, tmp_path / "capped", *asked, "plan.bits_most=1")  # what is asked for is harder
+    assert all(set(record.charge.bits_up) == {1} for record in capped.records)
+
+
 def test_measuring_changes_nothing_but_the_plan(small, tmp_path):
     """Bits are given here, so that chi has no say: the same training, bit for bit, and the same time and energy."""
     common = ("learn.rounds=3", "learn.state=keep", "plan.measure_batches=3")
@@ -78,8 +98,8 @@ def test_measuring_changes_nothing_but_the_plan(small, tmp_path):
     assert all((plain.state[name] == watched.state[name]).all() for name in plain.state)
     for a, b in zip(timeless(plain.records), timeless(watched.records), strict=True):
         assert len(b.charge.sensitivity) == len(b.charge.sensitivity_error) == 3
-        silent = replace(b.charge, sensitivity=(), sensitivity_error=(), objective=a.charge.objective)
-        assert replace(silent, gap=None) == replace(a.charge, gap=None)
+        silent = replace(b.charge, sensitivity=(), sensitivity_error=(), bits_floor=(), gap=None)
+        assert replace(silent, objective=a.charge.objective) == replace(a.charge, gap=None)
         assert replace(b, charge=None) == replace(a, charge=None)
 
 

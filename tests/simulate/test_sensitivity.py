@@ -134,6 +134,48 @@ def test_chi_is_relative_to_the_averaged_gradient():
     assert slowdown([noise(plain=0.0)], [1]).half[0] == np.inf
 
 
+def test_the_floor_is_where_the_bias_is_a_quarter_of_the_squared_gradient():
+    """By hand: v(q) = (2^q - 1)^-2, so that a bias of 40.5 v^2 is 40.5, 0.5 and 0.01687 at 1, 2 and 3 bits."""
+    biased = [noise(bias=bias, gradient=2.0) for bias in (0.4, 40.5, 41.0, -5.0)]
+    assert slowdown(biased, [1] * 4).floor.tolist() == [1, 2, 3, 1]
+    assert slowdown(biased, [1] * 4, 0.01).floor.tolist() == [2, 3, 3, 1]
+    assert slowdown(biased, [1] * 4, 0.0).floor.tolist() == [1] * 4
+    # a gradient that cannot be told from 0 counts as its error; a bias counts with its own
+    dull = [
+        noise(bias=40.5, gradient=-1.0, gradient_error=2.0),
+        noise(bias=40.0, bias_error=1.0, gradient=2.0),
+    ]
+    assert slowdown(dull, [1, 1]).floor.tolist() == [2, 3]
+    assert slowdown([noise(bias=1e9)], [1]).floor.tolist() == [1]  # of a run that did not measure it
+
+
+def test_bias_and_gradient_are_what_mini_batches_have_in_common(small, tmp_path):
+    """Against products of means over halves of the mini-batches, from the probe's own gradients."""
+    run = jobs.start(config.load(None, [*small, "learn.batch=4"]), tmp_path / "run")
+    fleet, devices, bits, count = run.assembly.fleet, (0, 2), 3, 5
+    found = gradient_noise(fleet, run.state, devices, round=0, batches=count, bits=bits)
+    probe = Probe(fleet, run.state, devices, 0)
+    share = np.array([len(fleet.parts[device]) for device in devices], float)
+    whole, shift = [], {device: [] for device in devices}
+    for number in range(count):
+        drawn = probe.draw(number)
+        plain, up, down = (
+            probe.gradients(drawn, number, width, mirrored=mirrored)
+            for width, mirrored in ((0, False), (bits, False), (bits, True))
+        )
+        whole.append(
+            sum(part * plain[d].double() for part, d in zip(share / share.sum(), devices, strict=True))
+        )
+        for d in devices:
+            shift[d].append((up[d].double() + down[d].double()) / 2 - plain[d].double())
+    pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
+    gradient = np.mean([float(whole[i] @ whole[j]) for i, j in pairs])
+    for d in devices:
+        bias = np.mean([float(shift[d][i] @ shift[d][j]) for i, j in pairs])
+        assert found[d].bias == pytest.approx(bias / float(quantization_noise(bits)) ** 2, rel=1e-9)
+        assert found[d].gradient == pytest.approx(gradient, rel=1e-9) and found[d].gradient_error > 0
+
+
 def test_measuring_leaves_no_trace(small, tmp_path):
     """The same rounds, bit for bit, measured in between or not, with momentum and a cache that could be spoilt."""
     more = ("learn.state=keep", "learn.rounds=3", "model.cut=0", "learn.cache=device", "learn.local_steps=0")

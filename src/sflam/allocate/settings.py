@@ -65,6 +65,8 @@ class PlanSettings:
         measure_every: a simulated run measures chi of every device, again after so many rounds, and plans with
             that instead; 0 does not measure.
         measure_batches: mini-batches of one such measurement; more narrow its error, and each takes three passes.
+        bias_share: with ``measure_every``, the largest share of the squared gradient that a device's squared bias by
+            quantization may be, as measured: a hard least width of its own. 0 asks for none.
         local_steps: mini-batches of a round; a simulated run counts those that it has.
         counts: what a round's seconds and joules are, in plans, limits and charges alike: ``all`` that crosses, with
             labels, headers and adapters; or ``activations`` and gradients alone, as published: adapters then move after
@@ -99,6 +101,7 @@ class PlanSettings:
     sensitivity: float = 0.0
     measure_every: int = 0
     measure_batches: int = 8
+    bias_share: float = 0.25
     local_steps: int = 1
     counts: str = "all"
     tokens: int = 0
@@ -140,6 +143,7 @@ class PlanSettings:
             "patience",
         )
         ranges.at_least(0, "measure_every")
+        ranges.between(0, 1, "bias_share")
         ranges.at_least(3, "measure_batches", hint=": a variance and its error need as many")
         ranges.at_least(1, "local_steps", "samples", "split_least", "tuned_least")
         ranges.require(all(loss >= 0 for loss in self.fit), "fit", "losses are 0 or more")

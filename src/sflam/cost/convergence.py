@@ -153,14 +153,18 @@ def rounds_factor(
     return 1.0 + float(np.sum(up)) + float(np.sum(back))
 
 
-def bias_floor(fleet: Sensitivity, bits: ArrayLike) -> float:
-    """Return beta(q)^2: E|grad F|^2 below it is promised by no number of rounds (2.14)."""
-    return fleet.bias(bits) ** 2
+def least_bits(bias: ArrayLike, target: ArrayLike, share: float = 0.25) -> NDArray[np.int64]:
+    """Return q_min [K], the smallest widths with beta_k^2 <= share times the target of (2.14); 16 where none has it.
 
+    Where every device's bias is that small, so is the aggregate's: beta <= sum rho_k beta_k.
 
-def least_bits(fleet: Sensitivity, target: float) -> int | None:
-    """Return q_min, the smallest common width with beta^2 <= target / 4; None where no width up to 16 has it."""
-    for bits in range(1, MAX_BITS + 1):
-        if bias_floor(fleet, bits) <= target / 4:
-            return bits
-    return None
+    Args:
+        bias: [K] beta_k^2 / v(q)^2, as measured (2.13).
+        target: [K] or one, eps: E|grad F|^2 that is to be reached.
+        share: of eps that the bias alone may take; a quarter in (2.15).
+    """
+    widths = np.arange(1, MAX_BITS + 1)
+    held = np.multiply.outer(np.asarray(bias, float), quantization_noise(widths) ** 2)
+    fits = held <= share * np.broadcast_to(np.asarray(target, float), np.shape(bias))[..., None]
+    least: NDArray[np.int64] = np.where(fits.any(axis=-1), widths[fits.argmax(axis=-1)], MAX_BITS)
+    return least

@@ -47,7 +47,9 @@ class HeadStage:
         self._slots, count = self._assign()
         row = max(shape[1] for shape in matrices.values()) * dtype.itemsize
         numbers = together * max(map(math.prod, matrices.values()))
-        self._scratch = aligned(max(numbers, min(numbers * dtype.itemsize, max(scratch.BLOCK_BYTES, row))))
+        # rows are worked on a few at a time; what goes number by number takes a block of heads whole
+        at_once = min(numbers * dtype.itemsize, max(scratch.BLOCK_BYTES, row))
+        self._scratch = aligned(max(at_once, *(numbers * self._working(each) for each in stage.operations)))
         self._start = count * self._each
         self.room = self._start + SCRATCHES * self._scratch
 
@@ -109,6 +111,13 @@ class HeadStage:
             moving.dropout_mask(out, p=p, seed=draw.seed, stream=stream, first=first)
         else:
             CELLS[kind].run(out, buffers, *operands, **attributes)
+
+    def _working(self, operation: Operation) -> int:
+        """Return the bytes of working memory for each number that an operation makes."""
+        kernel = CELLS.get(operation.kind)
+        if kernel is None or not kernel.slots:
+            return 0
+        return DTYPES["bool"].itemsize if operation.kind == "where" else self._dtype.itemsize
 
     def _type(self, name: str) -> np.dtype[Any]:
         return DTYPES.get(self._graph.values[name].numbers, self._dtype)

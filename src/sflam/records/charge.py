@@ -74,6 +74,8 @@ class Charge:
         sensitivity: per device, the chi that the plan counts, as measured (below 0 counts as 0) or as set; empty where
             it is neither measured nor needed.
         sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
+        bits_floor: per device, the fewest bits at which the measured bias of its gradient is small enough; empty where
+            it was not measured.
         servers: per device, the index of its server, ``ALL_LOCAL`` for none; empty with a single server.
         tuned: per device, ``model.tuned`` of its own; empty where all tune the model's.
         calibration: measured beside modelled, where ``network.calibrate`` is set; else None.
@@ -119,6 +121,7 @@ class Charge:
     speed: tuple[float, ...] = field(default=(), metadata=LATER)
     sensitivity: tuple[float, ...] = field(default=(), metadata=LATER)
     sensitivity_error: tuple[float, ...] = field(default=(), metadata=LATER)
+    bits_floor: tuple[int, ...] = field(default=(), metadata=SELDOM)
     servers: tuple[int, ...] = field(default=(), metadata=LATER)
     tuned: tuple[int, ...] = field(default=(), metadata=SELDOM)
     calibration: Calibration | None = field(default=None, metadata=LATER)

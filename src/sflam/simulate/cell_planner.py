@@ -72,7 +72,10 @@ class CellPlanner(Planner):
         )
         chi = self.slowdown(devices)
         if chi is not None:
-            problem = problem.change(sensitivity=np.maximum(chi.chi, 0.0))
+            floor = np.minimum(
+                chi.floor, problem.widths[-1]
+            )  # plan.bits_most is asked for, too, and is harder
+            problem = problem.change(sensitivity=np.maximum(chi.chi, 0.0), bits_floor=floor)
         if battery is None:
             return problem
         return problem.change(energy_cap=np.minimum(problem.energy_cap, battery[index]))

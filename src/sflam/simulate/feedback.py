@@ -22,13 +22,14 @@ class Feedback:
         fleet: whose devices train; nothing of it changes.
         every: rounds after which a measurement is old.
         batches: mini-batches of a measurement.
+        bias_share: of the squared gradient that a device's squared bias may be.
 
     Attributes:
         known: device -> what was measured last.
     """
 
-    def __init__(self, fleet: LocalFleet, every: int, batches: int) -> None:
-        self.fleet, self.every, self.batches = fleet, every, batches
+    def __init__(self, fleet: LocalFleet, every: int, batches: int, bias_share: float) -> None:
+        self.fleet, self.every, self.batches, self.bias_share = fleet, every, batches, bias_share
         self.known: dict[int, GradientNoise] = {}
 
     def update(self, round: int, devices: Sequence[int], state: State) -> None:
@@ -42,10 +43,10 @@ class Feedback:
             self.known |= gradient_noise(self.fleet, state, due, round=round, batches=self.batches)
 
     def slowdown(self, devices: Sequence[int], samples: ArrayLike) -> Slowdown | None:
-        """Return chi of devices that are averaged by samples [K]; None where one was never measured."""
+        """Return chi and floors of devices that are averaged by samples [K]; None where one was never measured."""
         if not all(device in self.known for device in devices):
             return None
-        return slowdown([self.known[device] for device in devices], samples)
+        return slowdown([self.known[device] for device in devices], samples, self.bias_share)
 
     def state(self) -> dict[str, Any]:
         """Return what must survive a crash between rounds."""
@@ -65,4 +66,4 @@ def feedback_of(job: Job, halves: LocalFleet | None) -> Feedback | None:
     if not job.plan.measure_every or not method_of(job).quantized:
         return None
     assert halves is not None, "what is quantized is cut"
-    return Feedback(halves, job.plan.measure_every, job.plan.measure_batches)
+    return Feedback(halves, job.plan.measure_every, job.plan.measure_batches, job.plan.bias_share)

@@ -307,13 +307,15 @@ class SimulatedFleet(FleetAround):
         turns = list(zip(self.in_force, paid, strict=True))
         return rest_j(turns, self.network.static_power, several=self.planner.several)
 
-    def _slowdowns(self, devices: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return chi of each device, and the error of each where it was measured."""
-        found = self.planner.slowdown(devices)
+    def _slowdowns(
+        self, devices: Sequence[int]
+    ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
+        """Return chi of each device, and where it was measured the error and the fewest bits of each."""
+        found, wish = self.planner.slowdown(devices), self.job.plan
         if found is not None:
-            return tuple(found.chi.tolist()), tuple(found.half.tolist())
-        wish = self.job.plan
-        return (wish.sensitivity,) * len(devices) if "bits" in wish.optimize else (), ()
+            floor = tuple(found.floor.tolist()) if wish.bias_share else ()
+            return tuple(found.chi.tolist()), tuple(found.half.tolist()), floor
+        return (wish.sensitivity,) * len(devices) if "bits" in wish.optimize else (), (), ()
 
     def _calibration(self, devices: Sequence[int], steps: Steps) -> Calibration | None:
         """Return what the round would have cost as modelled, beside what was measured."""

@@ -29,7 +29,7 @@ def charged(
     planned: int,
     cut: bool,
     several: bool = False,
-    slowdowns: tuple[tuple[float, ...], tuple[float, ...]] = ((), ()),
+    slowdowns: tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]] = ((), (), ()),
     calibration: Calibration | None = None,
     beyond_plans: float = 0.0,
 ) -> Charge:
@@ -46,7 +46,7 @@ def charged(
         planned: the round of the plans.
         cut: whether activations cross a cut, and so have bits.
         several: whether there are several servers.
-        slowdowns: chi of each device, and the error of each.
+        slowdowns: chi of each device, the error of each, and the fewest bits of each.
         calibration: measured beside modelled numbers, or None.
         beyond_plans: J that static power drew besides; see :func:`rest_j`.
     """
@@ -105,6 +105,7 @@ def charged(
         speed=tuple(placed[device].clock for device in devices),
         sensitivity=slowdowns[0],
         sensitivity_error=slowdowns[1],
+        bits_floor=slowdowns[2],
         servers=tuple(placed[device].server for device in devices) if several else (),
         tuned=tuned if any(tuned := tuple(placed[device].tuned for device in devices)) else (),
         calibration=calibration,

@@ -8,6 +8,13 @@ Var = E |g - g'|^2 / 2, which has no bias. Rounding noise moves a gradient by mu
 it changes the variance; what it adds there is of mean zero, but at 4 bits larger than chi. So each rounding x + e is
 taken together with its mirror image x - e, in which that part cancels. Errors are the jackknife's over mini-batches.
 
+The same gradients have the bias (2.13), what mini-batches have in common of the quantized minus the plain gradient,
+and |grad F|^2, what they have in common themselves, of the devices measured together and weighted by their samples:
+products of different mini-batches, which have no noise. A device's floor q_min is the least width at which its squared
+bias is at most a share, a quarter in (2.15), of eps = |grad F|^2: with it the quantized gradient still points down.
+Where mini-batches cannot tell |grad F|^2 from 0, eps is its standard error, the least that they can tell; the bias
+counts with its standard error on top.
+
 M mini-batches, K devices, P trained numbers.
 """
 
@@ -21,7 +28,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sflam.cost.convergence import measured_slowdown, quantization_noise
+from sflam.cost.convergence import least_bits, measured_slowdown, quantization_noise
 from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import State
 from sflam.simulate.gradients import Probe
@@ -44,6 +51,9 @@ class GradientNoise:
         added_error: of that.
         bias: |mean of the quantized gradient - gradient|^2 / v(q)^2; what mini-batches have in common of it.
         batches: M.
+        bias_error: of that.
+        gradient: |grad F|^2 of the devices that were measured together; inf where it was not measured.
+        gradient_error: of that.
     """
 
     round: int
@@ -53,6 +63,14 @@ class GradientNoise:
     added_error: float
     bias: float
     batches: int
+    bias_error: float = 0.0
+    gradient: float = np.inf
+    gradient_error: float = 0.0
+
+    @property
+    def target(self) -> float:
+        """eps, |grad F|^2 as far as mini-batches can tell it."""
+        return max(self.gradient, self.gradient_error)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,10 +80,12 @@ class Slowdown:
     Attributes:
         chi: as measured; below 0 where quantization makes gradients agree more.
         half: half the width of its confidence interval, of ``CONFIDENCE``.
+        floor: q_min, fewest bits at which the bias of the gradient is small.
     """
 
     chi: Floats
     half: Floats
+    floor: NDArray[np.int64]
 
 
 def gradient_noise(
@@ -96,14 +116,31 @@ def gradient_noise(
         up = probe.gradients(drawn, number, bits)
         down = probe.gradients(drawn, number, bits, mirrored=True)
         found.append({device: (plain[device], up[device], down[device]) for device in devices})
-    return {device: _noise([item[device] for item in found], round, bits) for device in devices}
+    held = np.array([len(fleet.parts[device]) for device in devices], float)
+    common = [
+        sum(
+            share * item[device][0].double() for share, device in zip(held / held.sum(), devices, strict=True)
+        )
+        for item in found
+    ]
+    gradient = _jackknife(_products(torch.stack([torch.as_tensor(each) for each in common])))
+    return {device: _noise([item[device] for item in found], round, bits, gradient) for device in devices}
 
 
-def slowdown(found: Sequence[GradientNoise], samples: ArrayLike) -> Slowdown:
-    """Return chi of devices that are averaged together, weighted by their samples [K] as FedAvg does.
+def slowdown(found: Sequence[GradientNoise], samples: ArrayLike, bias_share: float = 0.25) -> Slowdown:
+    """Return chi of devices that are averaged together, weighted by their samples [K] as FedAvg does, and their floors.
 
     The error is that of each device's own noise and of V0, to first order, as if they were independent.
+
+    Args:
+        found: of each device.
+        samples: of each device.
+        bias_share: of |grad F|^2 that a device's squared bias may be; 0 asks for no floor.
     """
+    floor = np.ones(len(found), np.int64)
+    if bias_share > 0:
+        bias = [max(item.bias, 0.0) + item.bias_error for item in found]
+        floor = least_bits(bias, [item.target for item in found], bias_share)
     rho = np.asarray(samples, float) / np.sum(samples)
     plain, added, plain_error, added_error = (
         np.array([getattr(item, name) for item in found])
@@ -111,25 +148,26 @@ def slowdown(found: Sequence[GradientNoise], samples: ArrayLike) -> Slowdown:
     )
     whole = float(rho**2 @ plain)
     if not whole > 0:  # nothing varies: every mini-batch is the whole of its device's data
-        return Slowdown(chi=np.zeros(len(rho)), half=np.full(len(rho), np.inf))
+        return Slowdown(chi=np.zeros(len(rho)), half=np.full(len(rho), np.inf), floor=floor)
     noise = quantization_noise(WIDTH)
     chi = measured_slowdown(rho, plain + added * noise, plain, WIDTH)
     whole_error = float(np.sqrt(rho**4 @ plain_error**2)) / whole
     error = np.hypot(rho**2 * added_error / whole, chi * whole_error)
-    return Slowdown(chi=chi, half=error * np.array([_student(item.batches - 1) for item in found]))
+    return Slowdown(
+        chi=chi, half=error * np.array([_student(item.batches - 1) for item in found]), floor=floor
+    )
 
 
-def _noise(found: Sequence[tuple[Tensor, Tensor, Tensor]], round: int, bits: int) -> GradientNoise:
-    """Return what (plain, rounded, mirrored) gradients [P] of M mini-batches show."""
+def _noise(
+    found: Sequence[tuple[Tensor, Tensor, Tensor]], round: int, bits: int, gradient: tuple[float, float]
+) -> GradientNoise:
+    """Return what (plain, rounded, mirrored) gradients [P] of M mini-batches show, beside |grad F|^2 and its error."""
     plain, up, down = (torch.stack(list(each)) for each in zip(*found, strict=True))
     noise = float(quantization_noise(bits))
     base = _halved_distances(plain)
     added = ((_halved_distances(up) + _halved_distances(down)) / 2 - base) / noise
     # Different mini-batches round independently: their products have the common bias alone, and no noise.
-    shift = (((up.double() + down.double()) / 2 - plain.double()) / noise).numpy()
-    products = shift @ shift.T
-    count = len(found)
-    bias = (products.sum() - np.trace(products)) / (count * (count - 1))
+    bias, bias_error = _jackknife(_products(((up.double() + down.double()) / 2 - plain.double()) / noise))
     sigma, sigma_error = _jackknife(base)
     more, more_error = _jackknife(added)
     return GradientNoise(
@@ -138,9 +176,19 @@ def _noise(found: Sequence[tuple[Tensor, Tensor, Tensor]], round: int, bits: int
         plain_error=sigma_error,
         added=more,
         added_error=more_error,
-        bias=float(bias),
-        batches=count,
+        bias=bias,
+        batches=len(found),
+        bias_error=bias_error if np.isfinite(bias_error) else 0.0,
+        gradient=gradient[0],
+        gradient_error=gradient[1] if np.isfinite(gradient[1]) else 0.0,
     )
+
+
+def _products(vectors: Tensor) -> Floats:
+    """Return [M, M] products of [M, P] vectors: of different ones, estimates of the squared norm of their mean."""
+    rows = vectors.double()
+    found: Floats = (rows @ rows.T).numpy()
+    return found
 
 
 def _halved_distances(gradients: Tensor) -> Floats:

@@ -42,8 +42,12 @@ def random(problem: Problem, seed: int = 0) -> Found:
 @planned("fixed-bits")
 def fixed_bits(problem: Problem, width: int | None = None) -> Found:
     """Return the optimal plan at one width for all devices, the best one by default."""
-    chosen = best_common(problem.change(bits=problem.widths[0]))[0] if width is None else width
-    return optimum(problem.change(bits=chosen))
+    if width is None:
+        floor = problem.widest(
+            problem.widths[0]
+        ).max()  # all have one width, so that the highest floor is everyone's
+        width = best_common(problem.change(bits=floor, bits_floor=floor))[0]
+    return optimum(problem.change(bits=width))
 
 
 def equal_shares(cell: Cell) -> Shares:

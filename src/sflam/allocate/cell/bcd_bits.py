@@ -63,6 +63,7 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
     fixed += float(weight @ problem.received_j)
     drawn = sending_j(held.power, 1.0, network.amplifier_efficiency, network.circuit_power)
     level = np.searchsorted(widths, problem.each("bits"))
+    lowest = np.searchsorted(widths, problem.widest(widths[0]))
 
     def payload(level: Bits) -> Floats:
         return sizes[level, np.arange(len(level))]
@@ -76,10 +77,10 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
 
     best = cost(level)
     while True:
-        moves = [np.maximum(level - 1, 0)]
-        lower = np.maximum(level - 1, 0)
+        lower = np.maximum(level - 1, lowest)
+        moves = [lower]
         sent, less = payload(level) / rate, payload(lower) / rate
-        single = _best_single(level, sent, less, noise, busy, weight * drawn, problem, fixed)
+        single = _best_single(level, lower, sent, less, noise, busy, weight * drawn, problem, fixed)
         if single is not None:
             moves.append(np.where(np.arange(len(level)) == single, level - 1, level))
         found = min(moves, key=cost)
@@ -90,6 +91,7 @@ def bits_step(problem: Problem, held: Shares) -> Bits:
 
 def _best_single(
     level: Bits,
+    lower: Bits,
     sent: Floats,
     less: Floats,
     noise: Floats,
@@ -98,21 +100,20 @@ def _best_single(
     problem: Problem,
     fixed: float,
 ) -> int | None:
-    """Return the device that gains most from one bit less; None where all have the fewest.
+    """Return the device that gains most from one bit less, ``lower``; None where all have the fewest.
 
     Sending takes ``sent`` s now and ``less`` with a bit less.
     """
-    free = level > 0
+    free = level > lower
     if not free.any():
         return None
-    lower = np.maximum(level - 1, 0)
     finish = busy + sent
     order = np.argsort(finish)
     others = np.full(len(level), finish[order[-1]])
     others[order[-1]] = finish[order[-2]] if len(level) > 1 else -np.inf
-    lam = problem.latency_weight
+    second = problem.time_weight
     time = problem.base_s + np.maximum(others, busy + less)
-    energy = spent @ sent - spent * (sent - less) + fixed + (1 - lam) * problem.base_j
+    energy = spent @ sent - spent * (sent - less) + fixed + (1 - problem.latency_weight) * problem.base_j
     chi = problem.each("sensitivity")
     rounds = 1.0 + chi @ noise[level] + chi * (noise[lower] - noise[level])
-    return int(np.argmin(np.where(free, rounds * (lam * time + energy), np.inf)))
+    return int(np.argmin(np.where(free, rounds * (second * time + energy), np.inf)))

@@ -67,17 +67,17 @@ def solve(problem: Problem, *, certify: bool | None = None) -> Found:
         problem: its ``bits`` are not used.
         certify: whether to compute the lower bound (2.18); by default for up to ``CERTIFIED`` devices.
     """
-    problem = problem.change(bits=problem.widths[0])
+    problem = problem.change(bits=problem.widest(problem.widths[0]))
     sample = _sample(problem)
     common, solved, history = best_common(sample)
     search = Search(problem)
-    start = np.full(len(sample), common)
+    start = sample.widest(common)
     bits, best, solution, seen = _descend(sample, Search(sample), start, solved)
     if sample is not problem and solution is not None:
         time, price, eta = _prices(sample.change(bits=bits), solution)
         # The sample's hertz are as many times fewer, and each is worth as much more.
         price *= len(sample) / len(problem)
-        bits = _choose(problem, time, price, eta, np.full(len(problem), common))
+        bits = _choose(problem, time, price, eta, problem.widest(common))
         search.last = replace(solution, price=price)
         bits, best, solution, seen = _descend(problem, search, bits)
     if solution is None:
@@ -102,6 +102,8 @@ def solve(problem: Problem, *, certify: bool | None = None) -> Found:
 def best_common(problem: Problem) -> tuple[int, Solution, tuple[float, ...]]:
     """Return the best width that all devices share, its solution, and the totals seen on the way, largest first.
 
+    A device with a higher floor has its floor.
+
     Widths are tried in ascending order. J* never falls with the width, so that the search ends once J* at the least
     noise exceeds the best total.
 
@@ -111,15 +113,18 @@ def best_common(problem: Problem) -> tuple[int, Solution, tuple[float, ...]]:
     search = Search(problem)
     least = problem.change(bits=problem.widths[-1]).rounds
     found: dict[int, tuple[float, Solution]] = {}
-    for width in problem.widths:
-        total, solution = search.solve(np.full(len(problem), width))
+    lowest = int(problem.widest(problem.widths[0]).min())
+    for width in (each for each in problem.widths if each >= lowest):
+        total, solution = search.solve(problem.widest(width))
         if solution is None:
             break
         found[width] = total, solution
         if least * (solution.objective + problem.constant) > min(total for total, _ in found.values()):
             break
     if not found:
-        Market(problem.change(bits=problem.widths[0]).cell).solve()  # raises Impossible with the reason
+        Market(
+            problem.change(bits=problem.widest(problem.widths[0])).cell
+        ).solve()  # raises Impossible with the reason
     best = min(found, key=lambda width: found[width][0])
     return best, found[best][1], tuple(sorted((total for total, _ in found.values()), reverse=True))
 
@@ -184,7 +189,7 @@ def _choose(
     """
     widths, chi = np.array(problem.widths), problem.each("sensitivity")
     payload, noise = problem.payload_at(widths), eta * quantization_noise(widths)
-    place = np.searchsorted(widths, start)
+    place, lowest = np.searchsorted(widths, start), np.searchsorted(widths, problem.widest(widths[0]))
 
     def worth(at: Bits, index: Bits) -> Floats:
         cost = costs_at(problem, time, price, payload[at, index], index, known)
@@ -194,6 +199,7 @@ def _choose(
     every = np.arange(len(start))
     if problem.network.circuit_power.any():
         values = np.stack([worth(np.full(len(start), at), every) for at in range(len(widths))])
+        values[np.arange(len(widths))[:, None] < lowest] = np.inf
         least: Bits = widths[np.argmin(values, axis=0)]
         return least
     value = worth(place, every)
@@ -202,7 +208,7 @@ def _choose(
         active = every[still]
         while active.size:
             there = place[active] + step
-            inside = (there >= 0) & (there < len(widths))
+            inside = (there >= lowest[active]) & (there < len(widths))
             active, there = active[inside], there[inside]
             found = worth(there, active)
             better = found <= value[active] if step < 0 else found < value[active]
@@ -221,7 +227,7 @@ def _polish(
         left = hopeful(problem, cost_table, bits, best, solution)
         for k in range(len(bits)):
             for row, change in enumerate(CHANGES):
-                if not left[row, k] or bits[k] + change not in problem.widths:
+                if not left[row, k]:
                     continue
                 tried = bits.copy()
                 tried[k] += change
@@ -233,8 +239,10 @@ def _polish(
 
 
 def cost_table(problem: Problem, times: Floats, price: float, widths: Bits) -> tuple[Floats, Floats]:
-    """Return D_k(T, mu, q) and zeta_k, both [I, Q, K], at times [I]; inf and 0 where T is too short for that width."""
+    """Return D_k(T, mu, q) and zeta_k, both [I, Q, K], at times [I]; inf and 0 where T is too short for that width, or
+    the width is below the device's floor."""
     payload = problem.payload_at(widths)  # [Q, K]
+    payload = np.where(np.asarray(widths)[:, None] < problem.each("bits_floor"), np.inf, payload)
     at, rows, index = np.indices((len(times), *payload.shape)).reshape(3, -1)
     found = _costs(problem.cell.take(index), times[at], price, payload[rows, index])
     costs, slopes = (each.reshape(len(times), *payload.shape) for each in found)

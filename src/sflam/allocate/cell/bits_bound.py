@@ -55,9 +55,13 @@ def bound(problem: Problem, table: Table, total: float, solution: Solution) -> f
 
     spent = solution.price * problem.cell.bandwidth
     earliest = problem.cell.busy + problem.payload_at(widths) / problem.cell.snr_bandwidth
+    below = widths[:, None] < problem.each("bits_floor")
+    earliest = np.where(below, np.inf, earliest)
     dual = Intervals(ask, lam, spent, prices[:, None, None] * noise, earliest)
     best = dual.least(lowest * (1 - 1e-12), max(highest, lowest), solution.time) + problem.constant
-    return least_total(best, prices, float(noise[-1].sum()), float(noise[0].sum()))
+    return least_total(
+        best, prices, float(noise[-1].sum()), float(np.where(below, 0.0, noise).max(axis=0).sum())
+    )
 
 
 def least_total(values: Floats, prices: Floats, low: float, high: float) -> float:

@@ -37,7 +37,7 @@ def hopeful(
     low, high = problem.widths[0], problem.widths[-1]
     widths = np.arange(max(low, int(bits.min()) - 1), min(high, int(bits.max()) + 1) + 1)
     moved = np.stack([bits + change for change in CHANGES])
-    allowed = np.isin(moved, problem.widths)
+    allowed = np.isin(moved, problem.widths) & (moved >= problem.each("bits_floor"))
     rows = np.clip(moved, widths[0], widths[-1]) - widths[0]  # [2, K]
     now = bits - widths[0]
     times = solution.time * POINTS

@@ -58,6 +58,7 @@ class Problem:
         energy_cap: J of all a round, receiving and idling too; inf for none.
         sensitivity: chi_k (2.12), how much a device's quantization noise slows learning; 0 does not count rounds.
         bit_choices: widths that a method which chooses bits may give, of those the workload has.
+        bits_floor: fewest bits that a method which chooses bits may give a device: q_min of (2.14), hard.
         server: which server's band is shared.
         own: [K] workloads of the devices where each has its own (LoRA ranks), of the model that ``workload`` is of;
             empty where all have that one.
@@ -89,6 +90,7 @@ class Problem:
     energy_cap: ArrayLike = np.inf
     sensitivity: ArrayLike = 0.0
     bit_choices: tuple[int, ...] = tuple(range(2, MAX_BITS + 1))
+    bits_floor: ArrayLike = MIN_BITS
     server: int = 0
     own: tuple[Workload, ...] = ()
     own_trunk: bool = False
@@ -134,6 +136,10 @@ class Problem:
         if not self.widths:
             found.append(
                 f"bit_choices {self.bit_choices} holds none of the workload's {self.workload.bit_choices}"
+            )
+        elif not found and np.max(self.bits_floor) > self.widths[-1]:
+            found.append(
+                f"bits_floor {np.max(self.bits_floor)} is above the largest of bit_choices, {self.widths[-1]}"
             )
         if not found and (wrong := wrong_values("payload", self.payload, partial(devices, self.network))):
             found.append(f"{wrong[0]}: what a device sends up in a round")
@@ -313,6 +319,12 @@ class Problem:
         """The bit widths to choose from, ascending."""
         return tuple(sorted(set(self.bit_choices) & set(self.workload.bit_choices)))
 
+    def widest(self, bits: ArrayLike) -> NDArray[np.int64]:
+        """Return [K] the least widths to choose from that are neither below ``bits`` nor below each device's floor."""
+        widths = np.array(self.widths)
+        wanted = np.maximum(bits, self.each("bits_floor"))
+        return np.asarray(widths[np.minimum(np.searchsorted(widths, wanted), len(widths) - 1)], np.int64)
+
     def payload_at(self, bits: ArrayLike) -> Floats:
         """Return the nats of a round on the way up at a width, [K], or at several, [Q, K] (1.8)."""
         work, widths = self.own or (self.workload,), np.atleast_1d(bits)
@@ -357,4 +369,4 @@ class Problem:
 
 
 PER_DEVICE: tuple[str, ...] = ("local_steps", "made", "sent", "averages", "cut", "bits", "delay", "receiving")
-PER_DEVICE += ("radio_cap", "compute_cap", "energy_cap", "sensitivity")
+PER_DEVICE += ("radio_cap", "compute_cap", "energy_cap", "sensitivity", "bits_floor")

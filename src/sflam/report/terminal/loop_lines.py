@@ -72,6 +72,9 @@ def _bits(charges: Sequence[Charge]) -> Iterator[str]:
         f"{math.fsum(item.sensitivity):.2g} +- {math.hypot(*item.sensitivity_error):.1g}"
         for item in (last, first)
     )
+    if last.bits_floor:
+        asked = [width for charge in charges for width in charge.bits_floor]
+        chosen += f", at least {min(asked)} to {max(asked)} for the bias of gradients"
     yield f"chi of all devices, measured: {then} in the first round, {now} in the last (95 %); {chosen}"
 
 

@@ -81,6 +81,7 @@ class LeanStep:
         moments: vectors of as many numbers that the optimiser keeps.
         fedprox: whether a round's start is kept.
         keeps: whether moments are kept from round to round.
+        changes: whether the change since a round's start goes up, so that the start is kept beside FedProx's.
         segment: bytes of the frozen weights.
         body: bytes of a message.
         streams: whether the scheme lets answers be decoded while they come.
@@ -112,11 +113,14 @@ class LeanStep:
     joint: Callable[[int], int]
     finish: Callable[[int, int], int]
     around: Callable[[int], int]
+    changes: bool = False
 
     def held(self, how: How) -> Held:
         """Return what is held at the peak."""
         # values, gradient; where FedProx or learn.state = "keep" began
-        vectors = 2 + self.fedprox + (0 if how.file else self.moments) + self.moments * self.keeps
+        vectors = (
+            2 + self.fedprox + self.changes + (0 if how.file else self.moments) + self.moments * self.keeps
+        )
         bodies, alive = max(self._phases(how), key=sum)
         return Held(
             weights=self.segment if how.pages else 0,
@@ -133,7 +137,10 @@ class LeanStep:
         groups = math.ceil(self.rows * self.longest / tokens)
         kept = self.cut * groups * hidden + groups * around if how.inputs and self.trains else 0
         run, answer = hidden + around, 0 if how.streaming else self.body
-        yield 0, self.trained * max(2, self.moments if how.file else 0)  # adapters as a message; a state
+        yield (
+            0,
+            self.trained * max(2 + self.changes, self.moments if how.file else 0),
+        )  # adapters as a message; a state
         yield self.body + answer, kept
         yield self.body, self.forward(how.rows) + run + kept
         if self.trains:

@@ -21,6 +21,8 @@ BODY_LIMIT = 10**10  # exclusive limit of the bytes of one body
 IDENTITY = "identity"
 TOPK = "topk"
 TOPK_VALUE_BITS = 8  # of the level of a value that is kept
+FLOAT_BITS = 32
+ADAPTER_GROUP = 128  # adapter values that share an offset and a step where their change travels in few bits
 
 
 def index_bits(dim: int) -> int:
@@ -101,11 +103,19 @@ def token_body_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") 
     return HEADER_BYTES + payload_bytes(tokens, dim, bits, scheme)
 
 
-def adapter_payload_bits(values: int, bits: int = 32) -> int:
-    """Return the bits of ``values`` adapter weights, float32 or (64 bits) float64, without header."""
-    return values * bits
+def adapter_groups(values: int) -> int:
+    """Return the groups of ``ADAPTER_GROUP`` that ``values`` adapter weights fill; the last may not be full."""
+    return -(-values // ADAPTER_GROUP)
 
 
-def adapter_body_bytes(values: int, bits: int = 32) -> int:
+def adapter_payload_bits(values: int, bits: int = FLOAT_BITS) -> int:
+    """Return the bits of ``values`` adapter weights, without header: as floats of 32 or 64 bits, or their change in
+    1..16 bits a value, group by group."""
+    if bits > MAX_BITS:
+        return values * bits
+    return payload_bits(adapter_groups(values), ADAPTER_GROUP, bits)
+
+
+def adapter_body_bytes(values: int, bits: int = FLOAT_BITS) -> int:
     """Return the exact bytes of a body that carries ``values`` adapter weights."""
     return HEADER_BYTES + adapter_payload_bits(values, bits) // 8

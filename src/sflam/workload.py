@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sflam.errors import AllocationError
-from sflam.sizes import MAX_BITS, MIN_BITS, adapter_payload_bits, payload_bits
+from sflam.sizes import FLOAT_BITS, MAX_BITS, MIN_BITS, adapter_payload_bits, payload_bits
 
 PER_CUT = (
     "device_forward",
@@ -52,6 +52,7 @@ class Workload:
         extra_adapter: of the body of the adapters.
         adapter_bodies: bodies of that size one way: 2 where control variates travel beside the adapters.
         adapter_width: bits of an adapter weight as it travels: those of a float.
+        adapter_change: bits of its change since the round began, where that goes up instead; else 32.
         head_forward: FLOP of the device's half, forward, that are its head's; 0 but with labels at home.
         texts: whether samples differ in length, so that lengths travel.
         numbered: whether the numbers of samples go up with them.
@@ -80,7 +81,8 @@ class Workload:
     extra_down: int = 0
     extra_adapter: int = 0
     adapter_bodies: int = 1
-    adapter_width: int = 32
+    adapter_width: int = FLOAT_BITS
+    adapter_change: int = FLOAT_BITS
     head_forward: float = 0.0
     texts: bool = False
     numbered: bool = False
@@ -108,6 +110,19 @@ class Workload:
     def adapter_bits(self, cut: int) -> int:
         """Return the bits of the device's adapters, as floats, and of what travels beside them, one way (1.9)."""
         return self.adapter_bodies * self.half_gradient_bits(cut)
+
+    def trained_bits(self, cut: int) -> int:
+        """Return the bits in which what was trained goes up, and of what travels beside it; as :meth:`adapter_bits`
+        where the adapters do, fewer where their change does."""
+        return self.adapter_bits(cut) - self.change_saves(self.adapter_values[cut])
+
+    def change_saves(self, values: int) -> int:
+        """Return how many bits fewer the change of ``values`` adapter weights takes than they do."""
+        if self.adapter_change >= FLOAT_BITS:
+            return 0
+        return adapter_payload_bits(values, self.adapter_width) - adapter_payload_bits(
+            values, self.adapter_change
+        )
 
     def half_gradient_bits(self, cut: int) -> int:
         """Return the bits of one gradient of all that the device's half trains, one way: as many as its adapters'."""

@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 from hypothesis import strategies as st
 
-from sflam.codec.messages import AdapterFrame, GradientFrame, Message, StepFrame
+from sflam.codec.messages import AdapterFrame, ChangeFrame, GradientFrame, Message, StepFrame
 from sflam.codec.quantizer import Packed
 from sflam.codec.quantizers import quantizer
 from sflam.sizes import COUNT_LIMIT
@@ -44,11 +44,13 @@ def tokens(draw: st.DrawFn, count: int) -> Packed:
 
 @st.composite
 def messages(draw: st.DrawFn) -> Message:
-    kind = draw(st.sampled_from(["step", "gradient", "adapter"]))
+    kind = draw(st.sampled_from(["step", "gradient", "adapter", "change"]))
     numbers = draw(st.tuples(COUNTS, COUNTS, COUNTS))
     if kind == "adapter":
         dtype = draw(st.sampled_from([np.float32, np.float64]))
         return AdapterFrame(*numbers, np.arange(draw(st.integers(0, 40)), dtype=dtype))
+    if kind == "change":
+        return ChangeFrame(*numbers, draw(tokens(draw(st.integers(0, 8)))))
     if kind == "gradient":
         loss = draw(st.floats())
         return GradientFrame(*numbers, loss, draw(st.none() | tokens(draw(st.integers(0, 8)))))

@@ -79,7 +79,9 @@ def test_the_referee_and_the_simulator_charge_the_same_to_the_last_bit():
     problem = Problem(network=ref_a(6), workload=ref_a_workload(), local_steps=3)
     plan = optimal.solve(problem)
     nothing = np.zeros(6)
-    charged = round_cost(problem, plan, up=problem.payload / np.log(2), down=nothing, adapters=nothing)
+    charged = round_cost(
+        problem, plan, up=problem.payload / np.log(2), down=nothing, handed=nothing, fetched=nothing
+    )
     assert np.array_equal(charged.compute_j, plan.devices.compute_j)
     assert np.array_equal(charged.compute_s, plan.devices.compute_s)
     assert charged.transmit_j == pytest.approx(plan.devices.transmit_j, rel=1e-15)

@@ -59,7 +59,7 @@ def contracts_of(local, labels, quant, text, causal, start):
             classes=VOCABULARY if causal else CLASSES, batch=local.learn.batch, local_steps=local.learn.local_steps,
             local_epochs=local.learn.local_epochs, adapters=own[device],
             adapter_bits=local.devices.segment.stack.values.element_size() * 8,
-            bits_down=64 if raw else quant.bits_down,
+            bits_down=64 if raw else quant.bits_down, change_bits=local.adapters.bits,
             fleet_rows=local.learn.batch * len(SIZES) if local.sampling == "global" else 0,
         )
         for device, cut in enumerate(local.devices.cuts)
@@ -184,6 +184,7 @@ class Rig:
     def client(self, number, link):
         """Return a device as a new process would make it, from what the last one wrote down."""
         fleet, file = self.fleet.local.exchange, self.folder / f"device-{number}.safetensors"
+        change = self.fleet.local.adapters.bits
         learn, labels, cut = self.options["learn"], self.options["labels"], self.options["cuts"][number]
         sampling = self.options.get("sampling", "local")
         place = Place(number, "run", 3, parts_of(SIZES)[number], sampling, not is_image(self.kind))
@@ -192,14 +193,21 @@ class Rig:
             rank = self.options["ranks"][number] if self.options.get("ranks") else 0
             half = self.halves.half(cut, place.own, rows=1 + number, rank=rank)
             exchange = TokenExchange(
-                NumpyCoder(fleet.scheme), fleet.scheme, fleet.seed, number, half.dim, half.float_bits, bits
+                NumpyCoder(fleet.scheme),
+                fleet.scheme,
+                fleet.seed,
+                number,
+                half.dim,
+                half.float_bits,
+                bits,
+                change,
             )
         else:
             own, _, its = self.models[number].pop()
             frozen = learn.practice.device_half == "frozen"
             segment = DeviceSegment(own, cut, 1, labels=labels, frozen_half=frozen)
             half = TorchHalf(segment, cut, learn, its, place.own)
-            exchange = torch_exchange(half, fleet.scheme, fleet.seed, number, bits)
+            exchange = torch_exchange(half, fleet.scheme, fleet.seed, number, bits, change)
         # The last one reads its answers while they come.
         return Client(link, place, half, learn, exchange, file, streaming=number == len(SIZES) - 1)
 

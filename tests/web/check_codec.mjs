@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { given, sameBytes } from "./given.mjs";
 import { decode, encode } from "../../src/sflam/web/static/codec/bodies.js";
+import { TokenExchange } from "../../src/sflam/web/static/link/exchange.js";
 import { decodeTokens, quantizer } from "../../src/sflam/web/static/codec/quantizers.js";
 
 for (const { name, scheme, bits, dim, seed, x, codes, side, decoded } of given.tokens) {
@@ -23,6 +24,10 @@ for (const { name, scheme, bits, dim, x } of given.refused) {
 }
 for (const { name, message, tokens, body } of given.bodies) {
   sameBytes(encode({ ...message, tokens }), body, name);
+}
+for (const { name, bits, seed, values, start, body } of given.changes) {
+  const exchange = new TokenExchange("rotated", BigInt(seed), 2, 8, [4, 4], bits);
+  sameBytes(encode(exchange.trained(4, 30, values, start)), body, name);
 }
 for (const { name, kind, body, message, decoded } of given.answers) {
   const found = decode(body, kind);

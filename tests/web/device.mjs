@@ -54,7 +54,7 @@ async function main() {
   });
   const seed = BigInt(page.seed);
   const place = { number: job.device, run: job.run, job: page.job, seed, sampling: page.sampling, buckets: page.buckets };
-  const exchange = new TokenExchange(job.scheme, seed, job.device, half.dim, job.bits);
+  const exchange = new TokenExchange(job.scheme, seed, job.device, half.dim, job.bits, job.bits_adapters);
   const report = (event) => event.kind === "step" || console.log(event.text ?? JSON.stringify(event));
   const client = new Client({ link, place, half, samples, learn: page.learn, exchange, store, report });
   console.log(`the job has ended; this device trained ${await client.run()} rounds`);

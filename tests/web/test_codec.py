@@ -7,8 +7,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from sflam.codec.adapter_change import encode_change
 from sflam.codec.bodies import encode
-from sflam.codec.messages import AdapterFrame, GradientFrame, StepFrame, TokenFrame
+from sflam.codec.messages import AdapterFrame, ChangeFrame, GradientFrame, StepFrame, TokenFrame
 from sflam.codec.quantizers import QUANTIZERS, quantizer
 from sflam.codec.topk import TopK
 from sflam.errors import QuantizerError
@@ -117,6 +118,26 @@ def body_cases():
     }
 
 
+def change_cases():
+    """Bodies of what a device trained, floats and changes of all widths, by the page's own exchange."""
+    rng = np.random.default_rng(9)
+    for count, bits in ((1, 8), (128, 1), (300, 8), (300, 5), (257, 16), (40, 32)):
+        start = rng.standard_normal(count).astype(np.float32)
+        values = (start + 1e-3 * rng.standard_normal(count)).astype(np.float32)
+        message = AdapterFrame(4, 2, 30, values)
+        if bits < 32:
+            change = encode_change(values, start, bits, seed=2**62 + 1, round=4, device=2)
+            message = ChangeFrame(4, 2, 30, change)
+        yield {
+            "name": f"change of {count} values, {bits} bits",
+            "bits": bits,
+            "seed": str(2**62 + 1),
+            "values": packed_array(values),
+            "start": packed_array(start),
+            "body": packed_array(np.frombuffer(encode(message), np.uint8)),
+        }
+
+
 def answer_cases():
     rng = np.random.default_rng(8)
     values = rng.standard_normal(33).astype(np.float32)
@@ -152,6 +173,7 @@ def test_the_bytes_are_those_of_numpy(tmp_path):
         "remembering": list(remembering_cases()),
         "refused": list(refused_cases()),
         "bodies": list(body_cases()),
+        "changes": list(change_cases()),
         "answers": list(answer_cases()),
         # another length of the header, its first letter, a letter of its first key, and the end cut off
         "spoilt": [[0, 1], [8, 1], [11, 1], [-1, 0]],

@@ -118,6 +118,20 @@ def test_quantized(tmp_path, scheme):
 
 
 @pytest.mark.slow
+def test_changes_of_adapters(tmp_path):
+    """Adapters that are sent as changes of 16 bits are as near to a simulation's as floats are, but for a step."""
+    settings = (
+        *EXACT,
+        "quant.scheme=uniform",
+        "quant.bits_up=16",
+        "quant.bits_down=16",
+        "learn.local_steps=1",
+    )
+    few = (*settings, "quant.bits_adapters=8", "learn.rounds=2")
+    assert_equal_states(served(tmp_path, few), simulated(tmp_path / "local", few), 2e-2)
+
+
+@pytest.mark.slow
 def test_every_fifth_answer_lost(tmp_path):
     settings = (*EXACT, "learn.local_steps=6", "learn.rounds=1")
     assert_equal_states(served(tmp_path, settings, lose=5), simulated(tmp_path / "local", settings), 1e-4)

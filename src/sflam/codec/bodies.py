@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sflam.codec.messages import AdapterFrame, GradientFrame, Message, StepFrame, TokenFrame
+from sflam.codec.messages import AdapterFrame, ChangeFrame, GradientFrame, Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
 from sflam.codec.quantizers import QUANTIZERS, quantizer
 from sflam.errors import QuantizerError, WireError, unknown
@@ -50,6 +50,7 @@ KINDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
     "gradient": (("round", "step", "device"), {}),
     "tokens": (("round", "step", "device"), {}),
     "adapter": (("round", "device", "samples"), {"values": ("F32", "F64")}),
+    "change": (("round", "device", "samples"), {}),
 }
 TOKENS = {"scheme", "bits", "tokens", "dim"}
 
@@ -110,6 +111,8 @@ def _content(message: Message) -> tuple[dict[str, str], dict[str, Array]]:
             kind, packed, arrays = "tokens", message.tokens, {}
         case AdapterFrame():
             kind, arrays = "adapter", {"values": message.values}
+        case ChangeFrame():
+            kind, packed, arrays = "change", message.change, {}
     metadata = {"kind": kind} | {key: str(int(getattr(message, key))) for key in KINDS[kind][0]}
     if isinstance(message, GradientFrame):
         metadata["loss"] = repr(float(message.loss))
@@ -131,7 +134,7 @@ def decode(body: Body) -> Message:
     if kind not in KINDS:
         raise WireError(unknown("message kind", kind[:40], KINDS))
     numbers, vectors = KINDS[kind]
-    tokens = kind in ("step", "tokens") or (kind == "gradient" and "scheme" in metadata)
+    tokens = kind in ("step", "tokens", "change") or (kind == "gradient" and "scheme" in metadata)
     fields = {"kind", *numbers} | ({"loss"} if kind == "gradient" else set()) | (TOKENS if tokens else set())
     if metadata.keys() != fields:
         raise WireError(f"the {kind} message must have the fields {', '.join(sorted(fields))} and no other")
@@ -150,6 +153,9 @@ def decode(body: Body) -> Message:
     if kind == "tokens":
         assert packed is not None
         return TokenFrame(**counts, tokens=packed)
+    if kind == "change":
+        assert packed is not None
+        return ChangeFrame(**counts, change=packed)
     if "values" not in arrays:
         raise WireError("an adapter message without the tensor 'values'; send one vector")
     return AdapterFrame(**counts, values=arrays["values"])

@@ -158,7 +158,31 @@ class AdapterFrame:
             raise NotFiniteError("adapter values hold NaN or inf; they would spoil every device's average")
 
 
-Message = StepFrame | GradientFrame | TokenFrame | AdapterFrame
+@dataclass(frozen=True, eq=False)
+class ChangeFrame:
+    """Device to server, once a round: how the trainable weights of its half changed, in few bits.
+
+    Attributes:
+        round: round number.
+        device: index of the device.
+        samples: samples the weights were trained on, the weight in the average.
+        change: of all tensors flattened, in groups; see ``codec.adapter_change``.
+
+    Raises:
+        WireError: a number out of range.
+    """
+
+    round: int
+    device: int
+    samples: int
+    change: Packed
+
+    def __post_init__(self) -> None:
+        _check_counts(round=self.round, device=self.device, samples=self.samples)
+        _check_packed(self.change)
+
+
+Message = StepFrame | GradientFrame | TokenFrame | AdapterFrame | ChangeFrame
 
 
 def _check_counts(**counts: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sflam.ranges import Ranges
 from sflam.registry import OWN
-from sflam.sizes import MAX_BITS, MIN_BITS
+from sflam.sizes import FLOAT_BITS, IDENTITY, MAX_BITS, MIN_BITS
 
 SCHEMES = ("uniform", "rotated", "topk", "identity")
 
@@ -21,6 +21,9 @@ class QuantSettings:
             error feedback for gradients) or ``identity`` (raw floats).
         bits_up: bits per activation value, device to server, 1..16; ``identity`` ignores it.
         bits_down: bits per gradient value, server to device, 1..16; ``identity`` ignores it.
+        bits_adapters: bits per adapter value, device to server, 1..16 or 32; below 32 the change since the round began
+            travels, rounded stochastically, whatever ``scheme`` is; ``identity`` and methods without quantization
+            ignore it.
         delta: send the quantized change of each sample's activations since it was last sent, instead of the activations
             (AQ-SGD); device and server keep every sample's.
     """
@@ -28,10 +31,17 @@ class QuantSettings:
     scheme: str = "uniform"
     bits_up: int = 8
     bits_down: int = 8
+    bits_adapters: int = FLOAT_BITS
     delta: bool = False
 
     def __post_init__(self) -> None:
         ranges = Ranges(self, "quant")
         ranges.named("scheme", (*SCHEMES, *OWN["quantizer"]), "scheme")
         ranges.between(MIN_BITS, MAX_BITS, "bits_up", "bits_down")
+        ranges.one_of((*range(MIN_BITS, MAX_BITS + 1), FLOAT_BITS), "bits_adapters")
         ranges.check()
+
+    @property
+    def adapters(self) -> int:
+        """The bits in which adapters go up: those of a float where all else does, too."""
+        return FLOAT_BITS if self.scheme == IDENTITY else self.bits_adapters

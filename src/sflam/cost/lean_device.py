@@ -20,7 +20,7 @@ from sflam.cost.training import LeanDevice, Step
 from sflam.device.settings import LEAN
 from sflam.lean_memory import MEGABYTE, Held, LeanStep
 from sflam.model.tuned import tuned_among
-from sflam.sizes import HEADER_BYTES, IDENTITY, is_variable, token_body_bytes, value_bits
+from sflam.sizes import FLOAT_BITS, HEADER_BYTES, IDENTITY, is_variable, token_body_bytes, value_bits
 
 RESIDENT = 43 * MEGABYTE
 """The process before it trains: Python, NumPy, TLS, our code, the graphs (x86-64, Linux, Python 3.11)."""
@@ -49,6 +49,7 @@ def lean_of(job: Job, scheme: str = "") -> LeanDevice | None:
         scheme=scheme or job.quant.scheme,
         fedprox=practice.local == "fedprox",
         keeps=practice.state == "keep",
+        changes=job.quant.adapters < FLOAT_BITS and scheme != IDENTITY,
     )
 
 
@@ -89,6 +90,7 @@ def lean_step(step: Step, cut: int, device: LeanDevice) -> LeanStep:
         joint=lambda rows: max(_forward(step, cut, rows), _joint(step, rows, values)),
         finish=lambda rows, together: _finish(step, rows, together),
         around=lambda rows: _mask(step),
+        changes=device.changes,
     )
 
 

@@ -109,10 +109,20 @@ def steps_down(traffic: Traffic, work: Sequence[Workload], cuts: Sequence[int], 
     return down
 
 
-def adapters_one_way(work: Sequence[Workload], cuts: Sequence[int]) -> Floats:
-    """Return the bits of adapters one way, [K], and of what is as large as they and travels beside them."""
+def adapters_down(work: Sequence[Workload], cuts: Sequence[int]) -> Floats:
+    """Return the bits of adapters down, [K], and of what is as large as they and travels beside them."""
     every = _of_each(work, cuts)
     values = np.array([each.half_gradient_bits(cut) for each, cut in zip(every, cuts, strict=True)], float)
     bodies = np.array([each.adapter_bodies for each in every])
     found: Floats = bodies * (values + HEADER_BITS * (values > 0))
     return found
+
+
+def adapters_up(work: Sequence[Workload], cuts: Sequence[int]) -> Floats:
+    """Return the bits of what was trained on the way up, [K]: adapters, or their change, and what is beside them."""
+    every = _of_each(work, cuts)
+    saved = np.array(
+        [each.change_saves(each.adapter_values[cut]) for each, cut in zip(every, cuts, strict=True)], float
+    )
+    up: Floats = adapters_down(work, cuts) - saved
+    return up

@@ -21,12 +21,14 @@ class LeanDevice:
         scheme: of the quantizer.
         fedprox: whether a round's start is kept.
         keeps: whether the optimiser's state is kept from round to round.
+        changes: whether the change of the adapters since a round's start goes up.
     """
 
     bits: int = 8
     scheme: str = "uniform"
     fedprox: bool = False
     keeps: bool = False
+    changes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ from sflam.link.limits import Limits
 from sflam.link.loop import Client, Place, until_it_ends
 from sflam.link.needs import expect_offered
 from sflam.link.own_data import own_settings
-from sflam.sizes import IDENTITY
+from sflam.sizes import FLOAT_BITS, IDENTITY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +113,7 @@ def client_of(
         bundle.dim,
         engines.dtype.itemsize * 8,
         served.bits,
+        served.bits_adapters,
     )
     choice = _chosen(job, served, engines, samples, bringing, exchange.streams)
     notify(choice.described())
@@ -175,4 +176,5 @@ def _chosen(
         moments=bringing.folder / "moments",
         resident=resident_bytes(),
         streams=streams,
+        changes=served.bits_adapters < FLOAT_BITS,
     ).choose(bringing.memory)

@@ -89,6 +89,7 @@ class Footprint:
         moments: folder for the moments of the optimiser, where they do not fit.
         resident: bytes of the process as it stands.
         streams: whether the scheme lets answers be decoded while they come.
+        changes: whether the change of the adapters goes up.
     """
 
     engines: Engines
@@ -101,6 +102,7 @@ class Footprint:
     moments: Path
     resident: int
     streams: bool = True
+    changes: bool = False
 
     @property
     def step(self) -> LeanStep:
@@ -130,6 +132,7 @@ class Footprint:
             joint=lambda rows: self.engines.bytes(self._n(rows), head=False) + self._sample(rows),
             finish=self._finish,
             around=self._around,
+            changes=self.changes,
         )
 
     def nbytes(self, how: How) -> int:

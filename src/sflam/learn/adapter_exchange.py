@@ -3,14 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sflam.codec.adapter_change import decode_change, encode_change
 from sflam.codec.bodies import decode, encode
-from sflam.codec.messages import AdapterFrame
+from sflam.codec.messages import AdapterFrame, ChangeFrame, Message
 from sflam.errors import WireError
 from sflam.model.adapters import State
+from sflam.sizes import FLOAT_BITS
+
+
+@dataclass(frozen=True)
+class AdapterCodec:
+    """How adapters go up: as floats, or as their change since the round began.
+
+    Attributes:
+        bits: of a value: 1..16 for the change, more for floats.
+        seed: of the run.
+    """
+
+    bits: int = FLOAT_BITS
+    seed: int = 0
+
+    @property
+    def floats(self) -> bool:
+        """Whether they go up as they are."""
+        return self.bits >= FLOAT_BITS
+
+    def up(self, round: int, device: int, samples: int, values: Tensor, start: Tensor) -> tuple[Tensor, int]:
+        """Return trained values [P] as they arrive at the server, and the bytes of their body.
+
+        Args:
+            round: its number.
+            device: who trained them.
+            samples: on how many.
+            values: [P].
+            start: [P], what the device was sent.
+        """
+        if self.floats:
+            body = send_adapters(round, device, samples, values)
+            return receive_adapters(body, values), len(body)
+        own, begun = (each.detach().cpu().numpy() for each in (values, start))
+        change = encode_change(own, begun, self.bits, seed=self.seed, round=round, device=device)
+        body = encode(ChangeFrame(round, device, samples=samples, change=change))
+        return arrived(decode(body), start), len(body)
+
+
+def arrived(message: Message, start: Tensor) -> Tensor:
+    """Return the trained values [P] that a device's message carries, on the device and in the type of ``start`` [P].
+
+    Raises:
+        WireError: it carries something else, or another number of them.
+    """
+    if isinstance(message, ChangeFrame):
+        return torch.from_numpy(decode_change(message.change, start.detach().cpu().numpy())).to(start)
+    if not isinstance(message, AdapterFrame) or message.values.shape != tuple(start.shape):
+        raise WireError(f"a body does not hold the {start.numel()} adapter values agreed; restart the round")
+    return torch.from_numpy(message.values.copy()).to(start)
 
 
 def transfer(round: int, device: int, samples: int, state: State, names: Sequence[str]) -> tuple[State, int]:
@@ -29,10 +81,7 @@ def send_adapters(round: int, device: int, samples: int, values: Tensor) -> byte
 
 def receive_adapters(body: bytes, like: Tensor) -> Tensor:
     """Return the adapters [P] a body carries, on the device and in the type of ``like`` [P]."""
-    message = decode(body)
-    if not isinstance(message, AdapterFrame) or message.values.shape != tuple(like.shape):
-        raise WireError(f"a body does not hold the {like.numel()} adapter values agreed; restart the round")
-    return torch.from_numpy(message.values.copy()).to(like)
+    return arrived(decode(body), like)
 
 
 def flatten(state: State, names: Sequence[str]) -> Tensor:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sflam.learn.adapter_exchange import transfer
+from sflam.learn.adapter_exchange import AdapterCodec, flatten, transfer, unflatten
 from sflam.model.adapters import State
 from sflam.model.lower_rank import A_ENDS, B_ENDS, first_components
 from sflam.model.stack import AdapterStack
@@ -51,6 +51,32 @@ class DeviceRanks:
         """Return the named tensors as they arrive, padded to the model's rank, and the bytes of what was sent."""
         received, size = transfer(round, device, samples, self.own(device, state, names), names)
         return self.padded(device, received, state), size
+
+    def upload(
+        self,
+        codec: AdapterCodec,
+        round: int,
+        device: int,
+        samples: int,
+        state: State,
+        start: Mapping[str, Tensor],
+        names: Sequence[str],
+    ) -> tuple[State, int]:
+        """Return the named tensors that a device trained as they arrive, padded, and the bytes of what it sent.
+
+        Args:
+            codec: how they go up.
+            round, device, samples: its number, who trained, on how many samples.
+            state: what it trained.
+            start: what the round began from.
+            names: of what travels; nothing for none.
+        """
+        if not names:
+            return {}, 0
+        own, begun = self.own(device, state, names), self.own(device, start, names)
+        values = flatten(own, names)
+        found, size = codec.up(round, device, samples, values, flatten(begun, names).to(values))
+        return self.padded(device, unflatten(found, own, names), state), size
 
     def own(self, device: int, state: Mapping[str, Tensor], names: Sequence[str]) -> State:
         """Return the named tensors as a device has them, of its own rank."""

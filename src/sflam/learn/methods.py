@@ -10,7 +10,7 @@ from sflam.codec.settings import QuantSettings
 from sflam.config import Job
 from sflam.learn.settings.practice import BUNDLES
 from sflam.registry import add
-from sflam.sizes import IDENTITY
+from sflam.sizes import FLOAT_BITS, IDENTITY
 
 if TYPE_CHECKING:  # torch is loaded when a fleet is built, not when a method is looked up
     from numpy.typing import NDArray
@@ -77,6 +77,10 @@ class Method:
         """Return the name of the quantizer that is really used."""
         return quant.scheme if self.quantized else IDENTITY
 
+    def bits_adapters(self, quant: QuantSettings) -> int:
+        """Return the bits of an adapter value on the way up; what is handed from device to device stays floats."""
+        return quant.adapters if self.quantized and self.averages and self.split else FLOAT_BITS
+
     def halves(self, material: Material) -> LocalFleet | None:
         """Return the fleet of a model that is cut; None where none is."""
         return None
@@ -111,6 +115,7 @@ class SplitMethod(Method):
             labels=job.model.labels,
             sampling=job.sampling,
             delta=job.quant.delta,
+            bits_adapters=self.bits_adapters(job.quant),
         )
 
 

@@ -16,7 +16,7 @@ from sflam.cost.memory import FleetMemory
 from sflam.cost.training import Step
 from sflam.data.sampling import most_rows
 from sflam.learn.activation_cache import CachedExchange, expect_frozen, unkept
-from sflam.learn.adapter_exchange import flatten, send_adapters
+from sflam.learn.adapter_exchange import AdapterCodec, flatten, send_adapters
 from sflam.learn.averaging import Averaged, Averaging
 from sflam.learn.counted_memory import split_memory
 from sflam.learn.delta import DeltaExchange
@@ -41,6 +41,7 @@ from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
 from sflam.model.lower_rank import B_ENDS
 from sflam.plan import ALL_LOCAL, Placement, overlay
+from sflam.sizes import FLOAT_BITS
 
 
 class LocalFleet(Fleet):
@@ -59,6 +60,7 @@ class LocalFleet(Fleet):
         labels: where head and loss live: ``server`` or ``device``.
         sampling: ``data.sampling``.
         delta: ``quant.delta``.
+        bits_adapters: bits of an adapter value on the way up.
 
     Raises:
         ModelError: a cut outside 0..L.
@@ -79,6 +81,7 @@ class LocalFleet(Fleet):
         labels: str = "server",
         sampling: str = "local",
         delta: bool = False,
+        bits_adapters: int = FLOAT_BITS,
     ) -> None:
         self.settings, self.learn, self.seed, self.labels = settings, learn, seed, labels
         self.sampling = sampling
@@ -88,6 +91,7 @@ class LocalFleet(Fleet):
         kind = DeltaExchange if delta else CachedExchange if learn.cache == "server" else Exchange
         self.exchange = kind(scheme, seed, per_token=backbone.task == CAUSAL)
         self.ranks = DeviceRanks(settings.ranks)
+        self.adapters = AdapterCodec(bits_adapters, seed)
         self.placements: tuple[Placement, ...] = ()
         self.rule = local_rule(learn, sampling, examples, dict(enumerate(parts)))
         self.place(placements)
@@ -243,7 +247,9 @@ class LocalFleet(Fleet):
             own = served if alone else self.devices.segment.stack.read(device)
             names = list(served) if alone else self.devices.names(device)
             self.personal.keep(device, own | served)
-            received, size = self.ranks.transfer(round, device, samples, own, self.personal.shared(names))
+            received, size = self.ranks.upload(
+                self.adapters, round, device, samples, own, self._start, self.personal.shared(names)
+            )
             states[device] = received | {
                 name: served[name] for name in self.personal.shared(served) if not alone
             }

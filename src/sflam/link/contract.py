@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from sflam.codec.messages import AdapterFrame, Message, StepFrame, TokenFrame
+from sflam.codec.messages import AdapterFrame, ChangeFrame, Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
 from sflam.errors import Refused, ServeError, WireError
 from sflam.sizes import (
+    ADAPTER_GROUP,
+    FLOAT_BITS,
     IDENTITY,
     adapter_body_bytes,
+    adapter_groups,
     codes_bytes,
     is_variable,
     step_body_bytes,
@@ -48,6 +51,8 @@ class Contract:
         local_epochs: passes over its data.
         adapters: weights it trains.
         adapter_bits: 32 or 64.
+        change_bits: of every adapter value on the way up, where the change since the round began is sent; 32 where the
+            adapters themselves are.
         bits_down: bits of every value that comes down.
         fleet_rows: rows of a step of the whole fleet where the server draws each device's share of them; 0 where
             devices draw mini-batches of their own.
@@ -67,6 +72,7 @@ class Contract:
     local_epochs: int
     adapters: int
     adapter_bits: int = 32
+    change_bits: int = FLOAT_BITS
     bits_down: int = 8
     fleet_rows: int = 0
 
@@ -121,8 +127,17 @@ class Contract:
         return codes_bytes(tokens, self.dim, self.bits, self.scheme) if is_variable(self.scheme) else 0
 
     def adapter_bytes(self) -> int:
-        """Return the exact bytes of the adapters' body; a device that trains none sends none."""
+        """Return the exact bytes of the adapters' body down; a device that trains none gets none."""
         return adapter_body_bytes(self.adapters, self.adapter_bits)
+
+    def delivered_bytes(self) -> int:
+        """Return the exact bytes of the body up of what was trained; a device that trains none sends none."""
+        return adapter_body_bytes(self.adapters, self.change_bits) if self.changes else self.adapter_bytes()
+
+    @property
+    def changes(self) -> bool:
+        """Whether the change since the round began goes up, instead of the adapters."""
+        return self.change_bits < FLOAT_BITS
 
     def largest(self) -> int:
         """Return the bytes of the largest body there can be."""
@@ -156,12 +171,20 @@ class Contract:
             if least < 0 or most >= self.classes:
                 raise WireError(f"labels from {least} to {most}; they must be in 0..{self.classes - 1}")
 
-    def check_adapters(self, message: Message, round: int) -> AdapterFrame:
+    def check_adapters(self, message: Message, round: int) -> AdapterFrame | ChangeFrame:
         """Return the adapters a body carries; raises WireError unless they are this device's of this round."""
-        if not isinstance(message, AdapterFrame):
-            raise WireError(f"a {type(message).__name__} came where an AdapterFrame was agreed")
+        agreed = ChangeFrame if self.changes else AdapterFrame
+        if not isinstance(message, agreed):
+            raise WireError(f"a {type(message).__name__} came where a {agreed.__name__} was agreed")
+        assert isinstance(message, AdapterFrame | ChangeFrame)
         if (message.round, message.device) != (round, self.device):
             raise WireError(f"adapters of round {message.round}, device {message.device} in another's place")
+        if isinstance(message, ChangeFrame):
+            found = (message.change.scheme, message.change.bits, message.change.tokens, message.change.dim)
+            wanted = ("uniform", self.change_bits, adapter_groups(self.adapters), ADAPTER_GROUP)
+            if found != wanted:
+                raise WireError(f"a change of scheme, bits, groups, size {found}; {wanted} were agreed")
+            return message
         width = message.values.dtype.itemsize * 8
         if len(message.values) != self.adapters or width != self.adapter_bits:
             raise WireError(

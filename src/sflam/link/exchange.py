@@ -16,16 +16,17 @@ from typing import Any, Generic, Protocol, Self, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from sflam.codec.adapter_change import encode_change
 from sflam.codec.bodies import Body, codes_start, decode, encode, reserve, unfilled
 from sflam.codec.legs import DOWN, GRADIENTS, UPWARD, noise_seed
-from sflam.codec.messages import Message, StepFrame, TokenFrame
+from sflam.codec.messages import AdapterFrame, ChangeFrame, Message, StepFrame, TokenFrame
 from sflam.codec.pieces import part
 from sflam.codec.quantizer import Divisible, Floats, Packed, Piecewise, Remembering
 from sflam.codec.quantizers import quantizer
 from sflam.errors import WireError
 from sflam.link.half import X
 from sflam.link.https_client import Streamed
-from sflam.sizes import HEADER_BYTES, IDENTITY, is_variable, value_bits
+from sflam.sizes import FLOAT_BITS, HEADER_BYTES, IDENTITY, is_variable, value_bits
 
 M = TypeVar("M", bound=Message)
 Made = Callable[[Packed], StepFrame | TokenFrame]
@@ -133,6 +134,7 @@ class TokenExchange(Generic[X]):
         dim: d.
         float_bits: width of its activations, 32 or 64, which ``identity`` sends.
         bits: bits per value up and down; ``identity`` ignores them.
+        bits_adapters: bits per adapter value up; 32 sends them as they are.
         left: leg -> what a quantizer with memory left out so far, of the legs that are encoded here.
     """
 
@@ -143,11 +145,33 @@ class TokenExchange(Generic[X]):
     dim: int
     float_bits: int
     bits: tuple[int, int]
+    bits_adapters: int = FLOAT_BITS
     left: Memory = field(default_factory=dict)
 
     def with_bits(self, up: int, down: int) -> Self:
         """Return the exchange with other bits; what was left out stays."""
         return replace(self, bits=(up, down))
+
+    @property
+    def changes(self) -> bool:
+        """Whether the change of the adapters since the round began goes up, instead of the adapters."""
+        return self.bits_adapters < FLOAT_BITS
+
+    def trained(self, round: int, samples: int, values: NDArray[Any], start: NDArray[Any]) -> Body:
+        """Return the body of what a round trained.
+
+        Args:
+            round: its number.
+            samples: trained on.
+            values: [P], the adapters now.
+            start: [P], those that came when the round began; of any length where they are not needed.
+        """
+        if not self.changes:
+            return encode(AdapterFrame(round, self.device, samples=samples, values=values))
+        change = encode_change(
+            values, start, self.bits_adapters, seed=self.seed, round=round, device=self.device
+        )
+        return encode(ChangeFrame(round, self.device, samples=samples, change=change))
 
     def memory(self) -> Memory:
         """Return a copy of what was left out."""

@@ -19,6 +19,7 @@ from sflam.files import replace_file, replacing, writing
 from sflam.link.contract import PROTOCOL
 from sflam.link.https_client import LARGEST, Link
 from sflam.plugins import pin_of
+from sflam.sizes import FLOAT_BITS, MAX_BITS, MIN_BITS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 ELSEWHERE = "choose another --folder"
@@ -33,6 +34,7 @@ class ServedJob:
         device: this device's number.
         cut: blocks it keeps.
         bits: per value up and down.
+        bits_adapters: per adapter value up; 32 for floats.
         task: what the loss is.
         classes: names of the labels, in the order of their numbers.
         fresh: newly initialised layers of the head.
@@ -56,6 +58,7 @@ class ServedJob:
     device: int
     cut: int
     bits: tuple[int, int]
+    bits_adapters: int
     task: str
     classes: tuple[str, ...]
     fresh: tuple[str, ...]
@@ -127,6 +130,7 @@ def described(link: Link, plugins: Sequence[str] = ()) -> ServedJob:
             device=int(description["device"]),
             cut=int(description["cut"]),
             bits=(up, down),
+            bits_adapters=_adapter_bits(description.get("bits_adapters", FLOAT_BITS)),
             task=str(description["task"]),
             classes=tuple(map(str, description["classes"])),
             fresh=tuple(map(str, description["fresh"])),
@@ -209,6 +213,13 @@ def _count(found: Any) -> int:
     """Return a number that a server announces; raises ValueError for one that is none."""
     if type(found) is not int or not 0 <= found < 1 << 62:
         raise ValueError(f"a whole number where {str(found)[:30]!r} stands")
+    return found
+
+
+def _adapter_bits(found: Any) -> int:
+    """Return the bits in which adapters go up; raises ValueError for a width that there is not."""
+    if type(found) is not int or not (MIN_BITS <= found <= MAX_BITS or found == FLOAT_BITS):
+        raise ValueError(f"bits of adapters, where {str(found)[:30]!r} stands")
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Any, Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.codec.bodies import Body, encode
+from sflam.codec.bodies import Body
 from sflam.codec.legs import DOWN, HEAD_DOWN, HEAD_UP, UP
 from sflam.codec.messages import AdapterFrame, GradientFrame, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
@@ -106,6 +106,8 @@ class Client(Generic[X]):
         """What the optimiser remembered when the round began, with ``learn.state = "keep"``."""
         self.left_out: Memory = {}
         """What the quantizer had left out when the round began."""
+        self.start: NDArray[Any] = np.empty(0, np.float32)
+        """The adapters [P] that the round began with, where their change is what goes up."""
         self._restore()
 
     def run(self) -> int:
@@ -209,6 +211,8 @@ class Client(Generic[X]):
         half, again = self.half, round == self.round
         if half.trained:
             start = _adapters(body, half.trained)
+            if self.exchange.changes:
+                self.start = start.copy()
             half.write(start)
             half.begin(start)
         if self.learn.practice.state == "keep":
@@ -297,7 +301,7 @@ class Client(Generic[X]):
         samples = sum(map(len, batches))
         body = b""
         if self.half.trained:
-            body = encode(AdapterFrame(round, self.place.number, samples=samples, values=self.half.read()))
+            body = bytes(self.exchange.trained(round, samples, self.half.read(), self.start))
         mean = self.loss / max(1, samples)
         headers = {"Sflam-Loss": repr(mean)} if self.half.has_head else {}
         self.link.call("PUT", f"{at}/adapters", body, headers)
@@ -319,6 +323,7 @@ class Client(Generic[X]):
             "begin": self.begin,
             "left": {str(leg): left for leg, left in self.exchange.left.items()},
             "left_out": {str(leg): left for leg, left in self.left_out.items()},
+            "start": {"values": self.start} if self.exchange.changes else {},
         }
         arrays = {f"{group}/{name}": array for group, own in groups.items() for name, array in own.items()}
         state.save(self.file, plain, arrays)
@@ -329,7 +334,9 @@ class Client(Generic[X]):
         if found is None or found[0].get("run") != self.place.run:
             return
         plain, arrays = found
-        groups: dict[str, Arrays] = {key: {} for key in ("half", "optimizer", "begin", "left", "left_out")}
+        groups: dict[str, Arrays] = {
+            key: {} for key in ("half", "optimizer", "begin", "left", "left_out", "start")
+        }
         for name, array in arrays.items():
             group, _, inner = name.partition("/")
             groups[group][inner] = array
@@ -339,6 +346,7 @@ class Client(Generic[X]):
         self.begin = groups["begin"]
         self.exchange.remember(_legs(groups["left"]))
         self.left_out = _legs(groups["left_out"])
+        self.start = groups["start"].get("values", self.start)
         self.round, self.attempt = int(plain["round"]), int(plain["attempt"])
         self.step, self.loss = int(plain["step"]), float(plain["loss"])
 

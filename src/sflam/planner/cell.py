@@ -66,6 +66,7 @@ def measured(job: Job, tokens: int = 0) -> Workload:
         workload = replace(workload, adapter_values=(0,) * (workload.blocks + 1))
     return replace(
         workload,
+        adapter_change=job.quant.adapters,
         numbered=job.quant.delta or job.learn.cache == "server",
         # Control variates are as large as the adapters, both ways.
         adapter_bodies=1 + (job.learn.practice.local == "scaffold"),

@@ -107,6 +107,7 @@ def describe(
             "task": backbone.task,
             "classes": list(assembly.splits.train.classes),
             "fresh": list(backbone.fresh),
+            "bits_adapters": local.adapters.bits,
             "scheme": local.exchange.scheme,
             **({} if layout is None else {"layout": layout.as_json()}),
             "segment": part,

@@ -169,7 +169,7 @@ def application(
         with ingress.dispatch.looked() as session:
             seat = session.check_done(device, number, attempt)
         loss = reported_loss(request, contract)
-        size = ingress.size(request, {contract.adapter_bytes()} if contract.adapters else {0})
+        size = ingress.size(request, {contract.delivered_bytes()} if contract.adapters else {0})
         with ingress.bounds.hold(device, size):
             with ingress.dispatch.receiving(seat):
                 body = await ingress.read(request, size)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
-
-from sflam.codec.messages import AdapterFrame
-from sflam.learn.adapter_exchange import flatten, unflatten
+from sflam.codec.messages import AdapterFrame, ChangeFrame
+from sflam.learn.adapter_exchange import arrived, flatten, unflatten
 from sflam.learn.finite import is_finite
 from sflam.learn.screening import Screen, Screened, Trained, reach_of
 from sflam.learn.settings.schedule import Moment
@@ -16,7 +14,7 @@ from sflam.model.adapters import State
 from sflam.serve.event_log import EventLog
 from sflam.serve.quarantine import Quarantine
 
-Result = tuple[AdapterFrame | None, float, int]
+Result = tuple[AdapterFrame | ChangeFrame | None, float, int]
 """What a device sent at the end of a round: its adapters, its mean loss, the bytes of the body."""
 
 
@@ -71,7 +69,7 @@ class Deliveries:
         before = Trained({}, {})
         if message is not None:
             like = ranks.own(device, start, names)
-            values = torch.from_numpy(message.values.copy()).to(flatten(like, names))
+            values = arrived(message, flatten(like, names))
             before = Trained(like, unflatten(values, like, names))
         if self.trunk.shared:
             return before, Trained({}, {})

@@ -121,7 +121,7 @@ def _client(
         place,
         half,
         job.learn,
-        torch_exchange(half, served.scheme, job.seed, served.device, served.bits),
+        torch_exchange(half, served.scheme, job.seed, served.device, served.bits, served.bits_adapters),
         folder / "state.safetensors",
         state_every=state_every,
         notify=notify,

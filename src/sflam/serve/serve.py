@@ -277,6 +277,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             ),
             adapter_bits=segment.stack.values.element_size() * 8,
             bits_down=bits[device][1],
+            change_bits=local.adapters.bits,
             fleet_rows=fleet_rows,
         )
         for device in range(len(local.devices.cuts))

@@ -24,6 +24,7 @@ from sflam.model.dummy_inputs import valid_tokens
 from sflam.model.families import CAUSAL
 from sflam.model.loss import IGNORED
 from sflam.model.split import DeviceSegment
+from sflam.sizes import FLOAT_BITS
 
 ROW = 0
 """The one row of the stack that holds this device's adapters."""
@@ -218,7 +219,12 @@ class TorchCoder:
 
 
 def torch_exchange(
-    half: TorchHalf, scheme: str, seed: int, device: int, bits: tuple[int, int]
+    half: TorchHalf,
+    scheme: str,
+    seed: int,
+    device: int,
+    bits: tuple[int, int],
+    bits_adapters: int = FLOAT_BITS,
 ) -> TokenExchange[Tensor]:
     """Return how a device's tensors become messages.
 
@@ -228,6 +234,7 @@ def torch_exchange(
         seed: of the run.
         device: its number.
         bits: per value up and down.
+        bits_adapters: per adapter value up.
     """
     coder = TorchCoder(scheme, half.where)
-    return TokenExchange(coder, scheme, seed, device, half.dim, half.float_bits, bits)
+    return TokenExchange(coder, scheme, seed, device, half.dim, half.float_bits, bits, bits_adapters)

@@ -106,19 +106,28 @@ class CellPlanner(Planner):
         problem = self.problem(network, turn.devices, workload=workload, batches=batches)
         down_rate = self.job.network.downlink_mbps * 1e6 or np.inf
         if problem.traffic is not None:
-            adapters = problem.adapter_bits
+            handed, fetched = problem.adapter_bits_up, problem.adapter_bits_down
             if self.once:
                 up, down = problem.payload / np.log(2), problem.down_bits
             return round_cost(
-                problem, turn.plan, up=up, down=down, adapters=adapters, down_rate=down_rate, inside=True
+                problem,
+                turn.plan,
+                up=up,
+                down=down,
+                handed=handed,
+                fetched=fetched,
+                down_rate=down_rate,
+                inside=True,
             )
         work = self.own(turn.devices, problem.workload.extra_adapter) or problem.workloads
         if self.once:
             up = down = np.array([float(each.up_bits(0)) for each in work])
         cuts = problem.each("cut")
-        handed = [float(each.adapter_bits(int(cut))) for each, cut in zip(work, cuts, strict=True)]
+        at = [(each, int(cut)) for each, cut in zip(work, cuts, strict=True)]
+        handed = np.array([float(each.trained_bits(cut)) for each, cut in at])
+        fetched = np.array([float(each.adapter_bits(cut)) for each, cut in at])
         return round_cost(
-            problem, turn.plan, up=up, down=down, adapters=np.array(handed), down_rate=down_rate
+            problem, turn.plan, up=up, down=down, handed=handed, fetched=fetched, down_rate=down_rate
         )
 
     def dearest(self, network: Network) -> Floats:

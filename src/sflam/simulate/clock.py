@@ -90,7 +90,8 @@ def round_cost(
     *,
     up: Floats,
     down: Floats,
-    adapters: Floats,
+    handed: Floats,
+    fetched: Floats,
     down_rate: float = np.inf,
     inside: bool = False,
 ) -> RoundCost:
@@ -101,13 +102,14 @@ def round_cost(
         plan: for the same devices.
         up: [K] bits that each device sent: codes and side information.
         down: [K] bits that it received.
-        adapters: [K] bits of its adapters, one way.
+        handed: [K] bits in which it sent what it trained.
+        fetched: [K] bits of the adapters that it received.
         down_rate: bit/s down; infinite where the way down is not counted.
         inside: whether the plan counts adapters.
     """
     network, given = problem.network, plan.devices
     ahead = rate(given.bandwidth, given.power, network.gain[problem.server], network.noise)
-    compute, transmit, handing = problem.cycles / given.clock, up / ahead, adapters / ahead
+    compute, transmit, handing = problem.cycles / given.clock, up / ahead, handed / ahead
     compute_j = computing_j(problem.cycles, given.clock, network.kappa)
     send = partial(
         sending_j, given.power, efficiency=network.amplifier_efficiency, circuit=network.circuit_power
@@ -115,7 +117,7 @@ def round_cost(
     transmit_j, adapter_j = send(transmit), send(handing)
     counted = transmit_j + adapter_j * inside + (compute_j if problem.choose_clocks else 0.0)
     server_s, down_s = np.full(len(problem), problem.base_s), down / down_rate
-    fetching = adapters / down_rate
+    fetching = fetched / down_rate
     moving = handing + fetching
     counted = counted + receiving_j(network.receive_power, down_s + fetching * inside)
     seconds = float((server_s + down_s + compute + transmit + moving * inside).max())

@@ -182,15 +182,13 @@ class EdgePlanner(Planner):
         # A user alone trains less than the whole model's numbers where it tunes fewer blocks.
         every = self.workload.adapter_values[-1]
         whole = [
-            each.adapter_bodies
-            * (
-                adapter_payload_bits(self.numbers - every + each.adapter_values[-1], each.adapter_width)
-                + each.extra_adapter
-            )
+            each.adapter_bodies * (adapter_payload_bits(numbers, each.adapter_width) + each.extra_adapter)
+            - each.change_saves(numbers)
             for each in work
+            for numbers in (self.numbers - every + each.adapter_values[-1],)
         ]
         bits = np.where(
-            away, [each.adapter_bits(at) for each, at in zip(work, cut.tolist(), strict=True)], whole
+            away, [each.trained_bits(at) for each, at in zip(work, cut.tolist(), strict=True)], whole
         )
         ahead: Floats = rate(band, network.max_power, network.gain[home, users], network.noise)
         return bits / ahead

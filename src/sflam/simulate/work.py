@@ -35,7 +35,7 @@ def work_of(job: Job, train: Dataset, numbers: int, rows: int = 0) -> Workload:
         ModelError: a model that cannot be measured.
     """
     method = method_of(job)
-    quant = replace(job.quant, scheme=method.scheme(job.quant))
+    quant = replace(job.quant, scheme=method.scheme(job.quant), bits_adapters=method.bits_adapters(job.quant))
     tokens = 0 if train.lengths is None else max(1, round(float(train.lengths.mean())))
     workload = measured(replace(job, quant=quant), tokens)
     if rows not in (0, job.learn.batch):

@@ -21,7 +21,7 @@ from sflam.allocate.limits import RANGES, Impossible, devices, wrong_numbers, wr
 from sflam.cost.convergence import quantization_noise
 from sflam.cost.energy import computing_j, receiving_j
 from sflam.cost.memory import fits
-from sflam.cost.traffic import HEADER_BITS, Traffic, adapters_one_way, steps_down, steps_up
+from sflam.cost.traffic import HEADER_BITS, Traffic, adapters_down, adapters_up, steps_down, steps_up
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
 from sflam.sizes import MAX_BITS, MIN_BITS
@@ -330,7 +330,7 @@ class Problem:
         work, widths = self.own or (self.workload,), np.atleast_1d(bits)
         if self.traffic is not None:
             steps = np.array([steps_up(self.traffic, work, int(width)) for width in widths])
-            whole: Floats = (steps + self.adapter_bits + self.averaged_bits) * np.log(2)
+            whole: Floats = (steps + self.adapter_bits_up + self.averaged_bits) * np.log(2)
             return whole if np.ndim(bits) else whole[0]
         sent = np.array([[w.up_bits(int(width)) for w in work] for width in widths], float) * np.log(2)
         nats: Floats = sent * self.each("local_steps")
@@ -343,9 +343,14 @@ class Problem:
         return nats if np.ndim(bits) else nats[0]
 
     @property
-    def adapter_bits(self) -> Floats:
-        """[K] bits of adapters a round one way, with the headers of their bodies."""
-        return adapters_one_way(self.own or (self.workload,), self.each("cut").tolist())
+    def adapter_bits_up(self) -> Floats:
+        """[K] bits of what was trained a round on the way up, with the headers of its bodies."""
+        return adapters_up(self.own or (self.workload,), self.each("cut").tolist())
+
+    @property
+    def adapter_bits_down(self) -> Floats:
+        """[K] bits of adapters a round on the way down, with the headers of their bodies."""
+        return adapters_down(self.own or (self.workload,), self.each("cut").tolist())
 
     @property
     def down_bits(self) -> Floats:
@@ -353,7 +358,7 @@ class Problem:
         work, cuts = self.own or (self.workload,), self.each("cut").tolist()
         if self.traffic is not None:
             steps = steps_down(self.traffic, work, cuts, self.bits_down)
-            return steps + self.adapter_bits + self.averaged_bits
+            return steps + self.adapter_bits_down + self.averaged_bits
         bits = np.array([self.workload.down_bits(cut, self.bits_down) for cut in cuts], float)
         down: Floats = bits * self.each("local_steps")
         return down + self.averaged_bits

@@ -107,7 +107,7 @@ async function train() {
   });
   const seed = BigInt(page.seed);
   const place = { number: job.device, run: job.run, job: page.job, seed, sampling: page.sampling, buckets: page.buckets };
-  const exchange = new TokenExchange(job.scheme, seed, job.device, half.dim, job.bits);
+  const exchange = new TokenExchange(job.scheme, seed, job.device, half.dim, job.bits, job.bits_adapters);
   report({ kind: "line", text: `device ${job.device}: ${samples.count} samples, ${cut} ${cut === 1 ? "block" : "blocks"}` });
   const client = new Client({ link, place, half, samples, learn: page.learn, exchange, store, report });
   report({ kind: "ended", rounds: await client.run() });

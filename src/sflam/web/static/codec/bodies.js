@@ -6,7 +6,7 @@ import { BODY_LIMIT, COUNT_LIMIT, HEADER_BYTES, IDENTITY, codesBytes, isVariable
 
 /**
  * @typedef {object} Message
- * @property {"step" | "gradient" | "tokens" | "adapter"} kind
+ * @property {"step" | "gradient" | "tokens" | "adapter" | "change"} kind
  * @property {number} round
  * @property {number} device
  * @property {number} [step] of all but adapters
@@ -15,7 +15,7 @@ import { BODY_LIMIT, COUNT_LIMIT, HEADER_BYTES, IDENTITY, codesBytes, isVariable
  * @property {Int32Array | null} [labels] of a step
  * @property {number} [loss] of a gradient
  * @property {import("./packed.js").Packed | null} [tokens] of all but adapters
- * @property {number} [samples] of adapters
+ * @property {number} [samples] of adapters, and of their change
  * @property {Float32Array} [values] of adapters
  */
 
@@ -25,6 +25,7 @@ const NUMBERS = {
   gradient: ["round", "step", "device"],
   tokens: ["round", "step", "device"],
   adapter: ["round", "device", "samples"],
+  change: ["round", "device", "samples"],
 };
 const TOKENS = ["scheme", "bits", "tokens", "dim"];
 /** @type {Record<string, [number, any]>} */

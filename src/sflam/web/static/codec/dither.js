@@ -8,6 +8,8 @@ export const UP = 0;
 export const DOWN = 1;
 export const HEAD_DOWN = 2;
 export const HEAD_UP = 3;
+/** What a round trained, on the way up. */
+export const ADAPTERS = 4;
 
 /**
  * @param {number} key of a token

@@ -7,6 +7,9 @@ export const MIN_BITS = 1;
 export const MAX_BITS = 16;
 export const IDENTITY = "identity";
 export const TOPK = "topk";
+export const FLOAT_BITS = 32;
+/** Adapter values that share an offset and a step where their change travels in few bits. */
+export const ADAPTER_GROUP = 128;
 
 /** @param {number} dim @returns {number} bits of an index below `dim` */
 export function indexBits(dim) {

@@ -1,8 +1,9 @@
 /** The device's end of what crosses the cut: tokens [n d] to bodies and back; that of `sflam.link.exchange`. */
 
+import { encodeChange } from "../codec/change.js";
 import { HEAD_UP, UP, noiseSeed } from "../codec/dither.js";
 import { decodeTokens, quantizer } from "../codec/quantizers.js";
-import { IDENTITY } from "../codec/sizes.js";
+import { FLOAT_BITS, IDENTITY } from "../codec/sizes.js";
 import { WireError } from "../errors.js";
 
 /** @typedef {import("../codec/packed.js").Packed} Packed */
@@ -15,12 +16,32 @@ export class TokenExchange {
    * @param {number} device its number
    * @param {number} dim d
    * @param {[number, number]} bits per value up and down; `identity` ignores them
+   * @param {number} [bitsAdapters] per adapter value up; 32 sends them as they are
    */
-  constructor(scheme, seed, device, dim, bits) {
-    Object.assign(this, { scheme, seed, device, dim, bits });
+  constructor(scheme, seed, device, dim, bits, bitsAdapters = FLOAT_BITS) {
+    Object.assign(this, { scheme, seed, device, dim, bits, bitsAdapters });
     this.quantizer = quantizer(scheme);
     /** @type {Map<number, Float32Array>} leg -> what a quantizer with memory left out so far */
     this.left = new Map();
+  }
+
+  /** @returns {boolean} whether the change of the adapters since the round began goes up, instead of the adapters */
+  get changes() {
+    return this.bitsAdapters < FLOAT_BITS;
+  }
+
+  /**
+   * @param {number} round
+   * @param {number} samples trained on
+   * @param {Float32Array} values [P] the adapters now
+   * @param {Float32Array} start [P] those that came when the round began
+   * @returns {import("../codec/bodies.js").Message} what a round trained
+   */
+  trained(round, samples, values, start) {
+    const { device, bitsAdapters, seed } = this;
+    if (!this.changes) return { kind: "adapter", round, device, samples, values };
+    const tokens = encodeChange(values, start, bitsAdapters, seed, round, device);
+    return { kind: "change", round, device, samples, tokens };
   }
 
   /** @returns {Map<number, Float32Array>} a copy of what was left out */

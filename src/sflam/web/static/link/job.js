@@ -14,6 +14,7 @@ const SHA256 = /^[0-9a-f]{64}$/;
  * @property {number} device
  * @property {number} cut
  * @property {[number, number]} bits
+ * @property {number} bits_adapters per adapter value up; 32 for floats
  * @property {string} task
  * @property {string[]} classes
  * @property {string} scheme

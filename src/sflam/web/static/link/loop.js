@@ -49,6 +49,8 @@ export class Client {
     this.begin = null;
     /** @type {Map<number, Float32Array>} what the quantizer had left out when the round began */
     this.leftOut = new Map();
+    /** The adapters that the round began with, where their change is what goes up. */
+    this.start = new Float32Array(0);
   }
 
   /** @returns {Promise<number>} the rounds trained once the run has ended */
@@ -151,6 +153,7 @@ export class Client {
       const { values } = decode(body, "adapter");
       half.write(/** @type {Float32Array} */ (values));
       half.begin(/** @type {Float32Array} */ (values));
+      if (this.exchange.changes) this.start = /** @type {Float32Array} */ (values).slice();
     }
     if (this.learn.state === "keep") {
       if (again) half.putOptimizer(this.begin); // the optimiser goes back as well
@@ -232,8 +235,8 @@ export class Client {
   async #deliver(at, round, batches) {
     const { half } = this;
     const samples = batches.reduce((all, batch) => all + batch.length, 0);
-    const frame = /** @type {const} */ ({ kind: "adapter", round, device: this.place.number, samples });
-    const body = half.trained ? encode({ ...frame, values: half.read() }) : new Uint8Array(0);
+    const trained = () => this.exchange.trained(round, samples, half.read(), this.start);
+    const body = half.trained ? encode(trained()) : new Uint8Array(0);
     const mean = this.loss / Math.max(1, samples);
     await this.link.call("PUT", `${at}/adapters`, body, half.hasHead ? { "Sflam-Loss": String(mean) } : {});
     const steps = batches.filter((batch) => batch.length).length;
@@ -243,18 +246,19 @@ export class Client {
 
   /** Write the state of this device. */
   async #save() {
-    const { place, round, attempt, step, loss, begin, leftOut } = this;
+    const { place, round, attempt, step, loss, begin, leftOut, start } = this;
     const half = this.half.state();
     const left = this.exchange.memory();
-    await this.store.putState(place.number, { run: place.run, round, attempt, step, loss, begin, leftOut, left, half });
+    const state = { run: place.run, round, attempt, step, loss, begin, leftOut, start, left, half };
+    await this.store.putState(place.number, state);
   }
 
   /** Load the state of this device, unless it is of another run. */
   async #restore() {
     const found = await this.store.state(this.place.number);
     if (found?.run !== this.place.run || !this.half.restore(found.half)) return;
-    const { round, attempt, step, loss, begin, leftOut } = found;
-    Object.assign(this, { round, attempt, step, loss, begin, leftOut });
+    const { round, attempt, step, loss, begin, leftOut, start = this.start } = found;
+    Object.assign(this, { round, attempt, step, loss, begin, leftOut, start });
     this.exchange.remember(found.left);
   }
 

@@ -1,0 +1,144 @@
+"""``quant.bits_adapters`` over a network: what arrives is what a simulation has, whatever dies; sizes are as agreed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sflam.codec.adapter_change import encode_change
+from sflam.codec.bodies import decode, encode
+from sflam.codec.messages import AdapterFrame, ChangeFrame
+from sflam.codec.settings import QuantSettings
+from sflam.errors import WireError
+from sflam.learn.adapter_exchange import AdapterCodec
+from sflam.link.exchange import NumpyCoder, TokenExchange
+from sflam.link.https_client import Link
+from sflam.sizes import adapter_body_bytes
+from tests.learn.builders import LEARN, assert_equal_states
+from tests.serve.test_hostile import TERMS
+from tests.serve.test_phases import Fault, faulty
+from tests.serve.threads import KINDS, LEAN, Rig, simulated
+
+EIGHT = QuantSettings(bits_up=6, bits_down=6, bits_adapters=8)
+LOOP = replace(LEARN, rounds=3, local_epochs=1, local_steps=2, canonical=True, state="keep", optimizer="adam")
+JOB = {"cuts": (1, 2, 1), "labels": "server", "quant": EIGHT, "learn": LOOP}
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def equal(found, wanted):
+    return all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("labels", ["server", "device"])
+@pytest.mark.parametrize("bits", [1, 8])
+def test_served_is_simulated_bit_for_bit(tmp_path, labels, bits):
+    job = JOB | {"labels": labels, "quant": replace(EIGHT, bits_adapters=bits)}
+    wanted, state = simulated("bert", **job)
+    records, found = Rig(tmp_path, "bert", **job).run()
+    assert equal(found, state)
+    plain = simulated("bert", **(job | {"quant": replace(EIGHT, bits_adapters=32)}))
+    assert not equal(plain[1], state)
+    for mine, theirs, floats in zip(records, wanted, plain[0], strict=True):
+        assert (mine.adapter_bytes_up, mine.adapter_bytes_down) == (
+            theirs.adapter_bytes_up,
+            theirs.adapter_bytes_down,
+        )
+        assert mine.adapter_bytes_down == floats.adapter_bytes_down
+        assert mine.adapter_bytes_up < (0.55 if bits == 8 else 0.4) * floats.adapter_bytes_up
+
+
+@pytest.mark.parametrize("ranks", [(), (1, 2, 2)])
+def test_devices_without_torch_send_the_same_but_for_the_last_bits_of_their_arithmetic(tmp_path, ranks):
+    learn = replace(LOOP, rounds=1, local_steps=1, optimizer="sgd", lr=0.005)
+    job = JOB | {"learn": learn, "ranks": ranks, "quant": replace(EIGHT, bits_up=16, bits_down=16)}
+    _, state = simulated("bert", **job)
+    rig = Rig(tmp_path, "bert", lean=LEAN, **job)
+    records, found = rig.run()
+    assert_equal_states(found, state, 1e-3)
+    assert records[0].adapter_bytes_up == sum(
+        adapter_body_bytes(each.adapters, 8) for each in rig.contracts.values()
+    )
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("fault", "at"),
+    [
+        (Fault.DIE_AFTER_ANSWER, "steps/0"),
+        (Fault.DIE_BEFORE_SEND, "adapters"),
+        (Fault.DIE_BEFORE_ANSWER, "adapters"),
+        (Fault.DIE_AFTER_ANSWER, "adapters"),
+        (Fault.LOST_ANSWER, "adapters"),
+    ],
+)
+def test_a_device_that_died_sends_the_change_since_the_round_began(tmp_path, fault, at, lean):
+    """Its start survives it: what it sends again is the same to the byte, or the server would refuse it."""
+    rig = Rig(tmp_path / "faulty", "bert", links={1: faulty(fault, at)}, lean=lean, **JOB)
+    _, found = rig.run()
+    if fault is not Fault.LOST_ANSWER:
+        assert rig.deaths == 1
+    wanted = Rig(tmp_path / "calm", "bert", lean=lean, **JOB).run() if lean else simulated("bert", **JOB)
+    assert equal(found, wanted[1])
+
+
+@pytest.mark.parametrize("bits", [8, 32])
+def test_every_kind_of_device_makes_the_body_that_a_simulation_counts(bits):
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal(500).astype(np.float32)
+    values = (start + 0.01 * rng.standard_normal(500)).astype(np.float32)
+    exchange = TokenExchange(NumpyCoder("rotated"), "rotated", 7, 3, 8, 32, (4, 4), bits)
+    body = exchange.trained(2, 40, values, start)
+    tensors = torch.from_numpy(values), torch.from_numpy(start)
+    found, size = AdapterCodec(bits, 7).up(2, 3, 40, *tensors)
+    message = decode(body)
+    assert size == len(body) and message.samples == 40
+    if bits == 32:
+        assert np.array_equal(message.values, found.numpy())
+    else:
+        change = encode_change(values, start, bits, seed=7, round=2, device=3)
+        assert bytes(body) == encode(ChangeFrame(2, 3, 40, change))
+
+
+def test_what_was_not_agreed_is_refused():
+    agreed = replace(TERMS, adapters=300, change_bits=8)
+    start = np.zeros(300, np.float32)
+
+    def change(values, bits):
+        moved = np.ones(values, np.float32)
+        return ChangeFrame(
+            0, agreed.device, 4, encode_change(moved, 0 * moved, bits, seed=1, round=0, device=0)
+        )
+
+    assert agreed.check_adapters(change(300, 8), 0).change.bits == 8
+    for wrong in (change(300, 4), change(100, 8), AdapterFrame(0, agreed.device, 4, start)):
+        with pytest.raises(WireError, match=r"agreed"):
+            agreed.check_adapters(wrong, 0)
+    with pytest.raises(WireError, match="AdapterFrame was agreed"):
+        replace(agreed, change_bits=32).check_adapters(change(300, 8), 0)
+    with pytest.raises(WireError, match="in another's place"):
+        agreed.check_adapters(change(300, 8), 1)
+
+
+def test_a_device_that_sends_floats_is_refused_by_its_size_before_they_are_read(tmp_path):
+    """As one of an earlier version would, which knows of no changes."""
+    statuses = []
+
+    class Earlier(Link):
+        def _once(self, method, path, body, headers):
+            if method == "PUT" and len(statuses) < 1:
+                frame = decode(body)
+                size = self.contract.adapters
+                floats = AdapterFrame(frame.round, frame.device, frame.samples, np.zeros(size, np.float64))
+                found = super()._once(method, path, encode(floats), headers)
+                statuses.append((found[0], found[2].decode()))
+            return super()._once(method, path, body, headers)
+
+    rig = Rig(tmp_path, "vit", links={0: Earlier}, **JOB)
+    Earlier.contract = rig.contracts[0]
+    rig.run()
+    [(status, text)] = statuses
+    assert status == 413 and f"{rig.contracts[0].delivered_bytes()} were agreed" in text

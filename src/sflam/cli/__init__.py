@@ -14,6 +14,7 @@ from sflam.cli import (  # noqa: F401 (each adds its commands)
     planning,
     reporting,
     stability,
+    theory,
     training,
 )
 from sflam.cli.shared import app
@@ -23,7 +24,8 @@ from sflam.printable import printable
 __all__ = ["app", "main", "user_errors"]
 
 ORDER = (
-    "train simulate compare report init plan profile stability predict verify export serve join device enrol certs"
+    "train simulate compare report init plan profile stability theory predict verify export serve join device enrol "
+    "certs"
 ).split()
 app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.callback, "__name__", "")))
 

@@ -1,7 +1,7 @@
 """Rounds and bias that quantized activations cost (section 2.4). Constants of the model are inputs.
 
-One synchronous step a round on an L-smooth loss; mini-batch gradients of variance sigma_k^2 (of the mini-batch's mean);
-the map from activations to gradients is L_h-Lipschitz, its derivative Lambda_h-Lipschitz. Weights rho_k sum to 1.
+One synchronous step a round on an L-smooth loss; mini-batch gradients of variance sigma_k^2 (of the mini-batch's mean),
+to which quantization adds in proportion to v(q), and a bias in proportion to v(q). Weights rho_k sum to 1.
 Gradients are in loss per unit of parameter; everything here is in those units squared unless noted.
 """
 
@@ -24,67 +24,34 @@ def quantization_noise(bits: ArrayLike) -> Floats:
     return value
 
 
-def activation_error(squared_range: ArrayLike, bits: ArrayLike) -> Floats:
-    """Return the bound on E|e|^2 of one sample's activations, D v(q) / 4 (2.11), in activation units squared.
-
-    Args:
-        squared_range: D, the sum over tokens of d (max - min)^2.
-        bits: q.
-    """
-    value: Floats = np.asarray(squared_range, float) * quantization_noise(bits) / 4
-    return value
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sensitivity:
-    """What a fleet's gradients depend on. Arrays [K].
+class GradientModel:
+    """What a fleet's mini-batch gradients are at a width, from what was measured at one. Arrays [K].
 
     Attributes:
         share: rho_k, weights that sum to 1.
-        deviation: sigma_k, standard deviation of a mini-batch's gradient.
-        squared_range: D_k, per sample.
-        lipschitz: L_h.
-        curvature: Lambda_h.
-        batch: m_b, samples in a mini-batch.
+        plain: sigma_k^2, variance of a mini-batch's gradient without quantization.
+        added: what quantization adds to it, per unit of v(q).
+        bias: squared norm of the bias of a device's gradient, per unit of v(q)^2.
     """
 
     share: Floats
-    deviation: Floats
-    squared_range: Floats
-    lipschitz: float
-    curvature: float
-    batch: int
-
-    def biases(self, bits: ArrayLike) -> Floats:
-        """Return [K] beta_k = Lambda_h D_k v(q_k) / 8, the bound on each device's gradient bias, not squared."""
-        value: Floats = self.curvature * self.squared_range * quantization_noise(bits) / 8
-        return value
-
-    def bias(self, bits: ArrayLike) -> float:
-        """Return beta(q) = sum rho_k beta_k, the bound on the aggregated gradient's bias (2.13), not squared."""
-        return float(self.share @ self.biases(bits))
+    plain: Floats
+    added: Floats
+    bias: Floats
 
     def variance(self, bits: ArrayLike) -> float:
-        """Return V(q), the bound on the aggregated gradient's variance (2.12).
+        """Return V(q), the variance of the aggregated gradient (2.12); ``bits`` of inf do not quantize."""
+        return float(self.share**2 @ (self.plain + self.added * quantization_noise(bits)))
 
-        sum rho_k^2 [(sigma_k + beta_k / sqrt(m_b))^2 + L_h^2 D_k v / (4 m_b)]: sampling noise and the bias that each
-        sample's quantization adds are correlated, so that they add before squaring.
-        """
-        together = self.deviation + self.biases(bits) / math.sqrt(self.batch)
-        added = self.lipschitz**2 * activation_error(self.squared_range, bits) / self.batch
-        return float(self.share**2 @ (together**2 + added))
-
-    @property
-    def plain_variance(self) -> float:
-        """V0 = sum rho_k^2 sigma_k^2, without quantization."""
-        return float(self.share**2 @ self.deviation**2)
-
-    def slowdowns(self) -> Floats:
-        """Return [K] chi_k of the first-order form V0 (1 + sum chi_k v(q_k)) of (2.12). No unit."""
-        cross = self.deviation * self.curvature * self.squared_range / (4 * math.sqrt(self.batch))
-        spread = self.lipschitz**2 * self.squared_range / (4 * self.batch)
-        value: Floats = self.share**2 * (cross + spread) / self.plain_variance
+    def biases(self, bits: ArrayLike) -> Floats:
+        """Return [K] beta_k, each device's gradient bias, not squared."""
+        value: Floats = np.sqrt(np.maximum(self.bias, 0.0)) * quantization_noise(bits)
         return value
+
+    def bias_at(self, bits: ArrayLike) -> float:
+        """Return beta(q) <= sum rho_k beta_k, the bound on the aggregated gradient's bias (2.13), not squared."""
+        return float(self.share @ self.biases(bits))
 
 
 def measured_slowdown(share: ArrayLike, quantized: ArrayLike, plain: ArrayLike, bits: ArrayLike) -> Floats:
@@ -121,7 +88,8 @@ def gradient_bound(
 
 
 def rounds_to(target: float, *, gap: float, smoothness: float, variance: float, bias: float = 0.0) -> float:
-    """Return N(q), the rounds after which (2.14) promises E|grad F|^2 <= target, at the step ``best_step`` (2.15).
+    """Return N(q), the rounds after which (2.14) promises E|grad F|^2 <= target (2.15), at a step of
+    min(1 / L, (target - beta^2) / (2 L V)).
 
     inf where the bias alone exceeds the target: no number of rounds suffices. Arguments as in ``gradient_bound``.
     """
@@ -129,12 +97,6 @@ def rounds_to(target: float, *, gap: float, smoothness: float, variance: float, 
     if left <= 0:
         return math.inf
     return 4 * gap * smoothness / left * max(1.0, 2 * variance / left)
-
-
-def best_step(target: float, *, smoothness: float, variance: float, bias: float = 0.0) -> float:
-    """Return the step size of (2.15), min(1 / L, (target - beta^2) / (2 L V)); 0 below the bias floor."""
-    left = max(target - bias**2, 0.0)
-    return min(1 / smoothness, left / (2 * smoothness * variance)) if variance > 0 else 1 / smoothness
 
 
 def rounds_factor(

@@ -21,6 +21,7 @@ from sflam.learn.exchange import Exchange, Position
 from sflam.learn.round import SERVER
 from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import State
+from sflam.model.stack import AdapterStack
 from sflam.seeds import derive, generator
 from sflam.sizes import MAX_BITS
 
@@ -36,10 +37,14 @@ class Probe:
         state: the global adapters.
         devices: those to look at.
         round: names the random streams.
+
+    Attributes:
+        losses: device -> mean loss of the mini-batch that was last differentiated.
     """
 
     def __init__(self, fleet: LocalFleet, state: State, devices: Sequence[int], round: int) -> None:
         self.fleet, self.devices, self.round = fleet, tuple(devices), round
+        self.losses: dict[int, float] = {}
         common = fleet.exchange
         self.exchange = Exchange(
             scheme=common.scheme,
@@ -109,12 +114,56 @@ class Probe:
         for group in [[frame] for frame in frames] if shared else [frames]:
             answers = servers.differentiate(group, seeds[SERVER])
             back |= {a.device: a.gradient for a in answers if a.gradient is not None}
+            self.losses |= {a.device: a.loss for a in answers}
             served |= {frame.device: self._served(frame.device) for frame in group}
         devices.differentiate(back)
         own = devices.segment.stack
         return {d: torch.cat([own.gradients(d), served[d]]).detach().cpu() for d in drawn}
 
+    def together(self, weights: Mapping[int, float], gradients: Gradients) -> Tensor:
+        """Return the weighted sum [P] of gradients of :meth:`gradients`, all adapters by name, wherever each is cut."""
+        start, total = self._starts()
+        found = torch.zeros(total, dtype=torch.float64)
+        for device, weight in weights.items():
+            place = torch.cat([_places(stack, start) for stack in self._stacks(device)])
+            found.index_add_(0, place, weight * gradients[device].double())
+        return found
+
+    def flat(self, state: State) -> Tensor:
+        """Return what ``state`` has [P] of the numbers in :meth:`together`, in its order; 0 for what it has not."""
+        start, total = self._starts()
+        found = torch.zeros(total, dtype=torch.float64)
+        for name, first in start.items():
+            if name in state:
+                found[first : first + state[name].numel()] = state[name].detach().double().reshape(-1).cpu()
+        return found
+
+    def _stacks(self, device: int) -> tuple[AdapterStack, AdapterStack]:
+        """Return the stacks of both halves of a device."""
+        return self.fleet.devices.segment.stack, self.fleet.servers.trunk_of(device).segment.stack
+
+    def _starts(self) -> tuple[dict[str, int], int]:
+        """Return where each name begins among all trained numbers, and how many there are."""
+        sizes = {
+            name: slot.shape.numel()
+            for device in self.devices
+            for stack in self._stacks(device)
+            for name, slot in stack.slots.items()
+        }
+        start, total = {}, 0
+        for name in sorted(sizes):
+            start[name], total = total, total + sizes[name]
+        return start, total
+
     def _served(self, device: int) -> Tensor:
         """Return a copy of the gradient of what is trained for a device at its server."""
         trunk = self.fleet.servers.trunk_of(device)
         return trunk.segment.stack.gradients(trunk.copy_of(device)).clone()
+
+
+def _places(stack: AdapterStack, start: Mapping[str, int]) -> Tensor:
+    """Return where each number of a row of the stack [P] is among all trained numbers."""
+    found = torch.empty(sum(slot.shape.numel() for slot in stack.slots.values()), dtype=torch.int64)
+    for name, slot in stack.slots.items():
+        found[slot.columns] = torch.arange(start[name], start[name] + slot.shape.numel())
+    return found

@@ -74,6 +74,23 @@ class GradientNoise:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Measurement:
+    """What several devices' gradients do together.
+
+    Attributes:
+        noise: device -> what its gradients do.
+        mean: [P] their gradient over all mini-batches, weighted by samples.
+        adapters: [P] where they were measured, in the same order.
+        loss: their mean loss over them, without quantization, weighted likewise.
+    """
+
+    noise: dict[int, GradientNoise]
+    mean: Tensor
+    adapters: Tensor
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Slowdown:
     """chi of a group of devices. Arrays [K], no unit.
 
@@ -97,34 +114,46 @@ def gradient_noise(
     batches: int,
     bits: int = WIDTH,
 ) -> dict[int, GradientNoise]:
+    """Return the noise alone of what :func:`measured` finds."""
+    return measured(fleet, state, devices, round=round, batches=batches, bits=bits).noise
+
+
+def measured(
+    fleet: LocalFleet,
+    state: State,
+    devices: Sequence[int],
+    *,
+    round: int,
+    batches: int,
+    bits: int = WIDTH,
+) -> Measurement:
     """Measure devices at the global adapters ``state``; the fleet trains on as if it had not been measured.
 
     Args:
         fleet: see :class:`sflam.simulate.gradients.Probe`.
         state: the global adapters.
         devices: those to measure, all in the same passes.
-        round: names the random streams.
+        round: names the random streams, mini-batches among them.
         batches: M, at least 2; each costs three forwards and backwards.
         bits: the width.
     """
     assert batches >= 2, batches
     probe = Probe(fleet, state, devices, round)
+    held = np.array([len(fleet.parts[device]) for device in devices], float)
+    share, loss = held / held.sum(), 0.0
     found: list[dict[int, tuple[Tensor, Tensor, Tensor]]] = []
     for number in range(batches):
         drawn = probe.draw(number)
         plain = probe.gradients(drawn, number)
+        loss += float(share @ [probe.losses[device] for device in devices]) / batches
         up = probe.gradients(drawn, number, bits)
         down = probe.gradients(drawn, number, bits, mirrored=True)
         found.append({device: (plain[device], up[device], down[device]) for device in devices})
-    held = np.array([len(fleet.parts[device]) for device in devices], float)
-    common = [
-        sum(
-            share * item[device][0].double() for share, device in zip(held / held.sum(), devices, strict=True)
-        )
-        for item in found
-    ]
-    gradient = _jackknife(_products(torch.stack([torch.as_tensor(each) for each in common])))
-    return {device: _noise([item[device] for item in found], round, bits, gradient) for device in devices}
+    weights = dict(zip(devices, share.tolist(), strict=True))
+    common = torch.stack([probe.together(weights, {d: item[d][0] for d in devices}) for item in found])
+    gradient = _jackknife(_products(common))
+    noise = {device: _noise([item[device] for item in found], round, bits, gradient) for device in devices}
+    return Measurement(noise=noise, mean=common.mean(0), adapters=probe.flat(state), loss=loss)
 
 
 def slowdown(found: Sequence[GradientNoise], samples: ArrayLike, bias_share: float = 0.25) -> Slowdown:

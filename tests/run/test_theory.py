@@ -30,7 +30,10 @@ def test_a_run_is_measured_as_it_was_trained(small, tmp_path, cli, more):
     assert json.loads((tmp_path / "out" / "theory.json").read_text()) == found
     assert (tmp_path / "out" / "theory.png").exists()
     assert [row["steps"] for row in found["points"]] == [0, 4, 6]
-    assert all(row["gradient_error"] > 0 for row in found["points"]) and found["gap"] == found["points"][0]["loss"]
+    assert (
+        all(row["gradient_error"] > 0 for row in found["points"])
+        and found["gap"] == found["points"][0]["loss"]
+    )
     assert len(found["least_bits"]) == job.fleet.devices
     if "quant.scheme=identity" in more:
         assert found["variance"] == found["variance_plain"] and found["squared_bias"] == 0

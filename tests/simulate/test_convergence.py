@@ -12,7 +12,7 @@ from sflam.cost.convergence import gradient_bound, quantization_noise
 from sflam.learn.evaluate import Score
 from sflam.learn.round import train
 from sflam.model.adapters import state_of
-from sflam.simulate.convergence import Point, compared, look, path
+from sflam.simulate.convergence import PathPoint, compared, look, path
 from sflam.simulate.sensitivity import GradientNoise, measured
 from tests.learn.builders import IDENTITY, LEARN, adapted, local_fleet, parts_of
 
@@ -26,7 +26,7 @@ def point(steps, gradient, adapters, *, devices=1, **values):
     vector = torch.tensor(gradient, dtype=torch.float64)
     each = tuple(noise(float(vector @ vector), **values) for _ in range(devices))
     at = torch.tensor(adapters, dtype=torch.float64)
-    return Point(steps=steps, loss=1.5, noise=each, gradient=vector, adapters=at)
+    return PathPoint(steps=steps, loss=1.5, noise=each, gradient=vector, adapters=at)
 
 
 def test_the_step_is_what_follows_the_gradient_and_the_smoothness_what_turns_it():

@@ -15,7 +15,7 @@ from sflam.records.history import RoundRecord
 from sflam.records.run_folder import RunFolder
 from sflam.run.run import Run
 from sflam.run.start import start
-from sflam.simulate.convergence import Point, compared, look
+from sflam.simulate.convergence import PathPoint, compared, look
 from sflam.sizes import IDENTITY, is_variable
 
 Seen = Callable[[int, int], None]
@@ -71,7 +71,7 @@ def _expect_theory(job: Job) -> None:
 def _watched(run: Run, fleet: LocalFleet, every: int, batches: int, seen: Seen) -> dict[str, Any]:
     """Train, measure on the way, and compare."""
     total, steps = run.job.learn.rounds, 0.0
-    points: list[Point] = [look(fleet, run.state, steps=0, batches=batches)]
+    points: list[PathPoint] = [look(fleet, run.state, steps=0, batches=batches)]
     bits: list[list[int]] = []
     seen(0, total)
     for record in run.rounds():

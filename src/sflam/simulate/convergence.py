@@ -39,7 +39,7 @@ PART = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Point:
+class PathPoint:
     """One measurement.
 
     Attributes:
@@ -57,7 +57,7 @@ class Point:
     adapters: Tensor
 
 
-def look(fleet: LocalFleet, state: State, *, steps: int, batches: int) -> Point:
+def look(fleet: LocalFleet, state: State, *, steps: int, batches: int) -> PathPoint:
     """Measure all devices at the adapters ``state``, of mini-batches that are the same at every call.
 
     Args:
@@ -69,10 +69,10 @@ def look(fleet: LocalFleet, state: State, *, steps: int, batches: int) -> Point:
     devices = range(len(fleet.parts))
     found = measured(fleet, state, devices, round=0, batches=batches)
     noise = tuple(found.noise[device] for device in devices)
-    return Point(steps=steps, loss=found.loss, noise=noise, gradient=found.mean, adapters=found.adapters)
+    return PathPoint(steps=steps, loss=found.loss, noise=noise, gradient=found.mean, adapters=found.adapters)
 
 
-def path(points: Sequence[Point]) -> tuple[float, float, float]:
+def path(points: Sequence[PathPoint]) -> tuple[float, float, float]:
     """Return L in loss per squared unit of parameter, eta in squared units of parameter per loss, and the cosine
     between the way and the gradients along it; 0 where nothing moved."""
     curved = 0.0
@@ -89,7 +89,7 @@ def path(points: Sequence[Point]) -> tuple[float, float, float]:
 
 
 def compared(
-    points: Sequence[Point], samples: Sequence[int], bits: Sequence[Sequence[int]]
+    points: Sequence[PathPoint], samples: Sequence[int], bits: Sequence[Sequence[int]]
 ) -> dict[str, Any]:
     """Return the bound beside the measurement, as one object for JSON; what is infinite or undefined is null.
 
@@ -147,14 +147,14 @@ def compared(
     }
 
 
-def _model(point: Point, share: Floats) -> GradientModel:
+def _model(point: PathPoint, share: Floats) -> GradientModel:
     """Return what a point's gradients are at any width."""
     columns = (np.array([getattr(item, name) for item in point.noise]) for name in ("plain", "added", "bias"))
     plain, added, bias = columns
     return GradientModel(share=share, plain=plain, added=added, bias=bias)
 
 
-def _floors(point: Point) -> list[int]:
+def _floors(point: PathPoint) -> list[int]:
     """Return [K] the fewest bits at which each device's bias is small beside the gradient."""
     bias = [max(item.bias, 0.0) for item in point.noise]
     return list(map(int, least_bits(bias, [item.target for item in point.noise])))
@@ -162,7 +162,7 @@ def _floors(point: Point) -> list[int]:
 
 def _width(
     width: int,
-    points: Sequence[Point],
+    points: Sequence[PathPoint],
     models: Sequence[GradientModel],
     samples: Sequence[int],
     target: float,

@@ -10,6 +10,7 @@ from sflam.allocate.cell import baselines, bcd, optimal
 from sflam.allocate.cell.fixed_bandwidth import best_round, objective
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
+from sflam.plan import Status
 from tests.allocate.cell.builders import SEEDS, random_problem, reference
 
 
@@ -102,3 +103,15 @@ def test_infeasible_baselines_are_called_so() -> None:
     assert f"spends {most:.4g} J a round" in spent.advice[0]
     assert bcd.solve(reference(radio_cap=1e-9)).status == "infeasible"
     assert baselines.fixed_bits(reference(3, deadline=1e-3)).status == "infeasible"
+
+
+@pytest.mark.parametrize("seed", [4, 5, 13, 45, 62, 106, 122])
+def test_block_coordinate_descent_keeps_what_radios_may_take(seed: int) -> None:
+    """At a given power less bandwidth takes more time, and so more energy: up to the cap alone."""
+    problem = random_problem(seed, most=8)
+    spent = bcd.solve(problem).devices.transmit_j
+    capped = problem.change(radio_cap=spent * np.random.default_rng(seed).uniform(0.6, 1.1, len(problem)))
+    plan = bcd.solve(capped)
+    assert plan.status is not Status.INFEASIBLE
+    assert (plan.devices.transmit_j <= capped.radio_cap * (1 + 1e-9)).all()
+    assert plan.objective >= optimal.solve(capped).lower_bound * (1 - 1e-9)

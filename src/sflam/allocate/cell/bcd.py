@@ -199,7 +199,7 @@ class Blocks:
             energy_cap=np.full(len(self.cell), np.inf),
         )
         try:
-            answer = Market(fixed, respond=at_power).solve().answer
+            answer = MarketAtPower(fixed, respond=at_power).solve().answer
         except Impossible:  # rounding at the deadline
             return
         before = self.bandwidth, self.transmit, self.objective
@@ -250,9 +250,20 @@ def _largest_without_two(values: Floats, largest: Floats) -> Floats:
     return value
 
 
+class MarketAtPower(Market):
+    """A market of devices that must send at full power."""
+
+    def least_bandwidth(self, time: float) -> Floats:
+        """Return [K] Hz at which each is done at ``time``, or at the end of what its radio may take."""
+        cell = self.cell
+        t = np.minimum(time - cell.busy, cell.corner)
+        found: Floats = cell.payload / (inverse_growth(cell.snr_bandwidth * t / cell.payload) * t)
+        return found
+
+
 def at_power(cell: Cell, time: float, price: float, near: Response | None) -> Response:
-    """Return answers where every device must send at ``cell.max_power``: on the curve of (2.6)."""
-    longest = time - cell.busy
+    """Return answers where every device must send at ``cell.max_power``: on the curve of (2.6), within its cap."""
+    longest = np.minimum(time - cell.busy, cell.corner)
     snr = cell.snr_bandwidth
     x = inverse_growth(snr * longest / cell.payload)
     spent = cell.weight * (cell.max_power + cell.circuit_power)

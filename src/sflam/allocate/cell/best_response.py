@@ -40,6 +40,7 @@ class Response:
         time_price: zeta, 1/s: value of one more second of the round.
         free: whether no cap binds and the clock is at full speed: then energy is linear in the payload (2.17).
         extra: multiplier of the cap on the device's whole energy, 1/J; None where there are no such caps.
+        held: what devices do on those caps at this time, whatever the price, for the next answer.
     """
 
     first: Floats
@@ -50,6 +51,7 @@ class Response:
     time_price: Floats
     free: NDArray[np.bool_]
     extra: Floats | None = None
+    held: object = None
 
     def energy(self, cell: Cell) -> Floats:
         """Return [K] J of transmission, G a growth(x) + P_c t."""

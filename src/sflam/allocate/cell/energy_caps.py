@@ -1,13 +1,18 @@
 """Caps on a device's total energy, radio and computing: one multiplier per device.
 
-A multiplier adds to the weight of the device's energy, which falls as the weight grows: its value is the root of a
-monotone function. What a device draws over the whole round takes from its cap, E + P0 T <= cap, so that a longer round
-also costs the multiplier times P0: that is taken off the price of the device's time.
+A multiplier adds to the weight of the device's energy, which falls as the weight grows. On its cap a device's energy is
+given, so that it wants the least bandwidth at which it keeps that, whatever the price: its answer to a round time is
+sought once, as the root of a monotone function, and holds at every price mu; there its weight is mu times that at price
+1. What a device draws over the whole round takes from its cap, E + P0 T <= cap, so that a longer round also costs the
+multiplier times P0: that is taken off the price of the device's time.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from sflam.allocate.cell.arrays import Cell
 from sflam.allocate.cell.best_response import Response, respond
@@ -18,6 +23,9 @@ NOTHING = 1e-12  # share of a cap that stands for none of it
 IMPOSSIBLE = 1e-6  # relative excess at the largest weight that no weight takes away
 ROUNDING = 1e-13  # of a round's length
 HEAVIEST = 60.0  # ln of the largest extra weight, over the smallest looked at
+COLUMNS = ("first", "efficiency", "bandwidth", "transmit", "compute", "time_price")
+Mask = NDArray[np.bool_]
+Integers = NDArray[np.intp]
 
 
 def respond_within(
@@ -26,31 +34,80 @@ def respond_within(
     """Return ``respond`` with joint energy caps held. With ``least``, the least bandwidth instead of the best."""
     if least:
         cell = cell.at_weight(np.zeros(len(cell)))
-    answer = respond(cell, time, price, near)
+    answer = respond(cell, time, price, None if least else near)
     if not np.isfinite(cell.energy_cap).any():
         return answer
     used, left = answer.energy(cell) + cell.compute_energy(answer.compute), cell.left(time)
     over = np.flatnonzero(used > left)
     answer.extra = np.zeros(len(cell))
+    answer.held = near.held if near is not None else None
     if not over.size:
         return answer
-    part, time = cell.take(over), np.broadcast_to(time, len(cell))[over]
-    left = np.maximum(left[over], NOTHING * part.energy_cap)
+    held = _on_caps(cell, over, time, near)
+    for name in COLUMNS:
+        column = getattr(answer, name).copy()
+        column[over] = getattr(held.answer, name)[over]
+        setattr(answer, name, column)
+    answer.extra[over] = np.maximum(price * held.weight[over] - cell.weight[over], 0.0)
+    answer.time_price[over] *= price
+    if cell.waits:
+        answer.time_price[over] -= answer.extra[over] * cell.idle_power[over]
+    answer.free[over], answer.held = False, held
+    return answer
 
-    def heavier(log_extra: Floats) -> tuple[Cell, Response]:
-        heavy = part.at_weight(part.weight + np.exp(log_extra))
-        return heavy, respond(heavy, time, price)
 
-    def excess(log_extra: Floats) -> Floats:
-        heavy, response = heavier(log_extra)
+@dataclass(eq=False)
+class OnCaps:
+    """What devices do on their caps in a round of some time. Arrays [K]; only what is ``known`` means anything.
+
+    Attributes:
+        time: s of the round, one or [K].
+        known: whether a device was asked for.
+        weight: 1/J at which its energy is its cap's, at a price of bandwidth of 1.
+        answer: the answers at that price.
+    """
+
+    time: float | Floats
+    known: Mask
+    weight: Floats
+    answer: Response
+
+
+def _on_caps(cell: Cell, over: Integers, time: float | Floats, near: Response | None) -> OnCaps:
+    """Return the answers of at least the devices ``over`` on their caps; those of ``near`` serve at its time."""
+    last = near.held if near is not None and isinstance(near.held, OnCaps) else None
+    if last is not None and np.array_equal(last.time, time):
+        missing = over[~last.known[over]]
+        held = last
+    else:
+        columns = {name: np.full(len(cell), np.nan) for name in (*COLUMNS, "weight")}
+        weight, free = columns.pop("weight"), np.zeros(len(cell), bool)
+        held = OnCaps(time=time, known=free.copy(), weight=weight, answer=Response(**columns, free=free))
+        missing = over if last is None else np.union1d(over, np.flatnonzero(last.known))
+    if missing.size:
+        guess = None if last is None else np.log(last.weight[missing])
+        times = np.broadcast_to(time, len(cell))[missing]
+        weight, found = _least(cell.take(missing), times, cell.left(time)[missing], guess)
+        held.known[missing], held.weight[missing] = True, weight
+        for name in COLUMNS:
+            getattr(held.answer, name)[missing] = getattr(found, name)
+    return held
+
+
+def _least(cell: Cell, time: Floats, left: Floats, guess: Floats | None) -> tuple[Floats, Response]:
+    """Return the weights [n] at which devices use the J that are ``left`` to them, and their answers, at price 1."""
+    left = np.maximum(left, NOTHING * cell.energy_cap)
+
+    def heavier(log_weight: Floats) -> tuple[Cell, Response]:
+        heavy = cell.at_weight(np.exp(log_weight))
+        return heavy, respond(heavy, time, 1.0)
+
+    def excess(log_weight: Floats) -> Floats:
+        heavy, response = heavier(log_weight)
         return np.log((response.energy(heavy) + heavy.compute_energy(response.compute)) / left)
 
     # at this weight energy outweighs the device's whole share of bandwidth
-    typical = np.log(price * cell.bandwidth / left)
-    guess = None
-    if near is not None and near.extra is not None:  # of those that were over their caps then, too
-        with np.errstate(divide="ignore"):
-            guess = np.log(near.extra[over])
+    typical = np.log(cell.bandwidth / left)
     root = bisect(excess, typical - HEAVIEST, typical + HEAVIEST / 2, tolerance=1e-12, guess=guess)
     heavy, response = heavier(root)
     spent = response.energy(heavy) + heavy.compute_energy(response.compute)
@@ -62,12 +119,4 @@ def respond_within(
         spent = response.energy(heavy) + heavy.compute_energy(response.compute)
     if cell.waits or cell.circuits:
         response.bandwidth = np.where(spent > left * (1 + IMPOSSIBLE), np.inf, response.bandwidth)
-    if cell.waits:
-        response.time_price = response.time_price - np.exp(root) * part.idle_power
-    for name in ("first", "efficiency", "bandwidth", "transmit", "compute", "time_price", "free"):
-        column = getattr(answer, name).copy()
-        column[over] = getattr(response, name)
-        setattr(answer, name, column)
-    answer.free[over] = False
-    answer.extra[over] = np.exp(root)
-    return answer
+    return np.exp(root), response

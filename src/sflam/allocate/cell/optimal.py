@@ -104,6 +104,7 @@ class Market:
         self.price = price
         self.time = time
         self.near: Response | None = None
+        self.tight: Response | None = None  # of least bandwidth
         self.longest = np.inf  # s of the longest round that holds all caps
         # time, price and answers of the last rounds that were too short (True) and too long
         self._looked: dict[bool, tuple[float, float, Response]] = {}
@@ -182,7 +183,8 @@ class Market:
         cell = self.cell
         t = np.minimum(time - cell.busy, cell.longest_transmit)
         if np.isfinite(cell.energy_cap).any():
-            return respond_within(cell, time, 1.0, None, least=True).bandwidth
+            self.tight = respond_within(cell, time, 1.0, self.tight, least=True)
+            return self.tight.bandwidth
         x = np.minimum(inverse_growth(cell.snr_bandwidth * t / cell.payload), cell.efficiency_within(t))
         with np.errstate(divide="ignore"):
             found: Floats = cell.payload / (x * t)

@@ -205,6 +205,26 @@ class ShadowPrices:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class EdgeShadowPrices:
+    """The same among several servers, where everybody keeps its server and split.
+
+    Attributes:
+        bandwidth: [M] per Hz of each server's band.
+        clock: [M] per Hz of each server's clock.
+        power: [K] per W of each user's highest transmit power.
+    """
+
+    bandwidth: NDArray[np.float64]
+    clock: NDArray[np.float64]
+    power: NDArray[np.float64]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists; names carry what a unit is."""
+        names = {"bandwidth": "bandwidth_per_hz", "clock": "clock_per_hz", "power": "power_per_w"}
+        return {key: [_plain(value) for value in getattr(self, name)] for name, key in names.items()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """A decision for every device, what it costs, and how far it can be from the best.
 
@@ -232,7 +252,7 @@ class Plan:
     advice: tuple[str, ...] = ()
     history: tuple[float, ...] = ()
     solve_s: float = 0.0
-    shadow_prices: ShadowPrices | None = None
+    shadow_prices: ShadowPrices | EdgeShadowPrices | None = None
 
     @property
     def gap(self) -> float:

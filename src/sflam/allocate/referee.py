@@ -22,7 +22,7 @@ from sflam.allocate.limits import Impossible, devices
 from sflam.cost.energy import computing_j, idle_j, sending_j, serving_j
 from sflam.network.channel import rate_in_nats
 from sflam.network.network import Floats
-from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, Plan, ShadowPrices, Status
+from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, EdgeShadowPrices, Plan, ShadowPrices, Status
 
 TOLERANCE = 1e-9  # relative violation that passes for rounding
 OPTIMAL_GAP = 1e-6  # certified gap up to which a plan is called optimal
@@ -95,7 +95,7 @@ class Found:
     lower_bound: float = -np.inf
     advice: tuple[str, ...] = ()
     history: tuple[float, ...] = ()
-    shadow_prices: ShadowPrices | None = None
+    shadow_prices: ShadowPrices | EdgeShadowPrices | None = None
 
 
 @overload

@@ -19,6 +19,7 @@ from sflam.allocate.edge.market import Settled, links_of, settle
 from sflam.allocate.edge.prices import Links, server_clock
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.search import improve
+from sflam.allocate.edge.shadow_prices import edge_shadow_prices
 from sflam.allocate.edge.shares import Integers, add_up
 from sflam.allocate.referee import Found, planned
 from sflam.network.network import Floats
@@ -200,4 +201,7 @@ def solve(problem: EdgeProblem, rounds: int = ROUNDS, budget: int = 1500, few: i
         truth = edge_exhaustive.find(problem)
         best = min(best, truth, key=lambda plan: plan.objective)
         bound, history = best.objective, (*history, best.objective)
-    return Found(problem=problem, shares=best.shares, lower_bound=bound, history=history)
+    prices = edge_shadow_prices(problem, best)
+    return Found(
+        problem=problem, shares=best.shares, lower_bound=bound, history=history, shadow_prices=prices
+    )

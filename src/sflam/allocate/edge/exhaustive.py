@@ -9,6 +9,7 @@ import numpy as np
 
 from sflam.allocate.edge.market import Groups, Settled, settle, share_bands, share_clocks
 from sflam.allocate.edge.problem import EdgeProblem
+from sflam.allocate.edge.shadow_prices import edge_shadow_prices
 from sflam.allocate.edge.shares import Integers, add_up
 from sflam.allocate.referee import Found, planned
 from sflam.errors import AllocationError
@@ -34,7 +35,8 @@ def solve(problem: EdgeProblem) -> Found:
             f"choices, more than {MOST}; use method dual, which is certified"
         )
     found = find(problem)
-    return Found(problem=problem, shares=found.shares, lower_bound=found.objective)
+    prices = edge_shadow_prices(problem, found)
+    return Found(problem=problem, shares=found.shares, lower_bound=found.objective, shadow_prices=prices)
 
 
 def choices(problem: EdgeProblem) -> int:

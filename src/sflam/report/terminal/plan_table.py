@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from sflam.plan import ALL_LOCAL, DevicePlan, Plan, ShadowPrices, Status
+from sflam.plan import ALL_LOCAL, DevicePlan, EdgeShadowPrices, Plan, ShadowPrices, Status
 from sflam.report.terminal.plain_table import plain_table
 from sflam.report.totals import duration
 from sflam.units import human_si
@@ -91,7 +91,10 @@ def summary(plan: Plan, names: Sequence[str] = ()) -> str:
         f"{_promise(plan)}; solved in {human_si(plan.solve_s, 's')}",
     ]
     if plan.shadow_prices is not None:
-        lines.append(_worth(plan.shadow_prices, names))
+        prices = plan.shadow_prices
+        lines.append(
+            _worth(prices, names) if isinstance(prices, ShadowPrices) else _worth_of_servers(prices, names)
+        )
     return "\n".join([*lines, *plan.advice])
 
 
@@ -107,6 +110,23 @@ def _worth(prices: ShadowPrices, names: Sequence[str]) -> str:
             owner = names[best] if names else f"device {best}"
             parts.append(f"a {unit} of {owner}'s {limit} {_short(float(worth[best]))}")
     return ", ".join(parts)
+
+
+def _worth_of_servers(prices: EdgeShadowPrices, names: Sequence[str]) -> str:
+    """Return where one more unit of a server, or of a user's power, takes most off the objective."""
+    parts = []
+    for unit, scale, limit in (("MHz", 1e6, "bandwidth"), ("GHz", 1e9, "clock")):
+        worth = getattr(prices, limit) * scale
+        if (worth > 0).any():
+            best = int(worth.argmax())
+            parts.append(
+                f"one more {unit} of server {best}'s {limit} takes {_short(float(worth[best]))} off the objective"
+            )
+    if (prices.power > 0).any():
+        best = int(prices.power.argmax())
+        owner = names[best] if names else f"user {best}"
+        parts.append(f"a W of {owner}'s power {_short(float(prices.power[best]))}")
+    return ", ".join(parts) or "no server's band or clock, and no user's power, holds the objective up"
 
 
 def _promise(plan: Plan) -> str:

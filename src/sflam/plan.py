@@ -206,7 +206,7 @@ class ShadowPrices:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EdgeShadowPrices:
-    """The same among several servers, where everybody keeps its server and split.
+    """The same among several servers, where every user keeps its server and split.
 
     Attributes:
         bandwidth: [M] per Hz of each server's band.

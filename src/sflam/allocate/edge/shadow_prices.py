@@ -1,4 +1,4 @@
-"""What one more unit of each limit is worth among several servers, where everybody keeps its server and split.
+"""What one more unit of each limit is worth among several servers, where every user keeps its server and split.
 
 The optimum at an association is convex: the prices mu at which bands clear are its multipliers, and of a clock that is
 used up what a hertz takes off the cost of each of its users, L (w_t / f^2 - 2 w_e kappa f), the same for all. A user at

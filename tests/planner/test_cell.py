@@ -18,7 +18,7 @@ from sflam import config
 from sflam.allocate.cell import cuts as one_cut
 from sflam.allocate.cell.cut_options import CutOptions
 from sflam.planner.cell import decide, problem_of, workload_of
-from tests.conftest import Cli, assert_refused
+from tests.conftest import Cli, assert_refused, sets
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "network.toml"
 REF = ("--scenario", "refA")
@@ -151,6 +151,23 @@ def test_a_servers_turn_is_that_of_its_own_halves(method: str, times: float) -> 
     assert one_cut.look(free, cut).latency == pytest.approx(
         one_cut.look(other.change(base_s=0.0), cut).latency
     )
+
+
+@pytest.mark.parametrize(("fleet", "model"), [("tuned", "tuned"), ("ranks", "rank")])
+def test_devices_with_adapters_of_their_own_are_planned_as_they_are(cli: Cli, fleet: str, model: str) -> None:
+    """Each as in a network where all are like it."""
+    common = ["network.devices=3", "fleet.devices=3", "model.cut=4"]
+    mixed = problem_of(config.load(None, [*common, f"fleet.{fleet}=[1,3,3]"]))
+    alike = [problem_of(config.load(None, [*common, f"model.{model}={value}"])) for value in (1, 3)]
+    for device, one in enumerate((alike[0], alike[1], alike[1])):
+        assert mixed.cycles[device] == pytest.approx(one.cycles[device], rel=1e-12)
+        assert mixed.payload[device] == pytest.approx(one.payload[device], rel=1e-12)
+        assert mixed.each("delay")[device] == pytest.approx(one.each("delay")[device], rel=1e-12)
+    assert mixed.payload[0] < mixed.payload[1] and mixed.cycles[0] < mixed.cycles[1]
+    found = planned(cli, *sets(*common, f"fleet.{fleet}=[1,3,3]"))
+    assert len(found["devices"]) == 3
+    wrong = cli("plan", *sets("network.devices=4", "fleet.devices=3", f"fleet.{fleet}=[1,3,3]"))
+    assert_refused(wrong, f"fleet.{fleet} has 3 values, and the network 4 devices; give one value for each")
 
 
 def test_nothing_comes_down_to_a_frozen_embedding() -> None:

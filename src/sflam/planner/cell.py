@@ -82,6 +82,35 @@ def workloads_at(job: Job, tokens: int = 0) -> tuple[Workload, ...]:
     return tuple(measured(own, tokens) for own in each)
 
 
+def device_jobs(job: Job) -> tuple[Job, ...]:
+    """Return a job for each device whose model has its LoRA rank and tuned blocks; none where all have the model's."""
+    if not job.fleet.ranks and not job.fleet.tuned:
+        return ()
+    ranks = job.fleet.ranks or (job.model.rank,) * job.fleet.devices
+    tuned = job.fleet.tuned or (job.model.tuned,) * job.fleet.devices
+    kinds = {
+        kind: replace(job, model=replace(job.model, rank=kind[0], tuned=kind[1]))
+        for kind in set(zip(ranks, tuned, strict=True))
+    }
+    return tuple(kinds[kind] for kind in zip(ranks, tuned, strict=True))
+
+
+def _own(job: Job, devices: int) -> tuple[Workload, ...]:
+    """Return what a mini-batch costs each device of a network, where they differ.
+
+    Raises:
+        ConfigError: the fleet has other devices than the network.
+    """
+    jobs = device_jobs(job)
+    if jobs and len(jobs) != devices:
+        key = "fleet.tuned" if job.fleet.tuned else "fleet.ranks"
+        raise ConfigError(
+            f"{key} has {len(jobs)} values, and the network {devices} devices; give one value for each of them"
+        )
+    found = {one.model: workload_of(one) for one in jobs}
+    return tuple(found[one.model] for one in jobs)
+
+
 def training_of(job: Job, tokens: int = 0) -> Training:
     """Return what the cost of training needs to know of a job; texts have ``tokens`` unless the plan sets them."""
     return Training(
@@ -144,6 +173,8 @@ def problem_of(
         AllocationError: numbers no problem can have.
     """
     network = build(job.network, job.seed, round_number) if network is None else network
+    if workload is None:
+        own = own or _own(job, len(network))
     workload, wish = workload_of(job) if workload is None else workload, job.plan
     if len(network.bandwidth) > 1:
         raise ConfigError(f"the network has {len(network.bandwidth)} servers; plan one server at a time")

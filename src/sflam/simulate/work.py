@@ -15,7 +15,7 @@ from sflam.errors import ModelError
 from sflam.learn.methods import method_of
 from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL
-from sflam.planner.cell import measured
+from sflam.planner.cell import device_jobs, measured
 from sflam.planner.edge import chooses_tuned
 from sflam.records.history import RoundRecord
 from sflam.sizes import IDENTITY
@@ -59,15 +59,12 @@ def work_of_each(job: Job, train: Dataset, numbers: int, rows: int = 0) -> tuple
     Args:
         job, train, numbers, rows: as in :func:`work_of`.
     """
-    if not job.fleet.ranks and not job.fleet.tuned:
-        return ()
-    ranks = job.fleet.ranks or (job.model.rank,) * job.fleet.devices
-    kinds = list(zip(ranks, job.fleet.tuned or (job.model.tuned,) * job.fleet.devices, strict=True))
-    found: dict[tuple[int, int], Workload] = {}
-    for rank, tuned in set(kinds):
-        mine = replace(job, model=replace(job.model, rank=rank, tuned=tuned))
-        found[rank, tuned] = work_of(mine, train, numbers - _adapters(job) + _adapters(mine), rows)
-    return tuple(found[kind] for kind in kinds)
+    each = device_jobs(job)
+    found = {
+        mine.model: work_of(mine, train, numbers - _adapters(job) + _adapters(mine), rows)
+        for mine in {one.model: one for one in each}.values()
+    }
+    return tuple(found[mine.model] for mine in each)
 
 
 def works_at(job: Job, train: Dataset, numbers: int, rows: int = 0) -> tuple[Workload, ...]:

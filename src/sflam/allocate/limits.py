@@ -40,6 +40,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "base_s": (1e-12, 1e12, " s"),
     "base_j": (1e-18, 1e18, " J"),
     "sensitivity": (1e-12, 1e9, ""),
+    "sensitivity_down": (1e-12, 1e9, ""),
     "payload": (1e-15, 1e18, " nats"),
     "layer_flops": (1e-3, 1e24, ""),
     "samples": (1e-3, 1e15, ""),

@@ -208,7 +208,7 @@ def _placement(problem: AnyProblem, shares: AnyShares) -> dict[str, Any]:
     return {
         "cut": problem.each("cut"),
         "bits": problem.each("bits"),
-        "bits_down": problem.bits_down,
+        "bits_down": problem.each("bits_down"),
         "server": problem.server,
         "subchannels": 0 if shares.subchannels is None else shares.subchannels,
     }

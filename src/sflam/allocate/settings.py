@@ -39,7 +39,7 @@ EDGE_METHODS = (
 BY_SUBCHANNEL = ("subchannels", "bcd-matching")
 LATE = ("stop", "drop")
 COUNTS = ("all", "activations")
-OPTIMIZE = ("clock", "bits", "cut", "tuned")
+OPTIMIZE = ("clock", "bits", "cut", "tuned", "bits_down")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +54,16 @@ class PlanSettings:
             ``fixed-bits``. Among several servers ``optimal`` is ``dual`` (certified); also ``fractional`` (paper),
             ``hungarian``, ``card``, ``exhaustive``, ``slsqp``, ``nearest``, ``random``, ``all-local``, ``all-edge``,
             ``equal``.
-        optimize: what is decided beside bandwidth and power: ``clock``, ``bits``, ``cut``. Without ``clock``, devices
-            run at full speed and computing energy is not counted. Among several servers also ``tuned``: how many first
+        optimize: what is decided beside bandwidth and power: ``clock``, ``bits``, ``cut``; and with ``bits`` (up) also
+            ``bits_down``, where ``network.downlink_mbps`` makes the way down take time. Without ``clock``, devices run
+            at full speed and computing energy is not counted. Among several servers also ``tuned``: how many first
             layers every user tunes, wherever it is cut; its instability then counts those.
         latency_weight: lam, from 0 to 1: the objective is lam seconds + (1 - lam) joules. 0 needs a deadline.
         deadline: seconds that a round may take; 0 for no limit.
-        bits_least: smallest width to choose.
-        bits_most: largest width to choose.
+        bits_least: smallest width to choose, either way.
+        bits_most: largest width to choose, either way.
         sensitivity: chi, how much the noise of one device's quantizer slows learning; 0 chooses the fewest bits.
+        sensitivity_down: the same of noise in the gradients on the way down.
         measure_every: a simulated run measures chi of every device, again after so many rounds, and plans with
             that instead; 0 does not measure.
         measure_batches: mini-batches of one such measurement; more narrow its error, and each takes three passes.
@@ -99,6 +101,7 @@ class PlanSettings:
     bits_least: int = 2
     bits_most: int = 16
     sensitivity: float = 0.0
+    sensitivity_down: float = 0.0
     measure_every: int = 0
     measure_batches: int = 8
     bias_share: float = 0.25
@@ -130,7 +133,15 @@ class PlanSettings:
                 ranges.problems.append(f"plan.optimize holds {each!r}; choose from {', '.join(OPTIMIZE)}")
         ranges.between(0, 1, "latency_weight")
         ranges.at_least(
-            0, "deadline", "sensitivity", "subchannels", "radio_cap", "compute_cap", "energy_cap", "tokens"
+            0,
+            "deadline",
+            "sensitivity",
+            "sensitivity_down",
+            "subchannels",
+            "radio_cap",
+            "compute_cap",
+            "energy_cap",
+            "tokens",
         )
         ranges.at_least(
             0,

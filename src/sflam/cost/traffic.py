@@ -90,17 +90,18 @@ def steps_up(traffic: Traffic, work: Sequence[Workload], bits: int) -> Floats:
     return up
 
 
-def steps_down(traffic: Traffic, work: Sequence[Workload], cuts: Sequence[int], bits: int) -> Floats:
+def steps_down(traffic: Traffic, work: Sequence[Workload], cuts: Sequence[int], bits: ArrayLike) -> Floats:
     """Return the bits of all bodies of the steps on the way down, [K]: an answer to every mini-batch.
 
     Args:
         traffic: of the round.
         work: of each device, or one of all.
         cuts: [K] blocks on the device.
-        bits: of a gradient value.
+        bits: of a gradient value; one width, or [K].
     """
     every = _of_each(work, cuts)
-    token = np.array([token_bits(each, bits) for each in every])
+    widths = np.broadcast_to(np.asarray(bits), (len(every),)).tolist()
+    token = np.array([token_bits(each, width) for each, width in zip(every, widths, strict=True)])
     gradient = np.array([each.returns(cut) for each, cut in zip(every, cuts, strict=True)])
     more = np.array([each.exchanges - 1 for each in every])
     answers = more + np.where(more > 0, gradient, 1)  # without a gradient, the loss alone

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sflam.allocate.cell import bits_both, device_cuts
 from sflam.allocate.cell import cuts as one_cut
-from sflam.allocate.cell import device_cuts
 from sflam.allocate.cell.cuts import server_clock
 from sflam.allocate.cell.pareto import front, frugal_round
 from sflam.allocate.cell.problem import Problem
@@ -138,6 +138,7 @@ def problem_of(
     *,
     cut: ArrayLike | None = None,
     bits: ArrayLike | None = None,
+    bits_down: ArrayLike | None = None,
     server: bool | None = None,
     network: Network | None = None,
     workload: Workload | None = None,
@@ -157,6 +158,7 @@ def problem_of(
         round_number: whose fading or trace.
         cut: blocks on the device, instead of the job's.
         bits: bits of an activation value, instead of the job's.
+        bits_down: bits of a gradient value, instead of the job's.
         server: whether the server's turn is counted; None counts it but in the reference cell.
         network: replaces the job's network of that round.
         workload: what a mini-batch costs, instead of the job's model.
@@ -183,7 +185,7 @@ def problem_of(
         workload=workload,
         cut=(job.fleet.cuts or job.model.cut) if cut is None else cut,
         bits=job.quant.bits_up if bits is None else bits,
-        bits_down=job.quant.bits_down,
+        bits_down=job.quant.bits_down if bits_down is None else bits_down,
         latency_weight=wish.latency_weight,
         deadline=wish.deadline or np.inf,
         choose_clocks="clock" in wish.optimize,
@@ -197,6 +199,7 @@ def problem_of(
         compute_cap=wish.compute_cap or np.inf,
         energy_cap=wish.energy_cap or np.inf,
         sensitivity=wish.sensitivity,
+        sensitivity_down=wish.sensitivity_down,
         bit_choices=tuple(range(wish.bits_least, wish.bits_most + 1)),
     )
     if wish.counts == "all" and not (steps is None and job.network.scenario == "refA"):
@@ -265,7 +268,10 @@ def decide(
     if len(plan.devices):  # the front is at the plan's own cuts and bits
         devices = plan.devices
         turn = True if chooses_cut(job, method) else None
-        problem = problem_of(job, round_number, cut=devices.cut, bits=devices.bits, server=turn)
+        down = devices.bits_down
+        problem = problem_of(
+            job, round_number, cut=devices.cut, bits=devices.bits, bits_down=down, server=turn
+        )
     names = [name for name in rivals(job) if name != method] if compare else []
     others = tuple(plan_with(job, name, round_number) for name in names)
     points = points or DRAWN * draw
@@ -335,7 +341,19 @@ def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
     """Return the plan of one method, over all cuts where the cut is to be chosen."""
     if chooses_cut(job, method):
         return best_cut(job, problem_of(job, round_number, server=False), method)
-    return allocate(problem_of(job, round_number), method, **options_of(job, method))
+    return best_here(job, problem_of(job, round_number), method)
+
+
+def best_here(job: Job, problem: Problem, method: str) -> Plan:
+    """Return the plan of one method at the problem's cuts, with bits down where they are to be chosen."""
+    if chooses_down(job, method):
+        return bits_both.solve(problem, partial(_with_way_down, job))
+    return allocate(problem, method, **options_of(job, method))
+
+
+def chooses_down(job: Job, method: str) -> bool:
+    """Return whether a method chooses bits down: where they are asked for, and take time."""
+    return method == "bits" and "bits_down" in job.plan.optimize and job.network.downlink_mbps > 0
 
 
 def best_cut(job: Job, problem: Problem, method: str) -> Plan:
@@ -374,6 +392,17 @@ def _notes(job: Job) -> Iterator[str]:
     if job.quant.scheme == IDENTITY:
         yield "quant.scheme is identity: 32 bits are sent for every value, at any choice of bits"
     method = method_of(job.plan)
+    if "bits_down" in job.plan.optimize:
+        if not job.network.downlink_mbps:
+            yield (
+                "network.downlink_mbps is 0, so the way down takes no time and fewer bits gain nothing: they stay as "
+                f"they are, {job.quant.bits_down} down"
+            )
+        elif method == "bits" and not job.plan.sensitivity_down:
+            yield (
+                "plan.sensitivity_down is 0, so noise on the way down costs nothing and the fewest bits win; give the "
+                "chi measured for your model, as sflam simulate does with plan.measure_every"
+            )
     if "bits" in job.plan.optimize and method not in CHOOSE_BITS:
         yield f"method {method} does not choose bits; they stay as they are, {job.quant.bits_up} up"
     elif ("bits" in job.plan.optimize or method == "bits") and not job.plan.sensitivity:

@@ -21,7 +21,15 @@ from sflam.planner.decision import Decision
 from sflam.units import human_si
 from sflam.workload import Workload
 
-UNUSED = ("deadline", "radio_cap", "compute_cap", "energy_cap", "subchannels", "sensitivity")
+UNUSED = (
+    "deadline",
+    "radio_cap",
+    "compute_cap",
+    "energy_cap",
+    "subchannels",
+    "sensitivity",
+    "sensitivity_down",
+)
 """Settings of one cell that problem B has no place for."""
 RIVALS = ("fractional", "hungarian", "nearest", "random", "card", "all-edge", "all-local", "equal")
 FRACTIONAL_MOST = 60

@@ -76,6 +76,7 @@ class Charge:
         sensitivity_error: half the widths of their 95 % confidence intervals; empty where chi was not measured.
         bits_floor: per device, the fewest bits at which the measured bias of its gradient is small enough; empty where
             it was not measured.
+        sensitivity_down: the same of chi of the way down, where plans choose its bits; else empty.
         servers: per device, the index of its server, ``ALL_LOCAL`` for none; empty with a single server.
         tuned: per device, ``model.tuned`` of its own; empty where all tune the model's.
         calibration: measured beside modelled, where ``network.calibrate`` is set; else None.
@@ -122,6 +123,7 @@ class Charge:
     sensitivity: tuple[float, ...] = field(default=(), metadata=LATER)
     sensitivity_error: tuple[float, ...] = field(default=(), metadata=LATER)
     bits_floor: tuple[int, ...] = field(default=(), metadata=SELDOM)
+    sensitivity_down: tuple[float, ...] = field(default=(), metadata=SELDOM)
     servers: tuple[int, ...] = field(default=(), metadata=LATER)
     tuned: tuple[int, ...] = field(default=(), metadata=SELDOM)
     calibration: Calibration | None = field(default=None, metadata=LATER)

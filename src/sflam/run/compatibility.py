@@ -12,6 +12,7 @@ from sflam.errors import ConfigError
 from sflam.model.settings import ModelSettings
 from sflam.plan import ALL_LOCAL
 from sflam.planner import edge as planning_edge
+from sflam.run.bits_rules import BITS_RULES
 from sflam.run.conditions import ALL, NETWORK, RUNS, SERVE, SIMULATE, TRAIN, Rule
 from sflam.run.conditions import holds as _holds
 from sflam.run.conditions import is_none_of as _not
@@ -392,5 +393,6 @@ RULES: tuple[Rule, ...] = (
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
     *LEAN_RULES,
     *TUNED_RULES,
+    *BITS_RULES,
     *UNUSED,
 )  # fmt: skip

@@ -115,12 +115,15 @@ def _simulated(job: Job, placements: tuple[Placement, ...]) -> tuple[Job, tuple[
     quant, wish = job.quant, job.plan
     bits = {"bits_up": quant.bits_up, "bits_down": quant.bits_down}
     plain = tuple(replace(placement, **bits) for placement in placements)
-    if method_of(wish) not in planning.CHOOSE_BITS and plain != placements:
+    method = method_of(wish)
+    kept = () if method in planning.CHOOSE_BITS else ("bits_up",)
+    kept = kept if planning.chooses_down(job, method) else (*kept, "bits_down")
+    if any(getattr(one, name) != bits[name] for one in placements for name in kept):
         up, down = (_span([getattr(placement, name) for placement in placements]) for name in bits)
         raise ConfigError(
             f"fleet.plan = {job.fleet.plan!r} gives {up} bits up and {down} down, but a simulated run plans every "
             f"round with quant.bits_up = {quant.bits_up} and quant.bits_down = {quant.bits_down}; add "
-            '"bits" to plan.optimize, or set these to the bits of the plan'
+            '"bits" (and "bits_down") to plan.optimize, or set these to the bits of the plan'
         )
     optimize = tuple(each for each in wish.optimize if each != "cut")
     method = "optimal" if wish.method == "cut" else wish.method

@@ -12,14 +12,14 @@ from sflam.allocate.cell.optimal import LONGEST, Market
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.spans import crowding
 from sflam.allocate.limits import Impossible
-from sflam.allocate.registry import allocate, method_of
+from sflam.allocate.registry import method_of
 from sflam.cost.energy import computing_j, idle_j, sending_j
 from sflam.cost.traffic import whole_traffic
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
 from sflam.plan import Plan, Status
-from sflam.planner.cell import best_cut, chooses_cut, options_of, problem_of
+from sflam.planner.cell import best_cut, best_here, chooses_cut, problem_of
 from sflam.simulate.clock import RoundCost, round_cost
 from sflam.simulate.planner import Planner, Turn
 from sflam.workload import Workload
@@ -76,6 +76,8 @@ class CellPlanner(Planner):
                 chi.floor, problem.widths[-1]
             )  # plan.bits_most is asked for, too, and is harder
             problem = problem.change(sensitivity=np.maximum(chi.chi, 0.0), bits_floor=floor)
+            if self.feedback and self.feedback.down:
+                problem = problem.change(sensitivity_down=chi.down)
         if battery is None:
             return problem
         return problem.change(energy_cap=np.minimum(problem.energy_cap, battery[index]))
@@ -168,7 +170,7 @@ class CellPlanner(Planner):
             return best_cut(self.job, self.problem(network, devices, battery, server=False), method)
         problem = self.problem(network, devices, battery)
         if not wish.budget:
-            return allocate(problem, method, **options_of(self.job, method))
+            return best_here(self.job, problem, method)
         index = np.asarray(devices, np.int64)
         budgets = np.full(len(index), wish.budget)
         controller = Controller(problem, budgets, self.patience[index], self.queues[index])

@@ -8,10 +8,12 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from sflam.allocate.registry import method_of as allocator
 from sflam.config import Job
 from sflam.learn.methods import method_of
 from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import State
+from sflam.planner.cell import chooses_down
 from sflam.simulate.sensitivity import GradientNoise, Slowdown, gradient_noise, slowdown
 
 
@@ -23,13 +25,17 @@ class Feedback:
         every: rounds after which a measurement is old.
         batches: mini-batches of a measurement.
         bias_share: of the squared gradient that a device's squared bias may be.
+        down: whether the way down is measured, too.
 
     Attributes:
         known: device -> what was measured last.
     """
 
-    def __init__(self, fleet: LocalFleet, every: int, batches: int, bias_share: float) -> None:
+    def __init__(
+        self, fleet: LocalFleet, every: int, batches: int, bias_share: float, down: bool = False
+    ) -> None:
         self.fleet, self.every, self.batches, self.bias_share = fleet, every, batches, bias_share
+        self.down = down
         self.known: dict[int, GradientNoise] = {}
 
     def update(self, round: int, devices: Sequence[int], state: State) -> None:
@@ -40,7 +46,9 @@ class Feedback:
             if device not in self.known or round - self.known[device].round >= self.every
         ]
         if due:
-            self.known |= gradient_noise(self.fleet, state, due, round=round, batches=self.batches)
+            self.known |= gradient_noise(
+                self.fleet, state, due, round=round, batches=self.batches, down=self.down
+            )
 
     def slowdown(self, devices: Sequence[int], samples: ArrayLike) -> Slowdown | None:
         """Return chi and floors of devices that are averaged by samples [K]; None where one was never measured."""
@@ -66,4 +74,6 @@ def feedback_of(job: Job, halves: LocalFleet | None) -> Feedback | None:
     if not job.plan.measure_every or not method_of(job).quantized:
         return None
     assert halves is not None, "what is quantized is cut"
-    return Feedback(halves, job.plan.measure_every, job.plan.measure_batches, job.plan.bias_share)
+    wish = job.plan
+    down = chooses_down(job, allocator(wish))
+    return Feedback(halves, wish.measure_every, wish.measure_batches, wish.bias_share, down)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from sflam.allocate.registry import method_of
 from sflam.config import Job
 from sflam.errors import AllocationError
 from sflam.learn.fleet import Fleet, FleetAround
@@ -28,6 +29,7 @@ from sflam.model.adapters import State
 from sflam.network.network import Floats, Network
 from sflam.network.scenario import build
 from sflam.plan import Placement
+from sflam.planner.cell import chooses_down
 from sflam.records.charge import Calibration, Charge
 from sflam.records.history import RoundRecord
 from sflam.simulate.calibrated import calibrated, compared
@@ -295,6 +297,7 @@ class SimulatedFleet(FleetAround):
             cut=not self.planner.once,
             several=self.planner.several,
             slowdowns=self._slowdowns(devices),
+            slowdowns_down=self._slowdowns_down(devices),
             calibration=self._calibration(devices, steps),
             beyond_plans=float(rest.sum()),
         )
@@ -316,6 +319,15 @@ class SimulatedFleet(FleetAround):
             floor = tuple(found.floor.tolist()) if wish.bias_share else ()
             return tuple(found.chi.tolist()), tuple(found.half.tolist()), floor
         return (wish.sensitivity,) * len(devices) if "bits" in wish.optimize else (), (), ()
+
+    def _slowdowns_down(self, devices: Sequence[int]) -> tuple[float, ...]:
+        """Return chi of each device's way down; nothing where plans do not choose its bits."""
+        if not chooses_down(self.job, method_of(self.job.plan)):
+            return ()
+        found = self.planner.slowdown(devices)
+        if found is not None:
+            return tuple(found.down.tolist())
+        return (self.job.plan.sensitivity_down,) * len(devices)
 
     def _calibration(self, devices: Sequence[int], steps: Steps) -> Calibration | None:
         """Return what the round would have cost as modelled, beside what was measured."""

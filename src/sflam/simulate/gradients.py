@@ -1,8 +1,9 @@
 """What each device's whole model would learn from a mini-batch, with activations quantized or not; nothing is learned.
 
-Both halves run as they do in a round, with real bodies on the way up. Gradients come back as they are: what their own
-quantizer adds is the same at every width up. Noise is drawn from streams of its own, optimisers are not stepped, and
-a round begins by loading the global adapters anyway: training goes on as if nothing had been measured.
+Both halves run as they do in a round, with real bodies on the way up. Gradients come back as they are, unless it is
+their own quantizer that is looked at: what that adds is the same at every width up. Noise is drawn from streams of its
+own, optimisers are not stepped, and a round begins by loading the global adapters anyway: training goes on as if
+nothing had been measured.
 
 K devices, P trained numbers of both halves of a device.
 """
@@ -79,6 +80,7 @@ class Probe:
         noise: int = 0,
         *,
         mirrored: bool = False,
+        down: int = 0,
     ) -> Gradients:
         """Return device -> [P], the gradient of its mini-batch's mean loss, in loss per unit of parameter.
 
@@ -88,6 +90,7 @@ class Probe:
             bits: width of the activations; 0 does not quantize them.
             noise: which draw of the rounding.
             mirrored: turn the error of every activation round: x - e where x + e would arrive.
+            down: width of the gradients that come back; 0 does not quantize them.
         """
         devices, servers = self.fleet.devices, self.fleet.servers
         where = next(devices.segment.parameters()).device
@@ -97,7 +100,7 @@ class Probe:
             hidden = devices.forward(drawn, seeds)
         finally:
             devices.kept = kept
-        exchange = self.exchange.with_bits(dict.fromkeys(drawn, (bits or MAX_BITS, MAX_BITS)))
+        exchange = self.exchange.with_bits(dict.fromkeys(drawn, (bits or MAX_BITS, down or MAX_BITS)))
         frames = []
         for device, batch in drawn.items():
             at = Position(self.round, number * NOISES + noise, device)
@@ -113,8 +116,15 @@ class Probe:
         served: Gradients = {}
         for group in [[frame] for frame in frames] if shared else [frames]:
             answers = servers.differentiate(group, seeds[SERVER])
-            back |= {a.device: a.gradient for a in answers if a.gradient is not None}
-            self.losses |= {a.device: a.loss for a in answers}
+            self.losses |= {answer.device: answer.loss for answer in answers}
+            for answer in answers:
+                if down and answer.gradient is not None:
+                    at = Position(self.round, number * NOISES + noise, answer.device)
+                    batch = drawn[answer.device]
+                    sent = exchange.answer_message(at, answer, batch.lengths)
+                    answer = exchange.receive_answer(sent, len(batch), batch.lengths, where)
+                if answer.gradient is not None:
+                    back[answer.device] = answer.gradient
             served |= {frame.device: self._served(frame.device) for frame in group}
         devices.differentiate(back)
         own = devices.segment.stack

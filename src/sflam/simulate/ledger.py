@@ -30,6 +30,7 @@ def charged(
     cut: bool,
     several: bool = False,
     slowdowns: tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]] = ((), (), ()),
+    slowdowns_down: tuple[float, ...] = (),
     calibration: Calibration | None = None,
     beyond_plans: float = 0.0,
 ) -> Charge:
@@ -47,6 +48,7 @@ def charged(
         cut: whether activations cross a cut, and so have bits.
         several: whether there are several servers.
         slowdowns: chi of each device, the error of each, and the fewest bits of each.
+        slowdowns_down: chi of each device's way down.
         calibration: measured beside modelled numbers, or None.
         beyond_plans: J that static power drew besides; see :func:`rest_j`.
     """
@@ -106,6 +108,7 @@ def charged(
         sensitivity=slowdowns[0],
         sensitivity_error=slowdowns[1],
         bits_floor=slowdowns[2],
+        sensitivity_down=slowdowns_down,
         servers=tuple(placed[device].server for device in devices) if several else (),
         tuned=tuned if any(tuned := tuple(placed[device].tuned for device in devices)) else (),
         calibration=calibration,

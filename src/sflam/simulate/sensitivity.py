@@ -15,13 +15,17 @@ bias is at most a share, a quarter in (2.15), of eps = |grad F|^2: with it the q
 Where mini-batches cannot tell |grad F|^2 from 0, eps is its standard error, the least that they can tell; the bias
 counts with its standard error on top.
 
+Of the way down chi' is measured likewise where plans choose its bits: the backward is linear in the gradient that comes
+back, so that rounding it adds noise of mean zero to the gradient of the same mini-batch, and E |that noise|^2 is all
+that it adds to the variance.
+
 M mini-batches, K devices, P trained numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -54,6 +58,8 @@ class GradientNoise:
         bias_error: of that.
         gradient: |grad F|^2 of the devices that were measured together; inf where it was not measured.
         gradient_error: of that.
+        added_down: what rounding gradients on the way down adds to the variance, per unit of v(d).
+        added_down_error: of that.
     """
 
     round: int
@@ -66,6 +72,8 @@ class GradientNoise:
     bias_error: float = 0.0
     gradient: float = np.inf
     gradient_error: float = 0.0
+    added_down: float = 0.0
+    added_down_error: float = 0.0
 
     @property
     def target(self) -> float:
@@ -98,11 +106,13 @@ class Slowdown:
         chi: as measured; below 0 where quantization makes gradients agree more.
         half: half the width of its confidence interval, of ``CONFIDENCE``.
         floor: q_min, fewest bits at which the bias of the gradient is small.
+        down: chi of the way down; 0 where it was not measured.
     """
 
     chi: Floats
     half: Floats
     floor: NDArray[np.int64]
+    down: Floats
 
 
 def gradient_noise(
@@ -113,9 +123,10 @@ def gradient_noise(
     round: int,
     batches: int,
     bits: int = WIDTH,
+    down: bool = False,
 ) -> dict[int, GradientNoise]:
     """Return the noise alone of what :func:`measured` finds."""
-    return measured(fleet, state, devices, round=round, batches=batches, bits=bits).noise
+    return measured(fleet, state, devices, round=round, batches=batches, bits=bits, down=down).noise
 
 
 def measured(
@@ -126,6 +137,7 @@ def measured(
     round: int,
     batches: int,
     bits: int = WIDTH,
+    down: bool = False,
 ) -> Measurement:
     """Measure devices at the global adapters ``state``; the fleet trains on as if it had not been measured.
 
@@ -136,23 +148,33 @@ def measured(
         round: names the random streams, mini-batches among them.
         batches: M, at least 2; each costs three forwards and backwards.
         bits: the width.
+        down: also measure what the way down adds, in a fourth pass.
     """
     assert batches >= 2, batches
     probe = Probe(fleet, state, devices, round)
     held = np.array([len(fleet.parts[device]) for device in devices], float)
     share, loss = held / held.sum(), 0.0
     found: list[dict[int, tuple[Tensor, Tensor, Tensor]]] = []
+    heard: dict[int, list[float]] = {device: [] for device in devices}
     for number in range(batches):
         drawn = probe.draw(number)
         plain = probe.gradients(drawn, number)
         loss += float(share @ [probe.losses[device] for device in devices]) / batches
         up = probe.gradients(drawn, number, bits)
-        down = probe.gradients(drawn, number, bits, mirrored=True)
-        found.append({device: (plain[device], up[device], down[device]) for device in devices})
+        turned = probe.gradients(drawn, number, bits, mirrored=True)
+        found.append({device: (plain[device], up[device], turned[device]) for device in devices})
+        if down:
+            back = probe.gradients(drawn, number, down=bits)
+            for device in devices:
+                added = (back[device].double() - plain[device].double()).square().sum()
+                heard[device].append(float(added) / float(quantization_noise(bits)))
     weights = dict(zip(devices, share.tolist(), strict=True))
     common = torch.stack([probe.together(weights, {d: item[d][0] for d in devices}) for item in found])
     gradient = _jackknife(_products(common))
-    noise = {device: _noise([item[device] for item in found], round, bits, gradient) for device in devices}
+    noise = {
+        device: _with_way_down(_noise([item[device] for item in found], round, bits, gradient), heard[device])
+        for device in devices
+    }
     return Measurement(noise=noise, mean=common.mean(0), adapters=probe.flat(state), loss=loss)
 
 
@@ -177,13 +199,18 @@ def slowdown(found: Sequence[GradientNoise], samples: ArrayLike, bias_share: flo
     )
     whole = float(rho**2 @ plain)
     if not whole > 0:  # nothing varies: every mini-batch is the whole of its device's data
-        return Slowdown(chi=np.zeros(len(rho)), half=np.full(len(rho), np.inf), floor=floor)
+        nothing = np.zeros(len(rho))
+        return Slowdown(chi=nothing, half=np.full(len(rho), np.inf), floor=floor, down=nothing)
     noise = quantization_noise(WIDTH)
     chi = measured_slowdown(rho, plain + added * noise, plain, WIDTH)
     whole_error = float(np.sqrt(rho**4 @ plain_error**2)) / whole
     error = np.hypot(rho**2 * added_error / whole, chi * whole_error)
+    heard = np.array([item.added_down for item in found])
     return Slowdown(
-        chi=chi, half=error * np.array([_student(item.batches - 1) for item in found]), floor=floor
+        chi=chi,
+        half=error * np.array([_student(item.batches - 1) for item in found]),
+        floor=floor,
+        down=measured_slowdown(rho, plain + heard * noise, plain, WIDTH),
     )
 
 
@@ -211,6 +238,14 @@ def _noise(
         gradient=gradient[0],
         gradient_error=gradient[1] if np.isfinite(gradient[1]) else 0.0,
     )
+
+
+def _with_way_down(noise: GradientNoise, added: Sequence[float]) -> GradientNoise:
+    """Return a measurement with what each mini-batch's way down added, where that was measured."""
+    if not added:
+        return noise
+    error = float(np.std(added, ddof=1)) / len(added) ** 0.5
+    return replace(noise, added_down=float(np.mean(added)), added_down_error=error)
 
 
 def _products(vectors: Tensor) -> Floats:

@@ -90,7 +90,7 @@ def test_the_best_width_is_found_from_wherever_it_is_looked_for(fixed: bool, see
 def test_a_sample_s_prices_are_those_of_the_whole() -> None:
     """Time and noise cost what they do in the whole cell, bandwidth as many times more as there is less of it."""
     problem = with_sensitivity(4000).change(bits=4)
-    sample = bits._sample(problem)
+    sample = bits.representatives(problem)
     one, other = (bits._prices(each, optimal.Market(each.cell).solve()) for each in (problem, sample))
     assert len(sample) == 1000
     assert other[0] == pytest.approx(one[0], rel=0.05) and other[2] == pytest.approx(one[2], rel=0.05)

@@ -68,7 +68,7 @@ def solve(problem: Problem, *, certify: bool | None = None) -> Found:
         certify: whether to compute the lower bound (2.18); by default for up to ``CERTIFIED`` devices.
     """
     problem = problem.change(bits=problem.widest(problem.widths[0]))
-    sample = _sample(problem)
+    sample = representatives(problem)
     common, solved, history = best_common(sample)
     search = Search(problem)
     start = sample.widest(common)
@@ -129,7 +129,7 @@ def best_common(problem: Problem) -> tuple[int, Solution, tuple[float, ...]]:
     return best, found[best][1], tuple(sorted((total for total, _ in found.values()), reverse=True))
 
 
-def _sample(problem: Problem) -> Problem:
+def representatives(problem: Problem) -> Problem:
     """Return a problem of a few devices that represent all: they have the same share of the band, more of the rest."""
     count = len(problem)
     if count <= 2 * SAMPLE:
@@ -141,7 +141,8 @@ def _sample(problem: Problem) -> Problem:
     network = replace(
         network, energy_weight=network.energy_weight * scale, bandwidth=network.bandwidth / scale
     )
-    return part.change(network=network, sensitivity=part.each("sensitivity") * scale)
+    chi = {name: part.each(name) * scale for name in ("sensitivity", "sensitivity_down")}
+    return part.change(network=network, **chi)
 
 
 def _descend(

@@ -38,7 +38,7 @@ class Problem:
         workload: what fine-tuning costs at each cut.
         cut: blocks on the device.
         bits: bits of an activation value on the way up.
-        bits_down: bits of a gradient value on the way down; only passed on to the devices here.
+        bits_down: bits of a gradient value on the way down; what they take is in ``delay`` and ``receiving``.
         latency_weight: lam in [0, 1]; energy weighs 1 - lam. 0 needs a deadline.
         deadline: s of a round; inf for none.
         choose_clocks: whether clocks are decided; without, devices run at full speed and computing energy is not
@@ -57,6 +57,7 @@ class Problem:
         compute_cap: J of computing a round; inf for none.
         energy_cap: J of all a round, receiving and idling too; inf for none.
         sensitivity: chi_k (2.12), how much a device's quantization noise slows learning; 0 does not count rounds.
+        sensitivity_down: the same of the noise on the way down.
         bit_choices: widths that a method which chooses bits may give, of those the workload has.
         bits_floor: fewest bits that a method which chooses bits may give a device: q_min of (2.14), hard.
         server: which server's band is shared.
@@ -72,7 +73,7 @@ class Problem:
     workload: Workload
     cut: ArrayLike = 1
     bits: ArrayLike = 8
-    bits_down: int = 8
+    bits_down: ArrayLike = 8
     latency_weight: float = 0.5
     deadline: float = np.inf
     choose_clocks: bool = True
@@ -89,6 +90,7 @@ class Problem:
     compute_cap: ArrayLike = np.inf
     energy_cap: ArrayLike = np.inf
     sensitivity: ArrayLike = 0.0
+    sensitivity_down: ArrayLike = 0.0
     bit_choices: tuple[int, ...] = tuple(range(2, MAX_BITS + 1))
     bits_floor: ArrayLike = MIN_BITS
     server: int = 0
@@ -126,6 +128,8 @@ class Problem:
             found.append(f"cut {np.max(self.cut)} of a model with {self.workload.blocks} blocks")
         if not found and not np.isin(self.each("bits"), np.arange(MIN_BITS, MAX_BITS + 1)).all():
             found.append(f"bits {np.max(self.bits)}; bits are {MIN_BITS} to {MAX_BITS}")
+        if not found and not np.isin(self.each("bits_down"), np.arange(MIN_BITS, MAX_BITS + 1)).all():
+            found.append(f"bits_down {np.max(self.bits_down)}; bits are {MIN_BITS} to {MAX_BITS}")
         if self.latency_weight == 0 and not np.isfinite(self.deadline):
             found.append("latency_weight is 0 without a deadline, so that no round is too long; give either")
         if not self.deadline > 0:
@@ -307,12 +311,13 @@ class Problem:
 
     @property
     def rounds(self) -> float:
-        """Rounds to learn at these bits over rounds without quantization, 1 + sum chi v(q) (2.15)."""
+        """Rounds to learn at these bits over rounds without quantization, 1 + sum chi v(q), both ways (2.15)."""
         return self.rounds_at(self.each("bits"))
 
     def rounds_at(self, bits: ArrayLike) -> float:
-        """Return the same at other bits [K]."""
-        return 1.0 + float(self.each("sensitivity") @ quantization_noise(bits))
+        """Return the same at other bits up [K]."""
+        back = float(self.each("sensitivity_down") @ quantization_noise(self.each("bits_down")))
+        return 1.0 + float(self.each("sensitivity") @ quantization_noise(bits)) + back
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -357,9 +362,12 @@ class Problem:
         """[K] bits of a round on the way down (1.8) (1.9): whole bodies, and adapters, where traffic is known."""
         work, cuts = self.own or (self.workload,), self.each("cut").tolist()
         if self.traffic is not None:
-            steps = steps_down(self.traffic, work, cuts, self.bits_down)
+            steps = steps_down(self.traffic, work, cuts, self.each("bits_down"))
             return steps + self.adapter_bits_down + self.averaged_bits
-        bits = np.array([self.workload.down_bits(cut, self.bits_down) for cut in cuts], float)
+        widths = self.each("bits_down").tolist()
+        bits = np.array(
+            [self.workload.down_bits(cut, own) for cut, own in zip(cuts, widths, strict=True)], float
+        )
         down: Floats = bits * self.each("local_steps")
         return down + self.averaged_bits
 
@@ -375,3 +383,4 @@ class Problem:
 
 PER_DEVICE: tuple[str, ...] = ("local_steps", "made", "sent", "averages", "cut", "bits", "delay", "receiving")
 PER_DEVICE += ("radio_cap", "compute_cap", "energy_cap", "sensitivity", "bits_floor")
+PER_DEVICE += ("bits_down", "sensitivity_down")

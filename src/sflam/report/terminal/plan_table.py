@@ -37,6 +37,7 @@ def plan_table(
         *[("server", _away(lambda device: str(device.server), "local"))] * placed,
         ("layers" if several else "cut", lambda device: str(device.cut)),
         *[("bits", _away(lambda device: str(device.bits)))] * (not several),
+        *[("bits down", lambda device: str(device.bits_down))] * (len(set(devices.bits_down.tolist())) > 1),
         (
             "MHz",
             _away(

@@ -31,7 +31,7 @@ class DevicePlan:
         cut: blocks on the device.
         bits: bits of an activation value on the way up.
         bits_down: bits of a gradient value on the way down.
-        bandwidth: Hz.
+        bandwidth: Hz that it sends over: its part of the band, or the whole channel where devices share its time.
         power: transmit power, radiated, W.
         clock: Hz.
         server: index of its server; ``ALL_LOCAL`` for none.
@@ -46,7 +46,8 @@ class DevicePlan:
             ``compute_j`` holds those of computing.
         tuned: ``model.tuned`` of the device; 0 where the plan leaves it open.
         payload_bits: bits that a round sends up.
-        rate_up: bit/s of sending them.
+        rate_up: bit/s of sending them, over all of its time.
+        airtime: share of the channel's time in which it may send; 1 where it has a part of the band.
     """
 
     cut: int
@@ -67,6 +68,7 @@ class DevicePlan:
     tuned: int = 0
     payload_bits: float = 0.0
     rate_up: float = 0.0
+    airtime: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,7 @@ class Placement:
         bandwidth: Hz; 0 where no plan gives any, and so are the next two.
         power: transmit power, W.
         clock: Hz.
+        airtime: share of the time in which it may send over that bandwidth.
     """
 
     device: int
@@ -94,6 +97,7 @@ class Placement:
     bandwidth: float = 0.0
     power: float = 0.0
     clock: float = 0.0
+    airtime: float = 1.0
 
     @property
     def alone(self) -> bool:
@@ -143,6 +147,11 @@ class DevicePlans(Sequence[DevicePlan]):
         total = total + self._columns["idle_j"] + self._columns["receive_j"]
         return total
 
+    @property
+    def shares_time(self) -> bool:
+        """Whether devices have shares of a channel's time, not parts of its band."""
+        return bool((self._columns["airtime"] < 1).any())
+
     def change(self, **columns: ArrayLike) -> DevicePlans:
         """Return the plans with other columns."""
         return DevicePlans(self._count, **(self._columns | columns))
@@ -177,6 +186,7 @@ class ShadowPrices:
 
     Attributes:
         bandwidth: per Hz of the band.
+        airtime: per whole of the channel's time, where devices share it: a percent is worth a hundredth; else 0.
         deadline: per s.
         power: [K] per W of each device's highest transmit power.
         radio_cap: [K] per J of each device's cap on transmission.
@@ -190,11 +200,13 @@ class ShadowPrices:
     radio_cap: NDArray[np.float64]
     compute_cap: NDArray[np.float64]
     energy_cap: NDArray[np.float64]
+    airtime: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists; names carry what a unit is."""
         return {
             "bandwidth_per_hz": _plain(self.bandwidth),
+            "airtime_per_whole": _plain(self.airtime),
             "deadline_per_s": _plain(self.deadline),
             "power_per_w": [_plain(value) for value in self.power],
             **{
@@ -274,6 +286,7 @@ class Plan:
                 bandwidth=item.bandwidth,
                 power=item.power,
                 clock=item.clock,
+                airtime=item.airtime,
             )
             for device, item in zip(devices, self.devices, strict=True)
         )

@@ -21,7 +21,7 @@ from sflam.allocate.edge.shares import Costs, EdgeShares, Loads, add_up
 from sflam.allocate.limits import Impossible, devices
 from sflam.cost.energy import computing_j, idle_j, sending_j, serving_j
 from sflam.network.channel import rate_in_nats
-from sflam.network.network import Floats
+from sflam.network.network import Floats, Network
 from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, EdgeShadowPrices, Plan, ShadowPrices, Status
 
 TOLERANCE = 1e-9  # relative violation that passes for rounding
@@ -211,6 +211,7 @@ def _placement(problem: AnyProblem, shares: AnyShares) -> dict[str, Any]:
         "bits_down": problem.each("bits_down"),
         "server": problem.server,
         "subchannels": 0 if shares.subchannels is None else shares.subchannels,
+        "airtime": shares.airtime,
     }
 
 
@@ -240,12 +241,17 @@ def _spent(problem: AnyProblem, scored: SharesScore, name: str) -> str:
 def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
     network, lam = problem.network, problem.latency_weight
     b, p, f = (np.asarray(array, float) for array in (shares.bandwidth, shares.power, shares.clock))
+    airtime = np.broadcast_to(np.asarray(shares.airtime, float), (len(problem),))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        transmit = problem.payload / rate_in_nats(b, p, network.gain[problem.server], network.noise)
+        sending = problem.payload / rate_in_nats(b, p, network.gain[problem.server], network.noise)
+        transmit = sending / airtime
         compute = problem.cycles / f
-        transmit_energy = sending_j(p, transmit, network.amplifier_efficiency, network.circuit_power)
+        transmit_energy = sending_j(p, sending, network.amplifier_efficiency, network.circuit_power)
         compute_energy = computing_j(problem.cycles, f, network.kappa)
-    finish = problem.each("local_steps") * problem.each("delay") + compute + transmit
+        delay = problem.each("delay") + problem.each("receiving") * (
+            1 / airtime - 1
+        )  # slots for the way down
+    finish = problem.each("local_steps") * delay + compute + transmit
     latency = float(problem.base_s + finish.max())
     idle = idle_j(network.static_power, latency)
     heard = problem.received_j
@@ -255,15 +261,17 @@ def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
     need = problem.at_cut("device_memory")
     with np.errstate(divide="ignore", invalid="ignore"):
         excess = {
-            "bandwidth": b.sum() / network.bandwidth[problem.server] - 1,
+            "bandwidth": (b * airtime).sum() / network.shared_band[problem.server] - 1,
             "power": (p / network.max_power - 1).max(),
+            "full power": _short_of_full(network, p),
+            "whole channel": _part_of_channel(problem, b),
             "clock": (f / network.max_clock - 1).max(),
             "deadline": latency / problem.deadline - 1,
             "radio_cap": _over(transmit_energy, problem.each("radio_cap")).max(),
             "compute_cap": _over(compute_energy, problem.each("compute_cap")).max(),
             "energy_cap": _over(whole, problem.each("energy_cap")).max(),
             "memory": _over(need, network.memory).max(),
-            "not a positive number": 0.0 if ((b > 0) & (p > 0) & (f > 0)).all() else np.inf,
+            "not a positive number": 0.0 if ((b > 0) & (p > 0) & (f > 0) & (airtime > 0)).all() else np.inf,
         }
     return SharesScore(
         objective=problem.rounds * (lam * latency + (1 - lam) * weighted),
@@ -333,6 +341,19 @@ def _score_edge(problem: EdgeProblem, shares: EdgeShares) -> EdgeScore:
         instability=shaky,
         violations=_beyond(excess),
     )
+
+
+def _short_of_full(network: Network, power: Floats) -> float:
+    """Return by how much devices that know full power alone are below it, where they share time."""
+    known = (network.full_power > 0) & (network.airtime > 0)
+    return float((1 - power / network.max_power)[known].max(initial=0.0))
+
+
+def _part_of_channel(problem: Problem, bandwidth: Floats) -> float:
+    """Return by how much what devices send over is not the whole channel, where they share its time."""
+    if not problem.network.airtime:
+        return 0.0
+    return float(np.abs(bandwidth / problem.network.bandwidth[problem.server] - 1).max())
 
 
 def _over(taken: Floats, limit: Floats) -> Floats:

@@ -16,7 +16,7 @@ from sflam.allocate.edge.papers import card, fractional, hungarian
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import EdgeShares, Integers
 from sflam.allocate.referee import Found, make_plan, planned
-from sflam.allocate.settings import PlanSettings
+from sflam.allocate.settings import BY_BAND, PlanSettings
 from sflam.errors import AllocationError, unknown
 from sflam.plan import Plan
 from sflam.registry import add
@@ -80,6 +80,11 @@ def allocate(problem: Problem | EdgeProblem, method: str = RECOMMENDED, **option
     if method not in known:
         where = "for several servers: " if several else ""
         raise AllocationError(where + unknown("method", method, known))
+    if problem.network.airtime and (several or method in BY_BAND):
+        raise AllocationError(
+            f"method {method} shares out parts of a band, but devices share the channel's time; use method optimal "
+            "with one server, or share the band"
+        )
     if isinstance(problem, EdgeProblem) and problem.choices is not None and problem.tuned is None:
         return tuned.solve(problem, method, lambda given: known[method](given, **options))
     return known[method](problem, **options)

@@ -37,6 +37,8 @@ EDGE_METHODS = (
 )
 """For several servers."""
 BY_SUBCHANNEL = ("subchannels", "bcd-matching")
+BY_BAND = (*BY_SUBCHANNEL, "bcd", "bcd-bits", "oracle")
+"""Methods that only share out parts of a band."""
 LATE = ("stop", "drop")
 COUNTS = ("all", "activations")
 OPTIMIZE = ("clock", "bits", "cut", "tuned", "bits_down")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sflam.errors import AllocationError
 
 Floats = NDArray[np.float64]
-RADIO = ("amplifier_efficiency", "circuit_power", "receive_power")
+RADIO = ("amplifier_efficiency", "circuit_power", "receive_power", "full_power")
 MACHINE = ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "memory", "energy_weight")
 PER_DEVICE: tuple[str, ...] = MACHINE + RADIO
 PER_SERVER = ("bandwidth", "server_clock", "server_flops_per_cycle", "server_kappa")
@@ -38,6 +38,10 @@ class Network:
         amplifier_efficiency: [K] radiated over drawn power of the amplifier, above 0 up to 1.
         circuit_power: [K] W that the rest of the radio draws while it sends.
         receive_power: [K] W that the radio draws while it receives.
+        full_power: [K] 1 where a device sends at full power or not at all, as one whose rate was measured does, not its
+            gain; only counted where devices share time.
+        airtime: share of the time of each server's channel that its devices share: each sends over the whole band, in
+            its own slots. 0 where they share the band itself.
         names: [K] what to call the devices.
         positions: [K, 2] m, or None where unknown.
         server_positions: [M, 2] m, or None where unknown.
@@ -62,6 +66,8 @@ class Network:
     amplifier_efficiency: Floats = field(default_factory=lambda: np.ones(()))
     circuit_power: Floats = field(default_factory=lambda: np.zeros(()))
     receive_power: Floats = field(default_factory=lambda: np.zeros(()))
+    full_power: Floats = field(default_factory=lambda: np.zeros(()))
+    airtime: float = 0.0
     names: tuple[str, ...] = ()
     positions: Floats | None = None
     server_positions: Floats | None = None
@@ -88,6 +94,11 @@ class Network:
                     f"{name} has shape {list(found)}; it must be {list(shape)} for the {servers} servers and {devices} "
                     "devices of gain"
                 )
+
+    @property
+    def shared_band(self) -> Floats:
+        """[M] Hz that devices share: the band, or its equivalent in slots of the channel's time."""
+        return self.bandwidth * self.airtime if self.airtime else self.bandwidth
 
     def only(self, devices: Sequence[int]) -> Network:
         """Return the network of some of its devices, in the order given."""

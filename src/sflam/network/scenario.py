@@ -35,13 +35,13 @@ def build(settings: NetworkSettings, seed: int, round_number: int = 0) -> Networ
         ConfigError: a profile or trace that cannot be used, or a trace of other devices.
     """
     if settings.scenario == "refA":
-        return _reference(settings, seed, round_number)
+        return _accessed(settings, _reference(settings, seed, round_number))
     if settings.scenario == "refB":
         return reference_square(settings, seed, round_number).network
     if settings.trace:
         measured = trace.read(settings.trace)
         settings = _named_by(settings, measured)
-    still = _still(settings, seed)
+    still = _accessed(settings, _still(settings, seed))
     noise = dbm_to_watt(settings.noise_dbm_hz) * db_to_ratio(settings.snr_gap_db)
     if settings.trace:
         if len(still.bandwidth) > 1:
@@ -50,11 +50,17 @@ def build(settings: NetworkSettings, seed: int, round_number: int = 0) -> Networ
         gain = measured.at(round_number)[order]
         if measured.kind == "rate":
             gain = channel.gain_of_rate(gain, still.bandwidth[0], still.max_power, noise)
+            still = replace(still, full_power=np.ones(len(still)))
         return _checked_gains(replace(still, gain=gain[None, :]))
     draw = generator(seed, "fading", round_number)
     faded = channel.fading(draw, still.gain.shape, settings.fading, rician_db=settings.rician_db)
     measured_gain = np.array([machine.is_measured for machine in _machines(settings)])
     return _checked_gains(replace(still, gain=np.where(measured_gain, still.gain, still.gain * faded)))
+
+
+def _accessed(settings: NetworkSettings, network: Network) -> Network:
+    """Return the network with what its devices share: the band, or the time of the whole band."""
+    return replace(network, airtime=1.0) if settings.access == "airtime" else network
 
 
 def _checked_gains(network: Network) -> Network:
@@ -200,7 +206,8 @@ def _still(settings: NetworkSettings, seed: int) -> Network:
         positions=device_places,
         server_positions=server_places,
     )
-    return replace(network, gain=_measured(network, machines))
+    full = np.array([float(machine.rate > 0) for machine in machines])
+    return replace(network, gain=_measured(network, machines), full_power=full)
 
 
 def _measured(network: Network, machines: list[_Machine]) -> Floats:

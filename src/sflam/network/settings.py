@@ -8,6 +8,7 @@ from sflam.ranges import Ranges
 
 SCENARIOS = ("cell", "square", "refA", "refB")
 FADINGS = ("rayleigh", "rician", "none")
+ACCESSES = ("fdma", "airtime")
 COUNTS = {"devices": 20, "servers": 1}
 REFERENCE_KEYS = {
     "refA": {
@@ -15,6 +16,7 @@ REFERENCE_KEYS = {
         "devices",
         "radius_m",
         "bandwidth_mhz",
+        "access",
         "fading",
         "downlink_mbps",
         "simulate",
@@ -140,6 +142,10 @@ class NetworkSettings:
         side_m: side of the square.
         min_distance_m: least distance of a device from a server.
         bandwidth_mhz: band of every server, shared by its devices.
+        access: what devices share of it: ``fdma``, each has a part of the band for all of the time; or ``airtime``,
+            each has the whole band in a share of the time (WiFi, TDMA, a wired link). There a share changes seconds and
+            not joules, what comes down takes its part of the time, too, and devices whose rate was measured send at
+            full power.
         max_power_dbm: highest transmit power of a device.
         noise_dbm_hz: noise density N0.
         snr_gap_db: signal-to-noise ratio that a real code needs beyond Shannon's.
@@ -164,7 +170,8 @@ class NetworkSettings:
         server_clock_ghz: clock of a server.
         server_flops_per_cycle: FLOP per clock cycle of a server, all cores together; 0 takes 1e5, in refB 1024.
         server_kappa: W s^3 of a server's kappa f^3; 0 leaves its energy to the mains, with any profile.
-        downlink_mbps: rate of the way down to each device; 0 leaves its time out.
+        downlink_mbps: rate of the way down to each device, in its own slots where time is shared; 0 leaves its time
+            out.
         simulate: train on a virtual clock over this network, as ``sflam simulate`` does.
         calibrate: in a simulated run, a step takes as long as it was measured to take on this machine, which stands for
             the fastest device and for the server, and bodies count whole, headers too; virtual time then depends on
@@ -187,6 +194,7 @@ class NetworkSettings:
     side_m: float = 500.0
     min_distance_m: float = 10.0
     bandwidth_mhz: float = 20.0
+    access: str = "fdma"
     max_power_dbm: float = 23.0
     noise_dbm_hz: float = -174.0
     snr_gap_db: float = 0.0
@@ -228,6 +236,7 @@ class NetworkSettings:
         ranges.between(-250, -50, "noise_dbm_hz", hint=" (dBm/Hz)")
         ranges.named("scenario", SCENARIOS, "scenario")
         ranges.named("fading", FADINGS, "fading")
+        ranges.one_of(ACCESSES, "access")
         ranges.at_least(1, "devices", "servers")
         for name, count in self.profiles.items():
             if count < 1:

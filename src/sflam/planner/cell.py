@@ -17,7 +17,7 @@ from sflam.allocate.cell.cuts import server_clock
 from sflam.allocate.cell.pareto import front, frugal_round
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.registry import allocate, method_of
-from sflam.allocate.settings import BY_SUBCHANNEL
+from sflam.allocate.settings import BY_BAND, BY_SUBCHANNEL
 from sflam.config import Job, digest
 from sflam.cost.latency import server_turn
 from sflam.cost.lean_device import lean_of
@@ -334,7 +334,7 @@ def rivals(job: Job) -> list[str]:
         names += ["bits", "bcd-bits", "fixed-bits"]
     if importlib.util.find_spec("cvxpy") and job.plan.method == "oracle":
         names.append("oracle")
-    return names
+    return [name for name in names if name not in BY_BAND] if job.network.access == "airtime" else names
 
 
 def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:

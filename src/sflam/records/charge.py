@@ -69,6 +69,7 @@ class Charge:
         down_s: per device, seconds of receiving gradients.
         adapter_s: per device, seconds of moving adapters, after the last step.
         bandwidth: per device, Hz it was given.
+        airtime: per device, the share of the time in which it could send over that; empty where all had all of it.
         power: per device, W it sent with.
         speed: per device, Hz it computed at.
         sensitivity: per device, the chi that the plan counts, as measured (below 0 counts as 0) or as set; empty where
@@ -126,6 +127,7 @@ class Charge:
     sensitivity_down: tuple[float, ...] = field(default=(), metadata=SELDOM)
     servers: tuple[int, ...] = field(default=(), metadata=LATER)
     tuned: tuple[int, ...] = field(default=(), metadata=SELDOM)
+    airtime: tuple[float, ...] = field(default=(), metadata=SELDOM)
     calibration: Calibration | None = field(default=None, metadata=LATER)
     idle_j: float = field(default=0.0, metadata=SELDOM)
     receive_j: float = field(default=0.0, metadata=SELDOM)

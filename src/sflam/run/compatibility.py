@@ -12,6 +12,7 @@ from sflam.errors import ConfigError
 from sflam.model.settings import ModelSettings
 from sflam.plan import ALL_LOCAL
 from sflam.planner import edge as planning_edge
+from sflam.run.airtime_rules import AIRTIME_RULES
 from sflam.run.bits_rules import BITS_RULES
 from sflam.run.conditions import ALL, NETWORK, RUNS, SERVE, SIMULATE, TRAIN, Rule
 from sflam.run.conditions import holds as _holds
@@ -391,6 +392,7 @@ RULES: tuple[Rule, ...] = (
     *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
+    *AIRTIME_RULES,
     *LEAN_RULES,
     *TUNED_RULES,
     *BITS_RULES,

@@ -104,22 +104,23 @@ def round_cost(
         down: [K] bits that it received.
         handed: [K] bits in which it sent what it trained.
         fetched: [K] bits of the adapters that it received.
-        down_rate: bit/s down; infinite where the way down is not counted.
+        down_rate: bit/s down, in a device's own slots; infinite where the way down is not counted.
         inside: whether the plan counts adapters.
     """
     network, given = problem.network, plan.devices
     ahead = rate(given.bandwidth, given.power, network.gain[problem.server], network.noise)
-    compute, transmit, handing = problem.cycles / given.clock, up / ahead, handed / ahead
+    # s of the device's own slots, which are as long as the airtime that it has is short
+    compute, sending, handing = problem.cycles / given.clock, up / ahead, handed / ahead
+    receiving, fetching = down / down_rate, fetched / down_rate
     compute_j = computing_j(problem.cycles, given.clock, network.kappa)
     send = partial(
         sending_j, given.power, efficiency=network.amplifier_efficiency, circuit=network.circuit_power
     )
-    transmit_j, adapter_j = send(transmit), send(handing)
+    transmit_j, adapter_j = send(sending), send(handing)
     counted = transmit_j + adapter_j * inside + (compute_j if problem.choose_clocks else 0.0)
-    server_s, down_s = np.full(len(problem), problem.base_s), down / down_rate
-    fetching = fetched / down_rate
-    moving = handing + fetching
-    counted = counted + receiving_j(network.receive_power, down_s + fetching * inside)
+    server_s, down_s = np.full(len(problem), problem.base_s), receiving / given.airtime
+    transmit, moving = sending / given.airtime, (handing + fetching) / given.airtime
+    counted = counted + receiving_j(network.receive_power, receiving + fetching * inside)
     seconds = float((server_s + down_s + compute + transmit + moving * inside).max())
     whole_s = seconds if inside else seconds + float(moving.max())
     return RoundCost(
@@ -131,7 +132,7 @@ def round_cost(
         compute_j=compute_j,
         transmit_j=transmit_j,
         adapter_j=adapter_j,
-        receive_j=receiving_j(network.receive_power, down_s + fetching),
+        receive_j=receiving_j(network.receive_power, receiving + fetching),
         server_j=problem.base_j,
         counted=counted + idle_j(network.static_power, seconds),
         idle_j=idle_j(network.static_power, whole_s),

@@ -69,6 +69,7 @@ def charged(
 
     crossing = [placed[d].bits if cut and not placed[d].alone else (0, 0) for d in devices]
     starts = tuple(begin[device] for device in devices)
+    shares = tuple(placed[device].airtime for device in devices)
     broken = {id(cost): beyond_j(wish, cost) for _, cost in paid}
     beyond = tuple(float(broken[id(cost)][index]) for cost, index in (place[device] for device in devices))
     plans, costs = [turn.plan for turn, _ in paid], [cost for _, cost in paid]
@@ -110,6 +111,7 @@ def charged(
         bits_floor=slowdowns[2],
         sensitivity_down=slowdowns_down,
         servers=tuple(placed[device].server for device in devices) if several else (),
+        airtime=shares if any(share < 1 for share in shares) else (),
         tuned=tuned if any(tuned := tuple(placed[device].tuned for device in devices)) else (),
         calibration=calibration,
         idle_j=float(sum(np.sum(cost.idle_j) for cost in costs)),

@@ -1,4 +1,4 @@
-"""One cell as arrays: the input of the solvers of problem A (2.1)."""
+"""One cell as arrays: the input of the solvers of problem A (2.1). Where devices share time, see ``airtime``."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Cell:
         circuit_power: [K] W drawn while sending, beside the amplifier's, P_c.
         amplifier_efficiency: [K] eta, which turns drawn power into radiated.
         delay: [K] s that the plan does not change, c_k.
+        full_power: [K] 1 where a device sends at full power or not at all; only where they share time.
         radio_cap: [K] J of transmission a round; inf for none.
         energy_cap: [K] J of transmission and computing together; inf for none.
         bandwidth: Hz to share, B.
@@ -51,6 +52,7 @@ class Cell:
     idle_power: Floats
     circuit_power: Floats
     amplifier_efficiency: Floats
+    full_power: Floats
     delay: Floats
     radio_cap: Floats
     energy_cap: Floats
@@ -88,13 +90,49 @@ class Cell:
     @cached_property
     def circuits(self) -> bool:
         """Whether sending for longer takes more energy at some point, as no amplifier alone does."""
-        return bool((self.circuit_power > 0).any())
+        return bool(((self.circuit_power > 0) | (self.full_power > 0)).any())
 
     @cached_property
     def least_energy(self) -> Floats:
         """[K] J that sending takes at least, over unlimited bandwidth at full power: G a (1 + P_c / p_max)."""
         least: Floats = self.noise * self.payload * (1 + self.circuit_power / self.max_power)
         return least
+
+    def soonest(self, payload: Floats) -> Floats:
+        """Return the s in which payloads [..., K] could be sent at full power over all the bandwidth there can be."""
+        return payload / self.snr_bandwidth
+
+    def least_bandwidth(self, transmit: Floats) -> Floats:
+        """Return [K] Hz with which a device can be done within ``transmit`` s, by its power and its radio's cap."""
+        t = np.minimum(transmit, self.longest_transmit)
+        x = np.minimum(inverse_growth(self.snr_bandwidth * t / self.payload), self.efficiency_within(t))
+        with np.errstate(divide="ignore"):
+            found: Floats = self.payload / (x * t)
+        return found
+
+    def spread(
+        self, bandwidth: Floats, transmit: Floats, efficiency: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return x, s and J of sending, [K] each, of devices that get more bandwidth than x nat/s/Hz asks for."""
+        x = self.payload / (bandwidth * transmit)
+        return x, transmit, self.noise * self.payload * np.expm1(x) / x + self.circuit_power * transmit
+
+    def split(self, bandwidth: Floats) -> tuple[Floats, Floats]:
+        """Return the Hz that devices send over, and the share of the time in which they may, [K] each."""
+        return bandwidth, np.ones(len(self))
+
+    def power(self, bandwidth: Floats, transmit: Floats) -> Floats:
+        """Return [K] W that the amplifier draws while it sends, with a bandwidth, within ``transmit`` s."""
+        drawn: Floats = self.noise * bandwidth * np.expm1(self.payload / (bandwidth * transmit))
+        return drawn
+
+    def listening(self, bandwidth: Floats) -> Floats | float:
+        """Return [K] s of ``transmit`` in which a device receives: none, where the way down is a delay."""
+        return 0.0
+
+    def at_bandwidth(self, bandwidth: Floats) -> Cell:
+        """Return the cell whose devices share a band, and do the same with this bandwidth."""
+        return self
 
     def sending(self, efficiency: Floats, transmit: Floats) -> Floats:
         """Return [K] J of sending at x within ``transmit`` s: G a growth(x) + P_c t."""
@@ -132,11 +170,15 @@ class Cell:
         return longest
 
     def frugal_efficiency(self, bandwidth: Floats) -> Floats:
-        """Return [K] the x of least energy at a bandwidth, G b psi(x) = P_c; 0 without circuits, which take it up."""
+        """Return [K] the x of least energy at a bandwidth, G b psi(x) = P_c; 0 without circuits, which take it up.
+
+        inf for a device that knows full power alone.
+        """
         x = np.zeros(len(self))
         some = np.flatnonzero(self.circuit_power > 0)
         if some.size:
             x[some] = inverse_psi(self.circuit_power[some] / (self.noise[some] * bandwidth[some]))
+        x[self.full_power > 0] = np.inf
         return x
 
     def efficiency_at(self, bandwidth: Floats) -> Floats:
@@ -189,11 +231,13 @@ class Cell:
 
     def take(self, index: Index) -> Self:
         """Return the cell of the devices at ``index`` (mask or numbers); bandwidth and prices stay."""
-        arrays = {name: getattr(self, name)[index] for name in ARRAYS}
+        arrays = {name: getattr(self, name)[index] for name in arrays_of(type(self))}
         return replace(self, **arrays)
 
 
-ARRAYS = tuple(each.name for each in fields(Cell) if each.type == "Floats")
+def arrays_of(kind: type[Cell]) -> tuple[str, ...]:
+    """Return the names of what a kind of cell has one value per device of."""
+    return tuple(each.name for each in fields(kind) if each.type == "Floats")
 
 
 def fastest_clock(cycles: Floats, max_clock: Floats, kappa: Floats, cap: Floats) -> Floats:

@@ -33,10 +33,12 @@ def random(problem: Problem, seed: int = 0) -> Found:
     """Return random shares of the band, powers and clocks: uniform on the simplex, uniform up to the limit."""
     draw, cell = np.random.default_rng(seed), problem.cell
     count = len(cell)
-    bandwidth = draw.dirichlet(np.ones(count)) * cell.bandwidth
-    power = (1 - draw.random(count)) * cell.max_power * cell.amplifier_efficiency
+    bandwidth, airtime = cell.split(draw.dirichlet(np.ones(count)) * cell.bandwidth)
+    power = 1 - np.where(cell.full_power > 0, 0.0, draw.random(count))
+    power = power * cell.max_power * cell.amplifier_efficiency
     clocks = (1 - draw.random(count)) * cell.max_clock if cell.cycles.any() else cell.max_clock
-    return Found(problem=problem, shares=Shares(bandwidth=bandwidth, power=power, clock=clocks))
+    drawn = Shares(bandwidth=bandwidth, power=power, clock=clocks, airtime=airtime)
+    return Found(problem=problem, shares=drawn)
 
 
 @planned("fixed-bits")
@@ -52,9 +54,10 @@ def fixed_bits(problem: Problem, width: int | None = None) -> Found:
 
 def equal_shares(cell: Cell) -> Shares:
     """Return equal bandwidth, full power, full speed."""
-    count = len(cell)
+    bandwidth, airtime = cell.split(np.full(len(cell), cell.bandwidth / len(cell)))
     return Shares(
-        bandwidth=np.full(count, cell.bandwidth / count),
+        bandwidth=bandwidth,
+        airtime=airtime,
         power=cell.max_power * cell.amplifier_efficiency,
         clock=cell.max_clock,
     )

@@ -138,9 +138,10 @@ def representatives(problem: Problem) -> Problem:
     scale = count / len(index)
     part = problem.only(index)
     network = part.network
-    network = replace(
-        network, energy_weight=network.energy_weight * scale, bandwidth=network.bandwidth / scale
+    less = (
+        {"airtime": network.airtime / scale} if network.airtime else {"bandwidth": network.bandwidth / scale}
     )
+    network = replace(network, energy_weight=network.energy_weight * scale, **less)
     chi = {name: part.each(name) * scale for name in ("sensitivity", "sensitivity_down")}
     return part.change(network=network, **chi)
 
@@ -186,7 +187,8 @@ def _choose(
 
     D_k is convex in the payload, which is linear in the width, and the noise is convex too: a local
     minimum is the best width. Of equal ones the smaller is taken. A device that is done sending before its time has
-    a D_k that is concave in its payload: where circuits draw power, all widths are compared.
+    a D_k that is concave in its payload, and so has one that shares time: where circuits draw power, or time is shared,
+    all widths are compared.
     """
     widths, chi = np.array(problem.widths), problem.each("sensitivity")
     payload, noise = problem.payload_at(widths), eta * quantization_noise(widths)
@@ -198,7 +200,7 @@ def _choose(
         return total
 
     every = np.arange(len(start))
-    if problem.network.circuit_power.any():
+    if problem.network.circuit_power.any() or problem.network.airtime:
         values = np.stack([worth(np.full(len(start), at), every) for at in range(len(widths))])
         values[np.arange(len(widths))[:, None] < lowest] = np.inf
         least: Bits = widths[np.argmin(values, axis=0)]
@@ -284,7 +286,7 @@ def _costs(cell: Cell, time: Floats, price: float, payload: Floats) -> tuple[Flo
 def costs_of(cell: Cell, time: Floats, price: float) -> tuple[Floats, Floats]:
     """Return D and zeta [n] of devices at times [n]; inf and 0 where T is too short, or a cap forbids one."""
     costs, slopes = np.full(len(cell), np.inf), np.zeros(len(cell))
-    soon = time - cell.busy > cell.payload / cell.snr_bandwidth * (1 + 1e-12)
+    soon = time - cell.busy > cell.soonest(cell.payload) * (1 + 1e-12)
     fits = np.flatnonzero(soon & (cell.radio_cap > cell.least_energy))
     if fits.size:
         costs[fits], slopes[fits] = _cost(cell.take(fits), time[fits], price)

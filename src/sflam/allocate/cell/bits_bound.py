@@ -54,7 +54,7 @@ def bound(problem: Problem, table: Table, total: float, solution: Solution) -> f
         return costs, slopes
 
     spent = solution.price * problem.cell.bandwidth
-    earliest = problem.cell.busy + problem.payload_at(widths) / problem.cell.snr_bandwidth
+    earliest = problem.cell.busy + problem.cell.soonest(problem.payload_at(widths))
     below = widths[:, None] < problem.each("bits_floor")
     earliest = np.where(below, np.inf, earliest)
     dual = Intervals(ask, lam, spent, prices[:, None, None] * noise, earliest)

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.allocate.cell.arrays import ARRAYS, Cell
+from sflam.allocate.cell.arrays import Cell, arrays_of
 from sflam.allocate.cell.bits import costs_of
 from sflam.allocate.cell.cuts import server_clock
 from sflam.allocate.cell.problem import Problem
@@ -72,14 +72,15 @@ class CutOptions:
 
     @cached_property
     def _columns(self) -> dict[str, Floats]:
-        """[Y, K] arrays of :class:`Cell`; NaN where a device cannot hold a cut."""
-        found = {name: np.full((len(self.cuts), len(self.problem)), np.nan) for name in ARRAYS}
+        """[Y, K] arrays of the problem's kind of cell; NaN where a device cannot hold a cut."""
+        names = arrays_of(self.problem.kind)
+        found = {name: np.full((len(self.cuts), len(self.problem)), np.nan) for name in names}
         least = float(np.where(self._room, self.seconds, np.inf).min(axis=0).sum())
         for row, cut in enumerate(self.cuts.tolist()):
             every = np.flatnonzero(self._room[row])
             for index in [every] if self._cell(cut, every, least) is not None else every[:, None]:
                 if (cell := self._cell(cut, index, least)) is not None:
-                    for name in ARRAYS:
+                    for name in names:
                         found[name][row, index] = getattr(cell, name)
         return found
 
@@ -107,8 +108,8 @@ class CutOptions:
         """[Y, K] s in which a device could be done with all the bandwidth there can be; inf where a cut cannot be."""
         columns = self._columns
         with np.errstate(invalid="ignore"):
-            send = columns["payload"] * columns["noise"] / columns["max_power"]
-            done = columns["delay"] + columns["cycles"] / columns["max_clock"] + send
+            every = self._cell_of(columns)
+            done = every.busy + every.soonest(every.payload)
         return np.where(self.allowed, done, np.inf)
 
     @cached_property
@@ -143,17 +144,21 @@ class CutOptions:
         """Return D_k(T, mu, y) and -dD_k/dT, [I, Y, K] each, at times [I]; inf and 0 where T is too short."""
         rows, index = np.nonzero(self.allowed)
         columns = {name: np.tile(values[rows, index], len(times)) for name, values in self._columns.items()}
-        network = self.problem.network
-        cell = Cell(
-            **columns,
-            latency_weight=self.problem.time_weight,
-            bandwidth=float(network.bandwidth[self.problem.server]),
-            deadline=np.inf,
-            constant=self.problem.base_s + self.shortest_turn,
-        )
+        cell = self._cell_of(columns, self.problem.base_s + self.shortest_turn)
         shape = (len(times), *self.allowed.shape)
         costs, slopes = np.full(shape, np.inf), np.zeros(shape)
         at = np.repeat(np.arange(len(times)), len(rows))
         where = at, np.tile(rows, len(times)), np.tile(index, len(times))
         costs[where], slopes[where] = costs_of(cell, times[at], price)
         return costs, slopes
+
+    def _cell_of(self, columns: dict[str, Floats], constant: float = 0.0) -> Cell:
+        """Return columns of any shape as a cell without a deadline."""
+        problem = self.problem
+        return problem.kind(
+            **columns,
+            latency_weight=problem.time_weight,
+            bandwidth=problem.band,
+            deadline=np.inf,
+            constant=constant,
+        )

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sflam.allocate.cell import airtime, best_response
+from sflam.allocate.cell.airtime import AirtimeCell
 from sflam.allocate.cell.arrays import Cell
-from sflam.allocate.cell.best_response import Response, respond
+from sflam.allocate.cell.best_response import Response
 from sflam.allocate.roots import bisect
 from sflam.network.network import Floats
 
@@ -26,6 +28,13 @@ HEAVIEST = 60.0  # ln of the largest extra weight, over the smallest looked at
 COLUMNS = ("first", "efficiency", "bandwidth", "transmit", "compute", "time_price")
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.intp]
+
+
+def respond(cell: Cell, time: float | Floats, price: float, near: Response | None = None) -> Response:
+    """Return each device's best answer to round time T (s) and price mu (1/Hz), by what they share: band or time."""
+    if isinstance(cell, AirtimeCell):
+        return airtime.respond(cell, time, price, near)
+    return best_response.respond(cell, time, price, near)
 
 
 def respond_within(

@@ -42,6 +42,7 @@ class Timing:
 
 def least_transmit(cell: Cell, bandwidth: Floats) -> Floats:
     """Return [K] s: the shortest transmission that power and the radio's energy cap allow; inf without bandwidth."""
+    listening, cell = cell.listening(bandwidth), cell.at_bandwidth(bandwidth)
     b = np.maximum(bandwidth, TINY)
     x = np.minimum(np.log1p(np.minimum(cell.snr_bandwidth / b, 1e300)), cell.efficiency_at(b))
     fits = bandwidth > 0
@@ -50,7 +51,7 @@ def least_transmit(cell: Cell, bandwidth: Floats) -> Floats:
         x = np.where(fits, x, 1.0)
         spent = cell.noise * cell.payload * growth(x) + cell.circuit_power * cell.payload / (b * x)
         fits = fits & (spent <= cell.radio_cap * (1 + ROUNDING))
-    return np.where(fits, cell.payload / (b * x), np.inf)
+    return np.where(fits, cell.payload / (b * x), np.inf) + listening
 
 
 def shortest_round(cell: Cell, bandwidth: Floats) -> float:
@@ -73,6 +74,7 @@ def timing(cell: Cell, bandwidth: Floats, time: float | Floats) -> Timing:
 
     A radio that would only feed its circuits is done early.
     """
+    listening, cell = cell.listening(bandwidth), cell.at_bandwidth(bandwidth)
     least, longest = least_transmit(cell, bandwidth), time - cell.busy
     if cell.circuits:
         with np.errstate(divide="ignore"):
@@ -95,8 +97,10 @@ def timing(cell: Cell, bandwidth: Floats, time: float | Floats) -> Timing:
         t[slow] = bisect(balance, np.minimum(least[slow], t[slow]), t[slow])
     compute = np.where(cell.cycles > 0, np.maximum(time - cell.delay - t, cell.least_compute), 0.0)
     x = cell.payload / (bandwidth * t)
-    price = cell.weight * np.maximum(radio * psi(x) - fed, cell.slowing_gain(compute))
-    return Timing(t, compute, price, radio * t * np.expm1(x) + fed * t + cell.compute_energy(compute))
+    saved = np.where(cell.full_power > 0, 0.0, radio * psi(x) - fed)
+    price = cell.weight * np.maximum(saved, cell.slowing_gain(compute))
+    energy = radio * t * np.expm1(x) + fed * t + cell.compute_energy(compute)
+    return Timing(t + listening, compute, price, energy)
 
 
 def best_round(cell: Cell, bandwidth: Floats) -> tuple[float, Timing]:
@@ -124,9 +128,11 @@ def shares(cell: Cell, bandwidth: Floats, transmit: Floats, compute: Floats) -> 
     """Return the devices' shares: radiated power eta G b (e^x - 1), clock C / tau; full speed where none is chosen."""
     computing = cell.cycles > 0
     speed = cell.cycles / np.where(computing, compute, 1.0)
-    power = cell.noise * bandwidth * np.expm1(cell.payload / (bandwidth * transmit))
+    power = cell.power(bandwidth, transmit)
+    band, airtime = cell.split(bandwidth)
     return Shares(
-        bandwidth=bandwidth,
+        bandwidth=band,
+        airtime=airtime,
         power=np.minimum(power, cell.max_power) * cell.amplifier_efficiency,
         clock=np.where(computing, np.minimum(speed, cell.max_clock), cell.max_clock),
     )

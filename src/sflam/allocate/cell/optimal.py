@@ -21,7 +21,7 @@ from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shadow_prices import shadow_prices
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.cell.spans import fitting
-from sflam.allocate.curves import TINY, inverse_growth
+from sflam.allocate.curves import TINY
 from sflam.allocate.limits import Impossible
 from sflam.allocate.referee import Found, planned
 from sflam.allocate.roots import decreasing_root
@@ -153,13 +153,13 @@ class Market:
             Impossible: a cap leaves a device no time at which it fits.
         """
         cell = self.cell
-        endless = cell.busy + cell.payload / cell.snr_bandwidth  # with unlimited bandwidth
+        endless = cell.busy + cell.soonest(cell.payload)
         floor = float(endless.max())
         if floor > LONGEST:
             slow = int(endless.argmax())
             raise Impossible(
                 f"no round is shorter than {floor:.4g} s: one device waits and computes {cell.busy[slow]:.4g} s and "
-                f"sends {endless[slow] - cell.busy[slow]:.4g} s at full power over unlimited bandwidth; at most "
+                f"sends {endless[slow] - cell.busy[slow]:.4g} s at full power, alone; at most "
                 f"{LONGEST:g} s are planned: leave out what is out of reach, cut earlier or send fewer bits"
             )
         self.longest = np.inf
@@ -181,14 +181,10 @@ class Market:
     def least_bandwidth(self, time: float) -> Floats:
         """Return [K] Hz that each device needs at least to be done at ``time``; inf where none suffices."""
         cell = self.cell
-        t = np.minimum(time - cell.busy, cell.longest_transmit)
         if np.isfinite(cell.energy_cap).any():
             self.tight = respond_within(cell, time, 1.0, self.tight, least=True)
             return self.tight.bandwidth
-        x = np.minimum(inverse_growth(cell.snr_bandwidth * t / cell.payload), cell.efficiency_within(t))
-        with np.errstate(divide="ignore"):
-            found: Floats = cell.payload / (x * t)
-        return found
+        return cell.least_bandwidth(time - cell.busy)
 
     def solve(self) -> Solution:
         """Return the optimum.
@@ -290,8 +286,7 @@ class Market:
         cell = self.cell
         wanted = answer.bandwidth
         scale = cell.bandwidth / wanted.sum()
-        x = cell.payload / (wanted * scale * answer.transmit)
-        energy = cell.noise * cell.payload * np.expm1(x) / x + cell.circuit_power * answer.transmit
+        x, transmit, energy = cell.spread(wanted * scale, answer.transmit, answer.efficiency)
         spent = energy + cell.compute_energy(answer.compute)
         objective = cell.latency_weight * time + float(cell.weight @ spent)
         upper = min(
@@ -305,7 +300,7 @@ class Market:
         return Solution(
             time=time,
             price=self.price,
-            answer=replace(answer, efficiency=x, bandwidth=wanted * scale),
+            answer=replace(answer, efficiency=x, transmit=transmit, bandwidth=wanted * scale),
             objective=objective,
             lower_bound=min(bound, objective),
             shortest=shortest,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sflam.allocate.cell.airtime import AirtimeCell
 from sflam.allocate.cell.optimal import Market
 from sflam.allocate.cell.problem import Problem
 
@@ -48,6 +49,9 @@ def frugal_round(problem: Problem) -> float:
 def _last_end(problem: Problem) -> float:
     """Return the s at which the last device is done where time costs nothing; inf where it always has use for more."""
     cell, market = problem.cell, Market(problem.cell)
+    if isinstance(cell, AirtimeCell):
+        ends = (cell.circuit_power > 0) | (cell.full_power > 0)
+        return Market(cell.frugal()).shortest() if ends.all() and not cell.cycles.any() else np.inf
     time = ENDLESS * market.shortest()
     answer = market.clear(time)
     end = float((cell.delay + answer.compute + answer.transmit).max())

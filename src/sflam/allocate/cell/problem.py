@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sflam.allocate.cell.airtime import AirtimeCell, least_energy
 from sflam.allocate.cell.arrays import Cell, fastest_clock
 from sflam.allocate.limits import RANGES, Impossible, devices, wrong_numbers, wrong_values
 from sflam.cost.convergence import quantization_noise
@@ -52,7 +53,8 @@ class Problem:
         base_s: T0, s a round that the plan does not change.
         base_j: J a round that the plan does not change, the server's for instance; weighs 1 - lam.
         delay: c_k, s a step that the plan does not change: the server's turn, the way down.
-        receiving: s a step in which the radio receives; a part of the delay, not beside it.
+        receiving: s a step in which the radio receives; a part of the delay, not beside it. Where devices share time
+            (``network.airtime``), s of the channel, which are longer the smaller the device's share.
         radio_cap: J of transmission a round, its circuits included; inf for none.
         compute_cap: J of computing a round; inf for none.
         energy_cap: J of all a round, receiving and idling too; inf for none.
@@ -228,6 +230,9 @@ class Problem:
         drawn = network.max_power / network.amplifier_efficiency
         # J that a payload costs even over unlimited bandwidth
         least = noise * self.payload * (1 + network.circuit_power / drawn)
+        if network.airtime:
+            channel, full = float(network.bandwidth[self.server]), network.full_power
+            least = least_energy(noise, self.payload, drawn, network.circuit_power, channel, full)
         radio, caps, joint = (
             self.each(name).astype(float) for name in ("radio_cap", "compute_cap", "energy_cap")
         )
@@ -240,7 +245,8 @@ class Problem:
             left = radio if self.choose_clocks else np.minimum(radio, joint - computing)
         if (poor := (clock <= 0) | (left <= least)).any():
             raise Impossible(self._too_little(poor, clock, computing, least))
-        cell = Cell(
+        cell = self.kind(
+            **self._slots(),
             latency_weight=self.time_weight,
             weight=(1 - self.latency_weight) * network.energy_weight,
             payload=self.payload,
@@ -252,10 +258,10 @@ class Problem:
             idle_power=network.static_power,
             circuit_power=network.circuit_power,
             amplifier_efficiency=network.amplifier_efficiency,
-            delay=self.each("local_steps") * self.each("delay").astype(float),
+            full_power=network.full_power * (network.airtime > 0),
             radio_cap=left,
             energy_cap=joint,
-            bandwidth=float(network.bandwidth[self.server]),
+            bandwidth=self.band,
             deadline=float(self.deadline - self.base_s),
             constant=float(self.base_s),
         )
@@ -264,6 +270,26 @@ class Problem:
         # what is drawn while waiting takes from a cap the more, the longer the round
         joint = np.where(network.static_power > 0, joint - computing, np.inf)
         return replace(cell, delay=cell.busy, cycles=np.zeros(every), energy_cap=joint)
+
+    @property
+    def band(self) -> float:
+        """Hz that devices share: the band, or its equivalent in slots of the channel's time."""
+        return float(self.network.shared_band[self.server])
+
+    @property
+    def kind(self) -> type[Cell]:
+        """What devices share makes the kind of cell."""
+        return AirtimeCell if self.network.airtime else Cell
+
+    def _slots(self) -> dict[str, Floats]:
+        """Return what no plan changes of a cell's times; where time is shared, the way down takes slots, not time."""
+        steps, every = self.each("local_steps"), len(self)
+        if not self.network.airtime:
+            return {"delay": steps * self.each("delay").astype(float)}
+        heard = self.each("receiving").astype(float)
+        channel = np.full(every, float(self.network.bandwidth[self.server]))
+        other = np.maximum(self.each("delay") - heard, 0.0)
+        return {"delay": steps * other, "channel": channel, "down": steps * heard * channel}
 
     def _too_little(self, poor: NDArray[np.bool_], clock: Floats, computing: Floats, sending: Floats) -> str:
         """Return what the devices whose energy caps are too small would need at least, J."""
@@ -277,7 +303,8 @@ class Problem:
             f"the energy caps of {devices(network, poor)} are too small: a round of "
             f"{devices(network, np.arange(len(self)) == index)} takes more than {need + send + heard:.4g} J, "
             f"{need:.4g} J of computing at {speed}{receives} and {send:.4g} J of sending even over "
-            "unlimited bandwidth; raise the cap, cut earlier or send fewer bits"
+            f"{'all the time there is' if network.airtime else 'unlimited bandwidth'}; raise the cap, cut earlier or "
+            "send fewer bits"
         )
 
     def _check_memory(self) -> None:

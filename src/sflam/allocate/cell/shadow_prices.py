@@ -8,13 +8,15 @@ the multiplier of its power, bandwidth and time are balanced (G, x and psi as in
     n = (zeta t / b - mu (1 - c / psi(x))) / (G (e^x - 1 + c)),  c = P_c / (G b)
 
 A cap on computing is a limit on tau: E = kappa C^3 / tau^2, so that a joule more is worth zeta - w 2 kappa C^3 / tau^3
-for each of its tau / (2 E) seconds.
+for each of its tau / (2 E) seconds. Where time is shared, energy is a function of x alone, and both multipliers of the
+radio are slopes of it (:mod:`sflam.allocate.cell.airtime`).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from sflam.allocate.cell.airtime import AirtimeCell, radio_worths
 from sflam.allocate.cell.best_response import Response
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.curves import psi
@@ -38,13 +40,18 @@ def shadow_prices(problem: Problem, time: float, price: float, answer: Response)
     b, t, x = answer.bandwidth, answer.transmit, answer.efficiency
     extra = np.zeros(len(cell)) if answer.extra is None else answer.extra
     second = answer.time_price + extra * cell.idle_power
-    hot = cell.noise * b * np.expm1(x) >= cell.max_power * (1 - TIGHT)
-    fed = cell.circuit_power / (cell.noise * b)
-    balance = np.maximum(second * t / b - price * (1 - fed / psi(x)), 0.0)
-    power = np.where(hot, balance / (cell.noise * (np.expm1(x) + fed)), 0.0)
-    weight = (price / (cell.noise * psi(x)) - power) / t
-    full = x >= cell.efficiency_within(t) * (1 - TIGHT)
-    radio = np.where(full, np.maximum(weight - cell.weight - extra, 0.0), 0.0)
+    hertz, airtime = price, 0.0
+    if isinstance(cell, AirtimeCell):
+        power, radio, hertz = radio_worths(cell, price, answer, extra, TIGHT)
+        airtime = price * float(network.bandwidth[problem.server])
+    else:
+        hot = cell.noise * b * np.expm1(x) >= cell.max_power * (1 - TIGHT)
+        fed = cell.circuit_power / (cell.noise * b)
+        balance = np.maximum(second * t / b - price * (1 - fed / psi(x)), 0.0)
+        power = np.where(hot, balance / (cell.noise * (np.expm1(x) + fed)), 0.0)
+        weight = (price / (cell.noise * psi(x)) - power) / t
+        full = x >= cell.efficiency_within(t) * (1 - TIGHT)
+        radio = np.where(full, np.maximum(weight - cell.weight - extra, 0.0), 0.0)
 
     caps = {name: problem.each(name).astype(float) for name in ("radio_cap", "compute_cap", "energy_cap")}
     clock = cell.max_clock
@@ -63,7 +70,8 @@ def shadow_prices(problem: Problem, time: float, price: float, answer: Response)
     late = time >= cell.deadline * (1 - 1e-12)
     beyond = float(answer.time_price.sum()) - cell.latency_weight
     return ShadowPrices(
-        bandwidth=problem.rounds * price,
+        bandwidth=problem.rounds * hertz,
+        airtime=problem.rounds * airtime,
         deadline=problem.rounds * max(beyond, 0.0) if late else 0.0,
         power=problem.rounds * power / network.amplifier_efficiency,
         radio_cap=problem.rounds * np.where(shared, 0.0, radio),

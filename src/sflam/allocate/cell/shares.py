@@ -12,13 +12,15 @@ class Shares:
     """What a method decides, [K] each.
 
     Attributes:
-        bandwidth: Hz.
+        bandwidth: Hz that it sends over.
         power: W.
         clock: Hz.
         subchannels: [K] how many, or None where bandwidth is continuous.
+        airtime: share of the time in which it may send, 1 for all of it.
     """
 
     bandwidth: Floats
     power: Floats
     clock: Floats
     subchannels: Floats | None = None
+    airtime: Floats | float = 1.0

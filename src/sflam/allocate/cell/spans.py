@@ -68,7 +68,7 @@ def crowding(cell: Cell) -> Floats:
     Its least bandwidth in the round that asks for least of it together; or how soon its cap is used up, where another
     device needs longer than that.
     """
-    waits, floor = longest_waits(cell), float((cell.busy + cell.payload / cell.snr_bandwidth).max())
+    waits, floor = longest_waits(cell), float((cell.busy + cell.soonest(cell.payload)).max())
     ceiling = min(float(waits.min()), cell.deadline)
     if ceiling <= floor:
         return 1 / np.maximum(waits, TINY)

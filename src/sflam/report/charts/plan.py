@@ -26,8 +26,11 @@ def draw_allocation(plan: Plan, *, names: Sequence[str] = (), title: str = "") -
         names = [str(place) for place in range(len(devices))]
     cuts = sorted(set(devices.cut.tolist()))
     cut = f"cut after block {cuts[0]}" if len(cuts) == 1 else f"cuts {cuts[0]} to {cuts[-1]}"
+    band = (f"Bandwidth, {devices.bandwidth.sum() / 1e6:.4g} MHz in all", "MHz", devices.bandwidth / 1e6)
+    if devices.shares_time:
+        band = (f"Airtime of {devices.bandwidth.max() / 1e6:.4g} MHz", "%", 100 * devices.airtime)
     given = (
-        (f"Bandwidth, {devices.bandwidth.sum() / 1e6:.4g} MHz in all", "MHz", devices.bandwidth / 1e6),
+        band,
         ("Transmit power", "mW", devices.power * 1e3),
         (f"Bits per activation value, {cut}", "bit", devices.bits.astype(float)),
     )

@@ -47,9 +47,14 @@ def allocation(record: RoundRecord) -> dict[str, Any] | None:
     charge = charge_of(record)
     if not (charge.bandwidth and charge.power and charge.speed):
         return None
-    total = max(charge.bandwidth) if max(charge.begin, default=0) > 0 else sum(charge.bandwidth)
+    total = (
+        max(charge.bandwidth) if charge.airtime or max(charge.begin, default=0) > 0 else sum(charge.bandwidth)
+    )
+    band = (f"Bandwidth, {total / 1e6:.3g} MHz in all", "MHz", [item / 1e6 for item in charge.bandwidth])
+    if charge.airtime:
+        band = (f"Airtime of {total / 1e6:.3g} MHz", "%", [100 * item for item in charge.airtime])
     given = [
-        (f"Bandwidth, {total / 1e6:.3g} MHz in all", "MHz", [item / 1e6 for item in charge.bandwidth]),
+        band,
         ("Transmit power", "mW", [item * 1e3 for item in charge.power]),
         ("Clock", "GHz", [item / 1e9 for item in charge.speed]),
     ]

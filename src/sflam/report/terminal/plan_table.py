@@ -38,14 +38,9 @@ def plan_table(
         ("layers" if several else "cut", lambda device: str(device.cut)),
         *[("bits", _away(lambda device: str(device.bits)))] * (not several),
         *[("bits down", lambda device: str(device.bits_down))] * (len(set(devices.bits_down.tolist())) > 1),
-        (
-            "MHz",
-            _away(
-                lambda device: (
-                    _short(device.bandwidth / 1e6) + f" ({device.subchannels})" * bool(device.subchannels)
-                )
-            ),
-        ),
+        ("airtime %", lambda device: _short(100 * device.airtime))
+        if devices.shares_time
+        else ("MHz", _away(_band)),
         ("mW", _away(lambda device: _short(device.power * 1e3))),
         ("GHz", lambda device: _short(device.clock / 1e9)),
         *[("edge GHz" if several else "server GHz", _away(lambda device: _short(device.server_clock / 1e9)))]
@@ -68,6 +63,10 @@ def plan_table(
     return Group(table, text)
 
 
+def _band(device: DevicePlan) -> str:
+    return _short(device.bandwidth / 1e6) + f" ({device.subchannels})" * bool(device.subchannels)
+
+
 def _away(cell: Callable[[DevicePlan], str], local: str = "-") -> Callable[[DevicePlan], str]:
     """Return the cell of a device that has a server, and ``local`` for a device that has none."""
     return lambda device: local if device.server == ALL_LOCAL else cell(device)
@@ -85,7 +84,7 @@ def summary(plan: Plan, names: Sequence[str] = ()) -> str:
     used = float(plan.devices.device_j.sum())
     apart = plan.energy - used
     server = f" (server {human_si(apart, 'J')})" if apart > 1e-6 * used else ""
-    bands = plan.devices.bandwidth.sum()
+    bands = (plan.devices.bandwidth * plan.devices.airtime).sum()
     lines = [
         f"{plan.method}: {len(plan.devices)} devices over {human_si(float(bands), 'Hz')}, "
         f"a round {human_si(plan.latency, 's', 4)}, energy {human_si(plan.energy, 'J', 4)}{server}",
@@ -101,15 +100,18 @@ def summary(plan: Plan, names: Sequence[str] = ()) -> str:
 
 def _worth(prices: ShadowPrices, names: Sequence[str]) -> str:
     """Return what one more unit of every limit that binds takes off the objective; of devices', the largest."""
-    parts = [f"one more MHz takes {_short(prices.bandwidth * 1e6)} off the objective"]
+    unit, worth = ("MHz", prices.bandwidth * 1e6)
+    if prices.airtime > 0:
+        unit, worth = ("percent of airtime", prices.airtime / 100)
+    parts = [f"one more {unit} takes {_short(worth)} off the objective"]
     if prices.deadline > 0:
         parts.append(f"a second of the deadline {_short(prices.deadline)}")
     for unit, limit in (("W", "power"), ("J", "radio_cap"), ("J", "compute_cap"), ("J", "energy_cap")):
-        worth = getattr(prices, limit)
-        if (worth > 0).any():
-            best = int(worth.argmax())
+        worths = getattr(prices, limit)
+        if (worths > 0).any():
+            best = int(worths.argmax())
             owner = names[best] if names else f"device {best}"
-            parts.append(f"a {unit} of {owner}'s {limit} {_short(float(worth[best]))}")
+            parts.append(f"a {unit} of {owner}'s {limit} {_short(float(worths[best]))}")
     return ", ".join(parts)
 
 

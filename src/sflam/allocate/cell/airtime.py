@@ -1,0 +1,258 @@
+"""Devices that share the time of one channel and not its band: problem A (2.1) with slots, and their best response.
+
+A device with share s of the time sends over the whole band B in its own slots, and receives in them. With b = s B,
+u the Hz s of the channel that it sends with, x = a / u nat/s/Hz, and D the Hz s that it receives with,
+
+    b t = u + D,   x <= ln(1 + p_max / (G B)),   E_tx = G u (e^x - 1) + (P_c / B) u
+
+so that a share changes time and not joules, and sum b <= B as with a band. At prices
+
+    psi(x) = mu / (W G t) + P_c / (G B)  within its limits,  b = (a / x + D) / t,  time is worth mu b / t, always.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sflam.allocate.cell.arrays import Cell, arrays_of
+from sflam.allocate.cell.best_response import Response
+from sflam.allocate.curves import TINY, above_circuits, growth, inverse_psi, psi
+from sflam.allocate.roots import bisect
+from sflam.network.network import Floats
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AirtimeCell(Cell):
+    """K devices that share the time of one channel; bandwidths are b = s B. ``transmit`` is both ways.
+
+    Attributes:
+        channel: [K] Hz of the channel, B.
+        down: [K] Hz s that a device receives with, D.
+    """
+
+    channel: Floats
+    down: Floats
+
+    @cached_property
+    def fed(self) -> Floats:
+        """[K] P_c / (G B): psi(x) of the least energy of a nat."""
+        return self.circuit_power / (self.noise * self.channel)
+
+    @cached_property
+    def full_efficiency(self) -> Floats:
+        """[K] x at full power."""
+        return np.log1p(self.max_power / (self.noise * self.channel))
+
+    @cached_property
+    def max_efficiency(self) -> Floats:
+        """[K] x at which sending uses the radio's cap; inf without one, 0 if impossible."""
+        x = np.full(len(self), np.inf)
+        held = np.flatnonzero(np.isfinite(self.radio_cap))
+        if held.size:
+            ratio = self.radio_cap[held] / (self.noise * self.payload)[held]
+            x[held] = above_circuits(ratio, self.fed[held])
+        return x
+
+    @cached_property
+    def top(self) -> Floats:
+        """[K] the largest x that power and the radio's cap allow."""
+        return np.minimum(self.full_efficiency, self.max_efficiency)
+
+    @cached_property
+    def least_energy(self) -> Floats:
+        """[K] J that sending takes at least: G a (e^x - 1 + c) / x at psi(x) = c = P_c / (G B), or at full power."""
+        return least_energy(
+            self.noise, self.payload, self.max_power, self.circuit_power, self.channel, self.full_power
+        )
+
+    def within(self, efficiency: Floats) -> Floats:
+        """Return [K] x held within the limits."""
+        return np.where(self.full_power > 0, self.top, np.minimum(efficiency, self.top))
+
+    def efficiency_within(self, transmit: Floats) -> Floats:
+        """Return [K] the x at which sending uses the radio's cap: at any time the same."""
+        return self.max_efficiency
+
+    def airtime(self, efficiency: Floats) -> Floats:
+        """Return [K] b t, the Hz s of the channel that a device takes both ways."""
+        with np.errstate(divide="ignore"):
+            taken: Floats = self.payload / efficiency + self.down
+        return taken
+
+    def soonest(self, payload: Floats) -> Floats:
+        """Return the s in which payloads [..., K] could be sent at full power in all the time there is."""
+        return (payload / self.full_efficiency + self.down) / self.bandwidth
+
+    def least_bandwidth(self, transmit: Floats) -> Floats:
+        """Return [K] Hz with which a device can be done within ``transmit`` s, by its power and its radio's cap."""
+        return self.airtime(self.top) / transmit
+
+    def spread(
+        self, bandwidth: Floats, transmit: Floats, efficiency: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return x, s and J of sending, [K] each: of devices that get a larger share than x asks for, done earlier."""
+        return (
+            efficiency,
+            self.airtime(efficiency) / bandwidth,
+            self.sending(efficiency, transmit),
+        )
+
+    def split(self, bandwidth: Floats) -> tuple[Floats, Floats]:
+        """Return the Hz that devices send over, the whole band, and their shares of the time, [K] each."""
+        return self.channel, bandwidth / self.channel
+
+    def power(self, bandwidth: Floats, transmit: Floats) -> Floats:
+        """Return [K] W that the amplifier draws while it sends in its slots, done both ways within ``transmit`` s."""
+        used = bandwidth * transmit - self.down
+        drawn = self.noise * self.channel * np.expm1(self.payload / np.maximum(used, TINY))
+        return np.where(self.full_power > 0, self.max_power, drawn)
+
+    def listening(self, bandwidth: Floats) -> Floats | float:
+        """Return [K] s of ``transmit`` in which a device receives."""
+        with np.errstate(divide="ignore"):
+            seconds: Floats = self.down / bandwidth
+        return seconds
+
+    def at_bandwidth(self, bandwidth: Floats) -> Cell:
+        """Return the cell whose devices share a band, and do the same with this bandwidth: powers are averages over
+        all the time, of which slots are a share b / B, and what comes down is a delay."""
+        share = bandwidth / self.channel
+        columns = {name: getattr(self, name) for name in arrays_of(Cell)} | {
+            "max_power": self.max_power * share,
+            "circuit_power": self.circuit_power * share,
+            "delay": self.delay + self.listening(bandwidth),
+        }
+        return Cell(
+            **columns,
+            latency_weight=self.latency_weight,
+            bandwidth=self.bandwidth,
+            deadline=self.deadline,
+            constant=self.constant,
+        )
+
+    def sending(self, efficiency: Floats, transmit: Floats) -> Floats:
+        """Return [K] J of sending at x: G a growth(x) + P_c a / (B x)."""
+        lead = self.noise * self.payload
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fed = np.where(self.circuit_power > 0, lead * self.fed / efficiency, 0.0)
+        joules: Floats = lead * growth(efficiency) + fed
+        return joules
+
+    def at_weight(self, weight: Floats) -> Self:
+        """Return the cell with other weights of energy, and what is computed once, which holds no weight."""
+        _ = self.fed, self.top
+        return super().at_weight(weight)
+
+    def frugal(self) -> AirtimeCell:
+        """Return the cell whose devices all send at the x of least energy."""
+        x = self.within(frugal_efficiency(self.fed))
+        drawn = self.noise * self.channel * np.expm1(x)
+        return replace(self, max_power=drawn, full_power=np.ones(len(self)))
+
+
+def frugal_efficiency(fed: Floats) -> Floats:
+    """Return x of the least energy, psi(x) = P_c / (G B), [K]; 0 without circuits."""
+    x = np.zeros(fed.shape)
+    some = fed > 0
+    x[some] = inverse_psi(fed[some])
+    return x
+
+
+def least_energy(
+    noise: Floats, payload: Floats, drawn: Floats, circuit: Floats, channel: float | Floats, full: Floats
+) -> Floats:
+    """Return [K] J that sending takes at least in slots of a channel: at psi(x) = P_c / (G B), or at full power.
+
+    Args:
+        noise: [K] G, J.
+        payload: [K] nats.
+        drawn: [K] W that amplifiers draw at full power.
+        circuit: [K] W of circuits.
+        channel: Hz of the channel.
+        full: [K] 1 where a device knows full power alone.
+    """
+    fed, top = circuit / (noise * channel), np.log1p(drawn / (noise * channel))
+    x = np.where(full > 0, top, np.minimum(frugal_efficiency(fed), top))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        joules: Floats = noise * payload * (growth(x) + np.where(fed > 0, fed / x, 0.0))
+    return joules
+
+
+def respond(cell: AirtimeCell, time: float | Floats, price: float, near: Response | None = None) -> Response:
+    """Return each device's best answer to round time T (s) and price mu > 0 of b (1/Hz), as for a shared band."""
+    transmit = time - cell.busy
+    with np.errstate(divide="ignore", over="ignore"):
+        value = price / (cell.weight * cell.noise * transmit) + cell.fed
+        first = inverse_psi(value, None if near is None else near.first)
+    x = cell.within(first)
+    bandwidth = cell.airtime(x) / transmit
+    none = np.zeros(len(cell), bool)
+    answer = Response(first, x, bandwidth, transmit, cell.least_compute, price * bandwidth / transmit, none)
+    if cell.cycles.any():
+        slow = np.flatnonzero(cell.weight * cell.slowing_gain(cell.least_compute) > answer.time_price)
+        if slow.size:
+            _slow_down(cell.take(slow), answer, (time - cell.delay)[slow], price, slow)
+    return answer
+
+
+def _slow_down(
+    part: AirtimeCell, answer: Response, span: Floats, price: float, slow: NDArray[np.intp]
+) -> None:
+    """Slow the clocks of the devices ``slow``, which are ``part``, until a second of computing saves what one of their
+    slots is worth: mu b / t = W 2 kappa f^3 within ``span`` s [n]."""
+    longest, lead = answer.transmit[slow], price / (part.weight * part.noise)
+
+    def efficiency(t: Floats) -> Floats:
+        return part.within(inverse_psi(lead / t + part.fed))
+
+    def worth(log_t: Floats) -> Floats:
+        t = np.exp(log_t)
+        saved = part.weight * part.slowing_gain(np.maximum(span - t, part.least_compute))
+        found: Floats = np.log(price * part.airtime(efficiency(t)) / (t * t)) - np.log(saved)
+        return found
+
+    # slots at least as large as at full power are worth at least what full speed saves within this time
+    least = part.weight * part.slowing_gain(part.least_compute)
+    soon = np.sqrt(price * part.airtime(part.top) / least)
+    high = np.log(longest)
+    t = np.exp(bisect(worth, np.minimum(np.log(soon), high), high))
+    x = efficiency(t)
+    answer.efficiency[slow], answer.transmit[slow] = x, t
+    answer.bandwidth[slow] = part.airtime(x) / t
+    answer.time_price[slow] = price * answer.bandwidth[slow] / t
+    answer.compute = answer.compute.copy()
+    answer.compute[slow] = np.maximum(span - t, part.least_compute)
+
+
+def radio_worths(
+    cell: AirtimeCell, price: float, answer: Response, extra: Floats, tight: float
+) -> tuple[Floats, Floats, float]:
+    """Return what a drawn W and a J sent of each device's limits are worth, [K] each, and a Hz of the channel.
+
+    Args:
+        cell: what was solved.
+        price: mu, 1/Hz.
+        answer: of the devices.
+        extra: [K] multipliers of caps on all energy.
+        tight: relative distance from a limit up to which it binds.
+    """
+    x, t, weight = answer.efficiency, answer.transmit, cell.weight + extra
+    worth = price / (cell.noise * t)
+    saved = worth - weight * (psi(x) - cell.fed)  # per unit of 1 / x, over G a
+    hot = x >= cell.full_efficiency * (1 - tight)
+    steep = cell.noise * cell.channel * np.exp(x)  # W per unit of x
+    power = np.where(hot, cell.noise * cell.payload * saved / (x * x * steep), 0.0)
+    power = np.where(cell.full_power > 0, power, np.maximum(power, 0.0))
+    full = (x >= cell.max_efficiency * (1 - tight)) & ~hot
+    with np.errstate(divide="ignore", invalid="ignore"):
+        radio = np.where(full, np.maximum(worth / (psi(x) - cell.fed) - weight, 0.0), 0.0)
+    used = cell.payload / x
+    # the same slots hold more: of sending and of the circuits' time; but the amplifier's power is spread more thinly
+    more = ((weight + radio) * cell.circuit_power / cell.channel + price / t) * used / cell.channel
+    wider = float((more - power * cell.max_power / cell.channel * hot).sum())
+    return power, radio, wider

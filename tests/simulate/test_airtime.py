@@ -60,7 +60,13 @@ def test_limits_hold_for_what_is_charged(small, tmp_path, kind):
 
 def test_bits_and_cuts_are_planned_and_charged(small, tmp_path):
     for wish in ('plan.optimize=["clock", "bits"]', 'plan.optimize=["clock", "cut"]'):
-        more = (*TIME, wish, "plan.sensitivity=0.5", "plan.bits_most=8", "network.server_flops_per_cycle=1024")
+        more = (
+            *TIME,
+            wish,
+            "plan.sensitivity=0.5",
+            "plan.bits_most=8",
+            "network.server_flops_per_cycle=1024",
+        )
         run = ran(small, tmp_path / wish[-6:-2], *more)
         for record in run.records:
             assert_as_planned(record)

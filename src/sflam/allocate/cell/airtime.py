@@ -155,6 +155,12 @@ class AirtimeCell(Cell):
         return replace(self, max_power=drawn, full_power=np.ones(len(self)))
 
 
+def slots(delay: Floats, heard: Floats, channel: float) -> dict[str, Floats]:
+    """Return columns of a cell whose way down takes ``heard`` s of the channel, [K], and not of the ``delay``, s."""
+    every = np.full(len(delay), channel)
+    return {"delay": np.maximum(delay - heard, 0.0), "channel": every, "down": heard * channel}
+
+
 def frugal_efficiency(fed: Floats) -> Floats:
     """Return x of the least energy, psi(x) = P_c / (G B), [K]; 0 without circuits."""
     x = np.zeros(fed.shape)

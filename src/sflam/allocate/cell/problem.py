@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sflam.allocate.cell.airtime import AirtimeCell, least_energy
+from sflam.allocate.cell.airtime import AirtimeCell, least_energy, slots
 from sflam.allocate.cell.arrays import Cell, fastest_clock
 from sflam.allocate.limits import RANGES, Impossible, devices, wrong_numbers, wrong_values
 from sflam.cost.convergence import quantization_noise
@@ -230,9 +230,12 @@ class Problem:
         drawn = network.max_power / network.amplifier_efficiency
         # J that a payload costs even over unlimited bandwidth
         least = noise * self.payload * (1 + network.circuit_power / drawn)
+        waits = {"delay": self.each("local_steps") * self.each("delay").astype(float)}
         if network.airtime:
             channel, full = float(network.bandwidth[self.server]), network.full_power
             least = least_energy(noise, self.payload, drawn, network.circuit_power, channel, full)
+            heard = self.each("local_steps") * self.each("receiving").astype(float)
+            waits = slots(waits["delay"], heard, channel)
         radio, caps, joint = (
             self.each(name).astype(float) for name in ("radio_cap", "compute_cap", "energy_cap")
         )
@@ -246,7 +249,7 @@ class Problem:
         if (poor := (clock <= 0) | (left <= least)).any():
             raise Impossible(self._too_little(poor, clock, computing, least))
         cell = self.kind(
-            **self._slots(),
+            **waits,
             latency_weight=self.time_weight,
             weight=(1 - self.latency_weight) * network.energy_weight,
             payload=self.payload,
@@ -280,16 +283,6 @@ class Problem:
     def kind(self) -> type[Cell]:
         """What devices share makes the kind of cell."""
         return AirtimeCell if self.network.airtime else Cell
-
-    def _slots(self) -> dict[str, Floats]:
-        """Return what no plan changes of a cell's times; where time is shared, the way down takes slots, not time."""
-        steps, every = self.each("local_steps"), len(self)
-        if not self.network.airtime:
-            return {"delay": steps * self.each("delay").astype(float)}
-        heard = self.each("receiving").astype(float)
-        channel = np.full(every, float(self.network.bandwidth[self.server]))
-        other = np.maximum(self.each("delay") - heard, 0.0)
-        return {"delay": steps * other, "channel": channel, "down": steps * heard * channel}
 
     def _too_little(self, poor: NDArray[np.bool_], clock: Floats, computing: Floats, sending: Floats) -> str:
         """Return what the devices whose energy caps are too small would need at least, J."""

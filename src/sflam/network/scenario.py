@@ -41,6 +41,11 @@ def build(settings: NetworkSettings, seed: int, round_number: int = 0) -> Networ
     if settings.trace:
         measured = trace.read(settings.trace)
         settings = _named_by(settings, measured)
+        if measured.shares_time and settings.access != "airtime":
+            raise ConfigError(
+                f"network.access is {settings.access!r}, but the devices of trace {settings.trace} shared the time of "
+                'one link, as its column contention has it; set network.access = "airtime"'
+            )
     still = _accessed(settings, _still(settings, seed))
     noise = dbm_to_watt(settings.noise_dbm_hz) * db_to_ratio(settings.snr_gap_db)
     if settings.trace:

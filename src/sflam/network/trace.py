@@ -3,6 +3,9 @@
 Columns ``device`` (a name), ``time`` (seconds or a round number) and one of ``gain`` (linear), ``gain_db`` or
 ``rate_mbps`` (at full power over the whole band). Every device has one row at every time, and times are evenly spaced:
 the rounds. After the last round the trace starts again.
+
+A served run's trace also has ``contention``, how many devices sent at once over the one way to the server while this
+one did, and ``active``, 1 where it was in the round: its rates are of devices that share time, each alone.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sflam.errors import ConfigError, unknown
 from sflam.network.network import Floats
 
 VALUES = ("gain", "gain_db", "rate_mbps")
-COLUMNS = ("device", "time", *VALUES)
+USE = ("contention", "active")
+"""How a link was used while its rate was measured."""
+COLUMNS = ("device", "time", *VALUES, *USE)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,12 +37,21 @@ class Trace:
         times: [R] s.
         kind: ``gain`` (linear) or ``rate`` (bit/s).
         values: [R, K].
+        contention: [R, K] how many devices sent at once while each did, 0 where it did not; None where this is unknown.
+        active: [R, K] whether a device was in the round, where this is known.
     """
 
     names: tuple[str, ...]
     times: Floats
     kind: str
     values: Floats
+    contention: Floats | None = None
+    active: NDArray[np.bool_] | None = None
+
+    @property
+    def shares_time(self) -> bool:
+        """Whether its devices shared the time of one way to the server."""
+        return self.contention is not None
 
     def at(self, round_number: int) -> Floats:
         """Return the [K] values of a round; the trace is repeated from its start."""
@@ -76,9 +91,35 @@ def read(path: str | Path) -> Trace:
         )
     names = tuple(dict.fromkeys(devices))
     table = _table(path, names, devices, times, values)
-    if kinds[0] == "rate_mbps":
-        return Trace(names=names, times=np.unique(times), kind="rate", values=table * 1e6)
-    return Trace(names=names, times=np.unique(times), kind="gain", values=table)
+    use = {name: _use(path, name, columns, names, devices, times) for name in USE if name in columns}
+    active = use.get("active")
+    rate = kinds[0] == "rate_mbps"
+    return Trace(
+        names=names,
+        times=np.unique(times),
+        kind="rate" if rate else "gain",
+        values=table * 1e6 if rate else table,
+        contention=use.get("contention"),
+        active=None if active is None else active > 0,
+    )
+
+
+def _use(
+    path: Path,
+    name: str,
+    columns: dict[str, list[Any]],
+    names: tuple[str, ...],
+    devices: list[str],
+    times: Floats,
+) -> Floats:
+    """Return [R, K] of a column on how the link was used; raises ConfigError where a number cannot be one."""
+    numbers = _numbers(path, name, columns[name])
+    wrong = (numbers != 0) & (numbers != 1) if name == "active" else (numbers != 0) & (numbers < 1)
+    if wrong.any():
+        rule = "0 or 1" if name == "active" else "1 or more, or 0 where a device sent nothing"
+        row = int(np.argmax(wrong))
+        raise ConfigError(f"trace {path}, row {row + 1}: {name} is {numbers[row]:g}; it must be {rule}")
+    return _table(path, names, devices, times, numbers)
 
 
 def _table(path: Path, names: tuple[str, ...], devices: list[str], times: Floats, values: Floats) -> Floats:

@@ -46,6 +46,8 @@ class ServedRound:
         left_steps: per device left out, its steps that had been computed. With one copy of the server's adapters per
             device they count for nothing; with one for all (sfl-v2) the shared copy keeps them.
         passes: with one copy for all, the steps it took, in order; empty where every device came to each of its own.
+        link_s: per device, its own part of ``upload_s``: of seconds in which n bodies came at once, an nth. Empty in
+            older records.
         midway: with labels on devices, those left out that stayed away between the two exchanges of a step: after as
             many steps as they had made, one more had been computed forward.
         unheard: devices of the fleet that had not reported their samples yet, so were counted by no weight.
@@ -69,27 +71,38 @@ class ServedRound:
     passes: tuple[TrunkPass, ...] = field(default=(), metadata=LATER)
     unheard: tuple[int, ...] = field(default=(), metadata=LATER)
     midway: tuple[int, ...] = field(default=(), metadata=LATER)
+    link_s: tuple[float, ...] = field(default=(), metadata=LATER)
 
     @property
-    def rates_up(self) -> tuple[float, ...]:
-        """Per device, bit/s of its bodies on the way up; inf where they came in no time."""
-        pairs = zip(self.bytes_up, self.upload_s, strict=True)
+    def link_rates(self) -> tuple[float, ...]:
+        """Per device, bit/s that the way to the server carries for it alone; inf where its bodies came in no time."""
+        pairs = zip(self.bytes_up, self.link_s or self.upload_s, strict=True)
         return tuple(8 * size / seconds if seconds else float("inf") for size, seconds in pairs)
+
+    @property
+    def contention(self) -> tuple[float, ...]:
+        """Per device, how many sent at once while it did, itself included: what the link's rate is divided by."""
+        pairs = zip(self.upload_s, self.link_s or self.upload_s, strict=True)
+        return tuple(max(whole / own, 1.0) if own else 1.0 for whole, own in pairs)
 
 
 def trace_csv(rounds: Sequence[tuple[Sequence[int], ServedRound]]) -> str:
-    """Return the rates of served rounds as a file for ``network.trace``, so that planning can use what was measured.
+    """Return what served rounds measured as a file for ``network.trace``, so that planning can use it.
 
-    A device that missed a round has the rate of its last one before, or else of its first.
+    A row per device and round: ``rate_mbps``, what its way to the server carries for it alone; ``contention``, how many
+    sent at once while it did; and ``active``, 1 where it was in the round. A device that missed a round has the rate of
+    its last one before, or else of its first, and no contention.
 
     Args:
         rounds: participants and what was measured, round after round.
     """
-    rates = [dict(zip(devices, item.rates_up, strict=True)) for devices, item in rounds]
-    lines = ["device,time,rate_mbps"]
+    rates = [dict(zip(devices, item.link_rates, strict=True)) for devices, item in rounds]
+    crowds = [dict(zip(devices, item.contention, strict=True)) for devices, item in rounds]
+    lines = ["device,time,rate_mbps,contention,active"]
     for device in sorted(set().union(*rates)):
         known = next(own[device] for own in rates if device in own)
-        for number, own in enumerate(rates):
+        for number, (own, crowd) in enumerate(zip(rates, crowds, strict=True)):
             known = own.get(device, known)
-            lines.append(f"{device},{number},{min(known, FASTEST) / 1e6:.6g}")
+            share = f"{crowd[device]:.4g},1" if device in crowd else "0,0"
+            lines.append(f"{device},{number},{min(known, FASTEST) / 1e6:.6g},{share}")
     return "\n".join(lines) + "\n"

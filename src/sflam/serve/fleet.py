@@ -321,6 +321,7 @@ class RemoteFleet(FleetAround):
             server_s=self.worker.busy,
             finish=tuple(reading.finish_s for reading in each),
             upload_s=tuple(reading.upload_s for reading in each),
+            link_s=tuple(reading.link_s for reading in each),
             away_s=tuple(reading.away_s for reading in each),
             bytes_up=tuple(reading.bytes_up for reading in each),
             bytes_down=tuple(reading.bytes_down for reading in each),

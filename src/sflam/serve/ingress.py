@@ -183,8 +183,17 @@ class Ingress:
     async def read(self, request: Request, size: int) -> bytearray:
         """Return a body of exactly ``size`` bytes; raises Refused."""
         device: int = request.state.device
-        buffer, at, began = bytearray(size), 0, time.monotonic()
-        heard, clock = began, asyncio.get_running_loop().time
+        with self.stats.arriving(device) as arrival:
+            buffer = await self._filled(request, size)
+            self.counts["bytes_up"] += size
+            self.stats.received(arrival, size)
+        return buffer
+
+    async def _filled(self, request: Request, size: int) -> bytearray:
+        """Return a buffer of ``size`` bytes when all have come; raises Refused."""
+        device: int = request.state.device
+        buffer, at = bytearray(size), 0
+        heard, clock = time.monotonic(), asyncio.get_running_loop().time
         end = clock() + self.stall + size / self.slowest
         try:
             async with asyncio.timeout(self.stall) as timer:
@@ -203,8 +212,6 @@ class Ingress:
             raise Refused(400, "the device closed the connection") from None
         if at != size:
             raise Refused(422, f"a body of {at} bytes; {size} were announced")
-        self.counts["bytes_up"] += size
-        self.stats.received(device, size, time.monotonic() - began)
         return buffer
 
     def down(self, request: Request, body: bytes) -> Response:

@@ -1,6 +1,7 @@
 """What the network did in the open round, as the server sees it: bytes of bodies and seconds, per device.
 
-received  a body arrived: its bytes, and the seconds from its headers to its last byte
+received  a body arrived: its bytes, the seconds from its headers to its last byte, and its part of the way it came by:
+          of seconds in which n bodies came at once, an nth
 away      seconds between an answer and the next request: the device at work, and both ways of the network
 """
 
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 
@@ -20,6 +22,7 @@ class Reading:
         bytes_up: bytes of bodies that came, repeated ones included.
         bytes_down: bytes of bodies that went.
         upload_s: seconds in which bodies came.
+        link_s: of those its own part, where bodies of others came at the same time.
         away_s: seconds between answers and the next request.
         finish_s: seconds from the opening of the round to the device's adapters; 0 where they did not come.
     """
@@ -27,8 +30,24 @@ class Reading:
     bytes_up: int = 0
     bytes_down: int = 0
     upload_s: float = 0.0
+    link_s: float = 0.0
     away_s: float = 0.0
     finish_s: float = 0.0
+
+
+@dataclass(eq=False)
+class Arrival:
+    """A body on its way in.
+
+    Attributes:
+        device: whose.
+        began: when its headers had come, s.
+        link_s: its own part of the seconds so far.
+    """
+
+    device: int
+    began: float
+    link_s: float = 0.0
 
 
 class RoundStats:
@@ -44,6 +63,8 @@ class RoundStats:
         self._readings: dict[int, Reading] = {}
         self._answered: dict[int, float] = {}
         self._began = clock()
+        self._arriving: list[Arrival] = []
+        self._shared = self._began
 
     def begin(self) -> None:
         """A round opens."""
@@ -57,12 +78,35 @@ class RoundStats:
             if before is not None:
                 self._of(device).away_s += self.clock() - before
 
-    def received(self, device: int, size: int, seconds: float) -> None:
-        """A body of ``size`` bytes came within ``seconds``."""
+    @contextmanager
+    def arriving(self, device: int) -> Iterator[Arrival]:
+        """A device's body is on its way for as long as the context lasts, and shares the way with all others then."""
         with self._lock:
-            reading = self._of(device)
+            self._share()
+            arrival = Arrival(device, self._shared)
+            self._arriving.append(arrival)
+        try:
+            yield arrival
+        finally:
+            with self._lock:
+                self._share()
+                self._arriving.remove(arrival)
+
+    def received(self, arrival: Arrival, size: int) -> None:
+        """A body of ``size`` bytes came, all of it."""
+        with self._lock:
+            self._share()
+            reading = self._of(arrival.device)
             reading.bytes_up += size
-            reading.upload_s += seconds
+            reading.upload_s += self._shared - arrival.began
+            reading.link_s += arrival.link_s
+
+    def _share(self) -> None:
+        """Give each body on its way its part of the seconds since this was last done."""
+        now = self.clock()
+        for arrival in self._arriving:
+            arrival.link_s += (now - self._shared) / len(self._arriving)
+        self._shared = now
 
     def sent(self, device: int, size: int) -> None:
         """A body of ``size`` bytes goes."""

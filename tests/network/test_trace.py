@@ -101,3 +101,42 @@ def test_a_missing_file_and_other_devices_are_reported(tmp_path):
         network_of(path, "devices=3")
     with pytest.raises(ConfigError, match="measured at one"):
         network_of(path, "scenario=square", "servers=2")
+
+
+SERVED = "device,time,rate_mbps,contention,active\n0,0,8,2.5,1\n1,0,6,1.5,1\n0,1,4,1,1\n1,1,6,0,0\n"
+
+
+def test_a_served_runs_trace_is_read_as_shared_time(tmp_path):
+    """Rates are each device's alone: not divided again by how many there are, and known at full power only."""
+    path = write(tmp_path, SERVED)
+    found = trace.read(path)
+    assert found.kind == "rate" and found.shares_time
+    assert found.contention.tolist() == [[2.5, 1.5], [1, 0]] and found.active.tolist() == [
+        [True] * 2,
+        [True, False],
+    ]
+    network = network_of(path, "access=airtime", round_number=1)
+    assert network.airtime == 1 and network.full_power.tolist() == [1, 1]
+    assert rate(network.bandwidth, network.max_power, network.gain[0], network.noise) == pytest.approx(
+        [4e6, 6e6]
+    )
+    with pytest.raises(ConfigError, match=r"set network\.access = .airtime."):
+        network_of(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("0,0,8,0.5,1", "contention is 0.5; it must be 1 or more, or 0"),
+        ("0,0,8,1,2", "active is 2; it must be 0 or 1"),
+    ],
+)
+def test_a_use_of_a_link_that_cannot_be_is_refused(tmp_path, row, message):
+    with pytest.raises(ConfigError, match=message):
+        trace.read(write(tmp_path, SERVED.partition("\n")[0] + "\n" + row + "\n"))
+
+
+def test_measured_devices_know_full_power_alone(tmp_path):
+    tables = "device=[{rate_mbps = 8}, {gain_db = -90}, {}]"
+    network = build(load(None, [f"network.{tables}", "network.access=airtime"]).network, 0, 0)
+    assert network.full_power.tolist() == [1, 0, 0]

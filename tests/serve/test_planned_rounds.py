@@ -54,11 +54,13 @@ def test_what_a_round_took_is_in_its_record_and_a_trace_for_planning(tmp_path):
         assert all(8 * size > bits > 0 for size, bits in zip(one.bytes_up, one.payload_up, strict=True))
         assert history.record_from_dict(json.loads(json.dumps(history.record_to_dict(record)))) == record
     rounds = [(record.participants, record.measured) for record in records]
-    rounds[0] = ((0, 2), replace(rounds[0][1], bytes_up=(1000, 3000), upload_s=(0.01, 0.0)))
+    link = {"upload_s": (0.02, 0.0), "link_s": (0.01, 0.0)}
+    rounds[0] = ((0, 2), replace(rounds[0][1], bytes_up=(1000, 3000), **link))
     (tmp_path / "trace.csv").write_text(trace_csv(rounds))
     found = trace.read(tmp_path / "trace.csv")
     assert found.names == ("0", "1", "2") and found.kind == "rate" and found.values.shape == (2, 3)
     assert found.values[0, 0] == pytest.approx(8e5) and found.values[0, 1] == found.values[1, 1]
+    assert found.contention[0].tolist() == [2, 0, 1] and found.active[0].tolist() == [True, False, True]
 
 
 def test_what_a_history_says_of_a_served_round_is_checked():

@@ -36,7 +36,7 @@ class Reading:
 
 
 @dataclass(eq=False)
-class Arrival:
+class BodyOnWay:
     """A body on its way in.
 
     Attributes:
@@ -63,7 +63,7 @@ class RoundStats:
         self._readings: dict[int, Reading] = {}
         self._answered: dict[int, float] = {}
         self._began = clock()
-        self._arriving: list[Arrival] = []
+        self._arriving: list[BodyOnWay] = []
         self._shared = self._began
 
     def begin(self) -> None:
@@ -79,11 +79,11 @@ class RoundStats:
                 self._of(device).away_s += self.clock() - before
 
     @contextmanager
-    def arriving(self, device: int) -> Iterator[Arrival]:
+    def arriving(self, device: int) -> Iterator[BodyOnWay]:
         """A device's body is on its way for as long as the context lasts, and shares the way with all others then."""
         with self._lock:
             self._share()
-            arrival = Arrival(device, self._shared)
+            arrival = BodyOnWay(device, self._shared)
             self._arriving.append(arrival)
         try:
             yield arrival
@@ -92,7 +92,7 @@ class RoundStats:
                 self._share()
                 self._arriving.remove(arrival)
 
-    def received(self, arrival: Arrival, size: int) -> None:
+    def received(self, arrival: BodyOnWay, size: int) -> None:
         """A body of ``size`` bytes came, all of it."""
         with self._lock:
             self._share()

@@ -180,8 +180,8 @@ class NetworkSettings:
         idle_always: in a simulated run, static power is charged in every second of every device, also where no plan
             counts it: to devices that take no part, in a relay while others train, and among several servers while a
             device waits. A battery that is empty draws none.
-        trace: a CSV or parquet file of measured gains or rates, a row per device and round; empty draws fading. A served
-            run's is of devices that share time: it takes ``access = "airtime"``.
+        trace: a CSV or parquet file of measured gains or rates, a row per device and round; empty draws fading. One
+            of a served run is of devices that share time: it takes ``access = "airtime"``.
     """
 
     scenario: str = "cell"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from sflam.allocate.cell import bits, cuts, device_cuts, online, optimal, pareto
+from sflam.allocate.cell import bits, bits_both, cuts, device_cuts, online, optimal, pareto
 from sflam.allocate.cell.frugal import least_energy
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
@@ -154,6 +154,25 @@ def test_bits_are_those_of_all_combinations(fixed: bool) -> None:
     plan = bits.solve(problem)
     assert plan.objective == pytest.approx(min(every), rel=1e-9)
     assert plan.lower_bound <= min(every) * (1 + 1e-12) and plan.gap < 2e-2
+
+
+def test_bits_both_ways_are_those_of_all_combinations() -> None:
+    """What comes down takes its part of the time: fewer bits down leave more of it to all."""
+    widths = (2, 3, 4)
+    problem = with_radio(sharing_time(reference(2, fixed=True)), 0.05, 1.0, 0.2)
+    problem = problem.change(bit_choices=widths, sensitivity=[0.3, 1.5], sensitivity_down=[0.8, 0.1])
+
+    def place(here: Problem) -> Problem:
+        down = here.down_bits / 5e8
+        return here.change(delay=down, receiving=down)
+
+    every = []
+    for pair in itertools.product(itertools.product(widths, repeat=2), repeat=2):
+        up, down = np.array(pair).T
+        every.append(optimal.solve(place(problem.change(bits=up, bits_down=down))).objective)
+    plan = bits_both.solve(problem, place)
+    assert plan.objective == pytest.approx(min(every), rel=1e-9)
+    assert plan.lower_bound <= min(every) * (1 + 1e-12) and plan.gap < 1e-6
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from sflam.allocate.cell.arrays import Cell, arrays_of
 from sflam.allocate.cell.best_response import Response
 from sflam.allocate.curves import TINY, above_circuits, growth, inverse_psi, psi
 from sflam.allocate.roots import bisect
-from sflam.network.network import Floats
+from sflam.network.network import Floats, Network
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -153,6 +153,21 @@ class AirtimeCell(Cell):
         x = self.within(frugal_efficiency(self.fed))
         drawn = self.noise * self.channel * np.expm1(x)
         return replace(self, max_power=drawn, full_power=np.ones(len(self)))
+
+
+def kind_of(network: Network) -> type[Cell]:
+    """Return the kind of cell that what devices share makes."""
+    return AirtimeCell if network.airtime else Cell
+
+
+def cell_of(
+    columns: dict[str, Floats], network: Network, server: int, latency_weight: float, constant: float = 0.0
+) -> Cell:
+    """Return columns of any shape as a cell of a server's kind, without a deadline."""
+    band = float(network.shared_band[server])
+    arrays: dict[str, Any] = columns
+    kind = kind_of(network)
+    return kind(**arrays, latency_weight=latency_weight, bandwidth=band, deadline=np.inf, constant=constant)
 
 
 def slots(delay: Floats, heard: Floats, channel: float) -> dict[str, Floats]:

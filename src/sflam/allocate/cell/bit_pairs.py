@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.allocate.cell.arrays import ARRAYS, Cell
+from sflam.allocate.cell.airtime import cell_of, kind_of
+from sflam.allocate.cell.arrays import Cell, arrays_of
 from sflam.allocate.cell.bits import costs_of
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.limits import Impossible
@@ -81,9 +82,8 @@ class BitPairs:
         below its floor up."""
         columns = self._columns
         with np.errstate(invalid="ignore"):
-            busy = columns["delay"] + columns["cycles"] / columns["max_clock"]
-            send = self.payload[:, None] * (columns["noise"] / columns["max_power"])
-            done = (busy + send).reshape(len(self.up), -1)
+            every = self._cell_of(columns)
+            done = (every.busy + every.soonest(self.payload[:, None])).reshape(len(self.up), -1)
         return np.where(np.isnan(done) | self.below, np.inf, done)
 
     @cached_property
@@ -104,13 +104,14 @@ class BitPairs:
     def _columns(self) -> dict[str, Floats]:
         """[D, K] arrays of :class:`Cell` at the fewest bits up; NaN where a cap forbids the bits down."""
         every = np.arange(len(self.problem))
-        found = {name: np.full((len(self.widths), len(every)), np.nan) for name in ARRAYS}
+        names = arrays_of(kind_of(self.problem.network))
+        found = {name: np.full((len(self.widths), len(every)), np.nan) for name in names}
         for row, width in enumerate(self.widths.tolist()):
             whole = self._cell(self._placed(width))
             for index in [every] if whole is not None else every[:, None]:
                 cell = whole if len(index) == len(every) else self._cell(self._placed(width, index))
                 if cell is not None:
-                    for name in ARRAYS:
+                    for name in names:
                         found[name][row, index] = getattr(cell, name)
         return found
 
@@ -154,14 +155,12 @@ class BitPairs:
         columns = {name: values[place_down, index] for name, values in self._columns.items()}
         columns["payload"] = self.payload[place_up, index]
         allowed = np.flatnonzero(np.isfinite(columns["delay"]) & ~self.below[rows, index])
-        problem = self.problem
-        cell = Cell(
-            **{name: values[allowed] for name, values in columns.items()},
-            latency_weight=problem.time_weight,
-            bandwidth=float(problem.network.bandwidth[problem.server]),
-            deadline=np.inf,
-            constant=float(problem.base_s),
-        )
+        cell = self._cell_of({name: values[allowed] for name, values in columns.items()})
         costs, slopes = np.full(len(rows), np.inf), np.zeros(len(rows))
         costs[allowed], slopes[allowed] = costs_of(cell, times[allowed], price)
         return costs + self.heard[place_down, index], slopes
+
+    def _cell_of(self, columns: dict[str, Floats]) -> Cell:
+        problem = self.problem
+        base_s = float(problem.base_s)
+        return cell_of(columns, problem.network, problem.server, problem.time_weight, base_s)

@@ -66,7 +66,7 @@ class CutBounds:
         for price, (scale, tight) in itertools.product({solution.price, solution.balanced[0]}, scales):
             mu, delta = float(price * scale), worth * tight
             added = np.where(options.allowed, turn + (delta - worth) * options.seconds, np.inf)[None]
-            spent = mu * problem.band
+            spent = mu * float(problem.network.shared_band[problem.server])
             dual = Intervals(partial(options.costs, price=mu), lam + delta, spent, added, options.alone)
             fixed = options.constant - (delta * (problem.deadline - problem.base_s) if delta else 0.0)
             self.lower = max(self.lower, self._rounds * (float(dual.least(low, longest, near)[0]) + fixed))

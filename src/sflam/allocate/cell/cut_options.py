@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from sflam.allocate.cell.airtime import cell_of, kind_of
 from sflam.allocate.cell.arrays import Cell, arrays_of
 from sflam.allocate.cell.bits import costs_of
 from sflam.allocate.cell.cuts import server_clock
@@ -73,7 +74,7 @@ class CutOptions:
     @cached_property
     def _columns(self) -> dict[str, Floats]:
         """[Y, K] arrays of the problem's kind of cell; NaN where a device cannot hold a cut."""
-        names = arrays_of(self.problem.kind)
+        names = arrays_of(kind_of(self.problem.network))
         found = {name: np.full((len(self.cuts), len(self.problem)), np.nan) for name in names}
         least = float(np.where(self._room, self.seconds, np.inf).min(axis=0).sum())
         for row, cut in enumerate(self.cuts.tolist()):
@@ -153,12 +154,5 @@ class CutOptions:
         return costs, slopes
 
     def _cell_of(self, columns: dict[str, Floats], constant: float = 0.0) -> Cell:
-        """Return columns of any shape as a cell without a deadline."""
         problem = self.problem
-        return problem.kind(
-            **columns,
-            latency_weight=problem.time_weight,
-            bandwidth=problem.band,
-            deadline=np.inf,
-            constant=constant,
-        )
+        return cell_of(columns, problem.network, problem.server, problem.time_weight, constant)

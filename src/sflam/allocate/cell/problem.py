@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sflam.allocate.cell.airtime import AirtimeCell, least_energy, slots
+from sflam.allocate.cell.airtime import kind_of, least_energy, slots
 from sflam.allocate.cell.arrays import Cell, fastest_clock
 from sflam.allocate.limits import RANGES, Impossible, devices, wrong_numbers, wrong_values
 from sflam.cost.convergence import quantization_noise
@@ -248,7 +248,7 @@ class Problem:
             left = radio if self.choose_clocks else np.minimum(radio, joint - computing)
         if (poor := (clock <= 0) | (left <= least)).any():
             raise Impossible(self._too_little(poor, clock, computing, least))
-        cell = self.kind(
+        cell = kind_of(network)(
             **waits,
             latency_weight=self.time_weight,
             weight=(1 - self.latency_weight) * network.energy_weight,
@@ -264,7 +264,7 @@ class Problem:
             full_power=network.full_power * (network.airtime > 0),
             radio_cap=left,
             energy_cap=joint,
-            bandwidth=self.band,
+            bandwidth=float(network.shared_band[self.server]),
             deadline=float(self.deadline - self.base_s),
             constant=float(self.base_s),
         )
@@ -273,16 +273,6 @@ class Problem:
         # what is drawn while waiting takes from a cap the more, the longer the round
         joint = np.where(network.static_power > 0, joint - computing, np.inf)
         return replace(cell, delay=cell.busy, cycles=np.zeros(every), energy_cap=joint)
-
-    @property
-    def band(self) -> float:
-        """Hz that devices share: the band, or its equivalent in slots of the channel's time."""
-        return float(self.network.shared_band[self.server])
-
-    @property
-    def kind(self) -> type[Cell]:
-        """What devices share makes the kind of cell."""
-        return AirtimeCell if self.network.airtime else Cell
 
     def _too_little(self, poor: NDArray[np.bool_], clock: Floats, computing: Floats, sending: Floats) -> str:
         """Return what the devices whose energy caps are too small would need at least, J."""

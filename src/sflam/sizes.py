@@ -108,6 +108,11 @@ def adapter_groups(values: int) -> int:
     return -(-values // ADAPTER_GROUP)
 
 
+def grid_bytes(values: int) -> int:
+    """Return the bytes of the grids of ``values`` adapter weights, which go down where all devices share them."""
+    return adapter_groups(values) * SIDE_BITS // 8
+
+
 def adapter_payload_bits(values: int, bits: int = FLOAT_BITS) -> int:
     """Return the bits of ``values`` adapter weights, without header: as floats of 32 or 64 bits, or their change in
     1..16 bits a value, group by group."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sflam.errors import AllocationError
-from sflam.sizes import FLOAT_BITS, MAX_BITS, MIN_BITS, adapter_payload_bits, payload_bits
+from sflam.sizes import FLOAT_BITS, MAX_BITS, MIN_BITS, adapter_payload_bits, grid_bytes, payload_bits
 
 PER_CUT = (
     "device_forward",
@@ -53,6 +53,7 @@ class Workload:
         adapter_bodies: bodies of that size one way: 2 where control variates travel beside the adapters.
         adapter_width: bits of an adapter weight as it travels: those of a float.
         adapter_change: bits of its change since the round began, where that goes up instead; else 32.
+        adapter_grids: whether the grids of that change come down with the adapters, the same for all devices.
         head_forward: FLOP of the device's half, forward, that are its head's; 0 but with labels at home.
         texts: whether samples differ in length, so that lengths travel.
         numbered: whether the numbers of samples go up with them.
@@ -83,6 +84,7 @@ class Workload:
     adapter_bodies: int = 1
     adapter_width: int = FLOAT_BITS
     adapter_change: int = FLOAT_BITS
+    adapter_grids: bool = False
     head_forward: float = 0.0
     texts: bool = False
     numbered: bool = False
@@ -109,12 +111,16 @@ class Workload:
 
     def adapter_bits(self, cut: int) -> int:
         """Return the bits of the device's adapters, as floats, and of what travels beside them, one way (1.9)."""
-        return self.adapter_bodies * self.half_gradient_bits(cut)
+        return self.adapter_bodies * self.half_gradient_bits(cut) + self.grid_bits(cut)
 
     def trained_bits(self, cut: int) -> int:
         """Return the bits in which what was trained goes up, and of what travels beside it; as :meth:`adapter_bits`
         where the adapters do, fewer where their change does."""
-        return self.adapter_bits(cut) - self.change_saves(self.adapter_values[cut])
+        return self.adapter_bits(cut) - self.grid_bits(cut) - self.change_saves(self.adapter_values[cut])
+
+    def grid_bits(self, cut: int) -> int:
+        """Return the bits of the grids that come down with adapters; 0 where devices have grids of their own."""
+        return 8 * grid_bytes(self.adapter_values[cut]) * self.adapter_grids
 
     def change_saves(self, values: int) -> int:
         """Return how many bits fewer the change of ``values`` adapter weights takes than they do."""

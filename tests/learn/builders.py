@@ -94,7 +94,7 @@ def local_fleet(
         placements=settings.placements(cut, (quant.bits_up, quant.bits_down)),
         settings=settings,
         scheme=method.scheme(quant),
-        bits_adapters=method.bits_adapters(quant),
+        adapters=method.adapters(quant, chosen["seed"]),
         **chosen,
     )
 

@@ -10,10 +10,12 @@ import torch
 
 from sflam.codec.adapter_change import encode_change
 from sflam.codec.bodies import decode, encode
+from sflam.codec.common_grid import grids
 from sflam.codec.messages import AdapterFrame, ChangeFrame
 from sflam.codec.settings import QuantSettings
 from sflam.errors import WireError
 from sflam.learn.adapter_exchange import AdapterCodec
+from sflam.link.contract import expect_same_grid
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
 from sflam.sizes import adapter_body_bytes
@@ -49,6 +51,57 @@ def test_served_is_simulated_bit_for_bit(tmp_path, labels, bits):
         )
         assert mine.adapter_bytes_down == floats.adapter_bytes_down
         assert mine.adapter_bytes_up < (0.55 if bits == 8 else 0.4) * floats.adapter_bytes_up
+
+
+COMMON = JOB | {"cuts": (1, 1, 1), "quant": replace(EIGHT, adapters_scale="common")}
+
+
+@pytest.mark.parametrize("labels", ["server", "device"])
+def test_one_grid_for_all_devices_bit_for_bit(tmp_path, labels):
+    job = COMMON | {"labels": labels}
+    sent = []
+
+    class Listening(Link):
+        def _once(self, method, path, body, headers):
+            if method == "PUT":
+                sent.append((int(path.split("/")[3]), decode(bytes(body)).change))
+            return super()._once(method, path, body, headers)
+
+    wanted, state = simulated("bert", **job)
+    records, found = Rig(tmp_path, "bert", links=dict.fromkeys(range(3), Listening), lives=1, **job).run()
+    assert equal(found, state)
+    assert not equal(simulated("bert", **(job | {"quant": EIGHT}))[1], state)
+    for mine, theirs in zip(records, wanted, strict=True):
+        assert mine.adapter_bytes_up == theirs.adapter_bytes_up
+        assert mine.adapter_bytes_down == theirs.adapter_bytes_down
+    for round in range(3):
+        sides = {change.side.tobytes() for number, change in sent if number == round}
+        assert (len(sides) > 1) == (round == 0)  # there is no last round before the first
+
+
+@KINDS
+@pytest.mark.parametrize("fault", [Fault.DIE_BEFORE_SEND, Fault.DIE_AFTER_ANSWER])
+def test_the_grid_survives_a_device_s_death(tmp_path, fault, lean):
+    rig = Rig(tmp_path / "faulty", "bert", links={1: faulty(fault, "adapters")}, lean=lean, **COMMON)
+    _, found = rig.run()
+    assert rig.deaths == 1
+    wanted = (
+        Rig(tmp_path / "calm", "bert", lean=lean, **COMMON).run() if lean else simulated("bert", **COMMON)
+    )
+    assert equal(found, wanted[1])
+
+
+def test_a_change_on_another_grid_is_refused():
+    start = np.zeros(300, np.float32)
+    side = grids(np.full(3, 0.5, np.float32), 8)
+    sent = encode(AdapterFrame(0, 0, 0, start, side))
+    at = {"seed": 1, "round": 0, "device": 0}
+    expect_same_grid(ChangeFrame(0, 0, 4, encode_change(start, start, 8, side=side, **at)), sent)
+    own = ChangeFrame(0, 0, 4, encode_change(start + 0.1, start, 8, **at))
+    with pytest.raises(WireError, match="other grids"):
+        expect_same_grid(own, sent)
+    expect_same_grid(own, encode(AdapterFrame(0, 0, 0, start)))
+    expect_same_grid(own, encode(AdapterFrame(0, 0, 0, start, 0 * side)))
 
 
 @pytest.mark.parametrize("ranks", [(), (1, 2, 2)])

@@ -10,7 +10,7 @@ from sflam import config
 from sflam.network.channel import rate
 from sflam.network.scenario import build
 from sflam.planner.cell import decide
-from sflam.sizes import HEADER_BYTES, adapter_body_bytes, adapter_payload_bits
+from sflam.sizes import HEADER_BYTES, adapter_body_bytes, adapter_payload_bits, grid_bytes
 from tests.simulate.builders import SQUARE, assert_resumes, ran
 
 CELL = ("network.downlink_mbps=5", "learn.rounds=2", "learn.local_steps=2", "learn.evaluate_every=0")
@@ -51,6 +51,25 @@ def test_what_is_charged_is_what_travels(small, tmp_path, asked):
     first, other = mine.records[0].charge, plain.records[0].charge
     assert first.adapter_j < other.adapter_j and first.seconds < other.seconds
     assert not all(torch.equal(mine.state[name], plain.state[name]) for name in plain.state)
+
+
+def test_one_grid_for_all_is_charged_with_what_comes_down(small, tmp_path):
+    common = (*CELL, EIGHT, "quant.adapters_scale=common", "learn.rounds=3")
+    mine, own = ran(small, tmp_path / "mine", *common), ran(small, tmp_path / "own", *common[:-2], common[-1])
+    numbers = mine.fleet.planner.workload.adapter_values[1]
+    for record, other in zip(mine.records, own.records, strict=True):
+        count, charge = len(record.participants), record.charge
+        assert record.adapter_bytes_up == other.adapter_bytes_up
+        assert record.adapter_bytes_down - other.adapter_bytes_down == count * grid_bytes(numbers)
+        assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
+        assert charge.charged_j == pytest.approx(charge.predicted_j, rel=1e-9)
+    assert not all(torch.equal(mine.state[name], own.state[name]) for name in own.state)
+
+
+def test_one_grid_for_all_resumes(small, tmp_path):
+    assert_resumes(
+        small, tmp_path, (*CELL, EIGHT, "quant.adapters_scale=common", "learn.rounds=4"), stops=(1, 3)
+    )
 
 
 def test_what_goes_up_takes_the_time_of_its_bits(small, tmp_path):

@@ -25,9 +25,9 @@ for (const { name, scheme, bits, dim, x } of given.refused) {
 for (const { name, message, tokens, body } of given.bodies) {
   sameBytes(encode({ ...message, tokens }), body, name);
 }
-for (const { name, bits, seed, values, start, body } of given.changes) {
+for (const { name, bits, seed, values, start, grid, body } of given.changes) {
   const exchange = new TokenExchange("rotated", BigInt(seed), 2, 8, [4, 4], bits);
-  sameBytes(encode(exchange.trained(4, 30, values, start)), body, name);
+  sameBytes(encode(exchange.trained(4, 30, values, start, grid)), body, name);
 }
 for (const { name, kind, body, message, decoded } of given.answers) {
   const found = decode(body, kind);

@@ -9,10 +9,12 @@ import pytest
 
 from sflam.codec.adapter_change import encode_change
 from sflam.codec.bodies import encode
+from sflam.codec.common_grid import grids
 from sflam.codec.messages import AdapterFrame, ChangeFrame, GradientFrame, StepFrame, TokenFrame
 from sflam.codec.quantizers import QUANTIZERS, quantizer
 from sflam.codec.topk import TopK
 from sflam.errors import QuantizerError
+from sflam.sizes import adapter_groups
 from tests.web.node import needs_node, packed_array, run_check
 
 SHAPES = ((1, 1), (3, 5), (17, 32), (9, 48), (40, 128), (6, 384), (2, 7))
@@ -122,20 +124,30 @@ def change_cases():
     """Bodies of what a device trained, floats and changes of all widths, by the page's own exchange."""
     rng = np.random.default_rng(9)
     for count, bits in ((1, 8), (128, 1), (300, 8), (300, 5), (257, 16), (40, 32)):
-        start = rng.standard_normal(count).astype(np.float32)
-        values = (start + 1e-3 * rng.standard_normal(count)).astype(np.float32)
-        message = AdapterFrame(4, 2, 30, values)
-        if bits < 32:
-            change = encode_change(values, start, bits, seed=2**62 + 1, round=4, device=2)
-            message = ChangeFrame(4, 2, 30, change)
-        yield {
-            "name": f"change of {count} values, {bits} bits",
-            "bits": bits,
-            "seed": str(2**62 + 1),
-            "values": packed_array(values),
-            "start": packed_array(start),
-            "body": packed_array(np.frombuffer(encode(message), np.uint8)),
-        }
+        for common in (False, True) if bits < 32 else (False,):
+            yield change_case(rng, count, bits, common)
+
+
+def change_case(rng, count, bits, common):
+    start = rng.standard_normal(count).astype(np.float32)
+    values = (start + 1e-3 * rng.standard_normal(count)).astype(np.float32)
+    message = AdapterFrame(4, 2, 30, values)
+    side = np.zeros((adapter_groups(count), 2), np.uint16)
+    if common:  # narrower than what changed: some of it is beyond
+        reach = rng.uniform(5e-4, 5e-3, adapter_groups(count)).astype(np.float32)
+        side = grids(reach, bits)
+    if bits < 32:
+        change = encode_change(values, start, bits, seed=2**62 + 1, round=4, device=2, side=side)
+        message = ChangeFrame(4, 2, 30, change)
+    return {
+        "name": f"change of {count} values, {bits} bits, common {common}",
+        "grid": packed_array(side.reshape(-1)),
+        "bits": bits,
+        "seed": str(2**62 + 1),
+        "values": packed_array(values),
+        "start": packed_array(start),
+        "body": packed_array(np.frombuffer(encode(message), np.uint8)),
+    }
 
 
 def answer_cases():

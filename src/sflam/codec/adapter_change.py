@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sflam.codec.common_grid import encode_on, is_grid
 from sflam.codec.legs import ADAPTERS, noise_seed
-from sflam.codec.quantizer import Packed
+from sflam.codec.quantizer import Packed, Words
 from sflam.codec.uniform import Uniform
 from sflam.errors import WireError
 from sflam.sizes import ADAPTER_GROUP, adapter_groups
@@ -25,7 +26,16 @@ _UNIFORM = Uniform()
 Values = NDArray[Any]
 
 
-def encode_change(values: Values, start: Values, bits: int, *, seed: int, round: int, device: int) -> Packed:
+def encode_change(
+    values: Values,
+    start: Values,
+    bits: int,
+    *,
+    seed: int,
+    round: int,
+    device: int,
+    side: Words | None = None,
+) -> Packed:
     """Return the change from ``start`` to ``values`` (both [P], float32 or float64) in ``bits`` bits a value.
 
     Args:
@@ -35,6 +45,7 @@ def encode_change(values: Values, start: Values, bits: int, *, seed: int, round:
         seed: of the run.
         round: its number.
         device: its number.
+        side: [G, 2] the grids of all devices, from :mod:`sflam.codec.common_grid`; without any each group has its own.
 
     Raises:
         NotFiniteError: a change that is NaN, inf, or beyond float32.
@@ -43,7 +54,10 @@ def encode_change(values: Values, start: Values, bits: int, *, seed: int, round:
     with np.errstate(over="ignore", invalid="ignore"):  # refused by the quantizer
         np.subtract(values, start, out=groups[: values.size])
     noise = noise_seed(seed, round, 0, device, ADAPTERS)
-    return _UNIFORM.encode(groups.reshape(-1, ADAPTER_GROUP), bits, noise)
+    tokens = groups.reshape(-1, ADAPTER_GROUP)
+    if side is not None and is_grid(side):
+        return encode_on(tokens, side, bits, noise)
+    return _UNIFORM.encode(tokens, bits, noise)
 
 
 def decode_change(packed: Packed, start: Values) -> Values:

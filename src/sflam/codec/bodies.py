@@ -27,6 +27,7 @@ from sflam.sizes import (
     IDENTITY,
     MAX_BITS,
     MIN_BITS,
+    adapter_groups,
     codes_bytes,
     is_variable,
 )
@@ -110,7 +111,7 @@ def _content(message: Message) -> tuple[dict[str, str], dict[str, Array]]:
         case TokenFrame():
             kind, packed, arrays = "tokens", message.tokens, {}
         case AdapterFrame():
-            kind, arrays = "adapter", {"values": message.values}
+            kind, arrays = "adapter", {"values": message.values, "side": message.grid}
         case ChangeFrame():
             kind, packed, arrays = "change", message.change, {}
     metadata = {"kind": kind} | {key: str(int(getattr(message, key))) for key in KINDS[kind][0]}
@@ -139,6 +140,8 @@ def decode(body: Body) -> Message:
     if metadata.keys() != fields:
         raise WireError(f"the {kind} message must have the fields {', '.join(sorted(fields))} and no other")
     specs: list[Spec] = [_vector(table, name, tags) for name, tags in vectors.items() if name in table]
+    if kind == "adapter" and specs and "side" in table:
+        specs.append(("side", "BF16", (adapter_groups(specs[0][2][0]), 2)))
     arrays = _views(
         body, table, specs + (token_specs(metadata["scheme"], *_shape(metadata), table) if tokens else [])
     )
@@ -158,7 +161,7 @@ def decode(body: Body) -> Message:
         return ChangeFrame(**counts, change=packed)
     if "values" not in arrays:
         raise WireError("an adapter message without the tensor 'values'; send one vector")
-    return AdapterFrame(**counts, values=arrays["values"])
+    return AdapterFrame(**counts, values=arrays["values"], grid=arrays.get("side"))
 
 
 def codes_start(head: Body) -> int | None:

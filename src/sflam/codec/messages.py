@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sflam.codec.quantizer import Packed
+from sflam.codec.quantizer import Packed, Words
 from sflam.errors import NotFiniteError, WireError
-from sflam.sizes import COUNT_LIMIT
+from sflam.sizes import COUNT_LIMIT, adapter_groups
 
 Integers = npt.NDArray[np.int32]
 
@@ -141,6 +141,7 @@ class AdapterFrame:
         device: index of the device.
         samples: samples the weights were trained on, the weight in the average.
         values: finite float32 or float64, 1-D: all tensors flattened, in the order both sides agreed on.
+        grid: down, where all devices round their change on one grid: uint16 [G, 2], offset and step of each group.
 
     Raises:
         WireError: a number out of range, another type or shape, NaN or inf.
@@ -150,12 +151,16 @@ class AdapterFrame:
     device: int
     samples: int
     values: npt.NDArray[np.float32] | npt.NDArray[np.float64]
+    grid: Words | None = None
 
     def __post_init__(self) -> None:
         _check_counts(round=self.round, device=self.device, samples=self.samples)
         _check_array("values", self.values, np.float32, np.float64)
         if not np.isfinite(self.values).all():
             raise NotFiniteError("adapter values hold NaN or inf; they would spoil every device's average")
+        groups = adapter_groups(len(self.values))
+        if self.grid is not None and (self.grid.dtype != np.uint16 or self.grid.shape != (groups, 2)):
+            raise WireError(f"grid is {self.grid.dtype} {list(self.grid.shape)}; give uint16 {[groups, 2]}")
 
 
 @dataclass(frozen=True, eq=False)

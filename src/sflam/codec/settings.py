@@ -8,6 +8,7 @@ from sflam.ranges import Ranges
 from sflam.registry import OWN
 from sflam.sizes import FLOAT_BITS, IDENTITY, MAX_BITS, MIN_BITS
 
+SCALES = ("own", "common")
 SCHEMES = ("uniform", "rotated", "topk", "identity")
 
 
@@ -24,6 +25,9 @@ class QuantSettings:
         bits_adapters: bits per adapter value, device to server, 1..16 or 32; below 32 the change since the round began
             travels, rounded stochastically, whatever ``scheme`` is; ``identity`` and methods without quantization
             ignore it.
+        adapters_scale: with few ``bits_adapters``, ``own`` offsets and steps for every device's change, or ``common``
+            ones for all devices of a round, which the server sets from the last round, so that a sum of codes is the
+            sum of the changes.
         delta: send the quantized change of each sample's activations since it was last sent, instead of the activations
             (AQ-SGD); device and server keep every sample's.
     """
@@ -32,12 +36,14 @@ class QuantSettings:
     bits_up: int = 8
     bits_down: int = 8
     bits_adapters: int = FLOAT_BITS
+    adapters_scale: str = "own"
     delta: bool = False
 
     def __post_init__(self) -> None:
         ranges = Ranges(self, "quant")
         ranges.named("scheme", (*SCHEMES, *OWN["quantizer"]), "scheme")
         ranges.between(MIN_BITS, MAX_BITS, "bits_up", "bits_down")
+        ranges.one_of(SCALES, "adapters_scale")
         ranges.one_of((*range(MIN_BITS, MAX_BITS + 1), FLOAT_BITS), "bits_adapters")
         ranges.check()
 

@@ -115,7 +115,8 @@ def adapters_down(work: Sequence[Workload], cuts: Sequence[int]) -> Floats:
     every = _of_each(work, cuts)
     values = np.array([each.half_gradient_bits(cut) for each, cut in zip(every, cuts, strict=True)], float)
     bodies = np.array([each.adapter_bodies for each in every])
-    found: Floats = bodies * (values + HEADER_BITS * (values > 0))
+    grids = np.array([each.grid_bits(cut) for each, cut in zip(every, cuts, strict=True)], float)
+    found: Floats = bodies * (values + HEADER_BITS * (values > 0)) + grids
     return found
 
 
@@ -123,7 +124,11 @@ def adapters_up(work: Sequence[Workload], cuts: Sequence[int]) -> Floats:
     """Return the bits of what was trained on the way up, [K]: adapters, or their change, and what is beside them."""
     every = _of_each(work, cuts)
     saved = np.array(
-        [each.change_saves(each.adapter_values[cut]) for each, cut in zip(every, cuts, strict=True)], float
+        [
+            each.change_saves(each.adapter_values[cut]) + each.grid_bits(cut)
+            for each, cut in zip(every, cuts, strict=True)
+        ],
+        float,
     )
     up: Floats = adapters_down(work, cuts) - saved
     return up

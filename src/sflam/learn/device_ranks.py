@@ -46,10 +46,21 @@ class DeviceRanks:
         return found
 
     def transfer(
-        self, round: int, device: int, samples: int, state: State, names: Sequence[str]
+        self,
+        round: int,
+        device: int,
+        samples: int,
+        state: State,
+        names: Sequence[str],
+        codec: AdapterCodec | None = None,
     ) -> tuple[State, int]:
-        """Return the named tensors as they arrive, padded to the model's rank, and the bytes of what was sent."""
-        received, size = transfer(round, device, samples, self.own(device, state, names), names)
+        """Return the named tensors as they arrive, padded to the model's rank, and the bytes of what was sent.
+
+        Grids for the way up go with them, where ``codec`` has any.
+        """
+        own = self.own(device, state, names)
+        side = codec.side(own, names) if codec else None
+        received, size = transfer(round, device, samples, own, names, side)
         return self.padded(device, received, state), size
 
     def upload(
@@ -75,7 +86,8 @@ class DeviceRanks:
             return {}, 0
         own, begun = self.own(device, state, names), self.own(device, start, names)
         values = flatten(own, names)
-        found, size = codec.up(round, device, samples, values, flatten(begun, names).to(values))
+        start_of, side = flatten(begun, names).to(values), codec.side(own, names)
+        found, size = codec.up(round, device, samples, values, start_of, side)
         return self.padded(device, unflatten(found, own, names), state), size
 
     def own(self, device: int, state: Mapping[str, Tensor], names: Sequence[str]) -> State:

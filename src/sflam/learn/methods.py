@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # torch is loaded when a fleet is built, not when a method is
     from numpy.typing import NDArray
     from peft import PeftModel
 
+    from sflam.learn.adapter_exchange import AdapterCodec
     from sflam.learn.examples import Examples
     from sflam.learn.fleet import Fleet
     from sflam.learn.split_fleet import LocalFleet
@@ -81,6 +82,12 @@ class Method:
         """Return the bits of an adapter value on the way up; what is handed from device to device stays floats."""
         return quant.adapters if self.quantized and self.averages and self.split else FLOAT_BITS
 
+    def adapters(self, quant: QuantSettings, seed: int) -> AdapterCodec:
+        """Return how adapters go up in a run of ``seed``."""
+        from sflam.learn.adapter_exchange import AdapterCodec
+
+        return AdapterCodec(self.bits_adapters(quant), seed, common=quant.adapters_scale == "common")
+
     def halves(self, material: Material) -> LocalFleet | None:
         """Return the fleet of a model that is cut; None where none is."""
         return None
@@ -115,7 +122,7 @@ class SplitMethod(Method):
             labels=job.model.labels,
             sampling=job.sampling,
             delta=job.quant.delta,
-            bits_adapters=self.bits_adapters(job.quant),
+            adapters=self.adapters(job.quant, job.seed),
         )
 
 

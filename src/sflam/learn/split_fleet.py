@@ -41,7 +41,6 @@ from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
 from sflam.model.lower_rank import B_ENDS
 from sflam.plan import ALL_LOCAL, Placement, overlay
-from sflam.sizes import FLOAT_BITS
 
 
 class LocalFleet(Fleet):
@@ -60,7 +59,7 @@ class LocalFleet(Fleet):
         labels: where head and loss live: ``server`` or ``device``.
         sampling: ``data.sampling``.
         delta: ``quant.delta``.
-        bits_adapters: bits of an adapter value on the way up.
+        adapters: how adapters go up; as floats by default.
 
     Raises:
         ModelError: a cut outside 0..L.
@@ -81,7 +80,7 @@ class LocalFleet(Fleet):
         labels: str = "server",
         sampling: str = "local",
         delta: bool = False,
-        bits_adapters: int = FLOAT_BITS,
+        adapters: AdapterCodec | None = None,
     ) -> None:
         self.settings, self.learn, self.seed, self.labels = settings, learn, seed, labels
         self.sampling = sampling
@@ -91,7 +90,7 @@ class LocalFleet(Fleet):
         kind = DeltaExchange if delta else CachedExchange if learn.cache == "server" else Exchange
         self.exchange = kind(scheme, seed, per_token=backbone.task == CAUSAL)
         self.ranks = DeviceRanks(settings.ranks)
-        self.adapters = AdapterCodec(bits_adapters, seed)
+        self.adapters = adapters or AdapterCodec()
         self.placements: tuple[Placement, ...] = ()
         self.rule = local_rule(learn, sampling, examples, dict(enumerate(parts)))
         self.place(placements)
@@ -151,7 +150,7 @@ class LocalFleet(Fleet):
         sent = 0
         for device in devices:
             names = self.personal.shared(self.devices.names(device))
-            received, size = self.ranks.transfer(round, device, 0, state, names)
+            received, size = self.ranks.transfer(round, device, 0, state, names, self.adapters)
             self.devices.segment.stack.write(device, received)
             if self.personal:
                 self.put(device, self.personal.of(device))
@@ -254,6 +253,7 @@ class LocalFleet(Fleet):
                 name: served[name] for name in self.personal.shared(served) if not alone
             }
             sent += size
+        self.adapters.follow(states, self._start, self.devices.names)
         sent += sum(self._beside(round, self.rule.end(devices)))
         self.ranks.keep_untouched(states, self._start, self.limited)
         chance = chances_of(self.settings, self.counted_samples(round))
@@ -366,7 +366,7 @@ class LocalFleet(Fleet):
         kept = self.personal.state()
         if self.learn.practice.aggregation == "residual":
             kept["frozen"] = {name: layer.get_base_layer().weight for name, layer in self._layers.items()}
-        kept |= self.averaging.state()
+        kept |= self.averaging.state() | self.adapters.state()
         if rule := self.rule.state():
             kept["local"] = rule
         if self.learn.practice.state == "keep":
@@ -383,6 +383,7 @@ class LocalFleet(Fleet):
         for name, weight in state.get("frozen", {}).items():
             self._layers[name].get_base_layer().weight.data.copy_(weight)
         self.averaging.restore(state)
+        self.adapters.restore(state)
         if "local" in state:
             self.rule.restore(state["local"])
         if self.learn.practice.state == "keep":

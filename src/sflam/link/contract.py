@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from sflam.codec.bodies import Body, decode
+from sflam.codec.common_grid import is_grid
 from sflam.codec.messages import AdapterFrame, ChangeFrame, Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
 from sflam.errors import Refused, ServeError, WireError
@@ -216,6 +218,15 @@ class Contract:
             values = packed.codes.view(np.float64 if self.bits == 64 else np.float32)
             if not np.isfinite(values).all():
                 raise WireError("activations hold NaN or inf; they would spoil the server's adapters")
+
+
+def expect_same_grid(message: ChangeFrame, sent: Body) -> None:
+    """Raise WireError where a device's change is on other grids than those in the body it was sent."""
+    frame = decode(sent)
+    if not isinstance(frame, AdapterFrame) or frame.grid is None or not is_grid(frame.grid):
+        return
+    if not np.array_equal(message.change.side, frame.grid):
+        raise WireError("the change is on other grids than all devices of the round were given")
 
 
 def shares_of(found: Any, samples: int, steps: int, epochs: int) -> list[int]:

@@ -21,7 +21,7 @@ from sflam.codec.bodies import Body, codes_start, decode, encode, reserve, unfil
 from sflam.codec.legs import DOWN, GRADIENTS, UPWARD, noise_seed
 from sflam.codec.messages import AdapterFrame, ChangeFrame, Message, StepFrame, TokenFrame
 from sflam.codec.pieces import part
-from sflam.codec.quantizer import Divisible, Floats, Packed, Piecewise, Remembering
+from sflam.codec.quantizer import Divisible, Floats, Packed, Piecewise, Remembering, Words
 from sflam.codec.quantizers import quantizer
 from sflam.errors import WireError
 from sflam.link.half import X
@@ -157,7 +157,14 @@ class TokenExchange(Generic[X]):
         """Whether the change of the adapters since the round began goes up, instead of the adapters."""
         return self.bits_adapters < FLOAT_BITS
 
-    def trained(self, round: int, samples: int, values: NDArray[Any], start: NDArray[Any]) -> Body:
+    def trained(
+        self,
+        round: int,
+        samples: int,
+        values: NDArray[Any],
+        start: NDArray[Any],
+        side: Words | None = None,
+    ) -> Body:
         """Return the body of what a round trained.
 
         Args:
@@ -165,11 +172,18 @@ class TokenExchange(Generic[X]):
             samples: trained on.
             values: [P], the adapters now.
             start: [P], those that came when the round began; of any length where they are not needed.
+            side: [G, 2], the grids that came with them; none, or zeros, for grids of its own.
         """
         if not self.changes:
             return encode(AdapterFrame(round, self.device, samples=samples, values=values))
         change = encode_change(
-            values, start, self.bits_adapters, seed=self.seed, round=round, device=self.device
+            values,
+            start,
+            self.bits_adapters,
+            seed=self.seed,
+            round=round,
+            device=self.device,
+            side=side if side is not None and len(side) else None,
         )
         return encode(ChangeFrame(round, self.device, samples=samples, change=change))
 

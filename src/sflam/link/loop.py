@@ -34,7 +34,7 @@ from sflam.link.https_client import FIRST_PAUSE, LONGEST_PAUSE, Link, Streamed
 from sflam.link.standing import ENDED, OPEN, Standing, standing_of
 from sflam.locks import hold
 from sflam.seeds import derive
-from sflam.sizes import HEADER_BYTES, adapter_body_bytes
+from sflam.sizes import HEADER_BYTES, adapter_body_bytes, grid_bytes
 
 QUICK, FREE = 0.5, 4
 """Seconds in which an answer without anything to do is quick, and how many such in a row are asked for at once."""
@@ -108,6 +108,8 @@ class Client(Generic[X]):
         """What the quantizer had left out when the round began."""
         self.start: NDArray[Any] = np.empty(0, np.float32)
         """The adapters [P] that the round began with, where their change is what goes up."""
+        self.grid = np.empty((0, 2), np.uint16)
+        """The grids [G, 2] that came with them, where all devices have the same."""
         self._restore()
 
     def run(self) -> int:
@@ -177,7 +179,7 @@ class Client(Generic[X]):
             if now.exchange:
                 self.notify(f"round {round + 1} goes on without this device, which has lost its part of it")
                 return False
-            most = adapter_body_bytes(self.half.trained, 64)
+            most = adapter_body_bytes(self.half.trained, 64) + grid_bytes(self.half.trained)
             self._open(round, attempt, self.link.call("GET", f"{at}/adapters", most=most))
         while self.step < len(batches):
             if len(batches[self.step]):
@@ -210,9 +212,11 @@ class Client(Generic[X]):
         """Begin a round from the global adapters in ``body``."""
         half, again = self.half, round == self.round
         if half.trained:
-            start = _adapters(body, half.trained)
+            frame = _adapters(body, half.trained)
+            start = frame.values
             if self.exchange.changes:
                 self.start = start.copy()
+                self.grid = self.grid[:0] if frame.grid is None else frame.grid.copy()
             half.write(start)
             half.begin(start)
         if self.learn.practice.state == "keep":
@@ -301,7 +305,7 @@ class Client(Generic[X]):
         samples = sum(map(len, batches))
         body = b""
         if self.half.trained:
-            body = bytes(self.exchange.trained(round, samples, self.half.read(), self.start))
+            body = bytes(self.exchange.trained(round, samples, self.half.read(), self.start, self.grid))
         mean = self.loss / max(1, samples)
         headers = {"Sflam-Loss": repr(mean)} if self.half.has_head else {}
         self.link.call("PUT", f"{at}/adapters", body, headers)
@@ -323,7 +327,7 @@ class Client(Generic[X]):
             "begin": self.begin,
             "left": {str(leg): left for leg, left in self.exchange.left.items()},
             "left_out": {str(leg): left for leg, left in self.left_out.items()},
-            "start": {"values": self.start} if self.exchange.changes else {},
+            "start": {"values": self.start, "grid": self.grid} if self.exchange.changes else {},
         }
         arrays = {f"{group}/{name}": array for group, own in groups.items() for name, array in own.items()}
         state.save(self.file, plain, arrays)
@@ -347,6 +351,7 @@ class Client(Generic[X]):
         self.exchange.remember(_legs(groups["left"]))
         self.left_out = _legs(groups["left_out"])
         self.start = groups["start"].get("values", self.start)
+        self.grid = groups["start"].get("grid", self.grid)
         self.round, self.attempt = int(plain["round"]), int(plain["attempt"])
         self.step, self.loss = int(plain["step"]), float(plain["loss"])
 
@@ -373,12 +378,12 @@ def until_it_ends(taken_up: Callable[[], Client[X]], notify: Callable[[str], Non
             client.release()
 
 
-def _adapters(body: bytes, count: int) -> NDArray[Any]:
+def _adapters(body: bytes, count: int) -> AdapterFrame:
     """Return the adapters [P] that a body carries; raises WireError where there are not ``count``."""
-    values = opened(body, AdapterFrame).values
-    if values.shape != (count,):
-        raise WireError(f"{len(values)} adapter values came; {count} were agreed: restart the round")
-    return values
+    frame = opened(body, AdapterFrame)
+    if frame.values.shape != (count,):
+        raise WireError(f"{len(frame.values)} adapter values came; {count} were agreed: restart the round")
+    return frame
 
 
 def _legs(arrays: Arrays) -> Memory:

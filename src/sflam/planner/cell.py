@@ -33,7 +33,7 @@ from sflam.network.settings import COUNTS
 from sflam.plan import Plan
 from sflam.planner import edge as planning_edge
 from sflam.planner.decision import Decision
-from sflam.sizes import IDENTITY
+from sflam.sizes import FLOAT_BITS, IDENTITY
 from sflam.workload import Workload
 
 CHOOSE_BITS = ("bits", "bcd-bits", "fixed-bits")
@@ -67,6 +67,7 @@ def measured(job: Job, tokens: int = 0) -> Workload:
     return replace(
         workload,
         adapter_change=job.quant.adapters,
+        adapter_grids=job.quant.adapters_scale == "common" and job.quant.adapters < FLOAT_BITS,
         numbered=job.quant.delta or job.learn.cache == "server",
         # Control variates are as large as the adapters, both ways.
         adapter_bodies=1 + (job.learn.practice.local == "scaffold"),

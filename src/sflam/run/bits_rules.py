@@ -1,10 +1,12 @@
-"""Rules of plans that choose bits on the way down (``"bits_down"`` in ``plan.optimize``)."""
+"""Rules of plans that choose bits on the way down, and of adapters on one grid for all devices."""
 
 from __future__ import annotations
 
 from sflam.allocate.registry import method_of
 from sflam.config import Job
-from sflam.run.conditions import ALL, NETWORK, SIMULATE, Rule, holds, is_one_of
+from sflam.run.conditions import ALL, NETWORK, RUNS, SIMULATE, Rule, holds, is_one_of, is_set, method_where
+from sflam.run.situations import moving_cuts
+from sflam.sizes import FLOAT_BITS, IDENTITY
 
 DOWN = holds("plan.optimize", "bits_down")
 
@@ -19,7 +21,47 @@ def _other_method(job: Job) -> str:
     return "" if method_of(job.plan) == "bits" else "plan.method"
 
 
+COMMON = is_one_of("quant.adapters_scale", "common")
+UNLIKE = (
+    ("cuts", is_set("fleet.cuts"), "give all devices one cut"),
+    ("ranks", is_set("fleet.ranks"), "give all devices one rank"),
+    ("tuned", is_set("fleet.tuned"), "let all devices tune the same blocks"),
+)
+"""What gives devices different adapters, whose groups have no grid in common."""
+
 BITS_RULES: tuple[Rule, ...] = (
+    Rule(
+        "common-floats",
+        (COMMON, is_one_of("quant.bits_adapters", FLOAT_BITS)),
+        "floats are on no grid",
+        "set quant.bits_adapters = 8, or leave quant.adapters_scale out",
+        RUNS,
+    ),
+    Rule(
+        "common-method",
+        (COMMON, method_where(lambda method: not method.quantized)),
+        "this method sends floats",
+        "leave quant.adapters_scale out, or use a method that quantizes",
+        RUNS,
+    ),
+    Rule(
+        "common-identity",
+        (COMMON, is_one_of("quant.scheme", IDENTITY)),
+        "identity sends floats",
+        "leave quant.adapters_scale out, or choose another quant.scheme",
+        RUNS,
+    ),
+    *(
+        Rule(f"common-{key}", (COMMON, unlike), "one grid is for adapters of one shape", fix, RUNS)
+        for key, unlike, fix in UNLIKE
+    ),
+    Rule(
+        "common-moving",
+        (COMMON, moving_cuts),
+        "one grid is for adapters of one shape",
+        "do not choose the cut, or leave quant.adapters_scale out",
+        (SIMULATE,),
+    ),
     Rule(
         "down-up",
         (DOWN, _up_given),

@@ -18,9 +18,10 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from sflam.codec.bodies import decode
+from sflam.codec.messages import ChangeFrame
 from sflam.errors import Refused
 from sflam.files import from_json
-from sflam.link.contract import PROTOCOL, Contract
+from sflam.link.contract import PROTOCOL, Contract, expect_same_grid
 from sflam.serve.admission import Connection
 from sflam.serve.dispatch import sealed
 from sflam.serve.ingress import OCTETS, Ingress, announced
@@ -174,6 +175,8 @@ def application(
             with ingress.dispatch.receiving(seat):
                 body = await ingress.read(request, size)
             message = contract.check_adapters(decode(body), number) if contract.adapters else None
+            if isinstance(message, ChangeFrame):
+                expect_same_grid(message, ingress.dispatch.downloads[device])
             now, seal = ingress.dispatch.clock(), sealed(body)
             with ingress.dispatch.locked() as session:
                 met = session.met

@@ -261,6 +261,7 @@ class RemoteFleet(FleetAround):
         for device in states:
             personal.keep(device, self.trunk.segment.stack.read(self.trunk.copy_of(device)))
         sent = sum(size for _, _, size in self._results.values())
+        self.local.adapters.follow(states, self._start, self.local.devices.names)
         ranks.keep_untouched(states, self._start, self.local.limited)
         chance = chances_of(self.settings, self._held)
         found = self.local.averaged(self._start, states, steps.samples, self._held, chance)
@@ -356,7 +357,8 @@ class RemoteFleet(FleetAround):
         for device in devices:
             names = self.local.devices.names(device)
             own = self.local.ranks.own(device, self._start, names)
-            found[device] = send_adapters(round, device, 0, flatten(own, names)) if names else b""
+            side = self.local.adapters.side(own, names)
+            found[device] = send_adapters(round, device, 0, flatten(own, names), side) if names else b""
         return found
 
     def expect_running(self) -> None:

@@ -2,7 +2,7 @@
 
 import { NotFiniteError, WireError } from "../errors.js";
 import { expectSizes } from "./packed.js";
-import { BODY_LIMIT, COUNT_LIMIT, HEADER_BYTES, IDENTITY, codesBytes, isVariable } from "./sizes.js";
+import { ADAPTER_GROUP, BODY_LIMIT, COUNT_LIMIT, HEADER_BYTES, IDENTITY, codesBytes, isVariable } from "./sizes.js";
 
 /**
  * @typedef {object} Message
@@ -17,6 +17,7 @@ import { BODY_LIMIT, COUNT_LIMIT, HEADER_BYTES, IDENTITY, codesBytes, isVariable
  * @property {import("./packed.js").Packed | null} [tokens] of all but adapters
  * @property {number} [samples] of adapters, and of their change
  * @property {Float32Array} [values] of adapters
+ * @property {Uint16Array} [grid] that came with adapters, of the change that goes up
  */
 
 /** @type {Record<string, string[]>} */
@@ -159,7 +160,10 @@ export function decode(body, kind) {
     throw new WireError(`the ${kind} message must have the fields ${wanted.join(", ")} and no other`);
   }
   const specs = packed ? tokenSpecs(metadata, table) : [];
-  if (kind === "adapter") specs.push({ name: "values", tag: "F32", shape: [Number(table.values?.shape?.[0])] });
+  const values = Number(table.values?.shape?.[0]);
+  if (kind === "adapter") specs.push({ name: "values", tag: "F32", shape: [values] });
+  const grids = kind === "adapter" && "side" in table;
+  if (grids) specs.push({ name: "side", tag: "BF16", shape: [Math.ceil(values / ADAPTER_GROUP), 2] });
   const expected = layout(specs);
   if (!same(table, expected)) {
     throw new WireError(`tensors ${JSON.stringify(table).slice(0, 200)}; the numbers need ${JSON.stringify(expected)}`);
@@ -174,6 +178,7 @@ export function decode(body, kind) {
   const message = { kind };
   for (const key of NUMBERS[kind]) message[key] = count(metadata, key);
   if (kind === "gradient") message.loss = lossOf(metadata.loss);
+  if (grids) message.grid = array("side", "BF16");
   if (kind === "adapter") message.values = array("values", "F32");
   else message.tokens = packed ? readTokens(metadata, array) : null;
   return message;

@@ -41,7 +41,7 @@ export function codesBytes(tokens, dim, bits, scheme) {
   return Math.ceil((tokens * dim * bits) / 8);
 }
 
-/** @param {number} values @returns {number} bytes of a body of so many adapter weights, float64 at most */
+/** @param {number} values @returns {number} bytes of a body of so many adapter weights, float64 and grids at most */
 export function mostAdapterBytes(values) {
-  return HEADER_BYTES + 8 * values;
+  return HEADER_BYTES + 8 * values + 4 * Math.ceil(values / ADAPTER_GROUP);
 }

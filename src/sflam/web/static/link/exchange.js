@@ -35,12 +35,13 @@ export class TokenExchange {
    * @param {number} samples trained on
    * @param {Float32Array} values [P] the adapters now
    * @param {Float32Array} start [P] those that came when the round began
+   * @param {Uint16Array} [grid] [G 2] that came with them
    * @returns {import("../codec/bodies.js").Message} what a round trained
    */
-  trained(round, samples, values, start) {
+  trained(round, samples, values, start, grid = new Uint16Array(0)) {
     const { device, bitsAdapters, seed } = this;
     if (!this.changes) return { kind: "adapter", round, device, samples, values };
-    const tokens = encodeChange(values, start, bitsAdapters, seed, round, device);
+    const tokens = encodeChange(values, start, bitsAdapters, seed, round, device, grid);
     return { kind: "change", round, device, samples, tokens };
   }
 

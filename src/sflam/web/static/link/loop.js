@@ -51,6 +51,8 @@ export class Client {
     this.leftOut = new Map();
     /** The adapters that the round began with, where their change is what goes up. */
     this.start = new Float32Array(0);
+    /** The grids that came with them, where all devices have the same. */
+    this.grid = new Uint16Array(0);
   }
 
   /** @returns {Promise<number>} the rounds trained once the run has ended */
@@ -150,10 +152,10 @@ export class Client {
     const { half } = this;
     const again = round === this.round;
     if (half.trained) {
-      const { values } = decode(body, "adapter");
+      const { values, grid = new Uint16Array(0) } = decode(body, "adapter");
       half.write(/** @type {Float32Array} */ (values));
       half.begin(/** @type {Float32Array} */ (values));
-      if (this.exchange.changes) this.start = /** @type {Float32Array} */ (values).slice();
+      if (this.exchange.changes) Object.assign(this, { start: /** @type {Float32Array} */ (values).slice(), grid });
     }
     if (this.learn.state === "keep") {
       if (again) half.putOptimizer(this.begin); // the optimiser goes back as well
@@ -235,7 +237,7 @@ export class Client {
   async #deliver(at, round, batches) {
     const { half } = this;
     const samples = batches.reduce((all, batch) => all + batch.length, 0);
-    const trained = () => this.exchange.trained(round, samples, half.read(), this.start);
+    const trained = () => this.exchange.trained(round, samples, half.read(), this.start, this.grid);
     const body = half.trained ? encode(trained()) : new Uint8Array(0);
     const mean = this.loss / Math.max(1, samples);
     await this.link.call("PUT", `${at}/adapters`, body, half.hasHead ? { "Sflam-Loss": String(mean) } : {});
@@ -246,10 +248,10 @@ export class Client {
 
   /** Write the state of this device. */
   async #save() {
-    const { place, round, attempt, step, loss, begin, leftOut, start } = this;
+    const { place, round, attempt, step, loss, begin, leftOut, start, grid } = this;
     const half = this.half.state();
     const left = this.exchange.memory();
-    const state = { run: place.run, round, attempt, step, loss, begin, leftOut, start, left, half };
+    const state = { run: place.run, round, attempt, step, loss, begin, leftOut, start, grid, left, half };
     await this.store.putState(place.number, state);
   }
 
@@ -257,8 +259,8 @@ export class Client {
   async #restore() {
     const found = await this.store.state(this.place.number);
     if (found?.run !== this.place.run || !this.half.restore(found.half)) return;
-    const { round, attempt, step, loss, begin, leftOut, start = this.start } = found;
-    Object.assign(this, { round, attempt, step, loss, begin, leftOut, start });
+    const { round, attempt, step, loss, begin, leftOut, start = this.start, grid = this.grid } = found;
+    Object.assign(this, { round, attempt, step, loss, begin, leftOut, start, grid });
     this.exchange.remember(found.left);
   }
 

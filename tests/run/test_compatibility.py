@@ -206,7 +206,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "several-method": (*SQUARE, FEDLORA),
     "several-allocator": (*SQUARE, "plan.method=bcd"),
     "several-bits": (*SQUARE, 'plan.optimize=["bits"]'),
-    "common-floats": ("quant.adapters_scale=common",),
+    "common-floats": ("quant.adapters_scale=common", "quant.bits_adapters=32"),
     "common-method": ("quant.adapters_scale=common", "quant.bits_adapters=8", "learn.method=sfl-v1"),
     "common-identity": ("quant.adapters_scale=common", "quant.bits_adapters=8", "quant.scheme=identity"),
     "common-cuts": (

@@ -36,6 +36,7 @@ EDGE_METHODS = (
     "slsqp",
 )
 """For several servers."""
+CHOOSE_BITS = ("bits", "bcd-bits", "fixed-bits")
 BY_SUBCHANNEL = ("subchannels", "bcd-matching")
 BY_BAND = (*BY_SUBCHANNEL, "bcd", "bcd-bits", "oracle")
 """Methods that only share out parts of a band."""

@@ -5,7 +5,7 @@ whole numbers, so with n_k samples of device k
 
     sum_k n_k change_k = offset_g sum_k n_k + step_g sum_k n_k code_k
 
-holds exactly in whole numbers of up to b + log2(sum n_k) bits: whoever sees sum n_k code_k alone, as under secure
+holds exactly in whole numbers of up to b + log2(sum n_k) bits: a server that sees sum n_k code_k alone, as under secure
 aggregation, has the weighted mean. A change beyond the grid becomes its nearest end: that, and that alone, is no
 unbiased rounding. Grids come from what devices of the last round sent, with room to spare.
 """

@@ -25,6 +25,7 @@ from sflam.sizes import (
     adapter_body_bytes,
     adapter_groups,
     codes_bytes,
+    grid_bytes,
     is_variable,
     step_body_bytes,
     token_body_bytes,
@@ -144,7 +145,8 @@ class Contract:
     def largest(self) -> int:
         """Return the bytes of the largest body there can be."""
         rows = self.fleet_rows or self.batch
-        return max(self.forward_bytes(rows, rows * self.tokens, self.text), self.adapter_bytes())
+        adapters = self.adapter_bytes() + self.changes * grid_bytes(self.adapters)
+        return max(self.forward_bytes(rows, rows * self.tokens, self.text), adapters)
 
     def check(self, message: Message, round: int, step: int, leg: int, rows: int, tokens: int) -> None:
         """Raise WireError unless ``message`` is what this device may send at this place."""

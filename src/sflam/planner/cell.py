@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -33,10 +33,10 @@ from sflam.network.settings import COUNTS
 from sflam.plan import Plan
 from sflam.planner import edge as planning_edge
 from sflam.planner.decision import Decision
-from sflam.sizes import FLOAT_BITS, IDENTITY
+from sflam.planner.notes import notes
+from sflam.sizes import FLOAT_BITS
 from sflam.workload import Workload
 
-CHOOSE_BITS = ("bits", "bcd-bits", "fixed-bits")
 DRAWN = 25
 """Points of the front in a picture where no number is given."""
 MANY = 5000
@@ -284,7 +284,7 @@ def decide(
         weighted=tuple(weighted_energy(problem, each) for each in (plan, *others)),
         names=problem.network.names,
         model=problem.workload.name,
-        notes=tuple(_notes(job)),
+        notes=tuple(notes(job)),
         job=digest(job),
     )
 
@@ -377,37 +377,3 @@ def options_of(job: Job, method: str) -> dict[str, Any]:
     if method in BY_SUBCHANNEL:
         return {"count": job.plan.subchannels}
     return {"seed": job.seed} if method == "random" else {}
-
-
-def _notes(job: Job) -> Iterator[str]:
-    """Yield what a user should know about the question itself."""
-    if job.plan.measure_every:
-        yield "plan.measure_every measures in simulated runs; here chi is plan.sensitivity"
-    if job.network.battery_j:
-        yield "network.battery_j is for a whole simulated run; a plan's round is limited by plan.energy_cap"
-    if job.learn.cache != "off":
-        yield (
-            f'learn.cache is "{job.learn.cache}": this is the plan of a round in which every sample is new; simulated '
-            "runs count only those whose activations are kept nowhere"
-        )
-    if job.quant.scheme == IDENTITY:
-        yield "quant.scheme is identity: 32 bits are sent for every value, at any choice of bits"
-    method = method_of(job.plan)
-    if "bits_down" in job.plan.optimize:
-        if not job.network.downlink_mbps:
-            yield (
-                "network.downlink_mbps is 0, so the way down takes no time and fewer bits gain nothing: they stay as "
-                f"they are, {job.quant.bits_down} down"
-            )
-        elif method == "bits" and not job.plan.sensitivity_down:
-            yield (
-                "plan.sensitivity_down is 0, so noise on the way down costs nothing and the fewest bits win; give the "
-                "chi measured for your model, as sflam simulate does with plan.measure_every"
-            )
-    if "bits" in job.plan.optimize and method not in CHOOSE_BITS:
-        yield f"method {method} does not choose bits; they stay as they are, {job.quant.bits_up} up"
-    elif ("bits" in job.plan.optimize or method == "bits") and not job.plan.sensitivity:
-        yield (
-            "plan.sensitivity is 0, so quantization noise costs nothing and the fewest bits win; give the chi measured "
-            "for your model, as sflam simulate does with plan.measure_every"
-        )

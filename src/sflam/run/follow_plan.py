@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sflam.allocate.registry import method_of
+from sflam.allocate.settings import CHOOSE_BITS
 from sflam.config import Job
 from sflam.errors import ConfigError
 from sflam.files import from_json, reading
@@ -116,7 +117,7 @@ def _simulated(job: Job, placements: tuple[Placement, ...]) -> tuple[Job, tuple[
     bits = {"bits_up": quant.bits_up, "bits_down": quant.bits_down}
     plain = tuple(replace(placement, **bits) for placement in placements)
     method = method_of(wish)
-    kept = () if method in planning.CHOOSE_BITS else ("bits_up",)
+    kept = () if method in CHOOSE_BITS else ("bits_up",)
     kept = kept if planning.chooses_down(job, method) else (*kept, "bits_down")
     if any(getattr(one, name) != bits[name] for one in placements for name in kept):
         up, down = (_span([getattr(placement, name) for placement in placements]) for name in bits)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from sflam.allocate.registry import method_of
+from sflam.allocate.settings import CHOOSE_BITS
 from sflam.config import Job
 from sflam.learn.methods import METHODS
 from sflam.planner import edge as planning_edge
-from sflam.planner.cell import CHOOSE_BITS, chooses_cut
+from sflam.planner.cell import chooses_cut
 
 
 def several(job: Job) -> str:

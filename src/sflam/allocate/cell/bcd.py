@@ -48,8 +48,7 @@ def descend(
             that could still save do not finish together yet, and bandwidth can move.
     """
     cell = problem.cell
-    if 0 < subchannels < len(problem):
-        raise AllocationError(f"{subchannels} subchannels for {len(problem)} devices; every device needs one")
+    expect_enough(problem, subchannels)
     block = Blocks(cell, start, subchannels)
     history = [block.objective]
     for _ in range(ROUNDS):
@@ -61,10 +60,9 @@ def descend(
         history.append(block.objective)
         if history[-2] - history[-1] <= STOP * history[-2]:
             break
-    given = shares(cell, block.bandwidth, block.transmit, block.compute)
-    if subchannels:
-        given = replace(given, subchannels=np.rint(block.bandwidth / block.unit))
-    return Found(problem=problem, shares=given, history=tuple(problem.total(value) for value in history))
+    return Found(
+        problem=problem, shares=block.shares(), history=tuple(problem.total(value) for value in history)
+    )
 
 
 solve = planned("bcd")(descend)
@@ -76,13 +74,19 @@ def solve_matching(problem: Problem, count: int) -> Found:
     return descend(problem, subchannels=count)
 
 
+def expect_enough(problem: Problem, subchannels: int) -> None:
+    """Raise AllocationError where there are fewer subchannels than devices; 0 are a continuous band."""
+    if 0 < subchannels < len(problem):
+        raise AllocationError(f"{subchannels} subchannels for {len(problem)} devices; every device needs one")
+
+
 class Blocks:
     """The variables of the descent, and its steps. Every step keeps limits and never raises the objective."""
 
     def __init__(self, cell: Cell, start: Shares | None, subchannels: int) -> None:
         self.cell = cell
         count = len(cell)
-        self.unit = cell.bandwidth / max(subchannels, 1)
+        self.unit, self.whole = cell.bandwidth / max(subchannels, 1), subchannels > 0
         if start is not None:
             self.bandwidth = start.bandwidth.astype(float)
         elif subchannels:
@@ -99,6 +103,11 @@ class Blocks:
             x = np.log1p(drawn / (cell.noise * self.bandwidth))
             self.transmit = np.maximum(self.transmit, cell.payload / (self.bandwidth * x))
             self.compute = np.where(cell.cycles > 0, np.maximum(cell.cycles / start.clock, self.compute), 0.0)
+
+    def shares(self) -> Shares:
+        """Return what the variables are as shares."""
+        given = shares(self.cell, self.bandwidth, self.transmit, self.compute)
+        return replace(given, subchannels=np.rint(self.bandwidth / self.unit)) if self.whole else given
 
     @property
     def power(self) -> Floats:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sflam.allocate.cell.bcd import INNER, ROUNDS, STOP, Blocks
+from sflam.allocate.cell.bcd import INNER, ROUNDS, STOP, Blocks, expect_enough
 from sflam.allocate.cell.bits import Bits
-from sflam.allocate.cell.fixed_bandwidth import shares
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.referee import Found, planned, score
@@ -22,21 +21,26 @@ from sflam.network.network import Floats
 
 
 @planned("bcd-bits")
-def solve(problem: Problem, *, inner: int = INNER) -> Found:
+def solve(problem: Problem, *, subchannels: int = 0, inner: int = INNER) -> Found:
     """Return the plan that the descent over power, bandwidth and bits reaches; it has no bound of its own.
 
     Args:
         problem: its ``bits`` are not used; its ``sensitivity`` gives the value of a bit.
+        subchannels: how many equal subchannels the band has, matched as in ``bcd-matching``; 0 for a continuous one.
         inner: convex approximations of one power step at most.
     """
+    expect_enough(problem, subchannels)
     now = problem.change(bits=problem.widths[-1])
     held: Shares | None = None
     history: list[float] = []
     for _ in range(ROUNDS):
-        block = Blocks(now.cell, held, 0)
+        block = Blocks(now.cell, held, subchannels)
         block.power_step(inner)
-        block.bandwidth_step()
-        held = shares(now.cell, block.bandwidth, block.transmit, block.compute)
+        if subchannels:
+            block.matching_step()
+        else:
+            block.bandwidth_step()
+        held = block.shares()
         history.append(now.total(block.objective))
         fewer = bits_step(now, held)
         settled = len(history) > 1 and history[-2] - history[-1] <= STOP * history[-2]

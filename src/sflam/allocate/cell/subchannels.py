@@ -33,7 +33,12 @@ NEVER = 1e30  # cost of what is impossible
 
 @planned("subchannels")
 def solve(problem: Problem, count: int, *, tolerance: float = TOLERANCE) -> Found:
-    """Return the best plan with ``count`` equal subchannels, flat fading, several to a device.
+    """Return :func:`counted` as a plan."""
+    return counted(problem, count, tolerance)
+
+
+def counted(problem: Problem, count: int, tolerance: float = TOLERANCE) -> Found:
+    """Return the best shares with ``count`` equal subchannels, flat fading, several to a device.
 
     Args:
         problem: what to solve.
@@ -42,6 +47,7 @@ def solve(problem: Problem, count: int, *, tolerance: float = TOLERANCE) -> Foun
 
     Raises:
         AllocationError: fewer subchannels than devices.
+        Impossible: no counts hold the limits.
     """
     if count < len(problem):
         raise AllocationError(f"{count} subchannels for {len(problem)} devices; every device needs one")

@@ -190,10 +190,20 @@ def test_bits_and_subchannels_are_chosen_and_compared(cli: Cli) -> None:
 def test_bits_without_a_sensitivity_are_remarked(cli: Cli) -> None:
     output = cli("plan", *REF, "--devices", 2, "--optimize", "bits")
     assert output.code == 0 and output.err[0].startswith("note: plan.sensitivity is 0")
-    output = cli("plan", *REF, "--devices", 2, "--optimize", "bits", "--subchannels", 4)
+    output = cli("plan", *REF, "--devices", 2, "--optimize", "bits", "--subchannels", 4, "--method", "equal")
     assert output.code == 0 and output.err == [
-        "note: method subchannels does not choose bits; they stay as they are, 8 up"
+        "note: method equal does not choose bits; they stay as they are, 8 up"
     ]
+
+
+def test_bits_and_subchannels_are_chosen_together(cli: Cli) -> None:
+    both = ("--set", "plan.sensitivity=1", "--devices", 4, "--optimize", "clock,bits", "--subchannels", 12)
+    found = planned(cli, *REF, *both, "--compare")
+    assert found["method"] == "subchannel-bits" and sum(one["subchannels"] for one in found["devices"]) == 12
+    ratios = {one["method"]: one["ratio"] for one in found["compare"]}
+    assert ratios["subchannel-bits"] == 1 <= ratios["bcd-bits"] and ratios["subchannels"] > 1
+    assert 0 <= found["gap"] < 0.2 and found["lower_bound"] > 0
+    assert planned(cli, *REF, *both, "--method", "bcd")["method"] == "bcd-bits"
 
 
 def test_texts_have_the_tokens_that_are_asked_for(cli: Cli) -> None:

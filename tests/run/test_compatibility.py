@@ -191,7 +191,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "budget-bits": ("plan.budget=1", 'plan.optimize=["bits"]'),
     "budget-every": ("plan.budget=1", "plan.every=2"),
     "subchannels": ("plan.method=bcd-matching",),
-    "subchannel-bits": ('plan.optimize=["bits"]', "plan.subchannels=20"),
+    "subchannel-bits": ("plan.method=fixed-bits", "plan.subchannels=20"),
     "plan-subchannel-bits": ("fleet.plan=computed", "plan.method=bits", "plan.subchannels=20"),
     "ref-labels": ("network.scenario=refA", LABELS),
     "cell-servers": ("network.servers=2",),

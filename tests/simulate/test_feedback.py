@@ -90,6 +90,20 @@ def test_no_device_has_fewer_bits_than_its_gradient_s_bias_allows(small, tmp_pat
     assert all(set(record.charge.bits_up) == {1} for record in capped.records)
 
 
+@pytest.mark.parametrize("method", ["optimal", "bcd"])
+def test_bits_and_subchannels_are_chosen_and_charged_together(small, tmp_path, method):
+    asked = (*CHOSEN, "plan.measure_every=2", "plan.subchannels=9", f"plan.method={method}", "learn.rounds=3")
+    run = ran(small, tmp_path / "run", *asked)
+    for record in run.records:
+        charge = record.charge
+        assert charge.method == {"optimal": "subchannel-bits", "bcd": "bcd-bits"}[method]
+        unit = run.fleet.job.network.bandwidth_mhz * 1e6 / 9
+        counts = np.array(charge.bandwidth) / unit
+        assert counts == pytest.approx(np.rint(counts), rel=1e-9) and round(counts.sum()) == 9
+        assert charge.charged_s == pytest.approx(charge.predicted_s, rel=1e-9)
+        assert charge.charged_j == pytest.approx(charge.predicted_j, rel=1e-9)
+
+
 def test_measuring_changes_nothing_but_the_plan(small, tmp_path):
     """Bits are given here, so that chi has no say: the same training, bit for bit, and the same time and energy."""
     common = ("learn.rounds=3", "learn.state=keep", "plan.measure_batches=3")

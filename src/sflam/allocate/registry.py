@@ -6,7 +6,17 @@ import time as clock
 from collections.abc import Callable
 from typing import Any
 
-from sflam.allocate.cell import baselines, bcd, bcd_bits, bits, cuts, optimal, oracle, subchannels
+from sflam.allocate.cell import (
+    baselines,
+    bcd,
+    bcd_bits,
+    bits,
+    cuts,
+    optimal,
+    oracle,
+    subchannel_bits,
+    subchannels,
+)
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.edge import baselines as edge_baselines
@@ -36,6 +46,7 @@ CELL_METHODS: dict[str, Solve] = {
     "equal-bandwidth": baselines.equal_bandwidth,  # with the best powers and clocks
     "random": baselines.random,  # takes seed=
     "oracle": oracle.solve,  # a general convex solver, for checking; needs cvxpy
+    "subchannel-bits": subchannel_bits.solve,  # bits and subchannels together, bounded; needs count=
 }
 """For problem A, one server."""
 EDGE_METHODS: dict[str, Solve] = {
@@ -131,5 +142,6 @@ def method_of(settings: PlanSettings) -> str:
     if settings.subchannels:
         method = {"optimal": "subchannels", "bcd": "bcd-matching"}.get(method, method)
     if "bits" in settings.optimize:
-        method = {"optimal": "bits", "bcd": "bcd-bits"}.get(method, method)
+        both = {"subchannels": "subchannel-bits", "bcd-matching": "bcd-bits"}
+        method = (both | {"optimal": "bits", "bcd": "bcd-bits"}).get(method, method)
     return method

@@ -21,6 +21,7 @@ METHODS = (
     "equal-bandwidth",
     "random",
     "oracle",
+    "subchannel-bits",
 )
 EDGE_METHODS = (
     "dual",
@@ -36,8 +37,8 @@ EDGE_METHODS = (
     "slsqp",
 )
 """For several servers."""
-CHOOSE_BITS = ("bits", "bcd-bits", "fixed-bits")
-BY_SUBCHANNEL = ("subchannels", "bcd-matching")
+CHOOSE_BITS = ("bits", "bcd-bits", "fixed-bits", "subchannel-bits")
+BY_SUBCHANNEL = ("subchannels", "bcd-matching", "subchannel-bits")
 BY_BAND = (*BY_SUBCHANNEL, "bcd", "bcd-bits", "oracle")
 """Methods that only share out parts of a band."""
 LATE = ("stop", "drop")
@@ -53,10 +54,10 @@ class PlanSettings:
 
     Attributes:
         method: ``optimal`` (exact, with a certified bound), ``bcd`` (the paper's), ``subchannels``, ``bcd-matching``,
-            ``bcd-bits``, ``bits``, ``cut``, ``oracle``, or a baseline: ``equal``, ``equal-bandwidth``, ``random``,
-            ``fixed-bits``. Among several servers ``optimal`` is ``dual`` (certified); also ``fractional`` (paper),
-            ``hungarian``, ``card``, ``exhaustive``, ``slsqp``, ``nearest``, ``random``, ``all-local``, ``all-edge``,
-            ``equal``.
+            ``bcd-bits``, ``bits``, ``subchannel-bits``, ``cut``, ``oracle``, or a baseline: ``equal``,
+            ``equal-bandwidth``, ``random``, ``fixed-bits``. Among several servers ``optimal`` is ``dual`` (certified);
+            also ``fractional`` (paper), ``hungarian``, ``card``, ``exhaustive``, ``slsqp``, ``nearest``, ``random``,
+            ``all-local``, ``all-edge``, ``equal``.
         optimize: what is decided beside bandwidth and power: ``clock``, ``bits``, ``cut``; and with ``bits`` (up) also
             ``bits_down``, where ``network.downlink_mbps`` makes the way down take time. Without ``clock``, devices run
             at full speed and computing energy is not counted. Among several servers also ``tuned``: how many first

@@ -329,10 +329,11 @@ def moves(job: Job) -> bool:
 def rivals(job: Job) -> list[str]:
     """Return the methods that decide the same variables, so that their objectives compare."""
     names = ["optimal", "bcd", "equal-bandwidth", "equal", "random"]
+    chooses = "bits" in job.plan.optimize
     if job.plan.subchannels:
-        names += list(BY_SUBCHANNEL)
-    if "bits" in job.plan.optimize:
-        names += ["bits", "bcd-bits", "fixed-bits"]
+        names += [name for name in BY_SUBCHANNEL if chooses or name not in CHOOSE_BITS]
+    if chooses:
+        names += ["bcd-bits"] if job.plan.subchannels else ["bits", "bcd-bits", "fixed-bits"]
     if importlib.util.find_spec("cvxpy") and job.plan.method == "oracle":
         names.append("oracle")
     return [name for name in names if name not in BY_BAND] if job.network.access == "airtime" else names
@@ -376,4 +377,6 @@ def options_of(job: Job, method: str) -> dict[str, Any]:
     """Return a method's options beside the problem."""
     if method in BY_SUBCHANNEL:
         return {"count": job.plan.subchannels}
+    if method == "bcd-bits" and job.plan.subchannels:
+        return {"subchannels": job.plan.subchannels}
     return {"seed": job.seed} if method == "random" else {}

@@ -23,6 +23,7 @@ from sflam.run.conditions import method_where as _method
 from sflam.run.conditions import where as _where
 from sflam.run.lean_rules import LEAN_RULES
 from sflam.run.situations import (
+    band_bits,
     chosen_bits,
     chosen_cut,
     flipped_beyond,
@@ -358,10 +359,12 @@ RULES: tuple[Rule, ...] = (
          "set plan.every = 1", ALL),
     Rule("subchannels", (_is("plan.method", *BY_SUBCHANNEL), _is("plan.subchannels", 0)),
          "the method shares out subchannels", "set plan.subchannels, at least one per device", ALL),
-    Rule("subchannel-bits", (chosen_bits, _set("plan.subchannels")),
-         "subchannels are shared out at bits that are given", "leave one of them out", (SIMULATE,)),
-    Rule("plan-subchannel-bits", (_is("fleet.plan", "computed"), chosen_bits, _set("plan.subchannels")),
-         "subchannels are shared out at bits that are given", "choose bits, or set plan.subchannels", (TRAIN, SERVE)),
+    Rule("subchannel-bits", (band_bits, _set("plan.subchannels")),
+         "the method chooses bits over a continuous band, or none",
+         'leave one of them out, or use plan.method = "optimal" or "bcd"', (SIMULATE,)),
+    Rule("plan-subchannel-bits", (_is("fleet.plan", "computed"), band_bits, _set("plan.subchannels")),
+         "the method chooses bits over a continuous band, or none",
+         'leave one of them out, or use plan.method = "optimal" or "bcd"', (TRAIN, SERVE)),
     Rule("ref-labels", (_is("network.scenario", "refA"), AT_HOME, _is("model.name", ModelSettings().name)),
          "the reference cell's published numbers have labels on the server",
          "name another model, or choose another network.scenario", NETWORK),

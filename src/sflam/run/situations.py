@@ -47,6 +47,11 @@ def chosen_bits(job: Job) -> str:
     return "plan.method" if job.plan.method in CHOOSE_BITS else ""
 
 
+def band_bits(job: Job) -> str:
+    """The key by which plans choose bits over a continuous band."""
+    return "" if method_of(job.plan) in ("subchannel-bits", "bcd-bits") else chosen_bits(job)
+
+
 def moving_cuts(job: Job) -> str:
     """The key by which plans choose cuts anew in every round, for one server or several."""
     among = "" if job.fleet.cuts or job.fleet.servers else several(job)

@@ -6,7 +6,7 @@ must be loaded first (the depth of a model, the devices of a network, the rounds
 
 from __future__ import annotations
 
-from sflam.allocate.settings import BY_SUBCHANNEL, EDGE_METHODS
+from sflam.allocate.settings import EDGE_METHODS
 from sflam.config import Job, toml_value
 from sflam.errors import ConfigError
 from sflam.model.settings import ModelSettings
@@ -23,7 +23,6 @@ from sflam.run.conditions import method_where as _method
 from sflam.run.conditions import where as _where
 from sflam.run.lean_rules import LEAN_RULES
 from sflam.run.situations import (
-    band_bits,
     chosen_bits,
     chosen_cut,
     flipped_beyond,
@@ -35,6 +34,7 @@ from sflam.run.situations import (
     several,
     trained_cut,
 )
+from sflam.run.subchannel_rules import SUBCHANNEL_RULES
 from sflam.run.tuned_rules import TUNED_RULES
 from sflam.run.unused import UNUSED
 from sflam.sizes import IDENTITY, is_variable
@@ -357,14 +357,7 @@ RULES: tuple[Rule, ...] = (
          "leave one of them out", ALL),
     Rule("budget-every", (_set("plan.budget"), _not("plan.every", 1)), "a budget is kept by planning every round",
          "set plan.every = 1", ALL),
-    Rule("subchannels", (_is("plan.method", *BY_SUBCHANNEL), _is("plan.subchannels", 0)),
-         "the method shares out subchannels", "set plan.subchannels, at least one per device", ALL),
-    Rule("subchannel-bits", (band_bits, _set("plan.subchannels")),
-         "the method chooses bits over a continuous band, or none",
-         'leave one of them out, or use plan.method = "optimal" or "bcd"', (SIMULATE,)),
-    Rule("plan-subchannel-bits", (_is("fleet.plan", "computed"), band_bits, _set("plan.subchannels")),
-         "the method chooses bits over a continuous band, or none",
-         'leave one of them out, or use plan.method = "optimal" or "bcd"', (TRAIN, SERVE)),
+    *SUBCHANNEL_RULES,
     Rule("ref-labels", (_is("network.scenario", "refA"), AT_HOME, _is("model.name", ModelSettings().name)),
          "the reference cell's published numbers have labels on the server",
          "name another model, or choose another network.scenario", NETWORK),

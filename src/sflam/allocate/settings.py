@@ -41,7 +41,6 @@ CHOOSE_BITS = ("bits", "bcd-bits", "fixed-bits", "subchannel-bits")
 BY_SUBCHANNEL = ("subchannels", "bcd-matching", "subchannel-bits")
 BY_BAND = (*BY_SUBCHANNEL, "bcd", "bcd-bits", "oracle")
 """Methods that only share out parts of a band."""
-CHOOSE_BITS = ("bits", "bcd-bits", "fixed-bits", "subchannel-bits")
 LATE = ("stop", "drop")
 COUNTS = ("all", "activations")
 OPTIMIZE = ("clock", "bits", "cut", "tuned", "bits_down")

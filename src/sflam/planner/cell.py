@@ -17,7 +17,7 @@ from sflam.allocate.cell.cuts import server_clock
 from sflam.allocate.cell.pareto import front, frugal_round
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.registry import allocate, method_of
-from sflam.allocate.settings import BY_BAND, BY_SUBCHANNEL
+from sflam.allocate.settings import BY_BAND, BY_SUBCHANNEL, CHOOSE_BITS
 from sflam.config import Job, digest
 from sflam.cost.latency import server_turn
 from sflam.cost.lean_device import lean_of

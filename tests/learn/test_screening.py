@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sflam.learn.adapter_exchange import AdapterCodec
 from sflam.learn.optimizers import optimizer
 from sflam.learn.screening import Reach, Screen, Trained, adam_step, reach_of
 from sflam.learn.settings import LearnSettings
@@ -139,3 +140,45 @@ def test_devices_with_other_tensors_are_compared_in_what_they_share():
     assert list(Screen("reject")(trained, reach).refused) == [0]
     trained[0] = (Trained({"own": torch.zeros(2)}, {"own": torch.ones(2)}),)
     assert not Screen("reject")(trained, reach).refused, "what nobody else trains has no median"
+
+
+def arrived(codec, start, end):
+    """Return what a device trained as a server receives it."""
+    names, own = ["w"], {"w": start}
+    found, _ = codec.up(1, 0, 9, end, start, codec.side(own, names))
+    return Trained(own, {"w": found}, codec.rounding(own, names))
+
+
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+@given(bits=st.integers(1, 16), seed=st.integers(0, 99), decay=st.sampled_from([0.0, 0.3]))
+@settings(max_examples=60, deadline=None)
+def test_rounding_takes_no_honest_device_beyond_its_reach(kind, common, bits, seed, decay):
+    """Of devices that went as far as their steps let them, in some groups, and hardly moved in others."""
+    learn = LearnSettings(optimizer=kind, weight_decay=decay, clip=1.0, lr=0.01, momentum=0.5)
+    reach, draw = reach_of(learn, moments(3)), torch.Generator().manual_seed(seed)
+    start = torch.randn(300, generator=draw)
+    ways = torch.randint(-1, 2, (300,), generator=draw).float()
+    ways[100:] *= 10 ** -torch.randint(0, 6, (200,), generator=draw).float()
+    allowed = reach.each + reach.decay * (start.abs() + reach.each)
+    if kind == "sgd":
+        size = float(start.norm())
+        allowed = (reach.norm + reach.decay * (size + reach.norm)) / max(float(ways.norm()), 1e-9)
+    end = start + ways * allowed
+    codec = AdapterCodec(bits, seed, common=common)
+    if common:
+        codec.reach = {"w": float((end - start).abs().max()) * 2}
+    assert arrived(codec, start, end).impossible(reach) == ""
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("common", [False, True])
+def test_a_grid_of_its_own_choice_lets_no_device_farther(bits, common):
+    learn = LearnSettings(optimizer="adamw", weight_decay=0.0, lr=0.01)
+    reach, start = reach_of(learn, moments(3)), torch.zeros(300)
+    codec = AdapterCodec(bits, 1, common=common)
+    codec.reach = {"w": 2 * reach.each}
+    own = {"w": start}
+    for times, fits in ((1.0, True), (2.0, False), (100.0, False)):
+        lie = Trained(own, {"w": start + times * reach.each}, codec.rounding(own, ["w"]))
+        assert (lie.impossible(reach) == "") is fits, times

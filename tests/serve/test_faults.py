@@ -168,6 +168,12 @@ def test_a_killed_server_and_the_memory_of_quantizers_on_both_sides(room, tmp_pa
     killed_and_resumed(room, tmp_path, fleet, answers, "quant.scheme=topk", "model.labels=device")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", [5, 8])
+def test_a_killed_server_and_the_grids_of_the_last_round(room, tmp_path, fleet, answers):
+    killed_and_resumed(room, tmp_path, fleet, answers, "quant.bits_adapters=4", "quant.adapters_scale=common")
+
+
 def killed_and_resumed(room, tmp_path, fleet, answers, *more):
     """Kill the server after so many answers of 2 rounds of 2 steps of 3 devices; it ends as the simulation does."""
     settings = job_of(room, *FOUR_BITS, "learn.state=keep", "learn.rounds=2", *more)

@@ -58,6 +58,19 @@ def test_four_bits_bit_for_bit(room, tmp_path):
     }
 
 
+@pytest.mark.parametrize("scale", ["own", pytest.param("common", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("bits", [pytest.param(2, marks=pytest.mark.slow), 8])
+def test_changes_of_adapters_bit_for_bit(room, tmp_path, scale, bits):
+    """Steps of Adam from a fresh start move numbers as far as they can: rounding, which moves them on, is no lie."""
+    few = (f"quant.bits_adapters={bits}", f"quant.adapters_scale={scale}", "learn.rounds=3")
+    settings = job_of(room, *FOUR_BITS, *few)
+    found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    rounds = [history.read(folder / "history.jsonl")[1] for folder in (tmp_path / "run", tmp_path / "local")]
+    sent = [[(one.adapter_bytes_up, one.adapter_bytes_down) for one in each] for each in rounds]
+    assert sent[0] == sent[1] and sent[0][0][0] < sent[0][0][1]
+
+
 @pytest.mark.parametrize(
     "tuned",
     [

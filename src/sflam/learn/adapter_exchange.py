@@ -11,10 +11,12 @@ from torch import Tensor
 
 from sflam.codec.adapter_change import decode_change, encode_change
 from sflam.codec.bodies import decode, encode
-from sflam.codec.common_grid import grids
+from sflam.codec.common_grid import grids, is_grid
+from sflam.codec.grid import restore
 from sflam.codec.messages import AdapterFrame, ChangeFrame, Message
 from sflam.codec.quantizer import Words
 from sflam.errors import WireError
+from sflam.learn.screening import Rounding
 from sflam.model.adapters import State
 from sflam.sizes import ADAPTER_GROUP, FLOAT_BITS
 
@@ -77,6 +79,16 @@ class AdapterCodec:
         change = encode_change(own, begun, self.bits, side=side, **at)
         body = encode(ChangeFrame(round, device, samples=samples, change=change))
         return arrived(decode(body), start), len(body)
+
+    def rounding(self, own: Mapping[str, Tensor], names: Sequence[str]) -> Rounding | None:
+        """Return how far rounding can move what a device sends of its named tensors; None for floats."""
+        if self.floats:
+            return None
+        levels, side = (1 << self.bits) - 1, self.side(own, names)
+        if side is None or not is_grid(side):
+            return Rounding(levels)
+        steps = restore(side, self.bits).step.astype(float)
+        return Rounding(levels, float(steps.max()), float(np.sqrt(ADAPTER_GROUP * np.square(steps).sum())))
 
     def follow(
         self, states: Mapping[int, State], start: State, names: Callable[[int], Sequence[str]]

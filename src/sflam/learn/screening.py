@@ -10,6 +10,11 @@ and the corrections of both moments multiply it by sqrt(1 - b2^t) / (1 - b1^t) (
 all numbers of one side together by at most lr_t (clip + decay |w|) / (1 - mu) in the norm; without a clip there is no
 such bound. An honest device is never beyond either, so what is beyond is refused.
 
+Rounding. What travels as a change in b bits (``quant.bits_adapters``) arrives up to a step of its grid from where it
+was. A group's own grid is as wide as its values, at most 2 R, so a step is at most 2 R / (2^b - 1), and the noise of
+all in the norm at most 2 sqrt(128) / (2^b - 1) times that of the change; of one grid for all devices the steps are
+known. That much is allowed on top: of what the steps allow, so that no grid of a device's own choice allows it more.
+
 Others. With m_n the median, over the devices that train the tensor n, of the root mean square of its differences, those
 of a device on one side of the cut may together be ``factor`` times as large as if each tensor's were m_n, and as much
 more as b_k, the sum of its lr_t, is above the median of b; twice that for SGD without a clip. What is beyond is clipped
@@ -26,6 +31,7 @@ from statistics import median
 from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment, rate
 from sflam.model.adapters import State
+from sflam.sizes import ADAPTER_GROUP
 
 RULES = ("clip", "reject", "off")
 FACTOR = 2.0
@@ -37,6 +43,8 @@ COHORT = 3
 BETA_1, BETA_2 = 0.9, 0.999
 MANY = 100_000
 """A step of Adam whose corrections are 1: none moves further, so it stands for any where moments are kept."""
+WIDER = 1 + 2**-6
+"""How much wider a grid is than its values: its offset and step are bfloat16."""
 SLACK, ROUNDING = 1e-3, 1e-5
 """Relative to the reach, and to the size of what is moved: for the rounding of float32 over the steps of a round."""
 
@@ -84,6 +92,29 @@ def adam_step(t: int) -> float:
     return moments * math.sqrt(1 - BETA_2**t) / (1 - BETA_1**t)
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """How far rounding can move what a device sent.
+
+    Attributes:
+        levels: 2^b - 1.
+        step: the largest of the grids that all devices share; 0 where each has its own.
+        norm: all of these steps together, in the Euclidean norm over values.
+    """
+
+    levels: int
+    step: float = 0.0
+    norm: float = 0.0
+
+    def each(self, most: float) -> float:
+        """Return how far any value can be moved, where steps move none by more than ``most``."""
+        return max(self.step, WIDER * 2 * most / self.levels)
+
+    def together(self, most: float) -> float:
+        """Return how far all can be moved in the norm, where steps move them by at most ``most`` in it."""
+        return max(self.norm, WIDER * 2 * math.sqrt(ADAPTER_GROUP) * most / self.levels)
+
+
 @dataclass(frozen=True, eq=False)
 class Trained:
     """What one device trained on one side of the cut.
@@ -91,10 +122,12 @@ class Trained:
     Attributes:
         start: what it began from, by name.
         end: what came of it, the same names and shapes.
+        rounding: of what travelled; None for floats.
     """
 
     start: State
     end: State
+    rounding: Rounding | None = None
 
     def squares(self) -> dict[str, float]:
         """Return the sum of squares of the differences of each tensor, in float64."""
@@ -115,15 +148,20 @@ class Trained:
                 math.sqrt(math.fsum(self.squares().values())),
                 reach.norm + reach.decay * (size + reach.norm),
             )
-            if moved > most * (1 + SLACK) + ROUNDING * size:
+            extra = self.rounding.together(most) if self.rounding else 0.0
+            if moved > most * (1 + SLACK) + ROUNDING * size + extra:
                 return f"its differences have norm {moved:.3g}; its steps can make {most:.3g}"
         if math.isinf(reach.each):
             return ""
+        extra = 0.0
+        if self.rounding and self.start:
+            largest = max(float(tensor.abs().max()) for tensor in self.start.values() if tensor.numel())
+            extra = self.rounding.each(reach.each + reach.decay * (largest + reach.each))
         for name, end in self.end.items():
             own = self.start[name].double()
             allowed = reach.each + reach.decay * (own.abs() + reach.each)
             moves = (end.double() - own).abs()
-            if bool((moves > allowed * (1 + SLACK) + ROUNDING * own.abs()).any()):
+            if bool((moves > allowed * (1 + SLACK) + ROUNDING * own.abs() + extra).any()):
                 return f"{name} moved by up to {float(moves.max()):.3g}; its steps can make {reach.each:.3g}"
         return ""
 

@@ -70,7 +70,8 @@ class Deliveries:
         if message is not None:
             like = ranks.own(device, start, names)
             values = arrived(message, flatten(like, names))
-            before = Trained(like, unflatten(values, like, names))
+            rounding = self.local.adapters.rounding(like, names)
+            before = Trained(like, unflatten(values, like, names), rounding)
         if self.trunk.shared:
             return before, Trained({}, {})
         theirs = self._served(device)

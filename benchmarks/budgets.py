@@ -26,8 +26,8 @@ import numpy as np
 from common import introduce, machine, show
 
 from sflam.allocate.cell.frugal import least_energy
+from sflam.allocate.cell.market import Market
 from sflam.allocate.cell.online import Controller, Use, settled_prices
-from sflam.allocate.cell.optimal import Market
 from sflam.allocate.cell.problem import Problem
 from sflam.cost.reference import ref_a_workload
 from sflam.network.network import Floats

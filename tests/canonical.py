@@ -65,6 +65,8 @@ VIT: dict[str, tuple[str, ...]] = {
     ),
     "simulated, batteries": (*NETWORK, "network.battery_j=2", "fleet.policy=energy", "fleet.selected=2"),
     "simulated, relay": (*NETWORK, "learn.method=sl"),
+    "simulated, one trunk": (*WHOLE, "learn.method=sfl-v2", "network.downlink_mbps=5"),
+    "simulated, mixed": (*WHOLE, "learn.method=sflam-mixed", "network.static_power_w=0.3"),
     "several servers": SERVERS,
     "several servers, placed": (*SERVERS, "fleet.cuts=[1,1,2,1,1]", "fleet.servers=[0,1,-1,1,0]"),
     "whole rounds": (*WHOLE, "network.downlink_mbps=5"),

@@ -55,6 +55,7 @@ class Workload:
         adapter_change: bits of its change since the round began, where that goes up instead; else 32.
         adapter_grids: whether the grids of that change come down with the adapters, the same for all devices.
         head_forward: FLOP of the device's half, forward, that are its head's; 0 but with labels at home.
+        head_backward: the same, backward.
         texts: whether samples differ in length, so that lengths travel.
         numbered: whether the numbers of samples go up with them.
         labels_per_token: whether every token has a label, as in a language model.
@@ -86,6 +87,7 @@ class Workload:
     adapter_change: int = FLOAT_BITS
     adapter_grids: bool = False
     head_forward: float = 0.0
+    head_backward: float = 0.0
     texts: bool = False
     numbered: bool = False
     labels_per_token: bool = False

@@ -155,13 +155,27 @@ def random_settings(seed):
     return found
 
 
+def shared_settings(seed):
+    """The same with one trunk for all, which waits for them at every step."""
+    found, draw = random_settings(seed), np.random.default_rng(seed + 3)
+    found["learn.method"] = str(draw.choice(["sfl-v2", "sflam-mixed", "sflam"]))
+    if found["learn.method"] == "sflam":
+        found |= {"learn.trunk": "shared", "learn.server_update": str(draw.choice(["sequential", "batched"]))}
+    if found["learn.method"] == "sflam-mixed":
+        found.pop("model.labels", None)
+        found["learn.batch"] = 4
+    if found["learn.method"] == "sfl-v2":
+        found.pop("quant.scheme", None)
+    return found
+
+
 def asked(found):
     return [f"{key}={value}" for key, value in found.items()]
 
 
-def assert_balanced(small, folder, seed):
+def assert_balanced(small, folder, seed, kind=random_settings):
     """No limit is exceeded, and what is charged is what was predicted, by a plan of the round itself."""
-    draw, found = np.random.default_rng(seed + 1), random_settings(seed)
+    draw, found = np.random.default_rng(seed + 1), kind(seed)
     free = ran(small, folder / "free", *asked(found))
     charges = [record.charge for record in free.records]
     turns = max(len(record.participants) for record in free.records) if found["learn.method"] == "sl" else 1
@@ -200,3 +214,16 @@ def test_the_books_of_a_random_run_balance(small, tmp_path, seed):
 def test_the_books_of_two_hundred_random_runs_balance(small, tmp_path):
     rounds = sum(assert_balanced(small, tmp_path / str(seed), 1000 + seed) for seed in range(200))
     assert rounds > 200
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_books_balance_where_devices_wait_for_each_other(small, tmp_path, seed):
+    assert_balanced(small, tmp_path, 300 + seed, shared_settings)
+
+
+@pytest.mark.slow
+def test_the_books_of_a_hundred_runs_with_one_trunk_balance(small, tmp_path):
+    rounds = sum(
+        assert_balanced(small, tmp_path / str(seed), 4000 + seed, shared_settings) for seed in range(100)
+    )
+    assert rounds > 100

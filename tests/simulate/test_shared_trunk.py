@@ -67,6 +67,7 @@ def test_published_plans_expect_shares_and_charge_them_as_they_fall(small, tmp_p
             (None, charge.predicted_s, charge.predicted_j),
             (np.maximum(real, 1e-9), charge.charged_s, charge.charged_j),
         ):
+            run.fleet.planner.waited = run.fleet._drawn(record.round)[2]
             problem = run.fleet.planner.problem(network, devices, batches=batches)
             found = score(problem.change(bits=np.array(charge.bits_up)), given)
             assert seconds == pytest.approx(found.latency, rel=1e-9)

@@ -108,6 +108,38 @@ def wrong_values(name: str, values: Floats, owners: Owners | None = None, positi
     return [f"{name}{f' of {owners(wrong)}' if owners else ''} is {values[wrong][0]}; {rule}"]
 
 
+def too_little(
+    network: Network,
+    poor: NDArray[np.bool_],
+    slow: NDArray[np.bool_],
+    computing: Floats,
+    sending: Floats,
+    heard: Floats,
+) -> str:
+    """Return what devices whose energy caps are too small would need at least.
+
+    Args:
+        network: all devices, K.
+        poor: [K] those whose caps are.
+        slow: [K] those that may compute at the slowest clock.
+        computing: [K] J of computing at full speed.
+        sending: [K] J of sending over unlimited bandwidth.
+        heard: [K] J of receiving.
+    """
+    index = int(np.argmax(poor))
+    need = 0.0 if slow[index] else float(computing[index])
+    send, receive = float(sending[index]), float(heard[index])
+    receives = f", {receive:.4g} J of receiving" if receive else ""
+    speed = "the slowest clock" if slow[index] else "full speed"
+    best = "all the time there is" if network.airtime else "unlimited bandwidth"
+    return (
+        f"the energy caps of {devices(network, poor)} are too small: a round of "
+        f"{devices(network, np.arange(len(network)) == index)} takes more than {need + send + receive:.4g} J, "
+        f"{need:.4g} J of computing at {speed}{receives} and {send:.4g} J of sending even over "
+        f"{best}; raise the cap, cut earlier or send fewer bits"
+    )
+
+
 def _first_server(which: NDArray[np.bool_]) -> str:
     return f"server {int(np.argmax(which))}"
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
+from sflam.allocate.cell.stages import span
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import Costs, EdgeShares, Loads, add_up
 from sflam.allocate.limits import Impossible, devices
@@ -248,11 +249,9 @@ def _score_cell(problem: Problem, shares: Shares) -> SharesScore:
         compute = problem.cycles / f
         transmit_energy = sending_j(p, sending, network.amplifier_efficiency, network.circuit_power)
         compute_energy = computing_j(problem.cycles, f, network.kappa)
-        delay = problem.each("delay") + problem.each("receiving") * (
-            1 / airtime - 1
-        )  # slots for the way down
-    finish = problem.each("local_steps") * delay + compute + transmit
-    latency = float(problem.base_s + finish.max())
+        # slots for the way down
+        delay = problem.each("delay") + problem.each("receiving") * (1 / airtime - 1)
+    latency = float(problem.base_s + span(problem, problem.each("local_steps") * delay, compute, transmit))
     idle = idle_j(network.static_power, latency)
     heard = problem.received_j
     counted = transmit_energy + (compute_energy if problem.choose_clocks else 0.0) + idle + heard

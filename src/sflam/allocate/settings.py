@@ -43,6 +43,7 @@ BY_BAND = (*BY_SUBCHANNEL, "bcd", "bcd-bits", "oracle")
 """Methods that only share out parts of a band."""
 LATE = ("stop", "drop")
 COUNTS = ("all", "activations")
+WAITS = ("chain", "barrier")
 OPTIMIZE = ("clock", "bits", "cut", "tuned", "bits_down")
 
 
@@ -77,6 +78,9 @@ class PlanSettings:
         counts: what a round's seconds and joules are, in plans, limits and charges alike: ``all`` that crosses, with
             labels, headers and adapters; or ``activations`` and gradients alone, as published: adapters then move after
             the round, outside its limits. The reference cell's plan counts activations.
+        timing: how a round's seconds add up, in plans, limits and charges alike: ``chain``, every device its own stages
+            one after another; or ``barrier``, all wait for all at every step. Empty takes the method's: a barrier where
+            one trunk serves all devices, a chain where each has its own; a relay is the sum of its turns.
         tokens: tokens of a text sample; 0 takes 128, and an image's own.
         subchannels: equal parts of the band, for methods that hand them out; 0 for continuous bandwidth.
         radio_cap: joules a device may transmit with in a round; 0 for no limit.
@@ -111,6 +115,7 @@ class PlanSettings:
     bias_share: float = 0.25
     local_steps: int = 1
     counts: str = "all"
+    timing: str = ""
     tokens: int = 0
     subchannels: int = 0
     radio_cap: float = 0.0
@@ -168,4 +173,5 @@ class PlanSettings:
         )
         ranges.one_of(LATE, "late")
         ranges.one_of(COUNTS, "counts")
+        ranges.one_of(("", *WAITS), "timing")
         ranges.check()

@@ -130,6 +130,7 @@ def workload_of(
         lowest=flop.tuned.start,
         adapter_width=8 * max(ADAPTER_BYTES, WEIGHT_BYTES[training.dtype]),
         head_forward=float(batch * ahead),
+        head_backward=float(batch * back),
         texts=not shape.tokens,
         labels_per_token=any(layer.every_token for layer in shape.head),
         bit_choices=bit_choices,

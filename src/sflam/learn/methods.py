@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sflam.codec.settings import QuantSettings
 from sflam.config import Job
-from sflam.learn.settings.practice import BUNDLES
+from sflam.cost.timing import BARRIER, CHAIN, RELAY
+from sflam.learn.settings.practice import BUNDLES, Practice
 from sflam.registry import add
 from sflam.sizes import FLOAT_BITS, IDENTITY
 
@@ -73,6 +74,12 @@ class Method:
     def averages(self) -> bool:
         """Whether devices train apart, and what they trained is averaged."""
         return self.split and not self.relay
+
+    def timing(self, practice: Practice) -> str:
+        """Return how its rounds' seconds add up; see :mod:`sflam.cost.timing`."""
+        if self.relay:
+            return RELAY
+        return BARRIER if self.split and practice.shared else CHAIN
 
     def scheme(self, quant: QuantSettings) -> str:
         """Return the name of the quantizer that is really used."""
@@ -280,6 +287,11 @@ assert set(METHODS) == set(BUNDLES), "practice.py names exactly the methods that
 def method_of(job: Job) -> Method:
     """Return the method of a job."""
     return METHODS[job.learn.method]
+
+
+def timing_of(job: Job) -> str:
+    """Return how the seconds of a job's rounds add up: as its method's do, or as ``plan.timing`` says."""
+    return job.plan.timing or method_of(job).timing(job.learn.practice)
 
 
 def register(method: Method) -> None:

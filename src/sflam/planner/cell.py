@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 from sflam.allocate.cell import bits_both, device_cuts
 from sflam.allocate.cell import cuts as one_cut
 from sflam.allocate.cell.cuts import server_clock
-from sflam.allocate.cell.pareto import front, frugal_round
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.registry import allocate, method_of
 from sflam.allocate.settings import BY_BAND, BY_SUBCHANNEL, CHOOSE_BITS
@@ -23,9 +22,11 @@ from sflam.cost.latency import server_turn
 from sflam.cost.lean_device import lean_of
 from sflam.cost.measure import measure
 from sflam.cost.reference import ref_a_workload
+from sflam.cost.timing import BARRIER, RELAY, Lockstep
 from sflam.cost.traffic import Traffic, expected_traffic
 from sflam.cost.training import Training
 from sflam.errors import ConfigError
+from sflam.learn.methods import timing_of
 from sflam.model.settings import ModelSettings
 from sflam.network.network import Network
 from sflam.network.scenario import build
@@ -34,6 +35,9 @@ from sflam.plan import Plan
 from sflam.planner import edge as planning_edge
 from sflam.planner.decision import Decision
 from sflam.planner.notes import notes
+from sflam.planner.relay import in_turns
+from sflam.planner.steps import waited_steps
+from sflam.planner.trade import trade, weighted_energy
 from sflam.sizes import FLOAT_BITS
 from sflam.workload import Workload
 
@@ -149,6 +153,7 @@ def problem_of(
     sent: ArrayLike | None = None,
     own: Sequence[Workload] = (),
     traffic: Traffic | None = None,
+    lockstep: Lockstep | None = None,
 ) -> Problem:
     """Return the problem a job states: its network in a round, its model, and the weights of its objective.
 
@@ -169,6 +174,7 @@ def problem_of(
         sent: those whose activations cross.
         own: what a mini-batch costs each device, where LoRA ranks or tuned blocks differ.
         traffic: what the round's mini-batches hold, instead of what is expected.
+        lockstep: the steps at which its devices wait for each other, where they do, instead of those expected.
 
     Raises:
         ConfigError: settings, profiles or traces that cannot be used.
@@ -207,14 +213,22 @@ def problem_of(
         traffic = traffic or expected_traffic(workload, problem.local_steps, len(problem))
         problem = problem.change(traffic=traffic)
     problem = _with_way_down(job, problem)
+    if timing_of(job) == BARRIER:
+        problem = problem.change(lockstep=lockstep or waited_steps(job, problem, averages))
     if server is False or (server is None and job.network.scenario == "refA"):
         return problem
-    clock = server_clock(problem)
-    cuts, steps = problem.each("cut"), problem.local_steps
+    return _with_turn(problem)
+
+
+def _with_turn(problem: Problem) -> Problem:
+    """Return the problem with the server's turn for its devices in T0 and J0, at its best clock."""
+    network, clock = problem.network, server_clock(problem)
     halves = problem.own if problem.own_trunk else ()
-    turn = float(server_turn(network, workload, cut=cuts, steps=steps, own=halves)[0])
-    turn *= float(network.server_clock[0]) / clock
-    return problem.change(base_s=turn, base_j=float(network.server_kappa[0]) * clock**3 * turn)
+    turn = server_turn(
+        network, problem.workload, cut=problem.each("cut"), steps=problem.local_steps, own=halves
+    )[0]
+    seconds = float(turn) * (float(network.server_clock[0]) / clock)
+    return problem.change(base_s=seconds, base_j=float(network.server_kappa[0]) * clock**3 * seconds)
 
 
 def with_devices(job: Job) -> Job:
@@ -266,6 +280,7 @@ def decide(
     method = method_of(job.plan)
     plan = plan_with(job, method, round_number)
     problem = problem_of(job, round_number)
+    relay = timing_of(job) == RELAY  # whose turns have a front each
     if len(plan.devices):  # the front is at the plan's own cuts and bits
         devices = plan.devices
         turn = True if chooses_cut(job, method) else None
@@ -280,38 +295,13 @@ def decide(
     return Decision(
         plan=plan,
         others=others,
-        front=trade(problem, plan.latency, points) if points and len(plan.devices) else (),
+        front=trade(problem, plan.latency, points) if points and len(plan.devices) and not relay else (),
         weighted=tuple(weighted_energy(problem, each) for each in (plan, *others)),
         names=problem.network.names,
         model=problem.workload.name,
         notes=tuple(notes(job)),
         job=digest(job),
     )
-
-
-def trade(problem: Problem, near: float, points: int) -> tuple[tuple[float, float], ...]:
-    """Return the front between time (s) and weighted energy (J), from the shortest round to well beyond ``near`` s.
-
-    Points are quadratically denser towards the shortest round, where the front bends most; one is at ``near``.
-    """
-    first = front(problem, 2, longest=near)[0]
-    shortest = first.latency
-    reach = max(5 * (near - shortest), 0.5 * (shortest - problem.base_s))
-    reach = min(reach, frugal_round(problem) - shortest)
-    times = [shortest + reach * (index / (points - 1)) ** 2 for index in range(1, points)]
-    if near > shortest * (1 + 1e-5):
-        times[min(range(len(times)), key=lambda index: abs(times[index] - near))] = near
-    found = [first, *(front(problem, 2, longest=time)[1] for time in times)]
-    return tuple((point.latency, point.energy) for point in found)
-
-
-def weighted_energy(problem: Problem, plan: Plan) -> float:
-    """Return a plan's energy in J as the objective weighs it, as in the front of ``trade``."""
-    if not len(plan.devices):
-        return plan.energy
-    spent = plan.devices.transmit_j + (plan.devices.compute_j if problem.choose_clocks else 0.0)
-    spent = spent + plan.devices.idle_j + plan.devices.receive_j
-    return plan.energy + float((problem.network.energy_weight - 1) @ spent)
 
 
 def chooses_cut(job: Job, method: str) -> bool:
@@ -340,7 +330,19 @@ def rivals(job: Job) -> list[str]:
 
 
 def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
-    """Return the plan of one method, over all cuts where the cut is to be chosen."""
+    """Return the plan of one method, over all cuts where the cut is to be chosen; of a relay, of turns."""
+    if timing_of(job) == RELAY:
+        chosen = chooses_cut(job, method)
+        kind = "optimal" if method == "cut" else method
+        served = chosen or job.network.scenario != "refA"
+        whole = cache(lambda cut: problem_of(job, round_number, cut=cut, server=False))
+
+        def alone(device: int, cut: int | None) -> Plan:
+            one = whole(cut).only(np.array([device]))
+            return allocate(_with_turn(one) if served else one, kind, **options_of(job, kind))
+
+        count = len(build(job.network, job.seed, round_number))
+        return in_turns(count, alone, range(workload_of(job).blocks) if chosen else ())
     if chooses_cut(job, method):
         return best_cut(job, problem_of(job, round_number, server=False), method)
     return best_here(job, problem_of(job, round_number), method)

@@ -7,11 +7,20 @@ from collections.abc import Iterator
 from sflam.allocate.registry import method_of
 from sflam.allocate.settings import CHOOSE_BITS
 from sflam.config import Job
+from sflam.cost.timing import BARRIER, RELAY
+from sflam.learn.methods import timing_of
 from sflam.sizes import IDENTITY
 
 
 def notes(job: Job) -> Iterator[str]:
     """Yield what a user should know about the question itself."""
+    if timing_of(job) == BARRIER:
+        yield (
+            "one trunk serves all devices: every step of a round waits for the slowest; methods that are not "
+            "exact plan for devices that do not wait, and are scored as ones that do"
+        )
+    if timing_of(job) == RELAY:
+        yield "a relay: each device has the whole band in its turn, and a round is the sum of turns"
     if job.plan.measure_every:
         yield "plan.measure_every measures in simulated runs; here chi is plan.sensitivity"
     if job.network.battery_j:

@@ -35,6 +35,7 @@ from sflam.run.situations import (
     trained_cut,
 )
 from sflam.run.subchannel_rules import SUBCHANNEL_RULES
+from sflam.run.timing_rules import TIMING_RULES
 from sflam.run.tuned_rules import TUNED_RULES
 from sflam.run.unused import UNUSED
 from sflam.sizes import IDENTITY, is_variable
@@ -388,9 +389,5 @@ RULES: tuple[Rule, ...] = (
     *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
-    *AIRTIME_RULES,
-    *LEAN_RULES,
-    *TUNED_RULES,
-    *BITS_RULES,
-    *UNUSED,
+    *AIRTIME_RULES, *BITS_RULES, *LEAN_RULES, *TIMING_RULES, *TUNED_RULES, *UNUSED,
 )  # fmt: skip

@@ -7,19 +7,21 @@ from dataclasses import replace
 
 import numpy as np
 
+from sflam.allocate.cell.market import LONGEST, Market
 from sflam.allocate.cell.online import Controller
-from sflam.allocate.cell.optimal import LONGEST, Market
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.spans import crowding
 from sflam.allocate.limits import Impossible
 from sflam.allocate.registry import method_of
 from sflam.cost.energy import computing_j, idle_j, sending_j
+from sflam.cost.timing import in_order
 from sflam.cost.traffic import whole_traffic
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
 from sflam.plan import Plan, Status
 from sflam.planner.cell import best_cut, best_here, chooses_cut, problem_of
+from sflam.planner.steps import answers_in_turn
 from sflam.simulate.clock import RoundCost, round_cost
 from sflam.simulate.planner import Planner, Turn
 from sflam.workload import Workload
@@ -57,6 +59,9 @@ class CellPlanner(Planner):
             traffic = whole_traffic(self.workload, len(index))
             some, steps = replace(some, flops_per_cycle=some.flops_per_cycle / steps), np.ones(len(index))
         made = self.unkept.of(devices) if self.unkept else None
+        # published plans expect shares that are drawn, and are charged for them as they fall
+        known = self.draws or batches is not None or self.job.sampling == "local"
+        waited = self.waited.each(devices) if self.waited and known else None
         problem = problem_of(
             self.job,
             network=some,
@@ -69,6 +74,7 @@ class CellPlanner(Planner):
             made=made,
             sent=made if self.job.learn.cache == "server" else None,
             traffic=traffic,
+            lockstep=in_order(waited, one_by_one=answers_in_turn(self.job)) if waited else None,
         )
         chi = self.slowdown(devices)
         if chi is not None:

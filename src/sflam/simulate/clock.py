@@ -34,6 +34,8 @@ class RoundCost:
         inside: whether the plan counts adapters: a device's round ends when its own have moved, the fleet's with the
             last device, max(steps + adapters). Otherwise they move once all steps are done, beyond the plan:
             max(steps) + max(adapters).
+        ends: s at which each device's last local step is done, where it waits for others on the way; else None.
+        stages_s: s of all stages and the server's turns, where devices wait for each other; else None.
     """
 
     compute_s: Floats
@@ -49,10 +51,14 @@ class RoundCost:
     receive_j: Floats | float = 0.0
     idle_j: Floats | float = 0.0
     inside: bool = False
+    ends: Floats | None = None
+    stages_s: float | None = None
 
     @property
     def finish(self) -> Floats:
-        """When the last local step is done: its phases one after another."""
+        """When the last local step is done: its phases one after another, and what it waits between them."""
+        if self.ends is not None:
+            return self.ends
         total: Floats = self.server_s + self.down_s + self.compute_s + self.up_s
         return total
 
@@ -64,6 +70,8 @@ class RoundCost:
     @property
     def seconds(self) -> float:
         """T as the plan predicts it: until the straggler's last step, or until its adapters have moved."""
+        if self.stages_s is not None:
+            return self.stages_s
         return float((self.finish + self.adapters * self.inside).max())
 
     @property
@@ -95,7 +103,8 @@ def round_cost(
     down_rate: float = np.inf,
     inside: bool = False,
 ) -> RoundCost:
-    """Return what a plan takes over the network of ``problem``: (1.11), (1.12), and the chain of (1.13).
+    """Return what a plan takes over the network of ``problem``: (1.11), (1.12), and the chain of (1.13), or the stages
+    of (1.14) where its devices wait for each other.
 
     Args:
         problem: of the plan's devices, in the round in which it is carried out.
@@ -119,9 +128,17 @@ def round_cost(
     transmit_j, adapter_j = send(sending), send(handing)
     counted = transmit_j + adapter_j * inside + (compute_j if problem.choose_clocks else 0.0)
     server_s, down_s = np.full(len(problem), problem.base_s), receiving / given.airtime
-    transmit, moving = sending / given.airtime, (handing + fetching) / given.airtime
+    transmit = sending / given.airtime
+    handed_s, fetched_s = handing / given.airtime, fetching / given.airtime
+    moving = (handing + fetching) / given.airtime
     counted = counted + receiving_j(network.receive_power, receiving + fetching * inside)
-    seconds = float((server_s + down_s + compute + transmit + moving * inside).max())
+    seconds, ends = float((server_s + down_s + compute + transmit + moving * inside).max()), None
+    if problem.stages is not None and problem.waits:
+        stages = problem.stages
+        each = stages.seconds(
+            compute=compute, up=transmit, down=down_s, fetch=fetched_s * inside, hand=handed_s * inside
+        )
+        seconds, ends = float(problem.base_s + stages.total(each)), problem.base_s + stages.ends(each)
     whole_s = seconds if inside else seconds + float(moving.max())
     return RoundCost(
         compute_s=compute,
@@ -137,4 +154,6 @@ def round_cost(
         counted=counted + idle_j(network.static_power, seconds),
         idle_j=idle_j(network.static_power, whole_s),
         inside=inside,
+        ends=ends,
+        stages_s=None if ends is None else seconds,
     )

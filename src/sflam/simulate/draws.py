@@ -6,7 +6,7 @@ K devices.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -32,14 +32,18 @@ class Draws:
     def __init__(self, fleet: LocalFleet, tokens: int, round: int, *, known: bool = False) -> None:
         self._draw = partial(fleet.drawn, round)
         self._fleet, self._tokens, self._all_known = fleet, tokens, known
-        self._known: dict[tuple[int, ...], Traffic] = {}
+        self._known: dict[tuple[int, ...], list[Traffic]] = {}
 
     def of(self, devices: Sequence[int]) -> Traffic:
         """Return the traffic of devices that take part together, in their order."""
+        return together(self.each(devices))
+
+    def each(self, devices: Sequence[int]) -> list[Traffic]:
+        """Return the traffic of every step of theirs."""
         who = tuple(devices)
         if who not in self._known:
             fleet, drawn = self._fleet, self._draw(sorted(who))
-            traffic = drawn_traffic(
+            steps = drawn_steps(
                 {device: drawn[device] for device in who},
                 fleet.exchange,
                 lengths=fleet.examples.dataset.lengths,
@@ -47,20 +51,25 @@ class Draws:
                 labels=fleet.labels == "server",
             )
             if self._all_known and isinstance(fleet.exchange, CachedExchange):
-                traffic = replace(traffic, fresh=np.zeros(len(who)))
-            self._known[who] = traffic
+                steps = [replace(step, fresh=np.zeros(len(who))) for step in steps]
+            self._known[who] = steps
         return self._known[who]
 
 
-def drawn_traffic(
+def together(steps: Sequence[Traffic]) -> Traffic:
+    """Return the traffic of several steps as one."""
+    return Traffic(**{each.name: sum(getattr(step, each.name) for step in steps) for each in fields(Traffic)})
+
+
+def drawn_steps(
     batches: Mapping[int, Sequence[NDArray[Any]]],
     exchange: Exchange,
     *,
     lengths: NDArray[Any] | None,
     tokens: int,
     labels: bool,
-) -> Traffic:
-    """Return the traffic of devices, in the order of ``batches``.
+) -> list[Traffic]:
+    """Return the traffic of devices in every step, in the order of ``batches``.
 
     Args:
         batches: device -> the samples of each of its mini-batches; some may have none.
@@ -69,23 +78,30 @@ def drawn_traffic(
         tokens: of a sample.
         labels: whether they go up.
     """
+    number = max(map(len, batches.values()), default=0)
+    kept = exchange.sent if isinstance(exchange, CachedExchange) else {}
+    known = {device: set(kept.get(device, ())) for device in batches}
 
-    def long(samples: NDArray[Any]) -> NDArray[Any]:
-        return np.full(len(samples), tokens) if lengths is None else lengths[samples]
+    def of_step(device: int, samples: NDArray[Any]) -> tuple[float, ...]:
+        rows = len(samples)
+        if not rows:
+            return (0.0,) * 5
+        sizes = np.full(rows, tokens) if lengths is None else lengths[samples]
+        valid = fresh = int(sizes.sum())
+        ragged = rows if (sizes != sizes[0]).any() else 0  # where lengths travel
+        if isinstance(exchange, CachedExchange):
+            new = sorted(set(samples.tolist()) - known[device])
+            known[device].update(new)
+            fresh = tokens * len(new) if lengths is None else int(lengths[np.array(new, np.int64)].sum())
+        numbers = labels * (valid if exchange.per_token else rows) + ragged + rows * exchange.numbered
+        return 1.0, float(rows), float(valid), float(fresh), float(numbers)
 
     found = []
-    for device, own in batches.items():
-        sizes = [long(samples) for samples in own if len(samples)]
-        rows, valid = sum(map(len, sizes)), int(sum(size.sum() for size in sizes))
-        ragged = sum(len(size) for size in sizes if (size != size[0]).any())  # where lengths travel
-        fresh, named = valid, rows * exchange.numbered
-        if isinstance(exchange, CachedExchange):
-            known = exchange.sent.get(device, set())
-            new = sorted({sample for samples in own for sample in samples.tolist()} - known)
-            fresh = int(long(np.array(new, np.int64)).sum())
-        numbers = labels * (valid if exchange.per_token else rows) + ragged + named
-        found.append((len(sizes), rows, valid, fresh, numbers))
-    columns = np.array(found, float).reshape(-1, 5).T
-    return Traffic(
-        bodies=columns[0], rows=columns[1], tokens=columns[2], fresh=columns[3], numbers=columns[4]
-    )
+    for step in range(max(number, 1)):
+        own = [
+            of_step(d, each[step] if step < len(each) else np.empty(0, np.int64))
+            for d, each in batches.items()
+        ]
+        bodies, rows, valid, fresh, numbers = np.array(own, float).reshape(-1, 5).T
+        found.append(Traffic(bodies=bodies, rows=rows, tokens=valid, fresh=fresh, numbers=numbers))
+    return found

@@ -21,8 +21,10 @@ import numpy as np
 
 from sflam.allocate.registry import method_of
 from sflam.config import Job
+from sflam.cost.timing import BARRIER
 from sflam.errors import AllocationError
 from sflam.learn.fleet import Fleet, FleetAround
+from sflam.learn.methods import timing_of
 from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.steps import Average, Steps
 from sflam.model.adapters import State
@@ -103,7 +105,7 @@ class SimulatedFleet(FleetAround):
         if self.job.network.calibrate and not self.costs:
             assert self.halves is not None, "network.calibrate is refused without a cut"
             self._calibrate(step_costs(self.halves))
-        self.planner.draws, self.planner.unkept = self._drawn(round)
+        self._show(round)
         every = self.job.plan.every
         if self.planned < 0 or (every and round % every == 0) or self._battery_is_short():
             self._plan(round, state)
@@ -112,8 +114,9 @@ class SimulatedFleet(FleetAround):
         for turn in self.in_force:
             if self.planner.unkept:
                 self.planner.unkept.of(turn.devices)
-            if self.planner.draws:
-                self.planner.draws.of(turn.devices)
+            for draws in (self.planner.draws, self.planner.waited):
+                if draws:
+                    draws.each(turn.devices)
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices that the plan in force counts on."""
@@ -189,16 +192,22 @@ class SimulatedFleet(FleetAround):
         run = range(job.learn.rounds)
         planner = self.planner
         assert isinstance(planner, CellPlanner), "budgets are refused with several servers"
-        now = planner.draws, planner.unkept
+        now = planner.draws, planner.unkept, planner.waited
         if job.fleet.policy in FORESEEN and self.battery is None:
             expect_enough(planner, self._ahead(run, known=True))
         # All that is known of a trace is its rows; else with fading that no round of the run has.
         imagined = run[:IMAGINED] if job.network.trace else range(len(run), len(run) + IMAGINED)
         begin(planner, self._ahead(imagined))
-        planner.draws, planner.unkept = now
+        planner.draws, planner.unkept, planner.waited = now
 
-    def _drawn(self, round: int, *, known: bool = False) -> tuple[Draws | None, Unkept | None]:
-        """Return what a round's mini-batches hold, and what devices must still make of it, where each is counted.
+    def _show(self, round: int) -> None:
+        """Let the planner see what is known of a round before it."""
+        planner = self.planner
+        planner.draws, planner.unkept, planner.waited = self._drawn(round)
+
+    def _drawn(self, round: int, *, known: bool = False) -> tuple[Draws | None, Unkept | None, Draws | None]:
+        """Return what a round's mini-batches hold, what devices must still make of it, where each is counted, and the
+        first again where devices wait for each other.
 
         Args:
             round: its number.
@@ -208,9 +217,10 @@ class SimulatedFleet(FleetAround):
         if halves is not None and self.job.learn.cache != "off":
             made = (lambda who: dict.fromkeys(who, 0)) if known else partial(halves.unkept, round)
             unkept = Unkept(made, self.job.learn.batch)
-        if halves is not None and self.counts_all:
+        waits = timing_of(self.job) == BARRIER and not self.planner.several
+        if halves is not None and (self.counts_all or waits):
             draws = Draws(halves, self.planner.modelled.tokens, round, known=known)
-        return draws, unkept
+        return draws if self.counts_all else None, unkept, draws if waits else None
 
     def _ahead(self, numbers: Iterable[int], *, known: bool = False) -> list[Ahead]:
         """Return rounds as far as they are known before the first; see :meth:`_drawn`."""
@@ -221,8 +231,8 @@ class SimulatedFleet(FleetAround):
         for number in numbers:
             there = build(self.job.network, self.job.seed, number)
             devices = POLICIES[policy](self._known(number, there))
-            draws, unkept = self._drawn(number, known=known)
-            found.append(Ahead(network=there, devices=devices, draws=draws, unkept=unkept))
+            draws, unkept, waited = self._drawn(number, known=known)
+            found.append(Ahead(network=there, devices=devices, draws=draws, unkept=unkept, waited=waited))
         return found
 
     def _plan(self, round: int, state: State) -> None:

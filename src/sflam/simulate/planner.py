@@ -76,6 +76,7 @@ class Planner(ABC):
         modelled: the workload as it was given; ``workload`` may be calibrated.
         unkept: what devices still have to make in the round at hand; None where all of it.
         draws: what the mini-batches of the round at hand hold; None where that is not known, or does not count.
+        waited: the same where devices wait for each other at every step, whatever counts.
         queues: [K] J that each device has used beyond its budget.
         patience: [K] J beyond budget that a unit of the objective is worth.
         seconds: of the host, spent on planning so far.
@@ -107,6 +108,7 @@ class Planner(ABC):
         self.patience = np.full(len(self.placements), job.plan.patience or 1.0)
         self.unkept: Unkept | None = None
         self.draws: Draws | None = None
+        self.waited: Draws | None = None
 
     def ask(
         self, number: int, network: Network, devices: Sequence[int], battery: Floats | None = None

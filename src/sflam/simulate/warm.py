@@ -40,16 +40,18 @@ class Ahead:
         devices: that are to take part.
         draws: what their mini-batches will hold; None where that is not known, or does not count.
         unkept: what they still have to make, where activations are kept; None for all.
+        waited: as ``draws``, where devices wait for each other.
     """
 
     network: Network
     devices: tuple[int, ...]
     draws: Draws | None = None
     unkept: Unkept | None = None
+    waited: Draws | None = None
 
     def shown_to(self, planner: CellPlanner) -> None:
         """Let a planner plan this round."""
-        planner.draws, planner.unkept = self.draws, self.unkept
+        planner.draws, planner.unkept, planner.waited = self.draws, self.unkept, self.waited
 
 
 def begin(planner: CellPlanner, rounds: Sequence[Ahead]) -> None:

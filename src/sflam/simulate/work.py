@@ -164,5 +164,6 @@ def at_home(workload: Workload, numbers: int) -> Workload:
         server_backward=(0.0,) * every,
         adapter_values=(0,) * every,
         head_forward=0.0,
+        head_backward=0.0,
         device_memory=(workload.whole_memory,) * every,
     )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from sflam.allocate.cell import online, optimal
 from sflam.allocate.cell.frugal import least_energy
-from sflam.allocate.cell.optimal import Market
+from sflam.allocate.cell.market import Market
 from sflam.allocate.cell.problem import Problem
 from sflam.errors import AllocationError
 from tests.allocate.cell.builders import SEEDS, random_problem, reference

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sflam.allocate.cell import optimal
-from sflam.allocate.cell.optimal import LONGEST
+from sflam.allocate.cell.market import LONGEST
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.limits import RANGES
 from sflam.allocate.referee import OPTIMAL_GAP

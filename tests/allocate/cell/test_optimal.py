@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from sflam.allocate.cell import baselines, bcd, optimal
-from sflam.allocate.cell.optimal import Market
+from sflam.allocate.cell.market import Market
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.curves import growth, psi
 from sflam.allocate.limits import Impossible

@@ -20,7 +20,7 @@ import numpy as np
 from sflam.allocate.cell.arrays import Cell
 from sflam.allocate.cell.best_response import Response, power_balance
 from sflam.allocate.cell.fixed_bandwidth import least_transmit, objective, shares, shortest_round
-from sflam.allocate.cell.optimal import Market
+from sflam.allocate.cell.market import Market
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.curves import TINY, growth, inverse_growth

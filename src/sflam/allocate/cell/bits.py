@@ -20,9 +20,10 @@ from sflam.allocate.cell.best_response import Response
 from sflam.allocate.cell.bits_bound import bound
 from sflam.allocate.cell.bits_moves import CHANGES, hopeful
 from sflam.allocate.cell.energy_caps import respond_within
-from sflam.allocate.cell.optimal import Market, Solution
+from sflam.allocate.cell.market import Market, Solution
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shadow_prices import shadow_prices
+from sflam.allocate.cell.waiting import best_of
 from sflam.allocate.curves import growth
 from sflam.allocate.limits import Impossible
 from sflam.allocate.referee import Found, planned
@@ -32,6 +33,8 @@ from sflam.network.network import Floats
 Bits = NDArray[np.int64]
 POLISHED = 60  # devices up to which one bit more and less is tried exactly
 CERTIFIED = 2000  # devices up to which the bound is computed by default
+MOVED = 8  # devices up to which single ones are given other bits where they wait for each other
+BESIDE = 1  # widths on either side of the best common one that are tried for those
 SAMPLE = 1000  # devices that find the common width of a larger fleet
 ROUNDS = 30
 SETTLED = 1e-7  # relative fall of the total that ends the descent
@@ -67,6 +70,33 @@ def solve(problem: Problem, *, certify: bool | None = None) -> Found:
         problem: its ``bits`` are not used.
         certify: whether to compute the lower bound (2.18); by default for up to ``CERTIFIED`` devices.
     """
+    return _waiting(problem, certify) if problem.waits else _chosen(problem, certify)
+
+
+def _waiting(problem: Problem, certify: bool | None) -> Found:
+    """Return bits for devices that wait for each other: the best of those for chains and of common widths, and from
+    there a bit more or less for single devices of a small fleet."""
+    alone = problem.change(lockstep=None)
+    chains = _chosen(alone, certify)
+    assert isinstance(chains.problem, Problem)
+    common = best_common(alone.change(bits=alone.widest(alone.widths[0])))[0]
+    near = [w for at, w in enumerate(problem.widths) if abs(at - problem.widths.index(common)) <= BESIDE]
+    start = [chains.problem.each("bits"), *(problem.widest(width) for width in near)]
+    found = best_of((problem.change(bits=each) for each in start), chains, "bits")
+    while len(problem) <= MOVED:
+        assert isinstance(found.problem, Problem)
+        bits = found.problem.each("bits")
+        moved = [bits + change * (np.arange(len(bits)) == k) for k in range(len(bits)) for change in CHANGES]
+        moved = [each for each in moved if (each == problem.widest(each)).all()]
+        better = best_of((problem.change(bits=each) for each in moved), chains, "bits")
+        if not better.history[0] < found.history[0] * (1 - SETTLED):
+            break
+        found = better
+    return found
+
+
+def _chosen(problem: Problem, certify: bool | None) -> Found:
+    """Return the plan of Algorithm Q, for chains."""
     problem = problem.change(bits=problem.widest(problem.widths[0]))
     sample = representatives(problem)
     common, solved, history = best_common(sample)

@@ -20,9 +20,10 @@ from sflam.allocate.cell.bits import CERTIFIED, POLISHED, ROUNDS, SETTLED, repre
 from sflam.allocate.cell.bits_bound import PRICES, TOGETHER, least_total
 from sflam.allocate.cell.bits_moves import POINTS as NEAR
 from sflam.allocate.cell.intervals import Intervals, least_convex
-from sflam.allocate.cell.optimal import Market, Solution
+from sflam.allocate.cell.market import Market, Solution
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shadow_prices import shadow_prices
+from sflam.allocate.cell.waiting import best_of
 from sflam.allocate.limits import Impossible
 from sflam.allocate.referee import Found, planned
 from sflam.network.network import Floats
@@ -83,6 +84,16 @@ def solve(problem: Problem, place: Place, *, certify: bool | None = None) -> Fou
         certify: whether to compute the lower bound; by default where devices times pairs are ``CERTIFIED_PAIRS`` or
             fewer.
     """
+    if not problem.waits:
+        return _chosen(problem, place, certify)
+    chains = _chosen(problem.change(lockstep=None), place, certify)
+    assert isinstance(chains.problem, Problem)
+    up, down = chains.problem.each("bits"), chains.problem.each("bits_down")
+    return best_of([place(problem.change(bits=up, bits_down=down))], chains, "bits")
+
+
+def _chosen(problem: Problem, place: Place, certify: bool | None) -> Found:
+    """Return bits up and down for chains."""
     pairs = BitPairs(problem, place)
     search = PairSearch(pairs)
     few = BitPairs(representatives(problem), place)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.allocate.cell.intervals import Intervals
-from sflam.allocate.cell.optimal import Market, Solution
+from sflam.allocate.cell.market import Market, Solution
 from sflam.allocate.cell.problem import Problem
 from sflam.cost.convergence import quantization_noise
 from sflam.network.network import Floats

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sflam.allocate.cell.bits_bound import Table
 from sflam.allocate.cell.intervals import least_convex
-from sflam.allocate.cell.optimal import Solution
+from sflam.allocate.cell.market import Solution
 from sflam.allocate.cell.problem import Problem
 from sflam.cost.convergence import quantization_noise
 

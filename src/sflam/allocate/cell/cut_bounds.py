@@ -17,7 +17,7 @@ import numpy as np
 
 from sflam.allocate.cell.cut_options import CutOptions, Cuts
 from sflam.allocate.cell.intervals import Intervals
-from sflam.allocate.cell.optimal import Solution
+from sflam.allocate.cell.market import Solution
 from sflam.network.network import Floats
 
 PRICES = np.exp([0.0, -0.15, 0.15, -0.05, 0.05, -0.4, 0.4])  # of bandwidth, over the incumbent's

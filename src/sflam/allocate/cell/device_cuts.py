@@ -23,9 +23,10 @@ from sflam.allocate.cell import cuts as one_cut
 from sflam.allocate.cell.cut_bounds import LESS, CutBounds, turns
 from sflam.allocate.cell.cut_options import CutOptions, Cuts, Place
 from sflam.allocate.cell.cuts import uncertified
-from sflam.allocate.cell.optimal import Market, Solution
+from sflam.allocate.cell.market import Market, Solution
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shadow_prices import shadow_prices
+from sflam.allocate.cell.waiting import best_of
 from sflam.allocate.limits import Impossible
 from sflam.allocate.referee import Found, planned
 from sflam.plan import Plan, Status
@@ -110,7 +111,23 @@ def solve(
         cuts: the cuts to choose from; all of them by default.
         place: gives a problem at cuts the delays that hang on them.
     """
-    every = range(problem.workload.blocks + 1) if cuts is None else cuts
+    every = range(problem.workload.blocks + 1) if cuts is None else list(cuts)
+    if problem.waits:
+        return _waiting(problem, every, place)
+    return _chosen(problem, every, place)
+
+
+def _waiting(problem: Problem, every: Sequence[int], place: Place) -> Found:
+    """Return cuts for devices that wait for each other: the best of those for chains and of each common one."""
+    chains = _chosen(problem.change(lockstep=None), every, place)
+    assert isinstance(chains.problem, Problem)
+    options = CutOptions(problem, np.array(sorted(every), np.int64), place)
+    rows = [np.searchsorted(options.cuts, chains.problem.each("cut")), *options.common()]
+    return best_of(map(options.at, rows), chains, "cuts")
+
+
+def _chosen(problem: Problem, every: Sequence[int], place: Place) -> Found:
+    """Return the best plan over cuts for chains."""
     options = CutOptions(problem, np.array(sorted(every), np.int64), place)
     search = CutSearch(options)
     common = [search(rows)[0] for rows in options.common()]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sflam.allocate.cell.optimal import Market
+from sflam.allocate.cell.optimal import settle
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.limits import Impossible
 from sflam.allocate.referee import Found, make_plan, no_plan, score
@@ -93,11 +93,11 @@ class Controller:
             heard = float(self.prices @ now.received_j)
             free = now.cell
             cell = replace(free, weight=free.weight + self.prices, latency_weight=free.latency_weight + idle)
-            solution = Market(cell, *self._last).solve()
+            solution = settle(now, cell, *self._last)
         except Impossible as impossible:
             return no_plan("online", *impossible.advice)
         self._last = solution.price, solution.time
-        shares = solution.shares(cell)
+        shares = solution.shares
         plan, spent = make_plan("online", Found(problem=now, shares=shares)), score(now, shares)
         energy = spent.transmit_energy + (spent.compute_energy if now.choose_clocks else 0.0)
         energy = energy + spent.idle_energy + spent.receive_energy

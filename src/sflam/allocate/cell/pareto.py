@@ -11,9 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from sflam.allocate.cell.airtime import AirtimeCell
-from sflam.allocate.cell.optimal import Market
+from sflam.allocate.cell.market import Market
+from sflam.allocate.cell.optimal import settle
 from sflam.allocate.cell.problem import Problem
 
+BESIDE = 1e-5
+"""Relative distance from the shortest round at which a front of devices that wait for each other begins."""
 ENDLESS = 1e6
 """Shortest rounds: a device that is not done in so many never is."""
 
@@ -41,6 +44,8 @@ def frugal_round(problem: Problem) -> float:
     Without idle power every longer round takes less, inf; or no less, where clocks are fixed and circuits end sending.
     """
     free = problem.change(latency_weight=0.0, deadline=np.finfo(float).max)
+    if problem.waits:
+        return settle(free).time + problem.base_s if free.time_weight > 0 else np.inf
     if free.cell.latency_weight == 0:
         return _last_end(free) + problem.base_s if free.cell.circuits else np.inf
     return Market(free.cell).solve().time + problem.base_s
@@ -70,6 +75,8 @@ def front(problem: Problem, points: int = 20, *, longest: float | None = None) -
         Impossible: no round holds the limits.
     """
     free = problem.change(latency_weight=0.0, deadline=np.finfo(float).max)
+    if problem.waits:
+        return _waiting(problem, points, longest)
     market = Market(free.cell)
     shortest = market.shortest()
     last = 4 * shortest if longest is None else longest - problem.base_s
@@ -86,6 +93,28 @@ def front(problem: Problem, points: int = 20, *, longest: float | None = None) -
             Point(
                 latency=float(time) + problem.base_s,
                 energy=float(free.cell.weight @ energy) + problem.base_j,
+                slope=slope,
+                latency_weight=slope / (1 + slope),
+            )
+        )
+    return tuple(found)
+
+
+def _waiting(problem: Problem, points: int, longest: float | None) -> tuple[Point, ...]:
+    """Return the front of devices that wait for each other: the least energy within each round time."""
+    shortest = settle(problem.change(latency_weight=1.0, deadline=np.inf)).time
+    last = 4 * shortest if longest is None else longest - problem.base_s
+    last = min(last, problem.deadline - problem.base_s, frugal_round(problem) - problem.base_s)
+    found = []
+    for time in np.linspace(shortest * (1 + BESIDE), max(last, shortest * (1 + 2 * BESIDE)), points):
+        here = problem.change(latency_weight=0.0, deadline=float(time) + problem.base_s)
+        least = settle(here)
+        slope = least.worth().deadline
+        energy = least.objective + here.constant
+        found.append(
+            Point(
+                latency=float(time) + problem.base_s,
+                energy=energy,
                 slope=slope,
                 latency_weight=slope / (1 + slope),
             )

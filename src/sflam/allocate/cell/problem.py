@@ -3,6 +3,9 @@
     min  lam (T0 + H T) + sum_k W_k [H (E_tx + E_cmp) + P0_k (T0 + H T)]    over bandwidths, powers and clocks
     s.t. c_k + tau_k + t_k <= T, bandwidths share B, powers, clocks, deadline and energies hold their limits
 
+where devices go their own ways through a round; where they wait for each other at every step, T is the sum of its
+stages, each as long as the slowest device in it (1.14).
+
 with H local steps a round and W_k = (1 - lam) w_k, times 1 + sum_k chi_k v(q_k), the rounds that quantization costs
 (2.16), where devices' sensitivities chi are given.
 """
@@ -18,10 +21,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from sflam.allocate.cell.airtime import kind_of, least_energy, slots
 from sflam.allocate.cell.arrays import Cell, fastest_clock
-from sflam.allocate.limits import RANGES, Impossible, devices, wrong_numbers, wrong_values
+from sflam.allocate.cell.stages import stages_in
+from sflam.allocate.limits import RANGES, Impossible, devices, too_little, wrong_numbers, wrong_values
 from sflam.cost.convergence import quantization_noise
 from sflam.cost.energy import computing_j, receiving_j
 from sflam.cost.memory import fits
+from sflam.cost.timing import Lockstep, Stages
 from sflam.cost.traffic import HEADER_BITS, Traffic, adapters_down, adapters_up, steps_down, steps_up
 from sflam.errors import AllocationError
 from sflam.network.network import Floats, Network
@@ -50,6 +55,7 @@ class Problem:
         averages: times a round that the gradients of device halves go up and their mean comes down.
         traffic: what the round's mini-batches hold: bodies then count whole, and adapters with them; None counts
             activations alone, as published.
+        lockstep: the steps at which devices wait for each other; None where none waits before the round's end.
         base_s: T0, s a round that the plan does not change.
         base_j: J a round that the plan does not change, the server's for instance; weighs 1 - lam.
         delay: c_k, s a step that the plan does not change: the server's turn, the way down.
@@ -84,6 +90,7 @@ class Problem:
     sent: ArrayLike | None = None
     averages: ArrayLike = 0
     traffic: Traffic | None = None
+    lockstep: Lockstep | None = None
     base_s: float = 0.0
     base_j: float = 0.0
     delay: ArrayLike = 0.0
@@ -164,8 +171,8 @@ class Problem:
         given = [name for name in PER_DEVICE if getattr(self, name) is not None]
         each: dict[str, Any] = {name: self.each(name)[index] for name in given}
         own = tuple(self.own[at] for at in index) if self.own else ()
-        traffic = self.traffic and self.traffic.only(index)
-        return self.change(network=self.network.only(index.tolist()), own=own, traffic=traffic, **each)
+        parts = {name: part.only(index) for name in PARTS if (part := getattr(self, name)) is not None}
+        return self.change(network=self.network.only(index.tolist()), own=own, **parts, **each)
 
     def served_flop(self, cuts: ArrayLike) -> Floats:
         """Return [K] FLOP of a mini-batch on the server for each device, cut at ``cuts``."""
@@ -210,6 +217,16 @@ class Problem:
         return work
 
     @cached_property
+    def stages(self) -> Stages | None:
+        """The stages of a round in which devices wait for each other."""
+        return None if self.lockstep is None else stages_in(self, self.lockstep)
+
+    @property
+    def waits(self) -> bool:
+        """Whether devices wait for each other before a round's end: one alone never does."""
+        return self.lockstep is not None and len(self) > 1
+
+    @cached_property
     def payload(self) -> Floats:
         """[K] nats of a round on the way up (1.8)."""
         sizes = np.array([self.payload_at(bits) for bits in range(MAX_BITS + 1)])
@@ -247,7 +264,8 @@ class Problem:
             computing = computing_j(self.cycles, clock, network.kappa)
             left = radio if self.choose_clocks else np.minimum(radio, joint - computing)
         if (poor := (clock <= 0) | (left <= least)).any():
-            raise Impossible(self._too_little(poor, clock, computing, least))
+            slow = self.choose_clocks | (clock <= 0)
+            raise Impossible(too_little(network, poor, slow, computing, least, self.received_j))
         cell = kind_of(network)(
             **waits,
             latency_weight=self.time_weight,
@@ -273,22 +291,6 @@ class Problem:
         # what is drawn while waiting takes from a cap the more, the longer the round
         joint = np.where(network.static_power > 0, joint - computing, np.inf)
         return replace(cell, delay=cell.busy, cycles=np.zeros(every), energy_cap=joint)
-
-    def _too_little(self, poor: NDArray[np.bool_], clock: Floats, computing: Floats, sending: Floats) -> str:
-        """Return what the devices whose energy caps are too small would need at least, J."""
-        network, index = self.network, int(np.argmax(poor))
-        slow = self.choose_clocks or clock[index] <= 0
-        need, send = 0.0 if slow else float(computing[index]), float(sending[index])
-        heard = float(self.received_j[index])
-        receives = f", {heard:.4g} J of receiving" if heard else ""
-        speed = "the slowest clock" if slow else "full speed"
-        return (
-            f"the energy caps of {devices(network, poor)} are too small: a round of "
-            f"{devices(network, np.arange(len(self)) == index)} takes more than {need + send + heard:.4g} J, "
-            f"{need:.4g} J of computing at {speed}{receives} and {send:.4g} J of sending even over "
-            f"{'all the time there is' if network.airtime else 'unlimited bandwidth'}; raise the cap, cut earlier or "
-            "send fewer bits"
-        )
 
     def _check_memory(self) -> None:
         need = self.at_cut("device_memory")
@@ -391,6 +393,7 @@ class Problem:
         return bits
 
 
+PARTS = ("traffic", "lockstep")
 PER_DEVICE: tuple[str, ...] = ("local_steps", "made", "sent", "averages", "cut", "bits", "delay", "receiving")
 PER_DEVICE += ("radio_cap", "compute_cap", "energy_cap", "sensitivity", "bits_floor")
 PER_DEVICE += ("bits_down", "sensitivity_down")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from sflam.allocate.cell.arrays import Cell
-from sflam.allocate.cell.optimal import Market
+from sflam.allocate.cell.market import Market
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.cell.subchannels import NEVER, Integers, check_gains, with_gain

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from sflam.allocate.cell.airtime import AirtimeCell, radio_worths
+from sflam.allocate.cell.barrier import StageSolution
 from sflam.allocate.cell.best_response import Response
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.curves import psi
@@ -76,5 +77,38 @@ def shadow_prices(problem: Problem, time: float, price: float, answer: Response)
         power=problem.rounds * power / network.amplifier_efficiency,
         radio_cap=problem.rounds * np.where(shared, 0.0, radio),
         compute_cap=problem.rounds * np.where(at_full_speed, joule, 0.0),
+        energy_cap=problem.rounds * joint,
+    )
+
+
+def stage_prices(problem: Problem, found: StageSolution) -> ShadowPrices:
+    """Return the multipliers of the optimum of a round of stages: an e-fold's worth, in its units."""
+    cell, network, worth = problem.cell, problem.network, found.price
+    assert problem.stages is not None, "the problem has no stages"
+    caps = {name: problem.each(name).astype(float) for name in ("radio_cap", "compute_cap", "energy_cap")}
+    computing = computing_j(problem.cycles, cell.max_clock, network.kappa)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        radio = np.where(np.isfinite(cell.radio_cap), worth.radio / cell.radio_cap, 0.0)
+        joint = np.where(np.isfinite(cell.energy_cap), worth.joint / cell.energy_cap, 0.0)
+    left = caps["energy_cap"] - computing - problem.received_j
+    shared = ~np.isinf(caps["energy_cap"]) & (left < caps["radio_cap"]) & (not problem.choose_clocks)
+    joint = joint + np.where(shared, radio, 0.0)
+    slowed = (cell.max_clock < network.max_clock * (1 - 1e-12)) & (
+        computing >= caps["compute_cap"] * (1 - TIGHT)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if problem.choose_clocks:  # the fastest clock is the root of the cap
+            joule = worth.clock / (2 * caps["compute_cap"])
+        else:
+            tau = problem.cycles / cell.max_clock
+            second = (found.second * problem.stages.compute).sum(axis=0)
+            joule = (second - joint * 2 * network.kappa * cell.max_clock**3) * tau / (2 * computing)
+    late = float(worth.deadline) / cell.deadline if np.isfinite(cell.deadline) else 0.0
+    return ShadowPrices(
+        bandwidth=problem.rounds * found.bandwidth_price,
+        deadline=problem.rounds * late,
+        power=problem.rounds * worth.power / problem.network.max_power,
+        radio_cap=problem.rounds * np.where(shared, 0.0, radio),
+        compute_cap=problem.rounds * np.where(slowed, joule, 0.0),
         energy_cap=problem.rounds * joint,
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sflam.allocate.cell.arrays import Cell
 from sflam.allocate.cell.fixed_bandwidth import best_round, least_transmit, objective, shares, timing
-from sflam.allocate.cell.optimal import Market
+from sflam.allocate.cell.market import Market
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.limits import Impossible
 from sflam.allocate.referee import Found, planned

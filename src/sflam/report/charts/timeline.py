@@ -1,7 +1,7 @@
 """A round as a timeline: what every device does and when.
 
 Local steps take turns in truth; here each phase is drawn once, with the seconds of all steps together, in the order of
-a step. K devices.
+a step, and so is what a device waits for others, at every step or at the end. K devices.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def spans(charge: Charge, place: int) -> list[Span]:
     until("waiting", charge.begin[place])
     for phase in ("compute", "up", "server", "down"):
         until(phase, now + getattr(charge, PHASES[phase][1])[place])
-    until("waiting", charge.finish[place] if relay else max(charge.finish))
-    until("adapters", now + charge.adapter_s[place])
+    adapters = charge.adapter_s[place]
+    until("waiting", charge.finish[place] if relay else min(max(charge.finish), charge.seconds - adapters))
+    until("adapters", min(now + adapters, charge.seconds))
     until("waiting", charge.seconds)
     return found
 

@@ -1,0 +1,307 @@
+"""Devices that wait for each other at every step (1.14): against a general solver, and event by event."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from scipy.optimize import minimize
+
+from sflam.allocate.cell import barrier, cuts, device_cuts, optimal, pareto
+from sflam.allocate.cell.problem import Problem
+from sflam.allocate.cell.shares import Shares
+from sflam.allocate.referee import score
+from sflam.allocate.registry import allocate
+from sflam.cost.timing import expected_steps
+from sflam.plan import Status
+from tests.allocate.cell.builders import SEEDS, WORK, capped, random_problem, reference
+
+LIMIT = 1e-6
+NEARLY = 1e-4
+"""Gap where rounds may be nearly all waiting: doubles then tell apart what is left of their times no better."""
+
+
+def waiting(problem: Problem, seed: int) -> Problem:
+    """Return the problem with steps of its own for each device, some ragged, and a wait for all at every one."""
+    draw = np.random.default_rng(seed)
+    steps = draw.integers(1, 5, len(problem)) - draw.choice([0.0, 0.0, 0.3, 0.75], len(problem))
+    lockstep = expected_steps(WORK, steps, len(problem))
+    receiving = problem.each("delay") * draw.choice([0.0, 1.0])
+    return problem.change(local_steps=steps, lockstep=lockstep, receiving=receiving)
+
+
+def played(problem: Problem, shares: Shares) -> float:
+    """Return the s of a round, event by event: each device on its own clock, the trunk once all are there."""
+    network, steps = problem.network, problem.each("local_steps")
+    rate = shares.bandwidth * np.log2(1 + shares.power * network.gain[0] / (network.noise * shares.bandwidth))
+    now, number = 0.0, int(np.ceil(steps.max()))
+    free = np.zeros(len(problem))
+    for step in range(number):
+        rows = np.clip(steps - step, 0, 1)
+        here = np.flatnonzero(rows)
+        arrived = []
+        for k in here:
+            cut, work = problem.each("cut")[k], problem.workload
+            speed = shares.clock[k] * network.flops_per_cycle[k]
+            ahead = rows[k] * work.device_forward[cut] / speed
+            sent = rows[k] * work.up_bits(int(problem.each("bits")[k])) / rate[k]
+            arrived.append(free[k] + ahead + sent)
+        now = max(arrived)  # the trunk's turn is counted apart, in T0
+        back = []
+        for k in here:
+            cut, work = problem.each("cut")[k], problem.workload
+            speed = shares.clock[k] * network.flops_per_cycle[k]
+            back.append(
+                now + rows[k] * problem.each("delay")[k] + rows[k] * work.device_backward[cut] / speed
+            )
+        now = max(back)  # all wait for all
+        free[:] = now
+    return now
+
+
+def general(problem: Problem, shares: Shares) -> float:
+    """Return the least objective that SLSQP finds in logarithms of bandwidths, powers, clocks and stages' times."""
+    network, count, work = problem.network, len(problem), problem.workload
+    gain, weight = network.gain[0], network.energy_weight * (1 - problem.latency_weight)
+    steps, cut = problem.each("local_steps"), problem.each("cut")
+    number = int(np.ceil(steps.max()))
+    rows = np.clip(steps - np.arange(number)[:, None], 0, 1)
+    ahead = np.array([work.device_forward[y] for y in cut]) / network.flops_per_cycle
+    behind = np.array([work.device_backward[y] for y in cut]) / network.flops_per_cycle
+    bits = np.array([work.up_bits(int(q)) for q in problem.each("bits")])
+    delay, size = problem.each("delay"), None
+
+    def parts(u):
+        b, p, f = np.exp(u[:count]), np.exp(u[count : 2 * count]), np.exp(u[2 * count : 3 * count])
+        t = bits / (b * np.log2(1 + p * gain / (network.noise * b)))
+        return b, p, f, t, np.exp(u[3 * count :])
+
+    def spent(u):
+        _, p, f, t, times = parts(u)
+        radio = (p / network.amplifier_efficiency + network.circuit_power) * t * steps
+        computing = network.kappa * f**2 * (ahead + behind) * steps
+        idle = network.static_power * (problem.base_s + times.sum())
+        return radio, computing, idle, problem.received_j
+
+    def objective(u):
+        radio, computing, idle, heard = spent(u)
+        counted = radio + computing * problem.choose_clocks + idle + heard
+        return (
+            problem.latency_weight * (problem.base_s + parts(u)[4].sum())
+            + (1 - problem.latency_weight) * problem.base_j
+            + weight @ counted
+        ) / size
+
+    def slack(u):
+        b, _, f, t, times = parts(u)
+        first, second = times[:number], times[number:]
+        up = 1 - rows * (ahead / f + t) / first[:, None]
+        down = 1 - rows * (delay + behind / f) / second[:, None]
+        radio, computing, idle, heard = spent(u)
+        found = [up.ravel(), down.ravel(), [1 - b.sum() / network.bandwidth[0]]]
+        for name, joules in (
+            ("radio_cap", radio),
+            ("compute_cap", computing),
+            ("energy_cap", radio + computing + idle + heard),
+        ):
+            cap = problem.each(name)
+            held = np.isfinite(cap)
+            found.append(1 - joules[held] / cap[held])
+        if np.isfinite(problem.deadline):
+            found.append([1 - (problem.base_s + times.sum()) / problem.deadline])
+        return np.concatenate(found)
+
+    def stages(b, p, f):
+        t = bits / (b * np.log2(1 + p * gain / (network.noise * b)))
+        first = (rows * (ahead / f + t)).max(axis=1)
+        return np.log(1.02 * np.concatenate([first, (rows * (delay + behind / f)).max(axis=1) + 1e-9]))
+
+    best = np.inf
+    for b, p, f in (
+        (shares.bandwidth * 0.97, shares.power * 0.97, shares.clock * (0.99 if problem.choose_clocks else 1)),
+        (np.full(count, network.bandwidth[0] / count), 0.6 * network.max_power, network.max_clock),
+    ):
+        start, size = np.r_[np.log(b), np.log(p), np.log(f), stages(b, p, f)], 1.0
+        size = objective(start)
+        clocks = start[2 * count : 3 * count]
+        tops = np.r_[
+            np.full(count, np.log(network.bandwidth[0])), np.log(network.max_power), np.log(network.max_clock)
+        ]
+        tops = np.r_[tops, start[3 * count :] + 6]
+        lows = start - 9
+        lows[2 * count : 3 * count] = clocks - 4 * problem.choose_clocks
+        found = minimize(
+            objective,
+            start,
+            method="SLSQP",
+            bounds=list(zip(np.minimum(lows, tops), tops, strict=True)),
+            constraints={"type": "ineq", "fun": slack},
+            options={"ftol": 1e-15, "maxiter": 2000},
+        )
+        if slack(found.x).min() > -1e-9:
+            best = min(best, found.fun * size)
+    return best
+
+
+def given_by(plan) -> Shares:
+    each = plan.devices
+    return Shares(bandwidth=each.bandwidth, power=each.power, clock=each.clock)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_optimum_is_that_of_a_general_solver(seed):
+    problem = waiting(random_problem(seed, most=5), seed)
+    if len(problem) == 1:
+        problem = waiting(random_problem(seed + 100, most=5), seed)
+    plan = optimal.solve(problem)
+    assert plan.status is Status.OPTIMAL and plan.gap < LIMIT
+    best = general(problem, given_by(plan))
+    assert plan.lower_bound <= best * (1 + 1e-8)
+    assert plan.objective == pytest.approx(best, rel=LIMIT)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_limits_hold_and_the_optimum_within_them_is_found(seed):
+    """Deadlines, caps on radio, computing and both, with power drawn while waiting."""
+    problem = waiting(random_problem(seed + 40, most=5), seed)
+    free = optimal.solve(problem)
+    limited = capped(problem, free, seed)
+    plan = optimal.solve(limited)
+    if plan.status is Status.INFEASIBLE:
+        assert not len(plan.devices) and plan.advice
+        return
+    assert plan.gap < LIMIT and plan.objective >= free.objective * (1 - 1e-9)
+    best = general(limited, given_by(plan))
+    assert plan.lower_bound <= best * (1 + 1e-8)
+    assert plan.objective <= best * (1 + LIMIT)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_every_plan_is_certified_and_takes_what_is_played(seed):
+    problem = waiting(random_problem(seed), seed)
+    plan = optimal.solve(problem)
+    assert plan.gap < NEARLY, plan.gap
+    assert plan.latency - problem.base_s == pytest.approx(played(problem, given_by(plan)), rel=1e-9)
+    for method in ("equal", "random", "equal-bandwidth"):
+        rival = allocate(problem, method)
+        assert rival.objective >= plan.lower_bound * (1 - 1e-12)
+        assert rival.latency == pytest.approx(problem.base_s + played(problem, given_by(rival)), rel=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_a_chain_is_one_stage(seed):
+    """The interior point and the two prices of the chain are different solvers: they agree."""
+    problem = random_problem(seed)
+    cell, ones = problem.cell, np.ones((1, len(problem)))
+    found = barrier.best(cell, np.ones(1), cell.delay[None].astype(float), ones, ones)
+    chain = optimal.Market(cell).solve()
+    assert found.objective == pytest.approx(chain.objective, rel=1e-7)
+    assert found.lower_bound <= chain.objective * (1 + 1e-9)
+    assert found.lower_bound >= found.objective * (1 - NEARLY)
+
+
+def test_waiting_costs_and_a_plan_of_chains_is_no_better():
+    problem = waiting(reference(8, 1), 3)
+    plan, chain = optimal.solve(problem), optimal.solve(problem.change(lockstep=None))
+    assert chain.lower_bound < plan.lower_bound
+    charged = score(problem, given_by(chain))
+    assert charged.objective > plan.objective * (1 + 1e-3) and charged.latency > chain.latency
+
+
+def test_one_device_waits_for_nobody():
+    problem = waiting(reference(1, 1), 3)
+    chain = optimal.solve(problem.change(lockstep=None))
+    assert optimal.solve(problem).objective == chain.objective
+
+
+def test_a_deadline_too_short_is_refused_with_the_shortest_round():
+    problem = waiting(reference(6, 2), 1)
+    fastest = optimal.solve(problem.change(latency_weight=1.0))
+    plan = optimal.solve(problem.change(deadline=0.9 * fastest.latency))
+    assert plan.status is Status.INFEASIBLE and "the shortest possible round takes" in plan.advice[0]
+    said = float(plan.advice[0].split("takes ")[1].split(" s:")[0])
+    assert said == pytest.approx(fastest.latency, rel=1e-5)
+    held = optimal.solve(problem.change(deadline=1.01 * fastest.latency))
+    assert held.latency <= 1.01 * fastest.latency * (1 + 1e-12) and held.gap < LIMIT
+
+
+def test_shadow_prices_are_what_a_little_more_is_worth():
+    problem = waiting(reference(5, 4), 7)
+    free = optimal.solve(problem)
+    caps = free.devices.transmit_j * 0.8
+    problem = problem.change(
+        deadline=0.97 * free.latency, radio_cap=np.where(np.arange(5) == 2, caps, np.inf)
+    )
+    plan = optimal.solve(problem)
+
+    def worth(more: Problem, by: float) -> float:
+        return (plan.objective - optimal.solve(more).objective) / by
+
+    band, much = problem.network.bandwidth[0], 1e-4
+    wider = problem.change(network=replace(problem.network, bandwidth=problem.network.bandwidth * (1 + much)))
+    assert plan.shadow_prices.bandwidth == pytest.approx(worth(wider, much * band), rel=2e-3)
+    later = problem.change(deadline=problem.deadline * (1 + much))
+    assert plan.shadow_prices.deadline == pytest.approx(worth(later, much * problem.deadline), rel=2e-3)
+    cap = problem.radio_cap[2] * much
+    looser = problem.change(radio_cap=problem.radio_cap + np.where(np.arange(5) == 2, cap, 0.0))
+    assert plan.shadow_prices.radio_cap[2] == pytest.approx(worth(looser, cap), rel=2e-3)
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_bits_and_cuts_are_chosen_and_bounded_by_chains(seed):
+    problem = waiting(reference(4, seed, sensitivity=0.3), seed)
+    chains = allocate(problem.change(lockstep=None), "bits")
+    plan = allocate(problem, "bits")
+    assert plan.lower_bound == chains.lower_bound <= plan.objective
+    for width in (2, 8, 16):
+        assert plan.objective <= optimal.solve(problem.change(bits=width)).objective * (1 + 1e-9)
+    cut = device_cuts.solve(problem, range(4), lambda here: here)
+    for one in range(4):
+        common = problem.change(cut=one)
+        turn = cuts.look(common, one)
+        assert cut.objective <= turn.objective * (1 + 1e-9)
+    assert cut.lower_bound <= cut.objective
+
+
+def test_a_front_is_the_least_energy_within_each_time():
+    problem = waiting(reference(4, 3), 3)
+    points = pareto.front(problem, 5)
+    assert all(one.energy > two.energy for one, two in itertools.pairwise(points))
+    middle = points[2]
+    plan = optimal.solve(problem.change(latency_weight=middle.latency_weight))
+    assert plan.latency == pytest.approx(middle.latency, rel=1e-4)
+
+
+def test_labels_on_the_device_and_a_trunk_that_answers_in_turn():
+    """The second exchange is a stage of its own: of all devices at once, or of one after another."""
+    work = replace(WORK, exchanges=2, head_forward=1e9, head_backward=2e9)
+    count = 4
+    lockstep = expected_steps(work, [2, 2, 3, 2.5], count)
+    problem = reference(count, 3).change(
+        workload=work, local_steps=[2, 2, 3, 2.5], lockstep=lockstep, delay=np.linspace(0.1, 0.4, count)
+    )
+    plan = optimal.solve(problem)
+    assert plan.gap < LIMIT
+    given, network = given_by(plan), problem.network
+    speed = given.clock * network.flops_per_cycle
+    rate = given.bandwidth * np.log2(1 + given.power * network.gain[0] / (network.noise * given.bandwidth))
+    up = work.activation_bits(8) / rate
+    head = (work.head_forward + work.head_backward) / speed
+    ahead = (work.device_forward[1] - work.head_forward) / speed
+    behind = (work.device_backward[1] - work.head_backward) / speed
+    down = problem.each("delay") / 2
+    first, middle, last = ahead + up, down + head + up, down + behind
+    rows = np.clip(problem.each("local_steps") - np.arange(3)[:, None], 0, 1)
+    whole = sum((row * first).max() + (row * middle).max() + (row * last).max() for row in rows)
+    assert plan.latency == pytest.approx(whole, rel=1e-9)
+    turns = problem.change(lockstep=replace(lockstep, one_by_one=True))
+    slow = score(turns, given)
+    one_by_one = sum((row * first).max() + (row * middle).sum() + (row * last).max() for row in rows)
+    assert slow.latency == pytest.approx(one_by_one, rel=1e-9)
+    best = optimal.solve(turns)
+    assert best.gap < LIMIT and plan.objective < best.objective <= slow.objective * (1 + 1e-9)

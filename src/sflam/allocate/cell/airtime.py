@@ -25,6 +25,10 @@ from sflam.allocate.curves import TINY, above_circuits, growth, inverse_psi, psi
 from sflam.allocate.roots import bisect
 from sflam.network.network import Floats, Network
 
+STEPS = 60  # of Newton
+DISTINCT = 1e-3  # of c: nearer to the x of least energy, a difference of psi(x) from c is rounding
+SETTLED = 1e-9  # step in ln x that is the last: the next would be below rounding
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AirtimeCell(Cell):
@@ -217,16 +221,77 @@ def respond(cell: AirtimeCell, time: float | Floats, price: float, near: Respons
     if cell.cycles.any():
         slow = np.flatnonzero(cell.weight * cell.slowing_gain(cell.least_compute) > answer.time_price)
         if slow.size:
-            _slow_down(cell.take(slow), answer, (time - cell.delay)[slow], price, slow)
+            _slow_down(cell.take(slow), answer, (time - cell.delay)[slow], price, slow, near)
     return answer
 
 
 def _slow_down(
-    part: AirtimeCell, answer: Response, span: Floats, price: float, slow: NDArray[np.intp]
+    part: AirtimeCell,
+    answer: Response,
+    span: Floats,
+    price: float,
+    slow: NDArray[np.intp],
+    near: Response | None,
 ) -> None:
     """Slow the clocks of the devices ``slow``, which are ``part``, until a second of computing saves what one of their
     slots is worth: mu b / t = W 2 kappa f^3 within ``span`` s [n]."""
-    longest, lead = answer.transmit[slow], price / (part.weight * part.noise)
+    start = answer.first[slow] if near is None else np.maximum(near.efficiency[slow], answer.first[slow])
+    x, t = _balanced(part, span, price, start)
+    limited = (x >= part.top) | (part.full_power > 0)
+    for some, seek in ((limited, _at_limit), (np.isnan(x) & ~limited, _slower)):  # Newton did not settle
+        if (rest := np.flatnonzero(some)).size:
+            t[rest], x[rest] = seek(part.take(rest), span[rest], price, answer.transmit[slow[rest]])
+    answer.efficiency[slow], answer.transmit[slow] = x, t
+    answer.bandwidth[slow] = part.airtime(x) / t
+    answer.time_price[slow] = price * answer.bandwidth[slow] / t
+    answer.compute = answer.compute.copy()
+    answer.compute[slow] = np.maximum(span - t, part.least_compute)
+
+
+def _balanced(part: AirtimeCell, span: Floats, price: float, start: Floats) -> tuple[Floats, Floats]:
+    """Return x, without its limits, and t [n] at which both phases take ``span`` s, by Newton in ln x; NaN where it did
+    not settle, or x is too near that of least energy.
+
+    With t = mu / (W G (psi(x) - c)) a slot is worth zeta = mu (a / x + D) / t^2, and computing takes C (2 W kappa /
+    zeta)^(1/3). At ``start`` the sum is too long, or near.
+    """
+    lead, load = price / (part.weight * part.noise), part.cycles * np.cbrt(2 * part.weight * part.kappa)
+    x, settled = start.copy(), np.zeros(len(part), bool)
+    with np.errstate(all="ignore"):
+        for _ in range(STEPS):
+            value = psi(x) - part.fed
+            t, sent = lead / value, part.payload / x
+            tau = load / np.cbrt(price * (sent + part.down) / (t * t))
+            gain = x * x * np.exp(x) / value  # -d ln t / d ln x
+            fall = t * gain + tau * (2 * gain - sent / (sent + part.down)) / 3
+            step = (t + tau - span) / fall
+            x = x * np.exp(np.clip(step, -0.7, 0.7))
+            settled = (np.abs(step) < SETTLED) & (value > DISTINCT * part.fed)
+            if settled.all():
+                break
+        t = lead / (psi(x) - part.fed)
+    return np.where(settled, x, np.nan), np.where(settled, t, np.nan)
+
+
+def _at_limit(part: AirtimeCell, span: Floats, price: float, longest: Floats) -> tuple[Floats, Floats]:
+    """Return t, at most ``longest``, and x [n] at which a slot is worth what a slower clock saves, x at its limit.
+
+    3 ln(span - t) - 2 ln t is concave in ln t and falls, so that Newton falls to its root from ``longest``.
+    """
+    goal = np.log(part.weight * 2 * part.kappa * part.cycles**3 / (price * part.airtime(part.top)))
+    t = longest.copy()
+    for _ in range(STEPS):
+        left = span - t
+        step = (3 * np.log(left) - 2 * np.log(t) - goal) / (3 * t / left + 2)
+        t = t * np.exp(np.minimum(step, 0.0))
+        if np.all(np.abs(step) < SETTLED):
+            break
+    return t, part.top
+
+
+def _slower(part: AirtimeCell, span: Floats, price: float, longest: Floats) -> tuple[Floats, Floats]:
+    """Return the same wherever x is, by bisection."""
+    lead = price / (part.weight * part.noise)
 
     def efficiency(t: Floats) -> Floats:
         return part.within(inverse_psi(lead / t + part.fed))
@@ -239,15 +304,9 @@ def _slow_down(
 
     # slots at least as large as at full power are worth at least what full speed saves within this time
     least = part.weight * part.slowing_gain(part.least_compute)
-    soon = np.sqrt(price * part.airtime(part.top) / least)
-    high = np.log(longest)
-    t = np.exp(bisect(worth, np.minimum(np.log(soon), high), high))
-    x = efficiency(t)
-    answer.efficiency[slow], answer.transmit[slow] = x, t
-    answer.bandwidth[slow] = part.airtime(x) / t
-    answer.time_price[slow] = price * answer.bandwidth[slow] / t
-    answer.compute = answer.compute.copy()
-    answer.compute[slow] = np.maximum(span - t, part.least_compute)
+    soon, high = np.log(np.sqrt(price * part.airtime(part.top) / least)), np.log(longest)
+    t = np.exp(bisect(worth, np.minimum(soon, high), high))
+    return t, efficiency(t)
 
 
 def radio_worths(

@@ -7,13 +7,15 @@ that of 8 bits, paired by seed, with its 95 % interval (Student's t); chi of all
 the last measurement, with its interval; and the share of the host's time that planning and measuring took, by the
 runs' own records. ``--arms`` names those to run.
 
-``--set`` changes the job as it does for ``sflam simulate``, for example ``--set network.bandwidth_mhz=2``.
+``--set`` changes the job as it does for ``sflam simulate``, for example ``--set network.bandwidth_mhz=2``, and so can
+name another model and other data. Every finished run is a line of its own on stderr.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,12 +30,13 @@ from sflam.report.terminal.loop_lines import planning_share
 from sflam.run import start as job
 
 BITS = 'plan.optimize=["clock", "bits"]'
+MEASURED = "plan.measure_every=5"
 BASE = "8 bits"
 ARMS: dict[str, tuple[str, ...]] = {
     BASE: ("quant.bits_up=8",),
-    "chi measured": (BITS, "plan.measure_every=5"),
-    "from 1 bit": (BITS, "plan.measure_every=5", "plan.bits_least=1"),
-    "from 1 bit, no floor": (BITS, "plan.measure_every=5", "plan.bits_least=1", "plan.bias_share=0"),
+    "chi measured": (BITS, MEASURED),
+    "from 1 bit": (BITS, MEASURED, "plan.bits_least=1"),
+    "from 1 bit, no floor": (BITS, MEASURED, "plan.bits_least=1", "plan.bias_share=0"),
     "chi = 0": (BITS,),
     **{f"{bits} bits": (f"quant.bits_up={bits}",) for bits in (2, 4, 16)},
 }
@@ -100,6 +103,7 @@ def main() -> None:
     """Run every arm on every seed, and print a row each."""
     options = parser(__doc__, repeats=3)
     options.add_argument("--rounds", type=int, default=10)
+    options.add_argument("--every", type=int, default=5, help="rounds between measurements of chi")
     options.add_argument("--set", action="append", default=[], dest="overrides", metavar="SECTION.KEY=VALUE")
     options.add_argument("--arms", nargs="*", choices=list(ARMS), default=list(ARMS))
     args = options.parse_args()
@@ -109,10 +113,16 @@ def main() -> None:
     for arm, settings in ARMS.items():
         if arm not in args.arms:
             continue
-        runs = [
-            ran([f"seed={seed}", f"learn.rounds={args.rounds}", *settings, *args.overrides])
-            for seed in range(args.seed, args.seed + args.repeats)
-        ]
+        runs = []
+        for seed in range(args.seed, args.seed + args.repeats):
+            asked = [f"plan.measure_every={args.every}" if each == MEASURED else each for each in settings]
+            runs.append(ran([f"seed={seed}", f"learn.rounds={args.rounds}", *asked, *args.overrides]))
+            took = math.fsum(record.seconds for record in runs[-1])
+            print(
+                f"{arm}, seed {seed}: {accuracies(runs[-1:])[0]:.4f}, {took:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
         base = accuracies(runs) if arm == BASE else base
         rows.append(row(arm, runs, base))
     show(rows, as_json=args.json, title=f"{args.repeats} seeds, {args.rounds} rounds; chi of the first seed")

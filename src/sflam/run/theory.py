@@ -48,9 +48,9 @@ def theory_of(
     _expect_theory(job)
     with tempfile.TemporaryDirectory(prefix="sflam-theory-") as place:
         run = start(job, Path(place) / "run")
-        fleet = run.assembly.fleet
-        assert isinstance(fleet, LocalFleet), "a split method's"
-        return _watched(run, fleet, every, batches, seen)
+        halves = run.assembly.halves
+        assert halves is not None, "what is quantized is cut"
+        return _watched(run, halves, every, batches, seen)
 
 
 def _expect_theory(job: Job) -> None:

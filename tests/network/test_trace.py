@@ -124,6 +124,15 @@ def test_a_served_runs_trace_is_read_as_shared_time(tmp_path):
         network_of(path)
 
 
+def test_a_link_that_is_no_radio_may_be_of_any_rate(tmp_path):
+    """A network cable, or a loopback: 40 Gbit/s over 20 MHz would be a gain beyond any number."""
+    path = write(tmp_path, "device,time,rate_mbps,contention,active\n0,0,40000,1,1\n1,0,5,1,1\n")
+    network = network_of(path, "access=airtime")
+    assert network.bandwidth.tolist() == [4e9]
+    found = rate(network.bandwidth, network.max_power, network.gain[0], network.noise)
+    assert found == pytest.approx([40e9, 5e6])
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

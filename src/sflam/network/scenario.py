@@ -27,6 +27,9 @@ from sflam.network.settings import (
 from sflam.seeds import generator
 from sflam.units import db_to_ratio, dbm_to_watt
 
+MOST_EFFICIENT = 10.0
+"""bit/s/Hz: a link whose measured rate is higher has a wider band than the settings have, if it has any."""
+
 
 def build(settings: NetworkSettings, seed: int, round_number: int = 0) -> Network:
     """Return the network of a round.
@@ -54,6 +57,12 @@ def build(settings: NetworkSettings, seed: int, round_number: int = 0) -> Networ
         order = [measured.names.index(name) for name in still.names]
         gain = measured.at(round_number)[order]
         if measured.kind == "rate":
+            if (
+                settings.access == "airtime"
+            ):  # of a link that may be no radio: what it carries counts, not its band
+                still = replace(
+                    still, bandwidth=np.maximum(still.bandwidth, measured.values.max() / MOST_EFFICIENT)
+                )
             gain = channel.gain_of_rate(gain, still.bandwidth[0], still.max_power, noise)
             still = replace(still, full_power=np.ones(len(still)))
         return _checked_gains(replace(still, gain=gain[None, :]))

@@ -60,8 +60,13 @@ def test_what_is_charged_is_what_the_referee_says(small, tmp_path, optimize, met
         assert radio == pytest.approx(scored.transmit_energy.sum(), rel=1e-9)
         assert charge.compute_j == pytest.approx(scored.compute_energy.sum(), rel=1e-9)
         ends = np.add(charge.finish, charge.adapter_s)
-        assert charge.server_j > 0 and charge.seconds == charge.charged_s == max(ends)
-        assert charge.gap is not None and charge.gap < 2e-2
+        assert charge.server_j > 0 and charge.seconds == charge.charged_s
+        if method == "sfl-v2":  # adapters come down before the first step, within its wait for all
+            assert max(charge.finish) < charge.seconds <= max(ends)
+        else:
+            assert charge.seconds == max(ends)
+        of_chains = method == "sfl-v2" and "bits" in optimize  # a bound on bits that knows of no waiting
+        assert charge.gap is not None and charge.gap < (0.5 if of_chains else 2e-2)
     clocks = itertools.accumulate(record.charge.seconds for record in run.records)
     assert [record.charge.clock for record in run.records] == pytest.approx(list(clocks), rel=1e-12)
 

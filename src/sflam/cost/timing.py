@@ -127,8 +127,13 @@ class Stages:
         """Return the s of all stages: those of the slowest device in each."""
         return float(self.count @ seconds.max(axis=1))
 
-    def ends(self, seconds: Floats) -> Floats:
-        """Return the s [K] at which a device's own last step is done, the trunk's turns left out."""
+    def ends(self, seconds: Floats, hand: Floats | float) -> Floats:
+        """Return the s [K] at which a device's own last step is done, the trunk's turns left out.
+
+        Args:
+            seconds: [S, K] of each device in every stage.
+            hand: [K] s of sending adapters, which comes after it.
+        """
         whole = self.count * seconds.max(axis=1)
         done = np.array([whole[self.step <= step].sum() for step in self.step])
         last = np.array(
@@ -139,7 +144,8 @@ class Stages:
         found = np.zeros(seconds.shape[1])
         for at in np.flatnonzero(last):
             here = present[self.step == self.step[at]].any(axis=0)
-            found = np.where(here, done[at] - (seconds[at].max() - seconds[at]), found)
+            own = seconds[at] - self.hand[at] * hand
+            found = np.where(here, done[at] - (seconds[at].max() - own), found)
         return found
 
 

@@ -138,7 +138,10 @@ def round_cost(
         each = stages.seconds(
             compute=compute, up=transmit, down=down_s, fetch=fetched_s * inside, hand=handed_s * inside
         )
-        seconds, ends = float(problem.base_s + stages.total(each)), problem.base_s + stages.ends(each)
+        seconds, ends = (
+            float(problem.base_s + stages.total(each)),
+            problem.base_s + stages.ends(each, handed_s * inside),
+        )
     whole_s = seconds if inside else seconds + float(moving.max())
     return RoundCost(
         compute_s=compute,

@@ -305,3 +305,16 @@ def test_labels_on_the_device_and_a_trunk_that_answers_in_turn():
     assert slow.latency == pytest.approx(one_by_one, rel=1e-9)
     best = optimal.solve(turns)
     assert best.gap < LIMIT and plan.objective < best.objective <= slow.objective * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_plan_is_outside_its_limits_by_a_rounding_error(seed: int) -> None:
+    """A search that ends a little outside is drawn inside: no plan is refused for that."""
+    problem = waiting(random_problem(seed), seed)
+    plan = optimal.solve(problem)
+    assert plan.devices.bandwidth.sum() <= problem.network.bandwidth[0] * (1 + 1e-9)
+    assert plan.status is not Status.INFEASIBLE and plan.gap < NEARLY
+    tight = capped(problem, plan, seed)
+    held = optimal.solve(tight)
+    if len(held.devices):
+        assert held.status is not Status.INFEASIBLE, held.advice

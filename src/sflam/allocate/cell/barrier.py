@@ -34,6 +34,7 @@ LONGEST = 1e12
 """Seconds of a round that are planned."""
 FITS = -0.05  # ln of the common factor at which a start is well within all caps
 TIGHT = 1e-9  # of the same, that is none
+ROUNDED = 3e-10  # of the same, that passes for rounding
 SHARPER = 8  # steps at most
 SHARP = 1e-10  # gap that is small enough
 ENDLESS = LimitValues(**dict.fromkeys((each.name for each in fields(LimitValues)), 1e300))
@@ -112,8 +113,9 @@ def best(cell: Cell, count: Floats, wait: Floats, up: Floats, compute: Floats) -
     if (limited or np.isfinite(program.deadline)) and not _solved(interior, at, price, values):
         at, price, values = interior.solve(_fitting(program, _start(program), limited))
     scale = interior.scale
-    objective = values.objective * scale
     bound = sharpest(interior, at, price, values) * scale
+    at, values = _within(interior, at, values, limited)
+    objective = values.objective * scale
     worth = price.each(lambda each, is_held: np.where(is_held, each * scale, 0.0), interior.held)
     b, t = np.exp(at.band), np.exp(at.send)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -192,6 +194,35 @@ def _solved(interior: Interior, at: Logarithms, price: LimitValues, values: Valu
     return sharpest(interior, at, price, values) > values.objective * (1 - DOUBTFUL)
 
 
+def _within(interior: Interior, at: Logarithms, values: Values, limited: bool) -> tuple[Logarithms, Values]:
+    """Return a point within all limits, and its values, where the search ended with a rounding error outside.
+
+    With a little less bandwidth and as much longer times all but caps and deadline hold; and limits are convex in the
+    logarithms, so that a little of the way to a point well inside those that do not hold suffices.
+    """
+    if (most := float(values.limits.flat(interior.held).max())) <= ROUNDED:
+        return at, values
+    longer = Logarithms(
+        band=np.full_like(at.band, -1.0),
+        send=np.ones_like(at.send),
+        compute=interior.free.astype(float),
+        stages=np.full_like(at.stages, 2.0),
+    )
+    at = at.moved(longer, 1.01 * most)
+    values = interior.value(at)
+    over = values.limits.flat(interior.held)
+    out = over > ROUNDED
+    if not out.any():
+        return at, values
+    inside = _fitting(interior.program, _start(interior.program), limited)
+    there = interior.value(inside).limits.flat(interior.held)
+    if there.max() > ROUNDED or there[out].max() > -TIGHT:
+        return at, values
+    part = float((over[out] / (over[out] - there[out])).max())
+    at = at.moved(inside.moved(at, -1.0), min(1.0, 1.01 * part))
+    return at, interior.value(at)
+
+
 def _fitting(program: StageProgram, at: Logarithms, capped: bool) -> Logarithms:
     """Return a point that is strictly within caps and deadline, too.
 
@@ -208,7 +239,9 @@ def _fitting(program: StageProgram, at: Logarithms, capped: bool) -> Logarithms:
     first = interior.value(at).limits
     caps = (first.radio, first.joint, np.atleast_1d(first.deadline))
     at.excess = max(0.0, *(float(each[np.isfinite(each)].max(initial=0.0)) for each in caps)) + 0.5
-    found, _, values = interior.solve(at, lambda values: values.objective < FITS)
+    found, _, values = interior.solve(
+        at, lambda values: values.objective < FITS and values.limits.flat(interior.held).max() <= 0
+    )
     if values.objective < -TIGHT:
         found.excess = 0.0
         return found

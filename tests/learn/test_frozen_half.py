@@ -11,6 +11,7 @@ import torch
 import sflam
 from sflam import config, sizes
 from sflam.codec.settings import QuantSettings
+from sflam.errors import ConfigError
 from sflam.learn.fit import built_step
 from sflam.model.adapters import PREFIX, state_of
 from sflam.model.dummy_inputs import with_mask
@@ -65,6 +66,28 @@ def test_only_what_is_above_the_cut_is_trained_and_a_cache_changes_nothing(kind,
     for cache in ("device", "server"):
         _, state, _, _ = trained(kind, cache, labels=labels, rounds=2)
         assert_equal_states(state, without, 1e-6 if is_lm(kind) else 1e-9)
+
+
+@pytest.mark.parametrize("labels", ["server", "device"])
+@pytest.mark.parametrize("method", ["sfl-v1", "sfl-v2"])
+def test_the_head_alone_is_trained_where_every_block_is_on_devices(labels, method):
+    """With labels at home the server holds nothing of the model, and what went through it has no gradient."""
+    backbone, model, examples = adapted("vit")
+    learn = replace(FROZEN, method=method)
+    options = {"cut": backbone.depth, "learn": learn, "labels": labels}
+    fleet = local_fleet(backbone, model, examples, parts_of(SIZES), **options)
+    before = state_of(model)
+    _, after = run(fleet, before, 2)
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    assert moved == set(after) - set(below(fleet, before, backbone.depth)) and moved
+
+
+@pytest.mark.parametrize("labels", ["server", "device"])
+def test_a_half_that_leaves_nothing_to_train_is_refused(labels):
+    backbone, model, examples = adapted("gpt2-lm")  # its head has no weights of its own
+    options = {"cut": backbone.depth, "learn": FROZEN, "labels": labels}
+    with pytest.raises(ConfigError, match=r"nothing is trained.*device_half"):
+        local_fleet(backbone, model, examples, parts_of(SIZES), **options)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+import traceback
 import warnings
 from contextlib import contextmanager
 
@@ -33,7 +34,11 @@ def command(arguments, errors, prepare=None):
             prepare()
         from sflam.__main__ import main
 
-        main()
+        try:
+            main()
+        except Exception:  # while the file is open: nothing else shows why a command failed
+            traceback.print_exc()
+            raise SystemExit(1) from None
 
 
 class Process:

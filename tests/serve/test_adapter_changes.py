@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +22,7 @@ from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
 from sflam.sizes import adapter_body_bytes
 from tests.learn.builders import LEARN, assert_equal_states
-from tests.serve.test_hostile import TERMS
+from tests.serve.test_hostile import TERMS, Site
 from tests.serve.test_phases import Fault, faulty
 from tests.serve.threads import KINDS, LEAN, Rig, simulated
 
@@ -174,6 +176,37 @@ def test_what_was_not_agreed_is_refused():
         replace(agreed, change_bits=32).check_adapters(change(300, 8), 0)
     with pytest.raises(WireError, match="in another's place"):
         agreed.check_adapters(change(300, 8), 1)
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_change_that_comes_when_its_round_is_over_is_late_and_no_fault(tmp_path, opened):
+    """What it was sent is gone by then, or another round's: a device that gets 409 goes on with the next round."""
+    side = grids(np.full(1, 0.5, np.float32), 8)
+    start = np.zeros(6, np.float32)
+    sent, other = (
+        encode(AdapterFrame(1, 0, 0, start, grid)) for grid in (side, grids(np.ones(1, np.float32), 8))
+    )
+    body = encode(ChangeFrame(1, 0, 4, encode_change(start, start, 8, side=side, seed=1, round=1, device=0)))
+    with Site(tmp_path, works=False) as site:
+        site.ingress.contracts[0] = replace(TERMS, change_bits=8)
+        site.dispatch.close()
+        site.dispatch.open(1, 2, {0: 0, 1: 0}, 1000.0, {0: sent, 1: sent})
+        link = http.client.HTTPConnection("127.0.0.1", site.server.port, timeout=20)
+        link.putrequest("PUT", "/v1/rounds/1/2/adapters")
+        link.putheader("Authorization", f"Bearer {site.token}")
+        link.putheader("Content-Length", str(len(body)))
+        link.endheaders(body[:100])
+        until = time.monotonic() + 20
+        while not site.dispatch.session.seats[0].receiving and time.monotonic() < until:
+            time.sleep(0.01)
+        site.dispatch.close()
+        if opened:
+            site.dispatch.open(2, 3, {0: 0, 1: 0}, 1000.0, {0: other, 1: other})
+        link.send(body[100:])
+        answer = link.getresponse()
+        status, text = answer.status, answer.read()
+        link.close()
+        assert status == 409, text
 
 
 def test_a_device_that_sends_floats_is_refused_by_its_size_before_they_are_read(tmp_path):

@@ -18,6 +18,7 @@ from sflam.records.served_round import trace_csv
 from sflam.serve.pace import Pace
 from tests.learn.builders import IDENTITY, LEARN, assert_equal_states, with_bits
 from tests.serve.threads import Died, Rig, simulated
+from tests.tiny import DEPTH
 
 FEW = replace(LEARN, canonical=True, local_steps=2)
 JOB = {"cuts": (1, 2, 0), "labels": "server", "quant": QuantSettings(bits_up=4, bits_down=4), "learn": FEW}
@@ -92,6 +93,19 @@ def test_a_half_that_is_frozen_at_any_cut_is_served(tmp_path, labels, cache, kin
     for mine, theirs in zip(records, wanted, strict=True):
         assert (mine.bytes_up, mine.bytes_down) == (theirs.bytes_up, theirs.bytes_down)
         assert mine.adapter_bytes_up == theirs.adapter_bytes_up
+
+
+@pytest.mark.parametrize("half", ["frozen", "trained"])
+@pytest.mark.parametrize("labels", ["server", "device"])
+def test_every_block_on_devices_is_served(tmp_path, labels, half):
+    """With labels at home a server has nothing of the model, neither weights nor gradients."""
+    learn = replace(LEARN, device_half=half)
+    options = {"cuts": (DEPTH,) * 3, "labels": labels, "quant": IDENTITY, "learn": learn}
+    wanted, state = simulated("vit", **options)
+    records, found = Rig(tmp_path, "vit", **options).run()
+    assert_equal_states(found, state)
+    for mine, theirs in zip(records, wanted, strict=True):
+        assert (mine.bytes_up, mine.bytes_down) == (theirs.bytes_up, theirs.bytes_down)
 
 
 class NeverDone(Link):

@@ -15,6 +15,7 @@ from peft import PeftModel
 from sflam.cost.memory import FleetMemory
 from sflam.cost.training import Step
 from sflam.data.sampling import most_rows
+from sflam.errors import ConfigError
 from sflam.learn.activation_cache import CachedExchange, expect_frozen, unkept
 from sflam.learn.adapter_exchange import AdapterCodec, flatten, send_adapters
 from sflam.learn.averaging import Averaged, Averaging
@@ -63,6 +64,7 @@ class LocalFleet(Fleet):
 
     Raises:
         ModelError: a cut outside 0..L.
+        ConfigError: nothing is left to train.
     """
 
     def __init__(
@@ -98,6 +100,12 @@ class LocalFleet(Fleet):
         self._layers = adapted_layers(model)
         segments = (self.devices.segment, *(trunk.segment for trunk in self.servers.trunks.values()))
         trained = {name for segment in segments for name in segment.names()}
+        if not trained:
+            raise ConfigError(
+                f"nothing is trained: learn.device_half is {learn.practice.device_half!r}, model.cut keeps every block "
+                'on the devices, and no head is trained; cut earlier, set model.trainable = "lora+head", or use '
+                'learn.device_half = "trained"'
+            )
         start = state_of(model)
         own = {
             "none": [],

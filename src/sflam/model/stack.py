@@ -239,8 +239,11 @@ class AdapterStack:
     ) -> list[Tensor | None]:
         """Add the gradients of ``output`` to ``grads``; return those of ``inputs``, as torch.autograd.grad does.
 
-        Those of gathered rows are added on the way. ``again`` keeps the graph for another call.
+        Those of gathered rows are added on the way. ``again`` keeps the graph for another call. An output that nothing
+        trained went into, as that of a server without blocks behind a frozen half, gives none.
         """
+        if not output.requires_grad:
+            return [None] * len(inputs)
         wanted = [*inputs, *self.tensors.values(), self._anchor]
         found = torch.autograd.grad(output, wanted, grad_output, allow_unused=True, retain_graph=again)
         for slot, grad in zip(self.slots.values(), found[len(inputs) : -1], strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sflam.codec.adapter_change import encode_change
+from sflam.codec.adapter_change import decode_change, encode_change
 from sflam.codec.bodies import decode, encode
 from sflam.codec.common_grid import grids
 from sflam.codec.messages import AdapterFrame, ChangeFrame
@@ -91,6 +91,19 @@ def test_the_grid_survives_a_device_s_death(tmp_path, fault, lean):
         Rig(tmp_path / "calm", "bert", lean=lean, **COMMON).run() if lean else simulated("bert", **COMMON)
     )
     assert equal(found, wanted[1])
+
+
+@pytest.mark.parametrize("bits", [1, 8, 16])
+@pytest.mark.parametrize("far", [1e-45, 9e37, 3e38])
+def test_however_far_a_device_went_the_next_round_has_grids(bits, far):
+    """One that sends what is only just finite ends no server."""
+    codec = AdapterCodec(bits, 1, common=True)
+    start = {"a": torch.zeros(300)}
+    codec.follow({0: {"a": torch.full((300,), far)}}, start, lambda device: ["a"])
+    side = codec.side(start, ["a"])
+    moved = np.full(300, far, np.float32)
+    packed = encode_change(moved, 0 * moved, bits, seed=1, round=1, device=0, side=side)
+    assert np.array_equal(packed.side, side) and np.isfinite(decode_change(packed, 0 * moved)).all()
 
 
 def test_a_change_on_another_grid_is_refused():

@@ -29,12 +29,15 @@ Integers = NDArray[np.int64]
 LEAST = 1 / 256
 """Least reach of a group, of the largest one's: what did not move in the last round may move in this one."""
 
+WIDEST = 1e37
+"""Most reach of a group: its grid, in bfloat16, is one of float32 still."""
+
 
 def grids(reach: Floats, bits: int) -> Words:
     """Return the side [G, 2] of grids from -reach to reach, of groups; zeros, which is no grid, where nothing moved.
 
     Args:
-        reach: [G], 0 or more.
+        reach: [G], 0 to ``WIDEST``.
         bits: of a code.
     """
     most = float(reach.max(initial=0.0))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sflam.codec.adapter_change import decode_change, encode_change
 from sflam.codec.bodies import decode, encode
-from sflam.codec.common_grid import grids, is_grid
+from sflam.codec.common_grid import WIDEST, grids, is_grid
 from sflam.codec.grid import restore
 from sflam.codec.messages import AdapterFrame, ChangeFrame, Message
 from sflam.codec.quantizer import Words
@@ -106,7 +106,7 @@ class AdapterCodec:
                 if name in state:
                     far = float((state[name] - start[name].to(state[name])).abs().max())
                     moved[name] = max(far, moved.get(name, 0.0))
-        self.reach |= {name: SPARE * far for name, far in moved.items()}
+        self.reach |= {name: min(SPARE * far, WIDEST) for name, far in moved.items()}
 
     def state(self) -> dict[str, Any]:
         """Return what must survive a crash between rounds."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from peft import PeftModel
 
+from sflam.errors import ConfigError
 from sflam.learn.chunks import PassBudget
 from sflam.learn.device import Devices
 from sflam.learn.device_ranks import DeviceRanks
@@ -106,3 +107,13 @@ def _limit(
         segment.stack.limit({row: beyond[row] | untuned[row] for row in device_of})
     elif beyond or untuned:
         segment.stack.limit(beyond or untuned)
+
+
+def expect_trained(names: Collection[str], learn: LearnSettings) -> None:
+    """Raise ConfigError where ``names``, all that both halves train, are none."""
+    if not names:
+        raise ConfigError(
+            f"nothing is trained: learn.device_half is {learn.practice.device_half!r}, model.cut keeps every block on "
+            'the devices, and no head is trained; cut earlier, set model.trainable = "lora+head", or use '
+            'learn.device_half = "trained"'
+        )

@@ -15,7 +15,6 @@ from peft import PeftModel
 from sflam.cost.memory import FleetMemory
 from sflam.cost.training import Step
 from sflam.data.sampling import most_rows
-from sflam.errors import ConfigError
 from sflam.learn.activation_cache import CachedExchange, expect_frozen, unkept
 from sflam.learn.adapter_exchange import AdapterCodec, flatten, send_adapters
 from sflam.learn.averaging import Averaged, Averaging
@@ -27,7 +26,7 @@ from sflam.learn.evaluate import Score
 from sflam.learn.examples import Examples, drawn, drawn_together
 from sflam.learn.exchange import Exchange
 from sflam.learn.fleet import Fleet
-from sflam.learn.halves import halves
+from sflam.learn.halves import expect_trained, halves
 from sflam.learn.kept_memory import with_kept, with_personal
 from sflam.learn.local.registry import local_rule
 from sflam.learn.personal import PersonalParts, head_of
@@ -100,12 +99,7 @@ class LocalFleet(Fleet):
         self._layers = adapted_layers(model)
         segments = (self.devices.segment, *(trunk.segment for trunk in self.servers.trunks.values()))
         trained = {name for segment in segments for name in segment.names()}
-        if not trained:
-            raise ConfigError(
-                f"nothing is trained: learn.device_half is {learn.practice.device_half!r}, model.cut keeps every block "
-                'on the devices, and no head is trained; cut earlier, set model.trainable = "lora+head", or use '
-                'learn.device_half = "trained"'
-            )
+        expect_trained(trained, learn)
         start = state_of(model)
         own = {
             "none": [],

@@ -39,9 +39,7 @@ class Worker:
 
     def __init__(self, dispatch: Dispatch, trunk: Trunk, exchange: Exchange, cuts: Mapping[int, int]) -> None:
         self.dispatch, self.trunk, self.exchange, self.cuts = dispatch, trunk, exchange, cuts
-        self.where = (
-            trunk.segment.stack.values.device
-        )  # where all the model is on devices it has no parameters
+        self.where = trunk.segment.stack.values.device  # it has no parameters where devices have every block
         trunk.guarded = True
         self.busy = 0.0
         """Seconds of computing in the round."""

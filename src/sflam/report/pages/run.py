@@ -117,7 +117,7 @@ def _plan_and_truth(records: Sequence[RoundRecord]) -> list[Panel]:
     """Return what plans predicted beside what was charged, per round."""
     panels = []
     for title, unit in (
-        ("Time of a round, without adapters", "s"),
+        ("Time of a round, as the plan counts it", "s"),
         ("Energy of a round, as the plan counts it", "J"),
     ):
         lines = [

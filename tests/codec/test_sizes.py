@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sflam import sizes
 from sflam.codec import bodies as codec
-from sflam.codec.messages import AdapterFrame, GradientFrame, Message, StepFrame
+from sflam.codec.messages import AdapterFrame, ChangeFrame, GradientFrame, Message, StepFrame
 from sflam.codec.quantizers import quantizer
 from sflam.errors import WireError
 from tests.codec.frames import messages, packed, step
@@ -34,6 +34,8 @@ def expected_size(message: Message) -> int:
             return sizes.token_body_bytes(0, 1, 8)
         case GradientFrame(gradient=sent):
             return sizes.token_body_bytes(sent.tokens, sent.dim, sent.bits, sent.scheme)
+        case ChangeFrame(change=sent):  # as tokens; those of adapters are groups of one size
+            return sizes.token_body_bytes(sent.tokens, sent.dim, sent.bits, sent.scheme)
         case AdapterFrame(values=values):
             return sizes.adapter_body_bytes(len(values), 8 * values.itemsize)
 
@@ -43,7 +45,9 @@ def expected_size(message: Message) -> int:
 def test_a_bodys_size_is_known_before_it_is_written(message: Message) -> None:
     """Exactly, or at most where values that are rounded to 0 are not sent."""
     written, known = len(codec.encode(message)), expected_size(message)
-    sent = getattr(message, "activations", None) or getattr(message, "gradient", None)
+    sent = next(
+        filter(None, (getattr(message, name, None) for name in ("activations", "gradient", "change"))), None
+    )
     assert written == known or (sent and sizes.is_variable(sent.scheme) and written < known)
 
 

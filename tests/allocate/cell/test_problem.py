@@ -134,10 +134,10 @@ def test_impossible_requests_are_refused(changes: dict[str, Any], message: str) 
 def test_every_method_is_there_and_an_unknown_one_is_not() -> None:
     assert set(CELL_METHODS) == set(NAMES)
     problem = reference(3)
-    options = {"subchannels": {"count": 6}, "bcd-matching": {"count": 6}}
+    options = {name: {"count": 6} for name in ("subchannels", "bcd-matching")}
     best = allocate(problem).objective
     for name in CELL_METHODS:
-        if name in ("oracle", "cut", "bits", "bcd-bits", "fixed-bits"):
+        if name in ("oracle", "cut", "bits", "bcd-bits", "fixed-bits", "subchannel-bits"):
             continue
         made = allocate(problem, name, **options.get(name, {}))
         assert made.method == name and made.objective >= best * (1 - 1e-9) and made.solve_s > 0

@@ -52,7 +52,7 @@ def respond_within(
     answer.held = near.held if near is not None else None
     if not over.size:
         return answer
-    held = _on_caps(cell, over, time, near)
+    held = _on_caps(cell, over, time, price, near)
     for name in COLUMNS:
         column = getattr(answer, name).copy()
         column[over] = getattr(held.answer, name)[over]
@@ -82,7 +82,7 @@ class OnCaps:
     answer: Response
 
 
-def _on_caps(cell: Cell, over: Integers, time: float | Floats, near: Response | None) -> OnCaps:
+def _on_caps(cell: Cell, over: Integers, time: float | Floats, price: float, near: Response | None) -> OnCaps:
     """Return the answers of at least the devices ``over`` on their caps; those of ``near`` serve at its time."""
     last = near.held if near is not None and isinstance(near.held, OnCaps) else None
     if last is not None and np.array_equal(last.time, time):
@@ -96,15 +96,18 @@ def _on_caps(cell: Cell, over: Integers, time: float | Floats, near: Response | 
     if missing.size:
         guess = None if last is None else np.log(last.weight[missing])
         times = np.broadcast_to(time, len(cell))[missing]
-        weight, found = _least(cell.take(missing), times, cell.left(time)[missing], guess)
+        weight, found = _least(cell.take(missing), times, price, cell.left(time)[missing], guess)
         held.known[missing], held.weight[missing] = True, weight
         for name in COLUMNS:
             getattr(held.answer, name)[missing] = getattr(found, name)
     return held
 
 
-def _least(cell: Cell, time: Floats, left: Floats, guess: Floats | None) -> tuple[Floats, Response]:
-    """Return the weights [n] at which devices use the J that are ``left`` to them, and their answers, at price 1."""
+def _least(
+    cell: Cell, time: Floats, price: float, left: Floats, guess: Floats | None
+) -> tuple[Floats, Response]:
+    """Return the weights [n] at which devices use the J that are ``left`` to them, and their answers, at price 1; at
+    ``price`` their own weights are too light."""
     left = np.maximum(left, NOTHING * cell.energy_cap)
 
     def heavier(log_weight: Floats) -> tuple[Cell, Response]:
@@ -117,7 +120,10 @@ def _least(cell: Cell, time: Floats, left: Floats, guess: Floats | None) -> tupl
 
     # at this weight energy outweighs the device's whole share of bandwidth
     typical = np.log(cell.bandwidth / left)
-    root = bisect(excess, typical - HEAVIEST, typical + HEAVIEST / 2, tolerance=1e-12, guess=guess)
+    with np.errstate(divide="ignore"):
+        own = np.log(cell.weight / price)
+    low, high = np.maximum(typical - HEAVIEST, own - 1), np.maximum(typical, own) + HEAVIEST / 2
+    root = bisect(excess, low, high, tolerance=1e-12, guess=guess)
     heavy, response = heavier(root)
     spent = response.energy(heavy) + heavy.compute_energy(response.compute)
     if (hidden := spent > left * (1 + 1e-10)).any():

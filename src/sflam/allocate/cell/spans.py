@@ -12,7 +12,6 @@ from sflam.allocate.cell.arrays import Cell
 from sflam.allocate.cell.energy_caps import respond_within
 from sflam.allocate.curves import TINY
 from sflam.allocate.limits import Impossible
-from sflam.allocate.roots import decreasing_root
 from sflam.network.network import Floats
 
 ROUNDS = 200
@@ -33,7 +32,11 @@ def fitting(cell: Cell, floor: float) -> tuple[float, float]:
     ceiling = float(longest_waits(cell).min())
     if ceiling <= floor:
         raise Impossible(_too_small(cell, floor))
-    inside, fits = easiest(cell, floor, ceiling)
+    fits, sooner = False, min(ceiling, cell.deadline)
+    if floor < sooner < ceiling:  # far beyond the deadline, distances from the shortest round are rounded
+        inside, fits = easiest(cell, floor, sooner)
+    if not fits:
+        inside, fits = easiest(cell, floor, ceiling)
     if not fits:
         raise Impossible(_too_small(cell, inside))
     return _edge(cell, inside, floor), _edge(cell, inside, ceiling)
@@ -41,16 +44,20 @@ def fitting(cell: Cell, floor: float) -> tuple[float, float]:
 
 def _edge(cell: Cell, inside: float, end: float) -> float:
     """Return the last round, s, from one that fits towards ``end``, that fits too."""
+    from scipy.optimize import brentq
+
     towards = float(np.sign(end - inside))
 
     def excess(log_far: float) -> float:
-        """Return ln of what is needed over what there is, falling with the distance from ``end``."""
+        """Return ln of what is needed over what there is: of either sign once, for it is convex in the round."""
         answer = respond_within(cell, end - towards * float(np.exp(log_far)), 1.0, None, least=True)
         return min(float(np.log(answer.bandwidth.sum() / cell.bandwidth)), NEVER)
 
     whole = float(np.log(abs(end - inside)))
     low = whole + np.log(CLOSE)
-    far = decreasing_root(excess, whole - 1.0, low=low, high=whole, tolerance=1e-13)
+    if excess(low) <= 0:
+        return end - towards * float(np.exp(low))
+    far = brentq(excess, low, whole, xtol=1e-15, rtol=8 * np.finfo(float).eps)
     return end - towards * float(np.exp(far))
 
 

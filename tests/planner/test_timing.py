@@ -28,6 +28,22 @@ def test_a_relay_is_the_sum_of_turns_in_the_whole_band():
     assert len(set(cut.devices.cut.tolist())) == 1 and cut.objective <= plan.objective * (1 + 1e-12)
 
 
+def test_a_relay_chooses_bits_down_where_they_are_asked_for():
+    asked = [
+        "learn.method=sl",
+        "network.devices=2",
+        "network.downlink_mbps=1",
+        "plan.sensitivity=0.1",
+        "plan.sensitivity_down=0.1",
+    ]
+    up, both = (
+        decide(config.load(None, [*asked, f"plan.optimize={keys}"])).plan
+        for keys in ('["clock","bits"]', '["clock","bits","bits_down"]')
+    )
+    assert (up.devices.bits_down == 8).all() and (both.devices.bits_down < 8).all()
+    assert both.objective < up.objective
+
+
 def test_one_trunk_for_all_is_planned_as_a_barrier():
     job = config.load(None, ["learn.method=sfl-v2", "network.devices=5", "plan.local_steps=3"])
     found = decide(job, compare=True, points=3)

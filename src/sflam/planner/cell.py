@@ -339,7 +339,7 @@ def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
 
         def alone(device: int, cut: int | None) -> Plan:
             one = whole(cut).only(np.array([device]))
-            return allocate(_with_turn(one) if served else one, kind, **options_of(job, kind))
+            return best_here(job, _with_turn(one) if served else one, kind)
 
         count = len(build(job.network, job.seed, round_number))
         return in_turns(count, alone, range(workload_of(job).blocks) if chosen else ())

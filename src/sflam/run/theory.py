@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -66,28 +67,43 @@ def _expect_theory(job: Job) -> None:
             f'the bound is that of unbiased noise, and quant.scheme = "{job.quant.scheme}" leaves values out; give a '
             'run with "uniform", "rotated" or "identity"'
         )
+    if job.model.labels == "device":
+        raise ConfigError(
+            'model.labels = "device" sends activations in both directions, and the bound is about one; give a run with '
+            'labels = "server"'
+        )
+    if job.quant.delta:
+        raise ConfigError(
+            "quant.delta = true rounds differences between activations, and noise is measured as that of whole ones; "
+            "give a run without"
+        )
 
 
 def _watched(run: Run, fleet: LocalFleet, every: int, batches: int, seen: Seen) -> dict[str, Any]:
     """Train, measure on the way, and compare."""
     total, steps = run.job.learn.rounds, 0.0
     points: list[PathPoint] = [look(fleet, run.state, steps=0, batches=batches)]
-    bits: list[list[int]] = []
+    bits: list[list[float]] = []
     seen(0, total)
+    looked = True
     for record in run.rounds():
         steps += record.device_steps / max(len(record.participants), 1)
         bits.append(_bits(run.job, record))
-        if (record.round + 1) % every == 0 or record.round + 1 == total:
+        looked = (record.round + 1) % every == 0
+        if looked:
             points.append(look(fleet, run.state, steps=round(steps), batches=batches))
         seen(record.round + 1, total)
+    if not looked:  # also where training stops early
+        points.append(look(fleet, run.state, steps=round(steps), batches=batches))
     quantized = run.job.quant.scheme != IDENTITY
     return compared(points, [len(part) for part in fleet.parts], bits if quantized else ())
 
 
-def _bits(job: Job, record: RoundRecord) -> list[int]:
-    """Return [K] the widths up of a round; of those that stayed away, what they would have had."""
-    placed = [placement.bits_up for placement in job.placements]
+def _bits(job: Job, record: RoundRecord) -> list[float]:
+    """Return [K] the widths up of a round; of those that stayed away, what they would have had; inf where a device
+    trains alone and sends nothing."""
+    placed = [math.inf if placement.alone else float(placement.bits_up) for placement in job.placements]
     if record.charge is not None:
         for device, width in zip(record.participants, record.charge.bits_up, strict=True):
-            placed[device] = width
+            placed[device] = width or math.inf
     return placed

@@ -89,14 +89,15 @@ def path(points: Sequence[PathPoint]) -> tuple[float, float, float]:
 
 
 def compared(
-    points: Sequence[PathPoint], samples: Sequence[int], bits: Sequence[Sequence[int]]
+    points: Sequence[PathPoint], samples: Sequence[int], bits: Sequence[Sequence[float]]
 ) -> dict[str, Any]:
     """Return the bound beside the measurement, as one object for JSON; what is infinite or undefined is null.
 
     Args:
         points: at least two, the first before any step.
         samples: [K] of each device.
-        bits: [K] widths up of each round of the training; empty where nothing is quantized.
+        bits: [K] widths up of each round of the training; empty where nothing is quantized, inf of a
+            device that sends nothing.
     """
     share = np.asarray(samples, float) / np.sum(samples)
     (curved, step, cosine), start = path(points), points[0]

@@ -52,9 +52,7 @@ class Probe:
             seed=derive(fleet.seed, "sensitivity"),
             per_token=common.per_token,
         )
-        fleet.seat(self.devices)
-        for device in self.devices:
-            fleet.put(device, state | fleet.personal.of(device))
+        self._state, self._seated = state, tuple[int, ...]()
 
     def draw(self, number: int) -> dict[int, Minibatch]:
         """Return mini-batch ``number`` of every device: the first of a pass of its own."""
@@ -84,6 +82,8 @@ class Probe:
     ) -> Gradients:
         """Return device -> [P], the gradient of its mini-batch's mean loss, in loss per unit of parameter.
 
+        Devices are differentiated as many at a time as the fleet holds.
+
         Args:
             drawn: of :meth:`draw`.
             number: of the mini-batch; dropout is the same whatever the other arguments are.
@@ -92,6 +92,26 @@ class Probe:
             mirrored: turn the error of every activation round: x - e where x + e would arrive.
             down: width of the gradients that come back; 0 does not quantize them.
         """
+        every, found = tuple(drawn), Gradients()
+        some = self.fleet.seats() or max(len(every), 1)
+        for first in range(0, len(every), some):
+            group = {device: drawn[device] for device in every[first : first + some]}
+            self._seat(tuple(group))
+            found |= self._of_seated(group, number, bits, noise, mirrored, down)
+        return found
+
+    def _seat(self, devices: tuple[int, ...]) -> None:
+        """Let ``devices`` hold the global adapters, and what they have of their own."""
+        if devices != self._seated:
+            self.fleet.seat(devices)
+            for device in devices:
+                self.fleet.put(device, self._state | self.fleet.personal.of(device))
+            self._seated = devices
+
+    def _of_seated(
+        self, drawn: Mapping[int, Minibatch], number: int, bits: int, noise: int, mirrored: bool, down: int
+    ) -> Gradients:
+        """Return :meth:`gradients` of devices that have seats."""
         devices, servers = self.fleet.devices, self.fleet.servers
         where = next(devices.segment.parameters()).device
         seeds = {d: derive(self.exchange.seed, "dropout", self.round, number, d) for d in (*drawn, SERVER)}

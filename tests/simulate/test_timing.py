@@ -174,3 +174,13 @@ def test_waiting_is_idled_through_and_limited(small, tmp_path):
     for record in held.records:
         assert_as_planned(record)
         assert record.charge.seconds <= least * (1 + 1e-9) and record.charge.late_s == 0
+
+
+def test_chosen_bits_are_charged_in_the_stages_they_make(small, tmp_path):
+    """Headers weigh the more in a stage the fewer bits a value has: shares of stages hang on the width."""
+    more = ("learn.method=sflam-mixed", "data.sampling=global", "learn.local_steps=2", "plan.sensitivity=1")
+    widths = ("plan.bits_least=2", "plan.bits_most=3", 'plan.optimize=["clock","bits"]')
+    run = ran(small, tmp_path / "run", *PLAIN, *more, *widths)
+    for record in run.records:
+        assert_as_planned(record)
+        assert max(record.charge.bits_up) < run.job.quant.bits_up

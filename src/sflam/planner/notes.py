@@ -21,6 +21,8 @@ def notes(job: Job) -> Iterator[str]:
         )
     if timing_of(job) == RELAY:
         yield "a relay: each device has the whole band in its turn, and a round is the sum of turns"
+        if job.plan.deadline:
+            yield "a relay: plan.deadline is for each turn, not for their sum"
     if job.plan.measure_every:
         yield "plan.measure_every measures in simulated runs; here chi is plan.sensitivity"
     if job.network.battery_j:

@@ -112,6 +112,11 @@ class CellPlanner(Planner):
     ) -> RoundCost:
         """Return the cost of a turn; of whole models, only adapters travel."""
         problem = self.problem(network, turn.devices, workload=workload, batches=batches)
+        if problem.waits:  # what of a round is in which stage hangs on its bits
+            up_bits, down_bits = (
+                np.array(each) for each in zip(*(p.bits for p in turn.placements), strict=True)
+            )
+            problem = problem.change(bits=up_bits, bits_down=down_bits)
         down_rate = self.job.network.downlink_mbps * 1e6 or np.inf
         if problem.traffic is not None:
             handed, fetched = problem.adapter_bits_up, problem.adapter_bits_down

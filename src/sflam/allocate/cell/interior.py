@@ -145,6 +145,7 @@ class Interior(Geometric):
 
         return solve
 
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a search without an end is given up
     def solve(
         self, at: Logarithms, enough: Callable[[Values], bool] | None = None
     ) -> tuple[Logarithms, LimitValues, Values]:

@@ -34,6 +34,7 @@ LONGEST = 1e12
 """Seconds of a round that are planned."""
 FITS = -0.05  # ln of the common factor at which a start is well within all caps
 TIGHT = 1e-9  # of the same, that is none
+ROOM = 0.02  # of the same, that a search is given to go on in
 ROUNDED = 3e-10  # of the same, that passes for rounding
 SHARPER = 8  # steps at most
 SHARP = 1e-10  # gap that is small enough
@@ -112,6 +113,13 @@ def best(cell: Cell, count: Floats, wait: Floats, up: Floats, compute: Floats) -
     limited = bool(np.isfinite(cell.radio_cap).any() or np.isfinite(cell.energy_cap).any())
     if (limited or np.isfinite(program.deadline)) and not _solved(interior, at, price, values):
         at, price, values = interior.solve(_fitting(program, _start(program), limited))
+    if (most := _outside(interior, values)) > TIGHT:  # a search that got stuck goes on from well inside
+        last = interior.scale
+        again = interior.solve(at.moved(_longer(interior, at), 1.01 * most + ROOM))
+        if _outside(interior, again[2]) < most:
+            at, price, values = again
+        else:
+            interior.scale = last
     scale = interior.scale
     bound = sharpest(interior, at, price, values) * scale
     at, values = _within(interior, at, values, limited)
@@ -194,21 +202,30 @@ def _solved(interior: Interior, at: Logarithms, price: LimitValues, values: Valu
     return sharpest(interior, at, price, values) > values.objective * (1 - DOUBTFUL)
 
 
+def _outside(interior: Interior, values: Values) -> float:
+    """Return by how much the limit that holds least is exceeded; below 0 within all."""
+    return float(values.limits.flat(interior.held).max())
+
+
+def _longer(interior: Interior, at: Logarithms) -> Logarithms:
+    """Return the step to less bandwidth and longer times."""
+    return Logarithms(
+        band=np.full_like(at.band, -1.0),
+        send=np.ones_like(at.send),
+        compute=interior.free.astype(float),
+        stages=np.full_like(at.stages, 2.0),
+    )
+
+
 def _within(interior: Interior, at: Logarithms, values: Values, limited: bool) -> tuple[Logarithms, Values]:
     """Return a point within all limits, and its values, where the search ended with a rounding error outside.
 
     With a little less bandwidth and as much longer times all but caps and deadline hold; and limits are convex in the
     logarithms, so that a little of the way to a point well inside those that do not hold suffices.
     """
-    if (most := float(values.limits.flat(interior.held).max())) <= ROUNDED:
+    if (most := _outside(interior, values)) <= ROUNDED:
         return at, values
-    longer = Logarithms(
-        band=np.full_like(at.band, -1.0),
-        send=np.ones_like(at.send),
-        compute=interior.free.astype(float),
-        stages=np.full_like(at.stages, 2.0),
-    )
-    at = at.moved(longer, 1.01 * most)
+    at = at.moved(_longer(interior, at), 1.01 * most)
     values = interior.value(at)
     over = values.limits.flat(interior.held)
     out = over > ROUNDED

@@ -16,6 +16,7 @@ from sflam.network.network import Floats
 
 ROUNDS = 200
 CLOSE = 1e-13
+EVEN = 1e-12  # ln of what is needed over what there is, that is no more
 NEVER = 700.0  # ln of what is needed over what there is, where no bandwidth suffices
 
 
@@ -58,6 +59,9 @@ def _edge(cell: Cell, inside: float, end: float) -> float:
     if excess(low) <= 0:
         return end - towards * float(np.exp(low))
     far = brentq(excess, low, whole, xtol=1e-15, rtol=8 * np.finfo(float).eps)
+    step = float(np.spacing(abs(far)))
+    while excess(far) > EVEN and far < whole:  # a rounding error of the round can be much of the band
+        far, step = min(far + step, whole), 2 * step
     return end - towards * float(np.exp(far))
 
 

@@ -26,7 +26,7 @@ from sflam.cost.convergence import (
     GradientModel,
     gradient_bound,
     least_bits,
-    quantization_noise,
+    rounds_factor,
     rounds_to,
 )
 from sflam.learn.split_fleet import LocalFleet
@@ -129,11 +129,10 @@ def compared(
             }
         )
     target = PART * start.noise[0].target
+    slow = max(0.0, *(float(slowdown(point.noise, samples).chi.sum()) for point in points))
     return {
         "points": rows,
-        "widths": [
-            _width(width, points, models, samples, target, worst) for width in (*range(1, 9), MAX_BITS)
-        ],
+        "widths": [_width(width, points, models, slow, target, worst) for width in (*range(1, 9), MAX_BITS)],
         "smoothness": curved,
         "step": step,
         "along_gradient": cosine,
@@ -165,13 +164,11 @@ def _width(
     width: int,
     points: Sequence[PathPoint],
     models: Sequence[GradientModel],
-    samples: Sequence[int],
+    slow: float,
     target: float,
     worst: dict[str, float],
 ) -> dict[str, Any]:
-    """Return what one width for all devices would mean."""
-    noise = float(quantization_noise(width))
-    slow = [float(slowdown(point.noise, samples).chi.sum()) for point in points]
+    """Return what one width for all devices would mean; ``slow`` is the largest chi of all together on the way."""
     biases = [model.bias_at(width) ** 2 for model in models]
     needed = np.inf
     if worst["smoothness"] > 0:
@@ -179,7 +176,7 @@ def _width(
         needed = rounds_to(target, variance=variance, bias=math.sqrt(max(biases)), **worst)
     return {
         "bits": width,
-        "rounds_factor": 1 + max(max(slow), 0.0) * noise,
+        "rounds_factor": rounds_factor(slow, width),
         "bias_share": max(
             bias / point.noise[0].target if point.noise[0].target > 0 else 0.0
             for bias, point in zip(biases, points, strict=True)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
@@ -15,9 +15,12 @@ from rich.text import Text
 
 from sflam import __version__, config
 from sflam.config import Job
-from sflam.errors import ConfigError
+from sflam.errors import ConfigError, SflamError
 from sflam.printable import printable
 from sflam.report.terminal.live_bar import animates
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 app = typer.Typer(
     name="sflam",
@@ -104,6 +107,18 @@ def show(as_json: bool, *tables: RenderableType) -> None:
     """Print tables to stdout, or to stderr where stdout is for JSON."""
     for table in tables:
         (stderr if as_json else stdout).print(table, markup=False)
+
+
+def write(folder: Path, name: str, found: object, figure: Figure, error: type[SflamError]) -> None:
+    """Write name.json and name.png into a folder, made where it is not there; raises ``error`` where it cannot be."""
+    from sflam.files import replace_file, writing
+    from sflam.report.charts.figure import save
+
+    with writing(folder, "give another --out", error):
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / f"{name}.json", (json.dumps(found, indent=2) + "\n").encode())
+    save(figure, folder / f"{name}.png")
+    remark(f"wrote {name}.json, {name}.png to {folder}")
 
 
 def show_json(as_json: bool, found: object) -> None:

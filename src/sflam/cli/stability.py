@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -50,8 +49,6 @@ def stability(
             f"--layers is {layers!r}; separate numbers by commas, e.g. 1,3,6, or give {AS_IS}"
         ) from None
     with shared.status("loading model and data"):
-        from sflam.files import replace_file, writing
-        from sflam.report.charts.figure import save
         from sflam.report.charts.stability import draw_stability
         from sflam.report.terminal.stability_table import stability_table
         from sflam.report.terminal.tally import Tally
@@ -71,9 +68,5 @@ def stability(
     title = f"{Path(wanted.model.name).name} on {Path(wanted.data.name).name}, n = {samples}"
     shared.show(as_json, stability_table(found, title))
     if out:
-        with writing(out, "give another --out", ConfigError):
-            out.mkdir(parents=True, exist_ok=True)
-            replace_file(out / "stability.json", (json.dumps(found, indent=2) + "\n").encode())
-        save(draw_stability(found, title=title), out / "stability.png")
-        shared.remark(f"wrote stability.json, stability.png to {out}")
+        shared.write(out, "stability", found, draw_stability(found, title=title), ConfigError)
     shared.show_json(as_json, found)

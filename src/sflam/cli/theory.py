@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -33,8 +32,6 @@ def theory(
     says what other widths would mean: the rounds they cost, and the fewest bits whose bias is small.
     """
     with shared.status("loading model and data"):
-        from sflam.files import replace_file, writing
-        from sflam.report.charts.figure import save
         from sflam.report.charts.theory import draw_theory
         from sflam.report.terminal.tally import Tally
         from sflam.report.terminal.theory_table import theory_table
@@ -44,10 +41,5 @@ def theory(
         found = theory_of(run, every=every, batches=batches, seen=tally.count)
     title = f"{run.name}: measured every {every} rounds" if every > 1 else f"{run.name}: measured every round"
     shared.show(as_json, theory_table(found, title))
-    folder = out or run
-    with writing(folder, "give another --out", RunError):
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / "theory.json", (json.dumps(found, indent=2) + "\n").encode())
-    save(draw_theory(found, title=title), folder / "theory.png")
-    shared.remark(f"wrote theory.json, theory.png to {folder}")
+    shared.write(out or run, "theory", found, draw_theory(found, title=title), RunError)
     shared.show_json(as_json, found)

@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the network, nor waits until it is given up
+
+# The suite draws the same cases every time; HYPOTHESIS_PROFILE=explore looks for others.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("explore", print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 # Seconds on one core; whatever a test is about is set on top.
 SHORT = ("learn.rounds=2", "learn.local_steps=2", "learn.batch=4", "fleet.devices=3", "learn.device=cpu")

@@ -216,7 +216,6 @@ def test_masks_are_bit_equal_and_counted_from_the_first_row(engine: NodeEngine) 
     max_examples=200,
     phases=(Phase.explicit, Phase.generate),
     deadline=None,
-    derandomize=True,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
         HealthCheck.too_slow,

@@ -14,6 +14,7 @@ SERIES_BELOW = 1e-2
 ROUNDS = 60  # of Newton; from the bounds below a dozen suffice
 TINY = 1e-300
 LARGEST = 700.0  # e^x is finite
+FAR = 1e-3  # of a bound: what is below it is no guess
 
 
 def psi(x: Floats) -> Floats:
@@ -35,16 +36,19 @@ def inverse_psi(y: Floats, guess: Floats | None = None) -> Floats:
     step from any other guess.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        upper = np.where(y < 1, np.minimum(np.sqrt(2 * y), 1.0), 1 + np.log1p((y - 1) / np.e))
+        upper = np.where(
+            y < 1, np.minimum(np.sqrt(2 * y), 1.0), np.minimum(1 + np.log1p((y - 1) / np.e), LARGEST)
+        )
     finite = np.isfinite(y)
     if not finite.all():
         x = np.full(y.shape, np.inf)
         x[finite] = inverse_psi(y[finite], None if guess is None else guess[finite])
         return x
-    x = upper if guess is None else np.minimum(np.where(guess > 0, guess, upper), upper)
+    # a step from far below ends above the upper bound
+    x = upper if guess is None else np.minimum(np.where(guess > FAR * upper, guess, upper), upper)
     for _ in range(ROUNDS):
         value = psi(x)
-        step = np.log(value / y) * value / (x * x * np.exp(x))  # in ln x
+        step = np.log(value / y) * (value / np.exp(x) / (x * x))  # in ln x
         x = np.minimum(x * np.exp(-np.clip(step, -40, 40)), upper)
         if np.all(np.abs(step) < 1e-8):  # quadratic: the next step would be below rounding
             break

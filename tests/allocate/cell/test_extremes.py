@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sflam.allocate.cell import optimal
@@ -105,9 +105,10 @@ def test_all_decades_end_with_a_certificate_or_a_reason(seed: int) -> None:
         assert_certified_or_none(optimal.solve(narrower(problem, plan, seed)))
 
 
-# known to fail: seed 38976, where a cap is 20 decades below what is drawn in waiting; about one cell in 300 is like it
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None)
 @given(SEEDS)
+@example(38976)
+@example(31019)
 def test_limits_that_a_plan_holds_leave_it_possible(seed: int) -> None:
     problem = extreme_problem(seed)
     plan = optimal.solve(problem)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from sflam.allocate.cell import bits, online, optimal, oracle, pareto, subchannels
 from sflam.allocate.cell.frugal import least_energy
@@ -119,6 +119,7 @@ def test_random_cells_are_certified_and_their_own_score(seed: int) -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(SEEDS)
+@example(1432582)
 def test_random_limits_are_held_and_certified(seed: int) -> None:
     """Deadlines and all three caps at once, around what a plan without them spends."""
     free_problem = drawn_radio(random_problem(seed, most=6), seed)

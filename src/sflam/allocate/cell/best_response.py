@@ -181,8 +181,10 @@ def _end_free(cell: Cell, span: Floats, price: float, start: Floats) -> Floats:
     lead, least = price / (part.weight * part.noise), part.least_compute
     most = part.weight * (part.circuit_power + part.slowing_gain(least))
     # psi^2 / x = y at the end that is best with nothing to compute in the meantime; no other is shorter
-    y = most * lead * lead / (price * part.payload)
-    top = np.minimum(np.cbrt(4 * y), 2 + np.log1p(np.sqrt(y)))
+    log_y = np.log(np.maximum(most, TINY)) + 2 * np.log(lead) - np.log(price * part.payload)
+    top = np.minimum(
+        np.exp(np.minimum((np.log(4) + log_y) / 3, 1.0 + LARGEST)), 2 + np.logaddexp(0, log_y / 2)
+    )
 
     def excess(u: Floats) -> Floats:
         value = np.minimum(np.exp(u), LARGEST)

@@ -25,6 +25,7 @@ NOTHING = 1e-12  # share of a cap that stands for none of it
 IMPOSSIBLE = 1e-6  # relative excess at the largest weight that no weight takes away
 ROUNDING = 1e-13  # of a round's length
 HEAVIEST = 60.0  # ln of the largest extra weight, over the smallest looked at
+MOST = 1e280  # 1/J of extra weight, as of a device that a round's length leaves nothing
 COLUMNS = ("first", "efficiency", "bandwidth", "transmit", "compute", "time_price")
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.intp]
@@ -46,18 +47,19 @@ def respond_within(
     answer = respond(cell, time, price, None if least else near)
     if not np.isfinite(cell.energy_cap).any():
         return answer
-    used, left = answer.energy(cell) + cell.compute_energy(answer.compute), cell.left(time)
+    used = answer.energy(cell) + cell.compute_energy(answer.compute)
+    left = np.maximum(cell.left(time), NOTHING * cell.energy_cap)
     over = np.flatnonzero(used > left)
     answer.extra = np.zeros(len(cell))
     answer.held = near.held if near is not None else None
     if not over.size:
         return answer
-    held = _on_caps(cell, over, time, price, near)
+    held = _on_caps(cell, over, left, time, price, near)
     for name in COLUMNS:
         column = getattr(answer, name).copy()
         column[over] = getattr(held.answer, name)[over]
         setattr(answer, name, column)
-    answer.extra[over] = np.maximum(price * held.weight[over] - cell.weight[over], 0.0)
+    answer.extra[over] = np.clip(price * held.weight[over] - cell.weight[over], 0.0, MOST)
     answer.time_price[over] *= price
     if cell.waits:
         answer.time_price[over] -= answer.extra[over] * cell.idle_power[over]
@@ -82,7 +84,9 @@ class OnCaps:
     answer: Response
 
 
-def _on_caps(cell: Cell, over: Integers, time: float | Floats, price: float, near: Response | None) -> OnCaps:
+def _on_caps(
+    cell: Cell, over: Integers, left: Floats, time: float | Floats, price: float, near: Response | None
+) -> OnCaps:
     """Return the answers of at least the devices ``over`` on their caps; those of ``near`` serve at its time."""
     last = near.held if near is not None and isinstance(near.held, OnCaps) else None
     if last is not None and np.array_equal(last.time, time):
@@ -96,7 +100,11 @@ def _on_caps(cell: Cell, over: Integers, time: float | Floats, price: float, nea
     if missing.size:
         guess = None if last is None else np.log(last.weight[missing])
         times = np.broadcast_to(time, len(cell))[missing]
-        weight, found = _least(cell.take(missing), times, price, cell.left(time)[missing], guess)
+        with np.errstate(
+            divide="ignore"
+        ):  # the own weight of a device over its cap is too light, at any price
+            light = np.where(np.isin(missing, over), np.log(cell.weight[missing] / price), -np.inf)
+        weight, found = _least(cell.take(missing), times, light, left[missing], guess)
         held.known[missing], held.weight[missing] = True, weight
         for name in COLUMNS:
             getattr(held.answer, name)[missing] = getattr(found, name)
@@ -104,11 +112,10 @@ def _on_caps(cell: Cell, over: Integers, time: float | Floats, price: float, nea
 
 
 def _least(
-    cell: Cell, time: Floats, price: float, left: Floats, guess: Floats | None
+    cell: Cell, time: Floats, light: Floats, left: Floats, guess: Floats | None
 ) -> tuple[Floats, Response]:
-    """Return the weights [n] at which devices use the J that are ``left`` to them, and their answers, at price 1; at
-    ``price`` their own weights are too light."""
-    left = np.maximum(left, NOTHING * cell.energy_cap)
+    """Return the weights [n] at which devices use the J that are ``left`` to them, and their answers, at price 1; those
+    whose logarithms are ``light`` are too light."""
 
     def heavier(log_weight: Floats) -> tuple[Cell, Response]:
         heavy = cell.at_weight(np.exp(log_weight))
@@ -120,9 +127,7 @@ def _least(
 
     # at this weight energy outweighs the device's whole share of bandwidth
     typical = np.log(cell.bandwidth / left)
-    with np.errstate(divide="ignore"):
-        own = np.log(cell.weight / price)
-    low, high = np.maximum(typical - HEAVIEST, own - 1), np.maximum(typical, own) + HEAVIEST / 2
+    low, high = np.maximum(typical - HEAVIEST, light - 1), np.maximum(typical, light) + HEAVIEST / 2
     root = bisect(excess, low, high, tolerance=1e-12, guess=guess)
     heavy, response = heavier(root)
     spent = response.energy(heavy) + heavy.compute_energy(response.compute)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sflam.allocate.settings import BY_SUBCHANNEL
-from sflam.run.conditions import ALL, SERVE, SIMULATE, TRAIN, Rule, is_one_of, is_set
+from sflam.run.conditions import ALL, NETWORK, SERVE, TRAIN, Rule, is_one_of, is_set
 from sflam.run.situations import band_bits
 
 BAND = (
@@ -18,7 +18,14 @@ SUBCHANNEL_RULES = (
         "set plan.subchannels, at least one per device",
         ALL,
     ),
-    Rule("subchannel-bits", (band_bits, is_set("plan.subchannels")), *BAND, (SIMULATE,)),
+    Rule("subchannel-bits", (band_bits, is_set("plan.subchannels")), *BAND, NETWORK),
+    Rule(
+        "subchannel-cut",
+        (is_one_of("plan.method", "cut"), is_set("plan.subchannels")),
+        "the method gives every device a cut of its own, over a continuous band",
+        'use plan.method = "optimal" with "cut" in plan.optimize for one cut of all, or leave plan.subchannels out',
+        ALL,
+    ),
     Rule(
         "plan-subchannel-bits",
         (is_one_of("fleet.plan", "computed"), band_bits, is_set("plan.subchannels")),

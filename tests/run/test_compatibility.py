@@ -207,7 +207,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "timing-relay": ("learn.method=sl", "plan.timing=chain"),
     "timing-unsplit": (FEDLORA, "plan.timing=barrier"),
     "timing-several": (*SQUARE, "plan.timing=barrier"),
-    "timing-airtime": ("network.access=airtime", "plan.timing=barrier"),
     "several-method": (*SQUARE, FEDLORA),
     "several-allocator": (*SQUARE, "plan.method=bcd"),
     "several-bits": (*SQUARE, 'plan.optimize=["bits"]'),

@@ -13,7 +13,7 @@ TIME = (*SHORT, "network.access=airtime", "network.downlink_mbps=5", "network.se
 RADIO = ("network.circuit_power_w=0.2", "network.receive_power_w=0.3", "network.amplifier_efficiency=0.35")
 
 
-@pytest.mark.parametrize("method", ["sflam", "sfl-v1", "sl", "fedlora"])
+@pytest.mark.parametrize("method", ["sflam", "sfl-v1", "sl", "fedlora", "sfl-v2"])
 @pytest.mark.parametrize("optimize", ['["clock"]', "[]"])
 def test_a_round_is_charged_what_was_planned(small, tmp_path, method, optimize):
     more = (*TIME, *RADIO, f"learn.method={method}", f"plan.optimize={optimize}")
@@ -36,9 +36,11 @@ def test_a_round_is_charged_what_was_planned(small, tmp_path, method, optimize):
         assert (down >= bits / 5e6 / shares * (1 - 1e-9)).all() and (up > 0).all()
 
 
+@pytest.mark.parametrize("timing", ["chain", "barrier"])
 @pytest.mark.parametrize("kind", ["deadline", "energy_cap", "battery"])
-def test_limits_hold_for_what_is_charged(small, tmp_path, kind):
-    free = ran(small, tmp_path / "free", *TIME, *RADIO, "plan.latency_weight=0.9")
+def test_limits_hold_for_what_is_charged(small, tmp_path, kind, timing):
+    common = (*TIME, *RADIO, "plan.latency_weight=0.9", f"plan.timing={timing}")
+    free = ran(small, tmp_path / "free", *common)
     worst = max(max(record.charge.device_j) for record in free.records)
     longest = max(record.charge.seconds for record in free.records)
     limit = {
@@ -46,7 +48,7 @@ def test_limits_hold_for_what_is_charged(small, tmp_path, kind):
         "energy_cap": f"plan.energy_cap={0.8 * worst}",
         "battery": f"network.battery_j={2.9 * worst}",
     }[kind]
-    run = ran(small, tmp_path / "run", *TIME, *RADIO, "plan.latency_weight=0.9", limit, "plan.late=drop")
+    run = ran(small, tmp_path / "run", *common, limit, "plan.late=drop")
     for record in run.records:
         if not record.participants:
             continue
@@ -58,7 +60,8 @@ def test_limits_hold_for_what_is_charged(small, tmp_path, kind):
             assert min(record.charge.battery_j) >= 0
 
 
-def test_bits_and_cuts_are_planned_and_charged(small, tmp_path):
+@pytest.mark.parametrize("timing", ["chain", "barrier"])
+def test_bits_and_cuts_are_planned_and_charged(small, tmp_path, timing):
     for wish in ('plan.optimize=["clock", "bits"]', 'plan.optimize=["clock", "cut"]'):
         more = (
             *TIME,
@@ -66,6 +69,7 @@ def test_bits_and_cuts_are_planned_and_charged(small, tmp_path):
             "plan.sensitivity=0.5",
             "plan.bits_most=8",
             "network.server_flops_per_cycle=1024",
+            f"plan.timing={timing}",
         )
         run = ran(small, tmp_path / wish[-6:-2], *more)
         for record in run.records:

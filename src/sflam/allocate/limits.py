@@ -13,6 +13,8 @@ from sflam.network.network import PER_DEVICE, PER_SERVER, Floats, Network
 Owners = Callable[[NDArray[np.bool_]], str]
 
 NAMED = 3  # devices that a sentence names
+LONGEST = 1e12
+"""Seconds of a round that are planned: beyond, a double does not tell its devices' times apart."""
 RANGES: dict[str, tuple[float, float, str]] = {
     "gain": (1e-25, 1e40, ""),
     "max_power": (1e-9, 1e6, " W"),
@@ -149,3 +151,23 @@ def devices(network: Network, which: NDArray[np.bool_]) -> str:
     index = np.flatnonzero(which)
     names = [network.names[i] if network.names else f"device {i}" for i in index[:NAMED]]
     return ", ".join(names) + (f" and {len(index) - NAMED} more" if len(index) > NAMED else "")
+
+
+def check_reach(busy: Floats, sending: Floats) -> None:
+    """Refuse devices that alone, with all there is to share, take longer than rounds that are planned.
+
+    Args:
+        busy: [K] s of a round that a device waits and computes.
+        sending: [K] s that it sends at full power.
+
+    Raises:
+        Impossible: one takes longer than ``LONGEST``.
+    """
+    alone = busy + sending
+    slow = int(alone.argmax())
+    if alone[slow] > LONGEST:
+        raise Impossible(
+            f"no round is shorter than {alone[slow]:.4g} s: one device waits and computes {busy[slow]:.4g} s and sends "
+            f"{sending[slow]:.4g} s at full power, alone; at most {LONGEST:g} s are planned: leave out what is out of "
+            "reach, cut earlier or send fewer bits"
+        )

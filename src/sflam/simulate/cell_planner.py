@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from sflam.allocate.cell.market import LONGEST, Market
+from sflam.allocate.cell.market import Market
 from sflam.allocate.cell.online import Controller
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.spans import crowding
-from sflam.allocate.limits import Impossible
+from sflam.allocate.limits import LONGEST, Impossible
 from sflam.allocate.registry import method_of
 from sflam.cost.energy import computing_j, idle_j, sending_j
 from sflam.cost.timing import in_order

@@ -8,154 +8,35 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from scipy.optimize import minimize
+from hypothesis import strategies as st
 
 from sflam.allocate.cell import barrier, cuts, device_cuts, optimal, pareto
+from sflam.allocate.cell.airtime import AirtimeCell
 from sflam.allocate.cell.problem import Problem
-from sflam.allocate.cell.shares import Shares
 from sflam.allocate.referee import score
 from sflam.allocate.registry import allocate
 from sflam.cost.timing import expected_steps
 from sflam.plan import Status
+from tests.allocate.cell.airtime import random_airtime, sharing_time
 from tests.allocate.cell.builders import SEEDS, WORK, capped, random_problem, reference
+from tests.allocate.cell.waits import general, given_by, played, waiting
 
 LIMIT = 1e-6
 NEARLY = 1e-4
 """Gap where rounds may be nearly all waiting: doubles then tell apart what is left of their times no better."""
 
 
-def waiting(problem: Problem, seed: int) -> Problem:
-    """Return the problem with steps of its own for each device, some ragged, and a wait for all at every one."""
-    draw = np.random.default_rng(seed)
-    steps = draw.integers(1, 5, len(problem)) - draw.choice([0.0, 0.0, 0.3, 0.75], len(problem))
-    lockstep = expected_steps(WORK, steps, len(problem))
-    receiving = problem.each("delay") * draw.choice([0.0, 1.0])
-    return problem.change(local_steps=steps, lockstep=lockstep, receiving=receiving)
+def drawn(seed: int, airtime: bool, most: int = 8) -> Problem:
+    """Return a random cell that waits; with ``airtime``, one that shares the time of a channel."""
+    return waiting((random_airtime if airtime else random_problem)(seed, most=most), seed)
 
 
-def played(problem: Problem, shares: Shares) -> float:
-    """Return the s of a round, event by event: each device on its own clock, the trunk once all are there."""
-    network, steps = problem.network, problem.each("local_steps")
-    rate = shares.bandwidth * np.log2(1 + shares.power * network.gain[0] / (network.noise * shares.bandwidth))
-    now, number = 0.0, int(np.ceil(steps.max()))
-    free = np.zeros(len(problem))
-    for step in range(number):
-        rows = np.clip(steps - step, 0, 1)
-        here = np.flatnonzero(rows)
-        arrived = []
-        for k in here:
-            cut, work = problem.each("cut")[k], problem.workload
-            speed = shares.clock[k] * network.flops_per_cycle[k]
-            ahead = rows[k] * work.device_forward[cut] / speed
-            sent = rows[k] * work.up_bits(int(problem.each("bits")[k])) / rate[k]
-            arrived.append(free[k] + ahead + sent)
-        now = max(arrived)  # the trunk's turn is counted apart, in T0
-        back = []
-        for k in here:
-            cut, work = problem.each("cut")[k], problem.workload
-            speed = shares.clock[k] * network.flops_per_cycle[k]
-            back.append(
-                now + rows[k] * problem.each("delay")[k] + rows[k] * work.device_backward[cut] / speed
-            )
-        now = max(back)  # all wait for all
-        free[:] = now
-    return now
-
-
-def general(problem: Problem, shares: Shares) -> float:
-    """Return the least objective that SLSQP finds in logarithms of bandwidths, powers, clocks and stages' times."""
-    network, count, work = problem.network, len(problem), problem.workload
-    gain, weight = network.gain[0], network.energy_weight * (1 - problem.latency_weight)
-    steps, cut = problem.each("local_steps"), problem.each("cut")
-    number = int(np.ceil(steps.max()))
-    rows = np.clip(steps - np.arange(number)[:, None], 0, 1)
-    ahead = np.array([work.device_forward[y] for y in cut]) / network.flops_per_cycle
-    behind = np.array([work.device_backward[y] for y in cut]) / network.flops_per_cycle
-    bits = np.array([work.up_bits(int(q)) for q in problem.each("bits")])
-    delay, size = problem.each("delay"), None
-
-    def parts(u):
-        b, p, f = np.exp(u[:count]), np.exp(u[count : 2 * count]), np.exp(u[2 * count : 3 * count])
-        t = bits / (b * np.log2(1 + p * gain / (network.noise * b)))
-        return b, p, f, t, np.exp(u[3 * count :])
-
-    def spent(u):
-        _, p, f, t, times = parts(u)
-        radio = (p / network.amplifier_efficiency + network.circuit_power) * t * steps
-        computing = network.kappa * f**2 * (ahead + behind) * steps
-        idle = network.static_power * (problem.base_s + times.sum())
-        return radio, computing, idle, problem.received_j
-
-    def objective(u):
-        radio, computing, idle, heard = spent(u)
-        counted = radio + computing * problem.choose_clocks + idle + heard
-        return (
-            problem.latency_weight * (problem.base_s + parts(u)[4].sum())
-            + (1 - problem.latency_weight) * problem.base_j
-            + weight @ counted
-        ) / size
-
-    def slack(u):
-        b, _, f, t, times = parts(u)
-        first, second = times[:number], times[number:]
-        up = 1 - rows * (ahead / f + t) / first[:, None]
-        down = 1 - rows * (delay + behind / f) / second[:, None]
-        radio, computing, idle, heard = spent(u)
-        found = [up.ravel(), down.ravel(), [1 - b.sum() / network.bandwidth[0]]]
-        for name, joules in (
-            ("radio_cap", radio),
-            ("compute_cap", computing),
-            ("energy_cap", radio + computing + idle + heard),
-        ):
-            cap = problem.each(name)
-            held = np.isfinite(cap)
-            found.append(1 - joules[held] / cap[held])
-        if np.isfinite(problem.deadline):
-            found.append([1 - (problem.base_s + times.sum()) / problem.deadline])
-        return np.concatenate(found)
-
-    def stages(b, p, f):
-        t = bits / (b * np.log2(1 + p * gain / (network.noise * b)))
-        first = (rows * (ahead / f + t)).max(axis=1)
-        return np.log(1.02 * np.concatenate([first, (rows * (delay + behind / f)).max(axis=1) + 1e-9]))
-
-    best = np.inf
-    for b, p, f in (
-        (shares.bandwidth * 0.97, shares.power * 0.97, shares.clock * (0.99 if problem.choose_clocks else 1)),
-        (np.full(count, network.bandwidth[0] / count), 0.6 * network.max_power, network.max_clock),
-    ):
-        start, size = np.r_[np.log(b), np.log(p), np.log(f), stages(b, p, f)], 1.0
-        size = objective(start)
-        clocks = start[2 * count : 3 * count]
-        tops = np.r_[
-            np.full(count, np.log(network.bandwidth[0])), np.log(network.max_power), np.log(network.max_clock)
-        ]
-        tops = np.r_[tops, start[3 * count :] + 6]
-        lows = start - 9
-        lows[2 * count : 3 * count] = clocks - 4 * problem.choose_clocks
-        found = minimize(
-            objective,
-            start,
-            method="SLSQP",
-            bounds=list(zip(np.minimum(lows, tops), tops, strict=True)),
-            constraints={"type": "ineq", "fun": slack},
-            options={"ftol": 1e-15, "maxiter": 2000},
-        )
-        if slack(found.x).min() > -1e-9:
-            best = min(best, found.fun * size)
-    return best
-
-
-def given_by(plan) -> Shares:
-    each = plan.devices
-    return Shares(bandwidth=each.bandwidth, power=each.power, clock=each.clock)
-
-
+@pytest.mark.parametrize("airtime", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-def test_the_optimum_is_that_of_a_general_solver(seed):
-    problem = waiting(random_problem(seed, most=5), seed)
+def test_the_optimum_is_that_of_a_general_solver(seed, airtime):
+    problem = drawn(seed, airtime, 5)
     if len(problem) == 1:
-        problem = waiting(random_problem(seed + 100, most=5), seed)
+        problem = drawn(seed + 100, airtime, 5)
     plan = optimal.solve(problem)
     assert plan.status is Status.OPTIMAL and plan.gap < LIMIT
     best = general(problem, given_by(plan))
@@ -163,10 +44,11 @@ def test_the_optimum_is_that_of_a_general_solver(seed):
     assert plan.objective == pytest.approx(best, rel=LIMIT)
 
 
+@pytest.mark.parametrize("airtime", [False, True])
 @pytest.mark.parametrize("seed", range(10))
-def test_limits_hold_and_the_optimum_within_them_is_found(seed):
+def test_limits_hold_and_the_optimum_within_them_is_found(seed, airtime):
     """Deadlines, caps on radio, computing and both, with power drawn while waiting."""
-    problem = waiting(random_problem(seed + 40, most=5), seed)
+    problem = drawn(seed + 40, airtime, 5)
     free = optimal.solve(problem)
     limited = capped(problem, free, seed)
     plan = optimal.solve(limited)
@@ -179,10 +61,10 @@ def test_limits_hold_and_the_optimum_within_them_is_found(seed):
     assert plan.objective <= best * (1 + LIMIT)
 
 
-@settings(max_examples=60, deadline=None)
-@given(SEEDS)
-def test_every_plan_is_certified_and_takes_what_is_played(seed):
-    problem = waiting(random_problem(seed), seed)
+@settings(max_examples=80, deadline=None)
+@given(SEEDS, st.booleans())
+def test_every_plan_is_certified_and_takes_what_is_played(seed, airtime):
+    problem = drawn(seed, airtime)
     plan = optimal.solve(problem)
     assert plan.gap < NEARLY, plan.gap
     assert plan.latency - problem.base_s == pytest.approx(played(problem, given_by(plan)), rel=1e-9)
@@ -192,13 +74,14 @@ def test_every_plan_is_certified_and_takes_what_is_played(seed):
         assert rival.latency == pytest.approx(problem.base_s + played(problem, given_by(rival)), rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
-@given(SEEDS)
-def test_a_chain_is_one_stage(seed):
+@settings(max_examples=80, deadline=None)
+@given(SEEDS, st.booleans())
+def test_a_chain_is_one_stage(seed, airtime):
     """The interior point and the two prices of the chain are different solvers: they agree."""
-    problem = random_problem(seed)
+    problem = random_airtime(seed) if airtime else random_problem(seed)
     cell, ones = problem.cell, np.ones((1, len(problem)))
-    found = barrier.best(cell, np.ones(1), cell.delay[None].astype(float), ones, ones)
+    heard = cell.down if isinstance(cell, AirtimeCell) else np.zeros(len(cell))
+    found = barrier.best(cell, np.ones(1), cell.delay[None].astype(float), ones, ones, heard[None])
     chain = optimal.Market(cell).solve()
     assert found.objective == pytest.approx(chain.objective, rel=1e-7)
     assert found.lower_bound <= chain.objective * (1 + 1e-9)
@@ -230,10 +113,18 @@ def test_a_deadline_too_short_is_refused_with_the_shortest_round():
     assert held.latency <= 1.01 * fastest.latency * (1 + 1e-12) and held.gap < LIMIT
 
 
-def test_shadow_prices_are_what_a_little_more_is_worth():
+@pytest.mark.parametrize("full", [None, 0.0, 1.0])
+def test_shadow_prices_are_what_a_little_more_is_worth(full):
+    """Over a band, and in slots of a channel, of which two devices know full power alone."""
     problem = waiting(reference(5, 4), 7)
+    if full is not None:
+        strong = problem.network.max_power * np.array([1.0, 0.02, 1.0, 1.0, 1.0])
+        problem = problem.change(
+            network=replace(problem.network, max_power=strong, circuit_power=np.full(5, 0.05))
+        )
+        problem = sharing_time(problem.change(latency_weight=0.1), full * np.array([1.0, 0.0, 0.0, 1.0, 0.0]))
     free = optimal.solve(problem)
-    caps = free.devices.transmit_j * 0.8
+    caps = free.devices.transmit_j * (0.8 if full is None else 0.98)
     problem = problem.change(
         deadline=0.97 * free.latency, radio_cap=np.where(np.arange(5) == 2, caps, np.inf)
     )
@@ -250,6 +141,15 @@ def test_shadow_prices_are_what_a_little_more_is_worth():
     cap = problem.radio_cap[2] * much
     looser = problem.change(radio_cap=problem.radio_cap + np.where(np.arange(5) == 2, cap, 0.0))
     assert plan.shadow_prices.radio_cap[2] == pytest.approx(worth(looser, cap), rel=2e-3)
+    for k in range(5):
+        power = problem.network.max_power
+        stronger = problem.change(
+            network=replace(problem.network, max_power=power * (1 + much * (np.arange(5) == k)))
+        )
+        found, by = plan.shadow_prices.power[k], much * power[k]
+        assert found == pytest.approx(worth(stronger, by), rel=2e-3, abs=1e-9 * plan.objective / by)
+    if full is not None:
+        assert plan.shadow_prices.airtime > 0
 
 
 @pytest.mark.parametrize("seed", [2, 5])
@@ -307,12 +207,13 @@ def test_labels_on_the_device_and_a_trunk_that_answers_in_turn():
     assert best.gap < LIMIT and plan.objective < best.objective <= slow.objective * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("airtime", [False, True])
 @pytest.mark.parametrize("seed", range(20))
-def test_no_plan_is_outside_its_limits_by_a_rounding_error(seed: int) -> None:
+def test_no_plan_is_outside_its_limits_by_a_rounding_error(seed: int, airtime: bool) -> None:
     """A search that ends a little outside is drawn inside: no plan is refused for that."""
-    problem = waiting(random_problem(seed), seed)
+    problem = drawn(seed, airtime)
     plan = optimal.solve(problem)
-    assert plan.devices.bandwidth.sum() <= problem.network.bandwidth[0] * (1 + 1e-9)
+    assert (plan.devices.bandwidth * plan.devices.airtime).sum() <= problem.network.bandwidth[0] * (1 + 1e-9)
     assert plan.status is not Status.INFEASIBLE and plan.gap < NEARLY
     tight = capped(problem, plan, seed)
     held = optimal.solve(tight)

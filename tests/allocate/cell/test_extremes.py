@@ -11,13 +11,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sflam.allocate.cell import optimal
-from sflam.allocate.cell.market import LONGEST
 from sflam.allocate.cell.problem import Problem
-from sflam.allocate.limits import RANGES
+from sflam.allocate.limits import LONGEST, RANGES
 from sflam.allocate.referee import OPTIMAL_GAP
 from sflam.errors import AllocationError
 from sflam.plan import Plan, Status
+from tests.allocate.cell.airtime import sharing_time
 from tests.allocate.cell.builders import SEEDS, WORK, reference
+from tests.allocate.cell.waits import waiting
 
 OF_DEVICES = ("gain", "max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "energy_weight")
 OF_NETWORK = (*OF_DEVICES, "noise", "bandwidth")
@@ -103,6 +104,20 @@ def test_all_decades_end_with_a_certificate_or_a_reason(seed: int) -> None:
     assert_certified_or_none(plan)
     if len(plan.devices):
         assert_certified_or_none(optimal.solve(narrower(problem, plan, seed)))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@settings(max_examples=40, deadline=None)
+@given(SEEDS)
+@example(114)
+@example(219)
+def test_shared_airtime_of_all_decades_ends_with_a_certificate_or_a_reason(waits: bool, seed: int) -> None:
+    problem = sharing_time(extreme_problem(seed))
+    plan = optimal.solve(waiting(problem, seed) if waits else problem)
+    if not waits:
+        assert_certified_or_none(plan)
+    elif len(plan.devices):  # doubles may leave more of a gap there
+        assert plan.status is not Status.INFEASIBLE and 0 < plan.lower_bound <= plan.objective
 
 
 @settings(max_examples=30, deadline=None)

@@ -281,7 +281,7 @@ def _at_limit(part: AirtimeCell, span: Floats, price: float, longest: Floats) ->
     goal = np.log(part.weight * 2 * part.kappa * part.cycles**3 / (price * part.airtime(part.top)))
     t = longest.copy()
     for _ in range(STEPS):
-        left = span - t
+        left = np.maximum(span - t, part.least_compute)  # of a long round, a short computing time is rounding
         step = (3 * np.log(left) - 2 * np.log(t) - goal) / (3 * t / left + 2)
         t = t * np.exp(np.minimum(step, 0.0))
         if np.all(np.abs(step) < SETTLED):

@@ -19,19 +19,17 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sflam.allocate.cell.airtime import AirtimeCell
 from sflam.allocate.cell.arrays import Cell
-from sflam.allocate.cell.geometric import LimitValues, Logarithms, StageProgram, Values, soft
+from sflam.allocate.cell.geometric import LimitValues, Logarithms, StageProgram, Values, soft, working
 from sflam.allocate.cell.interior import Interior, largest
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.cell.stages import waits_in
 from sflam.allocate.curves import inverse_growth
-from sflam.allocate.limits import Impossible
-from sflam.errors import AllocationError
+from sflam.allocate.limits import Impossible, check_reach
 from sflam.network.network import Floats
 
-LONGEST = 1e12
-"""Seconds of a round that are planned."""
 FITS = -0.05  # ln of the common factor at which a start is well within all caps
 TIGHT = 1e-9  # of the same, that is none
 ROOM = 0.02  # of the same, that a search is given to go on in
@@ -55,6 +53,7 @@ class StageSolution:
         price: what an e-fold of each limit is worth.
         bandwidth_price: per Hz of the band.
         second: [S, K] 1/s, what a second of a device in a stage is worth.
+        efficiency: x, nat/s/Hz.
     """
 
     shares: Shares
@@ -64,6 +63,7 @@ class StageSolution:
     price: LimitValues
     bandwidth_price: float
     second: Floats
+    efficiency: Floats
 
 
 def solve(problem: Problem, cell: Cell) -> StageSolution:
@@ -78,18 +78,22 @@ def solve(problem: Problem, cell: Cell) -> StageSolution:
     """
     assert problem.stages is not None, "the problem has no stages"
     stages = problem.stages
-    if problem.network.airtime:
-        raise AllocationError(
-            "devices that wait for each other at every step cannot share the channel's time in a plan; share its band, "
-            "or plan as if none waited"
-        )
-    wait, up = waits_in(problem, stages, problem.each("local_steps") * problem.each("delay").astype(float))
+    steps = problem.each("local_steps")
+    quiet, heard = steps * problem.each("delay").astype(float), np.zeros(len(problem))
+    if isinstance(cell, AirtimeCell):
+        heard = steps * problem.each("receiving").astype(float)
+        quiet = np.maximum(quiet - heard, 0.0)
+        heard = heard * cell.channel
+    wait, up = waits_in(problem, stages, quiet)
+    received, _ = waits_in(problem, stages, heard)
     if not problem.choose_clocks:
         wait = wait + stages.compute * (problem.cycles / cell.max_clock)
-    return best(cell, stages.count, wait, up, stages.compute)
+    return best(cell, stages.count, wait, up, stages.compute, received)
 
 
-def best(cell: Cell, count: Floats, wait: Floats, up: Floats, compute: Floats) -> StageSolution:
+def best(
+    cell: Cell, count: Floats, wait: Floats, up: Floats, compute: Floats, heard: Floats
+) -> StageSolution:
     """Return the optimum over stages.
 
     Args:
@@ -98,15 +102,17 @@ def best(cell: Cell, count: Floats, wait: Floats, up: Floats, compute: Floats) -
         wait: [S, K] s that no plan changes.
         up: [S, K] share of a device's sending that is in a stage.
         compute: [S, K] share of its computing whose clock is chosen.
+        heard: [S, K] Hz s that it receives with, in slots of a channel; 0 over a band.
 
     Raises:
         Impossible: no plan holds the limits.
     """
-    compute = np.where(cell.cycles > 0, compute, 0.0)
-    alike, where = _merged(np.concatenate([wait, up, compute], axis=1))
+    compute, soonest = np.where(cell.cycles > 0, compute, 0.0), _fastest(cell)[0]
+    check_reach(count @ (wait + compute * cell.least_compute + heard / cell.bandwidth), count @ up * soonest)
+    alike, where = _merged(np.concatenate([wait, up, compute, heard], axis=1))
     times = np.bincount(where, weights=count.astype(float), minlength=len(alike))
-    wait, up, compute = (part[alike] for part in (wait, up, compute))
-    program, constant = _program(cell, times.astype(float), wait, up, compute)
+    wait, up, compute, heard = (part[alike] for part in (wait, up, compute, heard))
+    program, constant = _program(cell, times.astype(float), wait, up, compute, heard)
     cell = program.cell
     interior = Interior(program)
     at, price, values = interior.solve(_start(program))
@@ -126,19 +132,22 @@ def best(cell: Cell, count: Floats, wait: Floats, up: Floats, compute: Floats) -
     objective = values.objective * scale
     worth = price.each(lambda each, is_held: np.where(is_held, each * scale, 0.0), interior.held)
     b, t = np.exp(at.band), np.exp(at.send)
+    band, share = cell.split(b)
     with np.errstate(divide="ignore", invalid="ignore"):
-        power = cell.noise * b * np.expm1(cell.payload / (b * t))
+        power = cell.noise * band * np.expm1(cell.payload / (b * t))
+        power = np.where(cell.full_power > 0, cell.max_power, power)
         clock = np.where(cell.cycles > 0, cell.cycles / np.exp(at.compute), cell.max_clock)
-        whole = program.wait + program.up * t + program.compute * np.exp(at.compute)
+        whole = program.wait + program.up * t + program.compute * np.exp(at.compute) + program.heard / b
         second = np.where(program.at_work, worth.stage / whole, 0.0)
     shares = Shares(
-        bandwidth=b,
+        bandwidth=band,
+        airtime=share,
         power=np.minimum(power, cell.max_power) * cell.amplifier_efficiency,
         clock=np.minimum(clock, cell.max_clock),
     )
     more = cell.latency_weight * constant
     full = np.zeros(wait.shape)
-    full[_counted(up, compute)] = second
+    full[working(up, compute, heard).any(axis=1)] = second
     full = full[where] * (count / times[where])[:, None]
     return StageSolution(
         shares=shares,
@@ -148,13 +157,15 @@ def best(cell: Cell, count: Floats, wait: Floats, up: Floats, compute: Floats) -
         price=worth,
         bandwidth_price=float(worth.band) / cell.bandwidth,
         second=full,
+        efficiency=np.where(cell.full_power > 0, np.log1p(cell.snr_bandwidth / band), cell.payload / (b * t)),
     )
 
 
-def _counted(up: Floats, compute: Floats) -> NDArray[np.bool_]:
-    """Return [S] which stages the choices of some device matter in."""
-    found: NDArray[np.bool_] = np.any((up > 0) | (compute > 0), axis=1)
-    return found
+def _fastest(cell: Cell) -> tuple[Floats, Floats]:
+    """Return the s [K] of sending with all there is to share, and the largest x that power allows."""
+    if isinstance(cell, AirtimeCell):
+        return cell.payload / (cell.full_efficiency * cell.bandwidth), cell.full_efficiency
+    return cell.payload / cell.snr_bandwidth, np.full(len(cell), np.inf)
 
 
 def _merged(columns: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -166,12 +177,13 @@ def _merged(columns: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _program(
-    cell: Cell, count: Floats, wait: Floats, up: Floats, compute: Floats
+    cell: Cell, count: Floats, wait: Floats, up: Floats, compute: Floats, heard: Floats
 ) -> tuple[StageProgram, float]:
     """Return what is to be solved, and the s of the stages that no choice changes."""
-    some = _counted(up, compute)
+    at_work = working(up, compute, heard)
+    some = at_work.any(axis=1)
     constant = float((count * wait.max(axis=1))[~some].sum())
-    idle = ~((up > 0) | (compute > 0))[some]
+    idle = ~at_work[some]
     floor = np.where(idle, wait[some], 0.0).max(axis=1)
     return StageProgram(
         cell=replace(cell, constant=cell.constant + constant),
@@ -179,6 +191,7 @@ def _program(
         up=up[some],
         compute=compute[some],
         wait=wait[some],
+        heard=heard[some],
         floor=floor,
         deadline=cell.deadline - constant,
     ), constant
@@ -188,9 +201,11 @@ def _start(program: StageProgram) -> Logarithms:
     """Return a point strictly within powers, clocks, band and times: half of the power, equal bandwidth."""
     cell = program.cell
     b = np.full(len(cell), 0.95 * cell.bandwidth / len(cell))
-    t = cell.payload / (b * np.log1p(0.5 * cell.snr_bandwidth / b))
+    t = cell.payload / (b * np.log1p(0.5 * cell.snr_bandwidth / cell.split(b)[0]))
     tau = np.where(cell.cycles > 0, SLACK * cell.least_compute, 1.0)
-    whole = np.where(program.at_work, program.wait + program.up * t + program.compute * tau, 0.0)
+    whole = np.where(
+        program.at_work, program.wait + program.up * t + program.compute * tau + program.heard / b, 0.0
+    )
     longest = np.maximum(whole.max(axis=1), program.floor)
     return Logarithms(band=np.log(b), send=np.log(t), compute=np.log(tau), stages=np.log(SLACK * longest))
 
@@ -309,19 +324,20 @@ def certified(interior: Interior, at: Logarithms, price: LimitValues, values: Va
         (price.flat(interior.held) * values.limits.flat(interior.held)).sum()
     )
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        endless = cell.payload / cell.snr_bandwidth  # s of sending over unlimited bandwidth
+        endless, top = _fastest(cell)
         whole = program.wait + program.up * endless + program.compute * cell.least_compute
+        whole = whole + program.heard / cell.bandwidth
         shortest = np.maximum(np.where(program.at_work, whole, 0.0).max(axis=1), program.floor)
-        most = min(program.deadline, LONGEST)
+        most = program.deadline
         if cell.latency_weight > 0:
             most = min(most, upper * interior.scale / cell.latency_weight)
         longest = np.maximum(most / program.count, shortest)
         room = longest[:, None] - program.wait
         send = np.where(program.up > 0, room / program.up, np.inf).min(axis=0)
         compute = np.where(program.compute > 0, room / program.compute, np.inf).min(axis=0)
-        send = np.maximum(np.minimum(send, LONGEST), endless)
-        compute = np.maximum(np.minimum(compute, LONGEST), cell.least_compute)
-        x = inverse_growth(cell.snr_bandwidth * send / cell.payload)
+        send = np.maximum(send, endless)
+        compute = np.maximum(compute, cell.least_compute)
+        x = np.minimum(inverse_growth(cell.snr_bandwidth * send / cell.payload), top)
         narrow = cell.payload / (np.maximum(x, 1e-300) * send)
         lost = _least(force.band, at.band, np.log(narrow), np.log(cell.bandwidth))
         lost += _least(force.send, at.send, np.log(endless), np.log(send))

@@ -1,11 +1,12 @@
 """A round of stages as a geometric program: limits in logarithms, slopes and curvature; K devices, S stages.
 
     min  lam sum_s n_s T_s + sum_k W_k (E_tx + E_cmp)
-    s.t. w_sk + u_sk t_k + v_sk tau_k <= T_s,  powers, clocks, band, caps, sum_s n_s T_s <= deadline        (1.14)
+    s.t. w_sk + u_sk t_k + v_sk tau_k + d_sk / b_k <= T_s                                                   (1.14)
+         powers, clocks, band, caps, sum_s n_s T_s <= deadline
 
 In ln b, ln t, ln tau and ln T_s every term is a sum of exponentials with positive coefficients, or a power series with
-such (growth, e^x - 1), so that the logarithm of each limit's left side over its right one is convex, and so is the
-objective.
+such (:mod:`sflam.allocate.cell.sending`), so that the logarithm of each limit's left side over its right one is convex,
+and so is the objective. d is what devices receive in slots of a channel that they share the time of; 0 over a band.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.allocate.cell.arrays import Cell
-from sflam.allocate.curves import growth, psi
+from sflam.allocate.cell.sending import SendingTerms, sending_terms
 from sflam.network.network import Floats
 
 
@@ -32,6 +33,7 @@ class StageProgram:
         up: [S, K] share of a device's sending that is in a stage.
         compute: [S, K] share of its computing whose clock is chosen.
         wait: [S, K] s that no plan changes.
+        heard: [S, K] Hz s that a device receives with.
         floor: [S] s that a stage takes at least, for those that neither send nor compute in it.
         deadline: s for all stages.
         soft: whether caps and the deadline may be exceeded by a common factor, which is what is minimised.
@@ -42,6 +44,7 @@ class StageProgram:
     up: Floats
     compute: Floats
     wait: Floats
+    heard: Floats
     floor: Floats
     deadline: float
     soft: bool = False
@@ -49,8 +52,7 @@ class StageProgram:
     @property
     def at_work(self) -> NDArray[np.bool_]:
         """[S, K] whether a device's choices matter in a stage."""
-        found: NDArray[np.bool_] = (self.up > 0) | (self.compute > 0)
-        return found
+        return working(self.up, self.compute, self.heard)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -113,15 +115,11 @@ class Values:
 
     objective: float
     limits: LimitValues
-    radio: Floats
-    fed: Floats
+    sending: SendingTerms
     computing: Floats
-    radio_slope: Floats
-    radio_bend: Floats
-    lean: Floats
-    lean_bend: Floats
     sent: Floats  # [S, K] shares of a stage's time
     computed: Floats  # [S, K]
+    heard: Floats  # [S, K]
     bands: Floats
     times: Floats  # [S] n_s T_s
     joint: Floats  # J, what counts towards a joint cap
@@ -152,23 +150,19 @@ class Geometric:
         program, cell = self.program, self.program.cell
         with np.errstate(over="ignore", divide="ignore", invalid="ignore", under="ignore"):
             t, tau, stages = np.exp(at.send), np.exp(at.compute), np.exp(at.stages)
-            x = cell.payload * np.exp(-at.band - at.send)
-            lead = cell.noise * cell.payload
-            radio, fed = lead * growth(x), cell.circuit_power * t
+            sending, slots = sending_terms(cell, at.band, at.send), program.heard * np.exp(-at.band)
             computing = np.where(self.free, cell.kappa * cell.cycles**3 / (tau * tau), 0.0)
-            whole = program.wait + program.up * t + program.compute * tau
+            whole = program.wait + program.up * t + program.compute * tau + slots
             times = program.count * stages
             total = float(times.sum())
-            spent = radio + fed + computing
+            radio = sending.radio + sending.fed
+            spent = radio + computing
             joint = spent + cell.idle_power * (total + cell.constant)
-            steep = x / -np.expm1(-x)
-            falling = np.exp(-x)
-            lean_bend = x * (1 - falling - x * falling) / np.square(-np.expm1(-x))
             soft = at.excess if program.soft else 0.0
             limits = LimitValues(
-                power=np.log(cell.noise / cell.max_power) + at.band + x + np.log(-np.expm1(-x)),
+                power=sending.power,
                 clock=np.log(np.maximum(cell.cycles, 1e-300) / cell.max_clock) - at.compute,
-                radio=np.log((radio + fed) / cell.radio_cap) - soft,
+                radio=np.log(radio / cell.radio_cap) - soft,
                 joint=np.log(joint / cell.energy_cap) - soft,
                 stage=np.log(whole) - at.stages[:, None],
                 floor=np.log(np.maximum(program.floor, 1e-300)) - at.stages,
@@ -183,15 +177,11 @@ class Geometric:
             return Values(
                 objective=float(objective) / self.scale,
                 limits=limits,
-                radio=radio,
-                fed=fed,
+                sending=sending,
                 computing=computing,
-                radio_slope=-lead * psi(x) / x,
-                radio_bend=lead * (x * x * np.exp(x) - psi(x)) / x,
-                lean=1 - steep,
-                lean_bend=lean_bend,
                 sent=np.where(self.work, program.up * t / whole, 0.0),
                 computed=np.where(self.work, program.compute * tau / whole, 0.0),
+                heard=np.where(self.work, slots / whole, 0.0),
                 bands=bands / bands.sum(),
                 times=times,
                 joint=joint,
@@ -204,20 +194,21 @@ class Geometric:
 
     def gradient(self, values: Values, price: LimitValues) -> Logarithms:
         """Return the gradient of the objective plus ``price`` times the limits."""
-        program, cell, v = self.program, self.program.cell, values
+        program, cell, v, terms = self.program, self.program.cell, values, values.sending
         soft = program.soft
         weight = np.zeros(len(cell)) if soft else cell.weight / self.scale
         second = 0.0 if soft else cell.latency_weight / self.scale
-        sending, any_ = price.radio / np.maximum(v.radio + v.fed, 1e-300), price.joint / v.joint
+        sending, any_ = price.radio / np.maximum(terms.radio + terms.fed, 1e-300), price.joint / v.joint
         radio = weight + sending + any_
-        power = price.power * v.lean
+        power = price.power * terms.lean
         total = float(v.times.sum())
         stages = second * v.times - price.stage.sum(1) - price.floor
         stages = stages + v.times * (float(any_ @ cell.idle_power) + price.deadline / total)
-        send = radio * (v.radio_slope + v.fed) + power - price.power + (price.stage * v.sent).sum(0)
+        send = radio * (terms.radio_slope + terms.fed) + power - terms.alone * price.power
+        send = send + (price.stage * v.sent).sum(0)
         softened = price.radio.sum() + price.joint.sum() + price.deadline + price.last
         return Logarithms(
-            band=radio * v.radio_slope + power + price.band * v.bands,
+            band=radio * terms.radio_slope + power + price.band * v.bands - (price.stage * v.heard).sum(0),
             send=send,
             compute=-2 * (weight + any_) * v.computing - price.clock + (price.stage * v.computed).sum(0),
             stages=stages,
@@ -226,26 +217,31 @@ class Geometric:
 
     def along(self, values: Values, step: Logarithms) -> LimitValues:
         """Return the change of every limit along a step."""
-        program, cell, v = self.program, self.program.cell, values
+        program, cell, v, terms = self.program, self.program.cell, values, values.sending
         soft = step.excess if program.soft else 0.0
-        radio = v.radio_slope * (step.band + step.send) + v.fed * step.send
+        radio = terms.radio_slope * (step.band + step.send) + terms.fed * step.send
         longer = float(v.times @ step.stages)
         joint = radio - 2 * v.computing * step.compute + cell.idle_power * longer
         return LimitValues(
-            power=v.lean * (step.band + step.send) - step.send,
+            power=terms.lean * (step.band + step.send) - terms.alone * step.send,
             clock=-step.compute,
-            radio=radio / np.maximum(v.radio + v.fed, 1e-300) - soft,
+            radio=radio / np.maximum(terms.radio + terms.fed, 1e-300) - soft,
             joint=joint / v.joint - soft,
-            stage=v.sent * step.send + v.computed * step.compute - step.stages[:, None],
+            stage=self.inner(v, step) - step.stages[:, None],
             floor=-step.stages,
             band=float(v.bands @ step.band),
             deadline=longer / float(v.times.sum()) - soft,
             last=-step.excess,
         )
 
+    def inner(self, values: Values, step: Logarithms) -> Floats:
+        """Return the change [S, K] of the logarithms of what devices take in each stage."""
+        longer: Floats = values.sent * step.send + values.computed * step.compute - values.heard * step.band
+        return longer
+
     def times(self, values: Values, price: LimitValues, slack: LimitValues, step: Logarithms) -> Logarithms:
         """Return Newton's matrix times a step: the curvature of the Lagrangian, and limits' own steepness."""
-        program, cell, v = self.program, self.program.cell, values
+        program, cell, v, terms = self.program, self.program.cell, values, values.sending
         weight = np.zeros(len(cell)) if program.soft else cell.weight / self.scale
         second = 0.0 if program.soft else cell.latency_weight / self.scale
         along = self.along(values, step)
@@ -259,18 +255,22 @@ class Geometric:
             kept += float(np.sum(bent)) if name != "band" else 0.0
         steep = self.gradient(values, ratio)
         none = self.gradient(values, ratio.each(lambda each: each * 0.0))
-        sending, any_ = price.radio / np.maximum(v.radio + v.fed, 1e-300), price.joint / v.joint
+        sending, any_ = price.radio / np.maximum(terms.radio + terms.fed, 1e-300), price.joint / v.joint
         radio = weight + sending + any_
-        both = (radio * v.radio_bend + price.power * v.lean_bend) * (step.band + step.send)
-        inner = v.sent * step.send + v.computed * step.compute  # [S, K]
+        both = (radio * terms.radio_bend + price.power * terms.lean_bend) * (step.band + step.send)
+        inner = self.inner(v, step)
         total = float(v.times.sum())
         idle = second + float(any_ @ cell.idle_power) + price.deadline / total
         found = Logarithms(
-            band=steep.band - none.band + both + price.band * v.bands * step.band,
+            band=steep.band
+            - none.band
+            + both
+            + price.band * v.bands * step.band
+            + (price.stage * v.heard * (step.band + inner)).sum(0),
             send=steep.send
             - none.send
             + both
-            + radio * v.fed * step.send
+            + radio * terms.fed * step.send
             + (price.stage * v.sent * (step.send - inner)).sum(0),
             compute=steep.compute
             - none.compute
@@ -280,6 +280,12 @@ class Geometric:
             excess=steep.excess - none.excess - kept if program.soft else 0.0,
         )
         return found
+
+
+def working(up: Floats, compute: Floats, heard: Floats) -> NDArray[np.bool_]:
+    """Return [S, K] where a device's choices change how long a stage takes it."""
+    found: NDArray[np.bool_] = (up > 0) | (compute > 0) | (heard > 0)
+    return found
 
 
 def soft(program: StageProgram) -> StageProgram:

@@ -60,18 +60,18 @@ class Interior(Geometric):
         self, values: Values, price: LimitValues, slack: LimitValues
     ) -> Callable[[Logarithms], Logarithms]:
         """Return what solves Newton's system for a right side."""
-        program, cell, v = self.program, self.program.cell, values
+        program, cell, v, terms = self.program, self.program.cell, values, values.sending
         soft, count, stages = program.soft, len(cell), len(program.count)
         weight = np.zeros(count) if soft else cell.weight / self.scale
         second = 0.0 if soft else cell.latency_weight / self.scale
         stiff = price.each(np.divide, slack)
-        radio_j = np.maximum(v.radio + v.fed, 1e-300)
+        radio_j = np.maximum(terms.radio + terms.fed, 1e-300)
         sending, any_ = price.radio / radio_j, price.joint / v.joint
         radio = weight + sending + any_
         block = np.zeros((count, 3, 3))
-        both = radio * v.radio_bend + price.power * v.lean_bend
+        both = radio * terms.radio_bend + price.power * terms.lean_bend
         block[:, :2, :2] += both[:, None, None]
-        block[:, 1, 1] += radio * v.fed
+        block[:, 1, 1] += radio * terms.fed
         block[:, 2, 2] += 4 * (weight + any_) * v.computing + stiff.clock + ~self.free
         block[:, 0, 0] += price.band * v.bands
 
@@ -79,22 +79,29 @@ class Interior(Geometric):
             block[:] += by[:, None, None] * vector[:, :, None] * vector[:, None, :]
 
         none = np.zeros(count)
-        slope = v.radio_slope
-        outer(np.stack([v.lean, v.lean - 1, none], 1), stiff.power)
-        of_radio = np.stack([slope, slope + v.fed, none], 1) / radio_j[:, None]
+        slope, fed = terms.radio_slope, terms.fed
+        outer(np.stack([terms.lean, terms.lean - terms.alone, none], 1), stiff.power)
+        of_radio = np.stack([slope, slope + fed, none], 1) / radio_j[:, None]
         outer(of_radio, stiff.radio - price.radio)
-        of_joint = np.stack([slope, slope + v.fed, -2 * v.computing], 1) / v.joint[:, None]
+        of_joint = np.stack([slope, slope + fed, -2 * v.computing], 1) / v.joint[:, None]
         outer(of_joint, stiff.joint - price.joint)
         # of stages: prices times their own curvature, and steepness
         curve = stiff.stage - price.stage
         block[:, 1, 1] += (price.stage * v.sent + curve * v.sent**2).sum(0)
         block[:, 2, 2] += (price.stage * v.computed + curve * v.computed**2).sum(0)
-        mixed = (curve * v.sent * v.computed).sum(0)
-        block[:, 1, 2] += mixed
-        block[:, 2, 1] += mixed
+        block[:, 0, 0] += (price.stage * v.heard + curve * v.heard**2).sum(0)
+        for i, j, one, other in (
+            (1, 2, v.sent, v.computed),
+            (0, 1, -v.heard, v.sent),
+            (0, 2, -v.heard, v.computed),
+        ):
+            mixed = (curve * one * other).sum(0)
+            block[:, i, j] += mixed
+            block[:, j, i] += mixed
 
         size = stages + 2  # stages, the common factor, the band
         ties = np.zeros((count, 3, size))
+        ties[:, 0, :stages] = (stiff.stage * v.heard).T
         ties[:, 1, :stages] = -(stiff.stage * v.sent).T
         ties[:, 2, :stages] = -(stiff.stage * v.computed).T
         waits = cell.idle_power[:, None] * v.times / v.joint[:, None]  # [K, S]

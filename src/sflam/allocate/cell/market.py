@@ -20,14 +20,12 @@ from sflam.allocate.cell.fixed_bandwidth import shares
 from sflam.allocate.cell.shares import Shares
 from sflam.allocate.cell.spans import fitting
 from sflam.allocate.curves import TINY
-from sflam.allocate.limits import Impossible
+from sflam.allocate.limits import Impossible, check_reach
 from sflam.allocate.roots import decreasing_root
 from sflam.network.network import Floats
 
 Respond = Callable[[Cell, float, float, Response | None], Response]
 CORNER = 1e-9  # relative distance from T_min at which prices are taken where the optimum is T_min itself
-LONGEST = 1e12
-"""Seconds of a round that are planned: beyond, a double does not tell its devices' times apart."""
 FIRST_STRETCH = 0.5  # T / T_min - 1 where the search starts
 NARROW = 1e-3  # share of T_min below which stretches are of what devices do not wait or compute
 LOOSE = 1e-9  # relative gap from which a second tangent is drawn
@@ -137,13 +135,7 @@ class Market:
         cell = self.cell
         endless = cell.busy + cell.soonest(cell.payload)
         floor = float(endless.max())
-        if floor > LONGEST:
-            slow = int(endless.argmax())
-            raise Impossible(
-                f"no round is shorter than {floor:.4g} s: one device waits and computes {cell.busy[slow]:.4g} s and "
-                f"sends {endless[slow] - cell.busy[slow]:.4g} s at full power, alone; at most "
-                f"{LONGEST:g} s are planned: leave out what is out of reach, cut earlier or send fewer bits"
-            )
+        check_reach(cell.busy, endless - cell.busy)
         self.longest = np.inf
         if cell.waits:
             first, self.longest = fitting(cell, floor)

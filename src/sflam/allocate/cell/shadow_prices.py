@@ -22,6 +22,7 @@ from sflam.allocate.cell.best_response import Response
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.curves import psi
 from sflam.cost.energy import computing_j
+from sflam.network.network import Floats
 from sflam.plan import ShadowPrices
 
 TIGHT = 1e-7
@@ -81,6 +82,25 @@ def shadow_prices(problem: Problem, time: float, price: float, answer: Response)
     )
 
 
+def stage_worths(cell: AirtimeCell, found: StageSolution) -> tuple[float, Floats]:
+    """Return what a Hz of a channel whose time is shared is worth, and a drawn W of each device, [K].
+
+    At the same slots a wider channel holds more nats at less power each, and full power reaches a smaller x.
+    """
+    worth, ratio = found.price, cell.snr_bandwidth / cell.channel
+    x, top = found.efficiency, cell.full_efficiency
+    radio = cell.sending(x, cell.payload / (cell.channel * x))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = cell.weight + np.where(worth.radio > 0, worth.radio / radio, 0.0)
+        weight = weight + np.where(worth.joint > 0, worth.joint / cell.energy_cap, 0.0)
+    falls = ratio / ((1 + ratio) * top)  # -d ln x_top / d ln B = d ln x_top / d ln p_max
+    full, lead = cell.full_power > 0, cell.noise * cell.payload
+    wider = np.where(full, radio * (1 - falls), lead * psi(x) / x)  # of an e-fold of the channel
+    taken = np.where(full, radio * (cell.max_power / (cell.max_power + cell.circuit_power) - falls), 0.0)
+    hertz = float((weight * wider + worth.power * (1 - falls)).sum()) / float(cell.channel[0])
+    return hertz, (worth.power * falls - weight * taken) / cell.max_power
+
+
 def stage_prices(problem: Problem, found: StageSolution) -> ShadowPrices:
     """Return the multipliers of the optimum of a round of stages: an e-fold's worth, in its units."""
     cell, network, worth = problem.cell, problem.network, found.price
@@ -104,10 +124,15 @@ def stage_prices(problem: Problem, found: StageSolution) -> ShadowPrices:
             second = (found.second * problem.stages.compute).sum(axis=0)
             joule = (second - joint * 2 * network.kappa * cell.max_clock**3) * tau / (2 * computing)
     late = float(worth.deadline) / cell.deadline if np.isfinite(cell.deadline) else 0.0
+    hertz, airtime, watt = found.bandwidth_price, 0.0, worth.power / network.max_power
+    if isinstance(cell, AirtimeCell):
+        hertz, watt = stage_worths(cell, found)
+        airtime, watt = float(worth.band), watt / network.amplifier_efficiency
     return ShadowPrices(
-        bandwidth=problem.rounds * found.bandwidth_price,
+        bandwidth=problem.rounds * hertz,
+        airtime=problem.rounds * airtime,
         deadline=problem.rounds * late,
-        power=problem.rounds * worth.power / problem.network.max_power,
+        power=problem.rounds * watt,
         radio_cap=problem.rounds * np.where(shared, 0.0, radio),
         compute_cap=problem.rounds * np.where(slowed, joule, 0.0),
         energy_cap=problem.rounds * joint,

@@ -10,6 +10,7 @@
     │   └── NotFiniteError     NaN, infinity or a value beyond float32 (a QuantizerError as well)
     ├── RunError               a run folder cannot be written, read or resumed
     │   ├── DivergedError      training left the finite numbers
+    │   ├── RanksError         a process of a run on several ranks is gone
     │   └── RunsError          no run of several was completed
     ├── AllocationError        a network, workload or limit no plan can be made for
     └── ServeError             a server or a device cannot go on over the network
@@ -69,6 +70,18 @@ class RunError(SflamError):
 
 class DivergedError(RunError):
     """Training left the finite numbers; the same settings would do so again."""
+
+
+class RanksError(RunError):
+    """A process of a run on several ranks is gone.
+
+    Attributes:
+        ended: the ranks that left no reason.
+    """
+
+    def __init__(self, reason: str, ended: Iterable[int] = ()) -> None:
+        self.ended = tuple(ended)
+        super().__init__(reason)
 
 
 class RunsError(RunError):

@@ -38,7 +38,7 @@ def fleet_of(kind, tuned, all_tuned=0, **options):
 
 def trained(fleet, device):
     """Return what a device trained, on both sides."""
-    served = fleet.servers.read(device, fleet.devices.cuts[device])
+    served = fleet.servers.named(device, fleet.devices.cuts[device], fleet.servers.row(device))
     own = fleet.devices.segment.stack.read(device)
     return {name: own[name] for name in fleet.devices.names(device)} | served
 

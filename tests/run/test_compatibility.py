@@ -11,7 +11,8 @@ from sflam import config
 from sflam.errors import ConfigError
 from sflam.learn.settings.practice import METHODS
 from sflam.run.compatibility import RULES, check
-from sflam.run.conditions import ALL, PLAN, Rule
+from sflam.run.conditions import COMMANDS, PLAN, Rule
+from sflam.run.ranks_check import check_ranks
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted([*ROOT.glob("configs/*/*.toml"), *ROOT.glob("examples/**/*.toml")])
@@ -266,6 +267,17 @@ EXAMPLES |= {
     "weights-aggregation": ("device.weights=int8", RESIDUAL),
 }
 EXAMPLES |= {
+    "on-ranks-unsplit": (FEDLORA,),
+    "on-ranks-relay": ("learn.method=sl",),
+    "on-ranks-home-shared": (LABELS, "learn.method=sfl-v2"),
+    "on-ranks-home-canonical": (LABELS, "learn.canonical=true"),
+    "on-ranks-averaged": (AVERAGED,),
+    "on-ranks-residual": (RESIDUAL,),
+    "on-ranks-scaffold": ("learn.local=scaffold",),
+    "on-ranks-cache": ("learn.cache=device", "model.cut=0"),
+    "on-ranks-delta": (DELTA,),
+}
+EXAMPLES |= {
     "unused-prox": ("learn.prox=0.1", "learn.local=plain"),
     "unused-logit_tau": ("learn.logit_tau=0.5", "learn.local=fedprox"),
     "unused-server_lr": ("learn.server_lr=0.5", "learn.server_optimizer=none"),
@@ -307,8 +319,8 @@ def test_every_row_has_a_name_and_an_example() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_an_example_breaks_its_row_alone(rule: Rule) -> None:
     job = read(*EXAMPLES[rule.name])
-    found = {command: broken(job, command) for command in ALL}
-    assert [command for command in ALL if rule.name in found[command]] == list(rule.commands)
+    found = {command: broken(job, command) for command in COMMANDS}
+    assert [command for command in COMMANDS if rule.name in found[command]] == list(rule.commands)
     assert any(set(found[command]) == {rule.name} for command in rule.commands)
 
 
@@ -343,9 +355,16 @@ def test_a_long_value_is_cut() -> None:
     assert len(str(raised.value)) < 200
 
 
-@pytest.mark.parametrize("command", ALL)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_default_job_breaks_none(command: str) -> None:
     check(config.load(), command)
+
+
+def test_no_more_ranks_than_devices_of_a_round() -> None:
+    job = read("fleet.devices=8", "fleet.selected=3")
+    check_ranks(job, 3)
+    with pytest.raises(ConfigError, match=r"^4 ranks are more .*, fleet.selected = 3; use at most 3 ranks$"):
+        check_ranks(job, 4)
 
 
 @pytest.mark.parametrize("method", METHODS)

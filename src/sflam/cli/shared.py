@@ -57,6 +57,10 @@ FollowedPlan = Annotated[
     str | None, typer.Option("--plan", help="Follow this plan.json of sflam plan; or computed: plan now.")
 ]
 Merge = Annotated[bool, typer.Option(help="Also write the merged model.")]
+Ranks = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Train on N processes of this host, as torchrun --nproc-per-node N does."),
+]
 Plugins = Annotated[
     list[str] | None,
     typer.Option(
@@ -147,6 +151,15 @@ def run_job(
         )
     planned = [] if plan is None else [f"fleet.plan={config.toml_value(plan)}"]
     return config.load(job, [*first, *(overrides or []), *planned])
+
+
+def follow_first() -> None:
+    """Let a process that torchrun started beside the first one follow that one, and end."""
+    from sflam.run.ranks import follow, follows
+
+    if follows():
+        follow()
+        raise SystemExit(0)
 
 
 def numbers(option: str, text: str) -> list[float]:

@@ -12,6 +12,9 @@ from sflam.cli import shared
 from sflam.config import Job
 from sflam.errors import ConfigError
 from sflam.files import writing
+from sflam.learn.world.world import World
+from sflam.records.run_folder import RunFolder
+from sflam.run.ranks import restarted, together
 
 
 @shared.command(
@@ -19,6 +22,7 @@ from sflam.files import writing
     "sflam train job.toml --set learn.rounds=50 --set quant.bits_up=4",
     "sflam train job.toml --plan plans/office/plan.json",
     "sflam train --resume runs/digits-nano-vit-sflam-1",
+    "torchrun --nproc-per-node 4 -m sflam train job.toml --out runs/large",
 )
 def train(
     job: shared.JobFile = None,
@@ -27,13 +31,17 @@ def train(
     resume: shared.Resume = None,
     plan: shared.FollowedPlan = None,
     merge: shared.Merge = False,
+    ranks: shared.Ranks = None,
     as_json: shared.Json = False,
 ) -> None:
     """Fine-tune a model cut between devices and a server.
 
     Without arguments: the bundled nano ViT on handwritten digits, ten devices, Dirichlet 0.5, 8 bits each way.
     """
-    _train(shared.run_job(job, overrides, plan=plan, out=out, resume=resume), out, resume, merge, as_json)
+    shared.follow_first()
+    wanted = shared.run_job(job, overrides, plan=plan, out=out, resume=resume)
+    with together(ranks, None if resume else wanted) as world:
+        _train(wanted, out, resume, merge, as_json, world)
 
 
 @shared.command(
@@ -47,6 +55,7 @@ def simulate(
     out: shared.RunOut = None,
     resume: shared.Resume = None,
     merge: shared.Merge = False,
+    ranks: shared.Ranks = None,
     as_json: shared.Json = False,
 ) -> None:
     """Fine-tune as train does, over a simulated radio network, on a virtual clock.
@@ -54,18 +63,24 @@ def simulate(
     Every round draws the channel anew, plans bandwidth, power, clocks and, if asked, bits, trains with exactly these
     bits, and charges seconds and joules. It is train with network.simulate = true.
     """
+    shared.follow_first()
     wanted = shared.run_job(job, overrides, out=out, resume=resume, first=("network.simulate=true",))
-    _train(wanted, out, resume, merge, as_json)
+    with together(ranks, None if resume else wanted) as world:
+        _train(wanted, out, resume, merge, as_json, world)
 
 
-def _train(wanted: Job, out: Path | None, resume: Path | None, merge: bool, as_json: bool) -> None:
+def _train(
+    wanted: Job, out: Path | None, resume: Path | None, merge: bool, as_json: bool, world: World
+) -> None:
     """Run a job, which was checked before seconds of imports, and report."""
+    if resume is None and out and restarted() and RunFolder(out).config.is_file():
+        resume = out  # a rank was lost, and torchrun started all of them again
     with shared.status("loading model and data"):
         from sflam.report.terminal.progress import Progress
         from sflam.report.terminal.run_table import rounds_table
         from sflam.run import start as jobs
 
-        run = jobs.resume(resume) if resume else jobs.start(wanted, out)
+        run = jobs.resume(resume, world=world) if resume else jobs.start(wanted, out, world=world)
     shared.notes(run.notes)
     with shared.stoppable(f"go on with: sflam train --resume {run.folder.path}"):
         with Progress(run.job.learn.rounds, resumed=run.records) as progress:

@@ -11,6 +11,7 @@ Shapes: K devices, r rank, i inputs, o outputs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,6 +76,16 @@ def average_of_servers(
 def residuals(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> State:
     """Return mean(BA) - mean(B) mean(A), module name -> float64 [o, i], not yet scaled by alpha / r."""
     return {name: exact - product for name, exact, product in _products(states, weights)}
+
+
+@torch.no_grad()
+def correct(layers: Mapping[str, Any], found: State) -> None:
+    """Add the :func:`residuals` to the frozen weights of the adapted ``layers``."""
+    for name, delta in found.items():
+        layer = layers[name]
+        update = delta * layer.scaling["default"]
+        weight = layer.get_base_layer().weight
+        weight += (update.T if layer.fan_in_fan_out else update).to(weight)
 
 
 def aggregation_error(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> float:

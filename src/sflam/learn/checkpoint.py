@@ -1,15 +1,14 @@
 """Checkpoints that are whole or absent: one safetensors file each, committed by one rename.
 
-A state is a nested structure of dicts, lists, tuples, tensors and plain values. Its tensors are the file's
-tensors; everything else is a JSON skeleton in the file's metadata, beside the SHA-256 of the file (taken with
-sixty-four zeros in the hash's own place). Nothing is pickled, so a checkpoint from a stranger runs no code.
+A state is a nested structure; see :mod:`sflam.learn.nested`. Its tensors are the file's tensors; everything else is a
+JSON skeleton in the file's metadata, beside the SHA-256 of the file (taken with sixty-four zeros in the hash's own
+place). Nothing is pickled, so a checkpoint from a stranger runs no code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 
 from sflam.errors import RunError
 from sflam.files import from_json, reading, remove_leftovers, replace_file, sync_folder, writing
+from sflam.learn.nested import restored, skeleton_of
 
 KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d{5,})\.safetensors")
@@ -35,7 +35,7 @@ def save(folder: Path, state: Mapping[Any, Any], *, keep: int = KEPT) -> Path:
     cannot be stored.
     """
     tensors: dict[str, torch.Tensor] = {}
-    skeleton = json.dumps(_skeleton(state, tensors, "state"), allow_nan=False)
+    skeleton = json.dumps(skeleton_of(state, tensors, "state"), allow_nan=False)
     body = _sealed(safetensors.torch.save(tensors, {"skeleton": skeleton, "sha256": _BLANK.decode()}))
     with writing(f"checkpoint in {folder}", "free space, or choose another run folder"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def _read(path: Path, older: Sequence[Path]) -> dict[Any, Any]:
     try:
         skeleton = _unsealed(raw)
         tensors = safetensors.torch.load(raw)
-        state = _state(from_json(skeleton), tensors)
+        state = restored(from_json(skeleton), tensors)
         if not isinstance(state, dict):
             raise ValueError("it holds no mapping")
     except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
@@ -133,45 +133,3 @@ def _unsealed(body: bytes) -> str:
     if actual.encode() != seal:
         raise ValueError(f"its content has SHA-256 {actual[:12]}..., not {seal.decode()[:12]}...")
     return skeleton
-
-
-def _skeleton(value: Any, tensors: dict[str, torch.Tensor], place: str) -> Any:
-    """Return ``value`` as JSON; tensors move to ``tensors``, and whatever JSON lacks is tagged."""
-    if isinstance(value, torch.Tensor):
-        name = f"{len(tensors)}:{place}"  # counted, since {"a.b": x} and {"a": {"b": x}} share a place
-        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
-        return {"tensor": name}
-    if isinstance(value, Mapping):
-        for key in value:
-            if type(key) not in (str, int):
-                raise TypeError(f"{place} has the key {key!r}; a checkpoint's keys are strings or integers")
-        items = [[key, _skeleton(inner, tensors, f"{place}.{key}")] for key, inner in value.items()]
-        return {"dict": items}
-    if type(value) in (list, tuple):
-        items = [_skeleton(inner, tensors, f"{place}.{index}") for index, inner in enumerate(value)]
-        return items if type(value) is list else {"tuple": items}
-    if type(value) is float and not math.isfinite(value):
-        return {"float": str(value)}
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    raise TypeError(
-        f"{place} is a {type(value).__name__}; a checkpoint holds tensors, plain values, lists and dicts"
-    )
-
-
-def _state(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    if isinstance(value, list):
-        return [_state(inner, tensors) for inner in value]
-    if not isinstance(value, dict):
-        return value
-    [(tag, inner)] = value.items()
-    match tag:
-        case "tensor":
-            return tensors[inner]
-        case "dict":
-            return {key: _state(item, tensors) for key, item in inner}
-        case "tuple":
-            return tuple(_state(item, tensors) for item in inner)
-        case "float":
-            return float(inner)
-    raise ValueError(f"the skeleton holds an unknown {tag!r}")

@@ -6,7 +6,7 @@ have on a server. Nothing of it crosses a network but its adapters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -42,6 +42,10 @@ class Servers:
         """Return the trunk that serves ``device``."""
         return self.trunks[self.server_of[device]]
 
+    def here(self, devices: Iterable[int], mine: Collection[int]) -> list[int]:
+        """Return those of a round's ``devices`` whose copies are on this rank: its own, and all of a joint trunk."""
+        return [device for device in devices if device in mine or self.trunk_of(device).joint]
+
     def alone(self, devices: Iterable[int]) -> list[int]:
         """Return those of ``devices`` that train the whole model themselves."""
         return [device for device in devices if self.server_of[device] == ALL_LOCAL]
@@ -54,11 +58,11 @@ class Servers:
 
     def step(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
         """Train on one frame per device, each at its own server; see :meth:`sflam.learn.server.Trunk.step`."""
-        return self._answers(Trunk.step, frames, seed)
+        return self._answers(lambda trunk, *own: trunk.step(*own), frames, seed)
 
     def differentiate(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
         """Answer as :meth:`step` does, and learn nothing; see :meth:`sflam.learn.server.Trunk.differentiate`."""
-        return self._answers(Trunk.differentiate, frames, seed)
+        return self._answers(lambda trunk, *own: trunk.differentiate(*own), frames, seed)
 
     def forward(self, frames: Sequence[Frame], seed: int) -> dict[int, Tensor]:
         """First exchange with labels at home; see :meth:`sflam.learn.server.Trunk.forward`."""
@@ -92,11 +96,21 @@ class Servers:
             for copy in sorted({trunk.copy_of(d) for d in devices if self.server_of[d] == server}):
                 trunk.segment.stack.write(copy, state)
 
-    def read(self, device: int, cut: int) -> State:
-        """Return the tensors that were trained for a device cut at ``cut`` outside its own segment."""
+    def write(self, device: int, state: State) -> None:
+        """Write trained tensors into the copy that serves a device."""
         trunk = self.trunk_of(device)
-        served = trunk.segment.stack.read(trunk.copy_of(device))
-        return {name: served[name] for name in trunk.segment.names(cut, device)}
+        trunk.segment.stack.write(trunk.copy_of(device), state)
+
+    def row(self, device: int) -> Tensor:
+        """Return the row [P] of the copy that serves a device."""
+        trunk = self.trunk_of(device)
+        return trunk.segment.stack.row(trunk.copy_of(device))
+
+    def named(self, device: int, cut: int, row: Tensor) -> State:
+        """Return the tensors of a ``row`` that were trained for a device cut at ``cut`` outside its own segment."""
+        segment = self.trunk_of(device).segment
+        served = segment.stack.named(row)
+        return {name: served[name] for name in segment.names(cut, device)}
 
     def average(self, devices: Sequence[int], states: Sequence[State], samples: Sequence[float]) -> State:
         """Return the average by samples: every server over its devices, then over the servers.
@@ -150,7 +164,8 @@ class Servers:
         groups: dict[int, list[Frame]] = {}
         for frame in frames:
             groups.setdefault(self.server_of[frame.device], []).append(frame)
-        return {server: groups[server] for server in sorted(groups)}
+        together = {server for server, trunk in self.trunks.items() if trunk.joint}
+        return {server: groups.get(server, []) for server in sorted(groups.keys() | together)}
 
 
 def steps_alone(

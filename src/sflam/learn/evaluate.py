@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from sflam.learn.examples import Examples, Minibatch
 from sflam.learn.metrics import Classified, measured
 from sflam.learn.precision import arithmetic
+from sflam.learn.world.world import ALONE, World
 from sflam.model.dummy_inputs import with_mask
 from sflam.model.families import CAUSAL
 from sflam.model.loss import IGNORED
@@ -74,6 +75,7 @@ def evaluate(
     metric: str = "accuracy",
     rows: int = ROWS,
     between: Callable[[], None] = lambda: None,
+    world: World = ALONE,
 ) -> Score:
     """Score the whole model, in evaluation mode, on every sample once.
 
@@ -83,52 +85,67 @@ def evaluate(
         metric: a metric by name; see :mod:`sflam.learn.metrics`.
         rows: per forward pass.
         between: called before each of them; what it raises ends the evaluation.
+        world: the ranks, each of which calls this, that share the passes.
     """
     training = model.training
     model.eval()
-    loss = 0.0
-    right, count = np.zeros(0), np.zeros(0)  # by class
-    judged: list[Classified] = []
-    for indices in examples.in_length_order(rows):
-        between()
-        batch = examples.take(indices)
-        logits, labels = logits_of(model, batch).float(), batch.labels
-        if examples.task == CAUSAL:
-            logits, labels = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
-        loss += float(
-            torch.nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORED)
-        )
-        hits, counted = logits.argmax(-1) == labels, labels != IGNORED
-        right, count = _add(right, labels[hits & counted]), _add(count, labels[counted])
-        if metric != "accuracy":
-            judged.append(_judged(logits[counted], labels[counted]))
+    own: dict[int, _Passed] = {}
+    for number, indices in enumerate(examples.in_length_order(rows)):
+        if number % world.size == world.rank:
+            between()
+            own[number] = _passed(model, examples.take(indices), examples.task, metric)
     model.train(training)
+    found = {number: one for every in world.gather(own) for number, one in every.items()}
+    passes = [found[number] for number in sorted(found)]  # sums are made in the order of one process
+    loss = 0.0
+    for one in passes:  # sum() would compensate, and not give what it gave
+        loss += one["loss"]
+    right, count = (_total([one[name] for one in passes]) for name in ("right", "count"))
     mean, accuracy = loss / float(count.sum()), float(right.sum() / count.sum())
-    found = measured(metric, _joined(judged)) if judged else None
+    judged = [one["judged"] for one in passes if one["judged"]]
+    score = measured(metric, _joined(judged)) if judged else None
     if examples.task == CAUSAL:
-        return Score(mean, accuracy, perplexity(mean), metric=found)
+        return Score(mean, accuracy, perplexity(mean), metric=score)
     shares = tuple(_shares(right, count, len(examples.dataset.classes)))
-    return Score(mean, accuracy, per_class=shares, metric=found)
+    return Score(mean, accuracy, per_class=shares, metric=score)
 
 
-def _judged(logits: Tensor, labels: Tensor) -> Classified:
+_Passed = dict[str, Any]
+"""Of one forward pass: the sum of losses, by label how many were right and how many there were, the predictions."""
+
+
+def _passed(model: PeftModel, batch: Minibatch, task: str, metric: str) -> _Passed:
+    logits, labels = logits_of(model, batch).float(), batch.labels
+    if task == CAUSAL:
+        logits, labels = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORED)
+    hits, counted = logits.argmax(-1) == labels, labels != IGNORED
+    return {
+        "loss": float(loss),
+        "right": torch.bincount(labels[hits & counted]),
+        "count": torch.bincount(labels[counted]),
+        "judged": _judged(logits[counted], labels[counted]) if metric != "accuracy" else {},
+    }
+
+
+def _judged(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     confidence, predicted = logits.softmax(-1).max(-1)
-    return Classified(
-        labels.cpu().numpy(), predicted.cpu().numpy(), confidence.float().cpu().numpy(), logits.shape[-1]
-    )
+    classes = logits.shape[-1]
+    found = {"labels": labels, "predicted": predicted, "confidence": confidence.float()}
+    return {name: tensor.cpu() for name, tensor in found.items()} | {"classes": classes}
 
 
-def _joined(parts: list[Classified]) -> Classified:
-    columns = zip(*((part.labels, part.predicted, part.confidence) for part in parts), strict=True)
-    labels, predicted, confidence = (np.concatenate(column) for column in columns)
-    return Classified(labels, predicted, confidence, parts[0].classes)
+def _joined(parts: Sequence[Mapping[str, Any]]) -> Classified:
+    def column(name: str) -> NDArray[Any]:
+        return torch.cat([part[name] for part in parts]).numpy()
+
+    return Classified(column("labels"), column("predicted"), column("confidence"), parts[0]["classes"])
 
 
-def _add(counts: NDArray[Any], labels: Tensor) -> NDArray[Any]:
-    """Return how often each label occurred so far."""
-    more = np.bincount(labels.cpu().numpy(), minlength=len(counts))
-    more[: len(counts)] += counts.astype(more.dtype)
-    return more
+def _total(counts: Sequence[Tensor]) -> NDArray[Any]:
+    """Return how often each label occurred in all passes."""
+    width = max(len(each) for each in counts)
+    return sum((np.pad(each.cpu().numpy(), (0, width - len(each))) for each in counts), np.zeros(width))
 
 
 def _shares(right: NDArray[Any], count: NDArray[Any], classes: int) -> list[float | None]:

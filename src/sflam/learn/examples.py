@@ -110,6 +110,11 @@ class Examples:
         for start in range(0, len(order), rows):
             yield order[start : start + rows]
 
+    def tokens(self, indices: NDArray[np.int64], most: int) -> list[int]:
+        """Return the tokens of each of some samples; ``most`` where all have as many."""
+        lengths = self.dataset.lengths
+        return [most] * len(indices) if lengths is None else lengths[indices].tolist()
+
     def take(self, indices: NDArray[np.int64]) -> Minibatch:
         """Return the mini-batch of the samples at ``indices`` [B]."""
         labels, ids = torch.from_numpy(self.dataset.labels[indices]).to(self.device), tuple(indices.tolist())

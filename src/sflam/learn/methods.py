@@ -10,6 +10,7 @@ from sflam.codec.settings import QuantSettings
 from sflam.config import Job
 from sflam.cost.timing import BARRIER, CHAIN, RELAY
 from sflam.learn.settings.practice import BUNDLES, Practice
+from sflam.learn.world.world import ALONE, World
 from sflam.registry import add
 from sflam.sizes import FLOAT_BITS, IDENTITY
 
@@ -34,6 +35,7 @@ class Material:
         model: its peft wrapper.
         examples: the training samples of all devices.
         parts: the samples of each device, int64 [n_k].
+        world: the ranks that train together.
     """
 
     job: Job
@@ -41,6 +43,7 @@ class Material:
     model: PeftModel
     examples: Examples
     parts: Sequence[NDArray[Any]]
+    world: World = ALONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +133,7 @@ class SplitMethod(Method):
             sampling=job.sampling,
             delta=job.quant.delta,
             adapters=self.adapters(job.quant, job.seed),
+            world=material.world,
         )
 
 

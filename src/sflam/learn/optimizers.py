@@ -138,12 +138,42 @@ class Side(Generic[S]):
 
     def _fetch(self) -> None:
         """Give the optimiser what is remembered of the rows that have seats."""
-        rows = self.segment.stack.rows
         for row, place in self.segment.stack.seated.items():
             if own := self.moments.take(row):
-                leaf = rows[place]
-                # Step counts stay where they are, as in load_state_dict.
-                self.optimizer.state[leaf] = {n: v.to(leaf) if v.ndim else v for n, v in own.items()}
+                self._remember(place, own)
+
+    def _remember(self, place: int, own: RowState) -> None:
+        leaf = self.segment.stack.rows[place]
+        # Step counts stay where they are, as in load_state_dict.
+        self.optimizer.state[leaf] = {n: v.to(leaf) if v.ndim else v for n, v in own.items()}
+
+    def lent(self, rows: Collection[int]) -> dict[int, RowState]:
+        """Give away what is remembered of ``rows``, for :meth:`take_back` here or at another rank."""
+        found: dict[int, RowState] = {}
+        here, keeps = self._here(), self.settings.practice.state == "keep"
+        for row in rows if keeps else ():
+            if row in here:
+                found[row] = here[row]
+                del self.optimizer.state[self.segment.stack.rows[self.segment.stack.place(row)]]
+            elif own := self.moments.take(row):
+                found[row] = own
+        return found
+
+    def take_back(self, memory: Mapping[int, RowState], *, changed: bool) -> None:
+        """Remember what :meth:`lent` gave away, ``changed`` since by steps or not."""
+        seated = self.segment.stack.seated
+        for row, own in memory.items():
+            if row in seated:
+                self._remember(seated[row], own)
+                self._changed.update([row] if changed else [])
+            else:
+                self.moments.give(row, own, changed=changed)
+
+    def forget(self) -> None:
+        """Remember nothing of any row."""
+        self.optimizer.state.clear()
+        self.moments = Moments()
+        self._changed.clear()
 
     def copy_of(self, device: int) -> int:
         """Return the row of the stack that is of ``device``."""

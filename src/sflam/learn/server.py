@@ -88,6 +88,8 @@ class Trunk(Side[ServerSegment]):
     """
 
     guarded = False
+    joint = False
+    """Whether every step is taken together with other ranks; see :mod:`sflam.learn.world`."""
 
     def __init__(
         self,
@@ -137,15 +139,16 @@ class Trunk(Side[ServerSegment]):
         Raises:
             Spoiled: where it is guarded.
         """
-        counts = {frame.device: len(frame.hidden) for frame in frames}
-        groups = grouped(self.grouping, counts, seed, self.group_rows)
+        present = self._present(frames)
+        counts = {device: rows for device, (rows, _) in present.items()}
+        groups = grouped(self.grouping, counts, seed, self.group_rows) if present else []
         found: dict[int, list[tuple[GroupRows, Answer]]] = {frame.device: [] for frame in frames}
         before = self._remembered() if self.guarded and len(groups) > 1 else None
         for index, group in enumerate(groups):
             members = [frame.rows(group[frame.device]) for frame in frames if frame.device in group]
             own = derive(seed, "group", index) if self.grouping == "mixed" else seed
-            weights = self._weights(members, frames, len(groups))
-            answers = self.differentiate(members, own, weights)
+            weights = self._weights(members, present, len(groups))
+            answers = self._answered(members, own, weights)
             if self.guarded and (spoiling := self._spoiling(answers, members, own, weights)):
                 if before is not None:
                     self._go_back(*before)
@@ -154,6 +157,16 @@ class Trunk(Side[ServerSegment]):
                 found[answer.device].append((group[answer.device], answer))
             self.update()
         return [assembled(self.task, frame, found[frame.device]) for frame in frames]
+
+    def _present(self, frames: Sequence[Frame]) -> Mapping[int, tuple[int, int]]:
+        """Return device -> rows and targets, of all that take part in a step."""
+        return {frame.device: (len(frame.hidden), frame.targets(self.task)) for frame in frames}
+
+    def _answered(
+        self, members: Sequence[Frame], seed: int, weights: Mapping[int, float] | None
+    ) -> list[Answer]:
+        """Answer a group and leave its gradients in ``segment.stack.grads``."""
+        return self.differentiate(members, seed, weights)
 
     def differentiate(
         self, frames: Sequence[Frame], seed: int, weights: Mapping[int, float] | None = None
@@ -195,7 +208,9 @@ class Trunk(Side[ServerSegment]):
         The graph is held until :meth:`backward`; one call of each belongs together.
         """
         assert self._waiting is None and not (self.one_by_one and len(frames) > 1)
-        waiting = _Waiting(tuple(frames), seed, self._weights(frames, frames, 1), self._chunks(frames))
+        waiting = _Waiting(
+            tuple(frames), seed, self._weights(frames, self._present(frames), 1), self._chunks(frames)
+        )
         found: dict[int, list[tuple[GroupRows, Tensor]]] = {frame.device: [] for frame in frames}
         for chunk in waiting.chunks:
             with torch.set_grad_enabled(not waiting.several):
@@ -289,16 +304,17 @@ class Trunk(Side[ServerSegment]):
         self.restore(state)
 
     def _weights(
-        self, members: Sequence[Frame], frames: Sequence[Frame], groups: int
+        self, members: Sequence[Frame], present: Mapping[int, tuple[int, int]], groups: int
     ) -> dict[int, float] | None:
-        """Return G s_k of the ``members`` of one of the groups of a step's ``frames``; None where each is 1."""
+        """Return G s_k of the ``members`` of one of the groups of a step; None where each is 1."""
         if not self.shared or self.weighting is None:
             return None
-        own = {frame.device: frame.targets(self.task) for frame in frames}
-        times, every = self.weighting.groups or groups, sum(own.values())
+        times, every = self.weighting.groups or groups, sum(targets for _, targets in present.values())
         return {
             m.device: times
-            * self.weighting(Share(m.device, len(m.hidden), m.targets(self.task), own[m.device], every))
+            * self.weighting(
+                Share(m.device, len(m.hidden), m.targets(self.task), present[m.device][1], every)
+            )
             for m in members
         }
 

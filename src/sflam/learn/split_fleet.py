@@ -8,15 +8,16 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 from peft import PeftModel
+from torch import Tensor
 
 from sflam.cost.memory import FleetMemory
 from sflam.cost.training import Step
 from sflam.data.sampling import most_rows
 from sflam.learn.activation_cache import CachedExchange, expect_frozen, unkept
 from sflam.learn.adapter_exchange import AdapterCodec, flatten, send_adapters
+from sflam.learn.aggregate import correct
 from sflam.learn.averaging import Averaged, Averaging
 from sflam.learn.counted_memory import split_memory
 from sflam.learn.delta import DeltaExchange
@@ -26,7 +27,7 @@ from sflam.learn.evaluate import Score
 from sflam.learn.examples import Examples, drawn, drawn_together
 from sflam.learn.exchange import Exchange
 from sflam.learn.fleet import Fleet
-from sflam.learn.halves import expect_trained, halves
+from sflam.learn.halves import expect_trained, follow, halves, most_numbers, weigh
 from sflam.learn.kept_memory import with_kept, with_personal
 from sflam.learn.local.registry import local_rule
 from sflam.learn.personal import PersonalParts, head_of
@@ -36,6 +37,7 @@ from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.steps import Average, Steps
 from sflam.learn.u_shape import local_steps_at_home
 from sflam.learn.weighting import weighting_of
+from sflam.learn.world.world import ALONE, World
 from sflam.model.adapters import State, adapted_layers, state_of
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
@@ -60,6 +62,7 @@ class LocalFleet(Fleet):
         sampling: ``data.sampling``.
         delta: ``quant.delta``.
         adapters: how adapters go up; as floats by default.
+        world: the ranks that train together; of each round a rank runs devices of its own.
 
     Raises:
         ModelError: a cut outside 0..L.
@@ -82,7 +85,9 @@ class LocalFleet(Fleet):
         sampling: str = "local",
         delta: bool = False,
         adapters: AdapterCodec | None = None,
+        world: World = ALONE,
     ) -> None:
+        self.world = world
         self.settings, self.learn, self.seed, self.labels = settings, learn, seed, labels
         self.sampling = sampling
         self.examples, self.parts = examples, parts
@@ -134,6 +139,7 @@ class LocalFleet(Fleet):
                 sampling=self.sampling,
                 ranks=self.ranks,
                 seats=self.seats(),
+                world=self.world,
             )
             if before:
                 self.exchange.remember({})
@@ -145,25 +151,37 @@ class LocalFleet(Fleet):
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start both halves of the devices from the global adapters; return the bytes sent to devices."""
         self._start = state
-        self.seat(devices)
+        mine = self.mine(round, devices)
+        there = self.servers.here(devices, mine)
+        self.devices.seat(mine)
+        self.servers.seat(there)
         self.rule.begin(state)
         self.devices.open()
-        self.servers.open(devices, state)
+        self.servers.open(there, state)
         sent = 0
-        for device in devices:
+        for device in mine:
             names = self.personal.shared(self.devices.names(device))
             received, size = self.ranks.transfer(round, device, 0, state, names, self.adapters)
             self.devices.segment.stack.write(device, received)
-            if self.personal:
-                self.put(device, self.personal.of(device))
             sent += size
-        for device in self.servers.alone(devices):
+        for device in there if self.personal else ():
+            own = self.personal.of(device)
+            if device in mine:
+                self.devices.segment.stack.write(device, own)
+            self.servers.write(device, own)
+        for device in self.servers.alone(there):
             home = self.servers.trunk_of(device)
             names = self.personal.shared(home.segment.names(0, device))
             received, size = self.ranks.transfer(round, device, 0, state, names)
             home.segment.stack.write(home.copy_of(device), received)
-            sent += size
-        return sent + sum(self._beside(round, {device: self.rule.down(device) for device in devices}))
+            sent += size if device in mine else 0
+        return sent + sum(self._beside(round, {device: self.rule.down(device) for device in mine}))
+
+    def mine(self, round: int, devices: Sequence[int]) -> list[int]:
+        """Return the devices of a round that are run on this rank."""
+        return self.world.mine(
+            devices, lambda: {d: sum(map(len, own)) for d, own in self.drawn(round, devices).items()}
+        )
 
     def seat(self, devices: Sequence[int]) -> None:
         """Let ``devices`` be those whose trained numbers are held: a round's, or any that are looked at."""
@@ -177,13 +195,13 @@ class LocalFleet(Fleet):
     def put(self, device: int, state: State) -> None:
         """Write trained tensors into both halves of a device, its copy of the server's included."""
         self.devices.segment.stack.write(device, state)
-        trunk = self.servers.trunk_of(device)
-        trunk.segment.stack.write(trunk.copy_of(device), state)
+        self.servers.write(device, state)
 
     def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
-        """Run every local step of the devices' round."""
+        """Run every local step of the devices' round; on one of several ranks, of its own devices."""
+        mine = set(self.mine(round, devices))
         batches = {
-            device: [partial(self.examples.take, indices) if len(indices) else None for indices in own]
+            device: [partial(self.examples.take, i) if len(i) and device in mine else None for i in own]
             for device, own in self.drawn(round, devices).items()
         }
         self.weigh(devices, self.counted_samples(round))
@@ -229,23 +247,30 @@ class LocalFleet(Fleet):
             devices: those of the round.
             samples: device -> n_k, of all devices.
         """
-        chance = chances_of(self.settings, samples)
-        for server, trunk in self.servers.trunks.items():
-            own = {d: n for d, n in samples.items() if self.servers.server_of[d] == server}
-            present = sum(self.servers.server_of[device] == server for device in devices)
-            trunk.weighting = weighting_of(self.learn, self.sampling, own, chance, present)
-        every = weighting_of(self.learn, self.sampling, samples, chance, len(devices))
-        self.devices.weigh(devices, every)
+        chance, how = chances_of(self.settings, samples), partial(weighting_of, self.learn, self.sampling)
+        weigh(self.devices, self.servers, devices, samples, how, chance)
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the sample-weighted average; a block counts on whichever side each device trained it."""
+        return self.averaged_over(round, devices, steps, self.rows(devices))
+
+    def rows(self, devices: Sequence[int]) -> dict[int, tuple[Tensor, Tensor]]:
+        """Return device -> the rows [P] of what was trained: its own, and its server's for it."""
+        stack = self.devices.segment.stack
+        return {device: (stack.row(device), self.servers.row(device)) for device in devices}
+
+    def averaged_over(
+        self, round: int, devices: Sequence[int], steps: Steps, rows: Mapping[int, tuple[Tensor, Tensor]]
+    ) -> Average:
+        """Return the average of the ``rows`` of a round, as :meth:`rows` gives them."""
         states, sent = {}, 0
         held = {device: len(self.parts[device]) for device in devices}
         for device in devices:
             cut, samples = self.devices.cuts[device], steps.samples[device]
-            served = self.servers.read(device, cut)
+            own_row, served_row = rows[device]
+            served = self.servers.named(device, cut, served_row)
             alone = self.placements[device].alone
-            own = served if alone else self.devices.segment.stack.read(device)
+            own = served if alone else self.devices.segment.stack.named(own_row)
             names = list(served) if alone else self.devices.names(device)
             self.personal.keep(device, own | served)
             received, size = self.ranks.upload(
@@ -299,26 +324,11 @@ class LocalFleet(Fleet):
 
     def _follow(self) -> None:
         """Let the rule for the devices' own learning act on what is theirs and travels."""
-        if not self.rule.acts:
-            self.devices.follow(self.rule, {})
-            for trunk in self.servers.trunks.values():
-                trunk.follow(self.rule, {})
-            return
-        cuts, shared = self.devices.cuts, self.personal.shared
-        home = {cut: shared(self.devices.segment.names(cut)) for cut in set(cuts)}
-        self.devices.follow(self.rule, {d: (d, home[cut]) for d, cut in enumerate(cuts)})
-        for trunk in self.servers.trunks.values():
-            there = {cut: shared(trunk.segment.names(cut)) for cut in set(cuts)}
-            trunk.follow(self.rule, {c: (d, there[cuts[d]]) for c, d in trunk.devices_by_copy().items()})
+        follow(self.rule, self.devices, self.servers, self.personal.shared)
 
-    @torch.no_grad()
     def _correct(self, round: int, devices: Sequence[int], found: State) -> int:
         """Add the residuals to the frozen weights both halves share; return the bytes devices must be sent."""
-        for name, delta in found.items():
-            layer = self._layers[name]
-            update = delta * layer.scaling["default"]
-            weight = layer.get_base_layer().weight
-            weight += (update.T if layer.fan_in_fan_out else update).to(weight)
+        correct(self._layers, found)
         sent = 0
         for device in devices:
             alone, cut = self.servers.server_of[device] == ALL_LOCAL, self.devices.cuts[device]
@@ -335,28 +345,17 @@ class LocalFleet(Fleet):
 
     def numbers(self) -> int:
         """Return the numbers, frozen and trained, of the device that holds most."""
-        device, alone = self.devices.segment, self.servers.trunks.get(ALL_LOCAL)
-        if alone is None:
-            return device.numbers()
-        embedding = sum(parameter.numel() for parameter in device.parts.parameters())
-        return max(device.numbers(), embedding + alone.segment.numbers())
+        return most_numbers(self.devices, self.servers)
 
     def memory(self, step: Step) -> FleetMemory:
         """Return what its machines need for a training step."""
         selected, held = self.settings.selected, [len(part) for part in self.parts]
         rows = most_rows(held, step.training.batch, selected, self.sampling)
         need = split_memory(self.backbone.model, self.devices, self.servers, selected, step, rows)
-        lengths = self.examples.dataset.lengths
-        samples = [
-            [step.tokens] * len(part) if lengths is None else lengths[part].tolist() for part in self.parts
-        ]
+        samples = [self.examples.tokens(part, step.tokens) for part in self.parts]
         need = with_kept(need, self.exchange, self.learn.cache, self.placements, samples, step)
-        return with_personal(
-            need,
-            self.personal,
-            len(self.parts),
-            served=self.learn.personal == "head" and self.labels == "server",
-        )
+        served = self.learn.personal == "head" and self.labels == "server"
+        return with_personal(need, self.personal, len(self.parts), served=served)
 
     def keep_in(self, folder: Path, kept: int) -> None:
         """Keep what is remembered of absent devices in files of a folder; see :class:`sflam.learn.moments`."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 from sflam.codec.bodies import Body
 from sflam.codec.quantizer import Packed
@@ -76,6 +76,10 @@ class Steps:
                 continue
             mine, theirs = getattr(self, item.name), getattr(other, item.name)
             setattr(self, item.name, mine | theirs if isinstance(mine, dict) else mine + theirs)
+
+    def of(self, devices: Collection[int]) -> Steps:
+        """Return the same where only these devices' samples were trained on."""
+        return replace(self, samples={d: rows for d, rows in self.samples.items() if d in devices})
 
     @property
     def bytes_up(self) -> int:

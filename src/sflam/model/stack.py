@@ -147,8 +147,11 @@ class AdapterStack:
 
     def read(self, row: int) -> dict[str, Tensor]:
         """Return a copy of one row, name -> tensor."""
-        own = self.row(row)
-        return {name: own[s.columns].view(s.shape).clone() for name, s in self.slots.items()}
+        return self.named(self.row(row))
+
+    def named(self, values: Tensor) -> dict[str, Tensor]:
+        """Return a copy of the numbers [P] of a row, name -> tensor."""
+        return {name: values[s.columns].view(s.shape).clone() for name, s in self.slots.items()}
 
     def row(self, row: int) -> Tensor:
         """Return one row [P], as a view."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers.utils.hub import cached_file
 
-from sflam.config import Job
+from sflam.config import Job, overrides
 from sflam.cost.lean_device import lean_of
 from sflam.data.dataset import Dataset, Splits
 from sflam.data.holdout import sampled
@@ -32,6 +32,8 @@ from sflam.learn.fit import Fit, fit
 from sflam.learn.fleet import Fleet
 from sflam.learn.methods import Material, method_of
 from sflam.learn.split_fleet import LocalFleet
+from sflam.learn.world.fleet import ORDER, RankedFleet
+from sflam.learn.world.world import ALONE, World
 from sflam.model.adapters import State, attach, load_state, state_of
 from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
 from sflam.model.bitsandbytes import TrunkBits
@@ -42,6 +44,7 @@ from sflam.model.tokenizer import Tokenizer
 from sflam.model.verify import expect_equal
 from sflam.records.history import TEST, VALIDATION
 from sflam.run.compatibility import check
+from sflam.run.ranks_check import check_ranks
 from sflam.seeds import generator
 
 
@@ -61,6 +64,7 @@ class Assembly:
         shared: the training samples as the devices hold them; ``splits`` has them as the source does.
         notes: sentences for the user about what was guessed or decided on the way.
         between: called between the batches of an evaluation; what it raises ends it.
+        world: the ranks that train together.
     """
 
     job: Job
@@ -74,6 +78,7 @@ class Assembly:
     shared: Shared
     notes: tuple[str, ...]
     between: Callable[[], None] = lambda: None
+    world: World = ALONE
 
     @property
     def parts(self) -> tuple[NDArray[np.int64], ...]:
@@ -92,15 +97,28 @@ class Assembly:
 
         On :attr:`part`, or on ``learn.evaluate_samples`` of it.
         """
-        return self._score(state, self._of_rounds)
+        return self._asked("_of_rounds", state)
 
     def whole(self, state: State) -> Score:
         """Return how well the whole model does with the global adapters ``state`` on all samples of :attr:`part`."""
-        return self.evaluate(state) if not self.samples else self._score(state, self._examples_of(self._part))
+        return self.evaluate(state) if not self.samples else self._asked("_of_part", state)
 
     def test(self, state: State) -> Score:
         """Return how well the whole model does on the test samples with the global adapters ``state``."""
-        return self._score(state, self._examples_of(self.splits.test))
+        return self._asked("_of_test", state)
+
+    def _asked(self, which: str, state: State) -> Score:
+        self.world.first({ORDER: "scored", "which": which, "state": state})
+        return self.scored(which, state)
+
+    def scored(self, which: str, state: State) -> Score:
+        """Return how well the global adapters ``state`` do on samples of one kind; every rank calls it at once."""
+        return self._score(state, getattr(self, which))
+
+    def _score(self, state: State, examples: Examples) -> Score:
+        load_state(self.model, state)
+        metric = self.job.learn.metric
+        return evaluate(self.model, examples, metric=metric, between=self.between, world=self.world)
 
     @property
     def samples(self) -> int:
@@ -120,6 +138,14 @@ class Assembly:
         drawn = sampled(self._part.labels, self.samples, generator(self.job.seed, "evaluation"))
         return self._examples_of(self._part.take(drawn))
 
+    @property
+    def _of_part(self) -> Examples:
+        return self._examples_of(self._part)
+
+    @property
+    def _of_test(self) -> Examples:
+        return self._examples_of(self.splits.test)
+
     def _examples_of(self, dataset: Dataset) -> Examples:
         return examples_of(dataset, self.backbone)
 
@@ -128,18 +154,26 @@ class Assembly:
         """The part of the data that rounds are evaluated on: ``validation`` where there is one, else ``test``."""
         return TEST if self.splits.validation is None else VALIDATION
 
-    def _score(self, state: State, examples: Examples) -> Score:
-        load_state(self.model, state)
-        return evaluate(self.model, examples, metric=self.job.learn.metric, between=self.between)
 
-
-def assemble(job: Job) -> Assembly:
+def assemble(job: Job, world: World = ALONE) -> Assembly:
     """Load the data and the model of a job, cut the model, and share the data out.
+
+    Args:
+        job: what is asked for.
+        world: the ranks that train together, all of which assemble the job.
 
     Raises:
         SflamError: whatever cannot be loaded, cut, shared or run; nothing has been written then.
     """
     check(job)  # before anything is loaded
+    if world is not ALONE:
+        check_ranks(job, world.size)
+    world.first({ORDER: "assemble", "job": overrides(job)})
+    return assembled(job, world)
+
+
+def assembled(job: Job, world: World = ALONE) -> Assembly:
+    """Return the pieces of a job that was checked, on one of the ranks."""
     device = torch_device(job.learn.device)
     if job.learn.canonical:
         torch.set_num_threads(1)
@@ -162,7 +196,7 @@ def assemble(job: Job) -> Assembly:
             f"model class {type(backbone.model).__name__} is in no known family; it was split by its structure at "
             f"{backbone.family.path}; checked against the unsplit model (largest difference {found:.0e})"
         )
-    material = Material(job, backbone, model, examples, shared.parts)
+    material = Material(job, backbone, model, examples, shared.parts, world)
     halves = method.halves(material)
     fleet = halves or method.fleet(material)
     if job.model.dtype == "bfloat16" and device.type == "cpu":
@@ -175,7 +209,11 @@ def assemble(job: Job) -> Assembly:
         notes.append(f"the head {', '.join(backbone.fresh)} is newly initialised, so it is trained in full")
     needed = _fit(job, splits.train, examples, backbone, fleet)
     notes += needed.notes()
-    return Assembly(job, splits, backbone, model, fleet, halves, needed, state, shared, tuple(notes))
+    if halves is not None and world is not ALONE and world.rank == 0:
+        fleet = RankedFleet(halves, world)
+    return Assembly(
+        job, splits, backbone, model, fleet, halves, needed, state, shared, tuple(notes), world=world
+    )
 
 
 def _fit(job: Job, train: Dataset, examples: Examples, backbone: Backbone, fleet: Fleet) -> Fit:

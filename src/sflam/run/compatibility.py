@@ -22,6 +22,7 @@ from sflam.run.conditions import is_set as _set
 from sflam.run.conditions import method_where as _method
 from sflam.run.conditions import where as _where
 from sflam.run.lean_rules import LEAN_RULES
+from sflam.run.ranks_rules import RANKS_RULES
 from sflam.run.situations import (
     chosen_bits,
     chosen_cut,
@@ -46,8 +47,7 @@ def check(job: Job, command: str = "") -> None:
 
     Args:
         job: what was asked for.
-        command: ``train``, ``simulate``, ``serve`` or ``plan``; by default ``simulate`` or ``train``, as
-            ``network.simulate`` gives.
+        command: one of ``COMMANDS``; by default ``simulate`` or ``train``, as ``network.simulate`` gives.
     """
     problems = problems_of(job, command)
     if problems:
@@ -389,5 +389,5 @@ RULES: tuple[Rule, ...] = (
     *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
-    *AIRTIME_RULES, *BITS_RULES, *LEAN_RULES, *TIMING_RULES, *TUNED_RULES, *UNUSED,
+    *AIRTIME_RULES, *BITS_RULES, *LEAN_RULES, *RANKS_RULES, *TIMING_RULES, *TUNED_RULES, *UNUSED,
 )  # fmt: skip

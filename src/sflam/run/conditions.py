@@ -15,6 +15,9 @@ RUNS = (TRAIN, SIMULATE, SERVE)
 NETWORK = (SIMULATE, PLAN)
 """Commands that use the network's radio and the planner."""
 ALL = (*RUNS, PLAN)
+ON_RANKS = "train --ranks"
+"""``train`` or ``simulate`` on several ranks, beside which its rules hold."""
+COMMANDS = (*ALL, ON_RANKS)
 SHOWN = 40
 """Longest value that a message shows whole."""
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from safetensors import SafetensorError
 
 from sflam.config import Job
-from sflam.errors import DivergedError, NotFiniteError, QuantizerError, RunError, WireError
+from sflam.errors import DivergedError, NotFiniteError, QuantizerError, RanksError, RunError, WireError
 from sflam.learn import checkpoint
 from sflam.learn.best import BestRound, best_of, stopped
 from sflam.learn.fleet import Fleet
@@ -134,6 +134,8 @@ class Run:
             if self._held:
                 self._held.release()
             return result
+        except RanksError as error:
+            raise self._gone(error) from None
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"run folder {self.folder.path} cannot be written ({error}); make room, then finish the run with "
@@ -142,9 +144,11 @@ class Run:
 
     @contextmanager
     def _divergence(self) -> Iterator[None]:
-        """Raise DivergedError where what is not finite was about to cross the cut."""
+        """Raise DivergedError where what is not finite was about to cross the cut, or name a rank that is gone."""
         try:
             yield
+        except RanksError as error:
+            raise self._gone(error) from None
         except (QuantizerError, WireError) as error:
             if not (isinstance(error, NotFiniteError) or self.fleet.diverged()):
                 raise  # for example a body too large, or what a user's own quantizer refuses
@@ -158,6 +162,10 @@ class Run:
         for name, value in (("training loss", record.loss), (f"{record.part} loss", record.evaluated_loss)):
             if value is not None and not math.isfinite(value):
                 raise self._diverged(record.round, f"its {name} is {value}")
+
+    def _gone(self, error: RanksError) -> RanksError:
+        kept = f"{len(self.records)} rounds are kept, go on with: sflam train --resume {self.folder.path}"
+        return RanksError(f"{error}; {kept} (with any number of ranks)", error.ended)
 
     def _diverged(self, number: int, reason: str) -> DivergedError:
         learn, devices = self.job.learn, self.fleet.diverged()

@@ -16,6 +16,7 @@ from sflam.learn.aggregate import trained_numbers
 from sflam.learn.best import BestRound, restored
 from sflam.learn.fleet import Fleet, expect_fleet
 from sflam.learn.personal import travelling
+from sflam.learn.world.world import ALONE, World
 from sflam.locks import Hold
 from sflam.model.adapters import State
 from sflam.records import history
@@ -33,13 +34,20 @@ CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "data.indices", "mode
 """What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
 
 
-def start(job: Job, folder: str | Path | None = None, *, around: Around | None = None) -> Run:
+def start(
+    job: Job,
+    folder: str | Path | None = None,
+    *,
+    around: Around | None = None,
+    world: World = ALONE,
+) -> Run:
     """Assemble a job and make its folder (``runs/data-model-method-N`` by default).
 
     Args:
         job: the settings.
         folder: where the run is written.
         around: returns a fleet of one's own around the job's, as a :class:`sflam.FleetAround` is.
+        world: the ranks that train together, of which this is the first.
 
     Raises:
         SflamError: anything a user can mend; nothing is left half-written.
@@ -47,7 +55,7 @@ def start(job: Job, folder: str | Path | None = None, *, around: Around | None =
     if folder is not None:
         RunFolder(Path(folder)).expect_free()  # before minutes of loading
     job, notes = follow(job)
-    assembly = _assembled(job, around)
+    assembly = _assembled(job, around, world)
     assembly = replace(assembly, notes=(*notes, *assembly.notes))
     fleet = _fleet(assembly)  # before anything is written
     run = RunFolder(default_folder(job) if folder is None else Path(folder))
@@ -55,13 +63,20 @@ def start(job: Job, folder: str | Path | None = None, *, around: Around | None =
     return _begin(assembly, fleet, run, run.hold())
 
 
-def resume(folder: str | Path, *, around: Around | None = None, rounds: int | None = None) -> Run:
+def resume(
+    folder: str | Path,
+    *,
+    around: Around | None = None,
+    rounds: int | None = None,
+    world: World = ALONE,
+) -> Run:
     """Go on with the run in ``folder`` from its newest checkpoint; a finished run is finished again.
 
     Args:
         folder: of the run.
         around: as given to :func:`start`.
         rounds: go back to where so many rounds were done; what was done since is forgotten.
+        world: the ranks that train together, of which this is the first; any number, whatever the run began with.
 
     Raises:
         RunError: the folder holds no run, a damaged one, one of another fleet, or one whose configuration was changed;
@@ -80,7 +95,7 @@ def resume(folder: str | Path, *, around: Around | None = None, rounds: int | No
         header, records = history.read(run.history)
         _expect_same(run, header, job)
     if saved is None:
-        return _begin_again(run, job, len(records), around, held)
+        return _begin_again(run, job, len(records), around, held, world)
     done = saved.get("round")
     if not isinstance(done, int):
         raise _misfit(run, "it counts no rounds")
@@ -89,7 +104,7 @@ def resume(folder: str | Path, *, around: Around | None = None, rounds: int | No
             f"{run.history} holds {len(records)} of the {done} rounds its checkpoint has done; the folder is "
             "damaged, start a new run"
         )
-    assembly = _assembled(job, around)
+    assembly = _assembled(job, around, world)
     expect_partition(run, assembly)
     history.expect_charges(run.history, records, job.fleet.devices, assembly.backbone.depth)
     fleet = _fleet(assembly)
@@ -108,22 +123,22 @@ def train(
     return run.finish(merge=merge)
 
 
-def _begin_again(run: RunFolder, job: Job, done: int, around: Around | None, held: Hold) -> Run:
+def _begin_again(run: RunFolder, job: Job, done: int, around: Around | None, held: Hold, world: World) -> Run:
     """Begin a run anew that has no checkpoint: the first one is written before any round, the second after round 1."""
     if done > 1:
         raise RunError(
             f"{run.checkpoints} holds no checkpoint of the {done} rounds in {run.history}; put the newest one back, or "
             "start a new run"
         )
-    assembly = _assembled(job, around)
+    assembly = _assembled(job, around, world)
     expect_partition(run, assembly)
     run.history.unlink(missing_ok=True)
     return _begin(assembly, _fleet(assembly), run, held)
 
 
-def _assembled(job: Job, around: Around | None) -> Assembly:
+def _assembled(job: Job, around: Around | None, world: World) -> Assembly:
     """Assemble a job, with a fleet of the user's own around its fleet where one is given."""
-    assembly = assemble(job)
+    assembly = assemble(job, world)
     if around is None:
         return assembly
     fleet = around(assembly.fleet)

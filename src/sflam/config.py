@@ -15,7 +15,7 @@ import json
 import re
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -121,15 +121,18 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), *, run_p
     return job
 
 
-def to_toml(job: Job, *, plugins: Sequence[str] | None = None) -> str:
+def to_toml(job: Job, *, plugins: Sequence[str] | None = None, without: Collection[str] = ()) -> str:
     """Return TOML that ``load`` reads back to an equal job; settings that are None are left out.
 
     Args:
         job: the job.
         plugins: where its plug-ins are to be found; None where it found them.
+        without: sections left out, which are then read as their defaults.
     """
     lines, sections = [], []
     for name, value in (fields_of(job) | ({} if plugins is None else {"plugins": tuple(plugins)})).items():
+        if name in without:
+            continue
         if dataclasses.is_dataclass(value):
             body = [
                 f"{key} = {toml_value(inner)}" for key, inner in fields_of(value).items() if inner is not None

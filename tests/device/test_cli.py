@@ -37,6 +37,8 @@ def left(capsys, *arguments):
         (("h", "--token-file", "TOKEN", "--memory", "lots"), "'lots' is no number above 0"),
         (("h", "--token-file", "TOKEN", "--state-every", "-1"), "--state-every"),
         (("h", "--token-file", "TOKEN", "--state-every", "1.5"), "'1.5' is no whole number"),
+        (("h", "--token-file", "TOKEN", "--threads", "0"), "'0' is no whole number of 1 or more"),
+        (("h", "--token-file", "TOKEN", "--nice", "20"), "'20' is more than 19"),
         (("h", "--token-file", "TOKEN", "--mem", "50"), "unrecognized arguments: --mem 50"),
         (("h", "--token-file", "TOKEN", "--device", "cpu"), "unrecognized arguments: --device cpu"),
         (("h", "x", "--token-file", "TOKEN"), "unrecognized arguments: x"),
@@ -51,6 +53,20 @@ def test_what_is_wrong_is_one_line(capsys, token, arguments, reason):
     errors = [line for line in lines if not line.startswith("no answer")]
     assert code == 2 and len(errors) == 1, lines
     assert errors[0].startswith("sflam: ") and re.search(reason, errors[0])
+
+
+def test_threads_and_priority_are_set_before_numpy_is_imported(token):
+    code = (
+        "import os, sys\n"
+        "from sflam.device import cli\n"
+        f"words = ['127.0.0.1:9', '--token-file', {str(token)!r}, '--patience', '0.01']\n"
+        "words += ['--threads', '1', '--nice', '3']\n"
+        "before = os.nice(0)\n"
+        "assert 'numpy' not in sys.modules and cli.main(words) == 2\n"
+        "print(os.nice(0) - before, os.environ['OPENBLAS_NUM_THREADS'], 'numpy' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["3", "1", "True"], done.stderr
 
 
 def test_help_names_every_option(capsys):

@@ -107,8 +107,11 @@ class Memory:
     ``fault(requests)`` may raise instead, before or after the request was answered.
     """
 
+    asked_s = received_s = 0.0
+
     def __init__(self, fault: Any = None) -> None:
         self.round, self.attempt, self.exchange = 0, 1, 0
+        self.paces: list[float | None] = []
         self.values = np.ones(DIM, np.float32)
         self.kept: tuple[str, bytes] = ("", b"")
         self.bodies: list[tuple[str, bytes]] = []
@@ -118,6 +121,9 @@ class Memory:
 
     def sleep(self, seconds: float) -> None:
         raise AssertionError("there is nothing to wait for")
+
+    def pace(self, rate: float | None) -> None:
+        self.paces.append(rate)
 
     def json(self, method: str, path: str, body: Any = None) -> Any:
         if method == "POST":

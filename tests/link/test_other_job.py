@@ -8,7 +8,7 @@ import pytest
 
 from sflam.errors import OtherJob, ServeError
 from sflam.link.job import job_digest
-from sflam.link.loop import until_it_ends
+from sflam.link.jobs import until_it_ends
 from tests.link.test_loop import Memory, client
 
 

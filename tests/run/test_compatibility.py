@@ -38,12 +38,28 @@ DEFAULTS = {
     "data.column",
     "data.indices",
 }
-DEFAULTS |= {"network.scenario", "network.servers", "plan.deadline", "plan.subchannels"}
+DEFAULTS |= {
+    "network.access",
+    "fleet.plan",
+    "network.scenario",
+    "network.servers",
+    "plan.deadline",
+    "plan.subchannels",
+}
 """Keys of messages that an example leaves as they are."""
 
 TUNED = ("fleet.devices=2", "fleet.tuned=[1, -1]")
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
+    "measured-elsewhere": ("fleet.plan=measured",),
+    "measured-cut": ("fleet.plan=measured", CUT),
+    "measured-tuned": ("fleet.plan=measured", 'plan.optimize=["clock", "tuned"]'),
+    "measured-method": ("fleet.plan=measured", "plan.method=equal"),
+    "measured-identity": ("fleet.plan=measured", 'plan.optimize=["bits"]', "quant.scheme=identity"),
+    "measured-down-labels": ("fleet.plan=measured", 'plan.optimize=["bits", "bits_down"]', LABELS),
+    "several-calibrated": (*SQUARE, "network.device=[{latency_ms=1.0}]"),
+    "pace-unplanned": ("plan.pace=true",),
+    "pace-apart": ("plan.pace=true", "fleet.plan=measured"),
     "tuned-all": (*TUNED, "model.tuned=2"),
     "tuned-full": (*TUNED, FULL),
     "tuned-adapter": (*TUNED, "model.adapter=there"),

@@ -16,6 +16,7 @@ from sflam.network import trace
 from sflam.records import history
 from sflam.records.served_round import trace_csv
 from sflam.serve.pace import Pace
+from sflam.serve.round_planner import RoundChoice
 from tests.learn.builders import IDENTITY, LEARN, assert_equal_states, with_bits
 from tests.serve.threads import Died, Rig, simulated
 from tests.tiny import DEPTH
@@ -23,6 +24,27 @@ from tests.tiny import DEPTH
 FEW = replace(LEARN, canonical=True, local_steps=2)
 JOB = {"cuts": (1, 2, 0), "labels": "server", "quant": QuantSettings(bits_up=4, bits_down=4), "learn": FEW}
 PLANS = {0: {0: (2, 3), 1: (4, 16), 2: (7, 1)}, 1: {0: (8, 8), 1: (3, 5), 2: (1, 2)}}
+
+
+class Fixed:
+    """A planner whose plans are given."""
+
+    paces, limit = False, float("inf")
+
+    def __init__(self, plans):
+        self.plans = plans
+
+    def unknown(self, devices):
+        return []
+
+    def decide(self, number, shares):
+        return RoundChoice(planned=number, bits=self.plans[number], rate={})
+
+    def expected(self, number, shares):
+        return None
+
+    def learn(self, record):
+        pass
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -35,7 +57,7 @@ def test_a_plan_for_every_round_served_and_simulated(tmp_path, labels):
         return (0, 1, 2)
 
     _, wanted = simulated("vit", selected=planned, **job)
-    rig = Rig(tmp_path, "vit", planner=lambda number: with_bits(rig.fleet.local, PLANS[number]), **job)
+    rig = Rig(tmp_path, "vit", planner=Fixed(PLANS), **job)
     records, found = rig.run()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     for record, plan in zip(records, PLANS.values(), strict=True):

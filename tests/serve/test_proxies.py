@@ -11,7 +11,8 @@ import pytest
 
 from sflam.codec.settings import QuantSettings
 from sflam.errors import Refused, ServeError
-from sflam.link.https_client import Link, server_address
+from sflam.link.address import server_address
+from sflam.link.https_client import Link
 from sflam.serve.app import application
 from sflam.serve.web_server import Listen, WebServer
 from tests.learn.builders import LEARN, assert_equal_states

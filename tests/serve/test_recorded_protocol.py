@@ -18,6 +18,11 @@ RELEASES = sorted(FOLDER.glob("*.json"))
 class Playback:
     """The server of a release, as it answered a device of its own."""
 
+    asked_s = received_s = 0.0
+
+    def pace(self, rate):
+        assert rate is None, "that release paced none"
+
     def __init__(self, lines):
         self.lines = iter(lines)
 

@@ -26,6 +26,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "circuit_power": (1e-9, 1e6, " W"),
     "receive_power": (1e-9, 1e6, " W"),
     "energy_weight": (1e-9, 1e9, ""),
+    "exchange_s": (1e-12, 1e12, " s"),
     "noise": (1e-30, 1e-6, " W/Hz"),
     "bandwidth": (1.0, 1e13, " Hz"),
     "server_clock": (1e3, 1e15, " Hz"),
@@ -73,13 +74,17 @@ def wrong_numbers(network: Network, server: int | None = None) -> list[str]:
     """
     found = []
     for name in PER_DEVICE:
-        if name == "memory":
+        if name in ("memory", "down_rate"):
             continue
         positive = name in ("max_power", "max_clock", "flops_per_cycle", "amplifier_efficiency")
         found += wrong_values(name, getattr(network, name), partial(devices, network), positive)
     if (bad := ~(network.memory >= 0)).any():
         found.append(
             f"memory of {devices(network, bad)} is {network.memory[bad][0]}; it must be 0 or more bytes"
+        )
+    if (bad := ~(network.down_rate > 0)).any():
+        found.append(
+            f"down_rate of {devices(network, bad)} is {network.down_rate[bad][0]}; it must be above 0 bit/s"
         )
     if server is not None:
         found += wrong_values("bandwidth", network.bandwidth[[server]])

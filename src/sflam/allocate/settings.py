@@ -95,8 +95,12 @@ class PlanSettings:
         samples: of a user's data, in that bound; the reference square has its own.
         split_least: fewest layers on a user, among several servers.
         split_most: most layers on a user; 0 for all, which is training without a server.
-        every: simulated runs are planned anew every so many rounds; 0 plans once.
-        late: in a simulated run, devices that cannot keep the limits make it ``stop``, or are left out: ``drop``.
+        every: simulated runs, and served ones with ``fleet.plan = "measured"``, are planned anew every so many
+            rounds; 0 plans once.
+        late: in such a run, devices that cannot keep the limits make it ``stop``, or are left out: ``drop``. Served
+            rounds then end for those who are late at ``plan.deadline``, once there is a quorum.
+        pace: in a served run with ``fleet.plan = "measured"`` whose devices share one way, each sends no faster than
+            the share of it that it was planned to have.
         budget: joules a device may use a round on average, over a simulated run; 0 for no budget.
         patience: with a budget, the joules beyond it that a unit of the objective is worth: less keeps budgets more
             closely; 0 chooses it for each device, from the length of the run.
@@ -131,6 +135,7 @@ class PlanSettings:
     split_most: int = 0
     every: int = 1
     late: str = "stop"
+    pace: bool = False
     budget: float = 0.0
     patience: float = 0.0
 

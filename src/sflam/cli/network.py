@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -191,6 +192,8 @@ def join(
     most_disk: Annotated[
         float | None, typer.Option(help="Most MB a job may store; else what is free.")
     ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads that compute; else all cores.")] = None,
+    nice: Annotated[int, typer.Option(min=0, max=19, help="Lower this process's priority by so much.")] = 0,
     plugins: shared.Plugins = None,
     insecure: Insecure = False,
 ) -> None:
@@ -217,6 +220,8 @@ def join(
         patience=patience,
         notify=shared.remark,
     )
+    if nice:
+        os.nice(nice)
     from sflam.link.limits import MEGABYTE, Limits
     from sflam.serve.join import join as take_part
 
@@ -233,6 +238,7 @@ def join(
             plugins=plugins or [],
             state_every=state_every,
             limits=limits,
+            threads=threads,
             notify=shared.remark,
         )
     shared.remark(f"the job has ended; this device trained {rounds} rounds")

@@ -54,7 +54,11 @@ RunOut = Annotated[
 ]
 Resume = Annotated[Path | None, typer.Option(help="Run folder to resume after a stop or a crash.")]
 FollowedPlan = Annotated[
-    str | None, typer.Option("--plan", help="Follow this plan.json of sflam plan; or computed: plan now.")
+    str | None,
+    typer.Option(
+        "--plan",
+        help="Follow this plan.json; or computed: plan now; or measured: every served round.",
+    ),
 ]
 Merge = Annotated[bool, typer.Option(help="Also write the merged model.")]
 Ranks = Annotated[

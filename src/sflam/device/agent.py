@@ -26,8 +26,9 @@ from sflam.lean_memory import MEGABYTE
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import LARGEST, Link
 from sflam.link.job import ELSEWHERE, ServedJob, described, fetch
+from sflam.link.jobs import until_it_ends
 from sflam.link.limits import Limits
-from sflam.link.loop import Client, Place, until_it_ends
+from sflam.link.loop import Client, Place
 from sflam.link.needs import expect_offered
 from sflam.link.own_data import own_settings
 from sflam.sizes import FLOAT_BITS, IDENTITY

@@ -14,6 +14,10 @@ from sflam.printable import printable
 EPILOG = "Example: sflam-device my-laptop.local:8443 --token-file phone.token --ca ca.pem --data mine.npz --memory 100"
 
 
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""What the libraries beneath NumPy read."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports what is wrong in one line, as every command here does."""
 
@@ -85,6 +89,8 @@ def parser() -> argparse.ArgumentParser:
         "steps between two states on disk, 0 for one a round; who dies in between may have to sit a round out"
     )
     add("--state-every", type=_count, default=1, metavar="STEPS", help=every)
+    add("--threads", type=_number, metavar="N", help="threads that compute; else as NumPy chooses")
+    add("--nice", type=_niceness, default=0, metavar="N", help="lower the priority by N, 0 to 19")
     add("--insecure", action="store_true", help="allow plain HTTP beyond this machine")
     return made
 
@@ -104,7 +110,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")  # read as NumPy is imported
+    os.environ.setdefault(
+        "NUMPY_MADVISE_HUGEPAGE", "0"
+    )  # read as NumPy is imported, as is the number of threads
+    if options.threads:
+        os.environ |= {name: str(options.threads) for name in THREADS}
+    if options.nice:
+        os.nice(options.nice)
     from sflam.device.agent import Bringing, take_part
     from sflam.device.memory import settle
     from sflam.lean_memory import MEGABYTE
@@ -155,6 +167,18 @@ def _positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return value
+
+
+def _number(text: str) -> int:
+    if not _count(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return _count(text)
+
+
+def _niceness(text: str) -> int:
+    if _count(text) > 19:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 19, the lowest priority there is")
+    return _count(text)
 
 
 def _count(text: str) -> int:

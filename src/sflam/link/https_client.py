@@ -5,20 +5,19 @@ from __future__ import annotations
 import datetime
 import hashlib
 import http.client
-import ipaddress
 import json
 import random
-import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 from sflam.codec.bodies import Body
 from sflam.errors import BrokenOff, Refused, ServeError
 from sflam.files import from_json, writing
+from sflam.link.address import is_loopback, server_address
+from sflam.link.token_bucket import TokenBucket
 
 LARGEST = 1 << 34
 CHUNK = 1 << 16
@@ -26,7 +25,6 @@ DISK = "choose another --folder"
 SHORT = 1 << 20
 """Bytes of JSON there may be in an answer."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 AWAY = (0, 408, 429, 502, 503, 504)
 """No answer, and what a server answers that is busy or stops, or a proxy before it while it is away."""
 
@@ -83,6 +81,9 @@ class Link:
         self._streams = False
         """Whether the answer of the request under way is left open."""
         self._open: http.client.HTTPResponse | None = None
+        self._bucket: TokenBucket | None = None
+        self.asked_s = self.received_s = 0.0
+        """Seconds spent on requests so far, and of those in which bodies of answers came."""
 
     def json(self, method: str, path: str, body: Any = None) -> Any:
         """Return the JSON a request is answered with; raises as :meth:`call` does."""
@@ -136,6 +137,16 @@ class Link:
             Refused: the server refuses it for good.
             ServeError: no answer for ``patience`` seconds, a certificate that does not fit, or a server of plain HTTP.
         """
+        asked = time.monotonic()
+        try:
+            return self._answered(method, path, body, headers, most)
+        finally:
+            self.asked_s += time.monotonic() - asked
+
+    def _answered(
+        self, method: str, path: str, body: Body | None, headers: dict[str, str] | None, most: int
+    ) -> bytes:
+        """Return the body of the answer; see :meth:`call`."""
         began, pause, reported, small = time.monotonic(), FIRST_PAUSE, False, ""
         self.most = most
         while True:
@@ -246,13 +257,13 @@ class Link:
                 )
         connection, path = self._connection, self.prefix + path
         sent = {"Authorization": f"Bearer {self.token}"} | headers
-        if body is None or len(body) <= CHUNK:
+        if body is None or (len(body) <= CHUNK and self._bucket is None):
             connection.request(method, path, body, sent)
             response = connection.getresponse()
         else:
             # Piece by piece: the timeout is then for every piece, and a slow uplink may take as long as it needs.
             view = memoryview(body)
-            pieces = (view[at : at + CHUNK] for at in range(0, len(body), CHUNK))
+            pieces = self._pieces(view)
             try:
                 connection.request(method, path, pieces, sent | {"Content-Length": str(len(body))})
             except (BrokenPipeError, ConnectionResetError) as broken:
@@ -270,6 +281,7 @@ class Link:
                 raise ServeError(self._too_much(path))
             self._open = response
             return response.status, seconds, b""
+        began = time.monotonic()
         with response:
             if self._into is not None and 200 <= response.status < 300:
                 found = self._stored(response, self._into)
@@ -285,7 +297,21 @@ class Link:
                     found = b""
             if response.will_close:
                 self.close()
+        self.received_s += time.monotonic() - began
         return response.status, seconds, found
+
+    def pace(self, rate: float | None) -> None:
+        """Send bodies at ``rate`` bit/s at most from now on; None sends them as the network takes them."""
+        self._bucket = None if rate is None else TokenBucket(rate, sleep=self.sleep)
+
+    def _pieces(self, view: memoryview) -> Iterator[memoryview]:
+        """Yield a body piece by piece, each when it may go."""
+        size = CHUNK if self._bucket is None else self._bucket.piece
+        for at in range(0, len(view), size):
+            piece = view[at : at + size]
+            if self._bucket is not None:
+                self._bucket.take(len(piece))
+            yield piece
 
     def _too_much(self, path: str) -> str:
         return (
@@ -307,11 +333,16 @@ class Streamed:
         Raises:
             BrokenOff: they do not come.
         """
+        began = time.monotonic()
         try:
             found = self._response.read(count) if count else b""
         except (OSError, http.client.HTTPException) as error:
             self._link.close()
             raise BrokenOff(f"an answer broke off ({error})") from error
+        finally:
+            took = time.monotonic() - began
+            self._link.asked_s += took
+            self._link.received_s += took
         if len(found) < count:
             self._link.close()
             raise BrokenOff(f"an answer broke off {self.left - len(found)} bytes before its end")
@@ -323,35 +354,6 @@ class Streamed:
         if self.left or self._response.will_close:
             self._link.close()
         self._response.close()
-
-
-def server_address(address: str) -> tuple[str, str, int, str]:
-    """Return scheme, host, port and prefix of a server at ``https://host:port/prefix``.
-
-    The scheme may be left out, and so may the prefix, which is a reverse proxy's; without a port it is 8443, or with a
-    prefix that of the scheme.
-
-    Raises:
-        ServeError: ``address`` is none.
-    """
-    parts = urlsplit(address if "://" in address else f"https://{address}")
-    prefix = parts.path.rstrip("/")
-    try:
-        port = parts.port or ({"https": 443, "http": 80}.get(parts.scheme, 0) if prefix else 8443)
-    except ValueError:
-        port = 0
-    more = parts.query or parts.fragment or parts.username or not PREFIX.fullmatch(prefix)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port or more:
-        raise ServeError(f"server address {address!r}: write HOST, HOST:PORT or https://HOST:PORT/PREFIX")
-    return parts.scheme, parts.hostname, port, prefix
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` means this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _distrust(error: ssl.SSLCertVerificationError) -> str:

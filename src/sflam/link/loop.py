@@ -28,14 +28,18 @@ from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment, rate
 from sflam.link import state
 from sflam.link.contract import PROTOCOL, shares_of
+from sflam.link.device_report import HEADER, DeviceReport
 from sflam.link.exchange import M, Memory, TokenExchange, opened, opened_ahead
 from sflam.link.half import Arrays, Half, LocalStep, X
 from sflam.link.https_client import FIRST_PAUSE, LONGEST_PAUSE, Link, Streamed
 from sflam.link.standing import ENDED, OPEN, Standing, standing_of
+from sflam.link.times import Times
 from sflam.locks import hold
 from sflam.seeds import derive
 from sflam.sizes import HEADER_BYTES, adapter_body_bytes, grid_bytes
 
+SELDOM_PROBES = 5.0
+"""Seconds between two probes at least, whatever a server asks for."""
 QUICK, FREE = 0.5, 4
 """Seconds in which an answer without anything to do is quick, and how many such in a row are asked for at once."""
 
@@ -97,11 +101,14 @@ class Client(Generic[X]):
         self.streaming, self._streams = streaming, False
         busy = f"{file.parent} belongs to a device that is running; give this one another --folder"
         self._hold = hold(file.parent, busy, error=ServeError)
+        self._probe_again = 0.0
         self.rounds = 0
         """Rounds trained in this life."""
         self.round = self.attempt = -1
         self.step = 0
         self.loss = 0.0
+        self.times = Times(link)
+        """Of the steps of the round, in this life."""
         self.begin: Arrays = {}
         """What the optimiser remembered when the round began, with ``learn.state = "keep"``."""
         self.left_out: Memory = {}
@@ -130,6 +137,8 @@ class Client(Generic[X]):
             unknown = not now.known
             if now.phase == ENDED:
                 return self.rounds
+            if now.probe and not now.waits_for_this_device and now.phase != ENDED:
+                self._probe(now.probe)
             if not now.waits_for_this_device:
                 after = max(after, now.attempt) if now.phase == OPEN else max(after, 0)
                 quick = quick + 1 if time.monotonic() - asked < QUICK else 0
@@ -139,6 +148,7 @@ class Client(Generic[X]):
             quick = 0
             try:
                 self.exchange = self.exchange.with_bits(*(now.bits or self.exchange.bits))
+                self.link.pace(now.pace)
                 self.rounds += self._round(now)
             except Refused as refused:
                 if refused.status != 409:
@@ -163,12 +173,26 @@ class Client(Generic[X]):
         """Let the server know of this device, now or when the round it is missed in is over."""
         try:
             sent = {"samples": len(self.place.own), "protocol": PROTOCOL, "version": version("sflam")}
-            self.link.json("POST", "/v1/session", sent)
+            self.link.json("POST", "/v1/session", sent | {"probe": True})
         except Refused as refused:
             if refused.status != 409:
                 raise
             self.notify(str(refused))
             self.link.sleep(1.0)
+
+    def _probe(self, size: int) -> None:
+        """Let the server measure the ways: a body down, one up with how long that took; seldom."""
+        if time.monotonic() < self._probe_again:
+            return
+        self._probe_again = time.monotonic() + SELDOM_PROBES
+        try:
+            received = self.link.received_s
+            body = self.link.call("GET", "/v1/probe", most=size)
+            report = DeviceReport(receive_s=self.link.received_s - received)
+            self.link.call("POST", "/v1/probe", body, {HEADER: report.to_header()})
+        except Refused as refused:
+            if refused.status != 409:
+                raise
 
     def _round(self, now: Standing) -> bool:
         """Take part in an open round, from its start or from where this device is; return whether it delivered."""
@@ -180,13 +204,19 @@ class Client(Generic[X]):
                 self.notify(f"round {round + 1} goes on without this device, which has lost its part of it")
                 return False
             most = adapter_body_bytes(self.half.trained, 64) + grid_bytes(self.half.trained)
-            self._open(round, attempt, self.link.call("GET", f"{at}/adapters", most=most))
+            asked = self.link.asked_s
+            body = self.link.call("GET", f"{at}/adapters", most=most)
+            self.times = Times(self.link, fetch_s=self.link.asked_s - asked)
+            self._open(round, attempt, body)
+        self.times.go_on()
         while self.step < len(batches):
             if len(batches[self.step]):
+                self.times.steps += 1
                 self._train(at, batches[self.step], len(batches))
             self.step += 1
             if self.step == len(batches) or (self.state_every and self.step % self.state_every == 0):
                 self._save()
+        self.times.rest()
         self._deliver(at, round, batches)
         return True
 
@@ -307,7 +337,9 @@ class Client(Generic[X]):
         if self.half.trained:
             body = bytes(self.exchange.trained(round, samples, self.half.read(), self.start, self.grid))
         mean = self.loss / max(1, samples)
-        headers = {"Sflam-Loss": repr(mean)} if self.half.has_head else {}
+        headers = {HEADER: self.times.report().to_header()}
+        if self.half.has_head:
+            headers["Sflam-Loss"] = repr(mean)
         self.link.call("PUT", f"{at}/adapters", body, headers)
         steps = sum(map(bool, map(len, batches)))
         self.notify(f"round {round + 1}: {steps} steps, loss {mean:.4f}")
@@ -354,28 +386,6 @@ class Client(Generic[X]):
         self.grid = groups["start"].get("grid", self.grid)
         self.round, self.attempt = int(plain["round"]), int(plain["attempt"])
         self.step, self.loss = int(plain["step"]), float(plain["loss"])
-
-
-def until_it_ends(taken_up: Callable[[], Client[X]], notify: Callable[[str], None]) -> int:
-    """Take part in a job, and in the one that takes its place, until it ends; return the rounds trained in all.
-
-    Args:
-        taken_up: returns the device, ready to take part in the job that the server has now.
-        notify: shows a line to the user of the device.
-
-    Raises:
-        SflamError: whatever keeps it from taking part.
-    """
-    rounds = 0
-    while True:
-        client = taken_up()
-        try:
-            return rounds + client.run()
-        except OtherJob as other:
-            notify(f"{other}; taking it up")
-            rounds += client.rounds
-        finally:
-            client.release()
 
 
 def _adapters(body: bytes, count: int) -> AdapterFrame:

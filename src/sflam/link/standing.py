@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,9 @@ from sflam.errors import ServeError
 from sflam.sizes import COUNT_LIMIT, IDENTITY, MAX_BITS, MIN_BITS
 
 OPEN, ENDED = "open", "ended"
+LARGEST_PROBE = 1 << 20
+SLOWEST_PACE = 10_000.0
+"""bit/s; a server takes no body that comes more slowly."""
 PHASES = ("waiting", OPEN, "draining", ENDED)
 
 
@@ -28,6 +32,8 @@ class Standing:
         shares: rows of every step, where the server draws them.
         run: name of the server's run; None where it does not say.
         job: digest of its job; None likewise.
+        probe: bytes, each way, of a probe that it asks for; 0 for none.
+        pace: bit/s to send with at most; None sends as it can.
     """
 
     phase: str
@@ -41,6 +47,8 @@ class Standing:
     shares: Any
     run: str | None = None
     job: str | None = None
+    probe: int = 0
+    pace: float | None = None
 
     @property
     def waits_for_this_device(self) -> bool:
@@ -82,7 +90,25 @@ def standing_of(found: Any, scheme: str) -> Standing:
         shares=found.get("shares"),
         run=found.get("run"),
         job=found.get("job"),
+        probe=_probe(found.get("probe")),
+        pace=_pace(found.get("pace")),
     )
+
+
+def _probe(found: Any) -> int:
+    if found is None:
+        return 0
+    if type(found) is not int or not 0 < found <= LARGEST_PROBE:
+        raise _malformed(f"probe a number of bytes up to {LARGEST_PROBE}", found)
+    return found
+
+
+def _pace(found: Any) -> float | None:
+    if found is None:
+        return None
+    if type(found) not in (int, float) or not 0 < found < math.inf:
+        raise _malformed("pace a positive number of bit/s", found)
+    return max(float(found), SLOWEST_PACE)
 
 
 def _bits(found: Any, scheme: str) -> tuple[int, int] | None:

@@ -12,8 +12,9 @@ from sflam.errors import AllocationError
 
 Floats = NDArray[np.float64]
 RADIO = ("amplifier_efficiency", "circuit_power", "receive_power", "full_power")
+WAY_DOWN = {"down_rate": np.inf, "exchange_s": 0.0}
 MACHINE = ("max_power", "max_clock", "flops_per_cycle", "kappa", "static_power", "memory", "energy_weight")
-PER_DEVICE: tuple[str, ...] = MACHINE + RADIO
+PER_DEVICE: tuple[str, ...] = (*MACHINE, *RADIO, *WAY_DOWN)
 PER_SERVER = ("bandwidth", "server_clock", "server_flops_per_cycle", "server_kappa")
 
 
@@ -40,6 +41,8 @@ class Network:
         receive_power: [K] W that the radio draws while it receives.
         full_power: [K] 1 where a device sends at full power or not at all, as one whose rate was measured does, not its
             gain; only counted where devices share time.
+        down_rate: [K] bit/s of the way down, as it was measured; inf where it was not.
+        exchange_s: [K] s that an exchange of a step takes beside its bytes and the server.
         airtime: share of the time of each server's channel that its devices share: each sends over the whole band, in
             its own slots. 0 where they share the band itself.
         names: [K] what to call the devices.
@@ -67,6 +70,8 @@ class Network:
     circuit_power: Floats = field(default_factory=lambda: np.zeros(()))
     receive_power: Floats = field(default_factory=lambda: np.zeros(()))
     full_power: Floats = field(default_factory=lambda: np.zeros(()))
+    down_rate: Floats = field(default_factory=lambda: np.full((), np.inf))
+    exchange_s: Floats = field(default_factory=lambda: np.zeros(()))
     airtime: float = 0.0
     names: tuple[str, ...] = ()
     positions: Floats | None = None
@@ -78,7 +83,7 @@ class Network:
                 f"gain has shape {list(np.shape(self.gain))}; it must be [servers, devices]"
             )
         servers, devices = self.gain.shape
-        for name in RADIO:
+        for name in (*RADIO, *WAY_DOWN):
             if np.ndim(getattr(self, name)) == 0:
                 every = np.broadcast_to(np.asarray(getattr(self, name), np.float64), (devices,))
                 object.__setattr__(self, name, every)

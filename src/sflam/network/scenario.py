@@ -203,6 +203,8 @@ def _still(settings: NetworkSettings, seed: int) -> Network:
         amplifier_efficiency=_radio(kinds, "amplifier_efficiency", settings.amplifier_efficiency),
         circuit_power=_radio(kinds, "circuit_power_w", settings.circuit_power_w),
         receive_power=_radio(kinds, "receive_power_w", settings.receive_power_w),
+        down_rate=np.array([_or(own.downlink_mbps, np.inf) * 1e6 for own, _ in kinds]),
+        exchange_s=np.array([_or(own.latency_ms, 0.0) / 1e3 for own, _ in kinds]),
         memory=np.where(memory > 0, memory, math.inf),
         energy_weight=np.array([machine.entry.weight for machine in machines]),
         noise=dbm_to_watt(settings.noise_dbm_hz) * db_to_ratio(settings.snr_gap_db),

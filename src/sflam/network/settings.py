@@ -58,6 +58,8 @@ class DeviceEntry:
         amplifier_efficiency: radiated over drawn power of the amplifier.
         circuit_power_w: drawn by the rest of the radio while it sends.
         receive_power_w: drawn by the radio while it receives.
+        downlink_mbps: measured rate of its way down, instead of ``network.downlink_mbps``.
+        latency_ms: what an exchange of a step takes beside its bytes and the server.
         memory_gb: what training may use; 0 for no limit.
         weight: of its energy in the objective.
     """
@@ -77,15 +79,18 @@ class DeviceEntry:
     amplifier_efficiency: float | None = None
     circuit_power_w: float | None = None
     receive_power_w: float | None = None
+    downlink_mbps: float | None = None
+    latency_ms: float | None = None
     memory_gb: float | None = None
     weight: float = 1.0
 
     def __post_init__(self) -> None:
         ranges = Ranges(self, "network.device")
-        ranges.positive("distance_m", "rate_mbps", "clock_ghz", "flops_per_cycle")
+        ranges.positive("distance_m", "rate_mbps", "clock_ghz", "flops_per_cycle", "downlink_mbps")
         ranges.at_least(
             0, "kappa", "static_power_w", "circuit_power_w", "receive_power_w", "memory_gb", "weight"
         )
+        ranges.at_least(0, "latency_ms")
         ranges.between(LEAST_EFFICIENCY, 1, "amplifier_efficiency")
         ranges.at_least(1, "count")
         ranges.between(-250, 0, "gain_db")

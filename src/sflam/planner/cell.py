@@ -38,6 +38,7 @@ from sflam.planner.notes import notes
 from sflam.planner.relay import in_turns
 from sflam.planner.steps import waited_steps
 from sflam.planner.trade import trade, weighted_energy
+from sflam.planner.way_down import with_way_down
 from sflam.sizes import FLOAT_BITS
 from sflam.workload import Workload
 
@@ -212,7 +213,7 @@ def problem_of(
     if wish.counts == "all" and not (steps is None and job.network.scenario == "refA"):
         traffic = traffic or expected_traffic(workload, problem.local_steps, len(problem))
         problem = problem.change(traffic=traffic)
-    problem = _with_way_down(job, problem)
+    problem = with_way_down(job, problem)
     if timing_of(job) == BARRIER:
         problem = problem.change(lockstep=lockstep or waited_steps(job, problem, averages))
     if server is False or (server is None and job.network.scenario == "refA"):
@@ -236,15 +237,6 @@ def with_devices(job: Job) -> Job:
     network = job.network
     given = network.device or network.profiles or network.trace or network.devices != COUNTS["devices"]
     return job if given else replace(job, network=replace(network, devices=job.fleet.devices))
-
-
-def _with_way_down(job: Job, problem: Problem) -> Problem:
-    """Return the problem with the time that gradients need to come down, where it is counted."""
-    if not job.network.downlink_mbps:
-        return problem
-    a_step = problem.down_bits / problem.each("local_steps")
-    seconds = a_step / (job.network.downlink_mbps * 1e6)
-    return problem.change(delay=seconds, receiving=seconds)
 
 
 def averages_halves(job: Job) -> bool:
@@ -351,13 +343,14 @@ def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
 def best_here(job: Job, problem: Problem, method: str) -> Plan:
     """Return the plan of one method at the problem's cuts, with bits down where they are to be chosen."""
     if chooses_down(job, method):
-        return bits_both.solve(problem, partial(_with_way_down, job))
+        return bits_both.solve(problem, partial(with_way_down, job))
     return allocate(problem, method, **options_of(job, method))
 
 
 def chooses_down(job: Job, method: str) -> bool:
     """Return whether a method chooses bits down: where they are asked for, and take time."""
-    return method == "bits" and "bits_down" in job.plan.optimize and job.network.downlink_mbps > 0
+    timed = job.network.downlink_mbps > 0 or any(device.downlink_mbps for device in job.network.device)
+    return method == "bits" and "bits_down" in job.plan.optimize and timed
 
 
 def best_cut(job: Job, problem: Problem, method: str) -> Plan:
@@ -366,7 +359,7 @@ def best_cut(job: Job, problem: Problem, method: str) -> Plan:
     Methods that are exact give every device a cut of its own, all others one to all.
     """
     # With every block on the device, activations would still be sent to the head: not tried.
-    blocks, place = range(problem.workload.blocks), partial(_with_way_down, job)
+    blocks, place = range(problem.workload.blocks), partial(with_way_down, job)
     if method in ("cut", "optimal"):
         return device_cuts.solve(problem, blocks, place)
     if method == "bits":

@@ -36,7 +36,7 @@ def notes(job: Job) -> Iterator[str]:
         yield "quant.scheme is identity: 32 bits are sent for every value, at any choice of bits"
     method = method_of(job.plan)
     if "bits_down" in job.plan.optimize:
-        if not job.network.downlink_mbps:
+        if not job.network.downlink_mbps and not any(each.downlink_mbps for each in job.network.device):
             yield (
                 "network.downlink_mbps is 0, so the way down takes no time and fewer bits gain nothing: they stay as "
                 f"they are, {job.quant.bits_down} down"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from sflam.records.codec import LATER
+from sflam.records.codec import LATER, SELDOM
 
 FASTEST = 1e11
 """bit/s that stand for bodies that came in no time."""
@@ -22,6 +23,39 @@ class TrunkPass:
 
     step: int
     devices: tuple[int, ...]
+
+
+PHASES = ("compute_s", "up_s", "wait_s", "down_s", "adapter_s")
+"""What a device's round is made of, as it was measured and as it was predicted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What was expected of a served round before it. Per device means per participant, in their order.
+
+    Attributes:
+        source: what it is from: ``measured``, the rounds before or a probe; or ``network``, the job's calibrated one.
+        seconds: of the round: the longest chain of a device that it was planned for.
+        compute_s: per device; so are the next four, which are those of :class:`ServedRound`.
+        rate_mbps: per device, Mbit/s that it was planned to send with.
+        rounds: times the rounds that a run without quantization needs, as the planner counts noise; 1 without.
+        gap: certified distance from the best plan; None without a bound.
+        planned: the round in which its plan was made.
+        dropped: devices that could not keep ``plan.deadline``, so were left out.
+    """
+
+    source: str
+    seconds: float
+    compute_s: tuple[float, ...]
+    up_s: tuple[float, ...]
+    wait_s: tuple[float, ...]
+    down_s: tuple[float, ...]
+    adapter_s: tuple[float, ...]
+    rate_mbps: tuple[float, ...] = ()
+    rounds: float = 1.0
+    gap: float | None = None
+    planned: int = 0
+    dropped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +85,22 @@ class ServedRound:
         midway: with labels on devices, those left out that stayed away between the two exchanges of a step: after as
             many steps as they had made, one more had been computed forward.
         unheard: devices of the fleet that had not reported their samples yet, so were counted by no weight.
+        compute_s: per device, seconds of computing as it reports them, at most those it was away; of one that reports
+            none, all of these. Empty in older records, as the next nine are.
+        up_s: per device, seconds in which the bodies of its steps came.
+        wait_s: per device, seconds from its bodies to their answers: the server's computing, and waiting for others.
+        down_s: per device, seconds in which answers were on their way, and requests before their bodies.
+        adapter_s: per device, seconds in which adapters came and went.
+        receive_s: per device, of ``down_s`` those in which the bodies of answers came, as it reports them; 0 where it
+            does not, or they came with their headers.
+        bytes_handed: per device, of ``bytes_up`` those of what it trained.
+        bytes_fetched: per device, of ``bytes_down`` those of the adapters it began with.
+        exchanges: per device, requests of the round that were answered by a body.
+        memory: per device, bytes that its process held at most, as it reports; 0 where it does not.
+        temperature: per device, degrees Celsius of its hottest sensor; empty where none reports any.
+        throttled: per device, whether heat or voltage slowed it down; empty where none knows.
+        battery: per device, what was left of it, from 0 to 1; empty where none has one.
+        predicted: what was expected of the round; None where nothing could be.
     """
 
     seconds: float
@@ -72,6 +122,20 @@ class ServedRound:
     unheard: tuple[int, ...] = field(default=(), metadata=LATER)
     midway: tuple[int, ...] = field(default=(), metadata=LATER)
     link_s: tuple[float, ...] = field(default=(), metadata=LATER)
+    compute_s: tuple[float, ...] = field(default=(), metadata=LATER)
+    up_s: tuple[float, ...] = field(default=(), metadata=LATER)
+    wait_s: tuple[float, ...] = field(default=(), metadata=LATER)
+    down_s: tuple[float, ...] = field(default=(), metadata=LATER)
+    adapter_s: tuple[float, ...] = field(default=(), metadata=LATER)
+    receive_s: tuple[float, ...] = field(default=(), metadata=LATER)
+    bytes_handed: tuple[int, ...] = field(default=(), metadata=LATER)
+    bytes_fetched: tuple[int, ...] = field(default=(), metadata=LATER)
+    exchanges: tuple[int, ...] = field(default=(), metadata=LATER)
+    memory: tuple[int, ...] = field(default=(), metadata=LATER)
+    temperature: tuple[float | None, ...] = field(default=(), metadata=SELDOM)
+    throttled: tuple[bool | None, ...] = field(default=(), metadata=SELDOM)
+    battery: tuple[float | None, ...] = field(default=(), metadata=SELDOM)
+    predicted: Prediction | None = field(default=None, metadata=SELDOM)
 
     @property
     def link_rates(self) -> tuple[float, ...]:
@@ -84,6 +148,23 @@ class ServedRound:
         """Per device, how many sent at once while it did, itself included: what the link's rate is divided by."""
         pairs = zip(self.upload_s, self.link_s or self.upload_s, strict=True)
         return tuple(max(whole / own, 1.0) if own else 1.0 for whole, own in pairs)
+
+
+def errors(rounds: Sequence[ServedRound]) -> list[float]:
+    """Return by how much what was expected of each round differed from what it took, relative to that."""
+    pairs = [(one.predicted.seconds, one.seconds) for one in rounds if one.predicted is not None]
+    return [expected / took - 1 for expected, took in pairs if took > 0]
+
+
+def of_those(devices: Sequence[int], expected: Prediction, some: Sequence[int]) -> Prediction:
+    """Return what was expected of some of a round's devices; the round's seconds stay those of all."""
+    places = [devices.index(device) for device in some]
+    each: dict[str, Any] = {
+        name: tuple(values[place] for place in places)
+        for name in (*PHASES, "rate_mbps")
+        if (values := getattr(expected, name))
+    }
+    return replace(expected, **each)
 
 
 def trace_csv(rounds: Sequence[tuple[Sequence[int], ServedRound]]) -> str:

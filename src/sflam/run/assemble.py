@@ -155,17 +155,18 @@ class Assembly:
         return TEST if self.splits.validation is None else VALIDATION
 
 
-def assemble(job: Job, world: World = ALONE) -> Assembly:
+def assemble(job: Job, world: World = ALONE, command: str = "") -> Assembly:
     """Load the data and the model of a job, cut the model, and share the data out.
 
     Args:
         job: what is asked for.
         world: the ranks that train together, all of which assemble the job.
+        command: that runs it, see :func:`sflam.run.compatibility.check`.
 
     Raises:
         SflamError: whatever cannot be loaded, cut, shared or run; nothing has been written then.
     """
-    check(job)  # before anything is loaded
+    check(job, command)  # before anything is loaded
     if world is not ALONE:
         check_ranks(job, world.size)
     world.first({ORDER: "assemble", "job": overrides(job)})

@@ -23,6 +23,7 @@ from sflam.run.conditions import method_where as _method
 from sflam.run.conditions import where as _where
 from sflam.run.lean_rules import LEAN_RULES
 from sflam.run.ranks_rules import RANKS_RULES
+from sflam.run.served_rules import SERVED_RULES
 from sflam.run.situations import (
     chosen_bits,
     chosen_cut,
@@ -333,7 +334,7 @@ RULES: tuple[Rule, ...] = (
     Rule("bits-variable", (chosen_bits, VARIABLE),
          "plans choose bits by what unbiased noise costs, and this scheme leaves values out",
          'do not choose bits, or use quant.scheme = "uniform" or "rotated"', NETWORK),
-    Rule("plan-bits-variable", (_is("fleet.plan", "computed"), chosen_bits, VARIABLE),
+    Rule("plan-bits-variable", (_is("fleet.plan", "computed", "measured"), chosen_bits, VARIABLE),
          "plans choose bits by what unbiased noise costs, and this scheme leaves values out",
          'do not choose bits, or use quant.scheme = "uniform" or "rotated"', (TRAIN, SERVE)),
     Rule("server-of-one", (_where("fleet.servers", any), one_server), "the network has one server",
@@ -389,5 +390,5 @@ RULES: tuple[Rule, ...] = (
     *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
-    *AIRTIME_RULES, *BITS_RULES, *LEAN_RULES, *RANKS_RULES, *TIMING_RULES, *TUNED_RULES, *UNUSED,
+    *AIRTIME_RULES, *BITS_RULES, *LEAN_RULES, *RANKS_RULES, *SERVED_RULES, *TIMING_RULES, *TUNED_RULES, *UNUSED,
 )  # fmt: skip

@@ -19,6 +19,8 @@ from sflam.sizes import COUNT_LIMIT
 
 COMPUTED = "computed"
 """``fleet.plan`` that asks the planner."""
+MEASURED = "measured"
+"""``fleet.plan`` by which a served run plans its rounds from what it measured."""
 
 
 def follow(job: Job) -> tuple[Job, tuple[str, ...]]:
@@ -33,6 +35,15 @@ def follow(job: Job) -> tuple[Job, tuple[str, ...]]:
     wish = job.fleet
     if not wish.plan:
         return job, ()
+    if wish.plan == MEASURED:
+        chosen = " and ".join(each for each in ("bits", "bits_down") if each in job.plan.optimize)
+        what = (
+            f"chooses {chosen}"
+            if chosen
+            else "chooses nothing: plan.optimize names neither bits nor bits_down"
+        )
+        often = f"every {job.plan.every} rounds" if job.plan.every > 1 else "every round"
+        return job, (f"plan (measured): {what}, {often if job.plan.every else 'once'}",)
     check(job)
     placements = _computed(job) if wish.plan == COMPUTED else read(Path(wish.plan), job.quant.bits_down)
     if len(placements) != wish.devices:
@@ -52,7 +63,7 @@ def read(path: Path, bits_down: int) -> tuple[Placement, ...]:
     Raises:
         ConfigError: the file is missing, no plan, or one that gives devices nothing.
     """
-    advice = f"give a plan.json that sflam plan --out wrote, or {COMPUTED!r}"
+    advice = f"give a plan.json that sflam plan --out wrote, {COMPUTED!r} or {MEASURED!r}"
     with reading(f"fleet.plan {str(path)!r}", advice, ConfigError):
         body = path.read_bytes()
     try:

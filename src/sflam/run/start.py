@@ -40,6 +40,7 @@ def start(
     *,
     around: Around | None = None,
     world: World = ALONE,
+    command: str = "",
 ) -> Run:
     """Assemble a job and make its folder (``runs/data-model-method-N`` by default).
 
@@ -48,6 +49,7 @@ def start(
         folder: where the run is written.
         around: returns a fleet of one's own around the job's, as a :class:`sflam.FleetAround` is.
         world: the ranks that train together, of which this is the first.
+        command: that runs it; by default ``simulate`` or ``train``.
 
     Raises:
         SflamError: anything a user can mend; nothing is left half-written.
@@ -55,7 +57,7 @@ def start(
     if folder is not None:
         RunFolder(Path(folder)).expect_free()  # before minutes of loading
     job, notes = follow(job)
-    assembly = _assembled(job, around, world)
+    assembly = _assembled(job, around, world, command)
     assembly = replace(assembly, notes=(*notes, *assembly.notes))
     fleet = _fleet(assembly)  # before anything is written
     run = RunFolder(default_folder(job) if folder is None else Path(folder))
@@ -69,6 +71,7 @@ def resume(
     around: Around | None = None,
     rounds: int | None = None,
     world: World = ALONE,
+    command: str = "",
 ) -> Run:
     """Go on with the run in ``folder`` from its newest checkpoint; a finished run is finished again.
 
@@ -77,6 +80,7 @@ def resume(
         around: as given to :func:`start`.
         rounds: go back to where so many rounds were done; what was done since is forgotten.
         world: the ranks that train together, of which this is the first; any number, whatever the run began with.
+        command: that runs it; by default ``simulate`` or ``train``.
 
     Raises:
         RunError: the folder holds no run, a damaged one, one of another fleet, or one whose configuration was changed;
@@ -95,7 +99,7 @@ def resume(
         header, records = history.read(run.history)
         _expect_same(run, header, job)
     if saved is None:
-        return _begin_again(run, job, len(records), around, held, world)
+        return _begin_again(run, job, len(records), around, held, world, command)
     done = saved.get("round")
     if not isinstance(done, int):
         raise _misfit(run, "it counts no rounds")
@@ -104,7 +108,7 @@ def resume(
             f"{run.history} holds {len(records)} of the {done} rounds its checkpoint has done; the folder is "
             "damaged, start a new run"
         )
-    assembly = _assembled(job, around, world)
+    assembly = _assembled(job, around, world, command)
     expect_partition(run, assembly)
     history.expect_charges(run.history, records, job.fleet.devices, assembly.backbone.depth)
     fleet = _fleet(assembly)
@@ -123,22 +127,30 @@ def train(
     return run.finish(merge=merge)
 
 
-def _begin_again(run: RunFolder, job: Job, done: int, around: Around | None, held: Hold, world: World) -> Run:
+def _begin_again(
+    run: RunFolder,
+    job: Job,
+    done: int,
+    around: Around | None,
+    held: Hold,
+    world: World,
+    command: str,
+) -> Run:
     """Begin a run anew that has no checkpoint: the first one is written before any round, the second after round 1."""
     if done > 1:
         raise RunError(
             f"{run.checkpoints} holds no checkpoint of the {done} rounds in {run.history}; put the newest one back, or "
             "start a new run"
         )
-    assembly = _assembled(job, around, world)
+    assembly = _assembled(job, around, world, command)
     expect_partition(run, assembly)
     run.history.unlink(missing_ok=True)
     return _begin(assembly, _fleet(assembly), run, held)
 
 
-def _assembled(job: Job, around: Around | None, world: World) -> Assembly:
+def _assembled(job: Job, around: Around | None, world: World, command: str) -> Assembly:
     """Assemble a job, with a fleet of the user's own around its fleet where one is given."""
-    assembly = assemble(job, world)
+    assembly = assemble(job, world, command)
     if around is None:
         return assembly
     fleet = around(assembly.fleet)

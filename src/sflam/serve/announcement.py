@@ -23,6 +23,11 @@ from sflam.plugins import portable
 from sflam.run.assemble import Assembly, save_preprocessing
 from sflam.serve.graph_offer import GraphOffer, HalfKind, kinds_of
 
+NOT_SENT = ("network", "plan")
+"""Sections of a job that devices have no use for: they plan nothing, and one of an older version may not know a key."""
+OWN_FILES = ("attempt", "run.id", "plan.json")
+"""Files beside those of devices that are the server's own."""
+
 
 def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str]:
     """Write what devices download into ``folder``; return name -> SHA-256.
@@ -48,7 +53,7 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
         safetensors.torch.save_file(compact(own, job.device.weights), str(folder / name))
     found = {}
     for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name not in ("attempt", "run.id") and ".graphs." not in path.name:
+        if path.is_file() and path.name not in OWN_FILES and ".graphs." not in path.name:
             with path.open("rb") as file:
                 found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
@@ -86,7 +91,7 @@ def describe(
         data=replace(job.data, name=Path(job.data.name).name, indices=Path(job.data.indices).name),
         learn=replace(job.learn, device="auto"),
         # A device knows its own share of the plan alone.
-        fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=(), ranks=(), tuned=()),
+        fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=(), ranks=(), tuned=(), plan=""),
     )
     kinds = kinds_of(job, local)
     parts = [segment_name(kind) for kind in kinds]
@@ -113,7 +118,7 @@ def describe(
             "segment": part,
             "files": needed,
             **graphs,
-            "job": to_toml(own),
+            "job": to_toml(own, without=NOT_SENT),
             "plugins": [portable(name) for name in job.plugins],
         }
 

@@ -22,11 +22,13 @@ from sflam.codec.messages import ChangeFrame
 from sflam.errors import Refused
 from sflam.files import from_json
 from sflam.link.contract import PROTOCOL, Contract, expect_same_grid
+from sflam.link.device_report import HEADER, report_from
 from sflam.serve.admission import Connection
 from sflam.serve.dispatch import sealed
 from sflam.serve.ingress import OCTETS, Ingress, announced
 from sflam.serve.live_page import PAGE_HEADERS, ProgressBoard, page
 from sflam.serve.metrics import metrics_text
+from sflam.serve.probes import LinkProbe
 from sflam.serve.session import Phase
 from sflam.sizes import COUNT_LIMIT
 
@@ -66,6 +68,8 @@ def application(
         with ingress.dispatch.locked() as session:
             new = device not in session.samples
             session.hello(device, samples, ingress.dispatch.clock())
+            able = ingress.dispatch.probes.able
+            (able.add if found.get("probe") is True else able.discard)(device)
         ingress.event_log("joined" if new else "back", device=device, samples=samples)
         steps = ingress.contracts[device].steps(samples)
         return JSONResponse({"device": device, "steps": steps} | ingress.named(device))
@@ -104,12 +108,22 @@ def application(
                     "bits": [ingress.contracts[device].bits, ingress.contracts[device].bits_down],
                 }
                 found |= ingress.named(device)
+                probes = ingress.dispatch.probes
+                probe = device in probes.asked
+                news_of_probe = probe and device not in probes.notified
+                if probe:
+                    found["probe"] = len(probes.body)
+                    probes.notified.add(device)
+                if device in ingress.dispatch.pacing:
+                    found["pace"] = ingress.dispatch.pacing[device]
                 if seat and seat.shares:
                     found["shares"] = list(seat.shares)
                 if session.phase is Phase.DRAINING:
                     raise Refused(503, "the server is stopping; try again later", 5.0)
-                now = session.phase is Phase.ENDED or (
-                    session.phase is Phase.OPEN and seat is not None and session.attempt > last
+                now = (
+                    session.phase is Phase.ENDED
+                    or news_of_probe
+                    or (session.phase is Phase.OPEN and seat is not None and session.attempt > last)
                 )
                 if session.phase is Phase.ENDED:
                     session.informed.add(device)
@@ -121,12 +135,38 @@ def application(
             await asyncio.wait([waiting[0][1]], timeout=left)
             ingress.dispatch.heard(device)
 
+    async def probe_down(request: Request) -> Response:
+        device = ingress.device(request)
+        with ingress.dispatch.looked():
+            body = ingress.dispatch.probes.body if device in ingress.dispatch.probes.asked else b""
+        if not body:
+            raise Refused(409, "no probe is asked of this device; ask for the round")
+        return ingress.down(request, body)
+
+    async def probe_up(request: Request) -> Response:
+        device = ingress.device(request)
+        with ingress.dispatch.looked():
+            probes = ingress.dispatch.probes
+            if device not in probes.asked:
+                raise Refused(409, "no probe is asked of this device; ask for the round")
+        report, began = report_from(request.headers.get(HEADER)), ingress.stats.of(device)
+        size = ingress.size(request, {len(probes.body)})
+        with ingress.bounds.hold(device, size):
+            await ingress.read(request, size)
+        now = ingress.stats.of(device)
+        down = report.receive_s if report else 0.0
+        with ingress.dispatch.locked():
+            probes.note(
+                device, LinkProbe(size, now.upload_s - began.upload_s, now.link_s - began.link_s, down)
+            )
+        return Response(status_code=204)
+
     async def download(request: Request) -> Response:
         device, (number, attempt) = ingress.device(request), place(request, "round", "attempt")
         with ingress.dispatch.looked() as session:
             session.seat(device, number, attempt)
             body = ingress.dispatch.downloads[device]
-        return ingress.down(request, body)
+        return ingress.down(request, body, adapters=True)
 
     async def step(request: Request) -> Response:
         device = ingress.device(request)
@@ -166,15 +206,16 @@ def application(
 
     async def upload(request: Request) -> Response:
         device, (number, attempt) = ingress.device(request), place(request, "round", "attempt")
+        ingress.stats.requested(device)
         contract = ingress.contracts[device]
         with ingress.dispatch.looked() as session:
             seat = session.check_done(device, number, attempt)
             sent = ingress.dispatch.downloads[device]  # the round may be over before the body is here
-        loss = reported_loss(request, contract)
+        loss, report = reported_loss(request, contract), report_from(request.headers.get(HEADER))
         size = ingress.size(request, {contract.delivered_bytes()} if contract.adapters else {0})
         with ingress.bounds.hold(device, size):
             with ingress.dispatch.receiving(seat):
-                body = await ingress.read(request, size)
+                body = await ingress.read(request, size, trained=True, report=report)
             message = contract.check_adapters(decode(body), number) if contract.adapters else None
             if isinstance(message, ChangeFrame):
                 expect_same_grid(message, sent)
@@ -232,6 +273,8 @@ def application(
             route("/v1/job", "GET", job),
             route("/v1/files/{name}", "GET", file),
             route("/v1/round", "GET", where),
+            route("/v1/probe", "GET", probe_down),
+            route("/v1/probe", "POST", probe_up),
             route(f"{at}/adapters", "GET", download),
             route(f"{at}/adapters", "PUT", upload),
             route(f"{at}/steps/{{step}}", "POST", step),

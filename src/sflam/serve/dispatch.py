@@ -18,6 +18,7 @@ from typing import Any
 from sflam.codec.bodies import Body
 from sflam.codec.messages import Message
 from sflam.errors import Refused
+from sflam.serve.probes import LinkProbe, Probes
 from sflam.serve.seat import Seat
 from sflam.serve.session import Again, Fresh, Phase, Session, Verdict
 
@@ -82,6 +83,9 @@ class Dispatch:
         self.news: Future[None] = Future()
         """Done at the next opening of a round, or end of the run: for those who wait without a thread."""
         self.computed = self.repeated = 0
+        self.probes = Probes()
+        self.pacing: Mapping[int, float] = {}
+        """Device -> bit/s that it is to send with in the open round, where a plan gives it any."""
 
     @contextmanager
     def locked(self) -> Iterator[Session]:
@@ -233,6 +237,23 @@ class Dispatch:
     def wait_present(self, enough: Callable[[tuple[int, ...]], bool]) -> tuple[int, ...]:
         """Wait until the present devices are ``enough``, or the server stops; return them."""
         return self._wait(lambda: enough(self.session.present(self.clock())))
+
+    def probe(self, devices: Sequence[int], seconds: float) -> dict[int, LinkProbe]:
+        """Ask devices for a probe, wait for those that know what it is and are present; return what was found."""
+        until = self.clock() + seconds
+        with self.locked():
+            self.probes.ask(devices)
+            self._publish()
+
+        def done() -> bool:
+            here = self.session.present(self.clock())
+            return not self.probes.asked & set(here) or self.clock() >= until
+
+        self._wait(done)
+        with self.locked():
+            self.probes.end()
+            found, self.probes.found = self.probes.found, {}
+        return found
 
     def stop(self) -> None:
         """Take nothing more, and wake all waiting threads."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from sflam.errors import ServeError
 from sflam.learn.adapter_exchange import flatten, send_adapters
-from sflam.learn.examples import drawn_shares
 from sflam.learn.fleet import FleetAround
 from sflam.learn.screening import Screen
 from sflam.learn.selection import chances_of, select_devices, systematic
@@ -22,14 +22,19 @@ from sflam.link.contract import Contract
 from sflam.model.adapters import State
 from sflam.plan import Placement
 from sflam.printable import printable
-from sflam.records.served_round import ServedRound, TrunkPass
+from sflam.records.history import RoundRecord
+from sflam.records.served_round import Prediction, of_those
 from sflam.seeds import generator
 from sflam.serve.deliveries import Deliveries, Result
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.gathering import Gathering
 from sflam.serve.pace import Pace
-from sflam.serve.round_stats import Reading, RoundStats
+from sflam.serve.parts import Parts
+from sflam.serve.probes import SECONDS
+from sflam.serve.round_measure import measured_round, passes_of
+from sflam.serve.round_planner import RoundPlanner
+from sflam.serve.round_stats import RoundStats
 from sflam.serve.session import Verdict
 from sflam.serve.trunk_worker import Worker
 from sflam.sizes import IDENTITY
@@ -53,8 +58,7 @@ class RemoteFleet(FleetAround):
         notify: shows a line to the user of the server.
         stats: what the network does in a round.
         event_log: one line per event.
-        planner: a number of a round -> the placements that change from then on; it is passed in, as nothing here
-            knows how to plan. None leaves the bits as they are.
+        planner: plans the rounds, and expects what they take; None leaves the bits as they are.
         screen: the rule by which what devices trained is judged before it is averaged.
     """
 
@@ -71,7 +75,7 @@ class RemoteFleet(FleetAround):
         notify: Callable[[str], None] = lambda line: print(printable(line), file=sys.stderr),
         stats: RoundStats | None = None,
         event_log: EventLog | None = None,
-        planner: Callable[[int], Sequence[Placement]] | None = None,
+        planner: RoundPlanner | None = None,
         screen: Screen | None = None,
     ) -> None:
         super().__init__(local)
@@ -80,9 +84,10 @@ class RemoteFleet(FleetAround):
         self.settings = local.settings
         self.notify, self._attempt = notify, attempt
         self.pace = Pace(dispatch.session.patience, deadline, grace)
-        dispatch.session.grace = self.pace.grace
+        dispatch.session.grace = self._grace
         self.worker = Worker(dispatch, self.trunk, local.exchange, dict(enumerate(local.devices.cuts)))
         self.stats, self.event_log, self.planner = stats or RoundStats(), event_log or EventLog(), planner
+        self.parts = Parts(local, self.contracts)
         self.gathering = Gathering(dispatch, gather, notify, self.event_log)
         # What comes together decides the result where one copy learns from all; and steps are the fleet's where a step
         # is one batch of all devices.
@@ -97,6 +102,8 @@ class RemoteFleet(FleetAround):
         self._start: State = {}
         self._held: dict[int, int] = {}
         self._results: dict[int, Result] = {}
+        self._expected: tuple[tuple[int, ...], Prediction] | None = None
+        """The devices of the round, and what it is expected to take."""
         self._states: dict[int, State] = {}
         """Of the round, device -> what counts of what it trained."""
         self.deliveries = Deliveries(local, screen or Screen(), notify, self.event_log)
@@ -122,8 +129,6 @@ class RemoteFleet(FleetAround):
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round, once enough are present: those a simulation draws, where they are here."""
-        if self.planner is not None:
-            self.place(self.planner(round))
         present = self.gathering.wait(round, lambda: self._needed(round), lambda: self._sitting_out(round))
         self.expect_running()
         with self.dispatch.locked() as session:
@@ -131,6 +136,12 @@ class RemoteFleet(FleetAround):
             out = self._sitting_out(round)
             present = tuple(device for device in present if device not in out)
             samples = {device: session.samples[device] for device in present}
+        return self._planned(round, self._drawn(round, wanted, present, samples))
+
+    def _drawn(
+        self, round: int, wanted: Sequence[int], present: Sequence[int], samples: Mapping[int, int]
+    ) -> tuple[int, ...]:
+        """Return the devices of a round: those wanted, or where they are not here as many of those present."""
         if set(wanted) <= set(present) or not self.settings.selected:
             return tuple(device for device in wanted if device in present)
         count, rng = (
@@ -140,6 +151,58 @@ class RemoteFleet(FleetAround):
         if self.settings.policy == "samples":
             return systematic(samples, count, rng)
         return tuple(sorted(int(device) for device in rng.choice(present, count, replace=False)))
+
+    def _planned(self, round: int, devices: tuple[int, ...]) -> tuple[int, ...]:
+        """Let the planner give the devices of a round their bits; return those that it counts on."""
+        planner = self.planner
+        if planner is None:
+            return devices
+        if unknown := planner.unknown(devices):
+            found = self.dispatch.probe(unknown, min(SECONDS, self.dispatch.session.patience))
+            self.expect_running()
+            planner.probed(found)
+            for device, probe in sorted(found.items()):
+                self.event_log("probed", device=device, round=round, **asdict(probe))
+        choice = planner.decide(round, self.parts.of(round, devices, self._samples()))
+        if choice is not None:
+            stays = self.local.placements
+            self.place(
+                [
+                    replace(stays[device], bits_up=up, bits_down=down)
+                    for device, (up, down) in sorted(choice.bits.items())
+                ]
+            )
+            devices = tuple(device for device in devices if device not in choice.dropped)
+            with self.dispatch.locked():
+                self.dispatch.pacing = dict(choice.rate) if planner.paces else {}
+            if choice.dropped:
+                left_out = ", ".join(map(str, choice.dropped))
+                self.notify(
+                    f"round {round + 1}: devices {left_out} cannot keep plan.deadline, and are left out"
+                )
+            self.event_log("planned", round=round, of=choice.planned, dropped=list(choice.dropped) or None)
+        expected = planner.expected(round, self.parts.of(round, devices, self._samples()))
+        self._expected = None if expected is None else (tuple(sorted(devices)), expected)
+        return devices
+
+    def _grace(self, elapsed: float, devices: Collection[int]) -> float:
+        """Return the seconds a round goes on for devices that are late, at most to the deadline it was planned for."""
+        limit = math.inf if self.planner is None else self.planner.limit
+        return min(self.pace.grace(elapsed, devices), max(0.0, limit - elapsed))
+
+    def learn(self, records: Sequence[RoundRecord]) -> None:
+        """Note the rounds of a run that is gone on with."""
+        self.pace.learn(records)
+        if self.planner is not None:
+            for record in records:
+                self.planner.learn(record)
+
+    def after(self, record: RoundRecord) -> RoundRecord:
+        """Return the record of a round; the next is planned by it."""
+        record = super().after(record)
+        if self.planner is not None:
+            self.planner.learn(record)
+        return record
 
     def _needed(self, round: int) -> set[int]:
         """Return the devices that a round waits for: those it takes, and all whose samples must be known for that."""
@@ -186,9 +249,9 @@ class RemoteFleet(FleetAround):
             attempt = self._attempt()
             with self.dispatch.locked() as session:
                 legs, known = session.legs, self._samples()
-            shares = self._shares(round, devices, known)
+            shares = self.parts.shares(round, devices, known)
             quorum = min(self.dispatch.session.quorum, len(devices))
-            planned = {d: self._planned_steps(d, known[d], shares) for d in devices}
+            planned = {d: self.parts.steps(d, known[d], shares) for d in devices}
             exchanges = {device: legs * len(steps) for device, steps in planned.items()}
             self.local.weigh(devices, known)
             self.stats.begin()
@@ -249,10 +312,25 @@ class RemoteFleet(FleetAround):
             losses = {device: finite[device][1] * rows for device, rows in done.samples.items()}
         done.device_losses = {device: losses[device] for device in done.samples}
         done.losses = sum(done.device_losses.values())
-        measured = self._measured(done, opening, {device: made[device][0] for device in lost})
+        measured = measured_round(
+            done,
+            self.stats,
+            self.contracts,
+            self.local.devices.cuts,
+            openings=opening,
+            server_s=self.worker.busy,
+            exchanges=exchanges,
+            lost={device: made[device][0] for device in lost},
+        )
         midway = tuple(device for device in lost if made[device][1])
         unheard = tuple(sorted(set(range(self.settings.devices)) - known.keys()))
-        done.measured = replace(measured, passes=self._passes(planned), unheard=unheard, midway=midway)
+        done.measured = replace(
+            measured,
+            passes=passes_of(self.worker.passes, planned),
+            unheard=unheard,
+            midway=midway,
+            predicted=of_those(*self._expected, sorted(done.samples)) if self._expected else None,
+        )
         return done
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
@@ -283,57 +361,6 @@ class RemoteFleet(FleetAround):
         self.deliveries.quarantine.restore(state.get("quarantine", {}))
         # Devices that were there try to come again all the while: they need no more than the patience.
         self.gathering.seconds = min(self.gathering.seconds, self.dispatch.session.patience)
-
-    def _shares(
-        self, round: int, devices: Sequence[int], known: Mapping[int, int]
-    ) -> dict[int, tuple[int, ...]]:
-        """Return device -> its rows in each step, from the samples that devices reported; empty where each draws."""
-        if self.local.sampling == "local":
-            return {}
-        counts = {device: known[device] for device in devices}
-        drawn = drawn_shares(self.local.learn, counts, self.local.seed, round)
-        return {device: tuple(own.tolist()) for device, own in drawn.items()}
-
-    def _planned_steps(self, device: int, samples: int, shares: Mapping[int, Sequence[int]]) -> list[int]:
-        """Return the numbers of the steps in which a device has rows."""
-        if device in shares:
-            return [step for step, rows in enumerate(shares[device]) if rows]
-        return list(range(self.contracts[device].steps(samples)))
-
-    def _passes(self, planned: Mapping[int, Sequence[int]]) -> tuple[TrunkPass, ...]:
-        """Return the passes of a trunk that serves all; none where all came as ``planned``, device -> its steps."""
-        made = self.worker.passes
-        every: dict[int, list[int]] = {}
-        for device in sorted(planned):
-            for step in planned[device]:
-                every.setdefault(step, []).append(device)
-        if made == [(step, *every[step]) for step in sorted(every)]:
-            return ()
-        return tuple(TrunkPass(step=step, devices=tuple(devices)) for step, *devices in made)
-
-    def _measured(self, done: Steps, openings: int, lost: Mapping[int, int]) -> ServedRound:
-        """Return what the round took; ``lost`` is the devices left out, with the steps they had made."""
-        readings, devices = self.stats.readings(), sorted(done.samples)
-        each = [readings.get(device, Reading()) for device in devices]
-        contracts = [self.contracts[device] for device in devices]
-        return ServedRound(
-            seconds=self.stats.seconds,
-            openings=openings,
-            server_s=self.worker.busy,
-            finish=tuple(reading.finish_s for reading in each),
-            upload_s=tuple(reading.upload_s for reading in each),
-            link_s=tuple(reading.link_s for reading in each),
-            away_s=tuple(reading.away_s for reading in each),
-            bytes_up=tuple(reading.bytes_up for reading in each),
-            bytes_down=tuple(reading.bytes_down for reading in each),
-            payload_up=tuple(done.payload_up.get(device, 0) for device in devices),
-            payload_down=tuple(done.payload_down.get(device, 0) for device in devices),
-            cuts=tuple(self.local.devices.cuts[device] for device in devices),
-            bits_up=tuple(contract.bits for contract in contracts),
-            bits_down=tuple(contract.bits_down for contract in contracts),
-            left_out=tuple(lost),
-            left_steps=tuple(lost.values()),
-        )
 
     def _again(self, devices: Sequence[int]) -> None:
         """Put the trunk back to the start of the round."""

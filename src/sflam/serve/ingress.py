@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from sflam.errors import Refused, ServeError, WireError
 from sflam.link.contract import Contract
+from sflam.link.device_report import DeviceReport
 from sflam.link.job import job_digest
 from sflam.serve.admission import Connection
 from sflam.serve.dispatch import Dispatch
@@ -180,13 +181,22 @@ class Ingress:
         agreed = " or ".join(f"{most - slack}..{most}" if slack else str(most) for most in sorted(sizes))
         raise Refused(413 if length > max(sizes) else 422, f"a body of {length} bytes; {agreed} were agreed")
 
-    async def read(self, request: Request, size: int) -> bytearray:
-        """Return a body of exactly ``size`` bytes; raises Refused."""
+    async def read(
+        self, request: Request, size: int, *, trained: bool = False, report: DeviceReport | None = None
+    ) -> bytearray:
+        """Return a body of exactly ``size`` bytes; raises Refused.
+
+        Args:
+            request: whose body it is.
+            size: bytes.
+            trained: whether it is what a device trained.
+            report: what came with that.
+        """
         device: int = request.state.device
         with self.stats.arriving(device) as arrival:
             buffer = await self._filled(request, size)
             self.counts["bytes_up"] += size
-            self.stats.received(arrival, size)
+            self.stats.received(arrival, size, trained=trained, report=report)
         return buffer
 
     async def _filled(self, request: Request, size: int) -> bytearray:
@@ -214,10 +224,10 @@ class Ingress:
             raise Refused(422, f"a body of {at} bytes; {size} were announced")
         return buffer
 
-    def down(self, request: Request, body: bytes) -> Response:
-        """Answer with a body; with an empty one, by 204."""
+    def down(self, request: Request, body: bytes, *, adapters: bool = False) -> Response:
+        """Answer with a body, perhaps the adapters that a round begins with; with an empty one, by 204."""
         self.counts["bytes_down"] += len(body)
-        self.stats.sent(request.state.device, len(body))
+        self.stats.sent(request.state.device, len(body), adapters=adapters)
         return Pieces(body, media_type=OCTETS) if body else Response(status_code=204)
 
     async def refuse(self, request: Request, refused: Refused) -> Response:

@@ -20,8 +20,9 @@ from sflam.data.sources import load as load_data
 from sflam.errors import ServeError
 from sflam.link.https_client import Link
 from sflam.link.job import ServedJob, described
+from sflam.link.jobs import until_it_ends
 from sflam.link.limits import Limits
-from sflam.link.loop import Client, Place, until_it_ends
+from sflam.link.loop import Client, Place
 from sflam.link.own_data import own_settings, with_classes
 from sflam.model.adapters import attach
 from sflam.model.backbone import TORCH_DTYPES, Backbone
@@ -48,6 +49,7 @@ def join(
     plugins: Sequence[str] = (),
     state_every: int = 1,
     limits: Limits = ANY,
+    threads: int | None = None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Take part in a served job until it ends; return the rounds trained.
@@ -66,12 +68,15 @@ def join(
         state_every: steps after which the state is written; 0 writes it once a round. A device that dies between two
             states may have to sit the round out.
         limits: what the job may take of this machine.
+        threads: that compute; None takes torch's own number. A canonical job has one.
         notify: shows a line to the user of the device.
 
     Raises:
         SflamError: whatever keeps it from taking part.
     """
     own = load_plugins(plugins)
+    if threads is not None:
+        torch.set_num_threads(threads)
 
     def taken_up() -> Client[Tensor]:
         served = described(link, own)

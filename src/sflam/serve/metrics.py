@@ -18,6 +18,8 @@ def metrics_text(
 ) -> str:
     """Return the metrics; what is not known yet is left out."""
     seconds = board.records[-1].seconds if board.records else None
+    last = board.records[-1].measured if board.records else None
+    expected = last.predicted.seconds if last and last.predicted else None
     with dispatch.looked() as session:
         seats, here = session.seats.values(), session.present(dispatch.clock())
         waited_for = session.waited_for(dispatch.clock())
@@ -36,6 +38,7 @@ def metrics_text(
             ("train_loss", board.loss, "Mean training loss of the last round."),
             (f"{board.part}_accuracy", board.accuracy, "Last accuracy measured, in [0, 1]."),
             ("round_seconds", seconds, "Seconds of the last round."),
+            ("round_expected_seconds", expected, "Seconds that were expected of the last round."),
             ("exchanges_computed_total", dispatch.computed, "Exchanges computed."),
             ("exchanges_repeated_total", dispatch.repeated, "Exchanges requested again, answered as before."),
             ("body_bytes_up_total", counts["bytes_up"], "Bytes of bodies received."),

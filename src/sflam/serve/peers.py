@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sflam.errors import ServeError
-from sflam.link.https_client import is_loopback
+from sflam.link.address import is_loopback
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

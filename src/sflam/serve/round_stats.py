@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from sflam.link.device_report import DeviceReport
+
 
 @dataclass
 class Reading:
@@ -24,6 +26,11 @@ class Reading:
         upload_s: seconds in which bodies came.
         link_s: of those its own part, where bodies of others came at the same time.
         away_s: seconds between answers and the next request.
+        wait_s: seconds between its bodies and their answers.
+        hand_s: of ``upload_s``, those of what it trained.
+        bytes_handed: of ``bytes_up``, those of what it trained.
+        bytes_fetched: of ``bytes_down``, those of the adapters it began with.
+        report: what it reports of the round; None where it does not.
         finish_s: seconds from the opening of the round to the device's adapters; 0 where they did not come.
     """
 
@@ -32,6 +39,11 @@ class Reading:
     upload_s: float = 0.0
     link_s: float = 0.0
     away_s: float = 0.0
+    wait_s: float = 0.0
+    hand_s: float = 0.0
+    bytes_handed: int = 0
+    bytes_fetched: int = 0
+    report: DeviceReport | None = None
     finish_s: float = 0.0
 
 
@@ -62,6 +74,7 @@ class RoundStats:
         self._lock = threading.Lock()
         self._readings: dict[int, Reading] = {}
         self._answered: dict[int, float] = {}
+        self._received: dict[int, float] = {}
         self._began = clock()
         self._arriving: list[BodyOnWay] = []
         self._shared = self._began
@@ -69,7 +82,7 @@ class RoundStats:
     def begin(self) -> None:
         """A round opens."""
         with self._lock:
-            self._readings, self._answered, self._began = {}, {}, self.clock()
+            self._readings, self._answered, self._received, self._began = {}, {}, {}, self.clock()
 
     def requested(self, device: int) -> None:
         """A device's request for an exchange has come."""
@@ -92,14 +105,22 @@ class RoundStats:
                 self._share()
                 self._arriving.remove(arrival)
 
-    def received(self, arrival: BodyOnWay, size: int) -> None:
-        """A body of ``size`` bytes came, all of it."""
+    def received(
+        self, arrival: BodyOnWay, size: int, *, trained: bool = False, report: DeviceReport | None = None
+    ) -> None:
+        """A body of ``size`` bytes came, all of it; where it is what a device ``trained``, with its report."""
         with self._lock:
             self._share()
             reading = self._of(arrival.device)
             reading.bytes_up += size
             reading.upload_s += self._shared - arrival.began
             reading.link_s += arrival.link_s
+            if not trained:
+                self._received[arrival.device] = self._shared
+                return
+            reading.hand_s += self._shared - arrival.began
+            reading.bytes_handed += size
+            reading.report = report
 
     def _share(self) -> None:
         """Give each body on its way its part of the seconds since this was last done."""
@@ -108,11 +129,14 @@ class RoundStats:
             arrival.link_s += (now - self._shared) / len(self._arriving)
         self._shared = now
 
-    def sent(self, device: int, size: int) -> None:
-        """A body of ``size`` bytes goes."""
+    def sent(self, device: int, size: int, *, adapters: bool = False) -> None:
+        """A body of ``size`` bytes goes: an answer, or the adapters that a device begins with."""
         with self._lock:
-            self._of(device).bytes_down += size
-            self._answered[device] = self.clock()
+            reading, now = self._of(device), self.clock()
+            reading.bytes_down += size
+            reading.bytes_fetched += size * adapters
+            reading.wait_s += now - self._received.pop(device, now)
+            self._answered[device] = now
 
     def finished(self, device: int) -> None:
         """A device's adapters have come."""
@@ -129,6 +153,11 @@ class RoundStats:
         """Return device -> what was measured so far."""
         with self._lock:
             return {device: replace(reading) for device, reading in self._readings.items()}
+
+    def of(self, device: int) -> Reading:
+        """Return what was measured of a device so far."""
+        with self._lock:
+            return replace(self._of(device))
 
     def _of(self, device: int) -> Reading:
         return self._readings.setdefault(device, Reading())

@@ -30,10 +30,11 @@ from sflam.records.served_round import trace_csv
 from sflam.run import start as jobs
 from sflam.run.assemble import Assembly, examples_of
 from sflam.run.compatibility import problems_of
+from sflam.run.conditions import SERVE
 from sflam.run.follow_plan import follow
 from sflam.run.run import Run
 from sflam.serve.admission import places_for, raise_file_limit
-from sflam.serve.announcement import announcement, bundle, describe
+from sflam.serve.announcement import OWN_FILES, announcement, bundle, describe
 from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
@@ -42,6 +43,8 @@ from sflam.serve.graph_offer import GraphOffer, offer_graphs
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.join_page import join_page
 from sflam.serve.live_page import ProgressBoard
+from sflam.serve.planning import planner_of
+from sflam.serve.probes import SIZE
 from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
 from sflam.serve.session import Session
@@ -87,7 +90,7 @@ class Serving:
     def check(self, job: Job) -> None:
         """Raise an error, in one line each, for what cannot be served."""
         self.listen.check()
-        problems = problems_of(job, "serve")
+        problems = problems_of(job, SERVE)
         most = job.fleet.selected or job.fleet.devices
         if not 0 <= (self.quorum or 0) <= most:
             problems.append(f"--quorum is {self.quorum}; {most} devices take part in a round")
@@ -163,8 +166,8 @@ class Served:
             job=describe(
                 assembly, local, self.attempts.run_id(), bundle(assembly, local, folder), offer, announced
             ),
-            files={path.name: path for path in folder.iterdir() if path.name not in ("attempt", "run.id")},
-            bounds=Bounds(serving.memory, 2 * largest),
+            files={path.name: path for path in folder.iterdir() if path.name not in OWN_FILES},
+            bounds=Bounds(serving.memory, max(2 * largest, SIZE)),
             stats=stats,
             event_log=self.event_log,
             peers=serving.listen.proxies,
@@ -181,9 +184,10 @@ class Served:
             stats=stats,
             event_log=self.event_log,
             screen=serving.screen,
+            planner=planner_of(assembly, local, folder / "plan.json", notify),
         )
+        remote.learn(run.records)
         run.kept = serving.keep
-        remote.pace.learn(run.records)
         run.assembly = replace(assembly, fleet=remote, between=remote.expect_running)
         run.fleet = remote
         board = ProgressBoard(run.job.learn.rounds, run.records)
@@ -225,8 +229,9 @@ def start(job: Job, folder: str | Path | None, serving: Serving) -> Served:
     serving.check(job)  # before anything is planned
     job, notes = follow(job)
     serving.check(job)
-    run = jobs.start(job, folder)
-    run.assembly = replace(run.assembly, notes=(*notes, *run.assembly.notes))
+    run = jobs.start(job, folder, command=SERVE)
+    own = run.assembly.notes
+    run.assembly = replace(run.assembly, notes=(*(note for note in notes if note not in own), *own))
     return Served(run, serving)
 
 
@@ -236,7 +241,7 @@ def resume(folder: str | Path, serving: Serving, rounds: int | None = None) -> S
     Raises:
         SflamError: it cannot be; it is then as before.
     """
-    run = jobs.resume(folder, rounds=rounds)
+    run = jobs.resume(folder, rounds=rounds, command=SERVE)
     serving.check(run.job)
     return Served(run, serving)
 

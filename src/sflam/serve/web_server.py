@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 from sflam.errors import ServeError
 from sflam.files import replace_file
-from sflam.link.https_client import is_loopback
+from sflam.link.address import is_loopback
 from sflam.serve.admission import Admission, ConnectionPlaces
 from sflam.serve.certificates import valid_between
 from sflam.serve.dispatch import Dispatch

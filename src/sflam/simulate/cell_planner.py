@@ -22,6 +22,7 @@ from sflam.network.network import Floats, Network
 from sflam.plan import Plan, Status
 from sflam.planner.cell import best_cut, best_here, chooses_cut, problem_of
 from sflam.planner.steps import answers_in_turn
+from sflam.planner.way_down import down_rates
 from sflam.simulate.clock import RoundCost, round_cost
 from sflam.simulate.planner import Planner, Turn
 from sflam.workload import Workload
@@ -117,7 +118,7 @@ class CellPlanner(Planner):
                 np.array(each) for each in zip(*(p.bits for p in turn.placements), strict=True)
             )
             problem = problem.change(bits=up_bits, bits_down=down_bits)
-        down_rate = self.job.network.downlink_mbps * 1e6 or np.inf
+        down_rate = down_rates(self.job, problem.network)
         if problem.traffic is not None:
             handed, fetched = problem.adapter_bits_up, problem.adapter_bits_down
             if self.once:

@@ -12,6 +12,7 @@ from sflam.cost.energy import computing_j, idle_j, receiving_j, sending_j
 from sflam.network.channel import rate
 from sflam.network.network import Floats
 from sflam.plan import Plan
+from sflam.planner.way_down import exchange_seconds
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +101,7 @@ def round_cost(
     down: Floats,
     handed: Floats,
     fetched: Floats,
-    down_rate: float = np.inf,
+    down_rate: float | Floats = np.inf,
     inside: bool = False,
 ) -> RoundCost:
     """Return what a plan takes over the network of ``problem``: (1.11), (1.12), and the chain of (1.13), or the stages
@@ -113,7 +114,7 @@ def round_cost(
         down: [K] bits that it received.
         handed: [K] bits in which it sent what it trained.
         fetched: [K] bits of the adapters that it received.
-        down_rate: bit/s down, in a device's own slots; infinite where the way down is not counted.
+        down_rate: bit/s down, one or [K], in a device's own slots; infinite where the way down is not counted.
         inside: whether the plan counts adapters.
     """
     network, given = problem.network, plan.devices
@@ -121,13 +122,14 @@ def round_cost(
     # s of the device's own slots, which are as long as the airtime that it has is short
     compute, sending, handing = problem.cycles / given.clock, up / ahead, handed / ahead
     receiving, fetching = down / down_rate, fetched / down_rate
+    waiting = problem.each("local_steps") * exchange_seconds(problem)
     compute_j = computing_j(problem.cycles, given.clock, network.kappa)
     send = partial(
         sending_j, given.power, efficiency=network.amplifier_efficiency, circuit=network.circuit_power
     )
     transmit_j, adapter_j = send(sending), send(handing)
     counted = transmit_j + adapter_j * inside + (compute_j if problem.choose_clocks else 0.0)
-    server_s, down_s = np.full(len(problem), problem.base_s), receiving / given.airtime
+    server_s, down_s = np.full(len(problem), problem.base_s), receiving / given.airtime + waiting
     transmit = sending / given.airtime
     handed_s, fetched_s = handing / given.airtime, fetching / given.airtime
     moving = (handing + fetching) / given.airtime

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sflam.link.https_client import server_address
+from sflam.link.address import server_address
 
 FOLDER = Path(__file__).parent
 STATIC = "join/static"

@@ -35,7 +35,8 @@ class FleetSettings:
             and is averaged with zeros for the rest (HetLoRA; with ``learn.aggregation = "svd"`` its components are the
             largest of the mean product, FlexLoRA). Empty gives all ``model.rank``. A shared trunk keeps ``model.rank``.
         plan: a plan.json of sflam plan whose cuts, servers and bits the devices get, or ``computed`` for the plan of
-            ``[network]`` and ``[plan]`` at the start; empty follows none.
+            ``[network]`` and ``[plan]`` at the start; or, in a served run, ``measured``: every ``plan.every`` rounds
+            bits are planned anew from what devices, links and server took in the rounds before. Empty follows none.
     """
 
     devices: int = 10

@@ -22,6 +22,7 @@ from sflam.report.charts.timeline import has_phases
 from sflam.report.pages.inline import charts
 from sflam.report.pages.page import NumberTable, command, environment, render
 from sflam.report.pages.rounds import allocation, charge_of, timeline
+from sflam.report.pages.served import served_part
 from sflam.report.terminal.run_table import MEASURED, cells, headers_of
 from sflam.report.totals import totals
 
@@ -43,6 +44,7 @@ def run_page(run: SavedRun) -> str:
         environment=environment(run.versions, job),
         command=_repeat(run),
         **_simulated(run) if network else {},
+        **served_part(records),
     )
 
 
@@ -158,9 +160,11 @@ def _devices_and_classes(run: SavedRun) -> list[Markup]:
 
 def _repeat(run: SavedRun) -> str:
     """Return the exact command."""
-    name = "simulate" if run.job.network.simulate else "train"
+    name = "simulate" if run.job.network.simulate else "serve" if run.job.fleet.plan else "train"
     changed = [
-        override for override in overrides(run.job) if name == "train" or override != "network.simulate=true"
+        override
+        for override in overrides(run.job)
+        if name != "simulate" or override != "network.simulate=true"
     ]
     words = ["sflam", name, *itertools.chain.from_iterable(("--set", item) for item in changed)]
     return command([*words, "--out", f"runs/{run.name}-again"])

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from sflam.records.charge import Calibration, Charge
 from sflam.records.history import RoundRecord
+from sflam.records.served_round import ServedRound, errors
 from sflam.report.totals import duration, percent
 from sflam.units import human_bytes, human_si
 
@@ -17,6 +18,8 @@ def loop_lines(records: Sequence[RoundRecord]) -> Iterator[str]:
     """Yield a line each on evaluation, chi and bits, calibration, batteries and planning, where there is any."""
     if evaluating := evaluating_share(records):
         yield f"evaluation took {percent(evaluating)} of this machine's time"
+    if served := [record.measured for record in records if record.measured is not None]:
+        yield from _served(served)
     charges = [record.charge for record in records if record.charge is not None]
     if not charges:
         return
@@ -30,6 +33,15 @@ def loop_lines(records: Sequence[RoundRecord]) -> Iterator[str]:
     share = f"planning took {percent(planning_share(records))} of this machine's time"
     whole = sum(record.seconds for record in records)
     yield f"{share}, measuring {percent(measuring / whole)}" if measuring and whole else share
+
+
+def _served(rounds: Sequence[ServedRound]) -> Iterator[str]:
+    """Yield how far what was expected of served rounds was from what they took."""
+    if off := [abs(error) for error in errors(rounds)]:
+        yield (
+            f"served rounds took {percent(statistics.median(off))} more or less than was expected of them (median of "
+            f"{len(off)})"
+        )
 
 
 def planning_share(records: Sequence[RoundRecord]) -> float:

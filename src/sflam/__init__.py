@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sflam.records.history import RoundRecord
     from sflam.run.finish import Result
     from sflam.run.predict import predict
+    from sflam.run.replay import Recording, replay
     from sflam.run.start import resume, start, train
     from sflam.simulate.policies import register as register_policy
 
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "FleetAround": ("sflam.learn.fleet", "FleetAround"),
     "Job": ("sflam.config", "Job"),
+    "Recording": ("sflam.run.replay", "Recording"),
     "Result": ("sflam.run.finish", "Result"),
     "RoundRecord": ("sflam.records.history", "RoundRecord"),
     "SflamError": ("sflam.errors", "SflamError"),
@@ -45,6 +47,7 @@ _HOMES = {
     "register_partition": ("sflam.data.partition", "register"),
     "register_policy": ("sflam.simulate.policies", "register"),
     "register_quantizer": ("sflam.codec.torch_quantizers", "register"),
+    "replay": ("sflam.run.replay", "replay"),
     "resume": ("sflam.run.start", "resume"),
     "start": ("sflam.run.start", "start"),
     "train": ("sflam.run.start", "train"),
@@ -53,6 +56,7 @@ _HOMES = {
 __all__ = [
     "FleetAround",
     "Job",
+    "Recording",
     "Result",
     "RoundRecord",
     "SflamError",
@@ -67,6 +71,7 @@ __all__ = [
     "register_partition",
     "register_policy",
     "register_quantizer",
+    "replay",
     "resume",
     "start",
     "train",

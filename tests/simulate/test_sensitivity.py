@@ -17,9 +17,10 @@ from sflam.model.adapters import state_of
 from sflam.run import start as jobs
 from sflam.simulate import sensitivity
 from sflam.simulate.gradients import Probe
-from sflam.simulate.sensitivity import GradientNoise, gradient_noise, slowdown
+from sflam.simulate.sensitivity import GradientNoise, Slowdown, gradient_noise, slowdown
 from sflam.simulate.step_times import step_costs
 from tests.learn.builders import LEARN, adapted, local_fleet, parts_of
+from tests.simulate.builders import started
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +214,21 @@ def test_every_kind_of_model_is_measured_and_timed_without_a_trace(kind, canonic
             [(_, state)] = train(fleet, state, lambda _: Score(0.0, 0.0), range(number, number + 1))
         ends.append(state)
     assert all((ends[0][name] == ends[1][name]).all() for name in ends[0])
+
+
+def test_any_chi_that_is_measured_is_planned_with(small, tmp_path, monkeypatch):
+    """Also next to nothing, of a device with next to no rows, and below 0."""
+    settings = (
+        'plan.optimize=["clock", "bits", "bits_down"]',
+        "plan.measure_every=1",
+        "network.downlink_mbps=5",
+    )
+    run = started(small, tmp_path / "run", *settings)
+    run.fleet.before(0, run.state)
+    planner = run.fleet.planner
+    chi = np.array([5e-21, -3.0, 1e12])
+    found = Slowdown(chi=chi, half=np.abs(chi), floor=np.ones(3, np.int64), down=chi[::-1])
+    monkeypatch.setattr(type(planner), "slowdown", lambda self, devices: found)
+    problem = planner.problem(run.fleet.network, [0, 1, 2])
+    np.testing.assert_array_equal(problem.sensitivity, [0.0, 0.0, 1e9])
+    np.testing.assert_array_equal(problem.sensitivity_down, [1e9, 0.0, 0.0])

@@ -12,6 +12,7 @@ from sflam.cli import (  # noqa: F401 (each adds its commands)
     models,
     network,
     planning,
+    replaying,
     reporting,
     stability,
     theory,
@@ -24,8 +25,8 @@ from sflam.printable import printable
 __all__ = ["app", "main", "user_errors"]
 
 ORDER = (
-    "train simulate compare report init plan profile stability theory predict verify export serve join device enrol "
-    "certs"
+    "train simulate compare replay report init plan profile stability theory predict verify export serve join device "
+    "enrol certs"
 ).split()
 app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.callback, "__name__", "")))
 

@@ -87,6 +87,8 @@ class Charge:
         rest_j: what static power drew beyond all plans, with ``network.idle_always``.
         late_s: s by which the round was longer than ``plan.deadline``, as where its plan is older than its channel.
         beyond_j: per device, the most J by which it broke one of the plan's caps; empty where none did.
+        sent: per device, bytes of all bodies of its steps, where codes are of variable size; else empty.
+        received: per device, the same of what it received.
     """
 
     seconds: float
@@ -134,6 +136,8 @@ class Charge:
     rest_j: float = field(default=0.0, metadata=SELDOM)
     late_s: float = field(default=0.0, metadata=SELDOM)
     beyond_j: tuple[float, ...] = field(default=(), metadata=SELDOM)
+    sent: tuple[int, ...] = field(default=(), metadata=SELDOM)
+    received: tuple[int, ...] = field(default=(), metadata=SELDOM)
 
     @property
     def placed(self) -> bool:

@@ -11,7 +11,7 @@ from sflam.allocate.cell.market import Market
 from sflam.allocate.cell.online import Controller
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.spans import crowding
-from sflam.allocate.limits import LONGEST, Impossible
+from sflam.allocate.limits import LONGEST, RANGES, Impossible
 from sflam.allocate.registry import method_of
 from sflam.cost.energy import computing_j, idle_j, sending_j
 from sflam.cost.timing import in_order
@@ -82,9 +82,9 @@ class CellPlanner(Planner):
             floor = np.minimum(
                 chi.floor, problem.widths[-1]
             )  # plan.bits_most is asked for, too, and is harder
-            problem = problem.change(sensitivity=np.maximum(chi.chi, 0.0), bits_floor=floor)
+            problem = problem.change(sensitivity=_countable(chi.chi), bits_floor=floor)
             if self.feedback and self.feedback.down:
-                problem = problem.change(sensitivity_down=chi.down)
+                problem = problem.change(sensitivity_down=_countable(chi.down))
         if battery is None:
             return problem
         return problem.change(energy_cap=np.minimum(problem.energy_cap, battery[index]))
@@ -143,6 +143,18 @@ class CellPlanner(Planner):
         return round_cost(
             problem, turn.plan, up=up, down=down, handed=handed, fetched=fetched, down_rate=down_rate
         )
+
+    def bodies(self, network: Network, turn: Turn) -> tuple[Floats, Floats]:
+        """Return the bits [n] of all bodies of the steps of a turn's devices, up and down, as drawn for the round.
+
+        Args:
+            network: of all devices.
+            turn: whose.
+        """
+        up_bits, down_bits = (np.array(each) for each in zip(*(p.bits for p in turn.placements), strict=True))
+        problem = self.problem(network, turn.devices).change(bits=up_bits, bits_down=down_bits)
+        up = problem.payload / np.log(2) - problem.adapter_bits_up
+        return np.rint(up), np.rint(problem.down_bits - problem.adapter_bits_down)
 
     def dearest(self, network: Network) -> Floats:
         """Return the J of each device's round at full power over the whole band and at full speed, [K]."""
@@ -224,3 +236,10 @@ class CellPlanner(Planner):
             if not 0 < least <= cell.bandwidth:
                 return None
         return self.placements[device].cut
+
+
+def _countable(chi: Floats) -> Floats:
+    """Return chi [n] as measured within what plans count: 0 where it is below that, as of a device with next to no
+    rows in the average, or of gradients that agree more when they are quantized."""
+    low, high, _ = RANGES["sensitivity"]
+    return np.where(chi < low, 0.0, np.minimum(chi, high))

@@ -44,6 +44,7 @@ from sflam.simulate.planner import NO_ROWS, Planner, Turn, Unkept
 from sflam.simulate.policies import FORESEEN, POLICIES, Known
 from sflam.simulate.step_times import StepCost, step_costs
 from sflam.simulate.warm import IMAGINED, Ahead, begin, expect_enough
+from sflam.sizes import is_variable
 from sflam.units import human_si
 from sflam.workload import Workload
 
@@ -310,6 +311,7 @@ class SimulatedFleet(FleetAround):
             slowdowns_down=self._slowdowns_down(devices),
             calibration=self._calibration(devices, steps),
             beyond_plans=float(rest.sum()),
+            variable=is_variable(self.planner.modelled.scheme),
         )
         self.clock = self.charge.clock
 

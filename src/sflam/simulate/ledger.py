@@ -33,6 +33,7 @@ def charged(
     slowdowns_down: tuple[float, ...] = (),
     calibration: Calibration | None = None,
     beyond_plans: float = 0.0,
+    variable: bool = False,
 ) -> Charge:
     """Return the charge of a round.
 
@@ -51,6 +52,7 @@ def charged(
         slowdowns_down: chi of each device's way down.
         calibration: measured beside modelled numbers, or None.
         beyond_plans: J that static power drew besides; see :func:`rest_j`.
+        variable: whether codes are of variable size, so that the bodies of every device are kept.
     """
     begin: dict[int, float] = {}
     place: dict[int, tuple[RoundCost, int]] = {}
@@ -119,6 +121,8 @@ def charged(
         rest_j=beyond_plans,
         late_s=late_s(wish, costs),
         beyond_j=beyond if any(beyond) else (),
+        sent=tuple(steps.sent.get(device, 0) for device in devices) if variable else (),
+        received=tuple(steps.received.get(device, 0) for device in devices) if variable else (),
     )
 
 

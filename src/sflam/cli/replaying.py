@@ -1,0 +1,49 @@
+"""``replay``: a run that was trained, over another network or with another plan."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sflam.cli import shared
+
+
+@shared.command(
+    "sflam replay runs/digits-nano-vit-sflam-1 --set network.bandwidth_mhz=5 --set plan.method=equal",
+    "sflam replay runs/mine --set plan.latency_weight=0.9 --set network.access=airtime --out runs/mine-wifi --json",
+)
+def replay(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished sflam simulate.")],
+    overrides: shared.Set = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write this folder, a finished run with the new charges.")
+    ] = None,
+    as_json: shared.Json = False,
+) -> None:
+    """Charge a simulated run anew: its rounds as they were trained, over another network or with another plan.
+
+    Takes seconds, since nothing is trained: only settings of [network] and [plan] may change, and a plan that would
+    have trained other devices, cuts or bits is refused. The charges are those that sflam simulate would give.
+    """
+    with shared.status("loading the run"):
+        from sflam.records.run_folder import RunFolder
+        from sflam.report.terminal.replay_table import replay_table
+        from sflam.report.totals import totals
+        from sflam.run.replay import Recording
+
+        recording = Recording(run)
+        job = recording.job_with(overrides or [])
+        if out:
+            RunFolder(out).expect_free()
+        records = recording.charged(job)
+    shared.show(as_json, replay_table(recording.records, records, title=run.name))
+    if out:
+        recording.write(job, records, out)
+        shared.remark(f"run folder: {out} (curves.png, history.jsonl, ...)")
+    shared.show_json(
+        as_json,
+        {"recorded": asdict(totals(recording.records)), "replayed": asdict(totals(records))},
+    )

@@ -60,7 +60,7 @@ def words(small: tuple[str, ...], tmp_path: Path) -> list[str]:
         "compare",
         *sets(*small, *own),
         "--methods",
-        "sflam+mine,sflam",
+        "sflam+mine,sfl-v2",
         "--jobs",
         "2",
         "--json",
@@ -77,7 +77,7 @@ def test_a_module_that_registers_is_imported_in_every_process(
     importlib.import_module(NAME)
     done = cli(*words)
     assert done.code == 0, done.err
-    assert list(json.loads(done.out[-1])["methods"]) == ["sflam+mine", "sflam"]
+    assert list(json.loads(done.out[-1])["methods"]) == ["sflam+mine", "sfl-v2"]
 
 
 def test_what_a_program_registers_itself_runs_in_its_own_process_alone(

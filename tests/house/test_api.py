@@ -14,13 +14,13 @@ import sflam
 
 NAMES = [
     "FleetAround",
-    *("Job", "Result", "RoundRecord", "SflamError"),
+    *("Job", "Recording", "Result", "RoundRecord", "SflamError"),
     *("load", "model_folder", "predict"),
     *(
         f"register_{kind}"
         for kind in ("allocator", "family", "loss", "method", "metric", "partition", "policy", "quantizer")
     ),
-    *("resume", "start", "train"),
+    *("replay", "resume", "start", "train"),
 ]
 
 
@@ -35,6 +35,7 @@ def test_the_public_names_are_these() -> None:
 def test_no_public_name_is_hidden_by_a_module_of_that_name() -> None:
     """Importing ``sflam.x`` binds the module to ``x``; where x is a function too, its second use would fail."""
     import sflam.run.predict
+    import sflam.run.replay
     import sflam.run.start
 
     for name in NAMES * 2:

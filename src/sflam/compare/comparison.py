@@ -15,8 +15,9 @@ from typing import Any
 
 from sflam.compare.outcome import Compared, target_of
 from sflam.compare.rates import RateGrid, Tried, expect_rates, validated
-from sflam.compare.running import Failure, OnEvent, Waiting, expect_jobs, ignore_event, run_all
+from sflam.compare.running import Failure, expect_jobs, ignore_event, run_all
 from sflam.compare.variants import AXES, DEFAULT, Variant, variants_of
+from sflam.compare.waiting import OnEvent, Waiting
 from sflam.config import Job, overrides, plain
 from sflam.errors import ConfigError, RunsError
 from sflam.files import replace_file, writing

@@ -12,39 +12,22 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from sflam.compare.capacity import cores, jobs_that_fit
-from sflam.config import Job, to_toml
+from sflam.compare.charged_anew import charge_anew, trained_once
+from sflam.compare.waiting import OnEvent, Waiting
+from sflam.config import to_toml
 from sflam.errors import ConfigError, DivergedError, SflamError
 from sflam.files import replace_file
 from sflam.records.run_folder import RunFolder
 from sflam.registry import own_modules
 
-OnEvent = Callable[[str, str, int], None]
-"""Called with the name of a run, an event (``finished``, ``resumed``, ``started``, ``round``, ``done``,
-``diverged``, ``failed``), and the rounds it has done; for a run that is over, all: none is left to do."""
 DIVERGED = "diverged.txt"
 """What a run that diverged leaves in its folder: why. Without the file it is tried again."""
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """One run.
-
-    Attributes:
-        name: of the run, and of its folder.
-        job: what is trained.
-        path: its folder.
-    """
-
-    name: str
-    job: Job
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -89,7 +72,7 @@ def run_all(
         on_event: see ``OnEvent``.
     """
     expect_jobs(jobs)
-    left, failed = [], {}
+    failed = {}
     for task in tasks:
         folder = RunFolder(task.path)
         if folder.result.is_file():
@@ -97,13 +80,21 @@ def run_all(
         elif why := _divergence(task):
             failed[task.name] = Failure(why, True)
             on_event(task.name, "diverged", task.job.learn.rounds)
-        else:
-            left.append(task)
-    most = jobs_that_fit([task.job for task in left]) if jobs is None else jobs
-    most = min(most, len(left))
+    once = trained_once([task for task in tasks if task.name not in failed])
+    failed |= _train(once.first, jobs, lock, on_event)
+    return failed | _train(charge_anew(once.rest, on_event), jobs, lock, on_event)
+
+
+def _train(
+    tasks: Sequence[Waiting], jobs: int | None, lock: int | None, on_event: OnEvent
+) -> dict[str, Failure]:
+    """Train the runs, and return which failed."""
+    most = jobs_that_fit([task.job for task in tasks]) if jobs is None else jobs
+    most = min(most, len(tasks))
     if most > 1:
-        return failed | _run_apart(left, most, lock, on_event)
-    for task in left:
+        return _run_apart(tasks, most, lock, on_event)
+    failed = {}
+    for task in tasks:
         try:
             run_here(task, on_event)
         except SflamError as error:

@@ -16,7 +16,8 @@ import threading
 from importlib import import_module
 from pathlib import Path
 
-from sflam.compare.running import Waiting, failure_of, run_here
+from sflam.compare.running import failure_of, run_here
+from sflam.compare.waiting import Waiting
 from sflam.config import Job, load
 from sflam.errors import ConfigError, SflamError
 

@@ -24,7 +24,7 @@ from sflam.report.terminal.loop_lines import planning_share
 from sflam.report.totals import totals
 from sflam.run.assemble import Assembly, assemble
 from sflam.run.compatibility import check
-from sflam.simulate.recorded import RecordedFleet, charged_anew
+from sflam.simulate.recorded import Bodies, RecordedFleet, charged_anew
 from sflam.simulate.setup import simulated
 
 SECTIONS = ("network", "plan")
@@ -60,6 +60,7 @@ class Recording:
                 "sflam simulate"
             )
         self._assembly: Assembly | None = None
+        self._bodies: dict[int, Bodies] = {}
 
     def job_with(self, settings: Sequence[str]) -> Job:
         """Return the run's job with other settings of its network and its plans; raises ConfigError for any others."""
@@ -108,7 +109,7 @@ class Recording:
         numbers = trained_numbers(travels, job.learn.practice.aggregation)
         around = RecordedFleet(there.fleet)
         fleet = simulated(job, around, there.halves, there.parts, there.splits.train, numbers)
-        return [charged_anew(fleet, record) for record in self.records]
+        return [charged_anew(fleet, record, self._bodies) for record in self.records]
 
     def write(self, job: Job, records: Iterable[RoundRecord], folder: str | Path) -> RunFolder:
         """Write a finished run with other charges: what was learnt is copied.
@@ -121,9 +122,15 @@ class Recording:
         Raises:
             RunError: there is a run in it, or it cannot be written.
         """
-        run, found = RunFolder(Path(folder)), list(records)
+        written, found = RunFolder(Path(folder)), list(records)
+        written.expect_free()
+        name = written.path.name
+        run = RunFolder(written.path.with_name(f".{name}.partial"))  # a folder with a configuration is a run
+        with writing(f"run folder {written.path}", "choose another with --out"):
+            if run.path.exists():
+                shutil.rmtree(run.path)
         run.create(job)
-        with writing(f"run folder {run.path}", "choose another with --out"):
+        with writing(f"run folder {written.path}", "choose another with --out"):
             for source in (self.folder.adapter, self.folder.personal, self.folder.merged):
                 if source.is_dir():
                     shutil.copytree(source, run.path / source.name)
@@ -135,11 +142,11 @@ class Recording:
             for record in found:
                 log.append(record)
         devices = tuple(self.result["device_accuracy"])
-        figure.save(
-            draw_curves(found, title=run.path.name, method=job.learn.method, devices=devices), run.curves
-        )
-        run.write_result(self.result_of(found) | {"run_dir": str(run.path)})
-        return run
+        figure.save(draw_curves(found, title=name, method=job.learn.method, devices=devices), run.curves)
+        run.write_result(self.result_of(found) | {"run_dir": str(written.path)})
+        with writing(f"run folder {written.path}", "choose another with --out"):
+            run.path.rename(written.path)
+        return written
 
     def result_of(self, records: Sequence[RoundRecord]) -> dict[str, Any]:
         """Return the run's result with what other charges come to."""

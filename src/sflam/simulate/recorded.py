@@ -16,6 +16,9 @@ from sflam.records.history import RoundRecord
 from sflam.simulate.cell_planner import CellPlanner
 from sflam.simulate.fleet import SimulatedFleet
 
+Bodies = tuple[list[int], list[int]]
+"""Bytes of all bodies that each participant of a round sent in its steps, and received."""
+
 
 class RecordedFleet(FleetAround):
     """A fleet that trains nothing: its rounds have been trained. The wrapped one says which mini-batches they had."""
@@ -35,8 +38,13 @@ class RecordedFleet(FleetAround):
         return record
 
 
-def charged_anew(fleet: SimulatedFleet, record: RoundRecord) -> RoundRecord:
+def charged_anew(fleet: SimulatedFleet, record: RoundRecord, known: dict[int, Bodies]) -> RoundRecord:
     """Return the record of a round with what it costs over the network of ``fleet``, planned and charged there.
+
+    Args:
+        fleet: around a :class:`RecordedFleet`.
+        record: of the round.
+        known: round -> its bodies, as far as they were counted; more are added.
 
     Raises:
         RunError: the plan there would have trained something else.
@@ -46,7 +54,9 @@ def charged_anew(fleet: SimulatedFleet, record: RoundRecord) -> RoundRecord:
     fleet.before(record.round, {})
     chosen = fleet.select(record.round)
     expect_as_trained(fleet, chosen, record, record.charge)
-    fleet.average(record.round, chosen, _steps(fleet, record, record.charge))
+    if record.round not in known and fleet.counts_all:
+        known[record.round] = _bodies(fleet, record, record.charge)
+    fleet.average(record.round, chosen, _steps(record, record.charge, known.get(record.round)))
     return fleet.after(record)
 
 
@@ -86,10 +96,10 @@ def expect_as_trained(
         )
 
 
-def _steps(fleet: SimulatedFleet, record: RoundRecord, charge: Charge) -> Steps:
+def _steps(record: RoundRecord, charge: Charge, bodies: Bodies | None) -> Steps:
     """Return what the round's local steps did."""
     who = record.participants
-    up, down = _bodies(fleet, record, charge)
+    up, down = bodies or ((0,) * len(who),) * 2  # else charged by payloads
     losses = zip(who, record.device_loss, record.device_samples, strict=True)
     return Steps(
         samples=dict(zip(who, record.device_samples, strict=True)),
@@ -101,17 +111,16 @@ def _steps(fleet: SimulatedFleet, record: RoundRecord, charge: Charge) -> Steps:
     )
 
 
-def _bodies(fleet: SimulatedFleet, record: RoundRecord, charge: Charge) -> tuple[list[int], list[int]]:
-    """Return the bytes of all bodies that each participant sent in its steps, and received.
+def _bodies(fleet: SimulatedFleet, record: RoundRecord, charge: Charge) -> Bodies:
+    """Return the bodies of a round.
 
     Raises:
         RunError: they do not add up to what the record says.
     """
     if charge.sent:
         return list(charge.sent), list(charge.received)
-    none = [0] * len(record.participants)
-    if not fleet.counts_all or fleet.planner.once:  # charged by payloads, or by what is trained
-        return none, none
+    if fleet.planner.once:  # charged by what is trained
+        return [0] * len(record.participants), [0] * len(record.participants)
     up, down, planner = dict[int, int](), dict[int, int](), fleet.planner
     assert isinstance(planner, CellPlanner), "several servers count payloads"
     for turn in fleet.in_force:

@@ -229,8 +229,9 @@ class Problem:
     @cached_property
     def payload(self) -> Floats:
         """[K] nats of a round on the way up (1.8)."""
-        sizes = np.array([self.payload_at(bits) for bits in range(MAX_BITS + 1)])
-        nats: Floats = sizes[self.each("bits"), np.arange(len(self))]
+        nats, widths = np.zeros(len(self)), self.each("bits")
+        for width in np.unique(widths).tolist():
+            nats = np.where(widths == width, self.payload_at(width), nats)
         return nats
 
     @cached_property

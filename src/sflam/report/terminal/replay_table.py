@@ -12,23 +12,14 @@ from sflam.units import human_si
 
 
 def replay_table(recorded: Sequence[RoundRecord], replayed: Sequence[RoundRecord], title: str = "") -> Table:
-    """Return a row for each: seconds and joules of the whole run, and of a round in the mean.
+    """Return a row for each: seconds and joules of the whole run, its slowest round, and how good the plans are.
 
     Args:
         recorded: the rounds as they were, with charges.
         replayed: the same rounds with other charges.
         title: above the table.
     """
-    headers = (
-        "charged",
-        "allocator",
-        "virtual time",
-        "energy",
-        "a round",
-        "slowest",
-        "objective",
-        "worst gap",
-    )
+    headers = ("charged", "allocator", "virtual time", "energy", "slowest round", "worst gap")
     table = plain_table(headers, title, left=("charged", "allocator"))
     for name, records in (("as recorded", recorded), ("anew", replayed)):
         charges = [record.charge for record in records if record.charge is not None]
@@ -39,9 +30,7 @@ def replay_table(recorded: Sequence[RoundRecord], replayed: Sequence[RoundRecord
             charges[-1].method,
             human_si(sum(seconds), "s"),
             human_si(sum(charge.energy for charge in charges), "J"),
-            human_si(sum(seconds) / len(seconds), "s"),
             human_si(max(seconds), "s"),
-            f"{sum(charge.objective for charge in charges):.4g}",
             f"{100 * max(gaps):.2g} %" if gaps else "-",
         )
     return table

@@ -3,8 +3,9 @@
     python configs/figures/trained.py JOB --key network.bandwidth_mhz --values 0.5,1,2 --methods optimal,equal \
         --seeds 2 --out DIR [--set SECTION.KEY=VALUE]
 
-Every point is the mean over ``--seeds`` runs of the whole job, from the job's own seed on. A value of ``--key devices``
-is a number of devices, all of which are in the network too. Runs that cannot be planned leave their point out.
+Every point is the mean over ``--seeds`` runs of the whole job, from the job's own seed on. Points that learn the same
+are trained once and charged anew (``sflam replay``). A value of ``--key devices`` is a number of devices, all of which
+are in the network too. Runs that cannot be planned leave their point out.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from setting_lines import Panel, draw, options, write
 
 import sflam
 from sflam import config
 from sflam.errors import SflamError
+from sflam.run.replay import Recording, learning
 
 DEVICES = "devices"
 QUANTITIES = {
@@ -36,8 +39,35 @@ def sets(key: str, value: str) -> list[str]:
     return [f"{key}={value}"]
 
 
+class Trained:
+    """Runs that were trained, in a folder; others that learn the same are charged anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.recordings = folder, dict[str, Recording]()
+
+    def result(self, job: config.Job) -> dict[str, Any]:
+        """Return the final numbers of a job; raises SflamError where it cannot be run."""
+        key = learning(job)
+        if key in self.recordings:
+            recording = self.recordings[key]
+            try:
+                return recording.result_of(recording.charged(job))
+            except SflamError:  # its plans decide who trains what
+                pass
+        place = self.folder / f"{len(list(self.folder.iterdir()))}"
+        result = asdict(sflam.train(job, place))
+        self.recordings.setdefault(key, Recording(place))
+        return result
+
+
 def points(
-    file: Path, given: Sequence[str], key: str, values: Sequence[str], methods: Sequence[str], seeds: int
+    known: Trained,
+    file: Path,
+    given: Sequence[str],
+    key: str,
+    values: Sequence[str],
+    methods: Sequence[str],
+    seeds: int,
 ) -> list[dict[str, object]]:
     """Return a row per method and value, with the mean over seeds."""
     rows: list[dict[str, object]] = []
@@ -48,10 +78,9 @@ def points(
             found: dict[str, list[float]] = {name: [] for name in QUANTITIES}
             try:
                 for seed in range(seeds):
-                    with tempfile.TemporaryDirectory() as folder:
-                        result = sflam.train(replace(job, seed=job.seed + seed), Path(folder) / "run")
+                    result = known.result(replace(job, seed=job.seed + seed))
                     for name, each in found.items():
-                        each.append(float(getattr(result, name)))
+                        each.append(float(result[name]))
             except SflamError as error:
                 print(f"{method} at {key} = {value}: {error}", file=sys.stderr)
                 continue
@@ -65,9 +94,9 @@ def points(
 def main() -> None:
     """Read the command line."""
     given = options(__doc__, "seeds", 2).parse_args()
-    rows = points(
-        given.job, given.set, given.key, given.values.split(","), given.methods.split(","), given.seeds
-    )
+    values, methods = given.values.split(","), given.methods.split(",")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = points(Trained(Path(folder)), given.job, given.set, given.key, values, methods, given.seeds)
     if not rows:
         raise SystemExit("nothing could be trained")
     panels = {name: Panel(title, title, name != "accuracy") for name, title in QUANTITIES.items()}

@@ -46,7 +46,7 @@ def rounds_done(folder):
 def wait_for_rounds(process, folder, rounds):
     until = time.monotonic() + PATIENCE_S
     while rounds_done(folder) < rounds:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < until
         time.sleep(0.02)
 
@@ -94,7 +94,8 @@ def test_a_rank_that_is_killed_ends_the_run_which_goes_on_with_any_number(settin
     resumed = sflam_train("--resume", run, "--ranks", 3)  # then on three, which are stopped by the user
     wait_for_rounds(resumed, run, done + 2)
     others = children(resumed)
-    resumed.send_signal(signal.SIGINT)
+    for pid in (resumed.pid, *others):  # as a terminal does
+        os.kill(pid, signal.SIGINT)
     _, err = resumed.communicate(timeout=PATIENCE_S)
     assert resumed.returncode == 130 and errors_of(err) == [
         f"stopped; go on with: sflam train --resume {run}"
@@ -120,6 +121,26 @@ def test_the_others_end_when_the_first_is_killed(settings, tmp_path):
     _, err = process.communicate(timeout=PATIENCE_S)  # until the others have closed their ends, too
     [line] = errors_of(err)
     assert re.fullmatch(r"sflam: rank 0 of 3 ended without a word; go on with sflam train --resume .*", line)
+
+
+@LINUX
+@pytest.mark.slow
+def test_torchrun_starts_all_again_where_the_run_was(settings, tmp_path):
+    run = tmp_path / "run"
+    words = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "sflam", "train"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *words, *sets(*settings), "--out", str(run)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for_rounds(process, run, 2)
+    workers = children(process)
+    assert len(workers) == 2
+    os.kill(workers[-1], signal.SIGKILL)
+    assert process.wait(PATIENCE_S) == 0
+    assert rounds_done(run) == 40
+    sflam.train(sflam.load(None, settings), tmp_path / "alone")
+    assert adapters(run) == adapters(tmp_path / "alone")
 
 
 @pytest.mark.slow

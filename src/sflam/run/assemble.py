@@ -26,7 +26,7 @@ from sflam.data.partition import Shared, share_out
 from sflam.data.preprocessor import Preprocessor
 from sflam.data.sources import load as load_data
 from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
-from sflam.learn.evaluate import Score, evaluate
+from sflam.learn.evaluate import ROWS, Score, evaluate
 from sflam.learn.examples import Examples
 from sflam.learn.fit import Fit, fit
 from sflam.learn.fleet import Fleet
@@ -117,8 +117,12 @@ class Assembly:
 
     def _score(self, state: State, examples: Examples) -> Score:
         load_state(self.model, state)
-        metric = self.job.learn.metric
-        return evaluate(self.model, examples, metric=metric, between=self.between, world=self.world)
+        learn = self.job.learn
+        # Canonical passes are those of one process; any others are as many for every rank.
+        rows = ROWS if learn.canonical else min(ROWS, -(-len(examples) // self.world.size))
+        return evaluate(
+            self.model, examples, metric=learn.metric, rows=rows, between=self.between, world=self.world
+        )
 
     @property
     def samples(self) -> int:

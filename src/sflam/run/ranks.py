@@ -7,6 +7,7 @@ has gone without a word.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,7 @@ def follow() -> None:
         SystemExit: another rank has ended, or this one failed.
     """
     quieten()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts all of them: rank 0 ends the run
     world = _of_torchrun()
     try:
         _obey(world)

@@ -24,10 +24,10 @@ WORDS = {
 
 
 def served_part(records: Sequence[RoundRecord]) -> dict[str, Any]:
-    """Return what the page shows where a run was served, and its phases were measured; else nothing."""
+    """Return what the page shows where a run was served, and its phases were measured; else that it was not."""
     shown = [record for record in records if record.measured is not None and record.measured.compute_s]
     if not shown:
-        return {}
+        return {"served": False}
     return {
         "served": True,
         "served_rounds": charts([_rounds(shown)]),

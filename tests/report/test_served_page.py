@@ -48,7 +48,8 @@ def test_phases_of_a_served_run_stand_beside_what_was_expected():
 def test_a_run_that_was_not_served_or_not_measured_has_no_such_part():
     older = replace(MEASURED, **dict.fromkeys(PHASES, ()), predicted=None)
     assert served_part([RoundRecord(round=0, loss=1.0)]) == {"served": False}
-    assert served_part([RoundRecord(round=0, loss=1.0, participants=(0, 3), measured=older)]) == {}
+    unmeasured = RoundRecord(round=0, loss=1.0, participants=(0, 3), measured=older)
+    assert served_part([unmeasured]) == {"served": False}
 
 
 def test_how_far_what_was_expected_was_off():

@@ -23,8 +23,8 @@ from sflam.errors import RanksError, SflamError
 from sflam.learn.nested import packed, unpacked
 from sflam.learn.world.world import World, dealt
 
-PATIENCE = timedelta(minutes=30)
-"""Longest wait for a rank that is there and does not answer."""
+PATIENCE = timedelta(hours=2)
+"""Longest wait for a rank that has not closed its connection: it works, rank 0 plans or writes, or its host is gone."""
 REASON_S = 2.0
 """How long a reason may come after the break it is of."""
 

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     "sflam compare job.toml --methods sflam,sflam+equal,fedlora --target 0.9 --set network.radius_m=800 --json",
     "sflam compare job.toml --methods sflam --bits 2,4,8 --alphas 0.1,0.5,1 --weights 0.1,0.5,0.9",
     "sflam compare job.toml --seeds 3 --rates 0.001,0.003,0.01",
+    "sflam compare job.toml --methods sflam --vary learn.lr=0.001,0.003 --vary model.cut=1,2,4",
 )
 def compare(
     job: shared.JobFile = None,
     overrides: shared.Set = None,
     methods: Annotated[
-        str | None, typer.Option(help="METHOD or METHOD+ALLOCATOR, separated by commas.")
+        str | None,
+        typer.Option(help="METHOD or METHOD+ALLOCATOR, perhaps followed by SECTION.KEY=VALUE; by commas."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each method, with seeds from the job's own on.")] = 1,
     rates: Annotated[
@@ -38,6 +40,16 @@ def compare(
     weights: Annotated[
         str | None, typer.Option(help="Also sweep the weight of time against energy, e.g. 0.1,0.5,0.9.")
     ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SECTION.KEY=V,V",
+            help="Every method at each of these values of any key; may be repeated.",
+        ),
+    ] = None,
+    zip_values: Annotated[
+        bool, typer.Option("--zip", help="Take the values of all --vary together, not in every combination.")
+    ] = False,
     jobs: Annotated[
         int | None, typer.Option(help="Runs at once; by default as many as cores and memory allow.")
     ] = None,
@@ -55,6 +67,7 @@ def compare(
     grid = None if rates is None else shared.numbers("--rates", rates)
     with shared.status("loading"):
         from sflam.compare import comparison
+        from sflam.compare.lines import parted, varied
         from sflam.compare.variants import AXES, DEFAULT
         from sflam.report.charts.comparison import draw_comparison
         from sflam.report.charts.figure import save
@@ -63,7 +76,8 @@ def compare(
         from sflam.report.terminal.rate_table import rate_table
         from sflam.report.terminal.runs_progress import RunsProgress
 
-    names = methods.split(",") if methods is not None else list(DEFAULT)
+    names = parted(methods) if methods is not None else list(DEFAULT)
+    names = varied(names, vary or [], together=zip_values)
     runs = comparison.count_runs(wanted, names, seeds, sweeps, grid)
     with shared.stoppable("the same command goes on where the runs were"):
         with RunsProgress(runs * wanted.learn.rounds, runs) as shown:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sflam.compare.lines import LineName
 from sflam.compare.outcome import Compared, target_of
 from sflam.compare.rates import RateGrid, Tried, expect_rates, validated
 from sflam.compare.running import Failure, expect_jobs, ignore_event, run_all
@@ -120,7 +121,8 @@ def compare(
     Args:
         wanted: the job, whose method is not used; its seed is the first.
         folder: holds a folder per run.
-        methods: names of ``sflam.learn.methods``, each alone or as ``METHOD+ALLOCATOR``.
+        methods: names of ``sflam.learn.methods``, each alone or as ``METHOD+ALLOCATOR``, perhaps with settings of its
+            own; see :mod:`sflam.compare.lines`.
         seeds: how many, from the job's on.
         sweeps: axis of ``sflam.compare.variants`` -> values.
         rates: learning rates that every method is tried at on the first seed; its best by validation score is used
@@ -196,6 +198,10 @@ def grid_lines(wanted: Job, methods: Sequence[str], rates: Sequence[float] | Non
     if rates is None:
         return []
     expect_rates(rates)
+    if own := [
+        name for name in methods if any(item.startswith("learn.lr=") for item in LineName.of(name).settings)
+    ]:
+        raise ConfigError(f"{own[0]} has a learning rate of its own; leave it out, or leave --rates out")
     ascending = sorted(map(float, rates))
     every = [variants_of(wanted, methods, 1, rates=dict.fromkeys(methods, rate)) for rate in ascending]
     return [line for lines in every for line in lines]

@@ -1,7 +1,8 @@
 """What a comparison trains: a job per method, allocator and value of a swept setting, everything else being equal.
 
-A line of a comparison is a *variant*: ``METHOD`` or ``METHOD+ALLOCATOR``, at the job's own settings or at one value of
-an axis. Axes are swept one at a time. Equal jobs are one run, whatever asked for them.
+A line of a comparison is a *variant*: ``METHOD`` or ``METHOD+ALLOCATOR``, perhaps with settings of its own
+(:mod:`sflam.compare.lines`), at the job's settings or at one value of an axis. Axes are swept one at a time. Equal jobs
+are one run, whatever asked for them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from sflam.allocate.registry import CELL_METHODS as ALLOCATORS
 from sflam.allocate.registry import EDGE_METHODS
+from sflam.compare.lines import FIXED, LineName, with_settings
 from sflam.compare.rates import at_rate
 from sflam.config import Job, digest
 from sflam.errors import ConfigError, unknown
@@ -92,7 +94,7 @@ class Variant:
     """One line of a comparison.
 
     Attributes:
-        name: ``METHOD`` or ``METHOD+ALLOCATOR``.
+        name: ``METHOD`` or ``METHOD+ALLOCATOR``, then settings of the line.
         axis: the swept setting, or "" for the job's own settings.
         value: where on the axis; 0 without one.
         jobs: one per seed.
@@ -110,11 +112,12 @@ class Variant:
 
 
 def variant(wanted: Job, name: str, seed: int) -> Job:
-    """Return the job of one method, with an allocator or without, and seed.
+    """Return the job of a line at a seed.
 
     What the method cannot do is left out, and nothing else is changed.
     """
-    method, _, allocator = name.partition("+")
+    line = LineName.of(name)
+    method, allocator, wanted = line.method, line.allocator, with_settings(wanted, name)
     network = replace(wanted.network, simulate=wanted.network.simulate and method not in AIRLESS)
     drawn = wanted.fleet.policy == "samples" and METHODS[method].averages
     fleet = wanted.fleet if network.simulate or drawn else replace(wanted.fleet, policy="uniform")
@@ -236,8 +239,11 @@ def _expect_names(wanted: Job, names: Sequence[str], seeds: int) -> None:
     several = wanted.network.simulate and planning_edge.wanted(wanted)
     allocators = ["optimal", *EDGE_METHODS] if several else list(ALLOCATORS)
     for name in names:
-        method, plus, allocator = name.partition("+")
-        if method not in METHODS:
+        line = LineName.of(name)
+        method, allocator, plus = line.method, line.allocator, "+" in name.partition(" ")[0]
+        if wrong := [key for key in FIXED if any(item.startswith(f"{key}=") for item in line.settings)]:
+            problems.append(f"{name}: {wrong[0]} has an option of its own, {FIXED[wrong[0]]}")
+        elif method not in METHODS:
             problems.append(unknown("method", method, METHODS))
         elif plus and allocator not in allocators:
             problems.append(f"{name}: {unknown('allocator', allocator, allocators)}")

@@ -94,7 +94,7 @@ def _or_dash(value: float | None, how: Callable[[float], str]) -> str:
 
 
 def _table(title: str, written: tuple[Sequence[str], Sequence[Sequence[str]]]) -> Table:
-    table = plain_table(written[0], title, left=("method",))
+    table = plain_table(written[0], title, left=("method",), wraps=("method",))
     for row in written[1]:
         table.add_row(*row)
     return table

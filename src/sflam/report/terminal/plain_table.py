@@ -8,11 +8,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 
-def plain_table(headers: Sequence[str], title: str = "", *, left: Collection[str] = ()) -> Table:
-    """Return an empty table; columns are right-aligned but for those in ``left``."""
+def plain_table(
+    headers: Sequence[str], title: str = "", *, left: Collection[str] = (), wraps: Collection[str] = ()
+) -> Table:
+    """Return an empty table; columns are right-aligned but for those in ``left``, and one line but for ``wraps``."""
     table = Table(
         title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
     for header in headers:
-        table.add_column(header, justify="left" if header in left else "right", no_wrap=True)
+        table.add_column(header, justify="left" if header in left else "right", no_wrap=header not in wraps)
     return table

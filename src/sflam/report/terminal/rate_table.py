@@ -62,7 +62,9 @@ def rate_table(rates: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]]
     """Return a row per method and a column per rate; see ``rate_rows``."""
     grid: Sequence[float] = rates["grid"]
     headers = ("method", "rate", *(f"at {rate:g}" for rate in grid))
-    table = plain_table(headers, f"{rate_title(rates)}; {how_chosen(rates)}", left=("method",))
+    table = plain_table(
+        headers, f"{rate_title(rates)}; {how_chosen(rates)}", left=("method",), wraps=("method",)
+    )
     for name, best, cells in rate_rows(rates, chosen):
         table.add_row(name, best, *cells)
     return table

@@ -3,9 +3,10 @@
 A server and four devices without torch, each a process in a network namespace of its own, with a pair of virtual
 interfaces between each device and the server that ``tc tbf`` limits both ways. The links change after every third
 round: the slowest is then another device's. The same job is served with 8 bits, with 4 bits, planned once from a probe
-(``plan.every = 0``), and planned every round from the last one's uploads (``fleet.plan = "measured"``); chi is as a
-simulated run measured it. Then the 8-bit run over links that stay is calibrated (``sflam profile --from``), and the
-calibrated job is served again: what was expected of its rounds before the first one, beside what they took.
+(``plan.every = 0``), planned every round from the last one's uploads (``fleet.plan = "measured"``), and from a probe
+before each (``plan.probe``); chi is as a simulated run measured it. Then the 8-bit run over links that stay is
+calibrated (``sflam profile --from``), and the calibrated job is served again: what was expected of its rounds before
+the first one, beside what they took.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ WAYS: dict[str, tuple[str, ...]] = {
     "8 bits": ("quant.bits_up=8", "quant.bits_down=8"),
     "4 bits": ("quant.bits_up=4", "quant.bits_down=4"),
     "planned once": (*CHOSEN, "plan.every=0"),
-    "planned every round": CHOSEN,
+    "planned by the last round": CHOSEN,
+    "planned by probes": (*CHOSEN, "plan.probe=true"),
 }
 SERVER, DEVICE = f"sflam-s{os.getpid()}", f"sflam-d{os.getpid()}-"
 

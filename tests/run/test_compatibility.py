@@ -58,6 +58,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "measured-identity": ("fleet.plan=measured", 'plan.optimize=["bits"]', "quant.scheme=identity"),
     "measured-down-labels": ("fleet.plan=measured", 'plan.optimize=["bits", "bits_down"]', LABELS),
     "several-calibrated": (*SQUARE, "network.device=[{latency_ms=1.0}]"),
+    "probe-unplanned": ("plan.probe=true",),
     "pace-unplanned": ("plan.pace=true",),
     "pace-apart": ("plan.pace=true", "fleet.plan=measured"),
     "tuned-all": (*TUNED, "model.tuned=2"),

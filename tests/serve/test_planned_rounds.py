@@ -34,8 +34,8 @@ class Fixed:
     def __init__(self, plans):
         self.plans = plans
 
-    def unknown(self, devices):
-        return []
+    def probes(self, devices):
+        return {}
 
     def decide(self, number, shares):
         return RoundChoice(planned=number, bits=self.plans[number], rate={})

@@ -29,7 +29,7 @@ def site(tmp_path):
 def asking(site):
     """Ask device 0 for a probe, in a thread; return it and where what was found comes."""
     found = {}
-    thread = threading.Thread(target=lambda: found.update(site.dispatch.probe([0, 1], 30.0)))
+    thread = threading.Thread(target=lambda: found.update(site.dispatch.probe({0: SIZE, 1: SIZE}, 30.0)))
     thread.start()
     return thread, found
 
@@ -53,7 +53,7 @@ def test_a_probe_measures_both_ways_and_is_asked_for_once(site):
 
 def test_a_device_that_knows_no_probes_is_not_waited_for(site):
     assert site.ask("POST", "/v1/session", json.dumps({"samples": 4}).encode())[0] == 200
-    assert site.dispatch.probe([0, 1], 30.0) == {}
+    assert site.dispatch.probe({0: SIZE, 1: SIZE}, 30.0) == {}
 
 
 @pytest.mark.parametrize("body", [b"", b"x", bytes(SIZE - 1), bytes(SIZE + 1)])

@@ -99,6 +99,8 @@ class PlanSettings:
             rounds; 0 plans once.
         late: in such a run, devices that cannot keep the limits make it ``stop``, or are left out: ``drop``. Served
             rounds then end for those who are late at ``plan.deadline``, once there is a quorum.
+        probe: in a served run with ``fleet.plan = "measured"``, the ways to all devices are measured by a short probe
+            before every round; else they are those of the last round, and only devices that are not known are probed.
         pace: in a served run with ``fleet.plan = "measured"`` whose devices share one way, each sends no faster than
             the share of it that it was planned to have.
         budget: joules a device may use a round on average, over a simulated run; 0 for no budget.
@@ -135,6 +137,7 @@ class PlanSettings:
     split_most: int = 0
     every: int = 1
     late: str = "stop"
+    probe: bool = False
     pace: bool = False
     budget: float = 0.0
     patience: float = 0.0

@@ -38,7 +38,7 @@ from sflam.locks import hold
 from sflam.seeds import derive
 from sflam.sizes import HEADER_BYTES, adapter_body_bytes, grid_bytes
 
-SELDOM_PROBES = 5.0
+SELDOM_PROBES = 1.0
 """Seconds between two probes at least, whatever a server asks for."""
 QUICK, FREE = 0.5, 4
 """Seconds in which an answer without anything to do is quick, and how many such in a row are asked for at once."""

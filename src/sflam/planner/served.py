@@ -6,7 +6,8 @@ up, down or both are chosen. A served run has no energy to count, so that the ob
     min over q, q'   (1 + sum_k chi_k v(q_k) + chi'_k v(q'_k)) max_k T_k(q_k, q'_k)
 
 - ``network.access = "fdma"``: every device has a way of its own. Given T each takes the least noise that its chain
-  allows, so the best T is one of the chains' own lengths: all are tried, and the optimum is exact.
+  allows, so the best T is one of the chains' own lengths: all are tried. Bits that are worth next to nothing are then
+  spared; the gap is to the exact optimum.
 - ``network.access = "airtime"``: devices share one way, and the allocators of problem A share its time out.
 
 K devices.
@@ -39,6 +40,8 @@ QUICK_CLOCK, QUICK_WORK = 1e12, 1e8
 """Of devices whose computing is counted as measured seconds, and not as cycles."""
 LEAST_RATE, MOST_RATE = 1.0, 1e11
 """bit/s that a rate is planned with at least and at most, whatever was measured."""
+SPARE = 1e-3
+"""Of the objective that bits may be worth and still be spared: where a way turns slow they would cost much."""
 MOST_SECONDS = 1e6
 """Of a phase: what a device claims is no reason to stop."""
 
@@ -264,11 +267,16 @@ def _apart(served: MeasuredRound, problem: Problem, wish: Sequence[str]) -> Serv
     at = [np.searchsorted(sorted_t[k], ends, side="right") - 1 for k in range(count)]
     total = sum((least_v[k][at[k]] for k in range(count)), np.zeros(len(ends)))
     best = int(np.argmin((1.0 + total) * ends))
-    place = np.array([order[k][int(np.argmax(sorted_v[k] <= least_v[k][at[k][best]]))] for k in range(count)])
+    spare = SPARE * (1.0 + total[best]) / count
+    place = np.array(
+        [order[k][int(np.argmax(sorted_v[k] <= least_v[k][at[k][best]] + spare))] for k in range(count)]
+    )
     every = np.arange(count)
     bits, bits_down = ups[place // len(downs), every], downs[place % len(downs), every]
     found = problem.change(bits=bits, bits_down=bits_down)
-    return _phases(served, found, np.ones(count), 0.0)
+    plan = _phases(served, found, np.ones(count), 0.0)
+    optimum = (1.0 + float(total[best])) * float(ends[best])
+    return replace(plan, gap=max(0.0, plan.rounds * plan.seconds / optimum - 1.0))
 
 
 def _shared(served: MeasuredRound, problem: Problem, wish: Sequence[str]) -> ServedPlan:

@@ -72,6 +72,13 @@ SERVED_RULES: tuple[Rule, ...] = (
         NETWORK,
     ),
     Rule(
+        "probe-unplanned",
+        (is_set("plan.probe"), NOT_MEASURED),
+        "no plan would be made by what it measures",
+        'set fleet.plan = "measured", or leave plan.probe out',
+        (SERVE,),
+    ),
+    Rule(
         "pace-unplanned",
         (is_set("plan.pace"), NOT_MEASURED),
         "devices have no share of their own to keep to",

@@ -112,7 +112,7 @@ def application(
                 probe = device in probes.asked
                 news_of_probe = probe and device not in probes.notified
                 if probe:
-                    found["probe"] = len(probes.body)
+                    found["probe"] = probes.asked[device]
                     probes.notified.add(device)
                 if device in ingress.dispatch.pacing:
                     found["pace"] = ingress.dispatch.pacing[device]
@@ -138,7 +138,8 @@ def application(
     async def probe_down(request: Request) -> Response:
         device = ingress.device(request)
         with ingress.dispatch.looked():
-            body = ingress.dispatch.probes.body if device in ingress.dispatch.probes.asked else b""
+            probes = ingress.dispatch.probes
+            body = probes.body[: probes.asked.get(device, 0)]
         if not body:
             raise Refused(409, "no probe is asked of this device; ask for the round")
         return ingress.down(request, body)
@@ -147,10 +148,11 @@ def application(
         device = ingress.device(request)
         with ingress.dispatch.looked():
             probes = ingress.dispatch.probes
-            if device not in probes.asked:
-                raise Refused(409, "no probe is asked of this device; ask for the round")
+            wanted = probes.asked.get(device)
+        if wanted is None:
+            raise Refused(409, "no probe is asked of this device; ask for the round")
         report, began = report_from(request.headers.get(HEADER)), ingress.stats.of(device)
-        size = ingress.size(request, {len(probes.body)})
+        size = ingress.size(request, {wanted})
         with ingress.bounds.hold(device, size):
             await ingress.read(request, size)
         now = ingress.stats.of(device)

@@ -238,16 +238,16 @@ class Dispatch:
         """Wait until the present devices are ``enough``, or the server stops; return them."""
         return self._wait(lambda: enough(self.session.present(self.clock())))
 
-    def probe(self, devices: Sequence[int], seconds: float) -> dict[int, LinkProbe]:
-        """Ask devices for a probe, wait for those that know what it is and are present; return what was found."""
+    def probe(self, sizes: Mapping[int, int], seconds: float) -> dict[int, LinkProbe]:
+        """Ask devices for probes of ``sizes``, wait for those that know them and are present; return what was found."""
         until = self.clock() + seconds
         with self.locked():
-            self.probes.ask(devices)
+            self.probes.ask(sizes)
             self._publish()
 
         def done() -> bool:
             here = self.session.present(self.clock())
-            return not self.probes.asked & set(here) or self.clock() >= until
+            return not self.probes.asked.keys() & set(here) or self.clock() >= until
 
         self._wait(done)
         with self.locked():

@@ -157,8 +157,8 @@ class RemoteFleet(FleetAround):
         planner = self.planner
         if planner is None:
             return devices
-        if unknown := planner.unknown(devices):
-            found = self.dispatch.probe(unknown, min(SECONDS, self.dispatch.session.patience))
+        if sizes := planner.probes(devices):
+            found = self.dispatch.probe(sizes, min(SECONDS, self.dispatch.session.patience))
             self.expect_running()
             planner.probed(found)
             for device, probe in sorted(found.items()):

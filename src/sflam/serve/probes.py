@@ -1,4 +1,4 @@
-"""Short probes of the ways to devices of which nothing was measured yet: a body down and one up, before a round opens.
+"""Short probes of the ways to devices: a body down and one up, before a round opens.
 
 Used under the lock of :class:`sflam.serve.dispatch.Dispatch`.
 """
@@ -6,11 +6,11 @@ Used under the lock of :class:`sflam.serve.dispatch.Dispatch`.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-SIZE = 1 << 16
-"""Bytes of a probe, each way."""
+SIZE, SHORT = 1 << 16, 1 << 14
+"""Bytes of a probe, each way: where nothing is known of a way, and where it is only to be known again."""
 SECONDS = 15.0
 """Most that probes are waited for."""
 
@@ -38,28 +38,28 @@ class Probes:
 
     Attributes:
         able: devices that know what a probe is.
-        asked: those that are asked for one now.
+        asked: those that are asked for one now, and its bytes.
         notified: of them those that know.
         found: device -> what its probe found.
         body: what goes down.
     """
 
     able: set[int] = field(default_factory=set)
-    asked: set[int] = field(default_factory=set)
+    asked: dict[int, int] = field(default_factory=dict)
     notified: set[int] = field(default_factory=set)
     found: dict[int, LinkProbe] = field(default_factory=dict)
     body: bytes = field(default_factory=lambda: os.urandom(SIZE))
 
-    def ask(self, devices: Collection[int]) -> None:
-        """Ask devices for a probe, those that know what it is."""
-        self.asked = set(devices) & self.able
+    def ask(self, sizes: Mapping[int, int]) -> None:
+        """Ask devices for a probe of so many bytes each, those that know what it is."""
+        self.asked = {device: min(size, SIZE) for device, size in sizes.items() if device in self.able}
         self.notified = set()
 
     def end(self) -> None:
         """Ask for none any more."""
-        self.asked, self.notified = set(), set()
+        self.asked, self.notified = {}, set()
 
     def note(self, device: int, probe: LinkProbe) -> None:
         """A device's probe is done."""
         self.found[device] = probe
-        self.asked.discard(device)
+        self.asked.pop(device, None)

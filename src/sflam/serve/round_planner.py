@@ -24,12 +24,12 @@ from sflam.planner.served_rates import rates_of
 from sflam.records.history import RoundRecord
 from sflam.records.served_round import PHASES, Prediction
 from sflam.run.follow_plan import MEASURED
-from sflam.serve.probes import LinkProbe
+from sflam.serve.probes import SHORT, SIZE, LinkProbe
 from sflam.sizes import MAX_BITS, MIN_BITS
 from sflam.workload import Workload
 
-PROBED_AGAIN = 10.0
-"""Seconds after which a device that is left out is probed again; a device makes no probe sooner than 5 s."""
+PROBED_AGAIN = 2.0
+"""Seconds between two probes of a device; devices make none sooner than after half of that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +115,22 @@ class RoundPlanner:
         """Device -> what is known of it: what was measured last, or what was known before."""
         return self.prior | self.measured
 
-    def unknown(self, devices: Collection[int]) -> list[int]:
-        """Return the devices whose ways nothing is known of, where a plan needs them; of those left out, not lately."""
+    def probes(self, devices: Collection[int]) -> dict[int, int]:
+        """Return device -> bytes of a probe, of those whose ways are to be measured before a plan.
+
+        Those are devices of which nothing is known, those that the last plan left out, and with ``plan.probe`` all.
+        """
         if not self.chooses:
-            return []
-        now, out = self.clock(), self.in_force.dropped if self.in_force else ()
-        again = {device for device in out if now - self._probed.get(device, -math.inf) >= PROBED_AGAIN}
-        found = sorted(set(devices) - (self.known.keys() - again))
+            return {}
+        now, known = self.clock(), self.known
+        out = self.in_force.dropped if self.in_force else ()
+        again = set(devices) if self.job.plan.probe else set(out)
+        found = {
+            device: SHORT if device in known else SIZE
+            for device in sorted(devices)
+            if (device not in known or device in again)
+            and now - self._probed.get(device, -math.inf) >= PROBED_AGAIN
+        }
         self._probed |= dict.fromkeys(found, now)
         return found
 

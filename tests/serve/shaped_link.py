@@ -42,7 +42,11 @@ class SharedLink:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self.upstream))
+                try:
+                    far = socket.create_connection(("127.0.0.1", self.upstream))
+                except OSError:  # the server is away; the link is not
+                    near.close()
+                    continue
                 for each in (near, far):
                     each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._open += [near, far]

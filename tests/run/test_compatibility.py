@@ -210,6 +210,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "budget-every": ("plan.budget=1", "plan.every=2"),
     "subchannels": ("plan.method=bcd-matching",),
     "subchannel-bits": ("plan.method=fixed-bits", "plan.subchannels=20"),
+    "subchannel-band": ("plan.method=bits", "plan.subchannels=20"),
     "subchannel-cut": ("plan.method=cut", "plan.subchannels=20"),
     "plan-subchannel-bits": ("fleet.plan=computed", "plan.method=bits", "plan.subchannels=20"),
     "ref-labels": ("network.scenario=refA", LABELS),

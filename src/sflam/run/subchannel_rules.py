@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sflam.allocate.settings import BY_SUBCHANNEL
-from sflam.run.conditions import ALL, NETWORK, SERVE, TRAIN, Rule, is_one_of, is_set
+from sflam.run.conditions import ALL, PLAN, SERVE, SIMULATE, TRAIN, Rule, is_one_of, is_set
 from sflam.run.situations import band_bits
 
 BAND = (
@@ -18,7 +18,13 @@ SUBCHANNEL_RULES = (
         "set plan.subchannels, at least one per device",
         ALL,
     ),
-    Rule("subchannel-bits", (band_bits, is_set("plan.subchannels")), *BAND, NETWORK),
+    Rule("subchannel-bits", (band_bits, is_set("plan.subchannels")), *BAND, (SIMULATE,)),
+    Rule(
+        "subchannel-band",
+        (is_one_of("plan.method", "bits", "fixed-bits"), is_set("plan.subchannels")),
+        *BAND,
+        (PLAN,),
+    ),
     Rule(
         "subchannel-cut",
         (is_one_of("plan.method", "cut"), is_set("plan.subchannels")),

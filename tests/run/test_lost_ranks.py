@@ -128,16 +128,15 @@ def test_the_others_end_when_the_first_is_killed(settings, tmp_path):
 def test_torchrun_starts_all_again_where_the_run_was(settings, tmp_path):
     run = tmp_path / "run"
     words = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "sflam", "train"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *words, *sets(*settings), "--out", str(run)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    words = [*words, *sets(*settings), "--out", str(run)]
+    with (tmp_path / "lines").open("w") as lines:
+        command = [sys.executable, "-m", "torch.distributed.run", *words]
+        process = subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT)
     wait_for_rounds(process, run, 2)
     workers = children(process)
     assert len(workers) == 2
     os.kill(workers[-1], signal.SIGKILL)
-    assert process.wait(PATIENCE_S) == 0
+    assert process.wait(PATIENCE_S) == 0, (tmp_path / "lines").read_text()
     assert rounds_done(run) == 40
     sflam.train(sflam.load(None, settings), tmp_path / "alone")
     assert adapters(run) == adapters(tmp_path / "alone")

@@ -136,6 +136,7 @@ def _led(world: ProcessGroup) -> Iterator[World]:
 def _started(ranks: int) -> Iterator[World]:
     """Start the ranks beside this process, each in a process that reads nothing, and see them end."""
     import torch.distributed as dist
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
     from sflam.learn.world.process_group import ProcessGroup
 
@@ -152,7 +153,7 @@ def _started(ranks: int) -> Iterator[World]:
             own = {name: str(value) for name, value in (common | {"RANK": rank, "LOCAL_RANK": rank}).items()}
             words = [sys.executable, "-m", "sflam", "train"]
             others.append(subprocess.Popen(words, env=os.environ | own, stdin=subprocess.DEVNULL))
-        with _led(ProcessGroup(store, 0, ranks, ranks)) as world:
+        with _led(ProcessGroup(PrefixStore("attempt-0", store), 0, ranks, ranks)) as world:
             yield world
     finally:
         for other in others:
@@ -165,12 +166,15 @@ def _started(ranks: int) -> Iterator[World]:
 
 def _of_torchrun() -> ProcessGroup:
     """Join the processes that the environment names, as torchrun does."""
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
     from sflam.learn.world.process_group import ProcessGroup
 
     store, rank, size = next(iter(rendezvous("env://")))
-    return ProcessGroup(store, rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", str(size))))
+    # torchrun's store outlives the processes: those it starts again would meet at the addresses of the lost ones.
+    attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return ProcessGroup(attempt, rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", str(size))))
 
 
 def _size() -> int:

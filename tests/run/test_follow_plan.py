@@ -131,7 +131,9 @@ def test_a_server_serves_its_own_devices_alone(cli: Cli, small: tuple[str, ...],
 
 def test_other_refusals(cli: Cli, tmp_path: Path) -> None:
     missing = cli("train", "--plan", tmp_path / "nowhere.json")
-    assert_refused(missing, "cannot be read .*give a plan.json that sflam plan --out wrote, or 'computed'")
+    assert_refused(
+        missing, "cannot be read .*give a plan.json that sflam plan --out wrote, 'computed' or 'measured'"
+    )
     both = ["fleet.cuts=[1, 1]", "fleet.devices=2", 'fleet.plan="computed"']
     with pytest.raises(ConfigError, match=r"fleet.cuts = \[1, 1\] do not go together: the plan decides that"):
         follow(sflam.load(None, both))

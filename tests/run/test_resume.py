@@ -239,7 +239,7 @@ class Runs:
         try:
             from sflam.run import start as jobs
 
-            jobs.assemble = lambda _: self.assembly  # the child's own copy of it
+            jobs.assemble = lambda *_: self.assembly  # the child's own copy of it
             before()
             folder = self.root / name
             run = jobs.resume(folder) if (folder / "config.toml").exists() else jobs.start(self.job, folder)

@@ -110,6 +110,7 @@ def test_all_decades_end_with_a_certificate_or_a_reason(seed: int) -> None:
 @settings(max_examples=40, deadline=None)
 @given(SEEDS)
 @example(114)
+@example(436)
 @example(219)
 def test_shared_airtime_of_all_decades_ends_with_a_certificate_or_a_reason(waits: bool, seed: int) -> None:
     problem = sharing_time(extreme_problem(seed))

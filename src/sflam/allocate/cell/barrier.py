@@ -346,8 +346,10 @@ def certified(interior: Interior, at: Logarithms, price: LimitValues, values: Va
             force.compute[free], at.compute[free], np.log(cell.least_compute[free]), np.log(compute[free])
         )
         lost += _least(force.stages, at.stages, np.log(shortest), np.log(longest))
+    # of any plan: the shortest stages, and what sending takes at least
+    least = cell.latency_weight * float(program.count @ shortest) + float(cell.weight @ cell.least_energy)
     bound = lagrangian + lost
-    return bound if np.isfinite(bound) else -np.inf
+    return max(bound, least / interior.scale) if np.isfinite(bound) else least / interior.scale
 
 
 def _least(slope: Floats, at: Floats, low: Floats, high: Floats | float) -> float:

@@ -165,17 +165,35 @@ def _started(ranks: int) -> Iterator[World]:
 
 
 def _of_torchrun() -> ProcessGroup:
-    """Join the processes that the environment names, as torchrun does."""
+    """Join the processes that the environment names, as torchrun does.
+
+    Raises:
+        ConfigError: it names them in part, as where RANK and WORLD_SIZE are another program's.
+    """
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
     from sflam.learn.world.process_group import ProcessGroup
 
-    store, rank, size = next(iter(rendezvous("env://")))
+    try:
+        store, rank, size = next(iter(rendezvous("env://")))
+    except ValueError as error:
+        reason = str(error).rpartition("environment variable ")[2]
+        raise ConfigError(
+            f"RANK and WORLD_SIZE are set, as torchrun does, but the other processes cannot be found ({reason}); start "
+            "with torchrun, or unset both"
+        ) from None
     # torchrun's store outlives the processes: those it starts again would meet at the addresses of the lost ones.
     attempt = PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     return ProcessGroup(attempt, rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", str(size))))
 
 
 def _size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "1")
+    if not rank:
+        return 1
+    if not (rank.isdecimal() and size.isdecimal()):
+        raise ConfigError(
+            f"RANK is {rank!r} and WORLD_SIZE {size!r}, no numbers; start with torchrun, or unset both"
+        )
+    return int(size)

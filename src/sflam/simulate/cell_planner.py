@@ -114,10 +114,7 @@ class CellPlanner(Planner):
         """Return the cost of a turn; of whole models, only adapters travel."""
         problem = self.problem(network, turn.devices, workload=workload, batches=batches)
         if problem.waits:  # what of a round is in which stage hangs on its bits
-            up_bits, down_bits = (
-                np.array(each) for each in zip(*(p.bits for p in turn.placements), strict=True)
-            )
-            problem = problem.change(bits=up_bits, bits_down=down_bits)
+            problem = _at_widths(problem, turn)
         down_rate = down_rates(self.job, problem.network)
         if problem.traffic is not None:
             handed, fetched = problem.adapter_bits_up, problem.adapter_bits_down
@@ -151,8 +148,7 @@ class CellPlanner(Planner):
             network: of all devices.
             turn: whose.
         """
-        up_bits, down_bits = (np.array(each) for each in zip(*(p.bits for p in turn.placements), strict=True))
-        problem = self.problem(network, turn.devices).change(bits=up_bits, bits_down=down_bits)
+        problem = _at_widths(self.problem(network, turn.devices), turn)
         up = problem.payload / np.log(2) - problem.adapter_bits_up
         return np.rint(up), np.rint(problem.down_bits - problem.adapter_bits_down)
 
@@ -236,6 +232,12 @@ class CellPlanner(Planner):
             if not 0 < least <= cell.bandwidth:
                 return None
         return self.placements[device].cut
+
+
+def _at_widths(problem: Problem, turn: Turn) -> Problem:
+    """Return the problem of a turn's devices at the bits that its plan gives them."""
+    up, down = (np.array(each) for each in zip(*(item.bits for item in turn.placements), strict=True))
+    return problem.change(bits=up, bits_down=down)
 
 
 def _countable(chi: Floats) -> Floats:

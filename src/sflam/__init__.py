@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from sflam.model.families import register as register_family
     from sflam.model.losses import register as register_loss
     from sflam.records.history import RoundRecord
+    from sflam.report.figures import draw_accuracy, draw_cost
+    from sflam.report.together import read_runs
+    from sflam.run.callbacks import Callback
     from sflam.run.finish import Result
+    from sflam.run.planned_network import plan_network
     from sflam.run.predict import predict
     from sflam.run.replay import Recording, replay
     from sflam.run.start import resume, start, train
@@ -30,15 +34,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Callback": ("sflam.run.callbacks", "Callback"),
     "FleetAround": ("sflam.learn.fleet", "FleetAround"),
     "Job": ("sflam.config", "Job"),
     "Recording": ("sflam.run.replay", "Recording"),
     "Result": ("sflam.run.finish", "Result"),
     "RoundRecord": ("sflam.records.history", "RoundRecord"),
     "SflamError": ("sflam.errors", "SflamError"),
+    "draw_accuracy": ("sflam.report.figures", "draw_accuracy"),
+    "draw_cost": ("sflam.report.figures", "draw_cost"),
     "load": ("sflam.config", "load"),
     "model_folder": ("sflam.model.backbone", "locate"),
+    "plan_network": ("sflam.run.planned_network", "plan_network"),
     "predict": ("sflam.run.predict", "predict"),
+    "read_runs": ("sflam.report.together", "read_runs"),
     "register_allocator": ("sflam.allocate.registry", "register"),
     "register_family": ("sflam.model.families", "register"),
     "register_loss": ("sflam.model.losses", "register"),
@@ -54,15 +63,20 @@ _HOMES = {
 }
 
 __all__ = [
+    "Callback",
     "FleetAround",
     "Job",
     "Recording",
     "Result",
     "RoundRecord",
     "SflamError",
+    "draw_accuracy",
+    "draw_cost",
     "load",
     "model_folder",
+    "plan_network",
     "predict",
+    "read_runs",
     "register_allocator",
     "register_family",
     "register_loss",

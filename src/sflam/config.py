@@ -92,11 +92,17 @@ class Job:
         return dataclasses.replace(self, fleet=self.fleet.placed(placements, bits))
 
 
-def load(path: str | Path | None = None, overrides: Sequence[str] = (), *, run_plugins: bool = True) -> Job:
+def load(
+    path: str | Path | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    run_plugins: bool = True,
+) -> Job:
     """Read a job file, apply ``overrides`` and load its plug-ins; None starts from the defaults.
 
     Args:
-        path: a TOML file with a section per dataclass of ``Job``.
+        path: a TOML file with a section per dataclass of ``Job``; or what such a file holds as a mapping, as
+            ``{"learn": {"rounds": 20}}``, in which paths are relative to the working directory.
         overrides: ``section.key=value`` strings, later ones winning; the value is TOML, and a bare word
             is a string. Paths of plug-ins in them are relative to the working directory.
         run_plugins: False refuses a file that lists plug-ins, for one that came from elsewhere.
@@ -105,14 +111,18 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), *, run_p
         ConfigError: the file cannot be read or is not TOML, or a plug-in cannot be loaded (one problem), or settings
             are unknown, of a wrong type or impossible (all such problems of all sections together).
     """
-    values = {} if path is None else _read(Path(path))
-    if path is not None and _names(listed := values.get("plugins")):
-        values["plugins"] = anchored(listed, Path(path).parent)
+    if path is None or isinstance(path, Mapping):
+        values = _copied(path or {})
+    else:
+        values = _read(Path(path))
+        if _names(listed := values.get("plugins")):
+            values["plugins"] = anchored(listed, Path(path).parent)
     problems = _apply(values, overrides)
     if _names(listed := values.get("plugins")):
         if listed and not run_plugins:
+            named = path if isinstance(path, str | Path) else "this job"
             raise ConfigError(
-                f"{path} lists plug-ins ({shown(listed)}), and is not trusted to name code to run"
+                f"{named} lists plug-ins ({shown(listed)}), and is not trusted to name code to run"
             )
         values["plugins"] = list(load_plugins(listed))
     job, more = _build(values)
@@ -186,6 +196,13 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping and those within it as dicts that may be written to."""
+    return {
+        str(key): _copied(value) if isinstance(value, Mapping) else value for key, value in values.items()
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,18 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from sflam import config
-from sflam.compare.outcome import Compared, first_at, target_of, to_target
 from sflam.compare.variants import AIRLESS, AXES, variant, variants_of
 from sflam.errors import ConfigError
 from sflam.records import history
-from sflam.records.history import RoundRecord
-from sflam.report.terminal.comparison_table import comparison_table, device_table, target_table
 from tests.conftest import Cli, assert_refused, files, sets
 from tests.held import held_elsewhere
-from tests.report.charges import charge
 
 METHODS = ("sflam", "sflam+equal", "sl", "fedlora", "fedavg", "local", "central")
 PICTURES = {"comparison.png", "sweeps.png"}
@@ -85,7 +80,7 @@ def test_sweeps_share_runs_with_each_other_and_are_drawn(
     assert (
         eight["runs"] == result["methods"]["sflam"]["runs"] == result["sweeps"]["alpha"]["sflam"][0]["runs"]
     )
-    assert result["target"] == {"accuracy": 0.05, "rule": "as given"}
+    assert result["target"] == {"accuracy": 0.05, "rule": "as given"} == result["targets"][0]
     reached = result["methods"]["sflam"]["to_target"]
     assert reached["reached"] == 0 or (reached["rounds"] == 1 and reached["virtual_s"] > 0)
     assert all((tmp_path / name).stat().st_size > 10_000 for name in PICTURES)
@@ -220,90 +215,6 @@ def test_a_folder_belongs_to_one_comparison(
     with held_elsewhere(tmp_path):
         done = cli("compare", *sets(*small), "--methods", "sl", "--out", tmp_path)
     assert_refused(done, "another comparison is writing to")
-
-
-def test_means_and_spread_over_seeds_by_hand() -> None:
-    results = [
-        {"accuracy": share, "rounds": 2, "virtual_s": 3.0, "energy_j": 1.0, "bytes_up": up, "bytes_down": 4}
-        | {"device_memory": None, "device_flop": 2e12, "run_dir": "x"}
-        for share, up in ((0.5, 10), (0.7, 20))
-    ]
-    compared = Compared(name="sflam", results=tuple(results), records=((), ()))
-    result = compared.to_dict()
-    assert result["accuracy"] == pytest.approx(0.6) and result["accuracy_spread"] == pytest.approx(0.02**0.5)
-    assert (result["bytes_up"], result["bytes_down"], result["virtual_s"]) == (15, 4, 3.0)
-    assert result["device_memory_bytes"] is None and result["runs"] == ["x", "x"]
-    console = Console(width=80, color_system=None)
-    with console.capture() as capture:
-        console.print(
-            comparison_table(
-                {"sflam+equal-bandwidth": result, "central": result | {"virtual_s": None, "energy_j": None}}
-            )
-        )
-        console.print(device_table({"sflam": result}))
-    text = capture.get()
-    assert "60.0 % ± 14.1" in text and "after 2 rounds" in text and "…" not in text and "2 TFLOP" in text
-
-
-def rounds(*shares: float | None) -> list[RoundRecord]:
-    return [
-        RoundRecord(round=n, loss=1.0, accuracy=share, bytes_up=100, charge=charge(n))
-        for n, share in enumerate(shares)
-    ]
-
-
-def test_the_cost_of_a_target_by_hand() -> None:
-    fast, slow = rounds(0.5, 0.8, 0.7), rounds(0.5, None, 0.8)
-    assert first_at(fast, 0.8) == {
-        "rounds": 2,
-        "virtual_s": 4.0,
-        "energy_j": pytest.approx(1.6),
-        "bytes": 200,
-    }
-    assert first_at(fast, 0.81) is None
-    both = to_target([fast, slow], 0.75)
-    assert both == {
-        "reached": 2,
-        "rounds": 2.5,
-        "virtual_s": 5.0,
-        "energy_j": pytest.approx(2.0),
-        "bytes": 250,
-    }
-    assert to_target([fast, rounds(0.1)], 0.75) == {
-        "reached": 1, **dict.fromkeys(("rounds", "virtual_s", "energy_j", "bytes"))
-    }  # fmt: skip
-    airless = [replace(record, charge=None) for record in fast]
-    assert to_target([airless], 0.75)["rounds"] == 2 and to_target([airless], 0.75)["energy_j"] is None
-    made = [
-        Compared(name=name, results=({"accuracy": share},), records=())
-        for name, share in (("a", 0.8), ("b", 0.6))
-    ]
-    assert target_of(made, None) == (pytest.approx(0.76), "95 % of what a reaches")
-    assert target_of(made, 0.9) == (0.9, "as given")
-    rows = {"a": {"to_target": both}, "never": {"to_target": to_target([fast], 1.0)}}
-    console = Console(width=80, color_system=None)
-    with console.capture() as capture:
-        console.print(target_table(rows, 0.75, "as given"))
-    first = [line.split()[0] for line in capture.get().splitlines() if line.strip()]
-    assert first[-2:] == ["a", "never"]
-
-
-def test_a_target_is_held_against_what_rounds_are_evaluated_on() -> None:
-    """With a validation part that is the validation accuracy, whatever the test accuracy is."""
-    run = [
-        RoundRecord(round=n, loss=1.0, validation_loss=1.0, validation_accuracy=share, bytes_up=100)
-        for n, share in enumerate((0.5, 0.8))
-    ]
-    cost = first_at(run, 0.75)
-    assert cost is not None and cost["rounds"] == 2 and first_at(run, 0.81) is None
-    made = [
-        Compared(name=name, results=({"accuracy": test, "validation_accuracy": share},), records=())
-        for name, share, test in (("a", 0.8, 0.1), ("b", 0.6, 0.9))
-    ]
-    assert target_of(made, None) == (
-        pytest.approx(0.76),
-        "95 % of what a reaches on validation samples",
-    )
 
 
 def test_runs_that_end_early_are_compared(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sflam import config
 from sflam.compare import running
-from sflam.compare.comparison import compare, count_runs, failure_lines
+from sflam.compare.comparison import compare
 from sflam.compare.rates import RateGrid, Tried, best, expect_rates
+from sflam.compare.running import failure_lines
+from sflam.compare.study import Study
 from sflam.data.settings import VALIDATION
 from sflam.errors import ConfigError, ModelError, RunError
 from sflam.learn.methods import METHODS
@@ -120,9 +123,10 @@ def test_without_a_grid_the_rate_is_the_job_s_own(small: tuple[str, ...], tmp_pa
 
 def test_runs_are_counted_beforehand(small: tuple[str, ...]) -> None:
     wanted = config.load(None, [*small, "network.simulate=true", "quant.bits_up=4", "quant.bits_down=4"])
-    assert count_runs(wanted, ["sflam", "central"], 3, None, None) == 6
-    assert count_runs(wanted, ["sflam", "central"], 3, None, [0.1, 0.2, 0.3]) == 2 * (3 + 2)
-    assert count_runs(wanted, ["sflam", "central"], 1, {"bits": (2, 4)}, [0.1, 0.2]) == 4 + 1
+    both = Study(job=wanted, methods=("sflam", "central"), seeds=3)
+    assert both.count() == 6
+    assert replace(both, rates=(0.1, 0.2, 0.3)).count() == 2 * (3 + 2)
+    assert replace(both, seeds=1, sweeps={"bits": (2, 4)}, rates=(0.1, 0.2)).count() == 4 + 1
 
 
 def test_a_run_that_diverges_takes_only_its_method_out(

@@ -13,9 +13,9 @@ import pytest
 import sflam
 
 NAMES = [
-    "FleetAround",
+    *("Callback", "FleetAround"),
     *("Job", "Recording", "Result", "RoundRecord", "SflamError"),
-    *("load", "model_folder", "predict"),
+    *("draw_accuracy", "draw_cost", "load", "model_folder", "plan_network", "predict", "read_runs"),
     *(
         f"register_{kind}"
         for kind in ("allocator", "family", "loss", "method", "metric", "partition", "policy", "quantizer")

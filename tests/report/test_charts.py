@@ -74,7 +74,9 @@ def methods(
 def row(
     accuracy: float, seconds: float | None, joules: float | None, spread: float | None = 0.01
 ) -> dict[str, Any]:
-    return {"accuracy": accuracy, "accuracy_spread": spread, "virtual_s": seconds, "energy_j": joules}
+    around = {} if spread is None else {"mean": accuracy, "low": accuracy - spread, "high": accuracy + spread}
+    means = {"accuracy": accuracy, "virtual_s": seconds, "energy_j": joules}
+    return means | {"intervals": {"accuracy": around} if around else {}}
 
 
 def swept() -> Figure:
@@ -285,23 +287,26 @@ def test_an_axis_from_0_to_100_needs_no_words() -> None:
     assert draw_curves(wide).axes[0].get_ylabel() == "test accuracy (%)"
 
 
-@pytest.mark.parametrize(("seeds", "note"), [(3, "bars: standard deviation over 3 seeds"), (1, "")])
+@pytest.mark.parametrize(
+    ("seeds", "note"), [(3, "bars: 95 % confidence interval (Student t, n = 3 seeds)"), (1, "")]
+)
 def test_error_bars_say_what_they_are(seeds: int, note: str) -> None:
     figure = draw_comparison(methods(seeds=seeds))
     (legend,) = figure.legends
     assert legend.get_title().get_text() == note
     assert bool(figure.axes[0].containers) == (seeds > 1)
     (legend,) = swept().legends
-    assert legend.get_title().get_text() == "bars: standard deviation over 3 seeds"
+    assert legend.get_title().get_text() == "bars: 95 % confidence interval (Student t, n = 3 seeds)"
     (legend,) = stable().legends
     assert legend.get_title().get_text() == "bars: standard error over independent training sets"
 
 
-def test_an_error_bar_is_the_standard_deviation() -> None:
+def test_an_error_bar_is_the_confidence_interval() -> None:
+    """Of 50, 60 and 70 the deviation is 10, and Student's t of two degrees 4.302653."""
     runs = [[replace(record, accuracy=share) for record in records(1)] for share in (0.5, 0.6, 0.7)]
     (bars,) = draw_comparison({"sflam": runs}).axes[0].containers
     ((low, high),) = bars.lines[2][0].get_segments()
-    assert (low[1], high[1]) == pytest.approx((50.0, 70.0))
+    assert (low[1], high[1]) == pytest.approx((60 - 43.02653 / 3**0.5, 60 + 43.02653 / 3**0.5))
 
 
 def test_a_method_whose_cost_is_unknown_has_no_line_there() -> None:

@@ -25,8 +25,8 @@ from sflam.printable import printable
 __all__ = ["app", "main", "user_errors"]
 
 ORDER = (
-    "train simulate compare replay report init plan profile stability theory predict verify export serve join device "
-    "enrol certs"
+    "train simulate compare study replay report init plan profile stability theory predict verify export serve join "
+    "device enrol certs"
 ).split()
 app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.callback, "__name__", "")))
 

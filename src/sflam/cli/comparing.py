@@ -1,17 +1,15 @@
-"""``compare``: methods, allocators and settings side by side."""
+"""``compare`` and ``study``: methods, allocators and settings side by side, from options or from one file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sflam import config
-from sflam.cli import shared
-
-if TYPE_CHECKING:
-    from sflam.compare.rates import RateGrid
+from sflam.cli import comparison_output, shared
+from sflam.errors import ConfigError
 
 
 @shared.command(
@@ -20,6 +18,9 @@ if TYPE_CHECKING:
     "sflam compare job.toml --methods sflam --bits 2,4,8 --alphas 0.1,0.5,1 --weights 0.1,0.5,0.9",
     "sflam compare job.toml --seeds 3 --rates 0.001,0.003,0.01",
     "sflam compare job.toml --methods sflam --vary learn.lr=0.001,0.003 --vary model.cut=1,2,4",
+    "sflam compare job.toml --seeds 3 --target 0.8 --target 0.9 --baseline central",
+    "sflam compare job.toml --seeds 3 --shard 0/2 --out first",
+    "sflam compare --join first --join second --out runs/all",
 )
 def compare(
     job: shared.JobFile = None,
@@ -33,8 +34,12 @@ def compare(
         str | None, typer.Option(help="Learning rates to choose from, by validation score, e.g. 0.001,0.003.")
     ] = None,
     target: Annotated[
-        float | None, typer.Option(help="Accuracy whose cost is reported; by default 95 % of the best.")
+        list[float] | None,
+        typer.Option(help="Accuracy whose cost is reported; may be repeated; by default 95 % of the best."),
     ] = None,
+    baseline: Annotated[
+        str, typer.Option(metavar="METHOD", help="Report the others' differences to this one, seed by seed.")
+    ] = "",
     bits: Annotated[str | None, typer.Option(help="Also sweep the bits at the cut, e.g. 2,4,8.")] = None,
     alphas: Annotated[str | None, typer.Option(help="Also sweep the skew of the data, e.g. 0.1,1.")] = None,
     weights: Annotated[
@@ -50,9 +55,14 @@ def compare(
     zip_values: Annotated[
         bool, typer.Option("--zip", help="Take the values of all --vary together, not in every combination.")
     ] = False,
-    jobs: Annotated[
-        int | None, typer.Option(help="Runs at once; by default as many as cores and memory allow.")
+    only_list: comparison_output.ListRuns = False,
+    shard: comparison_output.Shard = None,
+    only: comparison_output.Only = None,
+    join: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Join this folder of a share into --out; may be repeated."),
     ] = None,
+    jobs: comparison_output.Jobs = None,
     out: Annotated[Path, typer.Option(help="Folder of runs, table, pictures.")] = Path("runs/compare"),
     as_json: shared.Json = False,
 ) -> None:
@@ -61,77 +71,66 @@ def compare(
     Runs that are finished are not repeated, and one that was stopped goes on. Exit code 1 where some runs failed: their
     methods are left out. Without a network to simulate, add --set network.simulate=false.
     """
+    if join:
+        asked = (job, overrides, methods, rates, target, bits, alphas, weights, vary, shard, only)
+        if any(asked) or baseline or only_list or zip_values or seeds != 1:
+            raise ConfigError(
+                "--join takes what the folders were asked for; leave out all options but --join, --out and --json"
+            )
+        comparison_output.joined(join, out, as_json)
+        return
     wanted = config.load(job, ["network.simulate=true", *(overrides or [])])
     axes = {"bits": ("--bits", bits), "alpha": ("--alphas", alphas), "weight": ("--weights", weights)}
     sweeps = {axis: shared.numbers(name, text) for axis, (name, text) in axes.items() if text is not None}
     grid = None if rates is None else shared.numbers("--rates", rates)
     with shared.status("loading"):
-        from sflam.compare import comparison
         from sflam.compare.lines import parted, varied
-        from sflam.compare.variants import AXES, DEFAULT
-        from sflam.report.charts.comparison import draw_comparison
-        from sflam.report.charts.figure import save
-        from sflam.report.charts.sweeps import draw_sweeps
-        from sflam.report.terminal.comparison_table import comparison_table, device_table, target_table
-        from sflam.report.terminal.rate_table import rate_table
-        from sflam.report.terminal.runs_progress import RunsProgress
+        from sflam.compare.study import Study
+        from sflam.compare.variants import DEFAULT
 
     names = parted(methods) if methods is not None else list(DEFAULT)
-    names = varied(names, vary or [], together=zip_values)
-    runs = comparison.count_runs(wanted, names, seeds, sweeps, grid)
-    with shared.stoppable("the same command goes on where the runs were"):
-        with RunsProgress(runs * wanted.learn.rounds, runs) as shown:
-            found = comparison.compare(
-                wanted,
-                out,
-                names,
-                seeds,
-                sweeps=sweeps,
-                rates=grid,
-                target=target,
-                jobs=jobs,
-                on_event=shown.on_event,
-            )
-    found.save(out)
-    result = found.to_dict()
-    rows = result["methods"]
-    shared.show(as_json, comparison_table(rows, rates=grid is not None))
-    if result["rates"]:
-        shared.show(as_json, rate_table(result["rates"], rows))
-    shared.show(as_json, target_table(rows, found.target, found.rule), device_table(rows))
-    figures = {
-        "comparison.png": draw_comparison({name: method.records for name, method in found.methods.items()})
-    }
-    if sweeps:
-        lines = {
-            axis: {name: [(point["value"], point) for point in line] for name, line in of_axis.items()}
-            for axis, of_axis in result["sweeps"].items()
-        }
-        labels = {axis: AXES[axis].label for axis in lines}
-        figures["sweeps.png"] = draw_sweeps(lines, labels=labels, methods=rows, seeds=seeds)
-    for name, figure in figures.items():
-        save(figure, out / name)
-    pictures = ", ".join(str(out / name) for name in figures)
-    shared.remark(f"pictures: {pictures}; a page of it all: sflam report {out}")
-    shared.notes(_notes(found.grid))
-    shared.show_json(as_json, result)
-    shared.remark(*(f"sflam: {problem}" for problem in found.problems))
-    if found.failed:
-        missing = ", ".join(item for item in names if item not in found.methods)
-        left = f"; left out: {missing}" if missing else ""
-        shared.remark(
-            f"sflam: {len(found.failed)} of {runs} runs failed{left}; the same command tries them again, but for those "
-            "that diverged"
-        )
-        raise SystemExit(1)
+    study = Study(
+        job=wanted,
+        methods=tuple(varied(names, vary or [], together=zip_values)),
+        seeds=seeds,
+        sweeps={axis: tuple(values) for axis, values in sweeps.items()},
+        rates=None if grid is None else tuple(grid),
+        targets=tuple(target or ()),
+        baseline=baseline,
+    )
+    comparison_output.run(study, out, only_list=only_list, shard=shard, only=only, jobs=jobs, as_json=as_json)
 
 
-def _notes(grid: RateGrid | None) -> list[str]:
-    """Return notes on the learning rates: which diverged, and whose best is at an end of the grid."""
-    if grid is None:
-        return []
-    found = [f"{name} loses at rate {item.rate:g}: {item.why.partition(';')[0]}" for name, item in grid.lost]
-    if ends := grid.at_an_end:
-        listed = ", ".join(f"{name} ({rate:g})" for name, rate in ends.items())
-        found.append(f"best at an end of --rates, where a wider grid may find a better one: {listed}")
-    return found
+@shared.command(
+    "sflam study study.toml",
+    "sflam study study.toml --list",
+    "sflam study study.toml --shard 0/4 --out runs/study-0",
+)
+def study(
+    file: Annotated[Path, typer.Argument(help="A TOML file: job, methods, vary, seeds, targets, baseline.")],
+    only_list: comparison_output.ListRuns = False,
+    shard: comparison_output.Shard = None,
+    only: comparison_output.Only = None,
+    jobs: comparison_output.Jobs = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of runs, table, pictures; runs/NAME of the file by default.")
+    ] = None,
+    as_json: shared.Json = False,
+) -> None:
+    """Run a study file: what sflam compare would be asked for by options, in one TOML file.
+
+    Keys: job (a job file, or a table of settings), set, methods, seeds, targets, baseline, rates, zip, [vary] and
+    [sweeps].
+    """
+    with shared.status("loading"):
+        from sflam.compare.study_file import read_study
+
+    comparison_output.run(
+        read_study(file),
+        out or Path("runs") / file.stem,
+        only_list=only_list,
+        shard=shard,
+        only=only,
+        jobs=jobs,
+        as_json=as_json,
+    )

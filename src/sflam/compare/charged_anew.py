@@ -69,7 +69,7 @@ def charge_anew(rest: Sequence[tuple[Waiting, Path]], on_event: OnEvent) -> list
     for task, source in rest:
         try:
             if source not in known:
-                known = {source: Recording(source)}  # one at a time: each holds a model
+                known = {source: Recording(source, task.job)}  # one at a time: each holds a model
             recording = known[source]
             recording.write(task.job, recording.charged(task.job), task.path)
         except SflamError:  # its plans have other devices train, or there is nothing to take: training tells

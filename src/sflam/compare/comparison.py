@@ -8,25 +8,31 @@ fails takes its method out of the table, since a mean over the seeds that are le
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sflam.compare.lines import LineName
-from sflam.compare.outcome import Compared, target_of
-from sflam.compare.rates import RateGrid, Tried, expect_rates, validated
-from sflam.compare.running import Failure, expect_jobs, ignore_event, run_all
-from sflam.compare.variants import AXES, DEFAULT, Variant, variants_of
-from sflam.compare.waiting import OnEvent, Waiting
+from sflam.compare.asked import write_asked
+from sflam.compare.rates import RateGrid, Tried
+from sflam.compare.running import Failure, expect_jobs, failure_lines, ignore_event, run_all
+from sflam.compare.study import Study, tasks_of
+from sflam.compare.variants import AIRLESS, AXES, DEFAULT, Variant
+from sflam.compare.waiting import OnEvent
 from sflam.config import Job, overrides, plain
-from sflam.errors import ConfigError, RunsError
+from sflam.errors import RunsError
 from sflam.files import replace_file, writing
 from sflam.locks import hold
 from sflam.records import history
 from sflam.records.run_folder import RunFolder
 from sflam.records.saved import SAVED
-from sflam.run.compatibility import problems_of
+from sflam.report.charts.comparison import draw_comparison
+from sflam.report.notebook import frame, html_table, picture
+from sflam.report.outcome import Compared, Target, targets_of
+from sflam.report.statistics import LEVEL
+from sflam.report.tables import numbers
+from sflam.report.terminal.comparison_table import intervals_note, result_rows
 
 ELSEWHERE = "choose another with --out"
 PATIENCE_S = 15.0
@@ -38,26 +44,18 @@ class Comparison:
     """The result of a comparison.
 
     Attributes:
-        job: what was asked for.
-        seeds: runs of each variant.
+        study: what was asked for.
         methods: name -> outcome at the job's own settings; without those of which a run failed.
         sweeps: axis -> name -> (value, outcome), values ascending; of these methods, without points that failed.
-        target: the accuracy whose cost is reported, in [0, 1].
-        rule: how the target was chosen.
-        asked: the names that were asked for.
-        options: axis -> the values that were asked for.
+        targets: the accuracies whose cost is reported, ascending.
         grid: the result of every method at every learning rate; None without a grid.
         failed: the name of a run -> why it did not finish.
     """
 
-    job: Job
-    seeds: int
+    study: Study
     methods: dict[str, Compared]
     sweeps: dict[str, dict[str, list[tuple[float, Compared]]]]
-    target: float
-    rule: str
-    asked: tuple[str, ...] = ()
-    options: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    targets: tuple[Target, ...]
     grid: RateGrid | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -66,20 +64,44 @@ class Comparison:
         """A line for every reason why runs failed."""
         return failure_lines(self.failed)
 
+    def to_frame(self) -> Any:
+        """Return a row per method and figure with its interval, as results.csv has them.
+
+        A pandas DataFrame; or name -> array where pandas is not installed.
+        """
+        return frame(numbers(self.to_dict()["methods"]))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the table of results, and accuracy against every cost."""
+        rows = self.to_dict()["methods"]
+        head, body = result_rows(rows)
+        drawn = draw_comparison({name: method.records for name, method in self.methods.items()})
+        return html_table(head, body, f"Means over seeds{intervals_note(rows)}") + picture(drawn)
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything for JSON, SI units."""
+        targets = [target.accuracy for target in self.targets]
+        baseline = self.methods.get(self.study.baseline)
+
+        def row(item: Compared) -> dict[str, Any]:
+            against = None if baseline is None or item.name == baseline.name else baseline
+            return item.to_dict(targets, against)
+
         sweeps = {
             axis: {
-                name: [{"value": value, **point.to_dict(self.target)} for value, point in points]
+                name: [{"value": value, **point.to_dict(targets)} for value, point in points]
                 for name, points in lines.items()
             }
             for axis, lines in self.sweeps.items()
         }
         return {
-            "methods": {name: method.to_dict(self.target) for name, method in self.methods.items()},
+            "methods": {name: row(method) for name, method in self.methods.items()},
             "sweeps": sweeps,
-            "target": {"accuracy": self.target, "rule": self.rule},
-            "seeds": self.seeds,
+            "target": self.targets[0].to_dict(),
+            "targets": [target.to_dict() for target in self.targets],
+            "baseline": self.study.baseline,
+            "confidence": LEVEL,
+            "seeds": self.study.seeds,
             "rates": None if self.grid is None else self.grid.to_dict(),
             "failed": self.failed,
         }
@@ -90,12 +112,13 @@ class Comparison:
             axis: {name: [list(item.runs) for _, item in line] for name, line in lines.items()}
             for axis, lines in self.sweeps.items()
         }
+        job = self.study.job
         saved = self.to_dict() | {
-            "config": plain(self.job),
-            "set": overrides(self.job),
+            "config": plain(job),
+            "set": overrides(job),
             "labels": {axis: AXES[axis].label for axis in self.sweeps},
-            "asked": list(self.asked),
-            "options": {AXES[axis].option: sorted(values) for axis, values in self.options.items()},
+            "asked": list(self.study.methods),
+            "options": {AXES[axis].option: sorted(values) for axis, values in self.study.sweeps.items()},
             "run_names": {name: list(method.runs) for name, method in self.methods.items()},
             "sweep_run_names": points,
         }
@@ -112,11 +135,12 @@ def compare(
     *,
     sweeps: Mapping[str, Sequence[float]] | None = None,
     rates: Sequence[float] | None = None,
-    target: float | None = None,
+    targets: Sequence[float] = (),
+    baseline: str = "",
     jobs: int | None = 1,
     on_event: OnEvent = ignore_event,
 ) -> Comparison:
-    """Run what is not finished yet, and return the result of all.
+    """Run what is not finished yet, and return the result of all: :func:`run_study` of the :class:`Study` of these.
 
     Args:
         wanted: the job, whose method is not used; its seed is the first.
@@ -125,9 +149,35 @@ def compare(
             own; see :mod:`sflam.compare.lines`.
         seeds: how many, from the job's on.
         sweeps: axis of ``sflam.compare.variants`` -> values.
-        rates: learning rates that every method is tried at on the first seed; its best by validation score is used
-            throughout. None takes the job's own.
-        target: an accuracy in (0, 1] whose cost is reported; by default a share of the best method's.
+        rates: learning rates that every method is tried at; see :class:`Study`.
+        targets: accuracies in (0, 1] whose cost is reported; by default a share of the best method's.
+        baseline: the method that the others are held against, seed by seed; "" for none.
+        jobs: runs at once, each in a process of its own; 1 runs them here, None takes what cores and memory allow.
+        on_event: called for every run; see ``sflam.compare.running``.
+
+    Raises:
+        SflamError: see :func:`run_study`.
+    """
+    study = Study(
+        job=wanted,
+        methods=tuple(methods),
+        seeds=seeds,
+        sweeps={axis: tuple(values) for axis, values in (sweeps or {}).items()},
+        rates=None if rates is None else tuple(rates),
+        targets=tuple(targets),
+        baseline=baseline,
+    )
+    return run_study(study, folder, jobs=jobs, on_event=on_event)
+
+
+def run_study(
+    study: Study, folder: Path, *, jobs: int | None = 1, on_event: OnEvent = ignore_event
+) -> Comparison:
+    """Run what of a study is not finished yet, and return the result of all.
+
+    Args:
+        study: what is compared.
+        folder: holds a folder per run.
         jobs: runs at once, each in a process of its own; 1 runs them here, None takes what cores and memory allow.
         on_event: called for every run; see ``sflam.compare.running``.
 
@@ -136,31 +186,20 @@ def compare(
         RunsError: of every method a run failed.
         RunError: the folder cannot be written, or another comparison holds it.
     """
-    if target is not None and not 0 < target <= 1:
-        raise ConfigError(f"--target is {target:g}; give an accuracy above 0 and up to 1")
     expect_jobs(jobs)
-    wanted = wanted if rates is None else validated(wanted)
-    tries = grid_lines(wanted, methods, rates)
-    lines = variants_of(wanted, methods, seeds, sweeps)  # what it refuses, it refuses before anything runs
-    expect_possible(lines)
+    study.expect_possible()  # what it refuses, it refuses before anything runs
+    tries, lines = study.tries(), [] if study.rates else study.lines()
     grid = None
-    with writing(folder, ELSEWHERE):
-        folder.mkdir(parents=True, exist_ok=True)
-    busy = f"another comparison is writing to {folder}; wait for it, or {ELSEWHERE}"
-    held = hold(folder, busy, patience=PATIENCE_S)
-    try:
-        lock = held.descriptor
-        failures = run_all(_tasks(tries, folder), jobs, lock, on_event)
+    with holding(folder, study) as lock:
+        failures = run_all(tasks_of(tries, folder), jobs, lock, on_event)
         known = {name for line in tries for name in line.runs}
         if tries:
-            grid = _grid(wanted.seed, tries, folder, failures)
+            grid = _grid(study.job.seed, tries, folder, failures)
             best = grid.winners
-            lines = [item for item in variants_of(wanted, methods, seeds, sweeps, best) if item.name in best]
+            lines = [item for item in study.lines(best) if item.name in best]
             tries = [line for line in tries if line.name not in best]
-        left = [task for task in _tasks(lines, folder) if task.name not in known]
+        left = [task for task in tasks_of(lines, folder) if task.name not in known]
         failures |= run_all(left, jobs, lock, on_event)
-    finally:
-        held.release()
     concerned = {name for line in (*tries, *lines) for name in line.runs}
     failed = {name: failure.why for name, failure in failures.items() if name in concerned}
     found = [(line, _outcome(line, folder)) for line in lines if not failed.keys() & set(line.runs)]
@@ -171,76 +210,32 @@ def compare(
     for line, item in found:
         if line.axis and line.name in plain:
             along.setdefault(line.axis, {}).setdefault(line.name, []).append((line.value, item))
-    accuracy, rule = target_of(list(plain.values()), target)
     return Comparison(
-        job=wanted,
-        seeds=seeds,
+        study=study,
         methods=plain,
         sweeps=along,
-        target=accuracy,
-        rule=rule,
-        asked=tuple(methods),
-        options={axis: tuple(values) for axis, values in (sweeps or {}).items()},
+        targets=targets_of(list(plain.values()), study.targets, AIRLESS),
         grid=grid,
         failed=failed,
     )
 
 
-def expect_possible(lines: Sequence[Variant]) -> None:
-    """Raise ConfigError where the settings of some lines do not go together."""
-    problems = [f"{line.name}: {problem}" for line in lines for problem in problems_of(line.jobs[0])]
-    if problems:
-        raise ConfigError(dict.fromkeys(problems))
+@contextmanager
+def holding(folder: Path, study: Study) -> Iterator[int | None]:
+    """Keep a folder for one comparison and write there what it is asked for; yield the lock that workers share.
 
-
-def grid_lines(wanted: Job, methods: Sequence[str], rates: Sequence[float] | None) -> list[Variant]:
-    """Return every method at every rate of the grid, ascending, on the first seed; nothing without a grid."""
-    if rates is None:
-        return []
-    expect_rates(rates)
-    if own := [
-        name for name in methods if any(item.startswith("learn.lr=") for item in LineName.of(name).settings)
-    ]:
-        raise ConfigError(f"{own[0]} has a learning rate of its own; leave it out, or leave --rates out")
-    ascending = sorted(map(float, rates))
-    every = [variants_of(wanted, methods, 1, rates=dict.fromkeys(methods, rate)) for rate in ascending]
-    return [line for lines in every for line in lines]
-
-
-def count_runs(
-    wanted: Job,
-    methods: Sequence[str],
-    seeds: int,
-    sweeps: Mapping[str, Sequence[float]] | None,
-    rates: Sequence[float] | None,
-) -> int:
-    """Return how many runs a comparison has; which rate wins makes no difference."""
-    tries = grid_lines(wanted, methods, rates)
-    any_rate = {line.name: line.jobs[0].learn.practice.lr for line in tries}
-    lines = variants_of(wanted, methods, seeds, sweeps, any_rate)
-    return len({run for line in (*tries, *lines) for run in line.runs})
-
-
-def failure_lines(failed: Mapping[str, str]) -> list[str]:
-    """Return a line for every reason why runs failed."""
-    by_reason: dict[str, list[str]] = {}
-    for name, why in failed.items():
-        by_reason.setdefault(why, []).append(name)
-    return [
-        f"run{'s' * (len(names) > 1)} {', '.join(names[:4])}"
-        f"{f' and {len(names) - 4} more' if len(names) > 4 else ''}: {why}"
-        for why, names in by_reason.items()
-    ]
-
-
-def _tasks(lines: Sequence[Variant], folder: Path) -> list[Waiting]:
-    """Return the runs of some lines, each once; seed by seed, so that all lines advance."""
-    tasks: dict[str, Waiting] = {}
-    for place in range(max((len(line.jobs) for line in lines), default=0)):
-        for line in lines:
-            name = line.runs[place]
-            tasks.setdefault(name, Waiting(name, line.jobs[place], folder / name))
-    return list(tasks.values())
+    Raises:
+        RunError: the folder cannot be written, or another comparison holds it.
+    """
+    with writing(folder, ELSEWHERE):
+        folder.mkdir(parents=True, exist_ok=True)
+    busy = f"another comparison is writing to {folder}; wait for it, or {ELSEWHERE}"
+    held = hold(folder, busy, patience=PATIENCE_S)
+    try:
+        write_asked(study, folder)
+        yield held.descriptor
+    finally:
+        held.release()
 
 
 def _grid(seed: int, tries: Sequence[Variant], folder: Path, failures: Mapping[str, Failure]) -> RateGrid:
@@ -259,7 +254,7 @@ def _outcome(line: Variant, folder: Path) -> Compared:
     runs = [RunFolder(folder / name) for name in line.runs]
     return Compared(
         name=line.name,
-        results=tuple(run.read_result() for run in runs),
+        results=tuple(run.read_result() | {"run_dir": str(run.path)} for run in runs),
         records=tuple(tuple(history.read(run.history)[1]) for run in runs),
         runs=line.runs,
         learning_rate=line.jobs[0].learn.practice.lr,

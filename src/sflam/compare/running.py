@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -103,6 +103,18 @@ def _train(
     return failed
 
 
+def failure_lines(failed: Mapping[str, str]) -> list[str]:
+    """Return a line for every reason why runs failed."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in failed.items():
+        by_reason.setdefault(why, []).append(name)
+    return [
+        f"run{'s' * (len(names) > 1)} {', '.join(names[:4])}"
+        f"{f' and {len(names) - 4} more' if len(names) > 4 else ''}: {why}"
+        for why, names in by_reason.items()
+    ]
+
+
 def failure_of(error: SflamError) -> Failure:
     """Return an error of a run as one line."""
     return Failure(" ".join(str(error).split()), isinstance(error, DivergedError))
@@ -115,9 +127,12 @@ def run_here(task: Waiting, on_event: OnEvent) -> None:
         SflamError: as the run does; where it diverged, its folder remembers.
     """
     from sflam.run import start as runs
+    from sflam.run.contents import at_places_of
 
     folder = RunFolder(task.path)
     resumed = folder.config.is_file()
+    if resumed:
+        folder.move(at_places_of(folder.read_job(), task.job))
     begun = runs.resume(task.path) if resumed else runs.start(task.job, task.path)
     on_event(task.name, "resumed" if resumed else "started", len(begun.records))
     try:

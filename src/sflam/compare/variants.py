@@ -8,19 +8,21 @@ are one run, whatever asked for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from sflam.allocate.registry import CELL_METHODS as ALLOCATORS
 from sflam.allocate.registry import EDGE_METHODS
 from sflam.compare.lines import FIXED, LineName, with_settings
 from sflam.compare.rates import at_rate
-from sflam.config import Job, digest
+from sflam.config import Job
 from sflam.errors import ConfigError, unknown
 from sflam.learn.methods import METHODS
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.settings.practice import BUNDLES
 from sflam.planner import edge as planning_edge
+from sflam.run.contents import content_digest
 from sflam.run.unused import without_unused
 
 DEFAULT = ("sflam", "sfl-v1", "sfl-v2", "sl", "fedlora", "central")
@@ -98,17 +100,24 @@ class Variant:
         axis: the swept setting, or "" for the job's own settings.
         value: where on the axis; 0 without one.
         jobs: one per seed.
+        contents: path -> digest of what is there, where the files themselves are elsewhere; None looks at them.
     """
 
     name: str
     axis: str = ""
     value: float = 0.0
     jobs: tuple[Job, ...] = ()
+    contents: Mapping[str, str] | None = field(default=None, compare=False)
 
-    @property
+    @cached_property
     def runs(self) -> tuple[str, ...]:
-        """The name of each job's run: the method, the seed and the digest of the whole configuration."""
-        return tuple(f"{job.learn.method}-{job.seed}-{digest(job)}" for job in self.jobs)
+        """The name of each job's run: the method, the seed and the digest of the whole configuration.
+
+        Files that the configuration names count by their content, so that data may lie elsewhere.
+        """
+        return tuple(
+            f"{job.learn.method}-{job.seed}-{content_digest(job, self.contents)}" for job in self.jobs
+        )
 
 
 def variant(wanted: Job, name: str, seed: int) -> Job:
@@ -187,6 +196,7 @@ def variants_of(
     seeds: int,
     sweeps: Mapping[str, Sequence[float]] | None = None,
     rates: Mapping[str, float] | None = None,
+    contents: Mapping[str, str] | None = None,
 ) -> list[Variant]:
     """Return every line of a comparison: the names at the job's own settings, then along each axis where it matters.
 
@@ -196,6 +206,7 @@ def variants_of(
         seeds: how many, from the job's on.
         sweeps: axis -> values.
         rates: name -> learning rate; the job's own for names that are not among them.
+        contents: of the files that the job names, where they are elsewhere; see :class:`Variant`.
 
     Raises:
         ConfigError: a name or axis that does not exist or comes twice, values no job can have, no seeds, or a sweep
@@ -205,7 +216,11 @@ def variants_of(
     every = range(wanted.seed, wanted.seed + max(seeds, 0))
     own = dict.fromkeys(names, wanted.learn.lr) | dict(rates or {})
     plain = [
-        Variant(name=name, jobs=tuple(variant(at_rate(wanted, own[name]), name, seed) for seed in every))
+        Variant(
+            name=name,
+            jobs=tuple(variant(at_rate(wanted, own[name]), name, seed) for seed in every),
+            contents=contents,
+        )
         for name in names
     ]
     return [
@@ -231,7 +246,7 @@ def _swept(axis: str, values: Sequence[float], plain: Sequence[Variant]) -> Iter
     for value in sorted(values):
         for item in moved:
             jobs = tuple(along.put(job, value) for job in item.jobs)
-            yield Variant(name=item.name, axis=axis, value=value, jobs=jobs)
+            yield replace(item, axis=axis, value=value, jobs=jobs)
 
 
 def _expect_names(wanted: Job, names: Sequence[str], seeds: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from sflam.codec.bodies import Body
 from sflam.codec.quantizer import Packed
+from sflam.learn.watching import learned
 from sflam.model.adapters import State
 from sflam.records.served_round import ServedRound
 from sflam.sizes import HEADER_BYTES
@@ -50,6 +51,7 @@ class Steps:
         self.losses += loss * rows
         self.samples[device] += rows
         self.device_losses[device] = self.device_losses.get(device, 0.0) + loss * rows
+        learned(device, loss, rows)
 
     def count(self, device: int, body: Body, tokens: Packed | None, *, up: bool) -> None:
         """Count a body that a device sent (``up``) or received, and the tokens packed in it."""

@@ -18,6 +18,7 @@ from sflam.allocate.referee import loads, score
 from sflam.files import replace_file, writing
 from sflam.plan import Plan, Status
 from sflam.report.terminal.edge_table import costs_table, loads_table
+from sflam.units import human_si
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +103,41 @@ class Decision:
         if self.front:
             found["pareto"] = [{"latency_s": seconds, "energy_j": joules} for seconds, joules in self.front]
         return found
+
+    def to_frame(self) -> Any:
+        """Return a row per device, SI units: a pandas DataFrame, or name -> array where pandas is not installed."""
+        from sflam.report.notebook import frame
+
+        return frame(self.rows)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per device with its name, as plan.json has them."""
+        devices = self.to_dict()["devices"]
+        return [{"name": device.get("name", ""), **device} for device in devices]
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: objective, bound, and what each device is given."""
+        from sflam.report.notebook import html_table
+
+        shown = {
+            "cut": "",
+            "bits": "",
+            "bandwidth": "Hz",
+            "power": "W",
+            "clock": "Hz",
+            "latency_s": "s",
+            "energy_j": "J",
+        }
+        keys = [key for key in shown if any(key in row for row in self.rows)]
+        body = [
+            [row["name"], *(human_si(row[key], shown[key]) if shown[key] else row[key] for key in keys)]
+            for row in self.rows
+        ]
+        plan = self.plan
+        found = f"objective {plan.objective:.6g}, bound {plan.lower_bound:.6g}, {plan.status}"
+        caption = f"{self.title}: {plan.method}, {found}"
+        return html_table(["device", *keys], body, caption)
 
     def write(self, folder: Path) -> list[str]:
         """Write plan.json, plan.csv and, where there is a plan, its pictures; return their names.

@@ -123,16 +123,26 @@ class RunFolder:
                 self.plugins.mkdir(exist_ok=True)
             for name, content in files.items():
                 replace_file(self.plugins / name, content)
-            listed = tuple(map(portable, job.plugins))
-            kept = tuple(f"plugins/{name}" if name.partition("#")[0] in files else name for name in listed)
             # Last: a folder with a configuration is a run.
-            replace_file(self.config, to_toml(job, plugins=kept).encode())
+            self._write_config(job)
 
     def read_job(self) -> Job:
         """Return the job of an existing run; raises RunError when there is none."""
         if not os.path.isfile(self.config):
             raise RunError(f"{self.path} holds no run (no config.toml); give the folder a run was written to")
         return load(self.config)
+
+    def move(self, job: Job) -> None:
+        """Write where the data and the model of a run that goes on lie now; raises RunError where it cannot be."""
+        if job != self.read_job():
+            with writing(self.config, "choose another folder"):
+                self._write_config(job)
+
+    def _write_config(self, job: Job) -> None:
+        """Write the configuration, its plug-ins being those of the folder."""
+        files, listed = contents(job.plugins), tuple(map(portable, job.plugins))
+        kept = tuple(f"plugins/{name}" if name.partition("#")[0] in files else name for name in listed)
+        replace_file(self.config, to_toml(job, plugins=kept).encode())
 
     def hold(self) -> Hold:
         """Keep other processes from writing to the run; raises RunError where one does."""

@@ -14,6 +14,7 @@ from sflam.records import history
 from sflam.records.history import RoundRecord
 from sflam.records.partition import PartitionRecord, read_partition
 from sflam.records.run_folder import RunFolder
+from sflam.records.saved_intervals import expect_intervals
 from sflam.records.saved_rates import is_finite, later
 
 SAVED = "comparison.json"
@@ -138,6 +139,7 @@ def _expect_row(row: Any) -> dict[str, Any]:
     worst = row.get("worst_device_accuracy")  # not in comparisons that were written before
     if worst is not None and not is_finite(worst):
         raise ValueError(f"worst_device_accuracy is {worst!r}")
+    expect_intervals(row)
     if missing := [key for key in NEEDED if row[key] is None]:
         raise ValueError(f"{missing[0]} is missing")
     return dict(row)

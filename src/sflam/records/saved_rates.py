@@ -1,4 +1,4 @@
-"""What newer comparisons also save: the grid of learning rates, what was asked for, and which runs failed."""
+"""What newer comparisons also save: the grid of learning rates, what was asked for, targets, and which runs failed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BY = ("accuracy", "loss")
 
 
 def later(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``rates``, ``asked`` and ``failed``; empty, and the methods that are there, where a comparison is older.
+    """Return ``rates``, ``asked``, ``failed``, ``targets`` and ``baseline``; of an older one what it has.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: they cannot be drawn.
@@ -24,7 +24,22 @@ def later(values: Mapping[str, Any]) -> dict[str, Any]:
     if not (isinstance(asked, list) and asked):
         raise ValueError("the list of what was compared is missing")
     failed = {str(run): str(why) for run, why in values.get("failed", {}).items()}
-    return {"rates": rates, "asked": asked, "failed": failed}
+    targets = [
+        {"accuracy": float(each["accuracy"]), "rule": str(each["rule"])}
+        for each in values.get("targets", [values["target"]])
+    ]
+    for row in values["methods"].values():
+        if "targets" in values and len(row["to_targets"]) != len(targets):
+            raise ValueError("a method's costs of the targets are missing")
+    baseline = str(values.get("baseline", ""))
+    known = all("against_baseline" in row for name, row in values["methods"].items() if name != baseline)
+    return {
+        "rates": rates,
+        "asked": asked,
+        "failed": failed,
+        "targets": targets,
+        "baseline": baseline if baseline in values["methods"] and known else "",
+    }
 
 
 def is_finite(value: object) -> bool:

@@ -22,6 +22,7 @@ from sflam.report import model_card as card
 from sflam.report.charts import figure
 from sflam.report.charts.curves import draw_curves
 from sflam.report.charts.partition import draw_partition
+from sflam.report.notebook import html_table
 from sflam.report.terminal.loop_lines import both_times, evaluating_share, planning_share
 from sflam.report.totals import totals
 from sflam.run.assemble import Assembly, save_merged
@@ -112,6 +113,14 @@ class Result:
     fleet: str
     run_dir: str
     classes: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the numbers that are known."""
+        known = {name: value for name, value in asdict(self).items() if type(value) in (int, float, str)}
+        rows = [
+            (name, f"{value:.5g}" if isinstance(value, float) else value) for name, value in known.items()
+        ]
+        return html_table((), rows)
 
 
 def finish(

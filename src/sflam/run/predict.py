@@ -27,6 +27,8 @@ from sflam.learn.evaluate import ROWS, logits_of
 from sflam.model.adapters import load_state, reopen, state_of
 from sflam.model.backbone import Backbone
 from sflam.records.run_folder import RunFolder
+from sflam.report.notebook import frame, html_table
+from sflam.report.totals import percent
 from sflam.run.assemble import backbone_of, examples_of, preprocessor_of
 
 
@@ -77,6 +79,24 @@ class Predictions:
             "loss": self.loss,
             "per_class": self.per_class,
         }
+
+    def to_frame(self) -> Any:
+        """Return a row per sample: a pandas DataFrame, or name -> array where pandas is not installed."""
+        truth = (
+            [None] * len(self.predicted) if self.labels is None else [self.classes[n] for n in self.labels]
+        )
+        return frame(
+            [
+                {"predicted": self.classes[label], "probability": float(share), "label": true}
+                for label, share, true in zip(self.predicted, self.probability, truth, strict=True)
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: how many are right, and of which class."""
+        accuracy = "no labels" if self.accuracy is None else f"{percent(self.accuracy)} right"
+        rows = [(name, percent(share)) for name, share in self.per_class.items()]
+        return html_table(["class", "right"], rows, f"{self.data}: {len(self.predicted)} samples, {accuracy}")
 
     def write_csv(self, path: str | Path) -> None:
         """Write one line per sample: index, predicted class, its probability, and the true class where known."""

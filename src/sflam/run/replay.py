@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sflam import config
-from sflam.config import Job, changes, digest, plain
+from sflam.config import Job, changes, plain
 from sflam.errors import ConfigError, RunError
 from sflam.files import writing
 from sflam.learn.aggregate import trained_numbers
@@ -24,6 +24,7 @@ from sflam.report.terminal.loop_lines import planning_share
 from sflam.report.totals import totals
 from sflam.run.assemble import Assembly, assemble
 from sflam.run.compatibility import check
+from sflam.run.contents import at_places_of, content_digest
 from sflam.simulate.recorded import Bodies, RecordedFleet, charged_anew
 from sflam.simulate.setup import simulated
 
@@ -36,7 +37,7 @@ TRAINED = ("network.calibrate", "plan.measure_every")
 def learning(job: Job) -> str:
     """Return a digest of what of a job decides what is learnt, where its plans decide neither bits nor cuts."""
     plain_job = config.load(None)
-    return digest(replace(job, network=plain_job.network, plan=plain_job.plan))
+    return content_digest(replace(job, network=plain_job.network, plan=plain_job.plan))
 
 
 class Recording:
@@ -44,14 +45,17 @@ class Recording:
 
     Args:
         folder: of the run; nothing in it changes.
+        places: a job that names where the run's data and model lie now; None where they lay.
 
     Raises:
         RunError: no run, one that is not finished, or one that was not simulated.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, places: Job | None = None) -> None:
         self.folder = RunFolder(Path(folder))
         self.job = self.folder.read_job()
+        if places is not None:
+            self.job = at_places_of(self.job, places)
         self.result = self.folder.read_result()
         _, self.records = history.read(self.folder.history)
         if any(record.charge is None for record in self.records) or not self.records:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -18,6 +20,8 @@ from sflam.locks import Hold
 from sflam.model.adapters import State
 from sflam.records.history import History, RoundRecord
 from sflam.records.run_folder import RunFolder
+from sflam.report.charts.curves import draw_curves
+from sflam.report.notebook import frame, picture, round_rows
 from sflam.report.tensorboard import Events
 from sflam.run.assemble import Assembly
 from sflam.run.finish import Result, finish
@@ -105,6 +109,16 @@ class Run:
             {"round": len(self.records), "adapters": self.state} | fleet | kept,
             keep=self.kept,
         )
+
+    def to_frame(self) -> Any:
+        """Return a row per round: a pandas DataFrame, or name -> array where pandas is not installed."""
+        return frame(round_rows(self.records))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: where it is, and its curves."""
+        done = f"round {len(self.records)} of {self.job.learn.rounds}, in {self.folder.path}"
+        drawn = picture(draw_curves(self.records, method=self.job.learn.method)) if self.records else ""
+        return f"<p>{html.escape(done)}</p>{drawn}"
 
     def finish(self, *, merge: bool = False) -> Result:
         """Write adapter, card, picture and, last, the result; ``merge`` also writes the merged model.

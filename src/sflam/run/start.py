@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from sflam.records import history
 from sflam.records.history import History, RoundRecord
 from sflam.records.run_folder import RunFolder, default_folder
 from sflam.run.assemble import Assembly, assemble
+from sflam.run.callbacks import Callback, train_watched
+from sflam.run.contents import MOVABLE
 from sflam.run.finish import Result
 from sflam.run.follow_plan import follow
 from sflam.run.partition import expect_partition, keep_partition
@@ -30,7 +32,7 @@ from sflam.run.run import Run
 from sflam.simulate.setup import simulated
 
 Around = Callable[[Fleet], Fleet]
-CHANGEABLE = {"learn.rounds", "learn.device", "data.name", "data.indices", "model.name"}
+CHANGEABLE = {"learn.rounds", "learn.device", *MOVABLE}
 """What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
 
 
@@ -118,13 +120,31 @@ def resume(
 
 
 def train(
-    job: Job, folder: str | Path | None = None, *, merge: bool = False, around: Around | None = None
+    job: Job,
+    folder: str | Path | None = None,
+    *,
+    merge: bool = False,
+    around: Around | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Result:
-    """Run a job from start to finish and return its result; ``start`` lists the errors."""
+    """Run a job from start to finish and return its result.
+
+    Args:
+        job: the settings.
+        folder: where the run is written.
+        merge: also write the merged model.
+        around: a fleet of one's own; see :func:`start`.
+        callbacks: called while it trains: :class:`sflam.Callback`.
+
+    Raises:
+        SflamError: see :func:`start`.
+    """
     run = start(job, folder, around=around)
-    for _ in run.rounds():
-        pass
-    return run.finish(merge=merge)
+    train_watched(run, callbacks)
+    result = run.finish(merge=merge)
+    for each in callbacks:
+        each.finished(result)
+    return result
 
 
 def _begin_again(

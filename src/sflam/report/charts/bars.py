@@ -9,9 +9,10 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from sflam.report.charts.figure import Panel, wrapped
+from sflam.report.charts.figure import wrapped
 from sflam.report.charts.lines import notes
 from sflam.report.charts.style import ON_WHITE
+from sflam.report.charts.tidy import DrawnPanel, DrawnPoint
 
 MOST_NAMES, MOST_BARS = 24, 80
 """More names are numbered instead, if they are numbers already; more bars are steps, sorted."""
@@ -26,7 +27,8 @@ def bar_panel(
     across: str = "device",
     colours: Sequence[str] = (),
     level: float | None = None,
-) -> Panel:
+    bars: Sequence[tuple[float, float]] = (),
+) -> DrawnPanel:
     """Return a panel with a bar per name.
 
     Args:
@@ -38,6 +40,7 @@ def bar_panel(
         across: label of the x axis.
         colours: of the stacks, or of every bar where there is one stack.
         level: where to draw a dashed line across.
+        bars: [n] low and high ends of error bars on the sums, or none.
     """
 
     def panel(axes: Axes) -> None:
@@ -64,15 +67,36 @@ def bar_panel(
                 for bar, who, value in zip(drawn, names, each, strict=True):
                     bar.set_gid(notes([f"{across} {who}: {value:.4g} {upward}{f' {label}' * several}"]))
             base = tops
+        if bars and len(names) <= MOST_BARS:
+            reach = [(top - low, high - top) for top, (low, high) in zip(base, bars, strict=True)]
+            halves = list(zip(*reach, strict=True))
+            axes.errorbar(places, base, halves, fmt="none", ecolor=ON_WHITE["ink"], elinewidth=1.1)
         if level is not None:
             axes.axhline(level, color=ON_WHITE["ink"], linestyle="--", linewidth=1.2)
-        axes.set_ylim(0, 1.08 * max([*base, level or 0.0], default=0.0) or 1.0)
+        axes.set_ylim(0, 1.08 * max([*base, *(high for _, high in bars), level or 0.0], default=0.0) or 1.0)
         axes.set_xlim(-0.6, len(names) - 0.4)
         if all(value.is_integer() for each in values for value in each):
             axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         _name(axes, names)
 
-    return panel
+    points = [
+        DrawnPoint(
+            panel=title,
+            series=label,
+            x_label=across,
+            x=name,
+            y_label=upward,
+            y=float(value),
+            **_ends(bars, place),
+        )
+        for label, each in stacks.items()
+        for place, (name, value) in enumerate(zip(names, each, strict=True))
+    ]
+    return DrawnPanel(panel, points)
+
+
+def _ends(bars: Sequence[tuple[float, float]], place: int) -> dict[str, float]:
+    return {"low": bars[place][0], "high": bars[place][1]} if bars else {}
 
 
 def _name(axes: Axes, names: Sequence[str]) -> None:

@@ -8,25 +8,27 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sflam.records.history import part_of
-from sflam.report.charts.figure import Panel, draw
+from sflam.report.charts.figure import draw
 from sflam.report.charts.lines import Line, line_panel
 from sflam.report.charts.style import looks_of
+from sflam.report.charts.tidy import DrawnPanel
 from sflam.report.costs import COSTS, Cost, Runs, is_known, share_of
+from sflam.report.statistics import half_width, interval_words
 
 
-def draw_comparison(found: Mapping[str, Runs], *, title: str = "") -> Figure:
+def draw_comparison(found: Mapping[str, Runs], *, title: str = "", width: str = "") -> Figure:
     """Return a line per method in a panel per cost.
 
     Args:
         found: method -> the rounds of each of its runs.
         title: above.
+        width: as of ``draw``.
     """
-    return draw(
-        comparison_panels(found), title=title, note=bars_note(max(map(len, found.values()), default=0))
-    )
+    note = bars_note(max(map(len, found.values()), default=0))
+    return draw(comparison_panels(found), title=title, note=note, width=width)
 
 
-def comparison_panels(found: Mapping[str, Runs]) -> list[Panel]:
+def comparison_panels(found: Mapping[str, Runs]) -> list[DrawnPanel]:
     """Return accuracy against every cost that some method has."""
     looks, part = (
         looks_of(list(found)),
@@ -51,7 +53,7 @@ def comparison_panels(found: Mapping[str, Runs]) -> list[Panel]:
 
 def bars_note(seeds: int) -> str:
     """Return what the error bars are."""
-    return f"bars: standard deviation over {seeds} seeds"
+    return f"bars: {interval_words(seeds)}"
 
 
 def _means(runs: Runs, cost: Cost) -> list[tuple[float, float]]:
@@ -63,8 +65,10 @@ def _means(runs: Runs, cost: Cost) -> list[tuple[float, float]]:
 
 
 def _spread(runs: Runs) -> list[float]:
-    """Return the standard deviation of the accuracy (%) over runs; nothing for a single one."""
-    return _shares(runs).std(axis=0, ddof=1).tolist() if len(runs) > 1 else []
+    """Return half the confidence interval of the accuracy (%) over runs; nothing for a single one."""
+    if len(runs) < 2:
+        return []
+    return [half_width(float(each), len(runs)) for each in _shares(runs).std(axis=0, ddof=1)]
 
 
 def _shares(runs: Runs) -> np.ndarray:

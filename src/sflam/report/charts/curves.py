@@ -16,7 +16,12 @@ from sflam.report.totals import is_measured
 
 
 def draw_curves(
-    records: Sequence[RoundRecord], *, title: str = "", method: str = "sflam", devices: Sequence[float] = ()
+    records: Sequence[RoundRecord],
+    *,
+    title: str = "",
+    method: str = "sflam",
+    devices: Sequence[float] = (),
+    width: str = "",
 ) -> Figure:
     """Return the curves of a run as one figure; rounds that were not evaluated leave no point.
 
@@ -25,6 +30,7 @@ def draw_curves(
         title: above.
         method: whose colour they have.
         devices: accuracies in [0, 1], one per device, after the last round; they get a panel of their own.
+        width: as of ``draw``.
 
     Raises:
         RunError: there is no round.
@@ -34,7 +40,7 @@ def draw_curves(
     panels = curve_panels(records, method)
     if devices:
         panels.append(_devices(devices, looks_of([method])[method]))
-    return draw(panels, title=title)
+    return draw(panels, title=title, width=width)
 
 
 def curve_panels(records: Sequence[RoundRecord], method: str) -> list[Panel]:

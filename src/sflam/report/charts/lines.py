@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from sflam.report.charts.figure import Panel, wrapped
+from sflam.report.charts.figure import wrapped
 from sflam.report.charts.style import QUIET, Look, look
+from sflam.report.charts.tidy import DrawnPanel, DrawnPoint
 from sflam.report.costs import zoom
 
 FIRST = look(0)
@@ -51,7 +52,7 @@ def line_panel(
     percent: bool = False,
     from_zero: bool = True,
     ticks_at: Sequence[float] = (),
-) -> Panel:
+) -> DrawnPanel:
     """Return a panel of lines; without a finite point it shows "not measured".
 
     Args:
@@ -99,7 +100,23 @@ def line_panel(
             if from_zero and not log_y and min(ends, default=0.0) >= 0:
                 axes.set_ylim(0, 1.08 * max(ends, default=0.0) or 1.0)
 
-    return panel
+    return DrawnPanel(panel, list(_points(title, lines, across, upward)))
+
+
+def _points(title: str, lines: Sequence[Line], across: str, upward: str) -> Iterator[DrawnPoint]:
+    """Yield every point of the lines, also those that the axes leave out."""
+    for line in lines:
+        for (x, y), bar in zip(line.points, line.spread or [0.0] * len(line.points), strict=True):
+            yield DrawnPoint(
+                panel=title,
+                series=line.name,
+                x_label=across,
+                x=float(x),
+                y_label=upward,
+                y=float(y),
+                low=float(y - bar) if line.spread else None,
+                high=float(y + bar) if line.spread else None,
+            )
 
 
 def notes(words: Sequence[str]) -> str:

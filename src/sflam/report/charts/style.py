@@ -73,9 +73,12 @@ RC: dict[Any, Any] = {
     "axes.titlesize": 11,
     "errorbar.capsize": 2.5,
     "grid.color": GRID,
+    "figure.titlesize": 12,
+    "legend.fontsize": 9,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
+    "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "sflam",
     "text.color": INK,
@@ -85,6 +88,19 @@ RC: dict[Any, Any] = {
     "ytick.color": QUIET,
     "ytick.labelsize": 9,
 }
+
+
+PAPER: dict[Any, Any] = {
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "figure.titlesize": 8,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+}
+"""What differs in a column of a paper."""
 
 
 class Look(NamedTuple):
@@ -136,8 +152,12 @@ def looks_of(names: Sequence[str]) -> dict[str, Look]:
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Build or render a chart in this style; what no font can show is left to the reader's."""
-    with matplotlib.rc_context(RC), warnings.catch_warnings():
+def styled(width: str = "") -> Iterator[None]:
+    """Build or render a chart in this style; what no font can show is left to the reader's.
+
+    Args:
+        width: of a paper's column, which has smaller letters; "" for a screen.
+    """
+    with matplotlib.rc_context(RC | (PAPER if width else {})), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -12,13 +12,19 @@ from sflam.report.charts.comparison import bars_note
 from sflam.report.charts.figure import Panel, draw
 from sflam.report.charts.lines import Line, line_panel
 from sflam.report.charts.style import Look, looks_of
+from sflam.report.statistics import half_of
 
 Row = Mapping[str, Any]
 Lines = Mapping[str, Sequence[tuple[float, Row]]]
 
 
 def draw_sweeps(
-    sweeps: Mapping[str, Lines], *, labels: Mapping[str, str], methods: Mapping[str, Row], seeds: int
+    sweeps: Mapping[str, Lines],
+    *,
+    labels: Mapping[str, str],
+    methods: Mapping[str, Row],
+    seeds: int,
+    width: str = "",
 ) -> Figure:
     """Return a panel per axis.
 
@@ -27,8 +33,10 @@ def draw_sweeps(
         labels: axis -> what to write beneath.
         methods: name -> means at the job's own settings; single points beside the front.
         seeds: of every mean.
+        width: as of ``draw``.
     """
-    return draw(sweep_panels(sweeps, labels=labels, methods=methods), note=bars_note(seeds))
+    panels = sweep_panels(sweeps, labels=labels, methods=methods)
+    return draw(panels, note=bars_note(seeds), width=width)
 
 
 def sweep_panels(
@@ -47,7 +55,7 @@ def _accuracy(lines: Lines, label: str, looks: Mapping[str, Look]) -> Panel:
         Line(
             name=name,
             points=[(value, 100 * row["accuracy"]) for value, row in line],
-            spread=[100 * (row["accuracy_spread"] or 0.0) for _, row in line],
+            spread=[100 * half_of(row, "accuracy") for _, row in line],
             look=looks[name],
         )
         for name, line in lines.items()

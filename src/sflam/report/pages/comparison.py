@@ -17,7 +17,7 @@ from sflam.report.charts.timeline import has_phases
 from sflam.report.pages.inline import charts
 from sflam.report.pages.page import NumberTable, command, environment, render
 from sflam.report.pages.rounds import allocation, timeline
-from sflam.report.terminal.comparison_table import result_rows, target_rows
+from sflam.report.terminal.comparison_table import baseline_rows, intervals_note, result_rows, target_rows
 from sflam.report.terminal.rate_table import how_chosen, rate_rows, rate_title
 from sflam.report.totals import brief, joules, percent
 
@@ -29,7 +29,7 @@ def comparison_page(found: SavedComparison) -> str:
     saved = found.values
     rows: Rows = saved["methods"]
     name, runs = next(iter(found.runs.items()))
-    job, target, seeds, rates = runs[0].job, saved["target"], saved["seeds"], saved["rates"]
+    job, baseline, seeds, rates = runs[0].job, saved["baseline"], saved["seeds"], saved["rates"]
     last = {method: ones[0].records[-1] for method, ones in found.runs.items()}
     records = {method: [run.records for run in ones] for method, ones in found.runs.items()}
     swept = sweep_panels(found.sweeps, labels=saved["labels"], methods=rows)
@@ -45,7 +45,13 @@ def comparison_page(found: SavedComparison) -> str:
         rates=_rates(rates, rows) if rates else None,
         reused=how_chosen(rates) if rates else "",
         part=part_of([item for runs in records.values() for run in runs for item in run]),
-        target=target | {"table": NumberTable(*target_rows(rows, reached=True))},
+        intervals=intervals_note(rows).lstrip(", "),
+        targets=[
+            target | {"table": NumberTable(*target_rows(rows, place=place))}
+            for place, target in enumerate(saved["targets"])
+        ],
+        baseline=baseline,
+        against=NumberTable(*baseline_rows(rows, baseline)) if baseline and len(rows) > 1 else None,
         curves=charts(comparison_panels(records), bars_note(seeds)),
         sweeps=charts(swept, bars_note(seeds)),
         devices=charts(_of_a_device(rows)),
@@ -89,7 +95,8 @@ def _rates(rates: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
 
 def _of_a_device(rows: Rows) -> list[Panel]:
     """Return memory and computing of a device, method by method, each in its colour."""
-    looks, panels = looks_of(list(rows)), []
+    looks = looks_of(list(rows))
+    panels: list[Panel] = []
     for key, title, scale, unit in (
         ("device_memory_bytes", "Memory, estimated", 1e6, "MB"),
         ("device_flop", "Computing in the run, by the cost model", 1e9, "GFLOP"),
@@ -115,6 +122,9 @@ def _repeat(found: SavedComparison) -> str:
         words += [str(option), ",".join(f"{float(value):g}" for value in values)]
     if saved["rates"]:
         words += ["--rates", ",".join(repr(rate) for rate in saved["rates"]["grid"])]
-    if saved["target"]["rule"] == "as given":
-        words += ["--target", f"{saved['target']['accuracy']:g}"]
+    for target in saved["targets"]:
+        if target["rule"] == "as given":
+            words += ["--target", f"{target['accuracy']:g}"]
+    if saved["baseline"]:
+        words += ["--baseline", saved["baseline"]]
     return command([*words, "--out", f"runs/{found.name}-again"])

@@ -96,7 +96,7 @@ def _energy(records: Sequence[RoundRecord], devices: int) -> list[Panel]:
     tones = {"computing": "compute", "activations": "up", "adapters": "adapters", "server": "server"}
     tints = [ON_WHITE[tones.get(kind, "waiting")] for kind in kinds]
     names = list(map(str, range(devices)))
-    panels = [
+    panels: list[Panel] = [
         bar_panel("Spent by each device in the run", names, own, upward=unit),
         bar_panel("Spent on each kind", list(kinds), sums, upward=unit, across="kind", colours=tints),
     ]
@@ -117,7 +117,7 @@ def _energy(records: Sequence[RoundRecord], devices: int) -> list[Panel]:
 
 def _plan_and_truth(records: Sequence[RoundRecord]) -> list[Panel]:
     """Return what plans predicted beside what was charged, per round."""
-    panels = []
+    panels: list[Panel] = []
     for title, unit in (
         ("Time of a round, as the plan counts it", "s"),
         ("Energy of a round, as the plan counts it", "J"),
@@ -136,7 +136,7 @@ def _plan_and_truth(records: Sequence[RoundRecord]) -> list[Panel]:
 
 def _devices_and_classes(run: SavedRun) -> list[Markup]:
     """Return what each device holds, the accuracy to expect there, its training loss; accuracy of each class."""
-    panels = [partition_panel(run.partition)] if run.partition else []
+    panels: list[Panel] = [partition_panel(run.partition)] if run.partition else []
     classes, last = run.result.get("classes"), run.records[-1].class_accuracy
     per_device = run.result.get("device_accuracy")
     if isinstance(per_device, list) and per_device:

@@ -247,12 +247,24 @@ def test_whatever_a_file_holds_there_is_a_page_or_one_line(
     assert min(done.values()) > 20, done
 
 
+def test_a_run_that_has_not_finished_has_a_page_of_its_rounds(small: tuple[str, ...], tmp_path: Path) -> None:
+    run = jobs.start(config.load(None, [*small, *SIMULATED, "learn.rounds=2"]), tmp_path / "run")
+    next(rounds := run.rounds())
+    text = write_page(tmp_path / "run", tmp_path / "page.html").read_text()
+    expect_whole(text, RUN)
+    assert "Not finished: 1 of 2 rounds are done." in text
+    for _ in rounds:
+        run.save()
+    run.finish()
+    assert "Not finished" not in write_page(tmp_path / "run", tmp_path / "page.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda run: shutil.rmtree(run), r"holds neither a run \(config.toml\) nor a finished comparison"),
         (lambda run: (run / "config.toml").unlink(), "holds neither a run"),
-        (lambda run: (run / "result.json").unlink(), "holds no finished run .* finish it with"),
+        (written("result.json", "{"), "holds no finished run .* finish it with"),
         (written("history.jsonl", b"\xff\n"), "line 1 is damaged"),
         (cut_short("history.jsonl", 0.0), "has no header line"),
         (lambda run: (run / "history.jsonl").unlink(), "cannot be read"),

@@ -18,7 +18,8 @@ from sflam.errors import ConfigError
 )
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs or comparisons.")
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of runs, also unfinished ones, or comparisons."),
     ],
     out: Annotated[
         Path | None,

@@ -35,7 +35,7 @@ class SavedRun:
         job: what was asked for.
         versions: of Python and the packages it ran with.
         records: its rounds, at least one.
-        result: its final numbers.
+        result: its final numbers; empty where it has not finished.
         partition: which device holds which rows; None of runs that were written before it was kept.
     """
 
@@ -69,15 +69,19 @@ def is_comparison(folder: Path) -> bool:
     return (folder / SAVED).is_file()
 
 
-def read_run(folder: Path) -> SavedRun:
+def read_run(folder: Path, *, unfinished: bool = False) -> SavedRun:
     """Return the run in ``folder``.
+
+    Args:
+        folder: of the run.
+        unfinished: also take one that has no result yet, which is then empty.
 
     Raises:
         RunError: it holds none, or one that has not finished, or whose files cannot be read.
     """
     run = RunFolder(folder)
     job = run.read_job()
-    result = run.read_result()
+    result = {} if unfinished and not run.result.exists() else run.read_result()
     header, records = history.read(run.history)
     if not records:
         raise RunError(f"{run.history} holds no round; finish the run with sflam train --resume {folder}")

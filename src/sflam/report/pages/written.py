@@ -26,8 +26,8 @@ def write_page(folder: Path, path: Path, figures: Path | None = None, width: str
         width: of these figures; see ``sflam.draw_accuracy``.
 
     Raises:
-        RunError: the folder holds neither, or one that has not finished or cannot be read, or something cannot be
-            written.
+        RunError: the folder holds neither, or a comparison that has not finished, or one that cannot be read, or
+            something cannot be written.
         ConfigError: there is no such width.
     """
     if is_comparison(folder):
@@ -36,7 +36,7 @@ def write_page(folder: Path, path: Path, figures: Path | None = None, width: str
         if figures is not None:
             export_comparison(comparison, figures, width)
     elif RunFolder(folder).config.is_file():
-        run = read_run(folder)
+        run = read_run(folder, unfinished=True)
         text = run_page(run)
         if figures is not None:
             export_run(run, figures, width)

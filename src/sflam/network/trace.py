@@ -1,8 +1,10 @@
-"""Measured channels: a CSV or parquet file with a row per device and time, to gains per round.
+"""Measured channels: a file with a row per device and time, to gains per round.
 
-Columns ``device`` (a name), ``time`` (seconds or a round number) and one of ``gain`` (linear), ``gain_db`` or
-``rate_mbps`` (at full power over the whole band). Every device has one row at every time, and times are evenly spaced:
-the rounds. After the last round the trace starts again.
+Columns ``device`` (a name), ``time`` (seconds, a round number, or ISO 8601) and one of ``gain`` (linear), ``gain_db``
+or ``rate_mbps`` (at full power over the whole band); other columns are not used. Also what iperf3 and mahimahi write;
+see :mod:`sflam.network.trace_files`. Where every device has one row at every time, and times are evenly spaced, these
+are the rounds. Otherwise rows are brought to even times, and ``notes`` say how; see :mod:`sflam.network.resample`.
+After the last round the trace starts again.
 
 A served run's trace also has ``contention``, how many devices sent at once over the one way to the server while this
 one did, and ``active``, 1 where it was in the round: its rates are of devices that share time, each alone.
@@ -10,9 +12,10 @@ one did, and ``active``, 1 where it was in the round: its rates are of devices t
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,15 @@ from numpy.typing import NDArray
 
 from sflam.errors import ConfigError, unknown
 from sflam.network.network import Floats
+from sflam.network.resample import GAP, JITTER, OUTAGE, Even, resampled
+from sflam.network.trace_files import columns_of
 
 VALUES = ("gain", "gain_db", "rate_mbps")
 USE = ("contention", "active")
 """How a link was used while its rate was measured."""
 COLUMNS = ("device", "time", *VALUES, *USE)
+NAMED = 5
+"""Most names in a note."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +46,7 @@ class Trace:
         values: [R, K].
         contention: [R, K] how many devices sent at once while each did, 0 where it did not; None where this is unknown.
         active: [R, K] whether a device was in the round, where this is known.
+        notes: sentences on what was not taken as it was measured.
     """
 
     names: tuple[str, ...]
@@ -47,6 +55,7 @@ class Trace:
     values: Floats
     contention: Floats | None = None
     active: NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shares_time(self) -> bool:
@@ -60,57 +69,163 @@ class Trace:
 
 
 def read(path: str | Path) -> Trace:
-    """Read a trace file.
+    """Read a trace file, or a folder with one per device; one that did not change is read once.
 
     Raises:
-        ConfigError: the file cannot be read, a column is unknown or missing, a number is not finite or a gain or rate
-            not positive, a device lacks a time or has it twice, or times are not evenly spaced.
+        ConfigError: a file cannot be read, a column is missing, a time is none, a value is no number of 0 or more, a
+            device has a time twice, or has no channel at any.
     """
     path = Path(path).expanduser()
-    columns = _parquet(path) if path.suffix == ".parquet" else _csv(path)
-    for name in columns:
-        if name not in COLUMNS:
-            raise ConfigError(f"trace {path}: {unknown('column', name, COLUMNS)}")
+    return _read(path, _stamp(path))
+
+
+def _stamp(path: Path) -> tuple[Any, ...]:
+    """Return what changes with the files of a trace."""
+    try:
+        every = [path, *(sorted(path.iterdir()) if path.is_dir() else [])]
+        return tuple((each.name, each.stat().st_mtime_ns, each.stat().st_size) for each in every)
+    except OSError:
+        return ()  # reading it says why
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, stamp: tuple[Any, ...]) -> Trace:
+    columns = columns_of(path)
     kinds = [name for name in VALUES if name in columns]
+    strange = [name for name in columns if name not in COLUMNS]
+    if strange and not kinds:
+        raise ConfigError(f"trace {path}: {unknown('column', strange[0], COLUMNS)}")
     if "device" not in columns or "time" not in columns or len(kinds) != 1:
         raise ConfigError(
             f"trace {path} has the columns {', '.join(columns) or 'none'}; it needs device, time and one of "
             f"{', '.join(VALUES)}"
         )
-    devices = [str(name) for name in columns["device"]]
-    if not devices:
+    listed = [str(name) for name in columns["device"]]
+    if not listed:
         raise ConfigError(f"trace {path} has no rows; give a row per device and time")
-    times, values = (_numbers(path, name, columns[name]) for name in ("time", kinds[0]))
-    if kinds[0] == "gain_db":
-        with np.errstate(over="ignore", under="ignore"):  # reported below
-            values = 10.0 ** (values / 10.0)
-    wrong = np.flatnonzero(~((values > 0) & (values < math.inf)))
-    if len(wrong):
+    kind, (times, dated) = kinds[0], _times(path, columns["time"])
+    values = _values(path, kind, columns[kind])
+    names = tuple(dict.fromkeys(listed))
+    device = _whose(names, listed)
+    _expect_once(path, names, device, times)
+    try:
+        even = resampled(device, times, values, len(names))
+    except ValueError as error:
         raise ConfigError(
-            f"trace {path}, row {wrong[0] + 1}: {kinds[0]} gives {values[wrong[0]]}; it must be positive"
+            f"trace {path} spans {error} between its first row and its last; cut it, or mend its times"
+        ) from None
+    if (dark := ~np.isfinite(even.values).all(axis=0)).any():
+        raise ConfigError(
+            f"trace {path}: {kind} of device {names[int(np.argmax(dark))]!r} must be positive at some time; leave the "
+            "device out, or give it a value"
         )
-    names = tuple(dict.fromkeys(devices))
-    table = _table(path, names, devices, times, values)
-    use = {name: _use(path, name, columns, names, devices, times) for name in USE if name in columns}
+    notes = [f"{', '.join(strange)} not used"] if strange else []
+    if dated:
+        notes.append(f"times are dates, counted in seconds from the first, {dated}")
+    use = {name: _use(path, name, columns, device, even, len(names)) for name in USE if name in columns}
     active = use.get("active")
-    rate = kinds[0] == "rate_mbps"
+    rate = kind == "rate_mbps"
     return Trace(
         names=names,
-        times=np.unique(times),
+        times=even.times,
         kind="rate" if rate else "gain",
-        values=table * 1e6 if rate else table,
+        values=even.values * 1e6 if rate else even.values,
         contention=use.get("contention"),
         active=None if active is None else active > 0,
+        notes=tuple(f"trace {path.name}: {note}" for note in (*notes, *_changes(even, names))),
     )
 
 
+def _changes(even: Even, names: tuple[str, ...]) -> list[str]:
+    """Return what was not taken as it was measured."""
+    if not even.changed:
+        return []
+    far = float(even.moved.max())
+    found = [f"{len(even.times)} rounds of {even.step:.6g}"]
+    if far > JITTER * even.step:
+        found[0] += f", to which rows were moved by {far:.3g} at most"
+    if even.merged:
+        found.append(f"{even.merged} rows averaged with others of their round")
+    for which, what in (
+        (even.filled, f"filled from the values around them, in gaps of up to {GAP}"),
+        (even.outage, f"outages, where {OUTAGE:g} of a device's least value stands for no channel"),
+    ):
+        if which.any():
+            whose = [names[device] for device in np.flatnonzero(which.any(axis=0))]
+            more = ", ..." if len(whose) > NAMED else ""
+            found.append(f"{int(which.sum())} of {which.size} {what} ({', '.join(whose[:NAMED])}{more})")
+    return found
+
+
+def _whose(names: tuple[str, ...], listed: list[str]) -> NDArray[np.int64]:
+    place = {name: index for index, name in enumerate(names)}
+    return np.array([place[name] for name in listed], np.int64)
+
+
+def _expect_once(path: Path, names: tuple[str, ...], device: NDArray[np.int64], times: Floats) -> None:
+    """Raise ConfigError where a device has a time twice."""
+    every, row = np.unique(times, return_inverse=True)
+    cells, counts = np.unique(row * len(names) + device, return_counts=True)
+    if counts.max() > 1:
+        twice = int(cells[np.argmax(counts)])
+        raise ConfigError(
+            f"trace {path}: device {names[twice % len(names)]!r} has time {every[twice // len(names)]:g} "
+            f"{counts.max()} times; keep one row"
+        )
+
+
+def _times(path: Path, column: list[Any]) -> tuple[Floats, str]:
+    """Return times in s, or whatever they are counted in, and the first date where they are dates.
+
+    Raises:
+        ConfigError: one is neither, or they are of both kinds.
+    """
+    try:
+        return _numbers(path, "time", column), ""
+    except ConfigError:
+        dates = [_date(value) for value in column]
+        if not any(dates):
+            raise
+    for index, date in enumerate(dates):
+        if date is None:
+            raise ConfigError(
+                f"trace {path}, row {index + 1}: time is {column[index]!r}, and others are dates; give all as seconds, "
+                "or all as dates like 2026-03-01T12:00:00Z"
+            )
+    known = [date for date in dates if date is not None]
+    begin = min(known)
+    return np.array([(date - begin).total_seconds() for date in known]), begin.isoformat()
+
+
+def _date(value: Any) -> datetime | None:
+    """Return a date of ISO 8601, one without a zone as UTC; None for anything else."""
+    try:
+        date = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date
+
+
+def _values(path: Path, kind: str, column: list[Any]) -> Floats:
+    """Return gains, linear, or rates; 0 where there was none.
+
+    Raises:
+        ConfigError: one is no number, or is negative.
+    """
+    values = _numbers(path, kind, column)
+    if kind == "gain_db":
+        with np.errstate(over="ignore", under="ignore"):  # reported below
+            values = 10.0 ** (values / 10.0)
+    wrong = np.flatnonzero(~((values >= 0) & (values < math.inf)))
+    if len(wrong):
+        raise ConfigError(
+            f"trace {path}, row {wrong[0] + 1}: {kind} gives {values[wrong[0]]}; it must be positive, or 0 in an outage"
+        )
+    return values
+
+
 def _use(
-    path: Path,
-    name: str,
-    columns: dict[str, list[Any]],
-    names: tuple[str, ...],
-    devices: list[str],
-    times: Floats,
+    path: Path, name: str, columns: dict[str, list[Any]], device: NDArray[np.int64], even: Even, count: int
 ) -> Floats:
     """Return [R, K] of a column on how the link was used; raises ConfigError where a number cannot be one."""
     numbers = _numbers(path, name, columns[name])
@@ -119,39 +234,9 @@ def _use(
         rule = "0 or 1" if name == "active" else "1 or more, or 0 where a device sent nothing"
         row = int(np.argmax(wrong))
         raise ConfigError(f"trace {path}, row {row + 1}: {name} is {numbers[row]:g}; it must be {rule}")
-    return _table(path, names, devices, times, numbers)
-
-
-def _table(path: Path, names: tuple[str, ...], devices: list[str], times: Floats, values: Floats) -> Floats:
-    """Return [R, K] after checking that every device has every time once and no time is skipped."""
-    rounds, row = np.unique(times, return_inverse=True)
-    if len(rounds) > 2:
-        steps = np.diff(rounds)
-        gap = int(np.argmax(steps))
-        if steps[gap] > 1.001 * steps.min():
-            raise ConfigError(
-                f"trace {path} has a gap: nothing between time {rounds[gap]:g} and {rounds[gap + 1]:g}, else a row "
-                f"every {steps.min():g}; fill it or cut the trace there"
-            )
-    place = {name: index for index, name in enumerate(names)}
-    column = np.array([place[name] for name in devices])
-    table = np.full((len(rounds), len(names)), np.nan)
-    cells, counts = np.unique(row * len(names) + column, return_counts=True)
-    if counts.max() > 1:
-        twice = int(cells[np.argmax(counts)])
-        raise ConfigError(
-            f"trace {path}: device {names[twice % len(names)]!r} has time {rounds[twice // len(names)]:g} "
-            f"{counts.max()} times; keep one row"
-        )
-    table[row, column] = values
-    missing = np.argwhere(np.isnan(table))
-    if len(missing):
-        first, device = missing[0]
-        raise ConfigError(
-            f"trace {path} has a gap: device {names[device]!r} has no row at time {rounds[first]:g} "
-            f"({len(missing)} missing in all); every device needs a row at every time"
-        )
-    return table
+    found = np.zeros((len(even.times), count))
+    np.maximum.at(found, (even.row, device), numbers)
+    return found
 
 
 def _numbers(path: Path, name: str, column: list[Any]) -> Floats:
@@ -166,34 +251,3 @@ def _numbers(path: Path, name: str, column: list[Any]) -> Floats:
                 f"trace {path}, row {index + 1}: {name} is {value!r}; it must be a finite number"
             )
     return numbers
-
-
-def _csv(path: Path) -> dict[str, list[Any]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"trace {path} cannot be read: {error}") from error
-    header = [name.strip() for name in rows[0]] if rows else []
-    if len(set(header)) != len(header):
-        raise ConfigError(f"trace {path} names a column twice: {', '.join(header)}")
-    for index, row in enumerate(rows[1:], start=1):
-        if len(row) != len(header):
-            raise ConfigError(
-                f"trace {path}, row {index} has {len(row)} values; the header has {len(header)}"
-            )
-    return {name: [row[place].strip() for row in rows[1:]] for place, name in enumerate(header)}
-
-
-def _parquet(path: Path) -> dict[str, list[Any]]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise ConfigError(
-            f"trace {path}: reading parquet needs pyarrow; install it or give a CSV file"
-        ) from error
-    try:
-        columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
-    except (OSError, ArrowException) as error:
-        raise ConfigError(f"trace {path} cannot be read: {str(error).splitlines()[0]}") from error
-    return columns

@@ -9,11 +9,14 @@ from sflam.allocate.settings import CHOOSE_BITS
 from sflam.config import Job
 from sflam.cost.timing import BARRIER, RELAY
 from sflam.learn.methods import timing_of
+from sflam.network import trace
 from sflam.sizes import IDENTITY
 
 
 def notes(job: Job) -> Iterator[str]:
     """Yield what a user should know about the question itself."""
+    if job.network.trace:
+        yield from trace.read(job.network.trace).notes
     if timing_of(job) == BARRIER:
         yield (
             "one trunk serves all devices: every step of a round waits for the slowest; methods that are not "

@@ -13,6 +13,7 @@ from sflam.learn.settings.practice import METHODS
 from sflam.run.compatibility import RULES, check
 from sflam.run.conditions import COMMANDS, PLAN, Rule
 from sflam.run.ranks_check import check_ranks
+from tests.run.uneven_examples import UNEVEN
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted([*ROOT.glob("configs/*/*.toml"), *ROOT.glob("examples/**/*.toml")])
@@ -316,6 +317,7 @@ EXAMPLES |= {
         "network.downlink_mbps=0.0",
     ),
     "unused-receive_power_w": ("network.receive_power_w=0.1", "network.downlink_mbps=0.0"),
+    **UNEVEN,
     "unused-flipped_devices": ("data.flipped_devices=[1]", "data.flipped=0.0"),
 }
 

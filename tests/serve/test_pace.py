@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sflam.config import load
+from sflam.learn.selection import select_devices
 from sflam.serve.pace import FIRST, Pace
 from sflam.serve.serve import Serving
 from sflam.serve.web_server import Listen
@@ -54,3 +57,15 @@ def test_three_quarters_of_a_fleet_are_enough_by_default(tmp_path, devices, quor
     serving = Serving(listen=Listen(), roster=tmp_path / "devices.json")
     assert serving.fewest(job) == quorum
     assert Serving(listen=Listen(), roster=tmp_path / "devices.json", quorum=0).fewest(job) == devices
+
+
+def test_a_job_may_say_its_quorum_its_grace_and_how_many_more_are_taken(tmp_path):
+    serving = Serving(listen=Listen(), roster=tmp_path / "devices.json")
+    job = load(None, ["fleet.quorum=4", "fleet.grace_s=2.5"])
+    assert (serving.fewest(job), serving.grace_of(job)) == (4, 2.5)
+    given = replace(serving, quorum=6, grace=1.0)
+    assert (given.fewest(job), given.grace_of(job)) == (6, 1.0)
+    job = load(None, ["fleet.selected=4", "fleet.over_select=0.25"])
+    assert len(select_devices(job.fleet, 0, 0)) == 5
+    assert (serving.fewest(job), serving.grace_of(job)) == (4, 0.0)
+    assert serving.grace_of(load()) is None

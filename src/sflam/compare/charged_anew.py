@@ -51,11 +51,16 @@ def trained_once(tasks: Sequence[Waiting]) -> TrainedOnce:
 
 
 def learns(job: Job) -> str:
-    """Return what is equal for jobs that learn the same, "" for one whose plans decide on bits, cuts or servers."""
+    """Return what is equal for jobs that learn the same.
+
+    It is "" for one whose plans decide on bits, cuts or servers, or whose network decides who delivers.
+    """
+    from sflam.network.presence import uncertain
     from sflam.run.replay import learning
     from sflam.run.situations import chosen_bits, moving_cuts
 
-    if not job.network.simulate or chosen_bits(job) or moving_cuts(job):
+    waits = job.learn.sync == "round" and not uncertain(job)
+    if not job.network.simulate or not waits or chosen_bits(job) or moving_cuts(job):
         return ""
     return learning(job)
 

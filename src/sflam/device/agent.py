@@ -161,9 +161,7 @@ def _chosen(
     """Return how to run within the limit of memory; raises ServeError where that cannot be."""
     bundle, lengths = engines.bundle, samples.dataset.lengths
     longest = bundle.tokens if lengths is None else int(lengths[samples.own].max())
-    rows = most_rows(
-        [len(samples.own)], job.learn.batch, job.fleet.selected or job.fleet.devices, job.sampling
-    )
+    rows = most_rows([len(samples.own)], job.learn.batch, job.fleet.asked or job.fleet.devices, job.sampling)
     raw = served.scheme == IDENTITY
     bits = engines.dtype.itemsize * 8 if raw else max(served.bits)
     return Footprint(

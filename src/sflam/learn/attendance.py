@@ -1,4 +1,7 @@
-"""Who came to the rounds of a served run: with the same record, a fleet in one process computes what it computed."""
+"""Who came to the rounds of a run: with the same record, a fleet in one process computes what a served one computed.
+
+A simulation whose devices fail or are late gives that record itself, before the round.
+"""
 
 from __future__ import annotations
 
@@ -104,6 +107,8 @@ class AttendedFleet(LocalFleet):
         steps = super().local_steps(round, devices)
         if round in self.attendance:
             steps.samples = {device: steps.samples[device] for device in self.attendance[round].delivered}
+            steps.device_losses = {d: loss for d, loss in steps.device_losses.items() if d in steps.samples}
+            steps.losses = sum(steps.device_losses.values())
         return steps
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:

@@ -11,6 +11,7 @@ from sflam.config import Job
 from sflam.cost.timing import BARRIER, CHAIN, RELAY
 from sflam.learn.settings.practice import BUNDLES, Practice
 from sflam.learn.world.world import ALONE, World
+from sflam.network.presence import uncertain
 from sflam.registry import add
 from sflam.sizes import FLOAT_BITS, IDENTITY
 
@@ -115,10 +116,12 @@ class SplitMethod(Method):
 
     def halves(self, material: Material) -> LocalFleet:
         """Return the devices and the server in this process."""
+        from sflam.learn.attendance import AttendedFleet
         from sflam.learn.relay import Relay
         from sflam.learn.split_fleet import LocalFleet
 
-        job, kind = material.job, Relay if self.relay else LocalFleet
+        job = material.job
+        kind = Relay if self.relay else AttendedFleet if uncertain(job) else LocalFleet
         return kind(
             material.backbone,
             material.model,

@@ -66,7 +66,7 @@ def under_points(order: list[int], samples: Mapping[int, int], count: int, first
 
 def chances_of(settings: FleetSettings, samples: Mapping[int, int]) -> Chances:
     """Return p_k of the devices with ``samples``, as ``[fleet]`` draws them: S / K but where they differ."""
-    selected = settings.selected or len(samples)
+    selected = settings.asked or len(samples)
     if settings.policy == "samples":
         return chances(samples, min(selected, len(samples)))
     return min(1.0, selected / len(samples))  # fewer may be known than are drawn
@@ -75,15 +75,15 @@ def chances_of(settings: FleetSettings, samples: Mapping[int, int]) -> Chances:
 def select_devices(
     settings: FleetSettings, seed: int, round: int, samples: Mapping[int, int] | None = None
 ) -> tuple[int, ...]:
-    """Return the devices of a round: all, or ``fleet.selected`` drawn without replacement.
+    """Return the devices of a round: all, or ``fleet.selected``, over-selected, drawn without replacement.
 
     Uniformly, or with ``fleet.policy = "samples"`` by those of each; the other policies choose in simulations.
     """
-    if not settings.selected:
+    if not settings.asked:
         return tuple(range(settings.devices))
     rng = generator(seed, "selection", round)
     if settings.policy == "samples":
         assert samples is not None, "chances are those of all samples"
-        return systematic(samples, settings.selected, rng)
-    drawn = rng.choice(settings.devices, settings.selected, replace=False)
+        return systematic(samples, settings.asked, rng)
+    drawn = rng.choice(settings.devices, settings.asked, replace=False)
     return tuple(int(device) for device in np.sort(drawn))

@@ -190,7 +190,7 @@ class LocalFleet(Fleet):
 
     def seats(self) -> int:
         """Return how many devices have trained numbers at once; 0 for all."""
-        return self.settings.selected
+        return self.settings.asked
 
     def put(self, device: int, state: State) -> None:
         """Write trained tensors into both halves of a device, its copy of the server's included."""
@@ -263,8 +263,20 @@ class LocalFleet(Fleet):
         self, round: int, devices: Sequence[int], steps: Steps, rows: Mapping[int, tuple[Tensor, Tensor]]
     ) -> Average:
         """Return the average of the ``rows`` of a round, as :meth:`rows` gives them."""
-        states, sent = {}, 0
         held = {device: len(self.parts[device]) for device in devices}
+        states, sent = self.collected(round, devices, steps, rows)
+        self.adapters.follow(states, self._start, self.devices.names)
+        self.ranks.keep_untouched(states, self._start, self.limited)
+        drawn = chances_of(self.settings, self.counted_samples(round))
+        found = self.averaged(self._start, states, steps.samples, held, drawn)
+        residual = self._correct(round, devices, found.residual) if found.residual else 0
+        return Average(found.state, found.error, sent, residual)
+
+    def collected(
+        self, round: int, devices: Sequence[int], steps: Steps, rows: Mapping[int, tuple[Tensor, Tensor]]
+    ) -> tuple[dict[int, State], int]:
+        """Return what each device trained in both halves, as it arrives, and the bytes that devices sent for it."""
+        states, sent = dict[int, State](), 0
         for device in devices:
             cut, samples = self.devices.cuts[device], steps.samples[device]
             own_row, served_row = rows[device]
@@ -273,20 +285,13 @@ class LocalFleet(Fleet):
             own = served if alone else self.devices.segment.stack.named(own_row)
             names = list(served) if alone else self.devices.names(device)
             self.personal.keep(device, own | served)
-            received, size = self.ranks.upload(
-                self.adapters, round, device, samples, own, self._start, self.personal.shared(names)
-            )
+            which = self.personal.shared(names)
+            received, size = self.ranks.upload(self.adapters, round, device, samples, own, self._start, which)
             states[device] = received | {
                 name: served[name] for name in self.personal.shared(served) if not alone
             }
             sent += size
-        self.adapters.follow(states, self._start, self.devices.names)
-        sent += sum(self._beside(round, self.rule.end(devices)))
-        self.ranks.keep_untouched(states, self._start, self.limited)
-        chance = chances_of(self.settings, self.counted_samples(round))
-        found = self.averaged(self._start, states, steps.samples, held, chance)
-        residual = self._correct(round, devices, found.residual) if found.residual else 0
-        return Average(found.state, found.error, sent, residual)
+        return states, sent + sum(self._beside(round, self.rule.end(devices)))
 
     def limited(self, device: int, name: str) -> bool:
         """Whether what a device trained under ``name`` has the device's rank, and not a shared trunk's."""
@@ -349,7 +354,7 @@ class LocalFleet(Fleet):
 
     def memory(self, step: Step) -> FleetMemory:
         """Return what its machines need for a training step."""
-        selected, held = self.settings.selected, [len(part) for part in self.parts]
+        selected, held = self.settings.asked, [len(part) for part in self.parts]
         rows = most_rows(held, step.training.batch, selected, self.sampling)
         need = split_memory(self.backbone.model, self.devices, self.servers, selected, step, rows)
         samples = [self.examples.tokens(part, step.tokens) for part in self.parts]

@@ -72,11 +72,13 @@ class Steps:
                 payload[device] = payload.get(device, 0) + bits
 
     def add(self, other: Steps) -> None:
-        """Count the steps of other devices too."""
+        """Count the steps of other devices, or more of the same, too."""
         for item in fields(self):
             if item.name in ("measured", "pooled"):  # what is added up here is simulated, device by device
                 continue
             mine, theirs = getattr(self, item.name), getattr(other, item.name)
+            if isinstance(mine, dict):
+                theirs = {device: mine.get(device, 0) + count for device, count in theirs.items()}
             setattr(self, item.name, mine | theirs if isinstance(mine, dict) else mine + theirs)
 
     def of(self, devices: Collection[int]) -> Steps:

@@ -23,6 +23,8 @@ REFERENCE_KEYS = {
         "calibrate",
         "battery_j",
         "idle_always",
+        "failure",
+        "presence",
     },
     "refB": {"scenario", "devices", "servers", "bandwidth_mhz", "server_flops_per_cycle"},
 }
@@ -62,6 +64,9 @@ class DeviceEntry:
         latency_ms: what an exchange of a step takes beside its bytes and the server.
         memory_gb: what training may use; 0 for no limit.
         weight: of its energy in the objective.
+        failure: ``network.failure`` of its own.
+        joins_s: s on the clock of a simulated run at which it comes; from the start where it is left out.
+        leaves_s: s at which it leaves for good; never where it is left out.
     """
 
     name: str = ""
@@ -83,6 +88,9 @@ class DeviceEntry:
     latency_ms: float | None = None
     memory_gb: float | None = None
     weight: float = 1.0
+    failure: float | None = None
+    joins_s: float | None = None
+    leaves_s: float | None = None
 
     def __post_init__(self) -> None:
         ranges = Ranges(self, "network.device")
@@ -90,7 +98,12 @@ class DeviceEntry:
         ranges.at_least(
             0, "kappa", "static_power_w", "circuit_power_w", "receive_power_w", "memory_gb", "weight"
         )
-        ranges.at_least(0, "latency_ms")
+        ranges.at_least(0, "latency_ms", "joins_s")
+        ranges.between(0, 1, "failure")
+        if self.leaves_s is not None:
+            ranges.require(
+                self.leaves_s > (self.joins_s or 0.0), "leaves_s", "it must be after network.device.joins_s"
+            )
         ranges.between(LEAST_EFFICIENCY, 1, "amplifier_efficiency")
         ranges.at_least(1, "count")
         ranges.between(-250, 0, "gain_db")
@@ -185,8 +198,15 @@ class NetworkSettings:
         idle_always: in a simulated run, static power is charged in every second of every device, also where no plan
             counts it: to devices that take no part, in a relay while others train, and among several servers while a
             device waits. A battery that is empty draws none.
-        trace: a CSV or parquet file of measured gains or rates, a row per device and round; empty draws fading. One
-            of a served run is of devices that share time: it takes ``access = "airtime"``.
+        failure: in a simulated run, the probability that a device fails within a round, at an instant of its own part
+            of it drawn evenly; what it did until then is charged, and it can be in the next round.
+        presence: in a simulated run, a CSV file of who is there when: ``device``, ``since_s`` and ``until_s`` on the
+            run's clock, a row per stay; an empty ``until_s`` is for good. Devices that it does not name are always
+            there. One that leaves within a round is like one that fails.
+        trace: a CSV or parquet file of measured gains or rates, a row per device and round, a JSON file of iperf3, a
+            mahimahi trace (``.up``, ``.down``, ``.mahi``), or a folder with one of these per device; empty draws
+            fading. Rows at uneven times are resampled. One of a served run is of devices that share time: it takes
+            ``access = "airtime"``.
     """
 
     scenario: str = "cell"
@@ -225,6 +245,8 @@ class NetworkSettings:
     calibrate: bool = False
     battery_j: float = 0.0
     idle_always: bool = False
+    failure: float = 0.0
+    presence: str = ""
     trace: str = ""
 
     def __post_init__(self) -> None:
@@ -237,6 +259,7 @@ class NetworkSettings:
         )
         ranges.at_least(0, "circuit_power_w", "receive_power_w")
         ranges.between(LEAST_EFFICIENCY, 1, "amplifier_efficiency")
+        ranges.between(0, 1, "failure")
         ranges.at_least(0, "server_kappa", "server_flops_per_cycle", "downlink_mbps", "battery_j")
         ranges.between(-60, 60, "max_power_dbm", hint=DBM)
         ranges.between(-250, -50, "noise_dbm_hz", hint=" (dBm/Hz)")

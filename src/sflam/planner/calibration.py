@@ -105,7 +105,7 @@ def calibrated(
                 flops_per_cycle=speed,
             )
         )
-    count = job.fleet.selected or job.fleet.devices
+    count = job.fleet.asked or job.fleet.devices
     step = count * float(np.mean([work.server for work in works]))
     wait = float(np.mean([found[k].wait_s * works[k].exchanges for k in range(len(works))]))
     network = NetworkSettings(
@@ -131,7 +131,7 @@ def rates_in(job: Job, workload: Workload, own: Sequence[Workload], cuts: Sequen
     speed = network.max_clock * network.flops_per_cycle
     served = float(network.server_clock[0] * network.server_flops_per_cycle[0])
     works = works_of(workload, own, cuts)
-    step = (job.fleet.selected or len(works)) * float(np.mean([work.server for work in works]))
+    step = (job.fleet.asked or len(works)) * float(np.mean([work.server for work in works]))
     return {
         device: Rates(
             up=float(min(up[device], MOST_RATE)),

@@ -33,6 +33,61 @@ class Calibration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundClose:
+    """Who was there for a simulated round whose devices come, go and fail, and how it ended.
+
+    Attributes:
+        absent: devices of the fleet that were not there when it opened.
+        failed: devices that failed or left within it.
+        late: devices that were still at work when it closed.
+        stopped: clock of the run at which each of ``failed`` and then each of ``late`` stopped, s.
+        steps: the local steps that each of these had made, in that order.
+        spent_j: what each of these spent, J; it is part of the round's sums.
+        openings: how often the round was opened; more than 1 after a missed quorum.
+        waited_s: s before it opened in which too few devices were there.
+        lost_s: s of openings that ended without the quorum.
+    """
+
+    absent: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
+    late: tuple[int, ...] = ()
+    stopped: tuple[float, ...] = ()
+    steps: tuple[int, ...] = ()
+    spent_j: tuple[float, ...] = ()
+    openings: int = 1
+    waited_s: float = 0.0
+    lost_s: float = 0.0
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """Devices that began the round and have no part in its average, in the order of ``spent_j``."""
+        return self.failed + self.late
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buffer:
+    """The updates that one version was made of, in the order in which they came; a device may have several.
+
+    Attributes:
+        devices: who sent each.
+        staleness: of each, versions since the one that its device downloaded.
+        weights: of each, what its difference was weighted by beside its samples, 1 / sqrt(1 + staleness).
+        begun: of each, s on the clock of the run at which its device downloaded.
+        arrived: of each, s at which it came.
+        refused: devices whose updates came since the version before, further behind than ``learn.staleness``.
+        refused_staleness: of each of these.
+    """
+
+    devices: tuple[int, ...]
+    staleness: tuple[int, ...]
+    weights: tuple[float, ...]
+    begun: tuple[float, ...]
+    arrived: tuple[float, ...]
+    refused: tuple[int, ...] = ()
+    refused_staleness: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Charge:
     """Time and energy of one round on the virtual clock. SI units; per device means per participant, in their order.
 
@@ -89,6 +144,10 @@ class Charge:
         beyond_j: per device, the most J by which it broke one of the plan's caps; empty where none did.
         sent: per device, bytes of all bodies of its steps, where codes are of variable size; else empty.
         received: per device, the same of what it received.
+        close: who was there and how the round ended, where devices come, go or fail, or a round need not wait for all;
+            else None. Lists above are then of those that delivered, and sums of all that spent something.
+        buffer: the updates of a buffered round; else None. Seconds are then those since the version before, sums what
+            all devices spent in them, and per device the seconds of phases those of its updates, which may be longer.
     """
 
     seconds: float
@@ -138,6 +197,8 @@ class Charge:
     beyond_j: tuple[float, ...] = field(default=(), metadata=SELDOM)
     sent: tuple[int, ...] = field(default=(), metadata=SELDOM)
     received: tuple[int, ...] = field(default=(), metadata=SELDOM)
+    close: RoundClose | None = field(default=None, metadata=SELDOM)
+    buffer: Buffer | None = field(default=None, metadata=SELDOM)
 
     @property
     def placed(self) -> bool:

@@ -14,6 +14,7 @@ from sflam.plan import ALL_LOCAL
 from sflam.planner import edge as planning_edge
 from sflam.run.airtime_rules import AIRTIME_RULES
 from sflam.run.bits_rules import BITS_RULES
+from sflam.run.buffered_rules import BUFFERED_RULES
 from sflam.run.conditions import ALL, NETWORK, RUNS, SERVE, SIMULATE, TRAIN, Rule
 from sflam.run.conditions import holds as _holds
 from sflam.run.conditions import is_none_of as _not
@@ -22,6 +23,7 @@ from sflam.run.conditions import is_set as _set
 from sflam.run.conditions import method_where as _method
 from sflam.run.conditions import where as _where
 from sflam.run.lean_rules import LEAN_RULES
+from sflam.run.presence_rules import PRESENCE_RULES
 from sflam.run.ranks_rules import RANKS_RULES
 from sflam.run.served_rules import SERVED_RULES
 from sflam.run.situations import (
@@ -390,5 +392,6 @@ RULES: tuple[Rule, ...] = (
     *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
-    *AIRTIME_RULES, *BITS_RULES, *LEAN_RULES, *RANKS_RULES, *SERVED_RULES, *TIMING_RULES, *TUNED_RULES, *UNUSED,
+    *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *LEAN_RULES, *PRESENCE_RULES, *RANKS_RULES, *SERVED_RULES,
+    *TIMING_RULES, *TUNED_RULES, *UNUSED,
 )  # fmt: skip

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sflam import config
 from sflam.config import Job, changes, plain
@@ -15,6 +15,7 @@ from sflam.errors import ConfigError, RunError
 from sflam.files import writing
 from sflam.learn.aggregate import trained_numbers
 from sflam.learn.personal import travelling
+from sflam.network.presence import uncertain
 from sflam.records import history
 from sflam.records.history import History, RoundRecord
 from sflam.records.run_folder import RunFolder
@@ -25,6 +26,7 @@ from sflam.report.totals import totals
 from sflam.run.assemble import Assembly, assemble
 from sflam.run.compatibility import check
 from sflam.run.contents import at_places_of, content_digest
+from sflam.simulate.fleet import SimulatedFleet
 from sflam.simulate.recorded import Bodies, RecordedFleet, charged_anew
 from sflam.simulate.setup import simulated
 
@@ -90,6 +92,12 @@ class Recording:
                     f"{name} = {json.dumps(value)} measures while it trains, and a replay does not train; train with "
                     "sflam simulate"
                 )
+        buffered = "learn.sync" if job.learn.sync != "round" else ""
+        if key := buffered or uncertain(job) or uncertain(self.job):
+            raise ConfigError(
+                f"{key}: who delivers in a round depends on how long everything takes, so a replay would have others "
+                "train; train with sflam simulate"
+            )
         if job.learn.cache != "off":
             raise ConfigError(
                 f"learn.cache = {json.dumps(job.learn.cache)}: what is kept is known while it trains, and a replay "
@@ -113,7 +121,8 @@ class Recording:
         numbers = trained_numbers(travels, job.learn.practice.aggregation)
         around = RecordedFleet(there.fleet)
         fleet = simulated(job, around, there.halves, there.parts, there.splits.train, numbers)
-        return [charged_anew(fleet, record, self._bodies) for record in self.records]
+        rounds = cast(SimulatedFleet, fleet)  # buffered ones were refused
+        return [charged_anew(rounds, record, self._bodies) for record in self.records]
 
     def write(self, job: Job, records: Iterable[RoundRecord], folder: str | Path) -> RunFolder:
         """Write a finished run with other charges: what was learnt is copied.

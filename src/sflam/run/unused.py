@@ -44,6 +44,14 @@ _NEEDS: dict[str, tuple[Condition, str, str]] = {
         for key in ("server_beta2", "server_epsilon")
     },
     "learn.momentum": (is_none_of("learn.optimizer", "sgd"), "it is that of sgd", 'learn.optimizer = "sgd"'),
+    **{
+        f"learn.{key}": (
+            is_one_of("learn.sync", "round"),
+            "a round is made of what all its devices deliver",
+            'learn.sync = "buffered"',
+        )
+        for key in ("buffer", "staleness")
+    },
     "learn.smoothing": (
         is_one_of("learn.loss", "cross-entropy", "focal"),
         "it belongs to label smoothing",

@@ -93,7 +93,7 @@ class RemoteFleet(FleetAround):
         # is one batch of all devices.
         dispatch.by_step = self.trunk.shared or local.sampling == "global"
         # Chances, and parts of all samples, need the samples of every device, also of those that a round does not draw.
-        self._needs_all = bool(self.settings.selected) and (
+        self._needs_all = bool(self.settings.asked) and (
             self.settings.policy == "samples"
             or (self.trunk.shared and by_held_samples(local.learn, local.sampling))
         )
@@ -142,10 +142,10 @@ class RemoteFleet(FleetAround):
         self, round: int, wanted: Sequence[int], present: Sequence[int], samples: Mapping[int, int]
     ) -> tuple[int, ...]:
         """Return the devices of a round: those wanted, or where they are not here as many of those present."""
-        if set(wanted) <= set(present) or not self.settings.selected:
+        if set(wanted) <= set(present) or not self.settings.asked:
             return tuple(device for device in wanted if device in present)
         count, rng = (
-            min(self.settings.selected, len(present)),
+            min(self.settings.asked, len(present)),
             generator(self.local.seed, "selection", round, 1),
         )
         if self.settings.policy == "samples":

@@ -29,9 +29,7 @@ def planner_of(
     """
     job, train = assembly.job, assembly.splits.train
     numbers = trained_numbers(travelling(assembly.state, job.learn.personal), job.learn.practice.aggregation)
-    rows = most_rows(
-        [len(part) for part in assembly.parts], job.learn.batch, job.fleet.selected, job.sampling
-    )
+    rows = most_rows([len(part) for part in assembly.parts], job.learn.batch, job.fleet.asked, job.sampling)
     try:
         work, own = work_of(job, train, numbers, rows), work_of_each(job, train, numbers, rows)
     except ModelError as error:

@@ -62,9 +62,11 @@ class Serving:
     Attributes:
         listen: where.
         roster: file of the devices that may join.
-        quorum: fewest devices whose result a round needs; 0 wants all that take part, None three quarters of them.
+        quorum: fewest devices whose result a round needs; 0 wants all that take part, None ``fleet.quorum``, or
+            three quarters of them.
         deadline: seconds a round may last; None learns it from what rounds took.
-        grace: seconds a round goes on once it has its quorum; None learns it from what devices took.
+        grace: seconds a round goes on once it has its quorum; None ``fleet.grace_s`` with ``fleet.quorum``, or learns
+            it from what devices took.
         patience: seconds of silence after which a device counts as absent, and that it has for an exchange.
         gather: seconds a device that never came is waited for.
         memory: most bytes of bodies in memory at once.
@@ -91,7 +93,7 @@ class Serving:
         """Raise an error, in one line each, for what cannot be served."""
         self.listen.check()
         problems = problems_of(job, SERVE)
-        most = job.fleet.selected or job.fleet.devices
+        most = job.fleet.asked or job.fleet.devices
         if not 0 <= (self.quorum or 0) <= most:
             problems.append(f"--quorum is {self.quorum}; {most} devices take part in a round")
         for name, value in (("--deadline", self.deadline), ("--patience", self.patience)):
@@ -115,10 +117,16 @@ class Serving:
 
     def fewest(self, job: Job) -> int:
         """Return the devices whose result a round of a job needs."""
-        most = job.fleet.selected or job.fleet.devices
+        most = job.fleet.asked or job.fleet.devices
+        if self.quorum is None and job.fleet.fewest:
+            return job.fleet.fewest
         if self.quorum is None:
             return max(1, min(most - 1, math.ceil(0.75 * most)))
         return self.quorum or most
+
+    def grace_of(self, job: Job) -> float | None:
+        """Return the seconds that a round of a job goes on once it has its quorum; None learns them."""
+        return job.fleet.grace_s if self.grace is None and job.fleet.fewest else self.grace
 
 
 class Served:
@@ -178,7 +186,7 @@ class Served:
             contracts,
             self.attempts,
             deadline=serving.deadline,
-            grace=serving.grace,
+            grace=serving.grace_of(run.job),
             gather=serving.gather,
             notify=notify,
             stats=stats,
@@ -262,7 +270,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
     raw = 64 if double else 32
     bits = dict.fromkeys(exchange.bits, (raw, raw)) if exchange.scheme == IDENTITY else exchange.bits
     drawn = job.sampling == "global"
-    fleet_rows = job.learn.batch * (job.fleet.selected or job.fleet.devices) if drawn else 0
+    fleet_rows = job.learn.batch * (job.fleet.asked or job.fleet.devices) if drawn else 0
     return {
         device: Contract(
             device=device,

@@ -141,6 +141,17 @@ class CellPlanner(Planner):
             problem, turn.plan, up=up, down=down, handed=handed, fetched=fetched, down_rate=down_rate
         )
 
+    def expected(self, network: Network, turn: Turn) -> RoundCost:
+        """Return the cost of a turn before it, by the sizes of what its mini-batches will send.
+
+        Args:
+            network: of all devices, in the round in which the plan is carried out.
+            turn: whose.
+        """
+        local = self.job.sampling == "local"
+        up, down = self.bodies(network, turn)
+        return self.cost(network, turn, up, down, None, None if local else self.mini_batches(turn.devices))
+
     def bodies(self, network: Network, turn: Turn) -> tuple[Floats, Floats]:
         """Return the bits [n] of all bodies of the steps of a turn's devices, up and down, as drawn for the round.
 

@@ -36,7 +36,10 @@ class RoundCost:
             last device, max(steps + adapters). Otherwise they move once all steps are done, beyond the plan:
             max(steps) + max(adapters).
         ends: s at which each device's last local step is done, where it waits for others on the way; else None.
-        stages_s: s of all stages and the server's turns, where devices wait for each other; else None.
+        stages_s: s of all stages and the server's turns, where devices wait for each other, or until a round was closed
+            that some left before its end; else None.
+        fetch_s: of ``adapters``, s of receiving them before the steps.
+        fetch_j: of ``receive_j``, J of that.
     """
 
     compute_s: Floats
@@ -54,6 +57,8 @@ class RoundCost:
     inside: bool = False
     ends: Floats | None = None
     stages_s: float | None = None
+    fetch_s: Floats | float = 0.0
+    fetch_j: Floats | float = 0.0
 
     @property
     def finish(self) -> Floats:
@@ -161,4 +166,6 @@ def round_cost(
         inside=inside,
         ends=ends,
         stages_s=None if ends is None else seconds,
+        fetch_s=fetched_s,
+        fetch_j=receiving_j(network.receive_power, fetching),
     )

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sflam.allocate.registry import method_of
 from sflam.config import Job
@@ -108,7 +109,7 @@ class SimulatedFleet(FleetAround):
             self._calibrate(step_costs(self.halves))
         self._show(round)
         every = self.job.plan.every
-        if self.planned < 0 or (every and round % every == 0) or self._battery_is_short():
+        if self.planned < 0 or (every and round % every == 0) or self.is_outdated():
             self._plan(round, state)
             self._follow()
         # What a round makes and sends is known before it, and charged after it.
@@ -252,8 +253,8 @@ class SimulatedFleet(FleetAround):
         self.dropped = tuple(sorted(device for _, dropped in asked for device in dropped))
         self.planned = round
 
-    def _battery_is_short(self) -> bool:
-        """Whether a device that a plan counts on has less left than the plan takes."""
+    def is_outdated(self) -> bool:
+        """Whether the plan in force counts on a device that has less left than the plan takes."""
         left = self.battery
         if left is None:
             return False
@@ -273,7 +274,6 @@ class SimulatedFleet(FleetAround):
         )
 
     def _known(self, round: int, network: Network) -> Known:
-        every = len(self.planner.placements)
         left = self.battery
         return Known(
             settings=self.job.fleet,
@@ -282,22 +282,32 @@ class SimulatedFleet(FleetAround):
             gain=network.gain.max(axis=0),
             energy=(lambda: self.planner.dearest(network)) if left is None else (lambda: -left),
             loss=self.losses,
-            able=np.ones(every, bool) if self.battery is None else self.battery > 0,
+            able=self.able(),
             samples=self.planner.samples,
         )
 
+    def paid(self, steps: Steps) -> list[tuple[Turn, RoundCost]]:
+        """Return the turns of the round, one after another, and what each cost."""
+        return [(turn, self._cost(turn, steps)) for turn in self.in_force]
+
+    def able(self) -> NDArray[np.bool_]:
+        """Return [K] whether a device may be taken at all."""
+        every = len(self.planner.placements)
+        return np.ones(every, bool) if self.battery is None else self.battery > 0
+
     def _charge(self, devices: Sequence[int], steps: Steps) -> None:
-        paid = [self._cost(turn, steps) for turn in self.in_force]
-        mine = [device for turn in self.in_force for device in turn.devices]
+        paid = self.paid(steps)
         rest = self._rest_j(paid)
         if self.battery is not None:
-            self.battery[mine] -= np.concatenate([cost.device_j for cost in paid])  # below 0: overdrawn
+            for turn, cost in paid:
+                self.battery[list(turn.devices)] -= cost.device_j  # below 0: overdrawn
             rest = np.minimum(rest, np.maximum(self.battery, 0.0))  # an empty one draws none
             self.battery -= rest
         if self.job.plan.budget:
-            self.planner.spend(mine, np.concatenate([cost.counted for cost in paid]))
+            mine = [device for turn, _ in paid for device in turn.devices]
+            self.planner.spend(mine, np.concatenate([cost.counted for _, cost in paid]))
         self.charge = charged(
-            list(zip(self.in_force, paid, strict=True)),
+            paid,
             devices,
             steps,
             began=self.clock,
@@ -315,12 +325,11 @@ class SimulatedFleet(FleetAround):
         )
         self.clock = self.charge.clock
 
-    def _rest_j(self, paid: Sequence[RoundCost]) -> Floats:
+    def _rest_j(self, paid: Sequence[tuple[Turn, RoundCost]]) -> Floats:
         """Return the J [K] of static power beyond what plans count, where that is charged."""
         if not self.job.network.idle_always:
             return np.zeros(len(self.planner.placements))
-        turns = list(zip(self.in_force, paid, strict=True))
-        return rest_j(turns, self.network.static_power, several=self.planner.several)
+        return rest_j(paid, self.network.static_power, several=self.planner.several)
 
     def _slowdowns(
         self, devices: Sequence[int]

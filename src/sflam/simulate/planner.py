@@ -181,7 +181,7 @@ class Planner(ABC):
     def spend(self, devices: Sequence[int], joules: Floats) -> None:
         """Count [n] J that devices used in a round towards their budgets (4.1)."""
         spent = np.zeros_like(self.queues)
-        spent[np.asarray(devices, np.int64)] = joules
+        np.add.at(spent, np.asarray(devices, np.int64), joules)  # a round may be opened twice
         self.queues = np.maximum(self.queues + spent - self.job.plan.budget, 0.0)
 
     def slowdown(self, devices: Sequence[int]) -> Slowdown | None:

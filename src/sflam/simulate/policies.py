@@ -65,9 +65,9 @@ def by_samples(known: Known) -> tuple[int, ...]:
     Those that cannot be taken count as if they had none.
     """
     able = {device: int(count) if known.able[device] else 0 for device, count in enumerate(known.samples)}
-    if not known.settings.selected:
+    if not known.settings.asked:
         return tuple(device for device in able if known.able[device])
-    return systematic(able, known.settings.selected, generator(known.seed, "selection", known.round))
+    return systematic(able, known.settings.asked, generator(known.seed, "selection", known.round))
 
 
 def by_channel(known: Known) -> tuple[int, ...]:
@@ -112,4 +112,4 @@ def register(name: str, policy: Callable[[Known], tuple[int, ...]]) -> None:
 def _least(known: Known, key: Floats) -> tuple[int, ...]:
     """Return the able devices with the smallest keys, ascending by index; the lower index wins a tie."""
     order = [int(device) for device in np.argsort(key, kind="stable") if known.able[device]]
-    return tuple(sorted(order[: known.settings.selected or len(order)]))
+    return tuple(sorted(order[: known.settings.asked or len(order)]))

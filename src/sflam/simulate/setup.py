@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +14,20 @@ from sflam.config import Job
 from sflam.data.dataset import Dataset
 from sflam.data.sampling import most_rows
 from sflam.errors import ConfigError
+from sflam.learn.attendance import AttendedFleet
 from sflam.learn.fleet import Fleet
 from sflam.learn.methods import method_of
 from sflam.learn.split_fleet import LocalFleet
+from sflam.learn.staleness import BUFFERED
 from sflam.network import trace
+from sflam.network.presence import presence_of, uncertain
 from sflam.network.scenario import build
 from sflam.plan import Placement
 from sflam.planner import edge as planning_edge
 from sflam.planner.cell import moves, with_devices
 from sflam.records.history import RoundRecord
+from sflam.simulate.attended import AttendedSimulation
+from sflam.simulate.buffered import BufferedSimulation, waiting_note
 from sflam.simulate.cell_planner import CellPlanner
 from sflam.simulate.edge_planner import EdgePlanner
 from sflam.simulate.feedback import feedback_of
@@ -36,7 +42,7 @@ def simulated(
     parts: Sequence[NDArray[np.int64]],
     train: Dataset,
     numbers: int,
-) -> SimulatedFleet:
+) -> Fleet:
     """Return ``inner`` on a virtual clock over the job's network.
 
     Args:
@@ -53,7 +59,7 @@ def simulated(
     job = with_devices(job)
     expect_possible(job)
     samples = np.array([len(part) for part in parts], np.int64)
-    rows = most_rows(samples.tolist(), job.learn.batch, job.fleet.selected, job.sampling)
+    rows = most_rows(samples.tolist(), job.learn.batch, job.fleet.asked, job.sampling)
     work, batches = work_of(job, train, numbers, rows), batches_of(job, parts)
     if planning_edge.wanted(job):
         at_tuned = works_at(job, train, numbers, rows)
@@ -64,12 +70,19 @@ def simulated(
     ranked = work_of_each(job, train, numbers, rows)
     once = method_of(job).whole
     planner = CellPlanner(job, work, batches, samples, once=once, feedback=feedback, ranked=ranked)
+    if job.learn.sync == BUFFERED:
+        assert halves is not None, "run.compatibility refuses a method without a cut"
+        return BufferedSimulation(halves, planner, job, (*notes(job), *waiting_note(job)))
+    if uncertain(job):
+        presence = presence_of(job.network, build(job.network, job.seed).names)
+        attended = cast(AttendedFleet | None, halves)  # as methods build them for such a job
+        return AttendedSimulation(inner, planner, job, attended, notes(job), presence=presence)
     return SimulatedFleet(inner, planner, job, halves, notes(job))
 
 
 def notes(job: Job) -> tuple[str, ...]:
     """Return notes for the user about a simulated run, before it starts."""
-    found = []
+    found = list(trace.read(job.network.trace).notes) if job.network.trace else []
     if moves(job):
         what = "who trains how many blocks at which server" if planning_edge.wanted(job) else "the cut"
         found.append(
@@ -101,7 +114,7 @@ def notes(job: Job) -> tuple[str, ...]:
             "fleet.selected is 0, so every device trains until its battery is empty; set fleet.selected, and "
             'fleet.policy = "energy", to spare the emptier ones'
         )
-    elif job.fleet.policy != "uniform" and not 0 < job.fleet.selected < job.fleet.devices:
+    elif job.fleet.policy != "uniform" and not 0 < job.fleet.asked < job.fleet.devices:
         found.append(
             f'fleet.policy = "{job.fleet.policy}" leaves no device out: all {job.fleet.devices} devices take part in '
             "every round; set fleet.selected"

@@ -24,6 +24,12 @@ class FleetSettings:
         policy: which devices a round takes: drawn ``uniform``ly or with chances proportional to their ``samples``; in
             simulations also those with the best ``channel``, the most ``energy`` left (without batteries, the cheapest
             round), or the largest ``loss``.
+        over_select: how many more than ``selected`` a round takes, as a share of them, rounded up: it counts on the
+            first that deliver. Then ``quorum`` is ``selected`` where it is 0.
+        quorum: fewest devices whose result a round needs. Once it has them, it goes on for ``grace_s`` and no longer.
+            0 waits for all that are at work, in a simulation; a served run then has its own default, and ``--quorum``
+            goes before this.
+        grace_s: seconds a round goes on for the others once it has its quorum.
         cuts: one cut per device, overriding ``model.cut``; empty gives every device ``model.cut``.
         servers: which server serves each device, 0, 1, ...; -1 lets a device train the whole model itself, with no
             server, whatever its cut. Empty gives all devices one server.
@@ -42,6 +48,9 @@ class FleetSettings:
     devices: int = 10
     selected: int = 0
     policy: str = "uniform"
+    over_select: float = 0.0
+    quorum: int = 0
+    grace_s: float = 0.0
     cuts: tuple[int, ...] = ()
     servers: tuple[int, ...] = ()
     bits_up: tuple[int, ...] = ()
@@ -59,6 +68,12 @@ class FleetSettings:
             f"it must be between 0 (all) and fleet.devices = {self.devices}",
         )
         ranges.one_of((*POLICIES, *sorted(OWN["policy"])), "policy")
+        ranges.at_least(0, "over_select", "grace_s")
+        ranges.require(
+            0 <= self.quorum <= (self.asked or self.devices),
+            "quorum",
+            f"it must be between 0 (all at work) and {self.asked or self.devices}, those that a round takes",
+        )
         ranges.each(self.devices, 0, math.inf, "cuts", of="device")
         ranges.each(
             self.devices,
@@ -72,6 +87,16 @@ class FleetSettings:
         ranges.each(self.devices, 1, math.inf, "ranks", of="device")
         ranges.each(self.devices, MIN_BITS, MAX_BITS, "bits_up", "bits_down", of="device")
         ranges.check()
+
+    @property
+    def asked(self) -> int:
+        """Devices that a round takes, over-selection included; 0 takes all."""
+        return min(self.devices, math.ceil(self.selected * (1 + self.over_select) - 1e-9))
+
+    @property
+    def fewest(self) -> int:
+        """Devices whose result closes a round after the grace; 0 waits for all that are at work."""
+        return self.quorum or (self.selected if self.over_select else 0)
 
     def placements(self, cut: int, bits: tuple[int, int]) -> tuple[Placement, ...]:
         """Return where every device is; ``cut`` and ``bits`` (up, down) are those of devices without their own."""

@@ -26,6 +26,7 @@ CACHES = ("off", "device", "server")
 LOSSES = ("cross-entropy", "label-smoothing", "focal")
 METRICS = ("accuracy", "balanced-accuracy", "macro-f1")
 PERSONAL = ("none", "head", "device-half")
+SYNCS = ("round", "buffered")
 KEEPS = ("last", "best")
 SCHEDULES = ("constant", "cosine", "linear")
 
@@ -60,7 +61,12 @@ class LearnSettings:
         personal: what each device keeps for itself, never sent and never averaged: ``none``, its ``head`` (all that is
             trained after the blocks, as in FedPer), or its ``device-half`` (all that it trains before the cut; its head
             too where labels stay on devices). Rounds then score the mean of the devices' own models.
-        rounds: communication rounds.
+        sync: when the global adapters move: by ``round``, once all devices of a round have delivered; or ``buffered``,
+            whenever ``buffer`` updates have come from devices that work at their own pace (FedBuff).
+        buffer: M, the updates of which one buffered round is made; 0 takes as many as there are devices.
+        staleness: most versions that an update may be behind when it comes; one that is further behind is thrown away.
+            0 takes all. Each counts 1 / sqrt(1 + versions).
+        rounds: communication rounds; with ``sync = "buffered"`` so many versions.
         local_epochs: passes over a device's own data per round; ignored when ``local_steps`` is set.
         local_steps: mini-batches per device per round; 0 uses ``local_epochs``.
         loss: what is minimised: ``cross-entropy`` (the model's own), ``label-smoothing`` or ``focal``. The test loss is
@@ -116,6 +122,9 @@ class LearnSettings:
     local: str = ""
     server_optimizer: str = ""
     personal: str = "none"
+    sync: str = "round"
+    buffer: int = 0
+    staleness: int = 0
     rounds: int = 10
     local_epochs: int = 1
     local_steps: int = 0
@@ -192,6 +201,8 @@ class LearnSettings:
         ranges.at_least(0, "focal_gamma")
         ranges.one_of(OPTIMIZERS, "optimizer")
         ranges.one_of(PERSONAL, "personal")
+        ranges.one_of(SYNCS, "sync")
+        ranges.at_least(0, "buffer", "staleness")
         ranges.one_of(("", *STATES), "state")
         ranges.one_of(CACHES, "cache")
         ranges.one_of(KEEPS, "keep")

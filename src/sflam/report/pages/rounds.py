@@ -18,7 +18,8 @@ from sflam.report.totals import brief, is_measured, joules
 def timeline(record: RoundRecord, *, name: str = "", opened: bool = False) -> dict[str, Any]:
     """Return the timeline of a round with its numbers, for ``parts.html.jinja``."""
     charge = charge_of(record)
-    left = f"; left out: {', '.join(map(str, charge.dropped))}" if charge.dropped else ""
+    gone = charge.dropped + (charge.close.left_out if charge.close else ())
+    left = f"; left out: {', '.join(map(str, gone))}" if gone else ""
     return {
         "title": f"Round {record.round + 1}{name}: {brief(charge.seconds)}, {joules(charge.energy)}{left}",
         "chart": inline(draw_timeline(charge, record.participants), "chart wide"),

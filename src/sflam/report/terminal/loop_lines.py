@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 
-from sflam.records.charge import Calibration, Charge
+from sflam.records.charge import Calibration, Charge, RoundClose
 from sflam.records.history import RoundRecord
 from sflam.records.served_round import ServedRound, errors
 from sflam.report.totals import duration, percent
@@ -29,6 +29,7 @@ def loop_lines(records: Sequence[RoundRecord]) -> Iterator[str]:
     if charges[-1].battery_j:
         yield _batteries(charges[-1].battery_j)
     yield from _broken(charges)
+    yield from _left_out([charge.close for charge in charges if charge.close])
     measuring = sum(record.measuring_s for record in records)
     share = f"planning took {percent(planning_share(records))} of this machine's time"
     whole = sum(record.seconds for record in records)
@@ -121,6 +122,21 @@ def _broken(charges: Sequence[Charge]) -> Iterator[str]:
         yield f"{len(late)} rounds were longer than plan.deadline, by {human_si(max(late), 's')} at most"
     if beyond:
         yield f"{len(beyond)} rounds broke caps on energy, by {human_si(max(beyond), 'J')} a device at most"
+
+
+def _left_out(closes: Sequence[RoundClose]) -> Iterator[str]:
+    """Yield how many parts in rounds were begun for nothing, and what they cost."""
+    failed, late = (sum(len(getattr(close, name)) for close in closes) for name in ("failed", "late"))
+    if failed or late:
+        spent = math.fsum(joules for close in closes for joules in close.spent_j)
+        yield (
+            f"{failed} times a device failed or left within a round, {late} times one was late: "
+            f"{human_si(spent, 'J')} spent for nothing"
+        )
+    if lost := sum(close.openings - 1 for close in closes):
+        yield f"{lost} rounds were opened once more, {human_si(sum(close.lost_s for close in closes), 's')} were lost"
+    if waited := sum(close.waited_s for close in closes):
+        yield f"{human_si(waited, 's')} passed until enough devices were there"
 
 
 def _batteries(left: Sequence[float]) -> str:

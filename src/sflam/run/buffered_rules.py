@@ -1,0 +1,81 @@
+"""Rules of buffered rounds (``learn.sync = "buffered"``), whose devices work at their own pace."""
+
+from __future__ import annotations
+
+from sflam.cost.timing import BARRIER
+from sflam.network.presence import uncertain
+from sflam.run.conditions import (
+    ON_RANKS,
+    RUNS,
+    SERVE,
+    SIMULATE,
+    TRAIN,
+    Rule,
+    is_none_of,
+    is_one_of,
+    is_set,
+    where,
+)
+from sflam.run.conditions import method_where as method
+from sflam.run.situations import chosen_cut, several
+from sflam.sizes import is_variable
+
+BUFFERED = is_one_of("learn.sync", "buffered")
+
+BUFFERED_RULES: tuple[Rule, ...] = (
+    Rule("buffered-train", (BUFFERED,), "no clock says whose update comes first",
+         "run it with sflam simulate", (TRAIN,)),
+    Rule("buffered-serve", (BUFFERED,), "served rounds are opened and closed for all of their devices at once",
+         'set learn.sync = "round" with fleet.quorum and fleet.grace_s, or run it with sflam simulate', (SERVE,)),
+    Rule("buffered-ranks", (BUFFERED,), "cycles are not shared out", "run it on one rank, without --ranks and torchrun",
+         (ON_RANKS,)),
+    *(
+        Rule(f"buffered-{name}", (BUFFERED, other), why, fix, RUNS)
+        for name, other, why, fix in (
+            ("unsplit", method(lambda one: not one.split or one.relay),
+             "it has no halves of a device's own that move together", 'use learn.method = "sflam" or "sfl-v1"'),
+            ("shared", is_one_of("learn.trunk", "shared"),
+             "a trunk that all share has moved on with the others, so a device has no difference of its own there",
+             'set learn.trunk = "per-device"'),
+            ("averaged", is_one_of("learn.device_half", "averaged"), "no two devices make a step together",
+             'use learn.device_half = "trained" or "frozen"'),
+            ("global", is_one_of("data.sampling", "global"), "no two devices make a step together",
+             'set data.sampling = "local"'),
+            ("factors", is_one_of("learn.aggregation", "residual", "svd"),
+             "products of factors of several versions are not those of any one", 'use learn.aggregation = "fedavg"'),
+            ("scaffold", is_one_of("learn.local", "scaffold"), "control variates are of rounds that all began alike",
+             'use learn.local = "plain" or "fedprox"'),
+            ("personal", is_set("learn.personal"), "parts of a device's own are not kept for it",
+             'set learn.personal = "none"'),
+            ("lora-ranks", is_set("fleet.ranks"), "what a device of lower rank lacks has no version",
+             "leave fleet.ranks out"),
+            ("selected", is_set("fleet.selected"), "all devices are at work all the time", "leave fleet.selected out"),
+            ("cache", is_none_of("learn.cache", "off"), "what is kept is known at a device's turn alone",
+             'set learn.cache = "off"'),
+            ("adapters", is_one_of("quant.adapters_scale", "common"), "devices of several versions share no grid",
+             'set quant.adapters_scale = "own"'),
+            *((f"{key}", is_set(f"learn.{key}"), "devices of one version are at different places in the run",
+               f"leave learn.{key} out") for key in ("schedule", "warmup", "decay")),
+        )
+    ),
+    *(
+        Rule(f"buffered-{name}", (BUFFERED, other), why, fix, (SIMULATE,))
+        for name, other, why, fix in (
+            ("presence", uncertain, "an update is in a version whenever it comes, and every device stays",
+             "leave failures, presence and fleet.quorum out"),
+            ("several", several, "plans for several servers share out a round", "use one server"),
+            ("barrier", is_one_of("plan.timing", BARRIER), "no device waits for others", "leave plan.timing out"),
+            ("every", is_none_of("plan.every", 0), "a share of the network cannot change while others use theirs",
+             "set plan.every = 0"),
+            ("cut", chosen_cut, "versions of several cuts have other halves", "do not choose the cut"),
+            ("activations", is_one_of("plan.counts", "activations"),
+             "adapters would move once all devices have made their steps", 'set plan.counts = "all"'),
+            ("variable", where("quant.scheme", is_variable), "when an update comes must be known before it",
+             'use quant.scheme = "uniform" or "rotated"'),
+            ("deadline", is_set("plan.deadline"), "there is no round that it could end", "leave plan.deadline out"),
+            *((key.replace("_", "-"), is_set(name), "it is about rounds of all devices", f"leave {name} out")
+              for name in ("plan.measure_every", "network.calibrate", "network.battery_j",
+                           "network.idle_always") for key in (name.partition(".")[2],)),
+        )
+    ),
+)  # fmt: skip

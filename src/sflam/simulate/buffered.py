@@ -1,0 +1,254 @@
+"""Buffered rounds on a virtual clock: every device at its own pace, a new version whenever M updates have come.
+
+    1. one plan shares out the network among all devices; each keeps its part of it
+    2. a device downloads the newest version, trains it, sends what came of it, and begins anew
+    3. with the M-th update the next version is made (:mod:`sflam.learn.staleness`); updates that come at the instant in
+       which it is made are in it or wait for the next, and their devices begin with the newest
+
+What a device trains hangs on the version that it downloaded and on its own draws alone, so it is trained when it
+arrives. Its draws are those of the round with the number of its own cycle: with M = K and equal devices, versions are
+the rounds of ``learn.sync = "round"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+from sflam.config import Job
+from sflam.errors import AllocationError
+from sflam.learn.fleet import FleetAround
+from sflam.learn.split_fleet import LocalFleet
+from sflam.learn.staleness import Update, aggregated
+from sflam.learn.steps import Average, Steps
+from sflam.model.adapters import State, state_of
+from sflam.network.network import Network
+from sflam.network.scenario import build
+from sflam.records.charge import Charge
+from sflam.records.history import RoundRecord
+from sflam.simulate.arrivals import Cycle, cycle_of, first, paid
+from sflam.simulate.buffer_charge import Come, charged_buffer
+from sflam.simulate.cell_planner import CellPlanner
+from sflam.simulate.clock import RoundCost
+from sflam.simulate.draws import Draws
+from sflam.simulate.keeping import kept_turn, turn_kept
+from sflam.simulate.planner import Turn
+
+
+class BufferedSimulation(FleetAround):
+    """A fleet whose versions are made of the first M updates that come.
+
+    Args:
+        halves: the fleet that trains.
+        planner: plans once.
+        job: the settings.
+        notes: sentences for the user about the simulation.
+    """
+
+    def __init__(
+        self, halves: LocalFleet, planner: CellPlanner, job: Job, notes: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(halves)
+        self.halves, self.planner, self.job = halves, planner, job
+        self.size = job.learn.buffer or job.fleet.devices
+        self.clock = 0.0
+        self.turn: Turn | None = None
+        self.versions: dict[int, State] = {}
+        """Those that cycles under way began from."""
+        self.under_way: dict[int, Cycle] = {}
+        self.waiting: list[Cycle] = []
+        """Updates that came, and are in no version yet."""
+        self.idle: list[int] = list(range(job.fleet.devices))
+        self.numbers = [0] * job.fleet.devices
+        self.come = Come()
+        self.charge: Charge | None = None
+        self._updates: list[Update] = []
+        self._notes = notes
+        self._costs: dict[tuple[int, int], RoundCost] = {}
+        self._steps = Steps()
+        self._sent = 0
+        self._seconds = 0.0
+
+    @property
+    def name(self) -> str:
+        """That of the wrapped fleet, and how it is synchronised: a checkpoint is of either."""
+        return f"{self.inner.name}-buffered"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the simulation."""
+        return (*self.inner.notes, *self._notes)
+
+    def before(self, round: int, state: State) -> None:
+        """Let the devices that have nothing to do begin with the version ``state``."""
+        self._seconds = self.planner.seconds
+        self.inner.before(round, state)
+        self.versions[round] = state
+        if self.turn is None:
+            self._plan()
+        if len(self.waiting) < self.size:
+            self._begin(round)
+
+    def select(self, round: int) -> tuple[int, ...]:
+        """Return the devices of the first M updates that come."""
+        bound, refused = self.job.learn.staleness, list[Cycle]()
+        began = self.clock
+        while len(self.waiting) < self.size:
+            soon = first(self.under_way.values())
+            self.clock = max(cycle.ends for cycle in soon)
+            for cycle in soon:
+                done = self.under_way.pop(cycle.device)
+                self.idle.append(cycle.device)
+                (refused if bound and round - cycle.version > bound else self.waiting).append(done)
+            if len(self.waiting) < self.size:
+                self._begin(round)
+        self.come = Come(
+            version=round,
+            began=began,
+            now=self.clock,
+            cycles=tuple(self.waiting[: self.size]),
+            refused=tuple(refused),
+        )
+        self.waiting = self.waiting[self.size :]
+        return tuple(sorted({cycle.device for cycle in self.come.cycles}))
+
+    def download(self, round: int, devices: Sequence[int], state: State) -> int:
+        """Train what came, each from the version it began with; return the bytes of these versions."""
+        self._updates, self._steps, self._sent = [], Steps(), 0
+        received, trained = 0, dict[tuple[int, int], Update]()
+        every = [(cycle, True) for cycle in self.come.cycles] + [(one, False) for one in self.come.refused]
+
+        def alike(item: tuple[Cycle, bool]) -> tuple[int, int, bool]:
+            return item[0].version, item[0].number, item[1]
+
+        for (version, number, counts), group in groupby(sorted(every, key=alike), alike):
+            who = sorted(cycle.device for cycle, _ in group)
+            begun = self.versions[version]
+            received += self.halves.download(number, who, begun)
+            steps = self.halves.local_steps(number, who)
+            ends, sent = self.halves.collected(number, who, steps, self.halves.rows(who))
+            self._sent += sent
+            for device in who if counts else ():
+                trained[device, number] = Update(
+                    device=device,
+                    staleness=round - version,
+                    rows=steps.samples[device],
+                    begun=begun,
+                    trained={name: value.clone() for name, value in ends[device].items()},
+                )
+            self._steps.add(steps if counts else replace(steps, samples={}, device_losses={}, losses=0.0))
+        self._updates = [trained[cycle.device, cycle.number] for cycle in self.come.cycles]
+        return received
+
+    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
+        """Return the steps of what came."""
+        return self._steps
+
+    def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
+        """Return the next version, and charge for the seconds since the last."""
+        held = {device: len(part) for device, part in enumerate(self.halves.parts)}
+        found = aggregated(self.halves.averaging, self.versions[round], self._updates, held)
+        self._charge(steps)
+        needed = {cycle.version for cycle in (*self.under_way.values(), *self.waiting)}
+        self.versions = {version: state for version, state in self.versions.items() if version in needed}
+        self._costs.clear()
+        return Average(found.state, found.error, self._sent)
+
+    def after(self, record: RoundRecord) -> RoundRecord:
+        """Return the record with its charge, and with the host's time of planning."""
+        planning = self.planner.seconds - self._seconds
+        return replace(self.inner.after(record), charge=self.charge, planning_s=planning)
+
+    def state(self) -> dict[str, Any]:
+        """Return what, beside the newest version, must survive a crash between two of them."""
+        return super().state() | {
+            "clock": self.clock,
+            "turn": None if self.turn is None else kept_turn(self.turn),
+            "versions": dict(self.versions),
+            "under_way": [cycle.kept() for _, cycle in sorted(self.under_way.items())],
+            "waiting": [cycle.kept() for cycle in self.waiting],
+            "idle": list(self.idle),
+            "numbers": list(self.numbers),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what :meth:`state` returned."""
+        super().restore(state)
+        self.clock, self.idle, self.numbers = state["clock"], list(state["idle"]), list(state["numbers"])
+        self.turn = None if state["turn"] is None else turn_kept(state["turn"], self.planner)
+        like = state_of(self.halves.model)
+        self.versions = {
+            int(version): {name: own[name].to(like[name]) for name in own}
+            for version, own in state["versions"].items()
+        }
+        self.under_way = {values["device"]: Cycle(**values) for values in state["under_way"]}
+        self.waiting = [Cycle(**values) for values in state["waiting"]]
+        if self.turn is not None:
+            self._place(self.turn)
+
+    def _plan(self) -> None:
+        """Share the network out among all devices, for the whole run."""
+        every = tuple(range(self.job.fleet.devices))
+        self._show(0)
+        self.turn, dropped = self.planner.ask(0, self._network(0), every)
+        if self.turn is None or dropped:
+            raise AllocationError(
+                f"devices {', '.join(map(str, dropped[:5]))} cannot keep the limits of the plan; buffered rounds have "
+                "all devices at work, so relax the limits on energy"
+            )
+        self._place(self.turn)
+
+    def _place(self, turn: Turn) -> None:
+        self.planner.place(turn.placements)
+        self.inner.place(self.planner.placements)
+
+    def _network(self, version: int) -> Network:
+        return build(self.job.network, self.job.seed, version)
+
+    def _show(self, number: int) -> None:
+        """Let the planner see the mini-batches that devices have in cycles with a number."""
+        self.planner.draws = Draws(self.halves, self.planner.modelled.tokens, number)
+
+    def _begin(self, version: int) -> None:
+        """Let idle devices download a version now."""
+        assert self.turn is not None
+        for device in sorted(self.idle):
+            number = self.numbers[device]
+            key = version, number
+            if key not in self._costs:
+                self._show(number)
+                self._costs[key] = self.planner.expected(self._network(version), self.turn)
+            cost, place = self._costs[key], self.turn.devices.index(device)
+            steps = self.planner.mini_batches(self.turn.devices)
+            self.under_way[device] = cycle_of(
+                cost,
+                place,
+                device=device,
+                number=number,
+                version=version,
+                begun=self.clock,
+                static_w=float(self._network(version).static_power[device]),
+                server_j=cost.server_j * float(steps[place] / steps.sum()),
+            )
+            self.numbers[device] += 1
+        self.idle = []
+
+    def _charge(self, steps: Steps) -> None:
+        assert self.turn is not None
+        ended = [*self.come.cycles, *self.come.refused, *self.waiting]  # each of which knows what it has paid
+        self.charge = charged_buffer(self.turn, self.come, [*ended, *self.under_way.values()], steps)
+        now = self.clock
+        self.under_way = {device: paid(cycle, now) for device, cycle in self.under_way.items()}
+        self.waiting = [paid(cycle, now) for cycle in self.waiting]
+
+
+def waiting_note(job: Job) -> tuple[str, ...]:
+    """Return the note on updates that a bound on staleness throws away."""
+    if not job.learn.staleness:
+        return ()
+    return (
+        f"learn.staleness = {job.learn.staleness}: updates further behind are thrown away, so a device that is always "
+        "slower has no part in what is learnt; see charge.buffer.refused in the history",
+    )

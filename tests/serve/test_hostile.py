@@ -21,6 +21,10 @@ from sflam.link.https_client import Link
 from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.ingress import Bounds, Ingress
+from sflam.serve.operation import Operation
+from sflam.serve.operator_routes import operator_routes
+from sflam.serve.operators import Operators
+from sflam.serve.orders import Orders
 from sflam.serve.roster import Roster
 from sflam.serve.session import Session
 from sflam.serve.web_server import Listen, WebServer
@@ -62,7 +66,11 @@ class Site:
             self.dispatch, roster, contracts, lambda device: {"device": device}, {}, Bounds(1 << 20, 1 << 14)
         )
         listen = Listen(port=0, certificate=certificate, key=key)
-        self.server = WebServer(application(self.ingress), self.dispatch, listen, **guard)
+        self.orders = Orders(folder / "orders.json", roster, len(contracts))
+        self.operators = Operators(folder / "operators.json")
+        operation = Operation(self.dispatch, roster, self.orders, self.ingress.event_log, len(contracts))
+        routes = operator_routes(self.ingress, self.operators, operation)
+        self.server = WebServer(application(self.ingress, more=routes), self.dispatch, listen, **guard)
         self.server.start()
         self.computed = []
         for device in range(devices):

@@ -23,9 +23,14 @@ from sflam.model.split import DeviceSegment
 from sflam.serve.announcement import model_of
 from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
+from sflam.serve.event_log import EventLog
 from sflam.serve.fleet import RemoteFleet, Stopped
 from sflam.serve.graph_offer import HalfKind
 from sflam.serve.ingress import Bounds, Ingress
+from sflam.serve.operation import Operation
+from sflam.serve.operator_routes import operator_routes
+from sflam.serve.operators import Operators
+from sflam.serve.orders import Orders
 from sflam.serve.roster import Roster
 from sflam.serve.session import Phase, Session
 from sflam.serve.torch_half import TorchHalf, torch_exchange
@@ -121,10 +126,15 @@ class Rig:
         self.ingress = Ingress(
             self.dispatch, roster, self.contracts, lambda _: {}, {}, Bounds(1 << 24, 1 << 22)
         )
-        self.server = WebServer(application(self.ingress), self.dispatch, Listen(port=0))
+        self.orders = Orders(folder / "orders.json", roster, len(SIZES))
+        self.operators = Operators(folder / "operators.json")
+        self.log = EventLog(folder / "served.jsonl")
+        self.operation = Operation(self.dispatch, roster, self.orders, self.log, len(SIZES))
+        routes = operator_routes(self.ingress, self.operators, self.operation)
+        self.server = WebServer(application(self.ingress, more=routes), self.dispatch, Listen(port=0))
         self.fleet = RemoteFleet(
             local, self.dispatch, self.contracts, itertools.count(1).__next__, notify=lambda line: None, deadline=1e6,
-            stats=self.ingress.stats, planner=planner, screen=screen,
+            stats=self.ingress.stats, planner=planner, screen=screen, orders=self.orders,
         )  # fmt: skip
         # They draw from torch's one generator, so they are made here and not in the threads.
         self.models = [
@@ -159,6 +169,7 @@ class Rig:
                 self.dispatch.end()
             self.rounds = [item.result(60) for item in joined]
         self.server.stop()
+        self.log.close()
         if self.lean:
             self.halves.close()
         assert found is not None

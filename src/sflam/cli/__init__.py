@@ -11,6 +11,7 @@ from sflam.cli import (  # noqa: F401 (each adds its commands)
     comparing,
     models,
     network,
+    operating,
     planning,
     replaying,
     reporting,
@@ -26,7 +27,7 @@ __all__ = ["app", "main", "user_errors"]
 
 ORDER = (
     "train simulate compare study replay report init plan profile stability theory predict verify export serve join "
-    "device enrol certs"
+    "device enrol operator admin certs"
 ).split()
 app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.callback, "__name__", "")))
 

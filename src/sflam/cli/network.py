@@ -106,6 +106,9 @@ def serve(
         int | None, typer.Option("--round", help="With --resume, go back to where so many rounds were done.")
     ] = None,
     browser: Annotated[bool, typer.Option("--browser", help="Let browsers join, by the page /join.")] = False,
+    operators: Annotated[
+        Path, typer.Option(help="The file of those who may operate the run, by sflam admin.")
+    ] = Path("operators.json"),
     plan: shared.FollowedPlan = None,
     trusted_proxy: Annotated[
         list[str] | None, typer.Option(help="Proxy whose X-Forwarded-For is believed, repeatable.")
@@ -141,6 +144,7 @@ def serve(
         screen=Screen(outliers, outlier_factor),
         keep=keep,
         browser=browser,
+        operators=operators,
     )
     served = serving.resume(resume, how, to_round) if resume else serving.start(wanted, out, how)
     run = served.run

@@ -110,3 +110,25 @@ class Deliveries:
 def _round_figures(value: float) -> float:
     """Return a number with four significant figures."""
     return float(f"{value:.4g}")
+
+
+def shortfall(
+    round: int, attempt: int, came: Mapping[int, Result], sound: Mapping[int, Result], quorum: int, rows: int
+) -> tuple[str, str]:
+    """Return what an opening of a round lacked, and what to do about it.
+
+    Args:
+        round: its number.
+        attempt: of the opening.
+        came: device -> what it sent.
+        sound: those of them that count.
+        quorum: devices it needed.
+        rows: they have between them.
+    """
+    short = f"round {round + 1}, attempt {attempt}: {len(sound)} of at least {quorum} devices delivered"
+    if sound and not rows:
+        short += ", none of them with rows"
+    if refused := sorted(came.keys() - sound.keys()):
+        short += f"; what devices {', '.join(map(str, refused))} trained was refused"
+        return short, "see served.jsonl for why, and revoke devices that are not sound"
+    return short, "bring devices back, lower --quorum or raise --deadline"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,10 +26,11 @@ from sflam.printable import printable
 from sflam.records.history import RoundRecord
 from sflam.records.served_round import Prediction, of_those
 from sflam.seeds import generator
-from sflam.serve.deliveries import Deliveries, Result
+from sflam.serve.deliveries import Deliveries, Result, shortfall
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.gathering import Gathering
+from sflam.serve.orders import Orders
 from sflam.serve.pace import Pace
 from sflam.serve.parts import Parts
 from sflam.serve.probes import SECONDS
@@ -60,6 +62,7 @@ class RemoteFleet(FleetAround):
         event_log: one line per event.
         planner: plans the rounds, and expects what they take; None leaves the bits as they are.
         screen: the rule by which what devices trained is judged before it is averaged.
+        orders: what an operator has ordered.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class RemoteFleet(FleetAround):
         event_log: EventLog | None = None,
         planner: RoundPlanner | None = None,
         screen: Screen | None = None,
+        orders: Orders | None = None,
     ) -> None:
         super().__init__(local)
         self.local, self.dispatch, self.contracts = local, dispatch, contracts
@@ -88,7 +92,8 @@ class RemoteFleet(FleetAround):
         self.worker = Worker(dispatch, self.trunk, local.exchange, dict(enumerate(local.devices.cuts)))
         self.stats, self.event_log, self.planner = stats or RoundStats(), event_log or EventLog(), planner
         self.parts = Parts(local, self.contracts)
-        self.gathering = Gathering(dispatch, gather, notify, self.event_log)
+        self.orders = orders or Orders()
+        self.gathering = Gathering(dispatch, gather, notify, self.event_log, self.orders.held)
         # What comes together decides the result where one copy learns from all; and steps are the fleet's where a step
         # is one batch of all devices.
         dispatch.by_step = self.trunk.shared or local.sampling == "global"
@@ -216,12 +221,17 @@ class RemoteFleet(FleetAround):
             drawn = tuple(range(self.settings.devices))
         else:
             drawn = select_devices(self.settings, self.local.seed, round, known)
-        return tuple(device for device in drawn if device not in out) or drawn
+        left = (
+            tuple(device for device in which if device not in out)
+            for which in (drawn, range(self.settings.devices))
+        )
+        return next((some[: len(drawn)] for some in left if some), drawn)
 
     def _sitting_out(self, round: int) -> frozenset[int]:
-        """Return the devices that a round is made without; none where that would be all."""
-        out = self.deliveries.quarantine.out(round)
-        return out if len(out) < self.settings.devices else frozenset()
+        """Return the devices that a round is made without: by orders and, unless that would be all, by quarantine."""
+        ordered = self.orders.out(round)
+        out = self.deliveries.quarantine.out(round) | ordered
+        return out if len(out) < self.settings.devices else ordered
 
     def _samples(self) -> dict[int, int]:
         """Return device -> the samples it reported last, of those that ever came to the run, ascending."""
@@ -245,7 +255,8 @@ class RemoteFleet(FleetAround):
         Raises:
             ServeError: the quorum was missed twice.
         """
-        for opening in (1, 2):
+        missed = 0
+        for opening in itertools.count(1):
             attempt = self._attempt()
             with self.dispatch.locked() as session:
                 legs, known = session.legs, self._samples()
@@ -281,16 +292,9 @@ class RemoteFleet(FleetAround):
             if verdict is Verdict.COMPLETE and enough and rows:
                 break
             self.event_log("short", round=round, attempt=attempt, delivered=sorted(finite), quorum=quorum)
-            short = (
-                f"round {round + 1}, attempt {attempt}: {len(finite)} of at least {quorum} devices delivered"
-            )
-            if finite and not rows:
-                short += ", none of them with rows"
-            advice = "bring devices back, lower --quorum or raise --deadline"
-            if refused := sorted(came.keys() - finite.keys()):
-                short += f"; what devices {', '.join(map(str, refused))} trained was refused"
-                advice = "see served.jsonl for why, and revoke devices that are not sound"
-            if opening == 2:
+            short, advice = shortfall(round, attempt, came, finite, quorum, rows)
+            missed += attempt not in self.orders.shortened
+            if missed == 2:
                 raise ServeError(
                     f"{short} within {deadline:g} s, twice in a row; {advice}, and go on with sflam serve --resume"
                 )

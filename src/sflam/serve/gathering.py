@@ -19,13 +19,19 @@ class Gathering:
         seconds: for devices that never came.
         notify: shows a line to the user of the server.
         event_log: one line per event.
+        held: returns why a round may not begin, whatever devices are here; "" where it may.
     """
 
     def __init__(
-        self, dispatch: Dispatch, seconds: float, notify: Callable[[str], None], event_log: EventLog
+        self,
+        dispatch: Dispatch,
+        seconds: float,
+        notify: Callable[[str], None],
+        event_log: EventLog,
+        held: Callable[[int], str] = lambda round: "",
     ) -> None:
         self.dispatch, self.seconds, self.notify, self.event_log = dispatch, seconds, notify, event_log
-        self._given_up: set[int] = set()
+        self.held, self._given_up = held, set[int]()
 
     def wait(
         self,
@@ -38,10 +44,18 @@ class Gathering:
         Devices in ``without`` take no part in the round and count as absent.
         """
         session, clock = self.dispatch.session, self.dispatch.clock
-        until, began, shown = 0.0, clock(), None
+        until, began = 0.0, clock()
+        shown: object = None
 
         def enough(present: tuple[int, ...]) -> bool:
             nonlocal until, shown
+            if reason := self.held(round):
+                session.wait_for((), None)
+                if shown != reason:
+                    shown = reason
+                    self.notify(f"round {round + 1}: {reason}")
+                    self.event_log("held", round=round, reason=reason)
+                return False
             now, wanted, there = clock(), needed(), set(present) - without()
             fewest = min(session.quorum, len(wanted))
             here = len(there) >= fewest

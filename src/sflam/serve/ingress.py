@@ -24,6 +24,7 @@ from sflam.errors import Refused, ServeError, WireError
 from sflam.link.contract import Contract
 from sflam.link.device_report import DeviceReport
 from sflam.link.job import job_digest
+from sflam.link.token import OPERATOR
 from sflam.serve.admission import Connection
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
@@ -34,6 +35,8 @@ from sflam.serve.round_stats import RoundStats
 OCTETS = "application/octet-stream"
 SMALL = 1 << 16
 """Bytes of a body without a valid token that are read and discarded; of a longer one the connection is closed."""
+OPERATORS = -1
+"""Stands for operators where connections are counted by device."""
 PIECE = 1 << 16
 """Bytes of an answer that are handed to a socket at once: a slow device costs no copy of its whole answer."""
 
@@ -152,18 +155,22 @@ class Ingress:
 
     def device(self, request: Request) -> int:
         """Return the device a request comes from; raises Refused, 401 or 403."""
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not token:
-            raise Refused(401, "no token; send Authorization: Bearer TOKEN")
-        device = self.roster.device_of(token.strip(), time.time())
+        token = bearer(request)
+        if token.startswith(OPERATOR):
+            raise Refused(401, "this takes a device's token, and no operator's; sflam enrol makes one")
+        device = self.roster.device_of(token, time.time())
         if device not in self.contracts:
             raise Refused(403, f"device {device} is enrolled, but this job has {len(self.contracts)} devices")
         request.state.device = device
-        connection: Connection | None = getattr(request.state, "connection", None)
-        if connection is not None:
-            connection.prove(device)
+        self.prove(request, device)
         self.dispatch.heard(device)
         return device
+
+    def prove(self, request: Request, device: int | None) -> None:
+        """Keep the connection of a request, which has shown the valid token of a device, or of an operator."""
+        connection: Connection | None = getattr(request.state, "connection", None)
+        if connection is not None:
+            connection.prove(OPERATORS if device is None else device)
 
     def size(self, request: Request, sizes: set[int], slack: int = 0) -> int:
         """Return the Content-Length; raises Refused: 411 without, 413 above, 422 beside what was agreed.
@@ -199,9 +206,13 @@ class Ingress:
             self.stats.received(arrival, size, trained=trained, report=report)
         return buffer
 
+    async def read_small(self, request: Request, size: int) -> bytes:
+        """Return a body that is no device's, of exactly ``size`` bytes; raises Refused."""
+        return bytes(await self._filled(request, size))
+
     async def _filled(self, request: Request, size: int) -> bytearray:
         """Return a buffer of ``size`` bytes when all have come; raises Refused."""
-        device: int = request.state.device
+        device: int | None = getattr(request.state, "device", None)
         buffer, at = bytearray(size), 0
         heard, clock = time.monotonic(), asyncio.get_running_loop().time
         end = clock() + self.stall + size / self.slowest
@@ -213,7 +224,9 @@ class Ingress:
                     buffer[at : at + len(chunk)] = chunk
                     at += len(chunk)
                     timer.reschedule(min(end, clock() + self.stall))
-                    if time.monotonic() - heard > 1:  # a slow body is a sign of life, too
+                    if (
+                        device is not None and time.monotonic() - heard > 1
+                    ):  # a slow body is a sign of life, too
                         heard = time.monotonic()
                         self.dispatch.heard(device)
         except TimeoutError:
@@ -271,6 +284,14 @@ class Ingress:
                         return False
             return True
         return bool(getattr(request, "_stream_consumed", False))
+
+
+def bearer(request: Request) -> str:
+    """Return the token of a request; raises Refused, 401, where it has none."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not token:
+        raise Refused(401, "no token; send Authorization: Bearer TOKEN")
+    return token.strip()
 
 
 def announced(request: Request) -> int | None:

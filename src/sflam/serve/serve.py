@@ -43,6 +43,10 @@ from sflam.serve.graph_offer import GraphOffer, offer_graphs
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.join_page import join_page
 from sflam.serve.live_page import ProgressBoard
+from sflam.serve.operation import Operation
+from sflam.serve.operator_routes import operator_routes
+from sflam.serve.operators import Operators
+from sflam.serve.orders import Orders
 from sflam.serve.planning import planner_of
 from sflam.serve.probes import SIZE
 from sflam.serve.roster import Roster
@@ -74,6 +78,7 @@ class Serving:
         screen: how what devices trained is judged before it is averaged.
         keep: checkpoints that are kept, to go back to.
         browser: whether the page that makes a browser a device is served.
+        operators: file of those who may operate the run; None lets none.
     """
 
     listen: Listen
@@ -88,6 +93,7 @@ class Serving:
     screen: Screen = field(default_factory=Screen)
     keep: int = 10
     browser: bool = False
+    operators: Path | None = None
 
     def check(self, job: Job) -> None:
         """Raise an error, in one line each, for what cannot be served."""
@@ -167,9 +173,13 @@ class Served:
                 f"devices without torch{', browsers too,' if serving.browser else ''} cannot join: {offer.refused}"
             )
         announced = partial(announcement, folder, contracts)
+        roster = Roster(serving.roster)
+        orders = Orders(run.folder.path / "orders.json", roster, len(contracts))
+        for line in orders.notes():
+            notify(line)
         ingress = Ingress(
             dispatch=self.dispatch,
-            roster=Roster(serving.roster),
+            roster=roster,
             contracts=contracts,
             job=describe(
                 assembly, local, self.attempts.run_id(), bundle(assembly, local, folder), offer, announced
@@ -193,6 +203,7 @@ class Served:
             event_log=self.event_log,
             screen=serving.screen,
             planner=planner_of(assembly, local, folder / "plan.json", notify),
+            orders=orders,
         )
         remote.learn(run.records)
         run.kept = serving.keep
@@ -201,6 +212,9 @@ class Served:
         board = ProgressBoard(run.job.learn.rounds, run.records)
         places = places_for(len(contracts), raise_file_limit())
         pages = join_page(assembly, folder, contracts).routes(ingress) if serving.browser else []
+        if serving.operators is not None:
+            operation = Operation(self.dispatch, roster, orders, self.event_log, len(contracts))
+            pages += operator_routes(ingress, Operators(serving.operators), operation)
         app = application(ingress, board, pages)
         self.server = WebServer(app, self.dispatch, serving.listen, places=places)
 

@@ -103,6 +103,8 @@ class Session:
         self.deadline = self.opened = 0.0
         self.met = False
         """Whether the open round has its quorum."""
+        self.ordered = False
+        """Whether an operator set its end: what devices took does not move it then."""
         self.wanted: tuple[int, ...] = ()
         """Devices that are waited for before a round opens."""
         self.until: float | None = None
@@ -147,6 +149,10 @@ class Session:
         waiting = {device for device, seat in self.seats.items() if seat.computing}
         return tuple(sorted(d for d, at in self._heard.items() if now - at <= self.patience or d in waiting))
 
+    def silence(self, device: int, now: float) -> float | None:
+        """Return the seconds since a device was heard of; None where it never was."""
+        return max(0.0, now - self._heard[device]) if device in self._heard else None
+
     def silent(self, now: float) -> set[int]:
         """Return the devices that came once, and have been waited for in vain since."""
         return self._heard.keys() - set(self.present(now))
@@ -177,7 +183,7 @@ class Session:
         assert self.phase is Phase.WAITING and not self.seats, self.phase
         assert attempt > self.attempt and len(exchanges) >= 1, (attempt, self.attempt)
         self.round, self.attempt, self.deadline = round, attempt, deadline
-        self.opened, self.met, own = now, False, shares or {}
+        self.opened, self.met, self.ordered, own = now, False, False, shares or {}
         self.wait_for((), None)
         self.seats = {
             d: Seat(count, tuple(own.get(d, ())), since=now) for d, count in sorted(exchanges.items())
@@ -268,7 +274,8 @@ class Session:
         seat.seals = {seat.exchanges: seal}
         if not self.met and self.enough:
             self.met = True
-            if left := [other for other, seat in self.seats.items() if seat.active]:
+            left = [other for other, seat in self.seats.items() if seat.active]
+            if left and not self.ordered:
                 self.deadline = min(self.deadline, now + self.grace(now - self.opened, left))
         return True
 
@@ -281,6 +288,10 @@ class Session:
                 f"device {device} is at exchange {seat.next} of {seat.exchanges}; adapters come after the last",
             )
         return seat
+
+    def end_at(self, deadline: float) -> None:
+        """Let an operator set when the open round is over."""
+        self.deadline, self.ordered = deadline, True
 
     def drop(self, device: int) -> None:
         """Go on without a device in the open round; it may take part in the next."""

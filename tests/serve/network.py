@@ -120,6 +120,15 @@ class Network:
         self.started.append(one)
         return one
 
+    def enter(self, name, *arguments):
+        """Start a device that enrols itself under a name."""
+        one = Process(
+            self.folder, "join", f"127.0.0.1:{self.port}", "--name", name, "--ca", self.folder / "certs/ca.pem",
+            "--folder", self.folder / name, "--device", "cpu", *sharing(arguments),
+        )  # fmt: skip
+        self.started.append(one)
+        return one
+
     def device(self, device, *arguments, prepare=None):
         """Start a device without torch."""
         one = Process(

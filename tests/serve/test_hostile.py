@@ -21,7 +21,7 @@ from sflam.link.https_client import Link
 from sflam.serve.app import application
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.ingress import Bounds, Ingress
-from sflam.serve.operation import Operation
+from sflam.serve.operation import RunOperation
 from sflam.serve.operator_routes import operator_routes
 from sflam.serve.operators import Operators
 from sflam.serve.orders import Orders
@@ -52,7 +52,9 @@ GOOD = step_body()
 class Site:
     """A server with one open round and no trunk: a thread answers every arrival."""
 
-    def __init__(self, folder, devices=2, certificate=None, key=None, works=True, **guard):
+    def __init__(
+        self, folder, devices=2, certificate=None, key=None, works=True, more=lambda ingress: [], **guard
+    ):
         roster = Roster(folder / "devices.json")
         self.tokens = [roster.enrol("abfghijk"[device]) for device in range(devices)]
         self.token, self.second = self.tokens[:2]
@@ -68,8 +70,10 @@ class Site:
         listen = Listen(port=0, certificate=certificate, key=key)
         self.orders = Orders(folder / "orders.json", roster, len(contracts))
         self.operators = Operators(folder / "operators.json")
-        operation = Operation(self.dispatch, roster, self.orders, self.ingress.event_log, len(contracts))
-        routes = operator_routes(self.ingress, self.operators, operation)
+        self.operation = RunOperation(
+            self.dispatch, roster, self.orders, self.ingress.event_log, len(contracts)
+        )
+        routes = [*operator_routes(self.ingress, self.operators, self.operation), *more(self.ingress)]
         self.server = WebServer(application(self.ingress, more=routes), self.dispatch, listen, **guard)
         self.server.start()
         self.computed = []

@@ -27,7 +27,7 @@ from sflam.serve.event_log import EventLog
 from sflam.serve.fleet import RemoteFleet, Stopped
 from sflam.serve.graph_offer import HalfKind
 from sflam.serve.ingress import Bounds, Ingress
-from sflam.serve.operation import Operation
+from sflam.serve.operation import RunOperation
 from sflam.serve.operator_routes import operator_routes
 from sflam.serve.operators import Operators
 from sflam.serve.orders import Orders
@@ -129,7 +129,7 @@ class Rig:
         self.orders = Orders(folder / "orders.json", roster, len(SIZES))
         self.operators = Operators(folder / "operators.json")
         self.log = EventLog(folder / "served.jsonl")
-        self.operation = Operation(self.dispatch, roster, self.orders, self.log, len(SIZES))
+        self.operation = RunOperation(self.dispatch, roster, self.orders, self.log, len(SIZES))
         routes = operator_routes(self.ingress, self.operators, self.operation)
         self.server = WebServer(application(self.ingress, more=routes), self.dispatch, Listen(port=0))
         self.fleet = RemoteFleet(

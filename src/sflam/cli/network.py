@@ -21,21 +21,42 @@ Insecure = Annotated[bool, typer.Option("--insecure", help="Allow plain HTTP bey
     "sflam enrol phone > phone.token",
     "sflam enrol phone --link my-laptop.local:8443",
     "sflam enrol phone --revoke",
+    "sflam enrol --count 50 --out tokens",
+    "sflam enrol --names rooms.txt --out tokens",
 )
 def enrol(
-    name: Annotated[str, typer.Argument(help="Name of the device.")],
+    name: Annotated[str, typer.Argument(help="Name of the device.")] = "",
     roster: Roster = ROSTER,
     days: Annotated[float, typer.Option(help="Days until the token expires.")] = 30.0,
     revoke: Annotated[bool, typer.Option("--revoke", help="Revoke the device's token.")] = False,
     link: Annotated[str | None, typer.Option(help="Server, HOST:PORT: print a browser's link to it.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, max=10000, help="Enrol so many new devices: device-001 and so on.")
+    ] = None,
+    names: Annotated[Path | None, typer.Option(help="Enrol the devices of this file, a name a line.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for NAME.token of many devices.")] = None,
 ) -> None:
     """Let a device join: print its token, of which only a hash is kept. A known device gets a new one.
 
-    With --link the token is printed within the link that makes a browser the device, for sflam serve --browser.
+    With --link the token is printed within the link that makes a browser the device, for sflam serve --browser. Many
+    devices are enrolled at once by --count or --names, all or none; their tokens go to files that only you can read.
     """
     from sflam.serve.roster import Roster as Devices
 
     devices = Devices(roster)
+    if count is not None or names is not None or out is not None:
+        from sflam.serve.bulk import enrol_many
+
+        which = count if names is None else names
+        if name or revoke or link or None in (which, out) or None not in (count, names):
+            raise ConfigError(
+                "many devices are enrolled by --count N or --names FILE, with --out FOLDER and without a name"
+            )
+        assert which is not None and out is not None
+        written = enrol_many(devices, which, out, days)
+        return shared.remark(f"enrolled {len(written)} devices in {roster}; tokens in {out}")
+    if not name:
+        raise ConfigError("enrol which device? give its name, or --count N or --names FILE with --out FOLDER")
     if revoke:
         devices.revoke(name)
         return shared.remark(f"revoked {name} in {roster}")
@@ -109,6 +130,12 @@ def serve(
     operators: Annotated[
         Path, typer.Option(help="The file of those who may operate the run, by sflam admin.")
     ] = Path("operators.json"),
+    join_secret_file: Annotated[
+        Path | None, typer.Option(help="Let devices that know this file's one line enrol themselves.")
+    ] = None,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="They wait until sflam admin approves them.")
+    ] = False,
     plan: shared.FollowedPlan = None,
     trusted_proxy: Annotated[
         list[str] | None, typer.Option(help="Proxy whose X-Forwarded-For is believed, repeatable.")
@@ -145,6 +172,8 @@ def serve(
         keep=keep,
         browser=browser,
         operators=operators,
+        join_secret=join_secret_file,
+        approve=approve,
     )
     served = serving.resume(resume, how, to_round) if resume else serving.start(wanted, out, how)
     run = served.run
@@ -170,10 +199,20 @@ def serve(
     shared.show_json(as_json, asdict(result))
 
 
-@shared.command("sflam join my-laptop.local:8443 --token-file phone.token --ca ca.pem --data mine.npz")
+@shared.command(
+    "sflam join my-laptop.local:8443 --token-file phone.token --ca ca.pem --data mine.npz",
+    "sflam join my-laptop.local:8443 --join-secret-file join.secret --name hall-pi --ca ca.pem --data mine.npz",
+)
 def join(
     server: Annotated[str, typer.Argument(help="HOST, HOST:PORT or https://HOST:PORT.")],
-    token_file: Annotated[Path, typer.Option(help="File with the token that sflam enrol printed.")],
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the token that sflam enrol printed; else the folder's own."),
+    ] = None,
+    join_secret_file: Annotated[
+        Path | None, typer.Option(help="File with the server's join secret: the device enrols itself.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name to enrol by; else this machine's.")] = "",
     data: Annotated[str | None, typer.Option(help="Own data, or with --share a copy of the job's.")] = None,
     share: Annotated[
         bool,
@@ -207,16 +246,20 @@ def join(
 
     Plug-ins that the job uses are given with --plugin: a device never runs code that a server names.
 
+    With --join-secret-file the device enrols itself under a name, and keeps its token in its folder. Afterwards the
+    folder alone makes it the same device.
+
     Killed at any moment, the same command goes on where the device was. With --state-every above 1, or 0, less is
     written, and a device that dies between two states may have to sit the round out.
     """
+    from sflam.link.enrolment import credentials
+    from sflam.link.enrolment import enrol as let_in
     from sflam.link.https_client import Link
-    from sflam.link.token import read_token
 
-    token = read_token(token_file)
+    own = credentials(token_file, join_secret_file, name, folder)
     link = Link(
         server,
-        token,
+        own.token,
         ca=ca,
         certificate=cert,
         key=key,
@@ -231,6 +274,7 @@ def join(
 
     limits = Limits(*(None if most is None else int(most * MEGABYTE) for most in (most_memory, most_disk)))
     with shared.stoppable("the same command goes on where this device was"), limits.enforced():
+        let_in(link, own, shared.remark)
         rounds = take_part(
             link,
             data,

@@ -39,10 +39,16 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--token-file",
         type=Path,
-        required=True,
         metavar="PATH",
-        help="file with the token that sflam enrol printed",
+        help="file with the token that sflam enrol printed; else the folder's own",
     )
+    add(
+        "--join-secret-file",
+        type=Path,
+        metavar="PATH",
+        help="file with the server's join secret: the device enrols itself, and keeps its token in its folder",
+    )
+    add("--name", default="", metavar="NAME", help="name to enrol by; else this machine's")
     add("--data", metavar="PATH", help="own data: .npz, .csv, .jsonl or a folder of images")
     share = (
         "take this device's share of the job's data: of the copy that --data names, or of a public data set"
@@ -120,14 +126,15 @@ def _run(options: argparse.Namespace) -> int:
     from sflam.device.agent import Bringing, take_part
     from sflam.device.memory import settle
     from sflam.lean_memory import MEGABYTE
+    from sflam.link.enrolment import credentials, enrol
     from sflam.link.https_client import Link
     from sflam.link.limits import Limits
-    from sflam.link.token import read_token
 
     settle()
+    own = credentials(options.token_file, options.join_secret_file, options.name, options.folder)
     link = Link(
         options.server,
-        read_token(options.token_file),
+        own.token,
         ca=options.ca,
         certificate=options.cert,
         key=options.key,
@@ -150,6 +157,7 @@ def _run(options: argparse.Namespace) -> int:
         limits=limits,
         state_every=options.state_every,
     )
+    enrol(link, own, _remark)
     rounds = take_part(link, bringing, _remark)
     _remark(f"the job has ended; this device trained {rounds} rounds")
     return 0

@@ -23,7 +23,7 @@ LONGEST = 1e7
 DAY = 86400.0
 
 
-class Operation:
+class RunOperation:
     """A served run as its operators have it; slow where it waits for the roster's lock.
 
     Args:
@@ -43,7 +43,9 @@ class Operation:
     def seen(self) -> dict[str, Any]:
         """Return the run, and every device of the roster by name, as JSON."""
         entries, unix = self.roster.entries(), time.time()
-        names = {entry.device: name for name, entry in entries.items() if not entry.revoked}
+        names = {
+            entry.device: name for name, entry in entries.items() if not (entry.revoked or entry.pending)
+        }
         with self.dispatch.looked() as session:
             now = self.dispatch.clock()
             waited = session.waited_for(now)
@@ -87,6 +89,8 @@ class Operation:
     def _state(self, entry: Entry, seat: Seat | None, here: bool, heard: float | None, unix: float) -> str:
         if entry.revoked:
             return "revoked"
+        if entry.pending:
+            return "waits for approval"
         if unix >= entry.expires:
             return "expired"
         if entry.device >= self.devices:
@@ -100,6 +104,13 @@ class Operation:
         if seat is not None:
             return "left out"
         return "waits" if here else "never came" if heard is None else "absent"
+
+    def approve(self, by: str, names: Sequence[str]) -> str:
+        """Give places to devices that enrolled themselves; raises Refused, 409, where none is left."""
+        self._entries(names)
+        self.roster.approve(names, self.devices)
+        self.event_log("approve", by=by, names=list(names))
+        return f"{_listed(names)}: approved"
 
     def pause(self, by: str) -> str:
         """Let the open round end, and no other begin."""

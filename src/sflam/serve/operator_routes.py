@@ -16,7 +16,7 @@ from sflam.errors import Refused
 from sflam.files import from_json
 from sflam.link.token import OPERATOR
 from sflam.serve.ingress import Ingress, announced, bearer
-from sflam.serve.operation import Operation
+from sflam.serve.operation import RunOperation
 from sflam.serve.operators import Operator, Operators
 
 LIMIT = 1 << 16
@@ -33,7 +33,7 @@ def operator_of(ingress: Ingress, operators: Operators, request: Request) -> Ope
     return found
 
 
-def operator_routes(ingress: Ingress, operators: Operators, operation: Operation) -> list[Route]:
+def operator_routes(ingress: Ingress, operators: Operators, operation: RunOperation) -> list[Route]:
     """Return the routes."""
 
     async def seen(request: Request) -> Response:
@@ -60,10 +60,11 @@ def operator_routes(ingress: Ingress, operators: Operators, operation: Operation
     ]
 
 
-def _call(operation: Operation, name: str, by: str, found: dict[str, Any]) -> Callable[[], str]:
+def _call(operation: RunOperation, name: str, by: str, found: dict[str, Any]) -> Callable[[], str]:
     """Return what an act does; raises Refused, 404, for none that there is, KeyError, TypeError or ValueError."""
     plain = {"pause": operation.pause, "resume": operation.resume, "close": operation.close}
     named = {
+        "approve": operation.approve,
         "drain": operation.drain,
         "undrain": operation.undrain,
         "kick": operation.kick,

@@ -99,8 +99,12 @@ class Orders:
         if self.roster is None:
             return {}, frozenset()
         entries = self.roster.known()
-        numbers = {name: entry.device for name, entry in entries.items() if not entry.revoked}
-        return numbers, frozenset(e.device for e in entries.values() if e.revoked) - set(numbers.values())
+        numbers = {
+            name: entry.device for name, entry in entries.items() if not (entry.revoked or entry.pending)
+        }
+        return numbers, frozenset(e.device for e in entries.values() if e.revoked and e.device >= 0) - set(
+            numbers.values()
+        )
 
     def _save(self) -> None:
         if self.path is None:

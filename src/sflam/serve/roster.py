@@ -1,11 +1,14 @@
-"""The roster: which devices may join, by name and number, each by a token of which only the hash is kept."""
+"""The roster: which devices may join, by name and number, each by a token of which only the hash is kept.
+
+The operator enrols them, or they enrol themselves by a join secret.
+"""
 
 from __future__ import annotations
 
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from sflam.errors import Refused, ServeError
@@ -18,10 +21,12 @@ class Entry(TokenHolder):
     """One device that may join.
 
     Attributes:
-        device: its number in the fleet.
+        device: its number in the fleet; -1 where it has none yet.
+        pending: whether it enrolled itself and waits for an operator's approval.
     """
 
     device: int = -1
+    pending: bool = False
 
 
 class Roster(TokenFile[Entry]):
@@ -60,6 +65,72 @@ class Roster(TokenFile[Entry]):
             self._write(entries.values())
         return tokens
 
+    def let_in(
+        self, name: str, sha256: str, *, places: int, pending: bool, days: float = 30.0
+    ) -> tuple[Entry | None, Entry]:
+        """Enrol a device that has made its token itself, or renew it; return its entry before and after.
+
+        Args:
+            name: its name.
+            sha256: of its token.
+            places: devices there may be, and so many more that wait for approval.
+            pending: whether it waits for approval.
+            days: until the token expires.
+
+        Raises:
+            Refused: 409 for a name or token of another device, and where all places are taken; 403 for a revoked one.
+        """
+        with self._alone():
+            entries, now = dict(self.entries()), time.time()
+            before = entries.get(name)
+            others = [
+                entry.name for entry in entries.values() if entry.sha256 == sha256 and entry.name != name
+            ]
+            if others:
+                raise Refused(
+                    409, f"this device is enrolled as {others[0]}; give it that --name, or another --folder"
+                )
+            if before is not None:
+                if not secrets.compare_digest(before.sha256, sha256):
+                    raise Refused(409, f"the name {name} is another device's; choose another --name")
+                if before.revoked:
+                    raise Refused(403, f"{name} was revoked; ask the operator of the server")
+                if before.expires > now + days * DAY / 2 and before.pending <= pending:
+                    return before, before
+            made = Entry(name, sha256, now + days * DAY, pending=pending)
+            if before is not None and not before.pending:
+                entries[name] = replace(before, expires=made.expires)
+            elif not pending:
+                entries[name] = replace(made, device=self._place(entries, name, places))
+            else:
+                entries[name] = made
+                if sum(entry.pending and not entry.revoked for entry in entries.values()) > places:
+                    raise Refused(
+                        409, f"{places} devices wait for approval already; ask the operator of the server"
+                    )
+            self._write(entries.values())
+            return before, entries[name]
+
+    def approve(self, names: Sequence[str], places: int) -> None:
+        """Give devices that wait for approval their places, all or none; those that have one keep it.
+
+        Raises:
+            Refused: 409, not so many of the ``places`` are left.
+        """
+        with self._alone():
+            entries = dict(self.entries())
+            for name in names:
+                if entries[name].pending:
+                    number = self._place(entries, name, places)
+                    entries[name] = replace(entries[name], device=number, pending=False)
+            self._write(entries.values())
+
+    def _place(self, entries: Mapping[str, Entry], name: str, places: int) -> int:
+        number = self._number(entries, name)
+        if number >= places:
+            raise Refused(409, f"all {places} places of the job are taken; revoke a device that is gone")
+        return number
+
     def _write(self, entries: Iterable[Entry]) -> None:
         super()._write(sorted(entries, key=lambda entry: entry.device))
 
@@ -70,7 +141,7 @@ class Roster(TokenFile[Entry]):
         A device that was taken out leaves its number to the next one: a box is replaced under a new name.
         """
         taken = {entry.device for entry in entries.values() if not entry.revoked and entry.name != name}
-        own = [entries[name].device] if name in entries else []
+        own = [entries[name].device] if name in entries and entries[name].device >= 0 else []
         return next(number for number in chain(own, range(len(taken) + 1)) if number not in taken)
 
     def device_of(self, token: str, now: float) -> int:
@@ -86,4 +157,6 @@ class Roster(TokenFile[Entry]):
             raise Refused(403, f"the token of {entry.name} was revoked; enrol the device again")
         if now >= entry.expires:
             raise Refused(403, f"the token of {entry.name} has expired; enrol the device again")
+        if entry.pending:
+            raise Refused(403, f"{entry.name} waits for approval: sflam admin SERVER approve {entry.name}")
         return entry.device

@@ -20,6 +20,7 @@ from sflam.files import replace_file
 from sflam.learn.screening import FACTOR, RULES, Screen
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import Contract
+from sflam.link.enrolment import read_secret
 from sflam.model.adapters import state_of
 from sflam.model.built import token_shape
 from sflam.model.families import CAUSAL
@@ -43,7 +44,7 @@ from sflam.serve.graph_offer import GraphOffer, offer_graphs
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.join_page import join_page
 from sflam.serve.live_page import ProgressBoard
-from sflam.serve.operation import Operation
+from sflam.serve.operation import RunOperation
 from sflam.serve.operator_routes import operator_routes
 from sflam.serve.operators import Operators
 from sflam.serve.orders import Orders
@@ -51,6 +52,7 @@ from sflam.serve.planning import planner_of
 from sflam.serve.probes import SIZE
 from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
+from sflam.serve.self_enrolment import SelfEnrolment
 from sflam.serve.session import Session
 from sflam.serve.web_server import Attempts, Listen, WebServer
 from sflam.sizes import IDENTITY
@@ -79,6 +81,8 @@ class Serving:
         keep: checkpoints that are kept, to go back to.
         browser: whether the page that makes a browser a device is served.
         operators: file of those who may operate the run; None lets none.
+        join_secret: file of the secret by which devices enrol themselves; None lets none.
+        approve: whether an operator has to approve those.
     """
 
     listen: Listen
@@ -94,6 +98,8 @@ class Serving:
     keep: int = 10
     browser: bool = False
     operators: Path | None = None
+    join_secret: Path | None = None
+    approve: bool = False
 
     def check(self, job: Job) -> None:
         """Raise an error, in one line each, for what cannot be served."""
@@ -115,11 +121,15 @@ class Serving:
             problems.append(f"--keep is {self.keep}; it must be 2 or more checkpoints")
         if self.browser and not self.graphs:
             problems.append("--browser needs the graphs that --no-graphs leaves out; drop one of the two")
+        if self.approve and self.join_secret is None:
+            problems.append("--approve is for devices that enrol themselves; give --join-secret-file as well")
         for name, value in (("--grace", self.grace), ("--gather", self.gather)):
             if value is not None and not value >= 0:
                 problems.append(f"{name} is {value} s; it must be 0 or more")
         if problems:
             raise ConfigError(problems)
+        if self.join_secret is not None:
+            read_secret(self.join_secret)
 
     def fewest(self, job: Job) -> int:
         """Return the devices whose result a round of a job needs."""
@@ -213,8 +223,11 @@ class Served:
         places = places_for(len(contracts), raise_file_limit())
         pages = join_page(assembly, folder, contracts).routes(ingress) if serving.browser else []
         if serving.operators is not None:
-            operation = Operation(self.dispatch, roster, orders, self.event_log, len(contracts))
+            operation = RunOperation(self.dispatch, roster, orders, self.event_log, len(contracts))
             pages += operator_routes(ingress, Operators(serving.operators), operation)
+        if serving.join_secret is not None:
+            enrolment = SelfEnrolment(ingress, serving.join_secret, serving.approve, notify, self.event_log)
+            pages.append(enrolment.route())
         app = application(ingress, board, pages)
         self.server = WebServer(app, self.dispatch, serving.listen, places=places)
 

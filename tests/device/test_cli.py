@@ -30,7 +30,8 @@ def left(capsys, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((), "required: SERVER, --token-file"),
+        ((), "required: SERVER"),
+        (("h",), "give --token-file with the token that sflam enrol printed"),
         (("h", "--token-file", "none"), "token file none cannot be read"),
         (("h", "--token-file", "TOKEN", "--memory", "0"), "'0' is no number above 0"),
         (("h", "--token-file", "TOKEN", "--memory", "inf"), "'inf' is no number above 0"),

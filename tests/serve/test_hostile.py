@@ -53,7 +53,15 @@ class Site:
     """A server with one open round and no trunk: a thread answers every arrival."""
 
     def __init__(
-        self, folder, devices=2, certificate=None, key=None, works=True, more=lambda ingress: [], **guard
+        self,
+        folder,
+        devices=2,
+        certificate=None,
+        key=None,
+        works=True,
+        more=lambda ingress: [],
+        log=None,
+        **guard,
     ):
         roster = Roster(folder / "devices.json")
         self.tokens = [roster.enrol("abfghijk"[device]) for device in range(devices)]
@@ -68,7 +76,9 @@ class Site:
             self.dispatch, roster, contracts, lambda device: {"device": device}, {}, Bounds(1 << 20, 1 << 14)
         )
         listen = Listen(port=0, certificate=certificate, key=key)
+        self.ingress.event_log = log or self.ingress.event_log
         self.orders = Orders(folder / "orders.json", roster, len(contracts))
+        self.ingress.orders = self.orders
         self.operators = Operators(folder / "operators.json")
         self.operation = RunOperation(
             self.dispatch, roster, self.orders, self.ingress.event_log, len(contracts)

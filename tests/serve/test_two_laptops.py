@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from sflam.device.cli import parser
 
 FOLDER = Path(__file__).parents[2] / "examples" / "two-laptops"
 PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "two_laptops.md"
@@ -74,10 +78,45 @@ def test_service_files_use_options_that_there_are(cli):
     assert "SuccessExitStatus=130" in (FOLDER / "sflam.service").read_text(encoding="utf-8")
 
 
+DEVICE_FILES = ("sflam-device.service", "Containerfile.device")
+
+
+def test_files_of_devices_use_options_that_there_are():
+    known = set(re.findall(r"--[a-z-]+", parser().format_help()))
+    for name in DEVICE_FILES:
+        text = (FOLDER / name).read_text(encoding="utf-8")
+        (line,) = re.findall(r"^(?:ExecStart=|ENTRYPOINT ).*$", text, re.MULTILINE)
+        used = set(re.findall(r"--[a-z-]+", line))
+        assert used <= known and "sflam-device" in line
+    (line,) = re.findall(r"^ExecStart=\S+ (.*)$", (FOLDER / DEVICE_FILES[0]).read_text(), re.MULTILINE)
+    options = parser().parse_args(line.replace("${SERVER}", "localhost").split())
+    assert str(options.folder) == "device" and str(options.join_secret_file) == "join.secret"
+
+
+@pytest.mark.parametrize("name", ["Containerfile", "Containerfile.device"])
+def test_container_files_take_what_is_in_the_repository(name):
+    text = (FOLDER / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    steps = re.findall(r"^([A-Z]+) (.*)$", text, re.MULTILINE)
+    kinds = [kind for kind, _ in steps]
+    assert kinds[0] == "FROM" and kinds.index("USER") > kinds.index("RUN") and kinds[-1] == "ENTRYPOINT"
+    (run,) = [words for kind, words in steps if kind == "RUN"]
+    for path in re.findall(r"/src/([\w./-]+)", run):
+        assert (FOLDER.parents[1] / path).exists(), path
+    assert subprocess.run(["sh", "-n", "-c", run]).returncode == 0
+    scripts = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["project"]
+    program = json.loads(steps[-1][1])[0]
+    assert program in scripts["scripts"] or f"/usr/local/bin/{program}" in run
+    for extra in re.findall(r"/src\[(\w+)\]", run):
+        assert extra in scripts["optional-dependencies"]
+
+
+@pytest.mark.parametrize("name", ["sflam.service", "sflam-device.service"])
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
-def test_the_unit_is_a_unit(tmp_path):
-    text = (FOLDER / "sflam.service").read_text(encoding="utf-8")
-    unit = tmp_path / "sflam.service"
-    unit.write_text(text.replace("/opt/sflam/bin/sflam-serve", "/bin/sh"))
+def test_the_unit_is_a_unit(tmp_path, name):
+    text = (FOLDER / name).read_text(encoding="utf-8")
+    unit = tmp_path / name
+    unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/sh", text, flags=re.MULTILINE))
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
-    assert done.returncode == 0 and "sflam.service" not in done.stderr, done.stderr
+    assert done.returncode == 0 and name not in done.stderr, done.stderr
+    for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "MemoryMax=", "UMask=0077", "TasksMax="):
+        assert line in text

@@ -127,6 +127,7 @@ class Rig:
             self.dispatch, roster, self.contracts, lambda _: {}, {}, Bounds(1 << 24, 1 << 22)
         )
         self.orders = Orders(folder / "orders.json", roster, len(SIZES))
+        self.ingress.orders = self.orders
         self.operators = Operators(folder / "operators.json")
         self.log = EventLog(folder / "served.jsonl")
         self.operation = RunOperation(self.dispatch, roster, self.orders, self.log, len(SIZES))

@@ -136,6 +136,11 @@ def serve(
     approve: Annotated[
         bool, typer.Option("--approve", help="They wait until sflam admin approves them.")
     ] = False,
+    log_file: Annotated[
+        Path | None, typer.Option(help="Also log events, and every request of a device, to this file.")
+    ] = None,
+    log_format: Annotated[str, typer.Option(help="Its lines: json, or text.")] = "json",
+    log_max_mb: Annotated[float, typer.Option(help="Its size; five older ones are kept.")] = 50.0,
     plan: shared.FollowedPlan = None,
     trusted_proxy: Annotated[
         list[str] | None, typer.Option(help="Proxy whose X-Forwarded-For is believed, repeatable.")
@@ -154,6 +159,7 @@ def serve(
     from sflam.report.terminal.progress import Progress
     from sflam.serve import serve as serving
     from sflam.serve.fleet import Stopped
+    from sflam.serve.log_file import LogFile
     from sflam.serve.peers import Peers
     from sflam.serve.web_server import Listen
 
@@ -174,6 +180,7 @@ def serve(
         operators=operators,
         join_secret=join_secret_file,
         approve=approve,
+        log=None if log_file is None else LogFile(log_file, log_format, log_max_mb),
     )
     served = serving.resume(resume, how, to_round) if resume else serving.start(wanted, out, how)
     run = served.run

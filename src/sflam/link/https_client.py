@@ -20,6 +20,8 @@ from sflam.link.address import is_loopback, server_address
 from sflam.link.token_bucket import TokenBucket
 
 LARGEST = 1 << 34
+REQUEST = "Sflam-Request"
+"""The header of an answer with the number of its request in the server's log."""
 CHUNK = 1 << 16
 DISK = "choose another --folder"
 SHORT = 1 << 20
@@ -80,6 +82,8 @@ class Link:
         """The file that the answer of the request under way goes to."""
         self._streams = False
         """Whether the answer of the request under way is left open."""
+        self._number = ""
+        """Of the last request, as the server names it in its log."""
         self._open: http.client.HTTPResponse | None = None
         self._bucket: TokenBucket | None = None
         self.asked_s = self.received_s = 0.0
@@ -165,6 +169,7 @@ class Link:
             if 200 <= status < 300:
                 return found
             own = _reason(found) if status else None
+            own = f"{own} (request {self._number})" if own and self._number else own
             if status == 413 and own is None:
                 own = small = self._too_small(len(body or b""))
             elif status not in AWAY:
@@ -270,6 +275,7 @@ class Link:
                 response = _before_the_end(connection, broken)
             else:
                 response = connection.getresponse()
+        self._number = "".join(c for c in response.headers.get(REQUEST, "")[:32] if c in "0123456789abcdef")
         retry = response.headers.get("Retry-After", "")
         try:
             seconds = min(LONGEST_PAUSE, max(0.0, float(retry)))

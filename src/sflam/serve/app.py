@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -24,11 +25,13 @@ from sflam.files import from_json
 from sflam.link.contract import PROTOCOL, Contract, expect_same_grid
 from sflam.link.device_report import HEADER, report_from
 from sflam.serve.admission import Connection
+from sflam.serve.device_metrics import device_metrics
 from sflam.serve.dispatch import sealed
 from sflam.serve.ingress import OCTETS, Ingress, announced
 from sflam.serve.live_page import PAGE_HEADERS, ProgressBoard, page
 from sflam.serve.metrics import metrics_text
 from sflam.serve.probes import LinkProbe
+from sflam.serve.request_log import RequestLog
 from sflam.serve.session import Phase
 from sflam.sizes import COUNT_LIMIT
 
@@ -260,11 +263,14 @@ def application(
     async def metrics(request: Request) -> Response:
         connection: Connection | None = getattr(request.state, "connection", None)
         admission = connection.admission if connection else None
-        text = metrics_text(ingress.dispatch, ingress.counts, ingress.bounds.bytes, shown, admission)
+        names, orders, places = ingress.names(request), ingress.orders, len(ingress.contracts)
+        text = metrics_text(ingress.dispatch, ingress.counts, ingress.bounds.bytes, shown, orders, admission)
+        lines = device_metrics(ingress.dispatch, ingress.stats, shown, orders, places, names)
+        text += "".join(f"{line}\n" for line in lines)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def live(_: Request) -> Response:
-        text = page(ingress.dispatch, ingress.stats, shown)
+        text = page(ingress.dispatch, ingress.stats, shown, ingress.orders)
         return Response(text, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
 
     route = ingress.route
@@ -286,7 +292,8 @@ def application(
             route("/metrics", "GET", metrics),
             route("/", "GET", live),
             *more,
-        ]
+        ],
+        middleware=[Middleware(RequestLog, log=ingress.event_log)],
     )
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from sflam.serve.log_file import LogFile, hidden
+
 REFUSALS = 5
 """Refusals written in one second, at most."""
 
@@ -22,30 +24,46 @@ class EventLog:
     Args:
         path: the file they are appended to; None keeps none.
         clock: Unix time, s.
+        more: where events go besides, and requests alone; None keeps no log of requests.
     """
 
-    def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
-        self.path, self.clock = path, clock
+    def __init__(
+        self,
+        path: Path | None = None,
+        clock: Callable[[], float] = time.time,
+        more: LogFile | None = None,
+    ) -> None:
+        self.path, self.clock, self.more = path, clock, more
         self._lock = threading.Lock()
         self._file: TextIO | None = None
         self._second, self._written, self._omitted = 0, 0, 0
 
     def __call__(self, event: str, **values: Any) -> None:
         """Write an event; an error of the disk does not stop the server."""
-        if self.path is None:
-            return
         line = {"time": round(self.clock(), 3), "event": event} | {
             key: value for key, value in values.items() if value is not None
         }
+        if self.more is not None:
+            self.more(line)
+        if self.path is None:
+            return
         with self._lock:
             try:
                 self._file = self._file or self.path.open("a", encoding="utf-8")
-                self._file.write(json.dumps(line) + "\n")
+                self._file.write(hidden(json.dumps(line)) + "\n")
                 self._file.flush()
             except OSError:
                 self._file = None
 
-    def refused(self, status: int, reason: str, device: int | None, path: str) -> None:
+    def request(self, **values: Any) -> None:
+        """Write a request that was answered, where there is a log of them."""
+        if self.more is not None:
+            known = {key: value for key, value in values.items() if value is not None}
+            self.more({"time": round(self.clock(), 3), "event": "request"} | known)
+
+    def refused(
+        self, status: int, reason: str, device: int | None, path: str, request: str | None = None
+    ) -> None:
         """Write a refusal, unless there have been enough in this second."""
         now = int(self.clock())
         with self._lock:
@@ -62,6 +80,7 @@ class EventLog:
             reason=reason[:300],
             device=device,
             path=path[:100],
+            request=request,
             untold=omitted or None,
         )
 
@@ -71,3 +90,5 @@ class EventLog:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+        if self.more is not None:
+            self.more.close()

@@ -28,6 +28,7 @@ from sflam.link.token import OPERATOR
 from sflam.serve.admission import Connection
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
+from sflam.serve.orders import Orders
 from sflam.serve.peers import Peers, WrongTokens
 from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
@@ -110,6 +111,8 @@ class Ingress:
         peers: the proxies whose word on an origin is believed.
         wrong_tokens: how many an address may try.
         pause: seconds that one too many waits for its answer.
+        orders: what an operator has ordered.
+        names: a request -> number and name of the devices, where it shows an operator's token; else None.
     """
 
     dispatch: Dispatch
@@ -128,6 +131,8 @@ class Ingress:
     peers: Peers = field(default_factory=Peers)
     wrong_tokens: WrongTokens = field(default_factory=WrongTokens)
     pause: float = 1.0
+    orders: Orders = field(default_factory=Orders)
+    names: Callable[[Request], Mapping[int, str] | None] = lambda request: None
 
     def route(self, path: str, method: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
         """Return a route whose refusals are answered as such."""
@@ -250,7 +255,8 @@ class Ingress:
             refused = Refused(429, "too many wrong tokens came from this address; try again later", 1.0)
         self.counts[f"refused_{refused.status}"] += 1
         device: int | None = getattr(request.state, "device", None)
-        self.event_log.refused(refused.status, str(refused), device, request.url.path)
+        number: str | None = getattr(request.state, "request", None)
+        self.event_log.refused(refused.status, str(refused), device, request.url.path, number)
         # A device that was too slow is not waited for again.
         known = device is not None or refused.status != 429
         over = known and refused.status not in (400, 408) and await self._drained(request, device)

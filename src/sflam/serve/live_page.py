@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader
 
 from sflam.records.history import RoundRecord, part_of
 from sflam.serve.dispatch import Dispatch
+from sflam.serve.orders import Orders
 from sflam.serve.round_stats import Reading, RoundStats
 from sflam.units import human_bytes
 
@@ -68,7 +69,7 @@ class ProgressBoard:
         return sum(record.bytes_down + record.adapter_bytes_down for record in self.records)
 
 
-def page(dispatch: Dispatch, stats: RoundStats, board: ProgressBoard) -> str:
+def page(dispatch: Dispatch, stats: RoundStats, board: ProgressBoard, orders: Orders) -> str:
     """Return the page, which renews itself every two seconds."""
     readings = stats.readings()
     with dispatch.looked() as session:
@@ -80,11 +81,13 @@ def page(dispatch: Dispatch, stats: RoundStats, board: ProgressBoard) -> str:
         ]
         waited_for, quorum = session.waited_for(dispatch.clock()), session.quorum
         phase, number, attempt = session.phase.value, session.round, session.attempt
+        drained = orders.drained_numbers()
     open_round = list(readings.values()) if phase == "open" else []
     scores = [(record.round + 1, record.evaluated_accuracy) for record in board.records]
     evaluated = [(number, score) for number, score in scores if score is not None]
     return TEMPLATES.get_template("live_page.html.jinja").render(
-        phase=phase,
+        phase="paused" if orders.paused and phase == "waiting" else phase,
+        drained=drained,
         round=min(number + 1, board.rounds or number + 1),
         attempt=max(0, attempt),
         board=board,

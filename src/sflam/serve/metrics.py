@@ -1,4 +1,4 @@
-"""``/metrics``: what monitoring reads, as Prometheus text. Numbers only, no names and no tokens."""
+"""``/metrics``: what monitoring reads, as Prometheus text, of the run as a whole: numbers alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from sflam.serve.admission import Admission
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.live_page import ProgressBoard
+from sflam.serve.orders import Orders
 
 
 def metrics_text(
@@ -14,6 +15,7 @@ def metrics_text(
     counts: Counter[str],
     in_flight: int,
     board: ProgressBoard,
+    orders: Orders,
     admission: Admission | None = None,
 ) -> str:
     """Return the metrics; what is not known yet is left out."""
@@ -33,6 +35,8 @@ def metrics_text(
             ("devices_done", session.delivered, "Devices that have delivered in this round."),
             ("devices_awaited", len(waited_for.devices), "Devices that are waited for."),
             ("awaited_seconds", waited_for.seconds, "Seconds they are waited for at most."),
+            ("devices_drained", len(orders.drained_numbers()), "Devices that an operator drained."),
+            ("paused", orders.paused, "Whether an operator paused the run."),
             ("quorum", session.quorum, "Fewest devices that a round needs."),
             ("ready", waited_for.enough, "Whether the run can go on with the devices that are present."),
             ("train_loss", board.loss, "Mean training loss of the last round."),

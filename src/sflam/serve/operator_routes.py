@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -33,8 +34,22 @@ def operator_of(ingress: Ingress, operators: Operators, request: Request) -> Ope
     return found
 
 
+def names_for(ingress: Ingress, operators: Operators, request: Request) -> dict[int, str] | None:
+    """Return number -> name of the devices, for an operator; None for all others.
+
+    Raises:
+        Refused: 401 or 403, an operator's token that is of no use.
+    """
+    if not request.headers.get("authorization", "").partition(" ")[2].strip().startswith(OPERATOR):
+        return None
+    operator_of(ingress, operators, request)
+    entries = ingress.roster.known().values()
+    return {entry.device: entry.name for entry in entries if not (entry.revoked or entry.pending)}
+
+
 def operator_routes(ingress: Ingress, operators: Operators, operation: RunOperation) -> list[Route]:
-    """Return the routes."""
+    """Return the routes; from then on the ingress knows the names of devices that operators are shown."""
+    ingress.names = partial(names_for, ingress, operators)
 
     async def seen(request: Request) -> Response:
         operator_of(ingress, operators, request)

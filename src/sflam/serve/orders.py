@@ -78,6 +78,11 @@ class Orders:
         kicked = {name for name, last in self.kicked.items() if last == round}
         return frozenset(numbers[name] for name in self.drained | kicked if name in numbers) | gone
 
+    def drained_numbers(self) -> frozenset[int]:
+        """Return the devices that are drained."""
+        numbers, _ = self._numbers()
+        return frozenset(numbers[name] for name in self.drained if name in numbers)
+
     def held(self, round: int) -> str:
         """Return why a round may not begin; "" where it may."""
         if self.paused:

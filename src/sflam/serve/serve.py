@@ -44,6 +44,7 @@ from sflam.serve.graph_offer import GraphOffer, offer_graphs
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.join_page import join_page
 from sflam.serve.live_page import ProgressBoard
+from sflam.serve.log_file import LogFile
 from sflam.serve.operation import RunOperation
 from sflam.serve.operator_routes import operator_routes
 from sflam.serve.operators import Operators
@@ -83,6 +84,7 @@ class Serving:
         operators: file of those who may operate the run; None lets none.
         join_secret: file of the secret by which devices enrol themselves; None lets none.
         approve: whether an operator has to approve those.
+        log: where events go besides the run folder, and requests; None keeps no log of requests.
     """
 
     listen: Listen
@@ -100,6 +102,7 @@ class Serving:
     operators: Path | None = None
     join_secret: Path | None = None
     approve: bool = False
+    log: LogFile | None = None
 
     def check(self, job: Job) -> None:
         """Raise an error, in one line each, for what cannot be served."""
@@ -165,7 +168,7 @@ class Served:
         assert local is not None, "Serving.check lets methods with a cut through"
         folder = run.folder.path / "served"
         folder.mkdir(exist_ok=True)
-        stats, self.event_log = RoundStats(), EventLog(run.folder.path / "served.jsonl")
+        stats, self.event_log = RoundStats(), EventLog(run.folder.path / "served.jsonl", more=serving.log)
         self.run, self.attempts = run, Attempts(folder / "attempt")
         legs = 1 if run.job.model.labels == "server" else 2
         session = Session(serving.fewest(run.job), legs=legs, patience=serving.patience)
@@ -199,6 +202,7 @@ class Served:
             stats=stats,
             event_log=self.event_log,
             peers=serving.listen.proxies,
+            orders=orders,
         )
         remote = RemoteFleet(
             local,

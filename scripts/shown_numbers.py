@@ -56,7 +56,8 @@ def as_text(shown: RenderableType, first: int = 1000, last: int = 0) -> str:
         for part in parts:
             text = HOST_TIME.sub("", part.plain) if isinstance(part, Text) else part
             console.print(text)
-    lines = [line.rstrip() for line in captured.get().splitlines() if line.strip()]
+    shown = (line.rstrip() for line in captured.get().splitlines())
+    lines = [line for line in shown if line and "of this machine's time" not in line]
     begin = next(index for index, line in enumerate(lines) if "───" in line) + 1
     end = next((index for index in range(begin, len(lines)) if not lines[index].startswith(" ")), len(lines))
     if end - begin > first + last + 1:

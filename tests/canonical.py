@@ -34,7 +34,8 @@ HOST = ("kind", "seconds", "planning_s", "measuring_s", "evaluating_s")
 LATER = ("device_samples", "device_loss", "device_class_accuracy")
 """What histories hold since the digests were stored: a digest covers the numbers there were then."""
 
-COMMON = ("learn.canonical=true", "learn.device=cpu")
+FLOATS = "quant.bits_adapters=32"  # as adapters went up when the digests were stored
+COMMON = ("learn.canonical=true", "learn.device=cpu", FLOATS)
 TINY = (*COMMON, "learn.rounds=2", "learn.local_steps=2", "learn.batch=4", "fleet.devices=3", "model.rank=2")
 WHOLE = ("network.simulate=true", "learn.local_steps=0", "learn.rounds=3")
 SERVERS = (*WHOLE, *SQUARE)

@@ -22,6 +22,7 @@ IDENTITY = "identity"
 TOPK = "topk"
 TOPK_VALUE_BITS = 8  # of the level of a value that is kept
 FLOAT_BITS = 32
+ADAPTER_BITS = 8  # of the change of an adapter value, where a job says nothing
 ADAPTER_GROUP = 128  # adapter values that share an offset and a step where their change travels in few bits
 
 

@@ -155,10 +155,12 @@ def test_what_a_lean_device_takes_grows_with_what_it_is_asked_for():
         "learn.batch=512",
         "learn.local=fedprox",
         "learn.state=keep",
-        "quant.scheme=identity",
         "model.rank=32",
     )
     assert all(total(setting) > plain for setting in more)
+    floats = total("quant.bits_adapters=32")
+    assert floats < plain  # which keeps what the round began from
+    assert total("quant.scheme=identity") > floats
     assert total("learn.optimizer=sgd", "learn.state=keep") < total("learn.state=keep")
     assert total("model.dtype=float64") > plain
     assert total("plan.optimize=['bits']", "learn.batch=512") > total("learn.batch=512")
@@ -176,4 +178,4 @@ def test_a_plan_keeps_cuts_whose_process_does_not_fit_off_a_device():
     chosen = (CUT, "network.devices=3", "network.server_flops_per_cycle=10", room)
     assert set(decide(job(LEAN, *chosen)).plan.devices.cut) == {2}
     assert set(decide(job(*chosen)).plan.devices.cut) == {5}  # with torch, as deep as it goes
-    assert lean_of(job()) is None and lean_of(job(LEAN)) == LeanDevice(bits=8, scheme="uniform")
+    assert lean_of(job()) is None and lean_of(job(LEAN)) == LeanDevice(bits=8, scheme="uniform", changes=True)

@@ -20,7 +20,7 @@ PATCHES = 17
 
 
 @pytest.mark.parametrize(
-    "quant", [QuantSettings(bits_up=4, bits_down=8), QuantSettings(bits_up=3, bits_down=11)]
+    "quant", [QuantSettings(bits_up=4, bits_down=8), QuantSettings(bits_up=3, bits_down=11, bits_adapters=5)]
 )
 @pytest.mark.parametrize("cut", [0, 1])
 def test_bytes_of_a_round_are_the_sum_of_its_bodies(quant, cut):
@@ -43,7 +43,8 @@ def test_bytes_of_a_round_are_the_sum_of_its_bodies(quant, cut):
     assert record.code_bytes == codes
     held = fleet.devices.segment.stack.size(fleet.devices.segment.names(1))
     adapters = sizes.adapter_body_bytes(held, 64)  # the tiny models of tests are float64
-    assert record.adapter_bytes_up == record.adapter_bytes_down == 2 * adapters
+    assert record.adapter_bytes_down == 2 * adapters
+    assert record.adapter_bytes_up == 2 * sizes.adapter_body_bytes(held, quant.bits_adapters)
 
 
 def test_unquantized_methods_send_floats():

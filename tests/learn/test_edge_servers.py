@@ -22,7 +22,7 @@ from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, 
 from tests.tiny import KINDS, is_lm
 
 SIZES, CUTS = [11, 3, 8, 5], [1, 0, 3, 2]
-FOUR = QuantSettings(bits_up=4, bits_down=4)
+FOUR = QuantSettings(bits_up=4, bits_down=4, bits_adapters=32)
 
 
 def fleet_of(

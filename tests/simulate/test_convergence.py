@@ -13,7 +13,7 @@ from sflam.learn.evaluate import Score
 from sflam.learn.round import train
 from sflam.model.adapters import state_of
 from sflam.simulate.convergence import PathPoint, compared, look, path
-from sflam.simulate.sensitivity import GradientNoise, measured
+from sflam.simulate.sensitivity import GradientNoise, measured, slowdown
 from tests.learn.builders import IDENTITY, LEARN, adapted, local_fleet, parts_of
 
 
@@ -66,6 +66,24 @@ def test_the_bound_is_of_the_largest_constants_on_the_way():
     assert promised[-1] is not None and promised == sorted(promised, key=lambda n: -(n or np.inf))
     plain = compared(points, [1, 3], ())
     assert plain["variance"] == plain["variance_plain"] and plain["squared_bias"] == 0
+
+
+def test_a_device_that_never_sends_adds_no_noise_at_any_width():
+    points = [point(at, [2.0 - at, 0.0], [-1.5 * at, 0.0], devices=2) for at in (0, 1)]
+    found = compared(points, [1, 3], [[4, np.inf], [4, np.inf]])
+    alone = compared(points, [1, 3], [[4, 4], [4, 4]])
+    for mine, whole in zip(found["widths"], alone["widths"], strict=True):
+        assert mine["bias_share"] == pytest.approx(0.25**2 * whole["bias_share"])
+        assert mine["rounds_factor"] - 1 == pytest.approx((whole["rounds_factor"] - 1) / 10)  # 1 of 1 + 9
+
+
+def test_the_fewest_bits_leave_room_for_the_error_of_the_bias():
+    """0.5 v^2 <= 1 / 4 from 2 bits on, 30.5 v^2 only from 3: 3^4 / 4 < 30.5 < 7^4 / 4."""
+    points = [point(at, [1.0, 0.0], [-1.5 * at, 0.0]) for at in (0, 1)]
+    unsure = [point(at, [1.0, 0.0], [-1.5 * at, 0.0], bias_error=30.0) for at in (0, 1)]
+    found = [compared(each, [1], [[4]])["least_bits"] for each in (points, unsure)]
+    assert found == [[2], [3]]
+    assert slowdown(unsure[0].noise, [1]).floor.tolist() == [3]  # what is planned is what is shown
 
 
 def test_steps_beyond_the_theory_have_no_bound():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sflam.ranges import Ranges
 from sflam.registry import OWN
-from sflam.sizes import FLOAT_BITS, IDENTITY, MAX_BITS, MIN_BITS
+from sflam.sizes import ADAPTER_BITS, FLOAT_BITS, IDENTITY, MAX_BITS, MIN_BITS
 
 SCALES = ("own", "common")
 SCHEMES = ("uniform", "rotated", "topk", "identity")
@@ -35,7 +35,7 @@ class QuantSettings:
     scheme: str = "uniform"
     bits_up: int = 8
     bits_down: int = 8
-    bits_adapters: int = FLOAT_BITS
+    bits_adapters: int = ADAPTER_BITS
     adapters_scale: str = "own"
     delta: bool = False
 

@@ -19,19 +19,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sflam.cost.convergence import (
     Floats,
     GradientModel,
     gradient_bound,
-    least_bits,
     rounds_factor,
     rounds_to,
 )
 from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import State
-from sflam.simulate.sensitivity import WIDTH, GradientNoise, measured, slowdown
+from sflam.simulate.sensitivity import WIDTH, GradientNoise, floors, measured, slowdown
 from sflam.sizes import MAX_BITS
 
 PART = 0.1
@@ -129,10 +129,13 @@ def compared(
             }
         )
     target = PART * start.noise[0].target
-    slow = max(0.0, *(float(slowdown(point.noise, samples).chi.sum()) for point in points))
+    apart = np.all(np.isinf(widths), axis=0) & bool(bits)
+    slow = max(0.0, *(float(slowdown(point.noise, samples).chi[~apart].sum()) for point in points))
     return {
         "points": rows,
-        "widths": [_width(width, points, models, slow, target, worst) for width in (*range(1, 9), MAX_BITS)],
+        "widths": [
+            _width(width, apart, points, models, slow, target, worst) for width in (*range(1, 9), MAX_BITS)
+        ],
         "smoothness": curved,
         "step": step,
         "along_gradient": cosine,
@@ -143,7 +146,9 @@ def compared(
         "bits_measured": WIDTH,
         "target": target,
         "holds": all(row["bound"] >= row["mean_gradient"] for row in rows if row["bound"] is not None),
-        "least_bits": [int(max(each)) for each in zip(*(_floors(p) for p in points), strict=True)],
+        "least_bits": [
+            int(max(each)) for each in zip(*(floors(point.noise) for point in points), strict=True)
+        ],
     }
 
 
@@ -154,25 +159,22 @@ def _model(point: PathPoint, share: Floats) -> GradientModel:
     return GradientModel(share=share, plain=plain, added=added, bias=bias)
 
 
-def _floors(point: PathPoint) -> list[int]:
-    """Return [K] the fewest bits at which each device's bias is small beside the gradient."""
-    bias = [max(item.bias, 0.0) for item in point.noise]
-    return list(map(int, least_bits(bias, [item.target for item in point.noise])))
-
-
 def _width(
     width: int,
+    apart: NDArray[np.bool_],
     points: Sequence[PathPoint],
     models: Sequence[GradientModel],
     slow: float,
     target: float,
     worst: dict[str, float],
 ) -> dict[str, Any]:
-    """Return what one width for all devices would mean; ``slow`` is the largest chi of all together on the way."""
-    biases = [model.bias_at(width) ** 2 for model in models]
+    """Return what one width for all devices but those ``apart`` [K], which never send, would mean; ``slow`` is the
+    largest chi of all together on the way."""
+    widths = np.where(apart, np.inf, width)
+    biases = [model.bias_at(widths) ** 2 for model in models]
     needed = np.inf
     if worst["smoothness"] > 0:
-        variance = max(model.variance(width) for model in models)
+        variance = max(model.variance(widths) for model in models)
         needed = rounds_to(target, variance=variance, bias=math.sqrt(max(biases)), **worst)
     return {
         "bits": width,

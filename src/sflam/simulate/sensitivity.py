@@ -188,10 +188,7 @@ def slowdown(found: Sequence[GradientNoise], samples: ArrayLike, bias_share: flo
         samples: of each device.
         bias_share: of |grad F|^2 that a device's squared bias may be; 0 asks for no floor.
     """
-    floor = np.ones(len(found), np.int64)
-    if bias_share > 0:
-        bias = [max(item.bias, 0.0) + item.bias_error for item in found]
-        floor = least_bits(bias, [item.target for item in found], bias_share)
+    floor = floors(found, bias_share) if bias_share > 0 else np.ones(len(found), np.int64)
     rho = np.asarray(samples, float) / np.sum(samples)
     plain, added, plain_error, added_error = (
         np.array([getattr(item, name) for item in found])
@@ -212,6 +209,13 @@ def slowdown(found: Sequence[GradientNoise], samples: ArrayLike, bias_share: flo
         floor=floor,
         down=measured_slowdown(rho, plain + heard * noise, plain, WIDTH),
     )
+
+
+def floors(found: Sequence[GradientNoise], bias_share: float = 0.25) -> NDArray[np.int64]:
+    """Return q_min [K], the fewest bits at which each device's squared bias, with its standard error on top, is at
+    most ``bias_share`` of |grad F|^2."""
+    bias = [max(item.bias, 0.0) + item.bias_error for item in found]
+    return least_bits(bias, [item.target for item in found], bias_share)
 
 
 def _noise(

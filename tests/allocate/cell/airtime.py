@@ -97,8 +97,10 @@ def general(problem: Problem, plan: Plan, starts: int = 1) -> float:
     else:
         limits += [(x, x) for x in np.log(plan.devices.clock)]
     limits += [(None, None)]
-    low = np.array([-np.inf if bottom is None else bottom for bottom, _ in limits])
-    high = np.array([np.inf if top is None else top for _, top in limits])
+    # where nothing bounds a logarithm, 30 to either side of the plan's: a step of the solver may go anywhere
+    low = np.array([x - 30 if end is None else end for x, (end, _) in zip(near, limits, strict=True)])
+    high = np.array([x + 30 if end is None else end for x, (_, end) in zip(near, limits, strict=True)])
+    limits = list(zip(low, high, strict=True))
     size, best = plan.objective, np.inf
     for turn in range(starts):
         start = np.clip(near + (draw.normal(0, 0.3, len(near)) if turn else 0.0), low, high)

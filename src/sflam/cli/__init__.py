@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sflam.cli import (  # noqa: F401 (each adds its commands)
+    auditing,
     comparing,
     models,
     network,
@@ -26,8 +27,8 @@ from sflam.printable import printable
 __all__ = ["app", "main", "user_errors"]
 
 ORDER = (
-    "train simulate compare study replay report init plan profile stability theory predict verify export serve join "
-    "device enrol operator admin certs"
+    "train simulate compare study replay report init plan profile stability theory audit predict verify export serve "
+    "join device enrol operator admin certs"
 ).split()
 app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.callback, "__name__", "")))
 

@@ -153,7 +153,7 @@ def predict(
     labels = _relabelled(dataset, classes)
     merged = run.merged.is_dir() and not run.adapter.is_dir()
     backbone = backbone_of(job, dataset, len(classes), str(run.merged) if merged else "")
-    model: Any = backbone.model if merged else _adapted(backbone, run)
+    model: Any = backbone.model if merged else adapted(backbone, run)
     if job.learn.personal != "none":
         notes = (*notes, _own(model, run, device))
     examples = examples_of(dataset, backbone, job.model.name)
@@ -209,7 +209,7 @@ def _own(model: Any, run: RunFolder, device: int | None) -> str:
     return f"this is the model of device {device}"
 
 
-def _adapted(backbone: Backbone, run: RunFolder) -> Any:
+def adapted(backbone: Backbone, run: RunFolder) -> Any:
     """Return the model with the run's adapter; raises RunError when that is missing, damaged or of another model."""
     try:
         for name in ("adapter_config.json", "adapter_model.safetensors"):

@@ -1,0 +1,86 @@
+"""``audit``: what a server could learn from what devices send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sflam.cli import shared
+from sflam.errors import ConfigError, RunError
+from sflam.sizes import FLOAT_BITS
+
+
+@shared.command(
+    "sflam audit runs/digits-nano-vit-sflam-1",
+    "sflam audit runs/mine --cuts 0,1,2 --bits 2,8,32 --samples 32 --json",
+    "sflam audit job.toml --set model.cut=0 --out audit",
+)
+def audit(
+    subject: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder, of sflam train, simulate or serve; or a job file, before any training."
+        ),
+    ],
+    cuts: Annotated[str, typer.Option(help="Cuts to attack, separated by commas; by default all.")] = "",
+    bits: Annotated[
+        str,
+        typer.Option(help="Widths of activations, 32 for floats; by default 2, those sent, and floats."),
+    ] = "",
+    samples: Annotated[int, typer.Option(help="Inputs to reconstruct.")] = 12,
+    steps: Annotated[int, typer.Option(help="Steps of the descent that looks for images.")] = 100,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Override a setting of a job file; repeatable."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for audit.json and audit.png; by default the run's, or audit.")
+    ] = None,
+    as_json: shared.Json = False,
+) -> None:
+    """Attack what devices send as a curious server would, and report what it learns.
+
+    Images and texts are reconstructed at every cut and width; labels that stay at home are guessed, and whether a
+    sample was trained on. Every number stands beside what a guess gets.
+    """
+    with shared.status("loading model and data"):
+        from sflam.privacy.audit import audit as attack
+        from sflam.privacy.audit import widths_of
+        from sflam.privacy.subject import subject_of
+        from sflam.privacy.summary import summary
+        from sflam.report.charts.audit import draw_audit
+        from sflam.report.terminal.audit_table import audit_table, width_text
+        from sflam.report.terminal.tally import Tally
+
+        audited = subject_of(subject, overrides)
+    places = whole("--cuts", cuts) or list(range(audited.backbone.depth + 1))
+    widths = [None if each == FLOAT_BITS else each for each in whole("--bits", bits)] or widths_of(audited)
+    with Tally("cut and width") as tally:
+        got = attack(audited, cuts=places, widths=widths, samples=samples, steps=steps, seen=tally.count)
+    found = summary(got, audited)
+    title = f"{subject.name}: what the server could learn"
+    shared.show(as_json, audit_table(found, title))
+    first = next(iter(got.pictures.values()), None)
+    sent = audited.job.placements[0].bits_up
+    shown = sent if sent in widths else widths[0]
+    rows = [] if first is None else [("original", first.original)]
+    rows += [
+        (f"cut {cut}, {width_text(width)}{' bits' * (width is not None)}", each.found)
+        for (cut, width), each in got.pictures.items()
+        if width == shown
+    ]
+    folder = out or (subject if subject.is_dir() else Path("audit"))
+    shared.write(folder, "audit", found, draw_audit(found, rows, title=title), RunError)
+    shared.show_json(as_json, found)
+
+
+def whole(option: str, text: str) -> list[int]:
+    """Return the whole numbers of an option, each once; ConfigError names what is none."""
+    found = shared.numbers(option, text) if text else []
+    if strange := [each for each in found if each != int(each)]:
+        raise ConfigError(f"{option} holds {strange[0]:g}; give whole numbers")
+    return list(dict.fromkeys(map(int, found)))

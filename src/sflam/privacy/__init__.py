@@ -1,0 +1,1 @@
+"""What crosses the cut gives away: attacks by a curious server, and the audit that runs them."""

@@ -1,0 +1,48 @@
+"""What an attack finds, as plain numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one attack got at one cut and width.
+
+    Attributes:
+        cut: blocks before it.
+        bits: per value; None for floats.
+        attack: its name.
+        about: what it is after: ``images``, ``texts``, ``labels`` or ``members``.
+        measure: what ``score`` is.
+        score: the higher the more is given away.
+        guess: the score of who sees nothing of the samples.
+        more: further numbers.
+    """
+
+    cut: int
+    bits: int | None
+    attack: str
+    about: str
+    measure: str
+    score: float
+    guess: float
+    more: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Images beside what an attack made of them.
+
+    Attributes:
+        original: [N,S,S,C] in [0, 1].
+        found: likewise.
+        similarity: [N] SSIM.
+    """
+
+    original: NDArray[np.float64]
+    found: NDArray[np.float64]
+    similarity: NDArray[np.float64]

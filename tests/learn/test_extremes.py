@@ -56,7 +56,7 @@ def test_training_learns(kind, method):
     backbone, model, examples = adapted(kind)
     learn = replace(LEARN, method=method, local_steps=12, lr=1e-2, clip=1.0)
     fleet = local_fleet(backbone, model, examples, parts_of([2, 2]), learn=learn)
-    records, _ = run(fleet, state_of(model), 9)
+    records, _ = run(fleet, state_of(model), 12)
     best = min(record.loss for record in records)
     assert best < (0.97 if is_lm(kind) else 0.5) * records[0].loss
 

@@ -18,7 +18,7 @@ from tests.learn.builders import IDENTITY, LEARN, adapted, assert_equal_states, 
 from tests.learn.plain_loop import PlainLoop
 from tests.tiny import KINDS, is_lm
 
-UNIFORM = QuantSettings(scheme="uniform", bits_up=5, bits_down=6)
+UNIFORM = QuantSettings(scheme="uniform", bits_up=5, bits_down=6, bits_adapters=32)
 
 
 def compare(

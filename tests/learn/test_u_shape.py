@@ -100,7 +100,7 @@ def test_bytes_are_those_of_two_exchanges():
     assert record.code_bytes == 2 * sum(sizes.codes_bytes(tokens, WIDTH, bits) for bits in (4, 6))
     held = fleet.devices.segment.names(1)
     assert any("classifier" in name for name in held)
-    assert record.adapter_bytes_up == sizes.adapter_body_bytes(fleet.devices.segment.stack.size(held), 64)
+    assert record.adapter_bytes_up == sizes.adapter_body_bytes(fleet.devices.segment.stack.size(held), 8)
 
 
 def test_a_quantized_head_still_learns():

@@ -123,7 +123,7 @@ def test_a_classifier_reads_tokens_behind_the_first_block():
         torch.arange(each.inputs["input_ids"].shape[1])[None, :] < each.lengths[:, None]
         for each in (public, batch)
     )
-    found = trained(known[there], public.inputs["input_ids"][there], received[valid], 0)
+    found = trained(known[there], public.inputs["input_ids"][there], received[valid])
     right = float((found == batch.inputs["input_ids"][valid]).double().mean())
     assert right > 5 / backbone.model.config.vocab_size
 

@@ -196,7 +196,9 @@ def test_bytes_and_parameters_are_those_of_the_arithmetic(digits_run: tuple[sfla
     block = 8 * (4 * (96 + 96) + (96 + 192) + (192 + 96))
     adapters = rounds * devices * (sizes.HEADER_BYTES + 4 * block)
     assert adapters == rounds * devices * sizes.adapter_body_bytes(block)
-    assert (result.bytes_up, result.bytes_down) == (exchanges * up + adapters, exchanges * down + adapters)
+    # up their change, 8 bits each, with an offset and a step of 2 bytes each per group of 128
+    changes = rounds * devices * (sizes.HEADER_BYTES + -(-block // 128) * (128 + 4))
+    assert (result.bytes_up, result.bytes_down) == (exchanges * up + changes, exchanges * down + adapters)
     codes = rows * tokens * dim * (8 + 4) // 8
     assert result.payload_overhead == pytest.approx((up + down) / codes - 1, abs=1e-12)
     assert result.samples == exchanges * rows
@@ -214,9 +216,9 @@ def test_bytes_of_labels_at_home(tmp_path: Path) -> None:
     coarse, fine = (sizes.HEADER_BYTES + rows * tokens * (dim * bits // 8 + 4) for bits in (4, 8))
     # Up: activations, and the gradient of what came back; down: the last activations, and the gradient at the cut.
     # Neither holds a label, and the devices' bodies hold the head too.
-    adapters = 3 * sizes.adapter_body_bytes(8 * (4 * (96 + 96) + (96 + 192) + (192 + 96)) + 96 * 10 + 10)
-    assert result.bytes_up == exchanges * 2 * fine + adapters
-    assert result.bytes_down == exchanges * 2 * coarse + adapters
+    held = 8 * (4 * (96 + 96) + (96 + 192) + (192 + 96)) + 96 * 10 + 10
+    assert result.bytes_up == exchanges * 2 * fine + 3 * sizes.adapter_body_bytes(held, 8)
+    assert result.bytes_down == exchanges * 2 * coarse + 3 * sizes.adapter_body_bytes(held)
     card = (tmp_path / "run" / "adapter" / "README.md").read_text()
     assert "Samples and labels stayed on the devices" in card
 

@@ -36,7 +36,7 @@ def attack_texts(
     attempts: dict[str, Tensor] = {}
     if not observer.cut:
         attempts["lookup"] = nearest(observer, received, vocabulary)[valid]
-    attempts["decoder"] = trained(known[there], words, received[valid], observer.seed % 2**31)
+    attempts["decoder"] = trained(known[there], words, received[valid])
     original = targets.inputs[INPUT][valid]
     common = torch.full_like(original, int(words.mode().values))
     counts = valid.sum(1).tolist()

@@ -156,16 +156,19 @@ def _labels(
     labels, known_labels = (batch.labels.cpu().numpy() for batch in (counted, public))
     rows, known = (_pooled(observer.received(batch, bits), batch) for batch in (counted, public))
     named = nearest_class(known, known_labels, rows)
-    same = {"cut": observer.cut, "bits": bits, "about": "labels", "measure": "labels right"}
-    guess = _commonest(labels)
+    clusters = clustered(rows, labels, len(subject.classes), observer.seed % 2**31)
+    scores = {"clusters": clusters, "class means": float((named == labels).mean())}
     return [
         Finding(
-            attack="clusters",
-            score=clustered(rows, labels, len(subject.classes), observer.seed % 2**31),
-            guess=guess,
-            **same,
-        ),
-        Finding(attack="class means", score=float((named == labels).mean()), guess=guess, **same),
+            cut=observer.cut,
+            bits=bits,
+            attack=attack,
+            about="labels",
+            measure="labels right",
+            score=score,
+            guess=_commonest(labels),
+        )
+        for attack, score in scores.items()
     ]
 
 

@@ -84,7 +84,7 @@ def attack_images(
             )
         )
         if best is None or np.median(near) > np.median(best.similarity):
-            best = Picture(*(np.moveaxis(each, 1, -1) for each in (original, guessed)), near)
+            best = Picture(np.moveaxis(original, 1, -1), np.moveaxis(guessed, 1, -1), near)
     assert best is not None
     return findings, best
 

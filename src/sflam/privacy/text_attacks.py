@@ -60,7 +60,7 @@ def _right(found: Tensor, original: Tensor) -> float:
 
 
 def _texts(tokens: Tensor, counts: list[int]) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    return [each.numpy() for each in tokens.cpu().split(counts)]
+    return [each.numpy() for each in torch.split(tokens.cpu(), counts)]
 
 
 def _valid(batch: Minibatch) -> Tensor:

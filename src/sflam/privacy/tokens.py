@@ -51,7 +51,7 @@ def trained(known: Tensor, tokens: Tensor, received: Tensor) -> Tensor:
         tokens: [m] those tokens.
         received: [n,d].
     """
-    words, target, counts = tokens.unique(return_inverse=True, return_counts=True)
+    words, target, counts = torch.unique(tokens, return_inverse=True, return_counts=True)
     rows = known.double()
     means = rows.new_zeros(len(words), rows.shape[1]).index_add_(0, target, rows) / counts[:, None]
     within = rows - means[target]
@@ -60,7 +60,8 @@ def trained(known: Tensor, tokens: Tensor, received: Tensor) -> Tensor:
     spread += RIDGE * size * torch.eye(len(spread), dtype=spread.dtype, device=spread.device)
     turned = torch.linalg.solve(spread, means.T)  # [d,W]
     offset = (counts / len(rows)).log() - (means * turned.T).sum(1) / 2
-    return words[(received.double() @ turned + offset).argmax(-1)]
+    found: Tensor = words[(received.double() @ turned + offset).argmax(-1)]
+    return found
 
 
 def rouge(original: list[NDArray[np.int64]], found: list[NDArray[np.int64]]) -> float:

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 ALL_LOCAL = -1
 """``DevicePlan.server`` of a user that trains every layer."""
+WHOLE = 1 - 1e-9
+"""From this share of a channel's time on a device has all of it, up to rounding."""
 
 
 class Status(enum.StrEnum):
@@ -150,7 +152,7 @@ class DevicePlans(Sequence[DevicePlan]):
     @property
     def shares_time(self) -> bool:
         """Whether devices have shares of a channel's time, not parts of its band."""
-        return bool((self._columns["airtime"] < 1).any())
+        return bool((self._columns["airtime"] < WHOLE).any())
 
     def change(self, **columns: ArrayLike) -> DevicePlans:
         """Return the plans with other columns."""

@@ -30,14 +30,14 @@ from tests.serve.threads import KINDS, Rig, simulated
 FEW = replace(LEARN, canonical=True, local_steps=2, rounds=3)
 CUTS = (1, 2, 0)
 OPTIONS = {"cuts": CUTS, "labels": "server", "quant": QuantSettings(bits_up=4, bits_down=4), "learn": FEW}
-WORK = workload_of(Job(model=ModelSettings(cut=1)))
+WORK = workload_of(Job(model=ModelSettings(cut=1), quant=QuantSettings(bits_adapters=32)))
 
 
 def planner(file=None, *, plan="measured", access="fdma", prior=None, **wish):
     wish = {"optimize": ("bits", "bits_down"), "sensitivity": 3.0, "sensitivity_down": 1.0} | wish
     job = Job(
         model=ModelSettings(cut=1),
-        quant=OPTIONS["quant"],
+        quant=replace(OPTIONS["quant"], bits_adapters=32),
         learn=FEW,
         fleet=FleetSettings(devices=3, plan=plan),
         plan=PlanSettings(**wish),

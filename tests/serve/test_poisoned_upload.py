@@ -13,10 +13,12 @@ from sflam.errors import ServeError
 from sflam.learn.screening import Screen
 from sflam.link.https_client import Link
 from sflam.serve.event_log import EventLog
-from tests.serve.test_shared_trunk import JOB, MIXED, equal, replayed
+from tests.serve.test_shared_trunk import JOB as QUANTIZED
+from tests.serve.test_shared_trunk import MIXED, equal, replayed
 from tests.serve.threads import Rig
 
 LIAR = 2  # with the most blocks of all
+JOB = QUANTIZED | {"quant": replace(QUANTIZED["quant"], bits_adapters=32)}  # lies are sent as adapters
 APART = JOB | {"learn": replace(MIXED, method="sflam", rounds=4)}
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from contextlib import closing
 
 import pytest
@@ -145,7 +146,12 @@ def test_a_wrong_secret_is_one_line_and_slowed_down(gate):
     found = [gate.post(entry(), "wrong-wrong-wrong-x")[0] for _ in range(25)]
     assert found[0] == 401 and found[-1] == 429
     assert gate.post(entry())[0] == 200
-    assert gate.site.ask("POST", "/v1/enrol", entry())[0] == 401  # a device's token is no secret
+    for _ in range(100):  # what is slowed down comes in its time
+        status = gate.site.ask("POST", "/v1/enrol", entry())[0]
+        if status != 429:
+            break
+        time.sleep(0.05)
+    assert status == 401  # a device's token is no secret
 
 
 def test_many_requests_from_one_address_are_slowed_down_too(gate):

@@ -9,7 +9,7 @@ import torch
 from sflam import config
 from sflam.run import start as jobs
 
-SIMULATED = ("network.simulate=true", "learn.local_steps=0")
+SIMULATED = ("network.simulate=true", "learn.local_steps=0", "quant.bits_adapters=32")
 SQUARE = (
     "fleet.devices=5",
     "network.scenario=square",

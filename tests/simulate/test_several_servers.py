@@ -24,7 +24,7 @@ from sflam.run import start as jobs
 from sflam.simulate.work import batches_of, work_of
 from tests.conftest import assert_refused, sets
 from tests.learn.builders import adapted, local_fleet, parts_of
-from tests.simulate.builders import SQUARE, assert_resumes, ran, timeless
+from tests.simulate.builders import SIMULATED, SQUARE, assert_resumes, ran, timeless
 
 MIXED = (*SQUARE, "learn.rounds=3", "learn.evaluate_every=0")
 PLACED = ("fleet.cuts=[1,1,2,1,1]", "fleet.servers=[0,1,-1,1,0]")
@@ -42,9 +42,7 @@ def stated(run, record, network=None):
 @pytest.mark.parametrize("placed", [PLACED, ("fleet.plan=computed",)], ids=["given", "computed"])
 def test_it_is_the_same_training(small, tmp_path, placed):
     """Who is where stays, so whatever bands and clocks are shared out, nothing may differ by a bit."""
-    plain = jobs.start(
-        config.load(None, [*small, *MIXED, *placed, "learn.local_steps=0"]), tmp_path / "plain"
-    )
+    plain = jobs.start(config.load(None, [*small, *MIXED, *placed, *SIMULATED[1:]]), tmp_path / "plain")
     list(plain.rounds())
     run = ran(small, tmp_path / "simulated", *MIXED, *placed)
     assert timeless([replace(one, charge=None) for one in run.records]) == timeless(plain.records)

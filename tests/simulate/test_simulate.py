@@ -19,7 +19,7 @@ from sflam.network.scenario import build
 from sflam.planner.cell import measured
 from sflam.records import history
 from sflam.run import start as jobs
-from tests.simulate.builders import assert_resumes, ran, timeless
+from tests.simulate.builders import SIMULATED, assert_resumes, ran, timeless
 
 FADED = ("learn.rounds=3", "learn.evaluate_every=0")
 
@@ -76,9 +76,7 @@ def test_labels_at_home_are_two_exchanges_of_everything(small, tmp_path, method)
     """The same referee: activations and a gradient up, two bodies down, and the head's numbers with the adapters."""
     more = ("network.downlink_mbps=40", "model.labels=device", f"learn.method={method}", "fleet.selected=2")
     run = ran(small, tmp_path / "run", *FADED, *more)
-    plain = jobs.start(
-        config.load(None, [*small, *FADED, *more[1:], "learn.local_steps=0"]), tmp_path / "plain"
-    )
+    plain = jobs.start(config.load(None, [*small, *FADED, *more[1:], *SIMULATED[1:]]), tmp_path / "plain")
     list(plain.rounds())
     assert all((run.state[name] == plain.state[name]).all() for name in run.state)
     server = ran(small, tmp_path / "server", *FADED, *more[:1], *more[2:])

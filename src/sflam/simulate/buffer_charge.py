@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sflam.learn.staleness import weight_of
 from sflam.learn.steps import Steps
+from sflam.plan import WHOLE
 from sflam.records.charge import Buffer, Charge
 from sflam.simulate.arrivals import Cycle, spent
 from sflam.simulate.planner import Turn
@@ -97,7 +98,7 @@ def charged_buffer(turn: Turn, come: Come, cycles: Sequence[Cycle], steps: Steps
         bandwidth=given("bandwidth"),
         power=given("power"),
         speed=given("clock"),
-        airtime=given("airtime") if min(given("airtime")) < 1 else (),
+        airtime=given("airtime") if min(given("airtime")) < WHOLE else (),
         idle_j=float(parts.idle_j.sum()),
         receive_j=float(parts.receive_j.sum()),
         buffer=Buffer(

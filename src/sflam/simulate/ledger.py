@@ -10,7 +10,7 @@ from sflam.allocate.settings import PlanSettings
 from sflam.cost.energy import idle_j
 from sflam.learn.steps import Steps
 from sflam.network.network import Floats
-from sflam.plan import Placement, Plan
+from sflam.plan import WHOLE, Placement, Plan
 from sflam.records.charge import Calibration, Charge
 from sflam.simulate.clock import RoundCost
 from sflam.simulate.excess import beyond_j, late_s
@@ -113,7 +113,7 @@ def charged(
         bits_floor=slowdowns[2],
         sensitivity_down=slowdowns_down,
         servers=tuple(placed[device].server for device in devices) if several else (),
-        airtime=shares if any(share < 1 for share in shares) else (),
+        airtime=shares if any(share < WHOLE for share in shares) else (),
         tuned=tuned if any(tuned := tuple(placed[device].tuned for device in devices)) else (),
         calibration=calibration,
         idle_j=float(sum(np.sum(cost.idle_j) for cost in costs)),

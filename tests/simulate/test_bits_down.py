@@ -147,6 +147,7 @@ def test_trained_is_what_the_widths_are(small, tmp_path):
     run = ran(small, tmp_path / "run", *SET, "plan.every=0", "learn.rounds=2")
     charge = run.records[0].charge
     bits = (f"fleet.bits_up={list(charge.bits_up)}", f"fleet.bits_down={list(charge.bits_down)}")
-    plain = jobs.start(config.load(None, [*small, *CELL[2:], "learn.rounds=2", *bits]), tmp_path / "plain")
+    same = (*CELL[2:], "learn.rounds=2", "quant.bits_adapters=32", *bits)  # adapters as `ran` sends them
+    plain = jobs.start(config.load(None, [*small, *same]), tmp_path / "plain")
     list(plain.rounds())
     assert all(torch.equal(run.state[name], plain.state[name]) for name in run.state)

@@ -15,7 +15,7 @@ from sflam import config
 from sflam.compare.comparison import compare
 from sflam.planner import cell as planning
 from sflam.report.notebook import frame, html_table
-from sflam.run.predict import Predictions
+from sflam.run.predictions import Predictions
 
 
 def balanced(text: str) -> list[str]:
@@ -88,9 +88,7 @@ def test_a_decision_is_shown() -> None:
 
 
 def test_predictions_are_shown() -> None:
-    made = Predictions(
-        "mine", ("<one>", "two"), np.array([0, 1]), np.array([0.9, 0.6]), np.array([0, 0]), 0.4
-    )
+    made = Predictions("mine", ("<one>", "two"), np.array([[0.9, 0.1], [0.4, 0.6]]), np.array([0, 0]), 0.4)
     assert balanced(made._repr_html_())[0] == "mine: 2 samples, 50.0 % right"
     found = made.to_frame()
     assert list(found["predicted"]) == ["<one>", "two"] and list(found["label"]) == ["<one>", "<one>"]

@@ -109,8 +109,10 @@ def test_the_command_line(cli: Cli, animals: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "new.npz", image=shaded(label))
     output = cli("predict", animals, "--data", tmp_path / "new.npz", "--json", "--out", tmp_path / "out.csv")
     assert output.code == 0 and len(output.out) == 1
-    expected = {"data": "new", "samples": 3, "accuracy": None, "loss": None, "per_class": {}}
-    assert json.loads(output.out[0]) == expected | {"out": str(tmp_path / "out.csv")}
+    expected = {"data": "new", "samples": 3, "classes": ["cat", "dog", "emu"], "per_class": {}, "plot": None}
+    unknown = "accuracy loss balanced_accuracy macro_f1 calibration_error brier confusion".split()
+    expected |= dict.fromkeys(unknown) | {"out": str(tmp_path / "out.csv")}
+    assert json.loads(output.out[0]) == expected
     assert (tmp_path / "out.csv").read_text().splitlines()[0] == "index,predicted,probability"
     output = cli("predict", animals)
     assert output.code == 0 and any("accuracy 100.00%" in line for line in output.out)
@@ -193,3 +195,37 @@ def test_what_cannot_be_predicted(
 @pytest.mark.parametrize("out", ["no/out.csv", "."], ids=["no folder", "a folder"])
 def test_predictions_that_cannot_be_written(cli: Cli, run: Path, tmp_path: Path, out: str) -> None:
     assert_refused(cli("predict", run, "--out", tmp_path / out), "cannot be written .*choose another --out")
+
+
+def test_what_was_taken_for_what_and_with_which_confidence(finished: Path, tmp_path: Path) -> None:
+    """As scikit-learn counts, and bins by hand."""
+    from sklearn.metrics import brier_score_loss, confusion_matrix, f1_score
+
+    found = sflam.predict(finished)
+    labels = found.labels
+    assert labels is not None and found.probabilities.shape == (11, len(found.classes))
+    assert found.probabilities.sum(1) == pytest.approx(1)
+    every = range(len(found.classes))
+    assert found.confusion.tolist() == confusion_matrix(labels, found.predicted, labels=every).tolist()
+    numbers = found.metrics()
+    assert numbers["macro_f1"] == pytest.approx(f1_score(labels, found.predicted, average="macro"))
+    truth = np.eye(len(found.classes))[labels]
+    rows = [brier_score_loss(truth[:, c], found.probabilities[:, c]) for c in every]
+    assert found.brier == pytest.approx(sum(rows))
+    gap = 0.0
+    for low in np.arange(10) / 10:
+        own = (found.probability > low) & (found.probability <= low + 0.1)
+        gap += abs(found.probability[own].sum() - (found.predicted == labels)[own].sum()) / 11
+    assert found.calibration_error == pytest.approx(gap)
+    assert sum(each.count for each in found.calibration) == 11
+    found.write_csv(tmp_path / "all.csv", every_class=True)
+    rows = list(csv.DictReader((tmp_path / "all.csv").open()))
+    assert float(rows[3][f"p({found.classes[1]})"]) == pytest.approx(found.probabilities[3, 1], abs=1e-6)
+
+
+def test_a_picture_needs_labels(finished: Path, tmp_path: Path, cli: Cli) -> None:
+    done = cli("predict", finished, "--plot", tmp_path / "right.png")
+    assert done.code == 0 and (tmp_path / "right.png").is_file()
+    np.savez(tmp_path / "bare.npz", image=digits().inputs[:4])
+    assert_refused(cli("predict", finished, "--data", tmp_path / "bare.npz", "--plot", "x.png"), "no labels")
+    assert_refused(cli("predict", finished, "--probabilities"), "--out")

@@ -58,6 +58,7 @@ def test_without_a_way_down_that_takes_time_bits_stay(small, tmp_path):
     assert any("network.downlink_mbps is 0" in note and "8 down" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_resumes(small, tmp_path):
     assert_resumes(small, tmp_path, MEASURED, stops=(1, 2))
 
@@ -86,6 +87,7 @@ def test_chi_of_the_way_down_is_what_rounding_adds_to_the_variance(small, tmp_pa
     assert chi.down == pytest.approx(rho**2 * [found[d].added_down for d in devices] / whole)
 
 
+@pytest.mark.slow
 def test_measured_rounds_record_it(small, tmp_path):
     run = ran(small, tmp_path / "run", *MEASURED)
     assert all(min(record.charge.sensitivity_down) > 0 for record in run.records)

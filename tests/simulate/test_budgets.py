@@ -34,7 +34,7 @@ def test_a_budget_that_never_binds_changes_nothing(small, tmp_path, weight):
     assert (run.fleet.planner.queues == 0).all()
 
 
-@pytest.mark.parametrize("weight", [0.3, 0.99])
+@pytest.mark.parametrize("weight", [0.3, pytest.param(0.99, marks=pytest.mark.slow)])
 def test_a_budget_that_binds_holds(small, tmp_path, weight):
     wish = (*SHORT, "learn.rounds=20", f"plan.latency_weight={weight}", 'plan.optimize=["clock"]')
     free = ran(small, tmp_path / "free", *wish)

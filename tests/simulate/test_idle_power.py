@@ -118,6 +118,7 @@ def test_among_several_servers_waiting_is_charged_where_that_is_asked(small, tmp
         assert before.charge.rest_j == 0 and charge.charged_j == before.charge.charged_j
 
 
+@pytest.mark.slow
 def test_a_budget_that_binds_holds_with_what_is_drawn(small, tmp_path):
     wish = (
         *DRAWN,

@@ -291,7 +291,7 @@ def test_simulation_is_off_by_default():
     assert NetworkSettings().simulate is False
 
 
-@pytest.mark.parametrize("patience", [1e-2, 1e-4])
+@pytest.mark.parametrize("patience", [1e-2, pytest.param(1e-4, marks=pytest.mark.slow)])
 def test_budgets_hold_from_the_first_rounds_on(small, tmp_path, monkeypatch, patience):
     """Queues begin near where they end; from empty ones, as many rounds use more."""
     more = ("learn.evaluate_every=0", "learn.local_steps=1", "quant.scheme=uniform")

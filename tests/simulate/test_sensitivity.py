@@ -216,6 +216,7 @@ def test_every_kind_of_model_is_measured_and_timed_without_a_trace(kind, canonic
     assert all((ends[0][name] == ends[1][name]).all() for name in ends[0])
 
 
+@pytest.mark.slow
 def test_any_chi_that_is_measured_is_planned_with(small, tmp_path, monkeypatch):
     """Also next to nothing, of a device with next to no rows, and below 0."""
     settings = (

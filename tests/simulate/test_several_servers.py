@@ -92,6 +92,7 @@ def test_adapters_share_each_server_s_band_equally_and_a_lone_device_reports_to_
     assert charge.adapter_j == pytest.approx(spent.sum(), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_no_method_beats_dual_in_any_round_for_any_placement(small, tmp_path):
     moving = ran(small, tmp_path / "moves", *MIXED)
     staying = ran(small, tmp_path / "stays", *MIXED, *PLACED)

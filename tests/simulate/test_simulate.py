@@ -268,7 +268,7 @@ def test_histories_of_every_kind_are_read(small, tmp_path):
     "settings",
     [
         ("plan.every=3", "fleet.selected=2", "fleet.policy=loss", "learn.state=keep"),
-        ("plan.budget=1e-6", "network.battery_j=1"),
+        pytest.param(("plan.budget=1e-6", "network.battery_j=1"), marks=pytest.mark.slow),
         ('plan.optimize=["bits"]', "plan.sensitivity=5", "learn.method=sflam"),
         ("learn.method=sl", "plan.every=2"),
     ],

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from sflam.cli import (  # noqa: F401 (each adds its commands)
     auditing,
     comparing,
+    exporting,
     models,
     network,
     operating,

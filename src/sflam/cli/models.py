@@ -1,4 +1,4 @@
-"""``predict``, ``verify`` and ``export``: a trained model's predictions, whether split == whole, a half as graphs."""
+"""``predict`` and ``verify``: a trained model's predictions, and whether split == whole."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sflam import config
 from sflam.cli import shared
 from sflam.errors import ConfigError
 
 
-@shared.command("sflam predict runs/digits-nano-vit-sflam-1 --data digits --out predictions.csv")
+@shared.command(
+    "sflam predict runs/digits-nano-vit-sflam-1 --data digits --out predictions.csv",
+    "sflam predict runs/digits-nano-vit-sflam-1 --plot confusion.png",
+)
 def predict(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     data: Annotated[
@@ -29,16 +31,29 @@ def predict(
         int | None, typer.Option(help="Device whose own model predicts, of a run with learn.personal.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write one line per sample to this CSV file.")] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of every class there, too.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw what was taken for what, and the calibration, into this PNG, PDF or SVG."),
+    ] = None,
     as_json: shared.Json = False,
 ) -> None:
     """Predict with a saved run, and report its accuracy."""
+    if probabilities and out is None:
+        raise ConfigError("--probabilities goes into the file of --out; give that too")
     with shared.status("loading model and data"):
         from sflam.run.predict import predict as predict_run
 
         found = predict_run(run_dir, data, column=column, label=label, device=device)
     shared.notes(found.notes)
     if out:
-        found.write_csv(out)
+        found.write_csv(out, every_class=probabilities)
+    if plot:
+        from sflam.report.charts.figure import save
+
+        save(found.draw(), plot)
     table = Table("class", "predicted", "right")
     for number, name in enumerate(found.classes):
         right = found.per_class.get(name)
@@ -49,8 +64,10 @@ def predict(
         shared.show(
             as_json,
             f"accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, {len(found.predicted)} samples",
+            f"calibration error {found.calibration_error:.3f}, Brier score {found.brier:.4f}",
         )
-    shared.show_json(as_json, found.metrics() | {"out": None if out is None else str(out)})
+    written = {"out": None if out is None else str(out), "plot": None if plot is None else str(plot)}
+    shared.show_json(as_json, found.metrics() | written)
 
 
 @shared.command("sflam verify nano-vit", "sflam verify path/to/model --cut 2 --dtype float32")
@@ -97,31 +114,3 @@ def verify(
     shared.show_json(as_json, {"model": model, "equal": equal, "tolerance": limit, "cuts": cuts_found})
     if not equal:
         raise SystemExit(1)
-
-
-@shared.command("sflam export --device job.toml --cut 1 --out bundle/")
-def export(
-    device: Annotated[Path, typer.Option(help="Run folder or job file whose device half is exported.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to.")],
-    cut: Annotated[int, typer.Option(help="Blocks the device keeps.")] = 1,
-    overrides: shared.Set = None,
-    as_json: shared.Json = False,
-) -> None:
-    """Export a device half for a device of another make: graphs, frozen tensors, test vectors."""
-    job = config.load(device / "config.toml" if device.is_dir() else device, overrides or [])
-    with shared.status("tracing the device half"):
-        from sflam.graph.alive import peak_bytes
-        from sflam.serve.device_export import export_device
-
-        found = export_device(job, cut, out)
-    graphs = found.graphs
-    n = min(graphs.tokens, 128) if graphs.text else 1
-    each = [graph for kind in graphs.kinds for graph in (kind.forward, kind.joint) if graph is not None]
-    alive = max((peak_bytes(graph, n) for graph in [graphs.embed.graph, *each]), default=0)
-    rows = f"a text of {n} tokens" if graphs.text else "one image"
-    shared.show(
-        as_json,
-        f"{found.folder}: {', '.join(found.files)}",
-        f"compared with torch; at most {alive / 2**20:.1f} MiB of activations alive for {rows}",
-    )
-    shared.show_json(as_json, {"folder": str(found.folder), "files": list(found.files), "alive_bytes": alive})

@@ -26,7 +26,7 @@ from sflam.model.split import Arrival, split
 from sflam.records.run_folder import RunFolder
 from sflam.run.assemble import backbone_of, examples_of, preprocessor_of
 from sflam.run.compatibility import check
-from sflam.run.predict import adapted
+from sflam.run.saved_model import adapted
 from sflam.seeds import generator
 
 

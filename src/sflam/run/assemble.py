@@ -230,20 +230,19 @@ def _fit(job: Job, train: Dataset, examples: Examples, backbone: Backbone, fleet
 
 def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> Backbone:
     """Load the job's model, or the one merged into ``folder``, with a head of ``classes`` outputs for ``dataset``."""
+    return backbone_for(job, dataset.kind, classes, folder, dataset.name)
+
+
+def backbone_for(job: Job, kind: str, classes: int, folder: str = "", data: str = "") -> Backbone:
+    """Load a job's model for data of a ``kind``, whose name errors say, as :func:`backbone_of` does for a dataset."""
     name = folder or job.model.name
     # By the job, not the dataset: what a classifier predicts may lack labels too.
     texts = SEQUENCE if job.data.label else CAUSAL
-    task = IMAGE if dataset.kind == "image" else texts
+    task = IMAGE if kind == "image" else texts
     device, cut = torch_device(job.learn.device), max(placement.cut for placement in job.placements)
     trunk = TrunkBits(job.model.trunk_bits, cut, device) if job.model.trunk_bits else None
     backbone = open_model(
-        name,
-        task=task,
-        classes=classes,
-        dtype=job.model.dtype,
-        seed=job.seed,
-        data=dataset.name,
-        trunk=trunk,
+        name, task=task, classes=classes, dtype=job.model.dtype, seed=job.seed, data=data, trunk=trunk
     )
     if trunk is None:
         backbone.model.to(device)
@@ -369,13 +368,18 @@ def save_merged(assembly: Assembly, folder: Path) -> None:
 
 
 def save_preprocessing(assembly: Assembly, folder: Path) -> None:
-    """Write what turns raw samples into the model's inputs: how pixels are scaled, or the tokenizer."""
-    pixels = pixels_of(assembly.backbone.name)
+    """Write what turns raw samples into the inputs of an assembly's model."""
+    write_preprocessing(assembly.backbone.name, assembly.splits.train.kind, folder)
+
+
+def write_preprocessing(model: str, kind: str, folder: Path) -> None:
+    """Write what turns raw samples into a model's inputs: how pixels are scaled, or the tokenizer."""
+    pixels = pixels_of(model)
     if pixels.is_file():
         shutil.copyfile(pixels, folder / PREPROCESSOR)
-    if assembly.splits.train.kind == "text":
+    if kind == "text":
         with suppress(DataError), quiet():  # token ids from an .npz need no tokenizer
-            Tokenizer(assembly.backbone.name).loaded.save_pretrained(str(folder))
+            Tokenizer(model).loaded.save_pretrained(str(folder))
 
 
 def torch_device(name: str) -> torch.device:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sflam.config import Job, digest, load, to_toml
+from sflam.config import LATER, Job, digest, load, to_toml
 from sflam.data.settings import DataSettings
 from sflam.errors import ConfigError
 from sflam.learn.settings import FleetSettings, LearnSettings
@@ -218,7 +218,7 @@ def test_a_job_survives_toml(tmp_path_factory: pytest.TempPathFactory, job: Job)
 
 def test_toml_lists_every_setting_once() -> None:
     written = tomllib.loads(to_toml(Job()))
-    job = dataclasses.asdict(Job())
+    job = {name: own for name, own in dataclasses.asdict(Job()).items() if name not in LATER}
     assert list(written) == list(job)
     for name, section in job.items():
         if isinstance(section, dict):

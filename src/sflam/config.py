@@ -31,8 +31,12 @@ from sflam.model.settings import ModelSettings
 from sflam.network.settings import NetworkSettings
 from sflam.plan import Placement
 from sflam.plugins import anchored, expect_loaded, load_plugins, portable
+from sflam.privacy.settings import PrivacySettings
 from sflam.values import fields_of, shown, typed
 from sflam.values import toml_value as toml_value
+
+LATER = {"privacy": PrivacySettings()}
+"""Sections that came later: a job that sets nothing in one is written, and named by its digest, as it was before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,7 @@ class Job:
         network: devices, servers, their hardware and gains: for planning.
         plan: how resources are allocated.
         device: what devices are run by.
+        privacy: what devices clip and make noisy before it leaves them.
     """
 
     seed: int = 0
@@ -64,6 +69,7 @@ class Job:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     plan: PlanSettings = field(default_factory=PlanSettings)
     device: DeviceSettings = field(default_factory=DeviceSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -137,11 +143,12 @@ def to_toml(job: Job, *, plugins: Sequence[str] | None = None, without: Collecti
     Args:
         job: the job.
         plugins: where its plug-ins are to be found; None where it found them.
-        without: sections left out, which are then read as their defaults.
+        without: sections left out, which are then read as their defaults; as are those of :data:`LATER` where nothing
+            in them is set.
     """
     lines, sections = [], []
     for name, value in (fields_of(job) | ({} if plugins is None else {"plugins": tuple(plugins)})).items():
-        if name in without:
+        if name in without or (name in LATER and value == LATER[name]):
             continue
         if dataclasses.is_dataclass(value):
             body = [
@@ -154,8 +161,12 @@ def to_toml(job: Job, *, plugins: Sequence[str] | None = None, without: Collecti
 
 
 def plain(job: Job) -> dict[str, Any]:
-    """Return every section's settings as plain values; plug-ins by name and hash, wherever they lie."""
-    return dataclasses.asdict(job) | {"plugins": [portable(name) for name in job.plugins]}
+    """Return every section's settings as plain values; plug-ins by name and hash, wherever they lie.
+
+    Sections of :data:`LATER` are left out where nothing in them is set.
+    """
+    found = dataclasses.asdict(job) | {"plugins": [portable(name) for name in job.plugins]}
+    return {key: value for key, value in found.items() if key not in LATER or getattr(job, key) != LATER[key]}
 
 
 def overrides(job: Job) -> list[str]:

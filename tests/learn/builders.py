@@ -94,7 +94,7 @@ def local_fleet(
         placements=settings.placements(cut, (quant.bits_up, quant.bits_down)),
         settings=settings,
         scheme=method.scheme(quant),
-        adapters=method.adapters(quant, chosen["seed"]),
+        adapters=method.adapters(quant, chosen["seed"], chosen.get("guard")),
         **chosen,
     )
 

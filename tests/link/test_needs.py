@@ -20,6 +20,7 @@ ALL = {
     "learn.loss": {"cross-entropy"},
     "learn.canonical": {"false"},
     "quant.delta": {"false"},
+    "privacy": {"none"},
     "plugins": {"none"},
 }
 

@@ -13,6 +13,7 @@ from sflam.learn.settings.practice import METHODS
 from sflam.run.compatibility import RULES, check
 from sflam.run.conditions import COMMANDS, PLAN, Rule
 from sflam.run.ranks_check import check_ranks
+from tests.run.privacy_examples import PRIVACY
 from tests.run.uneven_examples import UNEVEN
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,7 @@ AVERAGED, FROZEN = "learn.device_half=averaged", "learn.device_half=frozen"
 FEDLC, SVD = "learn.local=fedlc", "learn.aggregation=svd"
 CUTS, GLOBAL = ("fleet.devices=2", "fleet.cuts=[1, 2]"), "data.sampling=global"
 HEAD, OWN_HALF = "learn.personal=head", "learn.personal=device-half"
+COMMON = ("quant.adapters_scale=common", "quant.bits_adapters=8")
 RANKS = ("fleet.devices=2", "fleet.ranks=[1, 4]")
 TABLES = ("network.device", "network.server")
 DEFAULTS = {
@@ -233,24 +235,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "common-floats": ("quant.adapters_scale=common", "quant.bits_adapters=32"),
     "common-method": ("quant.adapters_scale=common", "quant.bits_adapters=8", "learn.method=sfl-v1"),
     "common-identity": ("quant.adapters_scale=common", "quant.bits_adapters=8", "quant.scheme=identity"),
-    "common-cuts": (
-        "quant.adapters_scale=common",
-        "quant.bits_adapters=8",
-        "fleet.devices=2",
-        "fleet.cuts=[1, 2]",
-    ),
-    "common-ranks": (
-        "quant.adapters_scale=common",
-        "quant.bits_adapters=8",
-        "fleet.devices=2",
-        "fleet.ranks=[1, 2]",
-    ),
-    "common-tuned": (
-        "quant.adapters_scale=common",
-        "quant.bits_adapters=8",
-        "fleet.devices=2",
-        "fleet.tuned=[1, 2]",
-    ),
+    "common-cuts": (*COMMON, "fleet.devices=2", "fleet.cuts=[1, 2]"),
+    "common-ranks": (*COMMON, "fleet.devices=2", "fleet.ranks=[1, 2]"),
+    "common-tuned": (*COMMON, "fleet.devices=2", "fleet.tuned=[1, 2]"),
     "common-moving": ("quant.adapters_scale=common", "quant.bits_adapters=8", 'plan.optimize=["cut"]'),
     "down-up": ('plan.optimize=["clock","bits_down"]',),
     "down-method": ("plan.method=bcd", 'plan.optimize=["bits","bits_down"]'),
@@ -318,6 +305,7 @@ EXAMPLES |= {
     ),
     "unused-receive_power_w": ("network.receive_power_w=0.1", "network.downlink_mbps=0.0"),
     **UNEVEN,
+    **PRIVACY,
     "unused-flipped_devices": ("data.flipped_devices=[1]", "data.flipped=0.0"),
 }
 

@@ -213,13 +213,14 @@ class Rig:
                 half.float_bits,
                 bits,
                 change,
+                guard=fleet.guard,
             )
         else:
             own, _, its = self.models[number].pop()
             frozen = learn.practice.device_half == "frozen"
             segment = DeviceSegment(own, cut, 1, labels=labels, frozen_half=frozen)
             half = TorchHalf(segment, cut, learn, its, place.own)
-            exchange = torch_exchange(half, fleet.scheme, fleet.seed, number, bits, change)
+            exchange = torch_exchange(half, fleet.scheme, fleet.seed, number, bits, change, fleet.guard)
         # The last one reads its answers while they come.
         return Client(link, place, half, learn, exchange, file, streaming=number == len(SIZES) - 1)
 

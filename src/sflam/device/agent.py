@@ -30,6 +30,7 @@ from sflam.link.jobs import until_it_ends
 from sflam.link.limits import Limits
 from sflam.link.loop import Client, Place
 from sflam.link.needs import expect_offered
+from sflam.link.noise_secret import own_guard
 from sflam.link.own_data import own_settings
 from sflam.sizes import FLOAT_BITS, IDENTITY
 
@@ -115,6 +116,7 @@ def client_of(
         engines.dtype.itemsize * 8,
         served.bits,
         served.bits_adapters,
+        guard=own_guard(job, folder),
     )
     choice = _chosen(job, served, engines, samples, bringing, exchange.streams)
     notify(choice.described())

@@ -24,6 +24,7 @@ OFFERS: dict[str, tuple[str, ...]] = {
     "learn.loss": ("cross-entropy", "label-smoothing", "focal"),
     "learn.canonical": ("false", "true"),
     "quant.delta": ("false",),
+    "privacy": ("none", "some"),
     "plugins": ("none",),
 }
 """What a job may ask of a device without torch; see ``sflam.link.needs``."""

@@ -29,6 +29,7 @@ from sflam.codec.legs import UP
 from sflam.codec.messages import StepFrame
 from sflam.codec.pieces import join, split
 from sflam.codec.quantizer import Packed
+from sflam.codec.torch_guard import guarded
 from sflam.errors import ConfigError, WireError
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import Exchange, Position
@@ -103,7 +104,10 @@ class CachedExchange(Exchange):
             assert hidden is not None
             for sample, length, row in zip(fresh.ids, fresh.counts(hidden.shape[1]), hidden, strict=True):
                 noise = derive(self.seed, "quantizer", at.device, sample)
-                parts.append(self.quantizer.encode(row[:length], self._bits(row, UP, at.device), noise))
+                tokens = guarded(
+                    self.guard, row[:length], UP, at.device, sample
+                )  # once a sample, as it is sent
+                parts.append(self.quantizer.encode(tokens, self._bits(row, UP, at.device), noise))
             self.sent.setdefault(at.device, set()).update(fresh.ids)
         else:  # none of them: an empty message of the shape agreed
             kept = self.kept[at.device, batch.ids[0]]

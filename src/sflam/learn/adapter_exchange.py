@@ -13,6 +13,8 @@ from sflam.codec.adapter_change import decode_change, encode_change
 from sflam.codec.bodies import decode, encode
 from sflam.codec.common_grid import WIDEST, grids, is_grid
 from sflam.codec.grid import restore
+from sflam.codec.guard import Guard
+from sflam.codec.legs import ADAPTERS
 from sflam.codec.messages import AdapterFrame, ChangeFrame, Message
 from sflam.codec.quantizer import Words
 from sflam.errors import WireError
@@ -31,9 +33,13 @@ class AdapterCodec:
         bits: of a value: 1..16 for the change, more for floats.
         seed: of the run.
         common: whether all devices of a round have one grid, set from what those of the last round sent.
+        guard: what devices do to what they trained before it is encoded; None leaves it as it is.
     """
 
-    def __init__(self, bits: int = FLOAT_BITS, seed: int = 0, *, common: bool = False) -> None:
+    def __init__(
+        self, bits: int = FLOAT_BITS, seed: int = 0, *, common: bool = False, guard: Guard | None = None
+    ) -> None:
+        self.guard = guard if guard and guard.moves_adapters else None
         self.bits, self.seed, self.common = bits, seed, common and bits < FLOAT_BITS
         self.reach: dict[str, float] = {}
         """Tensor -> how far its values may change in the next round."""
@@ -71,6 +77,9 @@ class AdapterCodec:
             start: [P], what the device was sent.
             side: [G, 2], the grids it was sent.
         """
+        if self.guard:
+            own, begun = (each.detach().cpu().numpy() for each in (values, start))
+            values = torch.from_numpy(self.guard.adapters(own, begun, round, device)).to(values)
         if self.floats:
             body = send_adapters(round, device, samples, values)
             return receive_adapters(body, values), len(body)
@@ -81,7 +90,11 @@ class AdapterCodec:
         return arrived(decode(body), start), len(body)
 
     def rounding(self, own: Mapping[str, Tensor], names: Sequence[str]) -> Rounding | None:
-        """Return how far rounding can move what a device sends of its named tensors; None for floats."""
+        """Return how far rounding and noise can move what a device sends of its named tensors; None for neither."""
+        noise = self.guard.farthest(ADAPTERS) if self.guard else 0.0
+        if noise:
+            count = sum(own[name].numel() for name in names)
+            return Rounding((1 << self.bits) - 1, noise=noise, shake=noise * float(np.sqrt(count)))
         if self.floats:
             return None
         levels, side = (1 << self.bits) - 1, self.side(own, names)

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sflam.codec.bodies import Body, decode
+from sflam.codec.guard import Guard
 from sflam.codec.legs import DOWN, GRADIENTS, UP, UPWARD, noise_seed
 from sflam.codec.messages import GradientFrame, Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Floats, Packed
+from sflam.codec.torch_guard import guarded
 from sflam.codec.torch_quantizers import TorchQuantizer, torch_quantizer
 from sflam.errors import WireError
 from sflam.learn.examples import Minibatch
@@ -53,6 +55,7 @@ class Exchange:
         bits: device -> bits per activation and per gradient entry; ignored by ``identity``.
         per_token: labels belong to tokens (language models), not to rows.
         left: device -> leg -> what a quantizer with memory left out so far, of the legs that are encoded here.
+        guard: what devices do to tokens before these are encoded; None leaves them as they are.
         numbered: whether the numbers of a step's samples go up with it.
     """
 
@@ -61,6 +64,7 @@ class Exchange:
     bits: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     per_token: bool = False
     left: dict[int, dict[int, Floats]] = field(default_factory=dict)
+    guard: Guard | None = None
     numbered: ClassVar[bool] = False
 
     def with_bits(self, bits: Mapping[int, tuple[int, int]]) -> Self:
@@ -157,7 +161,8 @@ class Exchange:
         return self.encoded(at, leg, valid_rows(x, lengths), self._bits(x, leg, at.device))
 
     def encoded(self, at: Position, leg: int, tokens: Tensor, bits: int) -> Packed:
-        """Return tokens [n,d] encoded with the noise of their place in the run."""
+        """Return tokens [n,d] encoded with the noise of their place in the run, what devices send guarded first."""
+        tokens = guarded(self.guard, tokens, leg, at.round, at.step, at.device)
         noise = noise_seed(self.seed, at.round, at.step, at.device, leg)
         quantizer = self.quantizer
         if not (quantizer.remembers and leg in GRADIENTS):

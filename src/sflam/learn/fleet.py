@@ -39,6 +39,10 @@ class Fleet(Protocol):
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round, ascending."""
 
+    def counted_samples(self, round: int) -> dict[int, int]:
+        """Return device -> n_k of those whose samples are known and count in a round."""
+        return {}
+
     def turns(self, round: int, devices: Sequence[int]) -> list[tuple[int, ...]]:
         """Return the devices in groups that share the network at once, one group after another."""
         return [tuple(devices)]
@@ -112,6 +116,10 @@ class FleetAround(Fleet):
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round, ascending."""
         return self.inner.select(round)
+
+    def counted_samples(self, round: int) -> dict[int, int]:
+        """Return the samples of the wrapped fleet's devices."""
+        return self.inner.counted_samples(round)
 
     def turns(self, round: int, devices: Sequence[int]) -> list[tuple[int, ...]]:
         """Return the devices in groups that share the network at once."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sflam.codec.guard import Guard, guard_of
 from sflam.codec.settings import QuantSettings
 from sflam.config import Job
 from sflam.cost.timing import BARRIER, CHAIN, RELAY
@@ -93,11 +94,12 @@ class Method:
         """Return the bits of an adapter value on the way up; what is handed from device to device stays floats."""
         return quant.adapters if self.quantized and self.averages and self.split else FLOAT_BITS
 
-    def adapters(self, quant: QuantSettings, seed: int) -> AdapterCodec:
-        """Return how adapters go up in a run of ``seed``."""
+    def adapters(self, quant: QuantSettings, seed: int, guard: Guard | None = None) -> AdapterCodec:
+        """Return how adapters go up in a run of ``seed``, whose devices ``guard`` them."""
         from sflam.learn.adapter_exchange import AdapterCodec
 
-        return AdapterCodec(self.bits_adapters(quant), seed, common=quant.adapters_scale == "common")
+        common = quant.adapters_scale == "common"
+        return AdapterCodec(self.bits_adapters(quant), seed, common=common, guard=guard)
 
     def halves(self, material: Material) -> LocalFleet | None:
         """Return the fleet of a model that is cut; None where none is."""
@@ -122,6 +124,7 @@ class SplitMethod(Method):
 
         job = material.job
         kind = Relay if self.relay else AttendedFleet if uncertain(job) else LocalFleet
+        guard = guard_of(job.privacy, job.seed)
         return kind(
             material.backbone,
             material.model,
@@ -135,7 +138,8 @@ class SplitMethod(Method):
             labels=job.model.labels,
             sampling=job.sampling,
             delta=job.quant.delta,
-            adapters=self.adapters(job.quant, job.seed),
+            adapters=self.adapters(job.quant, job.seed, guard),
+            guard=guard,
             world=material.world,
         )
 

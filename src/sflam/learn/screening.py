@@ -100,19 +100,24 @@ class Rounding:
         levels: 2^b - 1.
         step: the largest of the grids that all devices share; 0 where each has its own.
         norm: all of these steps together, in the Euclidean norm over values.
+        noise: the farthest that noise of the device's own moves a value (``privacy.adapters``).
+        shake: the farthest that it moves all together, in the norm.
     """
 
     levels: int
     step: float = 0.0
     norm: float = 0.0
+    noise: float = 0.0
+    shake: float = 0.0
 
     def each(self, most: float) -> float:
         """Return how far any value can be moved, where steps move none by more than ``most``."""
-        return max(self.step, WIDER * 2 * most / self.levels)
+        return self.noise + max(self.step, WIDER * 2 * (most + self.noise) / self.levels)
 
     def together(self, most: float) -> float:
         """Return how far all can be moved in the norm, where steps move them by at most ``most`` in it."""
-        return max(self.norm, WIDER * 2 * math.sqrt(ADAPTER_GROUP) * most / self.levels)
+        wide = WIDER * 2 * math.sqrt(ADAPTER_GROUP) * (most + self.shake) / self.levels
+        return self.shake + max(self.norm, wide)
 
 
 @dataclass(frozen=True, eq=False)

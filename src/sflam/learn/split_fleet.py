@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor
 
+from sflam.codec.guard import Guard
 from sflam.cost.memory import FleetMemory
 from sflam.cost.training import Step
 from sflam.data.sampling import most_rows
-from sflam.learn.activation_cache import CachedExchange, expect_frozen, unkept
+from sflam.learn.activation_cache import expect_frozen, unkept
 from sflam.learn.adapter_exchange import AdapterCodec, flatten, send_adapters
 from sflam.learn.aggregate import correct
 from sflam.learn.averaging import Averaged, Averaging
@@ -25,7 +26,7 @@ from sflam.learn.device_ranks import DeviceRanks
 from sflam.learn.edge_servers import steps_alone
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Examples, drawn, drawn_together
-from sflam.learn.exchange import Exchange
+from sflam.learn.exchange_kinds import exchange_of
 from sflam.learn.fleet import Fleet
 from sflam.learn.halves import expect_trained, follow, halves, most_numbers, weigh
 from sflam.learn.kept_memory import with_kept, with_personal
@@ -40,7 +41,6 @@ from sflam.learn.weighting import weighting_of
 from sflam.learn.world.world import ALONE, World
 from sflam.model.adapters import State, adapted_layers, state_of
 from sflam.model.backbone import Backbone
-from sflam.model.families import CAUSAL
 from sflam.model.lower_rank import B_ENDS
 from sflam.plan import ALL_LOCAL, Placement, overlay
 
@@ -62,6 +62,7 @@ class LocalFleet(Fleet):
         sampling: ``data.sampling``.
         delta: ``quant.delta``.
         adapters: how adapters go up; as floats by default.
+        guard: what devices do to what crosses the cut, before it is encoded.
         world: the ranks that train together; of each round a rank runs devices of its own.
 
     Raises:
@@ -85,6 +86,7 @@ class LocalFleet(Fleet):
         sampling: str = "local",
         delta: bool = False,
         adapters: AdapterCodec | None = None,
+        guard: Guard | None = None,
         world: World = ALONE,
     ) -> None:
         self.world = world
@@ -92,9 +94,7 @@ class LocalFleet(Fleet):
         self.sampling = sampling
         self.examples, self.parts = examples, parts
         self.backbone, self.model = backbone, model
-        assert not delta or learn.cache == "off", "run.compatibility refuses that"
-        kind = DeltaExchange if delta else CachedExchange if learn.cache == "server" else Exchange
-        self.exchange = kind(scheme, seed, per_token=backbone.task == CAUSAL)
+        self.exchange = exchange_of(scheme, seed, backbone.task, delta=delta, cache=learn.cache, guard=guard)
         self.ranks = DeviceRanks(settings.ranks)
         self.adapters = adapters or AdapterCodec()
         self.placements: tuple[Placement, ...] = ()

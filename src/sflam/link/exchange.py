@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sflam.codec.adapter_change import encode_change
 from sflam.codec.bodies import Body, codes_start, decode, encode, reserve, unfilled
+from sflam.codec.guard import Guard
 from sflam.codec.legs import DOWN, GRADIENTS, UPWARD, noise_seed
 from sflam.codec.messages import AdapterFrame, ChangeFrame, Message, StepFrame, TokenFrame
 from sflam.codec.pieces import part
@@ -72,6 +73,9 @@ class Coder(Protocol[X]):
     def joined(self, pieces: Sequence[X]) -> X:
         """Return the pieces as a new [n, d]."""
 
+    def guarded(self, guard: Guard, x: X, leg: int, *place: int, first: int) -> X:
+        """Return tokens as they may leave the device; see ``Guard.tokens``."""
+
 
 class NumpyCoder:
     """The quantizer called ``scheme`` over NumPy arrays of either float type."""
@@ -118,6 +122,10 @@ class NumpyCoder:
         """Return the pieces as a new [n, d]."""
         return np.concatenate(pieces)
 
+    def guarded(self, guard: Guard, x: NDArray[Any], leg: int, *place: int, first: int) -> NDArray[Any]:
+        """Return tokens as they may leave the device."""
+        return guard.tokens(x, leg, *place, first=first)
+
     def _read(self, x: NDArray[Any]) -> Floats:
         return x if self.inner.name == IDENTITY else np.asarray(x, np.float32)
 
@@ -136,6 +144,7 @@ class TokenExchange(Generic[X]):
         bits: bits per value up and down; ``identity`` ignores them.
         bits_adapters: bits per adapter value up; 32 sends them as they are.
         left: leg -> what a quantizer with memory left out so far, of the legs that are encoded here.
+        guard: what the device does to what it sends, before it is encoded; None for nothing.
     """
 
     coder: Coder[X]
@@ -147,15 +156,21 @@ class TokenExchange(Generic[X]):
     bits: tuple[int, int]
     bits_adapters: int = FLOAT_BITS
     left: Memory = field(default_factory=dict)
+    guard: Guard | None = None
 
-    def with_bits(self, up: int, down: int) -> Self:
-        """Return the exchange with other bits; what was left out stays."""
-        return replace(self, bits=(up, down))
+    def for_round(self, up: int, down: int, attempt: int) -> Self:
+        """Return the exchange of a round with other bits, at an ``attempt`` at it; what was left out stays."""
+        guard = None if self.guard is None else replace(self.guard, attempt=attempt)
+        return replace(self, bits=(up, down), guard=guard)
 
     @property
     def changes(self) -> bool:
-        """Whether the change of the adapters since the round began goes up, instead of the adapters."""
-        return self.bits_adapters < FLOAT_BITS
+        """Whether what goes up depends on the change of the adapters since the round began."""
+        return self.bits_adapters < FLOAT_BITS or self._guards_adapters
+
+    @property
+    def _guards_adapters(self) -> bool:
+        return self.guard is not None and self.guard.moves_adapters
 
     def trained(
         self,
@@ -174,7 +189,10 @@ class TokenExchange(Generic[X]):
             start: [P], those that came when the round began; of any length where they are not needed.
             side: [G, 2], the grids that came with them; none, or zeros, for grids of its own.
         """
-        if not self.changes:
+        if self._guards_adapters:
+            assert self.guard is not None
+            values = self.guard.adapters(values, start, round, self.device)
+        if self.bits_adapters >= FLOAT_BITS:
             return encode(AdapterFrame(round, self.device, samples=samples, values=values))
         change = encode_change(
             values,
@@ -199,7 +217,7 @@ class TokenExchange(Generic[X]):
     def outgoing(self, round: int, step: int, leg: int, tokens: int, made: Made) -> Encoding[X]:
         """Return what makes a body of the ``tokens`` written to it; ``made`` puts them into their message."""
         noise = noise_seed(self.seed, round, step, self.device, leg)
-        return Encoding(self, leg, self._bits(leg), noise, tokens, made)
+        return Encoding(self, leg, self._bits(leg), noise, tokens, made, (round, step, self.device))
 
     def incoming(
         self, packed: Packed, leg: int, tokens: int, rest: Rest | None = None
@@ -232,10 +250,17 @@ class Encoding(Generic[X]):
     """A message in the making; see ``sflam.link.half.Outgoing``."""
 
     def __init__(
-        self, exchange: TokenExchange[X], leg: int, bits: int, noise: int, tokens: int, made: Made
+        self,
+        exchange: TokenExchange[X],
+        leg: int,
+        bits: int,
+        noise: int,
+        tokens: int,
+        made: Made,
+        place: tuple[int, ...],
     ) -> None:
         self._exchange, self._leg, self._bits, self._noise = exchange, leg, bits, noise
-        self._tokens, self._made = tokens, made
+        self._tokens, self._made, self._place = tokens, made, place
         self._remembers = exchange.coder.remembers and leg in GRADIENTS
         # Eight tokens end with a byte whatever their codes; of others some wait for those after them.
         self._together = 1 if exchange.dim * value_bits(bits, exchange.scheme) % 8 == 0 else 8
@@ -251,6 +276,8 @@ class Encoding(Generic[X]):
         self._came += len(piece)
         assert len(piece) and self._came <= self._tokens, "n tokens in all were announced"
         coder: Coder[Any] = self._exchange.coder
+        if guard := self._exchange.guard:
+            piece = coder.guarded(guard, piece, self._leg, *self._place, first=self._came - len(piece))
         if self._remembers or not coder.in_pieces:
             self._waiting.append(coder.joined([piece]))
         elif is_variable(self._exchange.scheme):

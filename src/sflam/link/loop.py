@@ -147,7 +147,7 @@ class Client(Generic[X]):
                 continue
             quick = 0
             try:
-                self.exchange = self.exchange.with_bits(*(now.bits or self.exchange.bits))
+                self.exchange = self.exchange.for_round(*(now.bits or self.exchange.bits), now.attempt)
                 self.link.pace(now.pace)
                 self.rounds += self._round(now)
             except Refused as refused:

@@ -31,6 +31,7 @@ def needs_of(job: Job) -> dict[str, str]:
         "learn.loss": learn.loss if job.model.labels == "device" else "cross-entropy",
         "learn.canonical": str(learn.canonical).lower(),
         "quant.delta": str(job.quant.delta).lower(),
+        "privacy": "some" if job.privacy.on else "none",
         "plugins": "some" if job.plugins else "none",
     }
 
@@ -42,6 +43,6 @@ def expect_offered(job: Job, offers: Offers, kind: str) -> None:
     lacking = [(key, value) for key, value in needs.items() if value not in offers[key]]
     if not lacking:
         return
-    named = ", ".join(f"{key} = {value if key == 'plugins' else toml_value(value)}" for key, value in lacking)
+    named = ", ".join(f"{key} = {toml_value(value) if '.' in key else value}" for key, value in lacking)
     able = "; ".join(f"{key}: {', '.join(sorted(offers[key]))}" for key, _ in lacking)
     raise ServeError(f"{kind} cannot do {named} (it can do {able}); join with sflam join, which does all")

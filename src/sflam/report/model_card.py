@@ -12,6 +12,7 @@ from sflam import __version__
 from sflam.config import Job, digest
 from sflam.plugins import portable
 from sflam.records.history import TEST, RoundRecord
+from sflam.report.protection import protection
 from sflam.report.totals import percent, totals
 from sflam.units import human_bytes
 
@@ -31,6 +32,7 @@ def card(
     column: str = "",
     classes: Sequence[str] = (),
     accuracy: float | None = None,
+    uncovered: Sequence[str] = (),
 ) -> str:
     """Return the text of the adapter folder's README.md.
 
@@ -45,6 +47,7 @@ def card(
         column: which the inputs came from, where they came from a table.
         classes: the names of the labels, in their order.
         accuracy: of the model that was kept, on the test part; None takes the last one measured there.
+        uncovered: what leaves a device without protection, where there is any.
     """
     sums, base = totals(records), public_name(job.model.name)
     named = [*classes[:MOST_CLASSES], *["..."] * (len(classes) > MOST_CLASSES)]
@@ -57,6 +60,7 @@ def card(
         classes=f"{len(classes)}: {', '.join(named)}" if classes else "",
         accuracy=sums.accuracy if accuracy is None and sums.part == TEST else accuracy,
         job=job,
+        protection=protection(job, records, uncovered),
         sums=sums,
         task=task,
         cut=cut,

@@ -27,6 +27,7 @@ from sflam.report.terminal.loop_lines import both_times, evaluating_share, plann
 from sflam.report.totals import totals
 from sflam.run.assemble import Assembly, save_merged
 from sflam.run.partition import partition_of
+from sflam.run.protection import uncovered
 from sflam.simulate.work import device_flop
 
 
@@ -148,6 +149,7 @@ def finish(
                 column=assembly.splits.train.column,
                 classes=assembly.splits.train.classes,
                 accuracy=score.accuracy,
+                uncovered=uncovered(assembly),
             ),
             encoding="utf-8",
         )

@@ -25,6 +25,7 @@ from sflam.report.notebook import frame, picture, round_rows
 from sflam.report.tensorboard import Events
 from sflam.run.assemble import Assembly
 from sflam.run.finish import Result, finish
+from sflam.run.protection import AccountedFleet
 from sflam.simulate.setup import deepest_placements
 
 
@@ -81,7 +82,7 @@ class Run:
         how = self.assembly.evaluate, left, job.learn.evaluate_every, self.assembly.part
         with History(self.folder.history) as log, Events(self.folder.path, done=self.records) as events:
             with self._divergence():
-                for record, state in train_rounds(self.fleet, self.state, *how):
+                for record, state in train_rounds(self._accounted(), self.state, *how):
                     self._expect_finite(record, state)
                     # The history first: a crash between the two repeats the round, and the rewind forgets its line.
                     log.append(record)
@@ -99,6 +100,12 @@ class Run:
     def stopped(self) -> bool:
         """Whether the rounds done are all that ``learn.stop_after`` lets the run have."""
         return stopped(self.records, self.job.learn.stop_after, self.assembly.backbone.task)
+
+    def _accounted(self) -> Fleet:
+        """Return the fleet; where its devices add noise, one that counts what they give away."""
+        if not self.job.privacy.promises:
+            return self.fleet
+        return AccountedFleet(self.fleet, self.assembly, self.records)
 
     def save(self) -> None:
         """Write a checkpoint of the rounds done."""

@@ -72,6 +72,10 @@ def _expect_theory(job: Job) -> None:
             'model.labels = "device" sends activations in both directions, and the bound is about one; give a run with '
             'labels = "server"'
         )
+    if job.privacy.on:
+        raise ConfigError(
+            "[privacy] clips what crosses the cut, and the bound is that of unbiased noise; give a run without"
+        )
     if job.quant.delta:
         raise ConfigError(
             "quant.delta = true rounds differences between activations, and noise is measured as that of whole ones; "

@@ -16,6 +16,10 @@ def _partitioned(*without: str) -> Condition:
     return is_one_of("data.partition", *(name for name in _PLAIN_PARTITIONS if name not in without))
 
 
+def _without_noise(job: Job) -> str:
+    return "" if job.privacy.promises else "privacy.noise"
+
+
 _NEEDS: dict[str, tuple[Condition, str, str]] = {
     "learn.prox": (
         is_none_of("learn.local", "fedprox"),
@@ -76,6 +80,23 @@ _NEEDS: dict[str, tuple[Condition, str, str]] = {
     "data.column": (_partitioned("column"), "it says whose a sample is", 'data.partition = "column"'),
     "data.indices": (_partitioned("file"), "it lists samples of devices", 'data.partition = "file"'),
     "data.clusters": (_partitioned("clusters"), "it is a number of clusters", 'data.partition = "clusters"'),
+    "privacy.clip_gradients": (
+        is_one_of("model.labels", "server"),
+        "devices have no loss whose gradients they send",
+        'model.labels = "device"',
+    ),
+    **{
+        f"privacy.{key}": (
+            is_one_of("privacy.adapters", "none"),
+            "adapters go up as they are",
+            'privacy.adapters = "user"',
+        )
+        for key in ("clip_adapters", "noise_adapters")
+    },
+    **{
+        f"privacy.{key}": (_without_noise, "there is no noise", "privacy.noise")
+        for key in ("delta", "reproducible")
+    },
     "data.flipped_devices": (is_one_of("data.flipped", 0.0), "no label is flipped", "data.flipped above 0"),
 }
 """Key -> what must hold for nothing to use it, why that is so, and what would use it."""

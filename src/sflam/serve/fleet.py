@@ -168,7 +168,7 @@ class RemoteFleet(FleetAround):
             planner.probed(found)
             for device, probe in sorted(found.items()):
                 self.event_log("probed", device=device, round=round, **asdict(probe))
-        choice = planner.decide(round, self.parts.of(round, devices, self._samples()))
+        choice = planner.decide(round, self.parts.of(round, devices, self.counted_samples()))
         if choice is not None:
             stays = self.local.placements
             self.place(
@@ -186,7 +186,7 @@ class RemoteFleet(FleetAround):
                     f"round {round + 1}: devices {left_out} cannot keep plan.deadline, and are left out"
                 )
             self.event_log("planned", round=round, of=choice.planned, dropped=list(choice.dropped) or None)
-        expected = planner.expected(round, self.parts.of(round, devices, self._samples()))
+        expected = planner.expected(round, self.parts.of(round, devices, self.counted_samples()))
         self._expected = None if expected is None else (tuple(sorted(devices)), expected)
         return devices
 
@@ -211,12 +211,14 @@ class RemoteFleet(FleetAround):
 
     def _needed(self, round: int) -> set[int]:
         """Return the devices that a round waits for: those it takes, and all whose samples must be known for that."""
-        unknown = set(range(self.settings.devices)) - self._samples().keys() if self._needs_all else set()
+        unknown = (
+            set(range(self.settings.devices)) - self.counted_samples().keys() if self._needs_all else set()
+        )
         return {*self._wanted(round), *unknown}
 
     def _wanted(self, round: int) -> tuple[int, ...]:
         """Return the devices that a simulation takes: all, until the samples are known that it draws them by."""
-        known, out = self._samples(), self._sitting_out(round)
+        known, out = self.counted_samples(), self._sitting_out(round)
         if self.settings.policy == "samples" and len(known) < self.settings.devices:
             drawn = tuple(range(self.settings.devices))
         else:
@@ -233,7 +235,7 @@ class RemoteFleet(FleetAround):
         out = self.deliveries.quarantine.out(round) | ordered
         return out if len(out) < self.settings.devices else ordered
 
-    def _samples(self) -> dict[int, int]:
+    def counted_samples(self, round: int = 0) -> dict[int, int]:
         """Return device -> the samples it reported last, of those that ever came to the run, ascending."""
         return dict(sorted((self._reported | self.dispatch.session.samples).items()))
 
@@ -259,7 +261,7 @@ class RemoteFleet(FleetAround):
         for opening in itertools.count(1):
             attempt = self._attempt()
             with self.dispatch.locked() as session:
-                legs, known = session.legs, self._samples()
+                legs, known = session.legs, self.counted_samples()
             shares = self.parts.shares(round, devices, known)
             quorum = min(self.dispatch.session.quorum, len(devices))
             planned = {d: self.parts.steps(d, known[d], shares) for d in devices}
@@ -356,7 +358,7 @@ class RemoteFleet(FleetAround):
         """
         with self.dispatch.looked():
             kept = {"quarantine": state} if (state := self.deliveries.quarantine.state()) else {}
-            return self.local.state() | {"reported": self._samples()} | kept
+            return self.local.state() | {"reported": self.counted_samples()} | kept
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned."""

@@ -23,6 +23,7 @@ from sflam.link.job import ServedJob, described
 from sflam.link.jobs import until_it_ends
 from sflam.link.limits import Limits
 from sflam.link.loop import Client, Place
+from sflam.link.noise_secret import own_guard
 from sflam.link.own_data import own_settings, with_classes
 from sflam.model.adapters import attach
 from sflam.model.backbone import TORCH_DTYPES, Backbone
@@ -126,7 +127,15 @@ def _client(
         place,
         half,
         job.learn,
-        torch_exchange(half, served.scheme, job.seed, served.device, served.bits, served.bits_adapters),
+        torch_exchange(
+            half,
+            served.scheme,
+            job.seed,
+            served.device,
+            served.bits,
+            served.bits_adapters,
+            own_guard(job, folder),
+        ),
         folder / "state.safetensors",
         state_every=state_every,
         notify=notify,

@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sflam.codec.guard import Guard
 from sflam.codec.quantizer import Floats, Packed
+from sflam.codec.torch_guard import guarded
 from sflam.codec.torch_quantizers import torch_quantizer
 from sflam.learn.adapter_exchange import flatten, unflatten
 from sflam.learn.device import Devices
@@ -217,6 +219,10 @@ class TorchCoder:
         """Return the pieces as a new [n, d]."""
         return torch.cat(list(pieces))
 
+    def guarded(self, guard: Guard, x: Tensor, leg: int, *place: int, first: int) -> Tensor:
+        """Return tokens as they may leave the device."""
+        return guarded(guard, x, leg, *place, first=first)
+
 
 def torch_exchange(
     half: TorchHalf,
@@ -225,6 +231,7 @@ def torch_exchange(
     device: int,
     bits: tuple[int, int],
     bits_adapters: int = FLOAT_BITS,
+    guard: Guard | None = None,
 ) -> TokenExchange[Tensor]:
     """Return how a device's tensors become messages.
 
@@ -235,6 +242,8 @@ def torch_exchange(
         device: its number.
         bits: per value up and down.
         bits_adapters: per adapter value up.
+        guard: what the device does to what it sends; None for nothing.
     """
     coder = TorchCoder(scheme, half.where)
-    return TokenExchange(coder, scheme, seed, device, half.dim, half.float_bits, bits, bits_adapters)
+    width = half.float_bits
+    return TokenExchange(coder, scheme, seed, device, half.dim, width, bits, bits_adapters, guard=guard)

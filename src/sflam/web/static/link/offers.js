@@ -16,6 +16,7 @@ export const OFFERS = {
   "learn.canonical": ["false", "true"],
   "quant.scheme": ["uniform", "rotated", "topk", "identity"],
   "quant.delta": ["false"],
+  privacy: ["none"],
   plugins: ["none"],
 };
 

@@ -1,0 +1,75 @@
+"""What a device has given away of one sample, as epsilon at a delta: Gaussian noise, counted exactly.
+
+A release with sensitivity s and noise of standard deviation t is s / t-Gaussian differentially private, releases that
+may depend on those before them compose to the root of the sum of squares, and mu-GDP is (epsilon, delta)-DP where
+
+    delta = Phi(mu / 2 - epsilon / mu) - e^epsilon Phi(-mu / 2 - epsilon / mu)
+
+(Dong, Roth and Su, Gaussian differential privacy, J. R. Stat. Soc. B 2022, theorem 2.7, corollaries 2.13 and 3.3; the
+formula is also theorem 8 of Balle and Wang, ICML 2018). Neighbours differ in the content of one sample, another in its
+place, so a vector clipped to C has sensitivity 2 C, and the n tokens of a sample together 2 C sqrt(n). Nothing is
+amplified by sampling: the server sees which rows come, and the draws are those of the run's seed.
+"""
+
+from __future__ import annotations
+
+import math
+
+from scipy.optimize import brentq
+from scipy.special import log_ndtr
+
+from sflam.privacy.settings import USER, PrivacySettings
+
+MOST = 1e9
+"""No epsilon is looked for beyond."""
+
+
+def squared_mu(
+    privacy: PrivacySettings, *, visits: int, tokens: int, legs: int, adapters: bool, selected: bool = True
+) -> float:
+    """Return mu^2 of what a round gives away of any one sample of a device.
+
+    Args:
+        privacy: clips and noises.
+        visits: most mini-batches of the round a sample can be in, each of which sends it anew.
+        tokens: most tokens of a sample.
+        legs: noisy messages with a token that a step sends: activations, and with labels at home their gradient.
+        adapters: whether the device sends what it trained.
+        selected: whether it takes part.
+    """
+    found = 0.0
+    if privacy.noise and selected:
+        found += visits * legs * tokens * (2 / privacy.noise) ** 2
+    if privacy.adapters == USER and privacy.noise_adapters and adapters and selected:
+        found += (2 / privacy.noise_adapters) ** 2
+    return found
+
+
+def delta_of(mu: float, epsilon: float) -> float:
+    """Return the least delta at which mu-GDP is (epsilon, delta)-DP."""
+    near, far = log_ndtr(mu / 2 - epsilon / mu), log_ndtr(-mu / 2 - epsilon / mu)
+    return max(0.0, math.exp(near) - math.exp(min(0.0, epsilon + far)))
+
+
+def epsilon_of(mu: float, delta: float) -> float:
+    """Return the least epsilon at which mu-GDP is (epsilon, delta)-DP; inf beyond ``MOST``."""
+    if mu <= 0 or delta_of(mu, 0.0) <= delta:
+        return 0.0
+    top = 1.0
+    while delta_of(mu, top) > delta:
+        top *= 2
+        if top > MOST:
+            return math.inf
+    return float(brentq(lambda epsilon: delta_of(mu, epsilon) - delta, 0.0, top, xtol=1e-9, rtol=1e-12))
+
+
+def most_visits(samples: int, batch: int, steps: int, epochs: int) -> int:
+    """Return the most mini-batches of a round that one of ``samples`` can be in; see ``data.batches``.
+
+    Args:
+        samples: that the mini-batches are drawn from.
+        batch: rows of a mini-batch.
+        steps: of the round; 0 for whole passes.
+        epochs: passes, where ``steps`` is 0.
+    """
+    return -(-steps // max(1, -(-samples // batch))) if steps else epochs

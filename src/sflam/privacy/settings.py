@@ -1,0 +1,60 @@
+"""``[privacy]``: what devices do to what they send, so that less can be learned from it. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sflam.ranges import Ranges
+
+NONE, USER = "none", "user"
+ADAPTERS = (NONE, USER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacySettings:
+    """What devices clip and make noisy before it leaves them; see how-to/protect.md.
+
+    Attributes:
+        clip: largest Euclidean norm of a token's activations; longer ones are shortened to it before they are encoded.
+            0 leaves them as they are.
+        noise: standard deviation of the Gaussian noise on each of these values, in units of the clip; 0 adds none.
+        clip_gradients: with labels at home, largest norm of a token's gradient of the loss, which then has the same
+            noise in units of this clip; 0 leaves gradients as they are.
+        adapters: what is done to the adapters that a device trained: ``none``, or ``user``: the whole change since the
+            round began is shortened to ``clip_adapters`` and has noise, before it is sent.
+        clip_adapters: largest norm of that change.
+        noise_adapters: standard deviation of the noise on each value of it, in units of ``clip_adapters``.
+        delta: the delta at which epsilon is stated.
+        reproducible: let the devices of a served run draw their noise from the run's seed, which the server knows and
+            could take off again, instead of from a secret of their own: for tests. Simulated devices always do.
+    """
+
+    clip: float = 0.0
+    noise: float = 0.0
+    clip_gradients: float = 0.0
+    adapters: str = NONE
+    clip_adapters: float = 1.0
+    noise_adapters: float = 1.0
+    delta: float = 1e-5
+    reproducible: bool = False
+
+    def __post_init__(self) -> None:
+        ranges = Ranges(self, "privacy")
+        ranges.at_least(0, "clip", "noise", "clip_gradients", "noise_adapters")
+        ranges.positive("clip_adapters")
+        ranges.one_of(ADAPTERS, "adapters")
+        ranges.require(0 < self.delta < 1, "delta", "it must be in (0, 1), for example 1e-5")
+        ranges.require(
+            not self.noise or self.clip > 0, "noise", "noise is in units of privacy.clip; set that above 0"
+        )
+        ranges.check()
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is clipped or made noisy."""
+        return bool(self.clip or self.clip_gradients or self.adapters != NONE)
+
+    @property
+    def promises(self) -> bool:
+        """Whether there is noise, of which an epsilon can be stated."""
+        return bool(self.noise or (self.adapters != NONE and self.noise_adapters))

@@ -1,0 +1,58 @@
+"""What protection a run had, in words, for its model card and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sflam.config import Job
+from sflam.privacy.settings import USER
+from sflam.records.history import RoundRecord
+
+
+def defences(job: Job) -> list[str]:
+    """Return what ``[privacy]`` has devices do, a phrase each; empty for nothing."""
+    privacy, found = job.privacy, []
+    for clip, what in ((privacy.clip, "activations"), (privacy.clip_gradients, "gradient of the loss")):
+        if clip:
+            noise = (
+                f" and Gaussian noise of {privacy.noise:g} times that" if privacy.noise else ", without noise"
+            )
+            found.append(f"each token's {what} clipped to norm {clip:g}{noise}")
+    if privacy.adapters == USER:
+        noise = (
+            f" and Gaussian noise of {privacy.noise_adapters:g} times that" if privacy.noise_adapters else ""
+        )
+        found.append(f"each device's change of its adapters clipped to norm {privacy.clip_adapters:g}{noise}")
+    return found
+
+
+def spent_line(record: RoundRecord) -> str:
+    """Return the largest epsilon of a round's devices, and what it covers; "" where nothing is counted."""
+    if record.spent is None:
+        return ""
+    most = max(range(len(record.spent.epsilon)), key=record.spent.epsilon.__getitem__)
+    return (
+        f"epsilon {record.spent.epsilon[most]:.3g} at delta {record.spent.delta:g} (device {most}, the most), "
+        f"covering {'a sample' if record.spent.covers == 'sample' else record.spent.covers}"
+    )
+
+
+def protection(job: Job, records: Sequence[RoundRecord], uncovered: Sequence[str]) -> str:
+    """Return what was done, the epsilon that was spent, and what is not covered; "" for a run without defences.
+
+    Args:
+        job: of the run.
+        records: its rounds.
+        uncovered: what else leaves a device as it is.
+    """
+    parts = defences(job)
+    if not parts:
+        return ""
+    last = records[-1] if records else RoundRecord(round=0, loss=0.0)
+    if line := spent_line(last):
+        parts.append(line + (f": {', and '.join(uncovered)}" if uncovered else ""))
+    else:
+        parts.append("nothing is promised")
+    if last.measured is not None and job.privacy.reproducible and job.privacy.promises:
+        parts.append("noise was drawn from the run's seed, which the server knows: for tests alone")
+    return "; ".join(parts)

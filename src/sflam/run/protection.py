@@ -1,0 +1,126 @@
+"""The privacy that a run spends, round by round, and what that number covers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sflam.config import Job
+from sflam.cost.privacy_loss import epsilon_of, most_visits, squared_mu
+from sflam.learn.fleet import Fleet, FleetAround
+from sflam.model.built import token_shape
+from sflam.privacy.settings import NONE
+from sflam.records.history import RoundRecord
+from sflam.records.privacy_spent import PrivacySpent
+from sflam.run.assemble import Assembly
+
+SAMPLE, ACTIVATIONS, ADAPTERS = "sample", "activations only", "adapters only"
+
+
+class AccountedFleet(FleetAround):
+    """A fleet whose records say what its devices have given away.
+
+    Args:
+        inner: the fleet.
+        assembly: of the run.
+        records: rounds that are done.
+    """
+
+    def __init__(self, inner: Fleet, assembly: Assembly, records: Sequence[RoundRecord]) -> None:
+        super().__init__(inner)
+        self.job, halves = assembly.job, assembly.halves
+        assert halves is not None, "run.compatibility lets methods with a cut through"
+        last = records[-1].spent if records else None
+        self._squares = np.zeros(self.job.fleet.devices) if last is None else np.square(last.mu)
+        self._asked: set[int] = set()
+        self._tokens = tokens_of(assembly)
+        self._trains = [bool(halves.devices.names(device)) for device in range(self.job.fleet.devices)]
+        self._covers = covers(self.job, any(self._trains))[0]
+
+    def select(self, round: int) -> tuple[int, ...]:
+        """Return the devices of a round."""
+        found = self.inner.select(round)
+        self._asked = set(found)
+        return found
+
+    def after(self, record: RoundRecord) -> RoundRecord:
+        """Return the record with what every device has given away by now; one that was asked has given all."""
+        record = self.inner.after(record)
+        held = self.inner.counted_samples(record.round)
+        times = 1 if record.measured is None else record.measured.openings
+        for device in sorted(self._asked | {*record.participants}):
+            self._squares[device] += times * self._round(device, held)
+        mu, delta = np.sqrt(self._squares), self.job.privacy.delta
+        known = {each: epsilon_of(each, delta) for each in set(mu.tolist())}
+        epsilon = tuple(known[each] for each in mu.tolist())
+        spent = PrivacySpent(epsilon=epsilon, mu=tuple(mu.tolist()), delta=delta, covers=self._covers)
+        return replace(record, spent=spent)
+
+    def _round(self, device: int, held: Mapping[int, int]) -> float:
+        """Return mu^2 of a round of a device."""
+        job, learn = self.job, self.job.learn
+        up, back = (0, 0) if job.placements[device].alone else (1, int(gradients_go(job)))
+        visits = learn.local_steps or learn.local_epochs  # of a device of unknown samples
+        if job.sampling == "global":
+            rows = learn.batch * (job.fleet.asked or job.fleet.devices)
+            if held:
+                visits = most_visits(sum(held.values()), rows, learn.local_steps, learn.local_epochs)
+        elif device in held:
+            visits = most_visits(held[device], learn.batch, learn.local_steps, learn.local_epochs)
+        if learn.cache == "server":  # activations go up once in the run
+            up, first = 0, int(up and not self._squares[device])
+        else:
+            first = 0
+        steps = squared_mu(
+            job.privacy, visits=visits, tokens=self._tokens, legs=up + back, adapters=self._trains[device]
+        )
+        return steps + squared_mu(job.privacy, visits=first, tokens=self._tokens, legs=1, adapters=False)
+
+
+def tokens_of(assembly: Assembly) -> int:
+    """Return the most tokens a sample can have: of an image all, of a text those that ``data.max_tokens`` leaves."""
+    train = assembly.splits.train
+    if train.kind == "text":
+        return assembly.job.data.max_tokens or int(train.inputs.shape[1])
+    assert assembly.halves is not None
+    sample = assembly.halves.examples.take(np.arange(1)).inputs
+    return token_shape(assembly.backbone, sample)[0]
+
+
+def uncovered(assembly: Assembly) -> tuple[str, ...]:
+    """Return what leaves the devices of a run without noise, where any of it has noise; else nothing."""
+    job, halves = assembly.job, assembly.halves
+    if not job.privacy.promises or halves is None:
+        return ()
+    return covers(job, any(halves.devices.names(device) for device in range(job.fleet.devices)))[1]
+
+
+def gradients_go(job: Job) -> bool:
+    """Whether devices send gradients of a loss of their own."""
+    return job.model.labels == "device"
+
+
+def covers(job: Job, trains: bool) -> tuple[str, tuple[str, ...]]:
+    """Return what epsilon holds for, and why not for a sample: what else of it leaves the device.
+
+    Args:
+        job: of the run.
+        trains: whether any device trains something.
+    """
+    privacy, learn = job.privacy, job.learn
+    if not privacy.noise:
+        return ADAPTERS, ("activations have no noise",)
+    reasons = []
+    if job.model.labels == "server":
+        reasons.append("labels go to the server as they are")
+    else:
+        reasons.append("the mean loss of a round goes to the server as it is")
+        if not privacy.clip_gradients:
+            reasons.append("gradients of the loss have no noise")
+    if trains and (privacy.adapters == NONE or not privacy.noise_adapters):
+        reasons.append("what devices train goes up as it is")
+    elif trains and (learn.local_steps != 1 or learn.practice.state == "keep"):
+        reasons.append("what a step trained shows in the activations of the next")
+    return (ACTIVATIONS if reasons else SAMPLE), tuple(reasons)

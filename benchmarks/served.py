@@ -141,10 +141,9 @@ def real_trunk(devices: int) -> tuple[dict[int, Contract], Any]:
     assert isinstance(local, LocalFleet)
     local.download(0, range(devices), assembly.state)
     cuts = dict(enumerate(local.devices.cuts))
-    (trunk,) = local.servers.trunks.values()
 
     def work(dispatch: Dispatch, _: Contract) -> None:
-        Worker(dispatch, trunk, local.exchange, cuts).serve(0, 1, tuple(range(devices)))
+        Worker(dispatch, local.servers, local.exchange, cuts).serve(0, 1, tuple(range(devices)))
 
     return contracts_of(assembly, local), work
 

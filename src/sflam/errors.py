@@ -16,7 +16,8 @@
     └── ServeError             a server or a device cannot go on over the network
         ├── Refused            a request that changes nothing, with its status code
         ├── OtherJob           the server has another job than the device took up
-        └── BrokenOff          an answer that ended early; what was asked is to be asked again
+        ├── BrokenOff          an answer that ended early; what was asked is to be asked again
+        └── TrunkAway          the trunk server that a round named does not answer; the coordinator is asked again
 
 Every message names the value, the limit and the fix. Each class is also a ``ValueError``: these are
 things a user can cause. Broken invariants of our own are ``assert``.
@@ -115,6 +116,10 @@ class Refused(ServeError):
 
 class OtherJob(ServeError):
     """The server has another job, or run, than the one a device took up: the device takes it up anew."""
+
+
+class TrunkAway(ServeError):
+    """The trunk server that a round named does not answer, or does not know the device: the coordinator is asked."""
 
 
 class BrokenOff(ServeError):

@@ -20,7 +20,8 @@ from sflam.learn.settings import LearnSettings
 from sflam.link import state
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.half import Arrays, Incoming, LocalStep, Outgoing, TakenRows
-from sflam.link.loop import Client, Place
+from sflam.link.loop import Client
+from sflam.link.place import Place
 from tests.held import held_elsewhere
 
 DIM, SAMPLES, STEPS, ROUNDS = 6, 10, 4, 3

@@ -14,6 +14,7 @@ from sflam.run.compatibility import RULES, check
 from sflam.run.conditions import COMMANDS, PLAN, Rule
 from sflam.run.ranks_check import check_ranks
 from tests.run.privacy_examples import PRIVACY
+from tests.run.trunk_examples import TRUNKS
 from tests.run.uneven_examples import UNEVEN
 
 ROOT = Path(__file__).parents[2]
@@ -178,7 +179,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "serve-unsplit": (FEDLORA,),
     "serve-cache": ("learn.cache=server", "model.cut=0"),
     "serve-residual": (RESIDUAL,),
-    "serve-servers": ("fleet.devices=2", "fleet.servers=[0, 1]"),
     "serve-simulate": ("network.simulate=true",),
     "serve-full": (FULL,),
     "serve-sequential": (LABELS, "learn.method=sfl-v2"),
@@ -306,6 +306,7 @@ EXAMPLES |= {
     "unused-receive_power_w": ("network.receive_power_w=0.1", "network.downlink_mbps=0.0"),
     **UNEVEN,
     **PRIVACY,
+    **TRUNKS,
     "unused-flipped_devices": ("data.flipped_devices=[1]", "data.flipped=0.0"),
 }
 

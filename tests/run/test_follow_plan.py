@@ -121,12 +121,22 @@ def test_files_that_are_no_plan_for_this_job(cli: Cli, tmp_path: Path, content: 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_server_serves_its_own_devices_alone(cli: Cli, small: tuple[str, ...], tmp_path: Path) -> None:
-    path = plan_file(tmp_path / "plan.json", [row(1, 0), {"cut": 2, "bits": 4}, row(1, 1)])
-    output = cli("serve", *sets(*small, "fleet.devices=3"), "--plan", path, "--out", tmp_path / "run")
-    assert_refused(
-        output, r"fleet.servers = \[.*\] does not go with sflam serve: one server serves all devices"
-    )
+@pytest.mark.parametrize(
+    ("server", "sentence"),
+    [
+        (
+            -1,
+            r"fleet.servers = \[.*\] does not go with sflam serve: a device that is served holds the blocks",
+        ),
+        (1, r"fleet.servers names server 0, and .*servers.json has no trunk server of that number \(none\)"),
+    ],
+)
+def test_a_served_plan_of_several_servers(
+    cli: Cli, small: tuple[str, ...], tmp_path: Path, server: int, sentence: str
+) -> None:
+    path = plan_file(tmp_path / "plan.json", [row(1, 0), {"cut": 2, "bits": 4}, row(1, server)])
+    where = ("--plan", path, "--out", tmp_path / "run", "--servers", tmp_path / "servers.json")
+    assert_refused(cli("serve", *sets(*small, "fleet.devices=3"), *where), sentence)
 
 
 def test_other_refusals(cli: Cli, tmp_path: Path) -> None:

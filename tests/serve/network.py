@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from sflam.learn import checkpoint
 from sflam.serve.certificates import make_certificates
 from sflam.serve.roster import Roster
+from sflam.serve.trunks.trunk_roster import TrunkRoster
 
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(
@@ -46,6 +47,7 @@ class Process:
 
     def __init__(self, folder, *arguments, prepare=None):
         self.errors = folder / f"stderr-{time.monotonic_ns()}"
+        self.what, self.killed = arguments[0], False
         self.process = FORKED.Process(target=command, args=([*map(str, arguments)], self.errors, prepare))
         self.process.start()
 
@@ -73,6 +75,7 @@ class Process:
 
     def kill(self, number=9):
         """Send a signal, by the process's own id."""
+        self.killed = True
         os.kill(self.process.pid, number)
 
 
@@ -104,11 +107,26 @@ class Network:
         server = Process(
             self.folder, "serve", *arguments, "--graphs" if graphs else "--no-graphs",
             "--port", self.port, "--roster", self.folder / "devices.json",
-            "--cert", certs / "server.pem", "--key", certs / "server.key", prepare=prepare,
+            "--cert", certs / "server.pem", "--key", certs / "server.key",
+            "--servers", self.folder / "servers.json", prepare=prepare,
         )  # fmt: skip
         self.started.append(server)
         self.port = int(server.wait_for(r"listening on https://127.0.0.1:(\d+)")[1])
         return server
+
+    def trunk(self, name, *arguments):
+        """Start a trunk server, enrolled under a name the first time."""
+        token = self.folder / f"{name}.token"
+        if not token.exists():
+            token.write_text(TrunkRoster(self.folder / "servers.json").enrol(name))
+        certs = self.folder / "certs"
+        one = Process(
+            self.folder, "trunk", f"127.0.0.1:{self.port}", "--token-file", token, "--ca", certs / "ca.pem",
+            "--folder", self.folder / name, "--device", "cpu", "--port", 0, "--cert", certs / "server.pem",
+            "--key", certs / "server.key", *arguments,
+        )  # fmt: skip
+        self.started.append(one)
+        return one
 
     def join(self, device, *arguments, prepare=None):
         """Start a device."""

@@ -94,7 +94,7 @@ class Attack:
         elif kind == 3:
             # With weights by samples what it reports counts, so there it reports nothing that could be.
             samples = draw.choice(
-                [0, -1, 1e9, None, [], "5", *([] if self.rig.fleet.trunk.shared else [5, 99])]
+                [0, -1, 1e9, None, [], "5", *([] if self.rig.fleet.local.servers.shared else [5, 99])]
             )
             body = bytearray(json.dumps({"samples": samples}).encode())
         return bytes(body)

@@ -70,7 +70,8 @@ def test_copies_of_the_others_and_their_momenta_stay_finite(tmp_path):
     records, found = rig.run()
     assert [one.participants for one in records] == [(0, 2)] * 2
     assert all(tensor.isfinite().all() for tensor in found.values())
-    kept = [value for row in rig.fleet.trunk.optimizer.state.values() for value in row.values()]
+    (trunk,) = rig.fleet.local.servers.trunks.values()
+    kept = [value for row in trunk.optimizer.state.values() for value in row.values()]
     assert kept and all(value.isfinite().all() for value in kept)
 
 

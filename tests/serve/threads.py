@@ -15,7 +15,8 @@ import pytest
 from sflam.link.contract import Contract
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
-from sflam.link.loop import Client, Place
+from sflam.link.loop import Client
+from sflam.link.place import Place
 from sflam.model.adapters import state_of
 from sflam.model.families import CAUSAL
 from sflam.model.settings import ModelSettings

@@ -20,6 +20,7 @@ from sflam.cli import (  # noqa: F401 (each adds its commands)
     stability,
     theory,
     training,
+    trunks,
 )
 from sflam.cli.shared import app
 from sflam.errors import ConfigError, RunsError, SflamError
@@ -29,7 +30,7 @@ __all__ = ["app", "main", "user_errors"]
 
 ORDER = (
     "train simulate compare study replay report init plan profile stability theory audit predict verify export serve "
-    "join device enrol operator admin certs"
+    "trunk join device enrol operator admin certs"
 ).split()
 app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.callback, "__name__", "")))
 

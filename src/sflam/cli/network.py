@@ -14,6 +14,8 @@ from sflam.errors import ConfigError
 
 ROSTER = Path("devices.json")
 Roster = Annotated[Path, typer.Option(help="The file of the devices that may join.")]
+SERVERS = Path("servers.json")
+Servers = Annotated[Path, typer.Option(help="The file of the trunk servers that may come.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Allow plain HTTP beyond this machine.")]
 
 
@@ -21,6 +23,7 @@ Insecure = Annotated[bool, typer.Option("--insecure", help="Allow plain HTTP bey
     "sflam enrol phone > phone.token",
     "sflam enrol phone --link my-laptop.local:8443",
     "sflam enrol phone --revoke",
+    "sflam enrol edge-a --trunk > edge-a.token",
     "sflam enrol --count 50 --out tokens",
     "sflam enrol --names rooms.txt --out tokens",
 )
@@ -35,6 +38,8 @@ def enrol(
     ] = None,
     names: Annotated[Path | None, typer.Option(help="Enrol the devices of this file, a name a line.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for NAME.token of many devices.")] = None,
+    trunk: Annotated[bool, typer.Option("--trunk", help="Enrol a trunk server, and no device.")] = False,
+    servers: Servers = SERVERS,
 ) -> None:
     """Let a device join: print its token, of which only a hash is kept. A known device gets a new one.
 
@@ -44,6 +49,12 @@ def enrol(
     from sflam.serve.roster import Roster as Devices
 
     devices = Devices(roster)
+    if trunk:
+        from sflam.cli.trunks import enrol_trunk
+
+        if not name or link or (count, names, out) != (None, None, None):
+            raise ConfigError("a trunk server is enrolled by its name alone: sflam enrol NAME --trunk")
+        return enrol_trunk(name, servers, None if revoke else days)
     if count is not None or names is not None or out is not None:
         from sflam.serve.bulk import enrol_many
 
@@ -136,6 +147,10 @@ def serve(
     approve: Annotated[
         bool, typer.Option("--approve", help="They wait until sflam admin approves them.")
     ] = False,
+    servers: Servers = SERVERS,
+    server_patience: Annotated[
+        float, typer.Option(help="Seconds of silence before a trunk server is gone.")
+    ] = 10.0,
     log_file: Annotated[
         Path | None, typer.Option(help="Also log events, and every request of a device, to this file.")
     ] = None,
@@ -180,6 +195,8 @@ def serve(
         operators=operators,
         join_secret=join_secret_file,
         approve=approve,
+        servers=servers,
+        server_patience=server_patience,
         log=None if log_file is None else LogFile(log_file, log_format, log_max_mb),
     )
     served = serving.resume(resume, how, to_round) if resume else serving.start(wanted, out, how)

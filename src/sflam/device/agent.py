@@ -28,10 +28,11 @@ from sflam.link.https_client import LARGEST, Link
 from sflam.link.job import ELSEWHERE, ServedJob, described, fetch
 from sflam.link.jobs import until_it_ends
 from sflam.link.limits import Limits
-from sflam.link.loop import Client, Place
+from sflam.link.loop import Client
 from sflam.link.needs import expect_offered
 from sflam.link.noise_secret import own_guard
 from sflam.link.own_data import own_settings
+from sflam.link.place import Place
 from sflam.sizes import FLOAT_BITS, IDENTITY
 
 

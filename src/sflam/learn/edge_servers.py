@@ -42,6 +42,18 @@ class Servers:
         """Return the trunk that serves ``device``."""
         return self.trunks[self.server_of[device]]
 
+    @property
+    def shared(self) -> bool:
+        """Whether one copy serves all devices of a server."""
+        return any(trunk.shared for trunk in self.trunks.values())
+
+    def copies(self, devices: Iterable[int]) -> dict[tuple[int, int], int]:
+        """Return the (server, copy) that serve ``devices`` -> the first device of each."""
+        found: dict[tuple[int, int], int] = {}
+        for device in sorted(devices):
+            found.setdefault((self.server_of[device], self.trunk_of(device).copy_of(device)), device)
+        return found
+
     def here(self, devices: Iterable[int], mine: Collection[int]) -> list[int]:
         """Return those of a round's ``devices`` whose copies are on this rank: its own, and all of a joint trunk."""
         return [device for device in devices if device in mine or self.trunk_of(device).joint]
@@ -68,7 +80,7 @@ class Servers:
         """First exchange with labels at home; see :meth:`sflam.learn.server.Trunk.forward`."""
         found: dict[int, Tensor] = {}
         for server, group in self._by_server(frames).items():
-            found |= self.trunks[server].forward(group, _seed_of(seed, server))
+            found |= self.trunks[server].forward(group, seed_of(seed, server))
         return found
 
     def backward(self, gradients: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
@@ -156,7 +168,7 @@ class Servers:
     ) -> list[Answer]:
         found: dict[int, Answer] = {}
         for server, group in self._by_server(frames).items():
-            answers = how(self.trunks[server], group, _seed_of(seed, server))
+            answers = how(self.trunks[server], group, seed_of(seed, server))
             found |= {answer.device: answer for answer in answers}
         return [found[frame.device] for frame in frames]
 
@@ -189,12 +201,12 @@ def steps_alone(
         home.pace(moments_of(at, batches))
         hidden = devices.forward(now, seeds)
         frames = [Frame(d, 0, hidden[d], now[d].lengths, now[d].labels) for d in now]
-        for answer in home.step(frames, _seed_of(seeds[SERVER], ALL_LOCAL)):
+        for answer in home.step(frames, seed_of(seeds[SERVER], ALL_LOCAL)):
             done.learned(answer.device, answer.loss, len(now[answer.device]))
         done.device_steps += len(now)
     return done
 
 
-def _seed_of(seed: int, server: int) -> int:
+def seed_of(seed: int, server: int) -> int:
     """Return a server's own seed; the first one's is that of a fleet with a single server."""
     return derive(seed, "server", server) if server else seed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import http.client
 import json
@@ -18,6 +17,7 @@ from sflam.errors import BrokenOff, Refused, ServeError
 from sflam.files import from_json, writing
 from sflam.link.address import is_loopback, server_address
 from sflam.link.token_bucket import TokenBucket
+from sflam.link.trust import distrust, tls_context
 
 LARGEST = 1 << 34
 REQUEST = "Sflam-Request"
@@ -40,6 +40,7 @@ class Link:
         ca: PEM file of the authority that signed the server's certificate; None takes the system's.
         certificate: PEM file of the device's own certificate, where the server asks for one.
         key: PEM file of its key.
+        pinned: the one certificate that is trusted, PEM; "" trusts as ``ca`` says.
         insecure: allow ``http://`` beyond this machine.
         patience: seconds without any answer after which a request is given up.
         notify: shows a line to the user of the device.
@@ -54,6 +55,7 @@ class Link:
         ca: Path | None = None,
         certificate: Path | None = None,
         key: Path | None = None,
+        pinned: str = "",
         insecure: bool = False,
         patience: float = 600.0,
         timeout: float = 60.0,
@@ -63,18 +65,12 @@ class Link:
         scheme, self.host, self.port, self.prefix = server_address(address)
         if scheme == "http" and not (insecure or is_loopback(self.host)):
             raise ServeError(f"{address} would send the token in the clear; use https://, or give --insecure")
-        self.token = token
+        self.token, self.insecure = token, insecure
+        self.ca, self.certificate, self.key = ca, certificate, key
         self.patience, self.timeout, self.notify, self.sleep = patience, timeout, notify, sleep
         self.context: ssl.SSLContext | None = None
         if scheme == "https":
-            try:
-                self.context = ssl.create_default_context(cafile=None if ca is None else str(ca))
-                if certificate:
-                    self.context.load_cert_chain(certificate, key)
-            except (OSError, ssl.SSLError) as error:
-                raise ServeError(
-                    f"the certificates given cannot be used ({error}); check --ca, --cert and --key"
-                ) from error
+            self.context = tls_context(ca, certificate, key, pinned)
         self._connection: http.client.HTTPConnection | None = None
         self.most = LARGEST
         """Bytes of an answer that are read, of the request under way."""
@@ -160,7 +156,7 @@ class Link:
                     raise ServeError(self._too_much(path))
             except ssl.SSLCertVerificationError as error:
                 self.close()
-                raise ServeError(f"the certificate of {self.host}:{self.port} {_distrust(error)}") from error
+                raise ServeError(f"the certificate of {self.host}:{self.port} {distrust(error)}") from error
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
@@ -360,23 +356,6 @@ class Streamed:
         if self.left or self._response.will_close:
             self._link.close()
         self._response.close()
-
-
-def _distrust(error: ssl.SSLCertVerificationError) -> str:
-    """Return why a certificate is not trusted, and what to do."""
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    reason = error.verify_message
-    if "expired" in reason:
-        return (
-            f"has expired, by this machine's clock ({now}); make a new one with sflam certs, or set the clock"
-        )
-    if "not yet valid" in reason:
-        return f"is not yet valid, by this machine's clock ({now}); set the clock"
-    if "match" in reason or "alternative name" in reason:
-        return (
-            f"is for another name ({reason}); make one with sflam certs --host, for the name that devices use"
-        )
-    return f"is not trusted ({reason}); give the authority that signed it by --ca"
 
 
 def _before_the_end(connection: http.client.HTTPConnection, broken: OSError) -> http.client.HTTPResponse:

@@ -182,8 +182,10 @@ def expect_plugins(named: Any, own: Sequence[str]) -> None:
         )
 
 
-def fetch(link: Link, cache: Path, name: str, sha256: str, *, most: int = LARGEST) -> None:
-    """Download a file of at most ``most`` bytes, unless ``cache`` holds it.
+def fetch(
+    link: Link, cache: Path, name: str, sha256: str, *, most: int = LARGEST, at: str = "/v1/files"
+) -> None:
+    """Download a file of at most ``most`` bytes from the paths beneath ``at``, unless ``cache`` holds it.
 
     Raises:
         ServeError: what came is not what was announced.
@@ -194,7 +196,7 @@ def fetch(link: Link, cache: Path, name: str, sha256: str, *, most: int = LARGES
             if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
                 return
     with writing(path, ELSEWHERE, ServeError), replacing(path) as file:
-        if link.download(f"/v1/files/{name}", file, most=most) != sha256:
+        if link.download(f"{at}/{name}", file, most=most) != sha256:
             raise ServeError(f"{name} came damaged; join again")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic
@@ -23,7 +22,7 @@ from sflam.codec.messages import AdapterFrame, GradientFrame, StepFrame, TokenFr
 from sflam.codec.quantizer import Packed
 from sflam.data.batches import round_batches
 from sflam.data.sampling import batches_of_shares
-from sflam.errors import BrokenOff, OtherJob, Refused, ServeError, WireError
+from sflam.errors import BrokenOff, OtherJob, Refused, ServeError, TrunkAway, WireError
 from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment, rate
 from sflam.link import state
@@ -32,8 +31,10 @@ from sflam.link.device_report import HEADER, DeviceReport
 from sflam.link.exchange import M, Memory, TokenExchange, opened, opened_ahead
 from sflam.link.half import Arrays, Half, LocalStep, X
 from sflam.link.https_client import FIRST_PAUSE, LONGEST_PAUSE, Link, Streamed
+from sflam.link.place import Place
 from sflam.link.standing import ENDED, OPEN, Standing, standing_of
 from sflam.link.times import Times
+from sflam.link.trunk_way import TrunkWay
 from sflam.locks import hold
 from sflam.seeds import derive
 from sflam.sizes import HEADER_BYTES, adapter_body_bytes, grid_bytes
@@ -42,29 +43,6 @@ SELDOM_PROBES = 1.0
 """Seconds between two probes at least, whatever a server asks for."""
 QUICK, FREE = 0.5, 4
 """Seconds in which an answer without anything to do is quick, and how many such in a row are asked for at once."""
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """A device's samples and its place in the fleet.
-
-    Attributes:
-        number: of the device.
-        run: name of the run.
-        seed: of the run.
-        own: which samples of its dataset it trains on, int64 [n].
-        sampling: ``data.sampling``.
-        text: whether rows may differ in length, so that every step announces its tokens.
-        job: digest of the job, as the server names it; "" where it does not.
-    """
-
-    number: int
-    run: str
-    seed: int
-    own: NDArray[np.int64]
-    sampling: str = "local"
-    text: bool = False
-    job: str = ""
 
 
 class Client(Generic[X]):
@@ -107,6 +85,7 @@ class Client(Generic[X]):
         self.round = self.attempt = -1
         self.step = 0
         self.loss = 0.0
+        self.way = TrunkWay(link)
         self.times = Times(link)
         """Of the steps of the round, in this life."""
         self.begin: Arrays = {}
@@ -150,6 +129,10 @@ class Client(Generic[X]):
                 self.exchange = self.exchange.for_round(*(now.bits or self.exchange.bits), now.attempt)
                 self.link.pace(now.pace)
                 self.rounds += self._round(now)
+            except TrunkAway as away:
+                self.notify(f"round {now.round + 1}: {away}")
+                self.link.sleep(1.0)
+                continue
             except Refused as refused:
                 if refused.status != 409:
                     raise
@@ -199,6 +182,8 @@ class Client(Generic[X]):
         round, attempt = now.round, now.attempt
         batches = self._batches(now)
         at = f"/v1/rounds/{round}/{attempt}"
+        steps = self.way.to(now.server)
+        steps.pace(now.pace)
         if (self.round, self.attempt) != (round, attempt):
             if now.exchange:
                 self.notify(f"round {round + 1} goes on without this device, which has lost its part of it")
@@ -206,8 +191,9 @@ class Client(Generic[X]):
             most = adapter_body_bytes(self.half.trained, 64) + grid_bytes(self.half.trained)
             asked = self.link.asked_s
             body = self.link.call("GET", f"{at}/adapters", most=most)
-            self.times = Times(self.link, fetch_s=self.link.asked_s - asked)
+            self.times = Times(steps, fetch_s=self.link.asked_s - asked)
             self._open(round, attempt, body)
+        self.times.link = steps
         self.times.go_on()
         while self.step < len(batches):
             if len(batches[self.step]):
@@ -271,8 +257,12 @@ class Client(Generic[X]):
         self._streams = self.streaming and self.exchange.streams
         while True:
             try:
-                loss, rows = self._exchanges(f"{at}/steps/{self.step}", indices, now)
+                with self.way.watched():
+                    loss, rows = self._exchanges(f"{at}/steps/{self.step}", indices, now)
                 break
+            except TrunkAway:
+                self.exchange.remember(memory)
+                raise
             except BrokenOff as lost:
                 self.notify(f"{lost}; this step is made again")
                 self.exchange.remember(memory)
@@ -325,9 +315,9 @@ class Client(Generic[X]):
         headers = {"Sflam-Tokens": str(tokens)} if self.place.text else {}
         most = HEADER_BYTES + 12 * tokens * self.half.dim  # 64 bits a value, and its token's side
         if self._streams:
-            answer = self.link.stream("POST", path, body, headers, most=most)
+            answer = self.way.link.stream("POST", path, body, headers, most=most)
             return opened_ahead(answer, kind), answer
-        found = self.link.call("POST", path, body, headers, most=most)
+        found = self.way.link.call("POST", path, body, headers, most=most)
         return opened(found, kind) if found else None, None
 
     def _deliver(self, at: str, round: int, batches: Sequence[NDArray[Any]]) -> None:

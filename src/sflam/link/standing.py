@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sflam.errors import ServeError
+from sflam.link.trunk_way import TrunkAt, trunk_at
 from sflam.sizes import COUNT_LIMIT, IDENTITY, MAX_BITS, MIN_BITS
 
 OPEN, ENDED = "open", "ended"
@@ -34,6 +35,7 @@ class Standing:
         job: digest of its job; None likewise.
         probe: bytes, each way, of a probe that it asks for; 0 for none.
         pace: bit/s to send with at most; None sends as it can.
+        server: the trunk server to make steps with; None makes them with the server that was asked.
     """
 
     phase: str
@@ -49,6 +51,7 @@ class Standing:
     job: str | None = None
     probe: int = 0
     pace: float | None = None
+    server: TrunkAt | None = None
 
     @property
     def waits_for_this_device(self) -> bool:
@@ -92,6 +95,7 @@ def standing_of(found: Any, scheme: str) -> Standing:
         job=found.get("job"),
         probe=_probe(found.get("probe")),
         pace=_pace(found.get("pace")),
+        server=_server(found.get("server")),
     )
 
 
@@ -101,6 +105,13 @@ def _probe(found: Any) -> int:
     if type(found) is not int or not 0 < found <= LARGEST_PROBE:
         raise _malformed(f"probe a number of bytes up to {LARGEST_PROBE}", found)
     return found
+
+
+def _server(found: Any) -> TrunkAt | None:
+    try:
+        return trunk_at(found)
+    except ValueError:
+        raise _malformed("server a trunk server's name, url, certificate and token", found) from None
 
 
 def _pace(found: Any) -> float | None:

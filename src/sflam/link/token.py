@@ -7,8 +7,8 @@ from pathlib import Path
 from sflam.errors import ServeError
 
 PREFIX = "sflam_"
-OPERATOR = "sflam-operator_"
-"""An operator's token begins so, and no device's does: where the wrong one was given, a message can name it."""
+OPERATOR, TRUNK = "sflam-operator_", "sflam-trunk_"
+"""An operator's token begins so, and a trunk server's: where the wrong one was given, a message can name it."""
 
 
 def read_token(path: Path) -> str:
@@ -31,6 +31,16 @@ def read_operator_token(path: Path) -> str:
     if not _is_token(token, OPERATOR):
         raise ServeError(
             f"{path} holds no operator's token (they begin with {OPERATOR}); put the one sflam operator printed there"
+        )
+    return token
+
+
+def read_trunk_token(path: Path) -> str:
+    """Return a trunk server's token in a file; raises ServeError when there is none."""
+    token = _read(path, "put the token of sflam enrol --trunk there")
+    if not _is_token(token, TRUNK):
+        raise ServeError(
+            f"{path} holds no trunk server's token (they begin with {TRUNK}); put the one of sflam enrol --trunk there"
         )
     return token
 

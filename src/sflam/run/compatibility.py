@@ -41,6 +41,7 @@ from sflam.run.situations import (
 )
 from sflam.run.subchannel_rules import SUBCHANNEL_RULES
 from sflam.run.timing_rules import TIMING_RULES
+from sflam.run.trunk_rules import TRUNK_RULES
 from sflam.run.tuned_rules import TUNED_RULES
 from sflam.run.unused import UNUSED
 from sflam.sizes import IDENTITY, is_variable
@@ -296,7 +297,6 @@ RULES: tuple[Rule, ...] = (
          'use "off" or "device"', (SERVE,)),
     Rule("serve-residual", (RESIDUAL,), "residuals do not travel over a network",
          'use "fedavg" or "freeze-a"', (SERVE,)),
-    Rule("serve-servers", (_set("fleet.servers"),), "one server serves all devices", "leave it out", (SERVE,)),
     Rule("serve-simulate", (_is("network.simulate", True),), "real devices use a real network",
          "set network.simulate = false", (SERVE,)),
     Rule("serve-full", (FULL,), "only adapters travel over a network", 'use "lora" or "lora+head"', (SERVE,)),
@@ -394,5 +394,5 @@ RULES: tuple[Rule, ...] = (
            (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
     *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *LEAN_RULES, *PRESENCE_RULES, *PRIVACY_RULES, *RANKS_RULES,
-    *SERVED_RULES, *TIMING_RULES, *TUNED_RULES, *UNUSED,
+    *SERVED_RULES, *TIMING_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED,
 )  # fmt: skip

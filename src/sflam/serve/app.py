@@ -33,6 +33,7 @@ from sflam.serve.metrics import metrics_text
 from sflam.serve.probes import LinkProbe
 from sflam.serve.request_log import RequestLog
 from sflam.serve.session import Phase
+from sflam.serve.step_routes import AT, place, step_routes
 from sflam.sizes import COUNT_LIMIT
 
 HELLO_LIMIT = 4096
@@ -119,6 +120,8 @@ def application(
                     probes.notified.add(device)
                 if device in ingress.dispatch.pacing:
                     found["pace"] = ingress.dispatch.pacing[device]
+                if seat and (server := ingress.trunk_of(device)):
+                    found["server"] = server
                 if seat and seat.shares:
                     found["shares"] = list(seat.shares)
                 if session.phase is Phase.DRAINING:
@@ -172,42 +175,6 @@ def application(
             session.seat(device, number, attempt)
             body = ingress.dispatch.downloads[device]
         return ingress.down(request, body, adapters=True)
-
-    async def step(request: Request) -> Response:
-        device = ingress.device(request)
-        ingress.stats.requested(device)
-        number, attempt, step = place(request, "round", "attempt", "step")
-        leg = {"forward": 0, "backward": 1}.get(request.path_params.get("leg", "forward"), -1)
-        contract = ingress.contracts[device]
-        if leg < 0 or ("leg" in request.path_params) != (contract.legs == 2):
-            raise Refused(
-                404, "a step is one exchange with labels on the server, forward and backward without"
-            )
-        with ingress.dispatch.looked() as session:
-            seat = session.seat(device, number, attempt)
-            exchange = seat.exchange(step, leg, contract.legs)
-            session.check(device, number, attempt, exchange)
-            rows = seat.shares[step] if seat.shares else contract.rows(session.samples[device], step)
-        tokens = contract.expected_tokens(rows, request.headers.get("sflam-tokens"))
-        choices = {False, True} if contract.text else {False}
-        sizes = (
-            {contract.backward_bytes(tokens)}
-            if leg
-            else {contract.forward_bytes(rows, tokens, c) for c in choices}
-        )
-        size = ingress.size(request, sizes, contract.slack(tokens))
-        with ingress.bounds.hold(device, size):
-            with ingress.dispatch.receiving(seat):
-                body = await ingress.read(request, size)
-            message = decode(body)
-            contract.check(message, number, step, leg, rows, tokens)
-            future = ingress.dispatch.submit(device, number, attempt, exchange, body, message)
-            answer = asyncio.wrap_future(future)
-            answer.add_done_callback(_looked_at)
-            try:
-                return ingress.down(request, await asyncio.wait_for(asyncio.shield(answer), ingress.hold))
-            except TimeoutError:
-                raise Refused(503, "it is still being computed; send the same step again", 0.0) from None
 
     async def upload(request: Request) -> Response:
         device, (number, attempt) = ingress.device(request), place(request, "round", "attempt")
@@ -276,7 +243,6 @@ def application(
         return Response(text, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
 
     route = ingress.route
-    at = "/v1/rounds/{round}/{attempt}"
     return Starlette(
         routes=[
             route("/v1/session", "POST", hello),
@@ -285,10 +251,9 @@ def application(
             route("/v1/round", "GET", where),
             route("/v1/probe", "GET", probe_down),
             route("/v1/probe", "POST", probe_up),
-            route(f"{at}/adapters", "GET", download),
-            route(f"{at}/adapters", "PUT", upload),
-            route(f"{at}/steps/{{step}}", "POST", step),
-            route(f"{at}/steps/{{step}}/{{leg}}", "POST", step),
+            route(f"{AT}/adapters", "GET", download),
+            route(f"{AT}/adapters", "PUT", upload),
+            *step_routes(ingress),
             route("/healthz", "GET", healthz),
             route("/readyz", "GET", readyz),
             route("/metrics", "GET", metrics),
@@ -297,20 +262,6 @@ def application(
         ],
         middleware=[Middleware(RequestLog, log=ingress.event_log)],
     )
-
-
-def _looked_at(answer: asyncio.Future[bytes]) -> None:
-    """Take note of how a step ended that is not waited for any more, as its device went away."""
-    if not answer.cancelled():
-        answer.exception()
-
-
-def place(request: Request, *names: str) -> list[int]:
-    """Return the numbers in a path; raises Refused, 404, where one is none."""
-    found = [request.path_params[name] for name in names]
-    if not all(text.isascii() and text.isdigit() and len(text) < 10 for text in found):
-        raise Refused(404, f"{' and '.join(names)} in the path must be decimal numbers below {COUNT_LIMIT}")
-    return [int(text) for text in found]
 
 
 def reported_loss(request: Request, contract: Contract) -> float:

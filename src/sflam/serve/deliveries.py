@@ -22,7 +22,7 @@ class Deliveries:
     """Judges what came of the steps of a round, and remembers who sits out.
 
     Args:
-        local: the job's simulated fleet, whose one trunk serves.
+        local: the job's simulated fleet, whose trunks hold what was trained behind the cut.
         screen: the rule.
         notify: shows a line to the user of the server.
         event_log: one line per event.
@@ -32,13 +32,12 @@ class Deliveries:
         self, local: LocalFleet, screen: Screen, notify: Callable[[str], None], event_log: EventLog
     ) -> None:
         self.local, self.screen, self.notify, self.event_log = local, screen, notify, event_log
-        (self.trunk,) = local.servers.trunks.values()
         self.quarantine = Quarantine()
 
     def finite(self, results: Mapping[int, Result]) -> dict[int, Result]:
         """Return the results of the devices whose copy of the server's adapters is finite."""
-        stack = self.trunk.segment.stack
-        return {d: r for d, r in results.items() if is_finite(stack.row(self.trunk.copy_of(d)))}
+        row = self.local.servers.row
+        return {device: result for device, result in results.items() if is_finite(row(device))}
 
     def judged(
         self, round: int, results: Mapping[int, Result], start: State, moments: Mapping[int, Sequence[Moment]]
@@ -72,7 +71,7 @@ class Deliveries:
             values = arrived(message, flatten(like, names))
             rounding = self.local.adapters.rounding(like, names)
             before = Trained(like, unflatten(values, like, names), rounding)
-        if self.trunk.shared:
+        if self.local.servers.shared:
             return before, Trained({}, {})
         theirs = self._served(device)
         begun = {name: start[name].to(tensor) for name, tensor in theirs.items()}
@@ -80,15 +79,16 @@ class Deliveries:
 
     def _served(self, device: int) -> State:
         """Return what is averaged of the server's copy for a device."""
-        theirs = self.trunk.segment.stack.read(self.trunk.copy_of(device))
-        names = self.trunk.segment.names(self.local.devices.cuts[device], device)
+        trunk = self.local.servers.trunk_of(device)
+        theirs = trunk.segment.stack.read(trunk.copy_of(device))
+        names = trunk.segment.names(self.local.devices.cuts[device], device)
         shared = self.local.personal.shared(names)
         return {name: theirs[name] for name in shared}
 
     def _whole(self, device: int, sides: tuple[State, ...], start: State) -> State:
         own, theirs = sides
         padded = self.local.ranks.padded(device, own, start) if own else {}
-        return padded | (self._served(device) if self.trunk.shared else theirs)
+        return padded | (self._served(device) if self.local.servers.shared else theirs)
 
     def _report(self, round: int, found: Screened) -> None:
         """Name the devices that were refused, or whose differences were shortened."""

@@ -224,7 +224,7 @@ class Dispatch:
 
     def wait_over(self) -> None:
         """Wait until the round is over, or the server stops."""
-        self._wait(lambda: self.session.verdict(self.clock()) is not Verdict.RUNNING)
+        self.wait_until(lambda: self.session.verdict(self.clock()) is not Verdict.RUNNING)
 
     def close(self) -> dict[int, Any]:
         """Close the round; return device -> what it delivered."""
@@ -236,7 +236,7 @@ class Dispatch:
 
     def wait_present(self, enough: Callable[[tuple[int, ...]], bool]) -> tuple[int, ...]:
         """Wait until the present devices are ``enough``, or the server stops; return them."""
-        return self._wait(lambda: enough(self.session.present(self.clock())))
+        return self.wait_until(lambda: enough(self.session.present(self.clock())))
 
     def probe(self, sizes: Mapping[int, int], seconds: float) -> dict[int, LinkProbe]:
         """Ask devices for probes of ``sizes``, wait for those that know them and are present; return what was found."""
@@ -249,7 +249,7 @@ class Dispatch:
             here = self.session.present(self.clock())
             return not self.probes.asked.keys() & set(here) or self.clock() >= until
 
-        self._wait(done)
+        self.wait_until(done)
         with self.locked():
             self.probes.end()
             found, self.probes.found = self.probes.found, {}
@@ -279,7 +279,7 @@ class Dispatch:
             while self.clock() < until and set(self.session.present(self.clock())) - self.session.informed:
                 self._changed.wait(TICK / 2)
 
-    def _wait(self, done: Callable[[], bool]) -> tuple[int, ...]:
+    def wait_until(self, done: Callable[[], bool]) -> tuple[int, ...]:
         """Wait until something is done, or the server stops; return the devices that are present then."""
         with self._changed:
             while not self.stopping and not done():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 import sys
@@ -11,7 +10,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from sflam.errors import ServeError
-from sflam.learn.adapter_exchange import flatten, send_adapters
 from sflam.learn.fleet import FleetAround
 from sflam.learn.screening import Screen
 from sflam.learn.selection import chances_of, select_devices, systematic
@@ -36,9 +34,11 @@ from sflam.serve.parts import Parts
 from sflam.serve.probes import SECONDS
 from sflam.serve.round_measure import measured_round, passes_of
 from sflam.serve.round_planner import RoundPlanner
+from sflam.serve.round_start import RoundStart
 from sflam.serve.round_stats import RoundStats
 from sflam.serve.session import Verdict
 from sflam.serve.trunk_worker import Worker
+from sflam.serve.trunks.hosted_trunks import HostedTrunks
 from sflam.sizes import IDENTITY
 
 
@@ -63,6 +63,7 @@ class RemoteFleet(FleetAround):
         planner: plans the rounds, and expects what they take; None leaves the bits as they are.
         screen: the rule by which what devices trained is judged before it is averaged.
         orders: what an operator has ordered.
+        trunks: those that are on servers of their own; None serves them here.
     """
 
     def __init__(
@@ -81,30 +82,31 @@ class RemoteFleet(FleetAround):
         planner: RoundPlanner | None = None,
         screen: Screen | None = None,
         orders: Orders | None = None,
+        trunks: HostedTrunks | None = None,
     ) -> None:
         super().__init__(local)
         self.local, self.dispatch, self.contracts = local, dispatch, contracts
-        (self.trunk,) = local.servers.trunks.values()
         self.settings = local.settings
         self.notify, self._attempt = notify, attempt
         self.pace = Pace(dispatch.session.patience, deadline, grace)
         dispatch.session.grace = self._grace
-        self.worker = Worker(dispatch, self.trunk, local.exchange, dict(enumerate(local.devices.cuts)))
+        cuts = dict(enumerate(local.devices.cuts))
+        self.worker = trunks or Worker(dispatch, local.servers, local.exchange, cuts)
         self.stats, self.event_log, self.planner = stats or RoundStats(), event_log or EventLog(), planner
         self.parts = Parts(local, self.contracts)
         self.orders = orders or Orders()
         self.gathering = Gathering(dispatch, gather, notify, self.event_log, self.orders.held)
         # What comes together decides the result where one copy learns from all; and steps are the fleet's where a step
         # is one batch of all devices.
-        dispatch.by_step = self.trunk.shared or local.sampling == "global"
+        dispatch.by_step = local.servers.shared or local.sampling == "global"
         # Chances, and parts of all samples, need the samples of every device, also of those that a round does not draw.
         self._needs_all = bool(self.settings.asked) and (
             self.settings.policy == "samples"
-            or (self.trunk.shared and by_held_samples(local.learn, local.sampling))
+            or (local.servers.shared and by_held_samples(local.learn, local.sampling))
         )
         self._reported: dict[int, int] = {}
         """What devices reported before the server was started again."""
-        self._start: State = {}
+        self.start = RoundStart(local)
         self._held: dict[int, int] = {}
         self._results: dict[int, Result] = {}
         self._expected: tuple[tuple[int, ...], Prediction] | None = None
@@ -241,15 +243,8 @@ class RemoteFleet(FleetAround):
 
     def download(self, round: int, devices: Sequence[int], state: State) -> int:
         """Start the server's copies from the global adapters; return the bytes of what devices will fetch."""
-        self._start = state
-        self.local.rule.begin(state)
-        self.trunk.open()
-        self._momenta = (
-            copy.deepcopy(self.trunk.state()) if self.local.learn.practice.state == "keep" else None
-        )
-        self._left_out = self.local.exchange.memory()
-        self._copies(devices)
-        return sum(map(len, self._downloads(round, devices).values()))
+        self.start.begin(devices, state)
+        return sum(map(len, self.start.downloads(round, devices).values()))
 
     def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
         """Serve a round until its devices have delivered; one that ends below its quorum is opened once more.
@@ -267,8 +262,11 @@ class RemoteFleet(FleetAround):
             planned = {d: self.parts.steps(d, known[d], shares) for d in devices}
             exchanges = {device: legs * len(steps) for device, steps in planned.items()}
             self.local.weigh(devices, known)
+            if not self.worker.prepare(round, attempt, devices, known, self.start.state):
+                self.expect_running()
+                continue
             self.stats.begin()
-            downloads = self._downloads(round, devices)
+            downloads = self.start.downloads(round, devices)
             deadline = self.pace.deadline(opening)
             self.dispatch.open(round, attempt, exchanges, deadline, downloads, shares)
             self.event_log("opened", round=round, attempt=attempt, devices=list(devices))
@@ -279,6 +277,11 @@ class RemoteFleet(FleetAround):
             done = self.worker.serve(round, attempt, tuple(devices))
             self.dispatch.wait_over()
             self.expect_running()
+            if self.worker.lost:
+                self.dispatch.close()
+                devices = self.select(round)
+                self.start.again(devices)
+                continue
             with self.dispatch.locked() as session:
                 verdict = session.verdict(self.dispatch.clock())
                 made = {device: divmod(seat.next, legs) for device, seat in session.seats.items()}
@@ -286,7 +289,7 @@ class RemoteFleet(FleetAround):
                 late = session.at_work(self.dispatch.clock())
             came = self.deliveries.finite(self.dispatch.close())
             moments = {d: [Moment(round, step, length[d]) for step in planned[d]] for d in came}
-            self._states = self.deliveries.judged(round, came, self._start, moments)
+            self._states = self.deliveries.judged(round, came, self.start.state, moments)
             finite = {device: came[device] for device in self._states}
             rows = sum(done.samples[device] for device in finite)
             # One that is refused has delivered, but most of what came must count.
@@ -302,7 +305,7 @@ class RemoteFleet(FleetAround):
                 )
             self.notify(f"{short}; opened once more")
             devices = self.select(round)
-            self._again(devices)
+            self.start.again(devices)
         self._results = finite
         self.deliveries.counted(tuple(finite))
         lost = sorted(set(devices) - finite.keys())
@@ -343,12 +346,13 @@ class RemoteFleet(FleetAround):
         """Return the sample-weighted average over the devices that delivered."""
         states, ranks, personal = self._states, self.local.ranks, self.local.personal
         for device in states:
-            personal.keep(device, self.trunk.segment.stack.read(self.trunk.copy_of(device)))
+            trunk = self.local.servers.trunk_of(device)
+            personal.keep(device, trunk.segment.stack.read(trunk.copy_of(device)))
         sent = sum(size for _, _, size in self._results.values())
-        self.local.adapters.follow(states, self._start, self.local.devices.names)
-        ranks.keep_untouched(states, self._start, self.local.limited)
+        self.local.adapters.follow(states, self.start.state, self.local.devices.names)
+        ranks.keep_untouched(states, self.start.state, self.local.limited)
         chance = chances_of(self.settings, self._held)
-        found = self.local.averaged(self._start, states, steps.samples, self._held, chance)
+        found = self.local.averaged(self.start.state, states, steps.samples, self._held, chance)
         return Average(found.state, found.error, sent)
 
     def state(self) -> dict[str, Any]:
@@ -367,32 +371,6 @@ class RemoteFleet(FleetAround):
         self.deliveries.quarantine.restore(state.get("quarantine", {}))
         # Devices that were there try to come again all the while: they need no more than the patience.
         self.gathering.seconds = min(self.gathering.seconds, self.dispatch.session.patience)
-
-    def _again(self, devices: Sequence[int]) -> None:
-        """Put the trunk back to the start of the round."""
-        self.trunk.optimizer.state.clear()
-        if self._momenta is not None:
-            self.trunk.restore(self._momenta)
-            self._momenta = copy.deepcopy(self._momenta)
-        self.local.exchange.remember(self._left_out)
-        self._copies(devices)
-
-    def _copies(self, devices: Sequence[int]) -> None:
-        self.trunk.seat(devices)
-        stack, personal = self.trunk.segment.stack, self.local.personal
-        for row in sorted({self.trunk.copy_of(device) for device in devices}):
-            stack.write(row, self._start)
-        for device in devices if personal else ():
-            stack.write(self.trunk.copy_of(device), personal.of(device))
-
-    def _downloads(self, round: int, devices: Sequence[int]) -> dict[int, bytes]:
-        found = {}
-        for device in devices:
-            names = self.local.devices.names(device)
-            own = self.local.ranks.own(device, self._start, names)
-            side = self.local.adapters.side(own, names)
-            found[device] = send_adapters(round, device, 0, flatten(own, names), side) if names else b""
-        return found
 
     def expect_running(self) -> None:
         """Raise Stopped where the server was asked to stop."""

@@ -112,6 +112,8 @@ class Ingress:
         wrong_tokens: how many an address may try.
         pause: seconds that one too many waits for its answer.
         orders: what an operator has ordered.
+        admit: returns the device of a token, or raises Refused; the roster does by default.
+        trunk_of: a device -> the trunk server of its steps in the open round; None where they are made here.
         names: a request -> number and name of the devices, where it shows an operator's token; else None.
     """
 
@@ -132,6 +134,8 @@ class Ingress:
     wrong_tokens: WrongTokens = field(default_factory=WrongTokens)
     pause: float = 1.0
     orders: Orders = field(default_factory=Orders)
+    admit: Callable[[str, float], int] | None = None
+    trunk_of: Callable[[int], dict[str, str] | None] = lambda device: None
     names: Callable[[Request], Mapping[int, str] | None] = lambda request: None
 
     def route(self, path: str, method: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
@@ -163,7 +167,7 @@ class Ingress:
         token = bearer(request)
         if token.startswith(OPERATOR):
             raise Refused(401, "this takes a device's token, and no operator's; sflam enrol makes one")
-        device = self.roster.device_of(token, time.time())
+        device = (self.admit or self.roster.device_of)(token, time.time())
         if device not in self.contracts:
             raise Refused(403, f"device {device} is enrolled, but this job has {len(self.contracts)} devices")
         request.state.device = device

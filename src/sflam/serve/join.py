@@ -22,9 +22,10 @@ from sflam.link.https_client import Link
 from sflam.link.job import ServedJob, described
 from sflam.link.jobs import until_it_ends
 from sflam.link.limits import Limits
-from sflam.link.loop import Client, Place
+from sflam.link.loop import Client
 from sflam.link.noise_secret import own_guard
 from sflam.link.own_data import own_settings, with_classes
+from sflam.link.place import Place
 from sflam.model.adapters import attach
 from sflam.model.backbone import TORCH_DTYPES, Backbone
 from sflam.model.compact import expanded

@@ -143,6 +143,17 @@ class RoundStats:
         with self._lock:
             self._of(device).finish_s = self.clock() - self._began
 
+    def add(self, device: int, other: Reading) -> None:
+        """Count what a trunk server measured of a device; only it knows when the device was away between steps."""
+        with self._lock:
+            own = self._of(device)
+            own.bytes_up += other.bytes_up
+            own.bytes_down += other.bytes_down
+            own.upload_s += other.upload_s
+            own.link_s += other.link_s
+            own.wait_s += other.wait_s
+            own.away_s = other.away_s
+
     @property
     def seconds(self) -> float:
         """Since the round opened."""

@@ -55,6 +55,9 @@ from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
 from sflam.serve.self_enrolment import SelfEnrolment
 from sflam.serve.session import Session
+from sflam.serve.trunks.hosted_trunks import HostedTrunks
+from sflam.serve.trunks.trunk_hosts import TrunkHosts
+from sflam.serve.trunks.trunk_wiring import TrunkWiring, problems_of_servers, servers_of
 from sflam.serve.web_server import Attempts, Listen, WebServer
 from sflam.sizes import IDENTITY
 
@@ -84,6 +87,8 @@ class Serving:
         operators: file of those who may operate the run; None lets none.
         join_secret: file of the secret by which devices enrol themselves; None lets none.
         approve: whether an operator has to approve those.
+        servers: file of the trunk servers that may come, where ``fleet.servers`` names several.
+        server_patience: seconds of silence after which a trunk server is gone.
         log: where events go besides the run folder, and requests; None keeps no log of requests.
     """
 
@@ -102,6 +107,8 @@ class Serving:
     operators: Path | None = None
     join_secret: Path | None = None
     approve: bool = False
+    servers: Path = Path("servers.json")
+    server_patience: float = 10.0
     log: LogFile | None = None
 
     def check(self, job: Job) -> None:
@@ -111,7 +118,9 @@ class Serving:
         most = job.fleet.asked or job.fleet.devices
         if not 0 <= (self.quorum or 0) <= most:
             problems.append(f"--quorum is {self.quorum}; {most} devices take part in a round")
-        for name, value in (("--deadline", self.deadline), ("--patience", self.patience)):
+        problems += problems_of_servers(job, self.servers, browser=self.browser)
+        limits = {"--deadline": self.deadline, "--patience": self.patience}
+        for name, value in (limits | {"--server-patience": self.server_patience}).items():
             if value is not None and not value > 0:
                 problems.append(f"{name} is {value} s; it must be more than 0")
         if self.screen.rule not in RULES:
@@ -204,6 +213,10 @@ class Served:
             peers=serving.listen.proxies,
             orders=orders,
         )
+        trunks = None
+        if servers_of(run.job):
+            hosts = TrunkHosts(self.dispatch, serving.server_patience, notify, self.event_log)
+            trunks = HostedTrunks(local, hosts, stats, serving.gather)
         remote = RemoteFleet(
             local,
             self.dispatch,
@@ -216,8 +229,9 @@ class Served:
             stats=stats,
             event_log=self.event_log,
             screen=serving.screen,
-            planner=planner_of(assembly, local, folder / "plan.json", notify),
+            planner=None if trunks else planner_of(assembly, local, folder / "plan.json", notify),
             orders=orders,
+            trunks=trunks,
         )
         remote.learn(run.records)
         run.kept = serving.keep
@@ -232,6 +246,18 @@ class Served:
         if serving.join_secret is not None:
             enrolment = SelfEnrolment(ingress, serving.join_secret, serving.approve, notify, self.event_log)
             pages.append(enrolment.route())
+        if trunks:
+            wiring = TrunkWiring.of(
+                assembly,
+                local,
+                contracts,
+                trunks,
+                path=serving.servers,
+                folder=folder / "trunk",
+                run=self.attempts.run_id(),
+            )
+            pages += wiring.routes(ingress)
+        self.trunks = trunks
         app = application(ingress, board, pages)
         self.server = WebServer(app, self.dispatch, serving.listen, places=places)
 
@@ -248,6 +274,8 @@ class Served:
                     self._trace()
                     yield record
             self.dispatch.end()
+            if self.trunks:
+                self.trunks.hosts.wait_informed(LINGER)
             self.event_log("ended", round=len(self.run.records) - 1)
         except BaseException as error:
             self.event_log("stopped", reason=str(error)[:300] or type(error).__name__)

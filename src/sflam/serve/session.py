@@ -116,6 +116,8 @@ class Session:
         """Samples each device reported, of the devices that ever came."""
         self.informed: set[int] = set()
         """Devices that know that the run has ended."""
+        self.elsewhere = False
+        """Whether trunk servers answer the steps, and what comes here is what was trained."""
         self._heard: dict[int, float] = {}
 
     def hello(self, device: int, samples: int, now: float) -> None:
@@ -235,6 +237,12 @@ class Session:
     def check(self, device: int, round: int, attempt: int, number: int) -> Seat:
         """Return the seat where :meth:`exchange` would take ``number``, changing nothing; raises Refused if not."""
         seat = self.seat(device, round, attempt)
+        if self.elsewhere:
+            raise Refused(
+                403,
+                "steps of this run go to the trunk servers that GET /v1/round names; use the same version of sflam on "
+                "all sides",
+            )
         if number in seat.answers or (number == seat.next < seat.exchanges):
             return seat
         kind = "was answered long ago" if number < seat.next else "is not due"
@@ -269,7 +277,7 @@ class Session:
         self.heard(device, now)
         if seat.result is not None:
             return False
-        seat.result = result
+        seat.result, seat.computing = result, False
         seat.answers.clear()
         seat.seals = {seat.exchanges: seal}
         if not self.met and self.enough:
@@ -282,12 +290,22 @@ class Session:
     def check_done(self, device: int, round: int, attempt: int) -> Seat:
         """Return the seat where :meth:`deliver` would take a result, changing nothing; raises Refused if not."""
         seat = self.seat(device, round, attempt)
-        if seat.next < seat.exchanges:
+        if seat.next < seat.exchanges and not self.elsewhere:
             raise Refused(
                 409,
                 f"device {device} is at exchange {seat.next} of {seat.exchanges}; adapters come after the last",
             )
         return seat
+
+    def progress(self, device: int, attempt: int, next: int, waiting: bool, now: float) -> None:
+        """Note how far a device is with its steps elsewhere, and whether one of it is being answered there."""
+        seat = self.seats.get(device)
+        if attempt != self.attempt or seat is None or not seat.active:
+            return
+        if next > seat.next or waiting:
+            seat.since = now
+            self.heard(device, now)
+        seat.next, seat.computing = min(max(seat.next, next), seat.exchanges), waiting
 
     def end_at(self, deadline: float) -> None:
         """Let an operator set when the open round is over."""

@@ -1,4 +1,4 @@
-"""The trunk at work: arrivals of many devices in one step, in the thread that runs the rounds.
+"""The trunks at work: arrivals of many devices in one step, in the thread that runs the rounds.
 
 With labels on the devices a forward holds its graph until the gradients of all its devices have come; one that stays
 away meanwhile is left out of the round.
@@ -7,7 +7,7 @@ away meanwhile is left out of the round.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,13 +16,15 @@ from sflam.codec.bodies import encode
 from sflam.codec.legs import DOWN, HEAD_DOWN
 from sflam.codec.messages import Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
+from sflam.learn.edge_servers import Servers, seed_of
 from sflam.learn.exchange import Exchange, Position
 from sflam.learn.finite import Spoiled, is_finite
-from sflam.learn.frames import Frame
+from sflam.learn.frames import Answer, Frame
 from sflam.learn.round import SERVER
 from sflam.learn.server import Trunk
 from sflam.learn.settings.schedule import Moment
 from sflam.learn.steps import Steps
+from sflam.model.adapters import State
 from sflam.seeds import derive
 from sflam.serve.dispatch import Dispatch, Request
 
@@ -32,19 +34,32 @@ class Worker:
 
     Args:
         dispatch: where it arrives.
-        trunk: the server half.
+        servers: the trunks; devices of different ones make their steps apart.
         exchange: how bodies become tensors.
         cuts: blocks each device keeps.
     """
 
-    def __init__(self, dispatch: Dispatch, trunk: Trunk, exchange: Exchange, cuts: Mapping[int, int]) -> None:
-        self.dispatch, self.trunk, self.exchange, self.cuts = dispatch, trunk, exchange, cuts
-        self.where = trunk.segment.stack.values.device  # it has no parameters where devices have every block
-        trunk.guarded = True
+    def __init__(
+        self, dispatch: Dispatch, servers: Servers, exchange: Exchange, cuts: Mapping[int, int]
+    ) -> None:
+        self.dispatch, self.servers, self.exchange, self.cuts = dispatch, servers, exchange, cuts
+        trunks = list(servers.trunks.values())
+        # A segment has no parameters where devices have every block.
+        self.where = trunks[0].segment.stack.values.device
+        for trunk in trunks:
+            trunk.guarded = True
         self.busy = 0.0
         """Seconds of computing in the round."""
+        self.lost: tuple[str, ...] = ()
+        """Names of trunk servers that the round lost: none, as the trunks are here."""
         self.passes: list[tuple[int, ...]] = []
         """Of the round: the step of each pass and the devices in it, where one copy serves all."""
+
+    def prepare(
+        self, round: int, attempt: int, devices: Sequence[int], samples: Mapping[int, int], start: State
+    ) -> bool:
+        """Return whether a round can open: the trunks are here, and begin where the fleet has put them."""
+        return True
 
     def serve(self, round: int, attempt: int, devices: tuple[int, ...]) -> Steps:
         """Answer everything until the round is over; return what was done.
@@ -57,24 +72,28 @@ class Worker:
             steps = {device: seat.length(session.legs) for device, seat in session.seats.items()}
         while arrivals := self.dispatch.collect():
             began = time.perf_counter()
-            self.trunk.pace({a.device: Moment(round, a.step, steps[a.device]) for a in arrivals})
-            if self.dispatch.session.legs == 1:
-                self._step(round, attempt, arrivals, done)
-            else:
-                self._at_home(round, attempt, arrivals, done)
+            together = self._seed(round, arrivals)
+            make = self._step if self.dispatch.session.legs == 1 else self._at_home
+            for server in sorted({self.servers.server_of[arrival.device] for arrival in arrivals}):
+                own = [a for a in arrivals if self.servers.server_of[a.device] == server]
+                trunk = self.servers.trunks[server]
+                trunk.pace({a.device: Moment(round, a.step, steps[a.device]) for a in own})
+                make(trunk, round, attempt, own, seed_of(together, server), done)
             self.busy += time.perf_counter() - began
         return done
 
-    def _step(self, round: int, attempt: int, arrivals: list[Request], done: Steps) -> None:
+    def _step(
+        self, trunk: Trunk, round: int, attempt: int, arrivals: list[Request], seed: int, done: Steps
+    ) -> None:
         frames = {arrival.device: self._frame(arrival) for arrival in arrivals}
-        seed, answers = self._seed(round, arrivals), []
+        answers: list[Answer] = []
         while arrivals:
             try:
-                answers = self.trunk.step([frames[arrival.device] for arrival in arrivals], seed)
+                answers = trunk.step([frames[arrival.device] for arrival in arrivals], seed)
                 break
             except Spoiled as spoiled:  # it has changed nothing: the others make the step without them
                 arrivals = self._without(arrivals, spoiled.devices)
-        self._passed(arrivals)
+        self._passed(trunk, arrivals)
         for arrival, answer in zip(arrivals, answers, strict=bool(arrivals)):
             frame = frames[arrival.device]
             at = Position(round, arrival.step, arrival.device)
@@ -83,21 +102,23 @@ class Worker:
             body = self._count(done, arrival, message, message.gradient)
             self.dispatch.answer(arrival, attempt, body)
 
-    def _at_home(self, round: int, attempt: int, arrivals: list[Request], done: Steps) -> None:
+    def _at_home(
+        self, trunk: Trunk, round: int, attempt: int, arrivals: list[Request], seed: int, done: Steps
+    ) -> None:
         frames = {arrival.device: self._frame(arrival) for arrival in arrivals}
         at = {a.device: Position(round, a.step, a.device) for a in arrivals}
         last: dict[int, Tensor] = {}
         while arrivals:
-            last = self.trunk.forward(list(frames.values()), self._seed(round, arrivals))
+            last = trunk.forward(list(frames.values()), seed)
             spoiling = [device for device in frames if not is_finite(last[device])]
             if not spoiling:
                 break
-            self.trunk.forget()
+            trunk.forget()
             arrivals = self._without(arrivals, spoiling)
             frames = {arrival.device: frames[arrival.device] for arrival in arrivals}
         if not arrivals:
             return
-        self._passed(arrivals)
+        self._passed(trunk, arrivals)
         for arrival in arrivals:
             device = arrival.device
             message = self.exchange.token_message(at[device], HEAD_DOWN, last[device], frames[device].lengths)
@@ -120,7 +141,7 @@ class Worker:
             rows = len(frame.hidden)
             wanted[device] = self.exchange.receive_tokens(answered.tokens, rows, frame.lengths, self.where)
             done.count(device, back[device].body, answered.tokens, up=True)
-        for device, gradient in self._backward(wanted, back).items():
+        for device, gradient in self._backward(trunk, wanted, back).items():
             if device not in back:
                 continue
             body = b""
@@ -130,18 +151,20 @@ class Worker:
                 done.count(device, body, message.tokens, up=False)
             self.dispatch.answer(back[device], attempt, body)
 
-    def _backward(self, wanted: dict[int, Tensor], back: dict[int, Request]) -> dict[int, Tensor | None]:
+    def _backward(
+        self, trunk: Trunk, wanted: dict[int, Tensor], back: dict[int, Request]
+    ) -> dict[int, Tensor | None]:
         """Return the gradients for the devices; one of whose own nothing finite can be learnt teaches nothing."""
         while back:
             try:
-                return self.trunk.backward(wanted)
+                return trunk.backward(wanted)
             except Spoiled as spoiled:
                 spoiling = set(spoiled.devices) & back.keys() or set(back)
                 self._without(list(back.values()), spoiling)
                 for device in spoiling:
                     del back[device]
                     wanted[device] = torch.zeros_like(wanted[device])
-        self.trunk.forget()
+        trunk.forget()
         return {}
 
     def _without(self, arrivals: list[Request], spoiling: Collection[int]) -> list[Request]:
@@ -151,9 +174,9 @@ class Worker:
                 self._diverged(arrival)
         return [arrival for arrival in arrivals if arrival.device not in spoiling]
 
-    def _passed(self, arrivals: list[Request]) -> None:
+    def _passed(self, trunk: Trunk, arrivals: list[Request]) -> None:
         """Note whose rows came together, where one copy serves all."""
-        if self.trunk.shared and arrivals:
+        if trunk.shared and arrivals:
             self.passes.append((arrivals[0].step, *(arrival.device for arrival in arrivals)))
 
     def _frame(self, arrival: Request) -> Frame:

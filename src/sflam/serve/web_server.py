@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import secrets
 import socket
 import ssl
@@ -23,6 +24,8 @@ from sflam.serve.dispatch import Dispatch
 from sflam.serve.header_limits import HEAD_SECONDS, guarded
 from sflam.serve.listener import AdmittingServer
 from sflam.serve.peers import Peers
+
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,16 @@ class Listen:
             raise ServeError(
                 f"cannot listen on {self.host}:{self.port} ({error}); choose another --port"
             ) from error
+
+    def url(self, port: int) -> str:
+        """Return the address of a server that listens here, at the port it was given."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'http' if self.certificate is None else 'https'}://{host}:{port}"
+
+    def public(self) -> str:
+        """Return the certificates of the server's file, PEM, without a key that may be beside them; "" for none."""
+        text = "" if self.certificate is None else self.certificate.read_text()
+        return "".join(f"{one}\n" for one in CERTIFICATE.findall(text))
 
     def _check_certificates(self) -> None:
         if (self.certificate is None) != (self.key is None):

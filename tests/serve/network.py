@@ -114,7 +114,7 @@ class Network:
         self.port = int(server.wait_for(r"listening on https://127.0.0.1:(\d+)")[1])
         return server
 
-    def trunk(self, name, *arguments):
+    def trunk(self, name, *arguments, prepare=None):
         """Start a trunk server, enrolled under a name the first time."""
         token = self.folder / f"{name}.token"
         if not token.exists():
@@ -123,7 +123,7 @@ class Network:
         one = Process(
             self.folder, "trunk", f"127.0.0.1:{self.port}", "--token-file", token, "--ca", certs / "ca.pem",
             "--folder", self.folder / name, "--device", "cpu", "--port", 0, "--cert", certs / "server.pem",
-            "--key", certs / "server.key", *arguments,
+            "--key", certs / "server.key", *arguments, prepare=prepare,
         )  # fmt: skip
         self.started.append(one)
         return one

@@ -275,13 +275,14 @@ class RemoteFleet(FleetAround):
             )
             self._held = known
             done = self.worker.serve(round, attempt, tuple(devices))
-            self.dispatch.wait_over()
-            self.expect_running()
             if self.worker.lost:
                 self.dispatch.close()
+                self.expect_running()
                 devices = self.select(round)
                 self.start.again(devices)
                 continue
+            self.dispatch.wait_over()
+            self.expect_running()
             with self.dispatch.locked() as session:
                 verdict = session.verdict(self.dispatch.clock())
                 made = {device: divmod(seat.next, legs) for device, seat in session.seats.items()}

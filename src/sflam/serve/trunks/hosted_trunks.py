@@ -51,7 +51,8 @@ class HostedTrunks:
         self.lost: tuple[str, ...] = ()
         """Trunk servers that the round lost."""
         self._used: list[TrunkHost] = []
-        self._host_of: dict[int, TrunkHost] = {}
+        self._named: dict[int, dict[str, str]] = {}
+        """Device -> its trunk server in the opening, which a device that is late still asks for."""
         self._starts: dict[int, Body] = {}
         self._given_up: set[int] = set()
 
@@ -70,12 +71,13 @@ class HostedTrunks:
             if not self.hosts.living():
                 return False
             homes = self.hosts.assigned(servers)
-            self._host_of = {device: homes[server_of[device]] for device in devices}
+            host_of = {device: homes[server_of[device]] for device in devices}
             self._used = list(dict.fromkeys(homes.values()))
             for host in self.hosts.living():
-                own = tuple(device for device in devices if self._host_of[device] is host)
+                own = tuple(device for device in devices if host_of[device] is host)
                 order = TrunkOrder(round, attempt, new_key(), own, tuple(devices), known)
                 host.ask(order if own else None, OPEN if own else OVER)
+            self._named = {device: _place(host, device) for device, host in host_of.items()}
         moved = {server: host.name for server, host in homes.items() if host.entry.number != server}
         if moved:
             self.hosts.event_log("trunks_moved", round=round, attempt=attempt, to=moved)
@@ -102,17 +104,13 @@ class HostedTrunks:
         with self.dispatch.locked():
             for host in self._used:
                 host.ask(None, OVER)
-            self._used, self._host_of = [], {}
+            self._used = []
         done.device_losses = dict.fromkeys(devices, 0.0) | done.device_losses
         return done
 
     def named(self, device: int) -> dict[str, str] | None:
         """Return the trunk server of a device in the open round, and its token there; None where it has none."""
-        host = self._host_of.get(device)
-        if host is None or host.order is None:
-            return None
-        token = round_token(host.order.key, device)
-        return {"name": host.name, "url": host.url, "certificate": host.certificate, "token": token}
+        return self._named.get(device)
 
     def start(self, server: int) -> Body:
         """Return the adapters with which a server's copies begin."""
@@ -211,6 +209,13 @@ class HostedTrunks:
                 untrained = servers.row(device).numel() > 0 and copy not in host.copies
                 if device in report.out or untrained or (seat is not None and made < seat.exchanges):
                     session.drop(device)
+
+
+def _place(host: TrunkHost, device: int) -> dict[str, str]:
+    """Return where a device finds its trunk server, and by which token it is known there."""
+    assert host.order is not None
+    token = round_token(host.order.key, device)
+    return {"name": host.name, "url": host.url, "certificate": host.certificate, "token": token}
 
 
 def _own(values: NDArray[Any]) -> NDArray[Any]:

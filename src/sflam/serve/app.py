@@ -34,6 +34,7 @@ from sflam.serve.probes import LinkProbe
 from sflam.serve.request_log import RequestLog
 from sflam.serve.session import Phase
 from sflam.serve.step_routes import AT, place, step_routes
+from sflam.serve.trunks.trunk_metrics import trunk_metrics
 from sflam.sizes import COUNT_LIMIT
 
 HELLO_LIMIT = 4096
@@ -235,11 +236,12 @@ def application(
         names, orders, places = ingress.names(request), ingress.orders, len(ingress.contracts)
         text = metrics_text(ingress.dispatch, ingress.counts, ingress.bounds.bytes, shown, orders, admission)
         lines = device_metrics(ingress.dispatch, ingress.stats, shown, orders, places, names)
+        lines += trunk_metrics(ingress.trunk_servers(), named=names is not None)
         text += "".join(f"{line}\n" for line in lines)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def live(_: Request) -> Response:
-        text = page(ingress.dispatch, ingress.stats, shown, ingress.orders)
+        text = page(ingress.dispatch, ingress.stats, shown, ingress.orders, ingress.trunk_servers())
         return Response(text, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
 
     route = ingress.route

@@ -32,6 +32,7 @@ from sflam.serve.orders import Orders
 from sflam.serve.peers import Peers, WrongTokens
 from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
+from sflam.serve.trunks.trunk_hosts import TrunkSeen
 
 OCTETS = "application/octet-stream"
 SMALL = 1 << 16
@@ -114,6 +115,7 @@ class Ingress:
         orders: what an operator has ordered.
         admit: returns the device of a token, or raises Refused; the roster does by default.
         trunk_of: a device -> the trunk server of its steps in the open round; None where they are made here.
+        trunk_servers: returns the trunk servers that came; none where the trunks are here.
         names: a request -> number and name of the devices, where it shows an operator's token; else None.
     """
 
@@ -136,6 +138,7 @@ class Ingress:
     orders: Orders = field(default_factory=Orders)
     admit: Callable[[str, float], int] | None = None
     trunk_of: Callable[[int], dict[str, str] | None] = lambda device: None
+    trunk_servers: Callable[[], list[TrunkSeen]] = list
     names: Callable[[Request], Mapping[int, str] | None] = lambda request: None
 
     def route(self, path: str, method: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:

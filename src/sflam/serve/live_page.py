@@ -13,6 +13,7 @@ from sflam.records.history import RoundRecord, part_of
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.orders import Orders
 from sflam.serve.round_stats import Reading, RoundStats
+from sflam.serve.trunks.trunk_hosts import TrunkSeen
 from sflam.units import human_bytes
 
 PAGE_HEADERS = {
@@ -69,7 +70,13 @@ class ProgressBoard:
         return sum(record.bytes_down + record.adapter_bytes_down for record in self.records)
 
 
-def page(dispatch: Dispatch, stats: RoundStats, board: ProgressBoard, orders: Orders) -> str:
+def page(
+    dispatch: Dispatch,
+    stats: RoundStats,
+    board: ProgressBoard,
+    orders: Orders,
+    trunks: Sequence[TrunkSeen] = (),
+) -> str:
     """Return the page, which renews itself every two seconds."""
     readings = stats.readings()
     with dispatch.looked() as session:
@@ -88,6 +95,7 @@ def page(dispatch: Dispatch, stats: RoundStats, board: ProgressBoard, orders: Or
     return TEMPLATES.get_template("live_page.html.jinja").render(
         phase="paused" if orders.paused and phase == "waiting" else phase,
         drained=drained,
+        trunks=trunks,
         round=min(number + 1, board.rounds or number + 1),
         attempt=max(0, attempt),
         board=board,

@@ -71,6 +71,25 @@ class TrunkHost:
         return order
 
 
+@dataclass(frozen=True)
+class TrunkSeen:
+    """A trunk server that came, as pages and metrics show it.
+
+    Attributes:
+        number: the server whose devices are its own.
+        name: by which it is enrolled.
+        here: whether it is here still.
+        devices: that it serves in the open round.
+        silent_s: seconds since it was heard of.
+    """
+
+    number: int
+    name: str
+    here: bool
+    devices: int
+    silent_s: float
+
+
 class TrunkHosts:
     """The trunk servers of a run.
 
@@ -165,6 +184,21 @@ class TrunkHosts:
             "attempt": order.attempt if order else -1,
             "out": [device for device in mine if device in session.seats and session.seats[device].out],
         }
+
+    def seen(self) -> list[TrunkSeen]:
+        """Return those that came, in the order of their numbers."""
+        with self.dispatch.looked():
+            now = self.dispatch.clock()
+            return [
+                TrunkSeen(
+                    host.entry.number,
+                    host.name,
+                    self.alive(host),
+                    len(host.order.devices) if host.order else 0,
+                    max(0.0, now - host.heard),
+                )
+                for host in sorted(self.hosts.values(), key=lambda host: host.entry.number)
+            ]
 
     def wait_informed(self, seconds: float) -> None:
         """Wait until the trunk servers that are here know that the run has ended, at most so many seconds."""

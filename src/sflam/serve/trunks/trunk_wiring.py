@@ -90,4 +90,5 @@ class TrunkWiring:
     def routes(self, ingress: Ingress) -> list[Route]:
         """Return the routes of trunk servers; devices then find theirs in ``GET /v1/round``."""
         ingress.trunk_of = self.hosted.named
+        ingress.trunk_servers = self.hosted.hosts.seen
         return trunk_routes(ingress, self.roster, self.hosted, dict(self.job), dict(self.files))

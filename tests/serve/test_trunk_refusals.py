@@ -224,6 +224,7 @@ def test_the_command_line_says_it_in_one_line(cli, tmp_path):
         (("trunk", plain, "--token-file", token, *more), "would send the token in the clear"),
         (("trunk", away, "--token-file", tmp_path / "device.token", *more), "holds no trunk server"),
         (("trunk", away, "--token-file", token, *more, "--host", "0.0.0.0"), "without a certificate"),
+        (("trunk", away, "--token-file", token, *more, "--url", "edge a:x"), "server address 'edge a:x'"),
         (("enrol", "--trunk"), "a trunk server is enrolled by its name alone"),
         (
             ("enrol", "x", "--trunk", "--revoke", "--servers", tmp_path / "servers.json"),

@@ -82,7 +82,7 @@ def events(folder, name):
 @pytest.mark.parametrize(
     ("more", "lean"),
     [
-        ((), (0,)),
+        pytest.param((), (0,), marks=pytest.mark.slow),
         pytest.param(("learn.method=sfl-v2", "quant.scheme=identity"), (), marks=pytest.mark.slow),
         pytest.param(("model.labels=device",), (1,), marks=pytest.mark.slow),
         pytest.param(("fleet.ranks=[1, 2, 1]", "model.dropout=0.2"), (), marks=pytest.mark.slow),
@@ -108,7 +108,8 @@ def test_whichever_trunk_server_dies_and_whenever_the_adapters_are_the_same(room
 
     settings = job_of(room, *SEVERAL, "learn.rounds=3")
     prepare = (dies_in_the_second_step, dies_as_it_hands_over)
-    assert_same(served(tmp_path, settings, act, prepare=prepare), simulated(tmp_path / "local", settings))
+    found = served(tmp_path, settings, act, prepare=prepare, lean=(0,))
+    assert_same(found, simulated(tmp_path / "local", settings))
     lost = [(one["round"], one["names"]) for one in events(tmp_path, "trunk_server_lost")]
     assert lost[:2] == [(0, ["edge-a"]), (0, ["edge-b"])]
     assert {"0": "edge-b"} in [one["to"] for one in events(tmp_path, "trunks_moved")]
@@ -122,6 +123,20 @@ def test_a_trunk_server_that_comes_back_serves_its_devices_again(room, tmp_path)
         first.kill()
         server.wait_for("trunk server edge-a is gone", 60)
         net.trunk("edge-a").wait_for("round .*: devices 0$")
+
+    settings = job_of(room, *SEVERAL, "learn.rounds=40")
+    assert_same(served(tmp_path, settings, act), simulated(tmp_path / "local", settings))
+
+
+@pytest.mark.slow
+def test_a_trunk_server_that_hangs_is_one_that_is_gone(room, tmp_path):
+    def act(net, server):
+        first = next(one for one in net.started if one.what == "trunk")
+        server.wait_for("round 1/40")
+        first.kill(19)
+        server.wait_for("trunk server edge-a is gone", 60)
+        server.wait_for("round 40/40", 120)
+        first.kill()
 
     settings = job_of(room, *SEVERAL, "learn.rounds=40")
     assert_same(served(tmp_path, settings, act), simulated(tmp_path / "local", settings))

@@ -20,6 +20,7 @@ from sflam.errors import OtherJob, Refused, ServeError
 from sflam.files import writing
 from sflam.learn.finite import is_finite
 from sflam.learn.steps import Steps
+from sflam.link.address import server_address
 from sflam.link.contract import PROTOCOL
 from sflam.link.exchange import opened
 from sflam.link.https_client import Link
@@ -82,6 +83,8 @@ def serve_trunks(
         SflamError: whatever keeps it from taking part.
     """
     offer.listen.check()
+    if offer.url:
+        server_address(offer.url)
     own, rounds = load_plugins(offer.plugins), 0
     busy = f"{offer.folder} belongs to a trunk server that is running; give this one another --folder"
     with writing(offer.folder, ELSEWHERE, ServeError):

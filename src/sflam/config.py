@@ -187,7 +187,9 @@ def changes(job: Job, before: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         before: :func:`plain` of the earlier job, as JSON gives it back. Settings that only one of the two
             knows, being of another version, are no difference.
     """
-    was, now = _flat(before), _flat(json.loads(json.dumps(plain(job))))
+    usual = {name: dataclasses.asdict(section) for name, section in LATER.items()}
+    own = {name: dataclasses.asdict(getattr(job, name)) for name in LATER}
+    was, now = _flat(usual | dict(before)), _flat(json.loads(json.dumps(own | plain(job))))
     return {name: (was[name], now[name]) for name in now if name in was and was[name] != now[name]}
 
 

@@ -9,12 +9,14 @@ import typer
 
 from sflam.cli import shared
 from sflam.errors import ConfigError, RunError
+from sflam.files import replace_file, writing
 from sflam.sizes import FLOAT_BITS
 
 
 @shared.command(
     "sflam audit runs/digits-nano-vit-sflam-1",
     "sflam audit runs/mine --cuts 0,1,2 --bits 2,8,32 --samples 32 --json",
+    "sflam audit runs/mine --cuts 1,2 --noise 0,0.05,0.1,0.2",
     "sflam audit job.toml --set model.cut=0 --out audit",
 )
 def audit(
@@ -31,6 +33,16 @@ def audit(
     ] = "",
     samples: Annotated[int, typer.Option(help="Inputs to reconstruct.")] = 12,
     steps: Annotated[int, typer.Option(help="Steps of the descent that looks for images.")] = 100,
+    noise: Annotated[
+        str,
+        typer.Option(
+            help="Noise of devices to look at, in clips, separated by commas; by default none, and the job's."
+        ),
+    ] = "",
+    clip: Annotated[
+        float,
+        typer.Option(help="Norm to which noisy tokens are clipped; by default the job's, or their median."),
+    ] = 0.0,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,30 +50,46 @@ def audit(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for audit.json and audit.png; by default the run's, or audit.")
+        Path | None,
+        typer.Option(help="Folder for audit.json, .png and .html; by default the run's, or audit."),
     ] = None,
     as_json: shared.Json = False,
 ) -> None:
     """Attack what devices send as a curious server would, and report what it learns.
 
-    Images and texts are reconstructed at every cut and width; labels that stay at home are guessed, and whether a
-    sample was trained on. Every number stands beside what a guess gets.
+    Images and texts are reconstructed at every cut, width and noise; labels that stay at home are guessed, and whether
+    a sample was trained on. Every number stands beside what a guess gets, the accuracy that is left, and the planner's
+    time and energy.
     """
     with shared.status("loading model and data"):
         from sflam.privacy.audit import audit as attack
         from sflam.privacy.audit import widths_of
+        from sflam.privacy.price import prices
         from sflam.privacy.subject import subject_of
         from sflam.privacy.summary import summary
         from sflam.report.charts.audit import draw_audit
+        from sflam.report.pages.audit import audit_page
         from sflam.report.terminal.audit_table import audit_table, width_text
         from sflam.report.terminal.tally import Tally
 
         audited = subject_of(subject, overrides)
     places = whole("--cuts", cuts) or list(range(audited.backbone.depth + 1))
     widths = [None if each == FLOAT_BITS else each for each in whole("--bits", bits)] or widths_of(audited)
-    with Tally("cut and width") as tally:
-        got = attack(audited, cuts=places, widths=widths, samples=samples, steps=steps, seen=tally.count)
-    found = summary(got, audited)
+    noises = shared.numbers("--noise", noise) if noise else [0.0, audited.job.privacy.noise]
+    with Tally("cut, width and noise") as tally:
+        got = attack(
+            audited,
+            cuts=places,
+            widths=widths,
+            samples=samples,
+            steps=steps,
+            noises=list(dict.fromkeys(noises)),
+            clip=clip,
+            seen=tally.count,
+        )
+    priced, why = prices(audited.job, list(got.worth))
+    shared.notes([why] if why else [])
+    found = summary(got, audited, priced)
     title = f"{subject.name}: what the server could learn"
     shared.show(as_json, audit_table(found, title))
     first = next(iter(got.pictures.values()), None)
@@ -69,12 +97,17 @@ def audit(
     shown = sent if sent in widths else widths[0]
     rows = [] if first is None else [("original", first.original)]
     rows += [
-        (f"cut {cut}, {width_text(width)}{' bits' * (width is not None)}", each.found)
-        for (cut, width), each in got.pictures.items()
+        (
+            f"cut {cut}, {width_text(width)}{' bits' * (width is not None)}{f', noise {level:g}' * bool(level)}",
+            each.found,
+        )
+        for (cut, width, level), each in got.pictures.items()
         if width == shown
     ]
     folder = out or (subject if subject.is_dir() else Path("audit"))
     shared.write(folder, "audit", found, draw_audit(found, rows, title=title), RunError)
+    with writing(folder / "audit.html", "give another --out"):
+        replace_file(folder / "audit.html", audit_page(found, audited.job, rows, title=title).encode())
     shared.show_json(as_json, found)
 
 

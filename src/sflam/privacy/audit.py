@@ -6,16 +6,17 @@ What the server sees is what devices would really send: activations of their own
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
-from sflam.codec.legs import HEAD_UP
+from sflam.codec.legs import HEAD_UP, UP
 from sflam.errors import ConfigError
 from sflam.learn.examples import Minibatch
+from sflam.learn.exchange import valid_rows
 from sflam.model.families import CAUSAL
-from sflam.privacy.finding import Finding, Picture
+from sflam.privacy.finding import Finding, Picture, Worth
 from sflam.privacy.image_attacks import attack_images
 from sflam.privacy.labels import clustered, directions, nearest_class
 from sflam.privacy.membership import caught, separation
@@ -28,8 +29,8 @@ PUBLIC = 400
 """Public samples that decoders learn from."""
 COUNTED = 400
 """Samples whose labels or membership are guessed."""
-Cell = tuple[int, int | None]
-"""A cut, and bits per value, None for floats."""
+Cell = tuple[int, int | None, float]
+"""A cut, bits per value, None for floats, and the noise in clips."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,20 +40,20 @@ class Audit:
     Attributes:
         findings: cut by cut, width by width.
         pictures: what the best attack on images made of them; empty for texts.
-        bytes_up: bytes of a sample's activations on the way up.
+        worth: what each costs and leaves.
         samples: how many inputs were reconstructed.
         trained: whether the adapters are trained.
     """
 
     findings: tuple[Finding, ...]
     pictures: dict[Cell, Picture]
-    bytes_up: dict[Cell, float]
+    worth: dict[Cell, Worth]
     samples: int
     trained: bool
 
-    def best(self, about: str, cut: int, bits: int | None) -> Finding | None:
-        """Return the finding about something that gives most away at a cut and width."""
-        there = [each for each in self.findings if (each.about, each.cut, each.bits) == (about, cut, bits)]
+    def best(self, about: str, cell: Cell) -> Finding | None:
+        """Return the finding about something that gives most away at a cut, width and noise."""
+        there = [e for e in self.findings if (e.about, e.cut, e.bits, e.noise) == (about, *cell)]
         return max(there, key=lambda each: each.score, default=None)
 
 
@@ -63,6 +64,8 @@ def audit(
     widths: Sequence[int | None],
     samples: int,
     steps: int,
+    noises: Sequence[float] = (0.0,),
+    clip: float = 0.0,
     seen: Callable[[int, int], None] = lambda done, total: None,
 ) -> Audit:
     """Attack what a run's devices send.
@@ -73,25 +76,29 @@ def audit(
         widths: bits per value; None for floats.
         samples: inputs to reconstruct.
         steps: of the descent of images.
+        noises: that devices add, in clips; with 0 they leave activations as they are.
+        clip: norm of tokens that noise is added to; 0 takes the job's, or the median norm at each cut.
         seen: called with the cells done, and all.
 
     Raises:
         ConfigError: a number out of range.
     """
-    _expect(subject, cuts, widths, samples, steps)
+    _expect(subject, cuts, widths, samples, steps, noises, clip)
     targets = subject.drawn(subject.members, samples, "targets")
     public = subject.drawn(subject.public, PUBLIC, "public")
     counted = subject.drawn(subject.members, COUNTED, "counted")
     last = _observer(subject, subject.backbone.depth)
     findings: list[Finding] = []
-    pictures, bytes_up = dict[Cell, Picture](), dict[Cell, float]()
-    total = len(cuts) * len(widths)
+    pictures, worth = dict[Cell, Picture](), dict[Cell, Worth]()
+    total = len(cuts) * len(widths) * len(noises)
     seen(0, total)
-    for cut in cuts:
-        observer = _observer(subject, cut)
+    for cut, noise in ((cut, noise) for cut in cuts for noise in noises):
+        observer, first = _observer(subject, cut), len(findings)
+        if noise:
+            observer.protect(clip or subject.job.privacy.clip or _median_norm(observer, public), noise)
         for bits in widths:
             if subject.members.spec is not None:
-                found, pictures[cut, bits] = attack_images(
+                found, pictures[cut, bits, noise] = attack_images(
                     observer, last, subject.members.spec, targets, public, bits, steps
                 )
                 findings += found
@@ -99,15 +106,17 @@ def audit(
                 words = subject.backbone.model.config.vocab_size
                 findings += attack_texts(observer, targets, public, bits, words)
             findings += _labels(subject, observer, counted, public, bits)
-            bytes_up[cut, bits] = _bytes(observer, targets, bits)
-            seen(len(bytes_up), total)
-        findings += _members(subject, observer, counted, public)[cut != cuts[0] :]  # a loss has no cut
+            worth[cut, bits, noise] = _worth(subject, observer, targets, public, bits)
+            seen(len(worth), total)
+        members = _members(subject, observer, counted, public)
+        findings += members if noise else members[cut != cuts[0] :]  # without noise a loss has no cut
+        findings[first:] = [replace(each, noise=noise) for each in findings[first:]]
     for bits in widths:
         findings += _labels_by_gradients(subject, last, counted, bits)
     return Audit(
         findings=tuple(findings),
         pictures=pictures,
-        bytes_up=bytes_up,
+        worth=worth,
         samples=len(targets),
         trained=subject.trained,
     )
@@ -121,7 +130,13 @@ def widths_of(subject: Subject) -> tuple[int | None, ...]:
 
 
 def _expect(
-    subject: Subject, cuts: Sequence[int], widths: Sequence[int | None], samples: int, steps: int
+    subject: Subject,
+    cuts: Sequence[int],
+    widths: Sequence[int | None],
+    samples: int,
+    steps: int,
+    noises: Sequence[float],
+    clip: float,
 ) -> None:
     depth = subject.backbone.depth
     if wrong := [cut for cut in cuts if not 0 <= cut <= depth]:
@@ -132,6 +147,8 @@ def _expect(
         )
     if not cuts or not widths:
         raise ConfigError("--cuts or --bits is empty; give at least one of each")
+    if not noises or min(noises) < 0 or clip < 0:
+        raise ConfigError("--noise or --clip is negative, or empty; give numbers of 0 or more")
     if samples < 1 or steps < 1:
         raise ConfigError(f"--samples is {samples} and --steps {steps}; give at least 1 of each")
 
@@ -140,11 +157,25 @@ def _observer(subject: Subject, cut: int) -> Observer:
     return Observer(subject.backbone, subject.model, cut, subject.job.quant.scheme, subject.job.seed)
 
 
-def _bytes(observer: Observer, batch: Minibatch, bits: int | None) -> float:
+def _worth(
+    subject: Subject, observer: Observer, batch: Minibatch, public: Minibatch, bits: int | None
+) -> Worth:
     hidden = observer.exact(batch)
     tokens = hidden.shape[0] * hidden.shape[1] if batch.lengths is None else int(batch.lengths.sum())
     scheme = IDENTITY if bits is None else observer.scheme
-    return payload_bytes(tokens, hidden.shape[2], bits or FLOAT_BITS, scheme) / len(batch)
+    accuracy = None
+    if subject.trained and subject.backbone.task != CAUSAL:
+        accuracy = subject.right(observer.received(public, bits), public, observer.cut)
+    return Worth(
+        bytes_up=payload_bytes(tokens, hidden.shape[2], bits or FLOAT_BITS, scheme) / len(batch),
+        clip=observer.guard.clips[UP] if observer.guard else 0.0,
+        accuracy=accuracy,
+    )
+
+
+def _median_norm(observer: Observer, batch: Minibatch) -> float:
+    """Return the median norm of the tokens that devices would send of a batch."""
+    return float(valid_rows(observer.exact(batch), batch.lengths).double().norm(dim=1).median())
 
 
 def _labels(
@@ -201,7 +232,7 @@ def _members(subject: Subject, observer: Observer, counted: Minibatch, public: M
         return []
     (loss, norm), (other_loss, other_norm) = (
         (found[0], found[1].double().flatten(1).norm(dim=1).cpu().numpy())
-        for found in (subject.graded(observer.exact(b), b, observer.cut) for b in (counted, public))
+        for found in (subject.graded(_seen(observer, b), b, observer.cut) for b in (counted, public))
     )
     return [
         Finding(
@@ -216,6 +247,11 @@ def _members(subject: Subject, observer: Observer, counted: Minibatch, public: M
         )
         for attack, inside, outside in (("loss", loss, other_loss), ("gradient norm", norm, other_norm))
     ]
+
+
+def _seen(observer: Observer, batch: Minibatch) -> Tensor:
+    """Return [N,T,d], activations in floats, with the noise of devices that add any."""
+    return observer.received(batch, None) if observer.guard else observer.exact(batch)
 
 
 def _pooled(values: Tensor, batch: Minibatch) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

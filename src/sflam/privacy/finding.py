@@ -21,6 +21,7 @@ class Finding:
         score: the higher the more is given away.
         guess: the score of who sees nothing of the samples.
         more: further numbers.
+        noise: that devices added, in clips.
     """
 
     cut: int
@@ -31,6 +32,23 @@ class Finding:
     score: float
     guess: float
     more: dict[str, float] = field(default_factory=dict)
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worth:
+    """What a cut, width and noise cost and leave.
+
+    Attributes:
+        bytes_up: of a sample's activations.
+        clip: norm that tokens are clipped to; 0 for none.
+        accuracy: share of public samples that the trained model has right on what arrives; None before training, and
+            for language models.
+    """
+
+    bytes_up: float
+    clip: float
+    accuracy: float | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from sflam.codec.guard import Guard, guard_of
 from sflam.codec.legs import UP
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import Exchange, Position
@@ -21,6 +22,7 @@ from sflam.model.adapters import state_of
 from sflam.model.backbone import Backbone
 from sflam.model.lora import Rows
 from sflam.model.split import split
+from sflam.privacy.settings import PrivacySettings
 from sflam.seeds import derive
 from sflam.sizes import IDENTITY
 
@@ -44,6 +46,11 @@ class Observer:
         self.segment, _ = split(backbone, model, [cut])
         self.segment.stack.write(0, state_of(model))
         self.segment.eval()
+        self.guard: Guard | None = None
+
+    def protect(self, clip: float, noise: float) -> None:
+        """Let devices clip tokens to norm ``clip``, and add ``noise`` times that; 0 leaves both out."""
+        self.guard = guard_of(PrivacySettings(clip=clip, noise=noise), self.seed)
 
     def run(self, inputs: Mapping[str, Tensor], lengths: Tensor | None = None) -> Tensor:
         """Return [N,T,d], what the device's half makes of inputs; gradients flow back to them."""
@@ -68,11 +75,15 @@ class Observer:
             batch: N samples.
             bits: per value; None for floats.
         """
-        return self.crossed(self.exact(batch), batch.lengths, bits)
+        # Noise of other samples is other noise.
+        place = derive(self.seed, "samples", *batch.ids) % 10**9 if self.guard else 0
+        return self.crossed(self.exact(batch), batch.lengths, bits, place=place)
 
-    def crossed(self, values: Tensor, lengths: Tensor | None, bits: int | None, leg: int = UP) -> Tensor:
+    def crossed(
+        self, values: Tensor, lengths: Tensor | None, bits: int | None, leg: int = UP, place: int = 0
+    ) -> Tensor:
         """Return [N,T,d] values as they arrive at the other side in ``bits`` bits, or in floats."""
         widths = {} if bits is None else {0: (bits, bits)}
-        exchange = Exchange(IDENTITY if bits is None else self.scheme, self.seed, widths)
-        message = exchange.token_message(Position(0, 0, 0), leg, values, lengths)
+        exchange = Exchange(IDENTITY if bits is None else self.scheme, self.seed, widths, guard=self.guard)
+        message = exchange.token_message(Position(0, place, 0), leg, values, lengths)
         return exchange.receive_tokens(message.tokens, len(values), lengths, values.device).to(values)

@@ -58,6 +58,15 @@ class Subject:
         rng = generator(self.job.seed, "audit", *map(ord, stream))
         return examples.take(np.sort(rng.choice(len(examples), some, replace=False)).astype(np.int64))
 
+    @torch.no_grad()
+    def right(self, hidden: Tensor, batch: Minibatch, cut: int) -> float:
+        """Return the share of samples whose class the model has right, of their activations [N,T,d] at ``cut``."""
+        _, trunk = split(self.backbone, self.model, [cut])
+        trunk.stack.write(0, state_of(self.model))
+        trunk.eval()
+        logits = trunk([Arrival(cut, hidden, Rows((0,), (len(hidden),)))], batch.lengths)
+        return float((logits.argmax(-1) == batch.labels).double().mean())
+
     def graded(self, hidden: Tensor, batch: Minibatch, cut: int) -> tuple[NDArray[np.float64], Tensor]:
         """Return each sample's loss [N], and its gradient [N,T,d] with respect to its activations at ``cut``."""
         _, trunk = split(self.backbone, self.model, [cut])

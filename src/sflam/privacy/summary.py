@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sflam.privacy.audit import Audit
+from sflam.privacy.audit import Audit, Cell
+from sflam.privacy.front import LOST, on_front, recommended
 from sflam.privacy.subject import Subject
 
 HALF = 0.5
@@ -16,11 +17,23 @@ LIMITS = (
     "decoders learn from held-out samples of the same kind, which is more than most servers have",
     "quantization is no protection that anything here proves; without noise nothing is promised",
 )
+NOISY = "accuracy is of the model as it is, on noisy activations; training with noise may lose less, or not converge"
 
 
-def summary(found: Audit, subject: Subject) -> dict[str, Any]:
-    """Return what ``sflam audit --json`` prints."""
+def summary(
+    found: Audit, subject: Subject, prices: Mapping[Cell, tuple[float, float]] | None = None
+) -> dict[str, Any]:
+    """Return what ``sflam audit --json`` prints.
+
+    Args:
+        found: by the attacks.
+        subject: of the audit.
+        prices: seconds and joules of a planned round, where they are known.
+    """
     job = subject.job
+    cells = _cells(found, prices or {})
+    noisy = any(cell["noise"] for cell in cells)
+    limits = (*LIMITS[:2], NOISY) if noisy else LIMITS
     sent = sorted({(item.cut, item.bits_up) for item in job.placements if not item.alone})
     return {
         "model": job.model.name,
@@ -30,16 +43,35 @@ def summary(found: Audit, subject: Subject) -> dict[str, Any]:
         "trained": found.trained,
         "samples": found.samples,
         "sent": [{"cut": cut, "bits": bits} for cut, bits in sent],
-        "cells": [
-            {"cut": cut, "bits": bits, "bytes_up": size} for (cut, bits), size in found.bytes_up.items()
-        ],
+        "cells": cells,
         "findings": [asdict(each) for each in found.findings],
-        "sentences": [*_advice(found, subject), *(f"limit: {limit}" for limit in LIMITS)],
+        "sentences": [*_advice(found, subject, cells, noisy), *(f"limit: {limit}" for limit in limits)],
     }
 
 
-def _advice(found: Audit, subject: Subject) -> Iterator[str]:
-    about = "images" if any(each.about == "images" for each in found.findings) else "texts"
+def _cells(found: Audit, prices: Mapping[Cell, tuple[float, float]]) -> list[dict[str, Any]]:
+    """Return a row per cut, width and noise: what it gives away, costs and leaves, and whether it is on the front."""
+    rows: list[dict[str, Any]] = []
+    for cell, worth in found.worth.items():
+        latency, energy = prices.get(cell, (None, None))
+        best = found.best(_about(found), cell)
+        assert best is not None, "every cell has an attack on its inputs"
+        rows.append(
+            dict(zip(("cut", "bits", "noise"), cell, strict=True))
+            | asdict(worth)
+            | {"leak": best.score, "latency_s": latency, "energy_j": energy}
+        )
+    for row, front in zip(rows, on_front(rows), strict=True):
+        row["front"] = front
+    return rows
+
+
+def _about(found: Audit) -> str:
+    return "images" if any(each.about == "images" for each in found.findings) else "texts"
+
+
+def _advice(found: Audit, subject: Subject, cells: Sequence[Mapping[str, Any]], noisy: bool) -> Iterator[str]:
+    about = _about(found)
     inputs = [each for each in found.findings if each.about == about]
     worst = max(inputs, key=lambda each: each.score)
     yield (
@@ -52,7 +84,16 @@ def _advice(found: Audit, subject: Subject) -> Iterator[str]:
         for cut in sorted({each.cut for each in inputs})
         if all(each.score < limit for each in inputs if each.cut == cut)
     ]
-    if worst.score - worst.guess < 0.05:
+    choice = recommended(cells) if noisy else None
+    if choice is not None:
+        bits = "floats" if choice["bits"] is None else f"{choice['bits']} bits"
+        clip = f"privacy.clip = {choice['clip']:.3g} and privacy.noise = {choice['noise']:g}"
+        yield (
+            f"recommended: cut {choice['cut']} at {bits} with {clip if choice['noise'] else 'no noise'}, which gives "
+            f"away least ({worst.measure} {choice['leak']:.2f}) of all within {LOST:.0%} of the best accuracy "
+            f"({choice['accuracy']:.1%})"
+        )
+    elif worst.score - worst.guess < 0.05:
         yield f"no attack got far beyond a guess at any cut: {about} are no reason to choose one"
     elif hidden:
         yield (

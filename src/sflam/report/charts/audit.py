@@ -31,11 +31,35 @@ def draw_audit(found: Mapping[str, Any], rows: Sequence[Row] = (), *, title: str
         rows: the same images, as they are and as attacks found them.
         title: above all.
     """
+    return draw(audit_panels(found, rows), title=title)
+
+
+def audit_panels(found: Mapping[str, Any], rows: Sequence[Row] = ()) -> list[Panel]:
+    """Return the panels of :func:`draw_audit`."""
     # gradients of the loss do not come from a cut
-    there = [each for each in found["findings"] if each["attack"] != "gradients"]
+    there = [each for each in found["findings"] if each["attack"] != "gradients" and not each["noise"]]
+    there = there or [each for each in found["findings"] if each["attack"] != "gradients"]
     abouts = [name for name in ("images", "texts", "labels") if any(each["about"] == name for each in there)]
     panels = [_scores([each for each in there if each["about"] == name], name) for name in abouts]
-    return draw([*panels, *([_gallery(rows)] if rows else [])], title=title)
+    noisy = any(cell["noise"] and cell["accuracy"] is not None for cell in found["cells"])
+    panels += [_cost_of_noise(found, abouts[0])] if noisy else []
+    return [*panels, *([_gallery(rows)] if rows else [])]
+
+
+def _cost_of_noise(found: Mapping[str, Any], about: str) -> Panel:
+    """The best attack against the accuracy that is left, a line per cut over its noises, at one width."""
+    cells = [cell for cell in found["cells"] if cell["accuracy"] is not None]
+    sent = {each["bits"] for each in found["sent"]}
+    width = next((cell["bits"] for cell in cells if cell["bits"] in sent), cells[0]["bits"])
+    lines = []
+    for number, cut in enumerate(sorted({cell["cut"] for cell in cells})):
+        own = sorted(
+            (c for c in cells if (c["cut"], c["bits"]) == (cut, width)), key=lambda cell: cell["noise"]
+        )
+        points = sorted((cell["accuracy"], cell["leak"]) for cell in own)
+        lines.append(Line(name=f"cut {cut}", points=points, look=look(number)))
+    measure = next(each["measure"] for each in found["findings"] if each["about"] == about)
+    return line_panel(f"what noise leaves and hides, {about}", lines, across="accuracy", upward=measure)
 
 
 def _scores(there: Sequence[Mapping[str, Any]], about: str) -> Panel:

@@ -61,7 +61,8 @@ def _adapt(item: ET.Element, ids: str) -> None:
     elif name and item.tag in ("clipPath", "path", "linearGradient"):
         item.set("id", ids + name)
     if link := item.attrib.pop(f"{_XLINK}href", None):
-        item.set("href", f"#{ids}{link.removeprefix('#')}")
+        inside = link.startswith("#")  # else an image's own data
+        item.set("href", f"#{ids}{link.removeprefix('#')}" if inside else link)
     if clip := item.get("clip-path"):
         item.set("clip-path", clip.replace("url(#", f"url(#{ids}"))
     if style := item.get("style"):

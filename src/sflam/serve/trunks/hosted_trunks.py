@@ -27,7 +27,7 @@ from sflam.serve.trunks.trunk_order import GATHER, OPEN, OVER, TrunkOrder
 from sflam.sizes import adapter_body_bytes
 
 LONGEST_HANDOVER = 4.0
-"""Times the patience after which a trunk server that does not hand over what it trained counts as gone."""
+"""Times the patience after which a trunk server that opens no round, or hands nothing over, counts as gone."""
 
 
 class HostedTrunks:
@@ -81,7 +81,11 @@ class HostedTrunks:
         moved = {server: host.name for server, host in homes.items() if host.entry.number != server}
         if moved:
             self.hosts.event_log("trunks_moved", round=round, attempt=attempt, to=moved)
-        self.dispatch.wait_until(lambda: bool(self._gone()) or all(h.ready == attempt for h in self._used))
+        clock = self.dispatch.clock
+        until = clock() + LONGEST_HANDOVER * self.dispatch.session.patience
+        self.dispatch.wait_until(
+            lambda: bool(self._gone()) or clock() > until or all(h.ready == attempt for h in self._used)
+        )
         return not self._note_gone(round, attempt)
 
     def serve(self, round: int, attempt: int, devices: tuple[int, ...]) -> Steps:
@@ -177,8 +181,13 @@ class HostedTrunks:
     def _note_gone(self, round: int, attempt: int) -> bool:
         """Note the trunk servers that an opening has lost, or that hand nothing over; return whether there are any."""
         with self.dispatch.looked():
-            late = [host.name for host in self._used if host.phase == GATHER and host.report is None]
-            self.lost = () if self.dispatch.stopping else tuple(dict.fromkeys([*self._gone(), *late]))
+            late = [
+                host.name
+                for host in self._used
+                if (host.phase == GATHER and host.report is None)
+                or (host.phase == OPEN and host.ready != attempt)
+            ]
+            self.lost = () if self.dispatch.stopping else tuple(self._gone() or late)
         if self.lost:
             names = ", ".join(self.lost)
             self.hosts.event_log("trunk_server_lost", round=round, attempt=attempt, names=list(self.lost))

@@ -158,7 +158,8 @@ class TrunkServer:
         self.rounds = 0
         """Rounds whose work was handed over."""
         self._standing: dict[str, Any] = {"serial": 0, "phase": ""}
-        self._seen, self._over = 0, False
+        # Not its serial alone: a coordinator that was started again counts from 0.
+        self._seen, self._over = self._standing, False
         self._error: ServeError | None = None
         self.silence = float(found["silence"])
 
@@ -174,11 +175,11 @@ class TrunkServer:
         self.notify(f"serving devices at {self.about['url']}")
         threading.Thread(target=self._keep_in_touch, daemon=True).start()
         while True:
-            self.dispatch.wait_until(lambda: bool(self._error) or self._standing["serial"] != self._seen)
+            self.dispatch.wait_until(lambda: bool(self._error) or self._standing != self._seen)
             if self._error:
                 raise self._error
             standing = self._standing
-            self._seen = standing["serial"]
+            self._seen = standing
             if standing["phase"] == "ended":
                 return self.rounds
             if standing["phase"] == OPEN:

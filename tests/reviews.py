@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sflam.model.backbone import quiet
-from tests.tiny import tiny
+from tests.tiny import GPT2, tiny
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"good bad film plot a the of was very and".split()]
 
@@ -40,3 +41,28 @@ def write_reviews(folder: Path) -> None:
         filler = " ".join(draw.choice(WORDS[7:], draw.integers(2, 9)))
         rows.append(f"{filler} {('bad', 'good')[index % 2]},{('negative', 'positive')[index % 2]}")
     (folder / "reviews.csv").write_text("\n".join(rows) + "\n")
+
+
+def write_asked(folder: Path) -> None:
+    """Write what ``write_reviews`` does, its language model with an end of text and a head of its own, and questions.
+
+    ``asked.jsonl`` has sixty prompts that end in good or bad, with the answer that each word has.
+    """
+    import transformers
+
+    write_reviews(folder)
+    # a head of its own can learn to be sure, however small the embedding's numbers
+    free = {"tie_word_embeddings": False, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    torch.manual_seed(0)
+    with quiet():
+        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**GPT2, **free))
+        model.save_pretrained(folder / "gpt2-lm")
+    path = folder / "gpt2-lm" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token": "[SEP]"}))
+    draw = np.random.default_rng(0)
+    rows = []
+    for index in range(60):
+        filler = " ".join(draw.choice(WORDS[7:], draw.integers(2, 6)))
+        reply = ("very bad plot", "a good film")[index % 2]
+        rows.append({"ask": f"{filler} {('bad', 'good')[index % 2]}", "reply": reply, "id": str(index)})
+    (folder / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

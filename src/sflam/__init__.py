@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sflam.report.together import read_runs
     from sflam.run.callbacks import Callback
     from sflam.run.finish import Result
+    from sflam.run.generate import generate
     from sflam.run.planned_network import plan_network
     from sflam.run.predict import predict
     from sflam.run.replay import Recording, replay
@@ -43,6 +44,7 @@ _HOMES = {
     "SflamError": ("sflam.errors", "SflamError"),
     "draw_accuracy": ("sflam.report.figures", "draw_accuracy"),
     "draw_cost": ("sflam.report.figures", "draw_cost"),
+    "generate": ("sflam.run.generate", "generate"),
     "load": ("sflam.config", "load"),
     "model_folder": ("sflam.model.backbone", "locate"),
     "plan_network": ("sflam.run.planned_network", "plan_network"),
@@ -72,6 +74,7 @@ __all__ = [
     "SflamError",
     "draw_accuracy",
     "draw_cost",
+    "generate",
     "load",
     "model_folder",
     "plan_network",

@@ -15,7 +15,16 @@ import sflam
 NAMES = [
     *("Callback", "FleetAround"),
     *("Job", "Recording", "Result", "RoundRecord", "SflamError"),
-    *("draw_accuracy", "draw_cost", "load", "model_folder", "plan_network", "predict", "read_runs"),
+    *(
+        "draw_accuracy",
+        "draw_cost",
+        "generate",
+        "load",
+        "model_folder",
+        "plan_network",
+        "predict",
+        "read_runs",
+    ),
     *(
         f"register_{kind}"
         for kind in ("allocator", "family", "loss", "method", "metric", "partition", "policy", "quantizer")

@@ -12,6 +12,7 @@ import sflam
 from sflam import config
 from sflam.records import history
 from tests.learn.builders import assert_equal_states
+from tests.reviews import write_asked
 from tests.serve.network import adapters_of, network
 
 JOB = (
@@ -39,7 +40,7 @@ def served(folder, settings, devices=3, **options):
     """Serve a job to its devices until it ends; return the adapters."""
     with network(folder, devices) as net:
         server = net.serve(*sets(settings), "--out", folder / "run", *options.get("serve", ()))
-        joined = [net.join(device) for device in range(devices)]
+        joined = [net.join(device, *options.get("join", ())) for device in range(devices)]
         assert server.wait() == 0, server.lines
         assert [device.wait(20) for device in joined] == [0] * devices, [device.lines for device in joined]
     return adapters_of(folder / "run")
@@ -190,3 +191,17 @@ def test_a_head_of_each_device_s_own_is_served_where_the_server_has_it(room, tmp
     rounds = [history.read(folder.parent / "history.jsonl")[1] for folder in folders]
     assert [one.evaluated_accuracy for one in rounds[0]] == [one.evaluated_accuracy for one in rounds[1]]
     assert rounds[0][-1].device_class_accuracy == rounds[1][-1].device_class_accuracy != ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", ["server", "device"])
+def test_answers_to_prompts_bit_for_bit(tmp_path, labels):
+    write_asked(tmp_path / "shelf")
+    asked = ("data.label=", "data.input=ask", "data.answer=reply", f"model.labels={labels}")
+    where = (f"model.name={tmp_path}/shelf/gpt2-lm", f"data.name={tmp_path}/shelf/asked.jsonl")
+    settings = (*FOUR_BITS, *asked, *where)
+    found, wanted = (
+        served(tmp_path, settings, join=("--data", f"{tmp_path}/shelf/asked.jsonl", "--share")),
+        simulated(tmp_path / "local", settings),
+    )
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from sflam.cli import shared
 from sflam.errors import ConfigError
@@ -16,6 +17,7 @@ from sflam.errors import ConfigError
 @shared.command(
     "sflam predict runs/digits-nano-vit-sflam-1 --data digits --out predictions.csv",
     "sflam predict runs/digits-nano-vit-sflam-1 --plot confusion.png",
+    'sflam predict runs/helper-gpt2-sflam-1 --generate --prompt "How do I reset it?"',
 )
 def predict(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
@@ -38,9 +40,31 @@ def predict(
         Path | None,
         typer.Option(help="Draw what was taken for what, and the calibration, into this PNG, PDF or SVG."),
     ] = None,
+    generate: Annotated[
+        bool, typer.Option("--generate", help="Go on with --prompt, by a run's language model.")
+    ] = False,
+    prompt: Annotated[list[str] | None, typer.Option(help="Text to go on with; may be repeated.")] = None,
+    new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="At most so many tokens follow a prompt; 64 by default, where the model sees as many."
+        ),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="0 takes the likeliest token each time; above, one is drawn.")
+    ] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Draw among the likeliest tokens of this probability.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of these draws.")] = 0,
     as_json: shared.Json = False,
 ) -> None:
-    """Predict with a saved run, and report its accuracy."""
+    """Predict with a saved run, and report its accuracy; or go on with texts, by a language model."""
+    if generate:
+        if data or column or label or out or plot or probabilities:
+            raise ConfigError("--generate goes on with --prompt; leave out what is for predictions of data")
+        _go_on(run_dir, prompt or [], new_tokens, temperature, top_p, seed, device, as_json)
+        return
+    if prompt:
+        raise ConfigError("--prompt is gone on with by --generate; give that too")
     if probabilities and out is None:
         raise ConfigError("--probabilities goes into the file of --out; give that too")
     with shared.status("loading model and data"):
@@ -68,6 +92,33 @@ def predict(
         )
     written = {"out": None if out is None else str(out), "plot": None if plot is None else str(plot)}
     shared.show_json(as_json, found.metrics() | written)
+
+
+def _go_on(
+    run_dir: Path,
+    prompts: list[str],
+    new_tokens: int | None,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    device: int | None,
+    as_json: bool,
+) -> None:
+    with shared.status("loading the model"):
+        from sflam.run.generate import generate as go_on
+
+        found = go_on(
+            run_dir,
+            prompts,
+            new_tokens=new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            device=device,
+        )
+    for each in found:
+        shared.show(as_json, Text.assemble((each.prompt, "bold"), " ", each.text))
+    shared.show_json(as_json, {"generated": [asdict(each) for each in found]})
 
 
 @shared.command("sflam verify nano-vit", "sflam verify path/to/model --cut 2 --dtype float32")

@@ -40,7 +40,15 @@ class Columns:
 
 
 def choose(
-    where: object, table: Table, column: str, label: str, *, labelled: bool, notes: list[str], group: str = ""
+    where: object,
+    table: Table,
+    column: str,
+    label: str,
+    *,
+    labelled: bool,
+    notes: list[str],
+    group: str = "",
+    answer: str = "",
 ) -> Columns:
     """Return which columns to read; what was guessed is added to ``notes``.
 
@@ -51,6 +59,7 @@ def choose(
         label: the column of labels; empty: there are none. Another customary name is taken for the default.
         labelled: whether labels must be there, when ``label`` names them. Otherwise they are optional.
         group: the column that says whose a sample is, which is never guessed to be the inputs.
+        answer: the column of answers to prompts, which never is either; empty: there are none.
 
     Raises:
         DataError: a column is unknown, cannot be guessed, or holds what it cannot hold.
@@ -59,6 +68,11 @@ def choose(
     by_input, by_label = ("data.input", "data.label") if labelled else ("--input", "--label")
     if column and column not in types:
         raise DataError(f"{where}: {unknown('column', column, types)}; set {by_input} and {by_label}")
+    if answer and (answer not in types or types[answer] != "text" or answer == column):
+        raise DataError(
+            f"{where}: data.answer is {answer!r}; name a column of texts beside data.input, of "
+            f"{', '.join(sorted(types))}"
+        )
     found: str | None = label or None
     if label and label not in types:
         known = (
@@ -78,7 +92,9 @@ def choose(
             notes.append(f"{where} has no column {label!r}: predictions only, no accuracy")
     if not column:
         column = _guess(
-            where, {name: kind for name, kind in types.items() if name not in (found, group)}, by_input
+            where,
+            {name: kind for name, kind in types.items() if name not in (found, group, answer)},
+            by_input,
         )
         notes.append(f"inputs of {where} are taken from its column {column!r} ({by_input} was empty)")
     if column == found:

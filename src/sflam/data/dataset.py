@@ -48,6 +48,7 @@ class Dataset:
         classes: the name of each label; none for data without labels, which are then all 0.
         column: of a table, which the inputs came from.
         origin: of the samples; None where it is not known.
+        prompts: int32 [N], the first tokens of each text that are given and not learnt; None where all are learnt.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Dataset:
     classes: tuple[str, ...]
     column: str = ""
     origin: Origin | None = None
+    prompts: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         axes, dtype = (4, np.uint8) if self.kind == "image" else (2, np.int64)
@@ -76,8 +78,14 @@ class Dataset:
         """Return the samples at ``indices`` [n], copied, in that order."""
         lengths = None if self.lengths is None else self.lengths[indices]
         origin = None if self.origin is None else self.origin.take(indices)
+        prompts = None if self.prompts is None else self.prompts[indices]
         return replace(
-            self, inputs=self.inputs[indices], lengths=lengths, labels=self.labels[indices], origin=origin
+            self,
+            inputs=self.inputs[indices],
+            lengths=lengths,
+            labels=self.labels[indices],
+            origin=origin,
+            prompts=prompts,
         )
 
     def part(self, start: int, end: int) -> Dataset:
@@ -90,6 +98,7 @@ class Dataset:
             lengths=lengths,
             labels=self.labels[start:end],
             origin=origin,
+            prompts=None if self.prompts is None else self.prompts[start:end],
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from sflam.data.dataset import Dataset, Kind, Origin
 from sflam.data.decode import decoded
+from sflam.data.instructions import answered
 from sflam.data.labels import Numbered, numbered
 from sflam.data.preprocessor import Preprocessor
 from sflam.data.texts import tokenized
@@ -32,6 +33,7 @@ class Raw:
         label: the column of the labels.
         names: class names that the source declares.
         origin: of the samples; None where they are only predicted.
+        answers: N texts that follow the prompts in ``inputs``; None where these are whole texts.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Raw:
     label: str
     names: tuple[str, ...] = ()
     origin: Origin | None = None
+    answers: Sequence[Any] | None = None
 
     def place(self, index: int) -> str:
         """Return what to call a sample in an error: its file, or its row, counted from 0 in its split."""
@@ -78,6 +81,9 @@ def dataset_of(
     if raw.kind == "image":
         images = decoded(raw.inputs, raw.place, preprocessor.image, notes)
         return Dataset(raw.name, "image", images, None, labels, classes, raw.column, raw.origin)
+    if raw.answers is not None:
+        ids, lengths, prompts = answered(raw.inputs, raw.answers, raw.place, preprocessor, max_tokens, notes)
+        return Dataset(raw.name, "text", ids, lengths, labels, classes, raw.column, raw.origin, prompts)
     ids, lengths = tokenized(raw.inputs, raw.place, preprocessor, max_tokens, notes)
     return Dataset(raw.name, "text", ids, lengths, labels, classes, raw.column, raw.origin)
 

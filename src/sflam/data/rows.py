@@ -46,22 +46,32 @@ def of_tables(
         raise DataError(f"{where}: has the splits {', '.join(sorted(tables))}, but none is called train")
     first = tables.get("train", next(iter(tables.values())))
     group = column_of(settings) if labelled else ""
+    answer = settings.answer if labelled else ""
     columns = choose(
-        where, first, settings.input, settings.label, labelled=labelled, notes=notes, group=group
+        where,
+        first,
+        settings.input,
+        settings.label,
+        labelled=labelled,
+        notes=notes,
+        group=group,
+        answer=answer,
     )
     tables = _splits(tables, columns, name, notes)
     inputs: list[Any] = []
     labels: list[Any] = []
     groups: list[Any] = []
+    answers: list[Any] = []
     for split, table in tables.items():
         if not len(table):
             raise DataError(f"{where}: {split or 'the table'} holds no samples; at least one is needed")
-        lacking = {columns.input, columns.label} - {None, *table.column_names}
+        lacking = {columns.input, columns.label, answer or None} - {None, *table.column_names}
         if lacking:
             raise DataError(f"{where}: its split {split} lacks the column {min(map(str, lacking))!r}")
         # As stored: images are decoded by sflam, which names the one that cannot be.
         inputs += table.data.column(columns.input).to_pylist()
         labels += table.data.column(columns.label).to_pylist() if columns.label else []
+        answers += table.data.column(answer).to_pylist() if answer else []
         groups += values_of(table, group, where, needed=not groups) if group else []
     return Raw(
         name=name,
@@ -74,18 +84,26 @@ def of_tables(
         label=columns.label or "",
         names=columns.names,
         origin=origin_of(len(inputs), len(next(iter(tables.values()))), groups) if labelled else None,
+        answers=answers if answer else None,
     )
 
 
 def without_blank_texts(raw: Raw, notes: list[str]) -> Raw:
     """Return the samples without blank texts, which a corpus for a language model has between its paragraphs."""
-    kept = [index for index, text in enumerate(raw.inputs) if text and str(text).strip()]
+    given = [raw.inputs] if raw.answers is None else [raw.inputs, raw.answers]
+    kept = [
+        index
+        for index in range(len(raw.inputs))
+        if all(texts[index] and str(texts[index]).strip() for texts in given)
+    ]
     if len(kept) == len(raw.inputs):
         return raw
-    notes.append(f"{len(raw.inputs) - len(kept)} blank texts of {raw.name} were left out")
+    what = "texts" if raw.answers is None else "prompts or answers"
+    notes.append(f"{len(raw.inputs) - len(kept)} blank {what} of {raw.name} were left out")
     origin = None if raw.origin is None else raw.origin.take(np.array(kept, dtype=np.int64))
     inputs = [raw.inputs[index] for index in kept]
-    return replace(raw, inputs=inputs, sizes=_sizes(raw.sizes, kept), origin=origin)
+    answers = None if raw.answers is None else [raw.answers[index] for index in kept]
+    return replace(raw, inputs=inputs, sizes=_sizes(raw.sizes, kept), origin=origin, answers=answers)
 
 
 def without_single_tokens(
@@ -93,10 +111,12 @@ def without_single_tokens(
 ) -> tuple[Dataset, dict[str, int]]:
     """Return texts of two tokens or more, and split -> its texts: a single one has no next token to learn from."""
     assert texts.lengths is not None
-    kept = np.flatnonzero(texts.lengths > 1)
+    least = np.int32(1) if texts.prompts is None else np.maximum(texts.prompts, 1)
+    kept = np.flatnonzero(texts.lengths > least)
     if len(kept) == len(texts):
         return texts, dict(sizes)
-    notes.append(f"{len(texts) - len(kept)} texts of {texts.name} are a single token and were left out")
+    why = "are a single token" if texts.prompts is None else "have prompts too long for any of their answer"
+    notes.append(f"{len(texts) - len(kept)} texts of {texts.name} {why} and were left out")
     return texts.take(kept), _sizes(sizes, kept)
 
 

@@ -53,6 +53,8 @@ class DataSettings:
             ``learn.stop_after`` needs one. Unused where the data comes with a validation part.
         input: array or column that holds the inputs; empty guesses, and a note names the guess.
         label: array or column that holds the labels; empty trains a language model on texts alone.
+        answer: column that holds the answers to the prompts in ``input``: a language model learns the answers alone,
+            each ended by the tokenizer's end of text. It needs ``label = ""``; empty learns whole texts.
         max_tokens: texts are cut after so many tokens; 0 is the model's own limit.
         buckets: make mini-batches of texts of similar length, so that less is padded.
     """
@@ -77,6 +79,7 @@ class DataSettings:
     validation: float = 0.0
     input: str = ""
     label: str = "label"
+    answer: str = ""
     max_tokens: int = 128
     buckets: bool = False
 
@@ -94,6 +97,11 @@ class DataSettings:
             bool(named) and min(named) >= 0 and len(set(named)) == len(named),
             "flipped_devices",
             "list indices of devices, each once",
+        )
+        ranges.require(
+            not (self.answer and self.label),
+            "answer",
+            'answers are learnt by a language model, which has no classes: set data.label = ""',
         )
         ranges.positive("alpha", hint=" (0.5 is a common skew)")
         ranges.at_least(1, "minimum", "shards", hint=" for every device")

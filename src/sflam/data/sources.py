@@ -114,6 +114,11 @@ def load(settings: DataSettings, seed: int, preprocessor: Preprocessor | None = 
         whole, sizes = DATASETS[settings.name](), dict[str, int]()
         whole = replace(whole, origin=origin_of(len(whole), len(whole)))
     elif Path(settings.name).suffix.lower() == ".npz":
+        if settings.answer:
+            raise DataError(
+                f"{settings.name}: an .npz holds token ids; data.answer names a column of texts, of a .csv, .jsonl or "
+                ".parquet file"
+            )
         path, group = Path(settings.name).expanduser(), column_of(settings)
         whole, remarks = read_npz(path, settings.input, settings.label, group=group)
         notes, sizes = [*remarks], {}

@@ -35,10 +35,7 @@ def tokenized(
     Raises:
         DataError: a text is empty, or gives no token; it is named.
     """
-    blank = [index for index, text in enumerate(texts) if not (isinstance(text, str) and text.strip())]
-    if blank:
-        more = f" (and {len(blank) - 1} more)" if len(blank) > 1 else ""
-        raise DataError(f"{place(blank[0])} is an empty text{more}; remove such rows")
+    expect_texts(texts, place)
     limits = [limit for limit in (max_tokens, preprocessor.longest()) if limit]
     limit = min(limits, default=0)
     rows: list[list[int]] = []
@@ -55,6 +52,19 @@ def tokenized(
     if cut:
         own = "the model's limit" if limit != max_tokens else "data.max_tokens"
         notes.append(f"{cut} of {len(texts)} texts were cut to {limit} tokens ({own})")
+    return padded(rows, place)
+
+
+def expect_texts(texts: Sequence[str | None], place: Callable[[int], str]) -> None:
+    """Raise DataError where one of the texts is empty, or none at all."""
+    blank = [index for index, text in enumerate(texts) if not (isinstance(text, str) and text.strip())]
+    if blank:
+        more = f" (and {len(blank) - 1} more)" if len(blank) > 1 else ""
+        raise DataError(f"{place(blank[0])} is an empty text{more}; remove such rows")
+
+
+def padded(rows: Sequence[Sequence[int]], place: Callable[[int], str]) -> Tokens:
+    """Return rows of token ids as int64 [N,T], zeros on the right, and their lengths; raises DataError for none."""
     lengths = np.array([len(row) for row in rows], dtype=np.int32)
     if not lengths.all():
         raise DataError(f"{place(int(lengths.argmin()))} gives no token; remove such texts")

@@ -34,7 +34,7 @@ class Minibatch:
     Attributes:
         inputs: the model's own argument names -> [B, ...].
         lengths: [B] valid tokens of each right-padded row; None when every row is full.
-        labels: [B], or [B,T] with ``IGNORED`` on padding for a language model.
+        labels: [B], or [B,T] for a language model, with ``IGNORED`` on padding and on what is given.
         ids: B numbers, those of the samples in their dataset; empty where not needed.
     """
 
@@ -134,6 +134,9 @@ class Examples:
             labels = tokens.clone()
             if full is not None:
                 labels[torch.arange(width, device=self.device)[None, :] >= full[:, None]] = IGNORED
+            if self.dataset.prompts is not None:
+                given = torch.from_numpy(self.dataset.prompts[indices]).to(self.device)
+                labels[torch.arange(width, device=self.device)[None, :] < given[:, None]] = IGNORED
         return Minibatch({"input_ids": tokens}, full, labels, ids)
 
     def _padding(self, backbone: Backbone) -> int:

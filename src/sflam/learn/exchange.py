@@ -94,8 +94,7 @@ class Exchange:
         activations, samples = self._outgoing(at, hidden, batch)
         flat = None
         if labels:
-            flat = batch.labels.flatten()
-            flat = flat[flat != IGNORED] if self.per_token else flat
+            flat = token_labels(batch) if self.per_token else batch.labels
         return StepFrame(
             at.round,
             at.step,
@@ -217,6 +216,12 @@ def opened(body: Body, kind: type[M]) -> M:
 def _valid(lengths: Tensor | None, width: int) -> Tensor | None:
     """Return the [B,T] mask of tokens that travel; None when all do."""
     return None if lengths is None else valid_tokens(lengths, width).bool()
+
+
+def token_labels(batch: Minibatch) -> Tensor:
+    """Return the labels of the tokens that travel, [n]: ``IGNORED`` where a token is given and not learnt."""
+    valid = _valid(batch.lengths, batch.labels.shape[1])
+    return batch.labels.flatten() if valid is None else batch.labels[valid]
 
 
 def valid_rows(hidden: Tensor, lengths: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sflam.codec.bodies import Body, decode
 from sflam.codec.common_grid import is_grid
@@ -33,6 +34,8 @@ from sflam.sizes import (
 
 PROTOCOL = 1
 """Version of the protocol; server and devices have the same."""
+GIVEN = -100
+"""The label of a token that is given and not learnt."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Contract:
         text: whether rows differ in length.
         labels_up: whether labels travel.
         per_token: whether there is a label per token instead of per row.
+        answers: whether labels of tokens that are given and not learnt are ``GIVEN``.
         classes: labels are below this.
         batch: rows of a full mini-batch.
         local_steps: mini-batches of a round; 0 makes ``local_epochs`` passes.
@@ -78,6 +82,7 @@ class Contract:
     change_bits: int = FLOAT_BITS
     bits_down: int = 8
     fleet_rows: int = 0
+    answers: bool = False
 
     @property
     def legs(self) -> int:
@@ -171,9 +176,7 @@ class Contract:
         if count != wanted:
             raise WireError(f"{count} labels; {wanted} were agreed")
         if message.labels is not None:
-            least, most = int(message.labels.min()), int(message.labels.max())
-            if least < 0 or most >= self.classes:
-                raise WireError(f"labels from {least} to {most}; they must be in 0..{self.classes - 1}")
+            self._check_labels(message, message.labels, tokens // rows)
 
     def check_adapters(self, message: Message, round: int) -> AdapterFrame | ChangeFrame:
         """Return the adapters a body carries; raises WireError unless they are this device's of this round."""
@@ -196,6 +199,20 @@ class Contract:
                 "agreed"
             )
         return message
+
+    def _check_labels(self, message: StepFrame, labels: NDArray[np.int32], each: int) -> None:
+        """Refuse labels that name no class, and rows whose mean loss would be of nothing."""
+        learnt = labels != GIVEN if self.answers else np.ones(len(labels), dtype=bool)
+        least, most = (int(labels[learnt].min()), int(labels[learnt].max())) if learnt.any() else (-1, -1)
+        if least < 0 or most >= self.classes:
+            raise WireError(f"labels from {least} to {most}; they must be in 0..{self.classes - 1}")
+        if not self.answers:
+            return
+        lengths = np.full(message.rows, each) if message.lengths is None else message.lengths
+        starts = np.cumsum(lengths) - lengths
+        learnt[starts] = False  # no token comes before it that could predict it
+        if not np.logical_or.reduceat(learnt, starts).all():
+            raise WireError("a row has no label of a token to learn; each row has at least one")
 
     def _check_lengths(self, message: StepFrame, rows: int) -> None:
         if message.lengths is None:

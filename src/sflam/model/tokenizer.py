@@ -52,6 +52,21 @@ class Tokenizer:
             ) from error
         return rows
 
+    def answers(self, texts: list[str]) -> list[list[int]]:
+        """Return the token ids of what follows a prompt: nothing begins it, the tokenizer's end of text ends it.
+
+        Raises:
+            DataError: the model has no tokenizer, or it fails.
+        """
+        end = self.loaded.eos_token_id
+        try:
+            with quiet():
+                rows: list[list[int]] = self.loaded(texts, add_special_tokens=False)["input_ids"]
+        except Exception as error:  # tokenizers raise bare exceptions
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"the tokenizer of model {self.name!r} fails on an answer ({reason})") from error
+        return rows if end is None else [[*row, int(end)] for row in rows]
+
     def longest(self) -> int:
         """Return the most tokens the model sees, 0 when nothing limits them."""
         config = read_config(self.name)

@@ -307,6 +307,10 @@ def preprocessor_of(job: Job) -> Preprocessor:
         _expect_reader(name, "text")
         return tokenizer.encode(texts, limit)
 
+    def answers(texts: list[str]) -> list[list[int]]:
+        _expect_reader(name, "text")
+        return tokenizer.answers(texts)
+
     def longest() -> int:
         _expect_reader(name, "text")
         return tokenizer.longest()
@@ -315,7 +319,7 @@ def preprocessor_of(job: Job) -> Preprocessor:
         config = _expect_reader(name, "image").to_dict()
         return ImageSpec.from_folder(pixels_of(name).parent, config)
 
-    return Preprocessor(encode=encode, longest=longest, image=image)
+    return Preprocessor(encode=encode, answers=answers, longest=longest, image=image)
 
 
 def _expect_reader(name: str, kind: str) -> Any:

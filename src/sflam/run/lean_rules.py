@@ -45,6 +45,13 @@ LEAN_RULES: tuple[Rule, ...] = (
         'set quant.delta = false, or device.runtime = "torch"',
         ALL,
     ),
+    Rule(
+        "lean-answers",
+        (LEAN_DEVICES, is_none_of("data.answer", "")),
+        "a device without torch learns whole texts",
+        'set data.answer = "", or device.runtime = "torch"',
+        ALL,
+    ),
     *(
         Rule(
             f"weights-{key.rpartition('.')[2]}",

@@ -50,8 +50,8 @@ def predict(
     classes = tuple(run.read_result()["classes"])
     if not classes:
         raise RunError(
-            f"{run.path} trained a language model, which predicts tokens, not labels; load its adapter as {run.adapter}"
-            "/README.md shows"
+            f"{run.path} trained a language model, which predicts tokens, not labels; go on with texts by --generate, "
+            f"or load its adapter as {run.adapter}/README.md shows"
         )
     expect_device(job, device)
     if data is not None:

@@ -114,6 +114,8 @@ def compared(assembly: Assembly, kind: HalfKind, tokens: int) -> tuple[Bundle, D
     job, backbone, model = assembly.job, assembly.backbone, assembly.model
     if job.learn.loss not in BUILT_IN_LOSSES and job.model.labels == "device":
         raise GraphError(f"learn.loss is {job.learn.loss!r}, a plugin's own; graphs know the built-in losses")
+    if job.data.answer:
+        raise GraphError("data.answer names answers to prompts; a device without torch learns whole texts")
     half = device_half(
         backbone,
         model,

@@ -340,6 +340,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             text=text,
             labels_up=job.model.labels == "server",
             per_token=causal,
+            answers=bool(job.data.answer),
             classes=int(backbone.model.config.vocab_size) if causal else len(train.classes),
             batch=job.learn.batch,
             local_steps=job.learn.local_steps,

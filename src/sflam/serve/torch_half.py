@@ -17,14 +17,13 @@ from sflam.codec.torch_quantizers import torch_quantizer
 from sflam.learn.adapter_exchange import flatten, unflatten
 from sflam.learn.device import Devices
 from sflam.learn.examples import Examples, Minibatch
-from sflam.learn.exchange import RAW_BITS, valid_rows
+from sflam.learn.exchange import RAW_BITS, token_labels, valid_rows
 from sflam.learn.local.registry import local_rule
 from sflam.learn.settings import LearnSettings
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.half import Arrays, Incoming, LocalStep, Outgoing, TakenRows
 from sflam.model.dummy_inputs import valid_tokens
 from sflam.model.families import CAUSAL
-from sflam.model.loss import IGNORED
 from sflam.model.split import DeviceSegment
 from sflam.sizes import FLOAT_BITS
 
@@ -85,8 +84,7 @@ class TorchHalf:
         self._batch = batch = self.examples.take(indices)
         labels = None
         if not self.has_head:
-            flat = batch.labels.flatten()
-            labels = flat[flat != IGNORED] if self.task == CAUSAL else flat
+            labels = token_labels(batch) if self.task == CAUSAL else batch.labels
         return TakenRows(
             len(batch),
             self._tokens(batch),

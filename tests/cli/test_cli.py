@@ -31,7 +31,7 @@ HELP = {
     "compare": ["Examples:", "sflam compare job.toml --seeds 3", "Runs that are finished are not repeated"],
     "report": ["Examples:", "sflam report runs/compare", "self-contained HTML page"],
     "simulate": ["Examples:", "sflam simulate job.toml --set plan.method=equal", "virtual clock", "--resume"],
-    "predict": ["Example:", "sflam predict runs/digits-nano-vit-sflam-1 --data digits --out", "--label"],
+    "predict": ["Examples:", "sflam predict runs/digits-nano-vit-sflam-1 --data digits --out", "--label"],
     "plan": ["Examples:", "sflam plan network.toml --out plans/office", "--latency-weight", "Exit code 1"],
     "profile": ["Examples:", "sflam profile --out mine.toml --power-w 6", "--rate-mbps", "--from runs/"],
     "verify": ["Examples:", "sflam verify nano-vit", "--cut 2 --dtype float32", "Exit code 1"],

@@ -268,6 +268,7 @@ EXAMPLES |= {
     "lean-local": (LEAN, "learn.local=scaffold"),
     "lean-cache": (LEAN, "learn.cache=server", "model.cut=0"),
     "lean-delta": (LEAN, "quant.delta=true"),
+    "lean-answers": (LEAN, "data.answer=reply", "data.label="),
     "weights-trainable": ("device.weights=int8", FULL),
     "weights-dtype": ("device.weights=float16", "model.dtype=bfloat16"),
     "weights-aggregation": ("device.weights=int8", RESIDUAL),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +16,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.data.images import ImageSpec, fitted, pillow
+from sflam.data.packing import Allocate, Packing, in_memory
 from sflam.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def decoded(
-    stored: Iterable[Any], place: Callable[[int], str], spec: Callable[[], ImageSpec], notes: list[str]
+    stored: Sequence[Any],
+    place: Callable[[int], str],
+    spec: Callable[[], ImageSpec],
+    notes: list[str],
+    allocate: Allocate = in_memory,
 ) -> NDArray[np.uint8]:
-    """Return the images as uint8 [N, H, W, C].
+    """Return the images as uint8 [N, H, W, C], each decoded once and written where it stays.
 
     Args:
         stored: bytes, paths, Pillow images, or mappings with ``bytes`` and ``path``.
         place: index -> what to call an image in an error, "row 7 of ..." say; a stored path is named beside it.
         spec: called once for the model's size and colours.
         notes: what was converted is added here.
+        allocate: shape -> an array of that shape to fill; called again where a later image changes the shape.
 
     Raises:
         DataError: an image cannot be read, which is named.
     """
-    image_module = pillow("reading image files")
     wanted = spec()
-    images, sizes = [], set()
+    packing = Packing(len(stored), wanted, allocate)
+    sizes = set()
     for index, content in enumerate(stored):
-        image = _opened(content, place(index))
+        image = opened(content, place(index))
         sizes.add(image.size)
-        images.append(np.asarray(fitted(image, wanted) if _is_large(image, wanted) else image))
-    if len({pixels.shape[:2] for pixels in images}) > 1:
-        images = [np.asarray(fitted(image_module.fromarray(pixels), wanted)) for pixels in images]
+        packing.add(image)
     if len(sizes) > 1:
         widths, heights = zip(*sizes, strict=True)
         notes.append(
             f"images of {min(widths)} x {min(heights)} to {max(widths)} x {max(heights)} pixels were resized to the "
             f"model's {wanted.size} x {wanted.size}"
         )
-    if len({pixels.ndim for pixels in images}) > 1:  # grey beside colour
-        images = [
-            pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2) for pixels in images
-        ]
-    stacked = np.stack(images)
-    return stacked if stacked.ndim == 4 else stacked[..., np.newaxis]
+    return packing.images()
 
 
 def fitted_images(
@@ -67,12 +66,16 @@ def fitted_images(
         DataError: an image cannot be read, which is named.
     """
     for index, content in enumerate(stored):
-        pixels = np.asarray(fitted(_opened(content, place(index)), spec))
+        pixels = np.asarray(fitted(opened(content, place(index)), spec))
         yield pixels.reshape(1, spec.size, spec.size, spec.channels)
 
 
-def _opened(stored: Any, named: str) -> Any:
-    """Return a Pillow image in mode L or RGB, upright; raises DataError naming the image."""
+def opened(stored: Any, named: str) -> Any:
+    """Return a Pillow image in mode L or RGB, upright.
+
+    Raises:
+        DataError: it cannot be read; the image is ``named``.
+    """
     image_module = pillow("reading image files")
     from PIL import ImageOps
 
@@ -99,7 +102,3 @@ def _opened(stored: Any, named: str) -> Any:
     except Exception as error:  # a damaged image makes Pillow's many parsers raise errors of any kind
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{named}: not an image that can be read ({reason}); repair or remove it") from error
-
-
-def _is_large(image: Any, spec: ImageSpec) -> bool:
-    return bool(image.width * image.height > spec.size**2)

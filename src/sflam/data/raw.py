@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sflam.data.dataset import Dataset, Kind, Origin
-from sflam.data.decode import decoded
+from sflam.data.image_cache import StoredImages, images_of
 from sflam.data.instructions import answered
 from sflam.data.labels import Numbered, numbered
 from sflam.data.preprocessor import Preprocessor
@@ -79,7 +79,7 @@ def dataset_of(
     if raw.labels is not None:
         labels, classes = labels_of(raw, raw.labels, every)
     if raw.kind == "image":
-        images = decoded(raw.inputs, raw.place, preprocessor.image, notes)
+        images = images_of(StoredImages(raw.inputs, raw.place, raw.where), preprocessor.image(), notes)
         return Dataset(raw.name, "image", images, None, labels, classes, raw.column, raw.origin)
     if raw.answers is not None:
         ids, lengths, prompts = answered(raw.inputs, raw.answers, raw.place, preprocessor, max_tokens, notes)

@@ -258,7 +258,7 @@ def test_the_page_on_studies_runs_as_written(
     """Its study file, over a tiny job, and its commands for two machines."""
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "study.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    [text] = [text for language, text in blocks if language == "text"]
+    text, _ = (text for language, text in blocks if language == "text")
     short = text.replace("learn.rounds=20", "learn.rounds=1")
     monkeypatch.chdir(tmp_path)
     Path("study.toml").write_text(short)

@@ -48,6 +48,7 @@ FLOORS: list[set[str]] = [
     {"link", "secure"},
     {"web"},
     {"serve", "compare", "stability", "privacy", "flower"},
+    {"paper"},
     {"cli", "__main__", ""},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

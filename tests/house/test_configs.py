@@ -19,7 +19,7 @@ from sflam.run.conditions import SIMULATE
 from sflam.simulate.setup import expect_possible
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "configs").glob("*/*.toml"))
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*/*.toml") if path.name != "study.toml")
 FIGURES = sorted((ROOT / "configs" / "figures").glob("*.sh"))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sflam import config
-from sflam.cli import comparison_output, shared
+from sflam.cli import comparison_output, paper_output, shared
 from sflam.errors import ConfigError
 
 
@@ -105,9 +105,13 @@ def compare(
     "sflam study study.toml",
     "sflam study study.toml --list",
     "sflam study study.toml --shard 0/4 --out runs/study-0",
+    "sflam study configs/sflam/study.toml --scale twin",
 )
 def study(
     file: Annotated[Path, typer.Argument(help="A TOML file: job, methods, vary, seeds, targets, baseline.")],
+    scale: Annotated[
+        str, typer.Option(help="Of a file of several parts: which of its scales; the first by default.")
+    ] = "",
     only_list: comparison_output.ListRuns = False,
     shard: comparison_output.Shard = None,
     only: comparison_output.Only = None,
@@ -120,13 +124,28 @@ def study(
     """Run a study file: what sflam compare would be asked for by options, in one TOML file.
 
     Keys: job (a job file, or a table of settings), set, methods, seeds, targets, baseline, rates, zip, [vary] and
-    [sweeps].
+    [sweeps]. A file of several parts has tables [parts.NAME], [[claims]] that they decide, and perhaps scales.
     """
     with shared.status("loading"):
-        from sflam.compare.study_file import read_study
+        from sflam.compare.study_file import read_table, study_of
+        from sflam.paper.paper_file import has_parts, paper_study
 
+    values = read_table(file)
+    if has_parts(values):
+        if shard:
+            raise ConfigError(
+                f"--shard {shard} is of one comparison, and {file} has parts; take some of them with --only"
+            )
+        papers = paper_study(values, file, scale)
+        folder = out or Path("runs") / "-".join(filter(None, (file.stem, papers.scale)))
+        paper_output.run(papers, folder, only_list=only_list, only=only or "", jobs=jobs, as_json=as_json)
+        return
+    if scale:
+        raise ConfigError(
+            f"--scale {scale} is of a file of several parts, and {file} is one comparison; leave it out"
+        )
     comparison_output.run(
-        read_study(file),
+        study_of(values, file),
         out or Path("runs") / file.stem,
         only_list=only_list,
         shard=shard,

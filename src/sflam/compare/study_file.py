@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +44,37 @@ def read_study(path: Path) -> Study:
     Raises:
         ConfigError: it cannot be read, is no TOML, or holds what no study can have; all such problems together.
     """
+    return study_of(read_table(path), path)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds; raises ConfigError where it cannot be read, or is no TOML."""
     with reading(f"study file {path}", "give the path of a TOML file", ConfigError):
         raw = path.read_bytes()
     try:
-        values = tomllib.loads(raw.decode("utf-8-sig"))
+        return tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"study file {path}: not valid TOML: {error}") from error
-    problems = [f"study file {path}: {problem}" for problem in _problems(values)]
+
+
+def study_of(values: Mapping[str, Any], path: Path, part: str = "") -> Study:
+    """Return the study of a table.
+
+    Args:
+        values: the keys of a study file.
+        path: of the file, to which the path of a job is relative.
+        part: what of the file the table is, for messages; "" for all of it.
+
+    Raises:
+        ConfigError: it holds what no study can have; all such problems together.
+    """
+    where = f"study file {path}{f', {part}' * bool(part)}"
+    problems = [f"{where}: {problem}" for problem in _problems(values)]
     if problems:
         raise ConfigError(problems)
-    vary = [f"{key}={','.join(map(_text, each))}" for key, each in _flat(values.get("vary", {})).items()]
     return Study(
-        job=_job(values, path),
-        methods=tuple(varied(values.get("methods", DEFAULT), vary, together=values.get("zip", False))),
+        job=job_of(values, path),
+        methods=lines_of(values, DEFAULT),
         seeds=values.get("seeds", 1),
         sweeps={axis: tuple(map(float, each)) for axis, each in values.get("sweeps", {}).items()},
         rates=None if "rates" not in values else tuple(map(float, values["rates"])),
@@ -65,8 +83,30 @@ def read_study(path: Path) -> Study:
     )
 
 
-def _job(values: Mapping[str, Any], path: Path) -> Job:
-    job, settings = values.get("job"), [SIMULATED, *values.get("set", ())]
+def lines_of(values: Mapping[str, Any], methods: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a table's lines, each method at each of the values of ``vary``."""
+    vary = [f"{key}={','.join(map(_text, each))}" for key, each in _flat(values.get("vary", {})).items()]
+    return tuple(varied(values.get("methods", methods), vary, together=values.get("zip", False)))
+
+
+def table_problems(values: Mapping[str, Any], keys: Mapping[str, str]) -> list[str]:
+    """Return what is wrong with a table that has some keys of a study file, and whole numbers of its own.
+
+    Args:
+        values: the table.
+        keys: its own key -> what it is, as "a whole number".
+    """
+    found = _problems({key: value for key, value in values.items() if key not in keys})
+    return found + [
+        f"{key} is {values[key]!r}; give {what}"
+        for key, what in keys.items()
+        if key in values and type(values[key]) is not int
+    ]
+
+
+def job_of(values: Mapping[str, Any], path: Path, first: Sequence[str] = (SIMULATED,)) -> Job:
+    """Return the job of a table with its settings, which come after ``first``."""
+    job, settings = values.get("job"), [*first, *values.get("set", ())]
     if isinstance(job, str):
         return load(path.parent / job, settings)
     return load(job, settings)

@@ -1,0 +1,1 @@
+"""What papers claim, measured: a study file of several parts, claims about their numbers, and verdicts."""

@@ -11,6 +11,7 @@ EXTRAS = {
     "train": ("torch", "transformers", "datasets", "peft", "safetensors", "sklearn", "PIL", "tensorboardX"),
     "serve": ("starlette", "uvicorn", "cryptography"),
     "oracle": ("cvxpy", "clarabel"),
+    "flower": ("flwr",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
 }
 """The libraries of each extra, by the names they are imported by; one of several extras stands with the first."""

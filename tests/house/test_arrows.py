@@ -47,8 +47,8 @@ FLOORS: list[set[str]] = [
     {"run"},
     {"link", "secure"},
     {"web"},
-    {"serve", "compare", "stability", "privacy", "flower"},
-    {"paper"},
+    {"serve", "compare", "stability", "privacy"},
+    {"paper", "flower"},
     {"cli", "__main__", ""},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -19,6 +19,9 @@ from tests.run.uneven_examples import UNEVEN
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted([*ROOT.glob("configs/*/*.toml"), *ROOT.glob("examples/**/*.toml")])
+SHIPPED = [
+    path for path in SHIPPED if path.name != "pyproject.toml"
+]  # an app of Flower, read in tests/flower
 RESIDUAL, FULL, FEDLORA = "learn.aggregation=residual", "model.trainable=full", "learn.method=fedlora"
 LABELS, MEASURED, CALIBRATED = "model.labels=device", "plan.measure_every=5", "network.calibrate=true"
 SQUARE = ('network.scenario="square"', "network.servers=2")
@@ -274,6 +277,14 @@ EXAMPLES |= {
     "weights-aggregation": ("device.weights=int8", RESIDUAL),
 }
 EXAMPLES |= {
+    "flower-selected": ("fleet.selected=3",),
+    "flower-aggregation": ("learn.aggregation=freeze-a",),
+    "flower-optimizer": ("learn.server_optimizer=momentum",),
+    "flower-ranks": RANKS,
+    "flower-tuned": TUNED,
+    "flower-personal": (HEAD,),
+    "flower-servers": ("fleet.devices=2", "fleet.servers=[1, 0]"),
+    "flower-planned": ("fleet.plan=measured",),
     "on-ranks-unsplit": (FEDLORA,),
     "on-ranks-relay": ("learn.method=sl",),
     "on-ranks-home-shared": (LABELS, "learn.method=sfl-v2"),

@@ -26,6 +26,7 @@ from sflam.errors import BrokenOff, OtherJob, Refused, ServeError, TrunkAway, Wi
 from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment, rate
 from sflam.link import state
+from sflam.link.adapter_way import AdapterWay
 from sflam.link.contract import PROTOCOL, shares_of
 from sflam.link.device_report import HEADER, DeviceReport
 from sflam.link.exchange import M, Memory, TokenExchange, opened, opened_ahead
@@ -37,7 +38,7 @@ from sflam.link.times import Times
 from sflam.link.trunk_way import TrunkWay
 from sflam.locks import hold
 from sflam.seeds import derive
-from sflam.sizes import HEADER_BYTES, adapter_body_bytes, grid_bytes
+from sflam.sizes import HEADER_BYTES
 
 SELDOM_PROBES = 1.0
 """Seconds between two probes at least, whatever a server asks for."""
@@ -58,6 +59,7 @@ class Client(Generic[X]):
         state_every: steps after which the state is written; 0 writes it once a round.
         streaming: decode answers while they come, as the half asks for their tokens, instead of holding them whole. One
             that breaks off has its step made again, and is then taken whole.
+        adapters: how a round's adapters come and go; over ``link`` by default.
         notify: shows a line to the user of the device.
     """
 
@@ -72,8 +74,10 @@ class Client(Generic[X]):
         *,
         state_every: int = 1,
         streaming: bool = False,
+        adapters: AdapterWay | None = None,
         notify: Callable[[str], None] = lambda line: None,
     ) -> None:
+        self.adapters = adapters or AdapterWay(link)
         self.link, self.place, self.half, self.learn, self.exchange = link, place, half, learn, exchange
         self.file, self.state_every, self.notify = file, state_every, notify
         self.streaming, self._streams = streaming, False
@@ -114,7 +118,7 @@ class Client(Generic[X]):
             now = standing_of(found, self.exchange.scheme)
             self._expect_same_job(now)
             unknown = not now.known
-            if now.phase == ENDED:
+            if now.phase == ENDED or (now.phase == OPEN and self.adapters.over(now.round)):
                 return self.rounds
             if now.probe and not now.waits_for_this_device and now.phase != ENDED:
                 self._probe(now.probe)
@@ -129,6 +133,8 @@ class Client(Generic[X]):
                 self.exchange = self.exchange.for_round(*(now.bits or self.exchange.bits), now.attempt)
                 self.link.pace(now.pace)
                 self.rounds += self._round(now)
+                if self.adapters.over(now.round):
+                    return self.rounds
             except TrunkAway as away:
                 self.notify(f"round {now.round + 1}: {away}")
                 self.link.sleep(1.0)
@@ -188,11 +194,10 @@ class Client(Generic[X]):
             if now.exchange:
                 self.notify(f"round {round + 1} goes on without this device, which has lost its part of it")
                 return False
-            most = adapter_body_bytes(self.half.trained, 64) + grid_bytes(self.half.trained)
             asked = self.link.asked_s
-            body = self.link.call("GET", f"{at}/adapters", most=most)
+            frame = self.adapters.fetch(round, attempt, self.half.trained)
             self.times = Times(steps, fetch_s=self.link.asked_s - asked)
-            self._open(round, attempt, body)
+            self._open(round, attempt, frame)
         self.times.link = steps
         self.times.go_on()
         while self.step < len(batches):
@@ -203,7 +208,7 @@ class Client(Generic[X]):
             if self.step == len(batches) or (self.state_every and self.step % self.state_every == 0):
                 self._save()
         self.times.rest()
-        self._deliver(at, round, batches)
+        self._deliver(round, batches)
         return True
 
     def _batches(self, now: Standing) -> list[NDArray[np.int64]]:
@@ -224,11 +229,10 @@ class Client(Generic[X]):
         shares = np.array(shares_of(now.shares, len(place.own), steps, epochs), np.int64)
         return batches_of_shares(place.own, shares, seed=place.seed, round=round, device=place.number)
 
-    def _open(self, round: int, attempt: int, body: bytes) -> None:
-        """Begin a round from the global adapters in ``body``."""
+    def _open(self, round: int, attempt: int, frame: AdapterFrame | None) -> None:
+        """Begin a round from the global adapters in ``frame``; None where there are none."""
         half, again = self.half, round == self.round
-        if half.trained:
-            frame = _adapters(body, half.trained)
+        if frame is not None:
             start = frame.values
             if self.exchange.changes:
                 self.start = start.copy()
@@ -320,7 +324,7 @@ class Client(Generic[X]):
         found = self.way.link.call("POST", path, body, headers, most=most)
         return opened(found, kind) if found else None, None
 
-    def _deliver(self, at: str, round: int, batches: Sequence[NDArray[Any]]) -> None:
+    def _deliver(self, round: int, batches: Sequence[NDArray[Any]]) -> None:
         """Send what was trained."""
         samples = sum(map(len, batches))
         body = b""
@@ -330,7 +334,7 @@ class Client(Generic[X]):
         headers = {HEADER: self.times.report().to_header()}
         if self.half.has_head:
             headers["Sflam-Loss"] = repr(mean)
-        self.link.call("PUT", f"{at}/adapters", body, headers)
+        self.adapters.deliver(round, self.attempt, body, headers)
         steps = sum(map(bool, map(len, batches)))
         self.notify(f"round {round + 1}: {steps} steps, loss {mean:.4f}")
 
@@ -376,14 +380,6 @@ class Client(Generic[X]):
         self.grid = groups["start"].get("grid", self.grid)
         self.round, self.attempt = int(plain["round"]), int(plain["attempt"])
         self.step, self.loss = int(plain["step"]), float(plain["loss"])
-
-
-def _adapters(body: bytes, count: int) -> AdapterFrame:
-    """Return the adapters [P] that a body carries; raises WireError where there are not ``count``."""
-    frame = opened(body, AdapterFrame)
-    if frame.values.shape != (count,):
-        raise WireError(f"{len(frame.values)} adapter values came; {count} were agreed: restart the round")
-    return frame
 
 
 def _legs(arrays: Arrays) -> Memory:

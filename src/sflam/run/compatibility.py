@@ -22,6 +22,7 @@ from sflam.run.conditions import is_one_of as _is
 from sflam.run.conditions import is_set as _set
 from sflam.run.conditions import method_where as _method
 from sflam.run.conditions import where as _where
+from sflam.run.flower_rules import FLOWER_RULES
 from sflam.run.lean_rules import LEAN_RULES
 from sflam.run.presence_rules import PRESENCE_RULES
 from sflam.run.privacy_rules import PRIVACY_RULES
@@ -393,6 +394,6 @@ RULES: tuple[Rule, ...] = (
     *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
-    *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *LEAN_RULES, *PRESENCE_RULES, *PRIVACY_RULES, *RANKS_RULES,
-    *SERVED_RULES, *TIMING_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED,
+    *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *FLOWER_RULES, *LEAN_RULES, *PRESENCE_RULES, *PRIVACY_RULES,
+    *RANKS_RULES, *SERVED_RULES, *TIMING_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED,
 )  # fmt: skip

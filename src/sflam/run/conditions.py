@@ -17,7 +17,9 @@ NETWORK = (SIMULATE, PLAN)
 ALL = (*RUNS, PLAN)
 ON_RANKS = "train --ranks"
 """``train`` or ``simulate`` on several ranks, beside which its rules hold."""
-COMMANDS = (*ALL, ON_RANKS)
+FLOWER = "in a Flower app"
+"""``serve`` with Flower's nodes, beside which its rules hold."""
+COMMANDS = (*ALL, ON_RANKS, FLOWER)
 SHOWN = 40
 """Longest value that a message shows whole."""
 

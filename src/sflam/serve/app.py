@@ -18,15 +18,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from sflam.codec.bodies import decode
-from sflam.codec.messages import ChangeFrame
 from sflam.errors import Refused
 from sflam.files import from_json
-from sflam.link.contract import PROTOCOL, Contract, expect_same_grid
+from sflam.link.contract import PROTOCOL
 from sflam.link.device_report import HEADER, report_from
 from sflam.serve.admission import Connection
 from sflam.serve.device_metrics import device_metrics
-from sflam.serve.dispatch import sealed
+from sflam.serve.handover import delivered_size, hand_over, reported_loss
 from sflam.serve.ingress import OCTETS, Ingress, announced
 from sflam.serve.live_page import PAGE_HEADERS, ProgressBoard, page
 from sflam.serve.metrics import metrics_text
@@ -184,28 +182,12 @@ def application(
         with ingress.dispatch.looked() as session:
             seat = session.check_done(device, number, attempt)
             sent = ingress.dispatch.downloads[device]  # the round may be over before the body is here
-        loss, report = reported_loss(request, contract), report_from(request.headers.get(HEADER))
-        size = ingress.size(request, {contract.delivered_bytes()} if contract.adapters else {0})
+        loss, report = reported_loss(request.headers, contract), report_from(request.headers.get(HEADER))
+        size = ingress.size(request, {delivered_size(contract)})
         with ingress.bounds.hold(device, size):
             with ingress.dispatch.receiving(seat):
                 body = await ingress.read(request, size, trained=True, report=report)
-            message = contract.check_adapters(decode(body), number) if contract.adapters else None
-            if (
-                isinstance(message, ChangeFrame) and len(sent) > contract.adapter_bytes()
-            ):  # grids came with it
-                expect_same_grid(message, sent)
-            now, seal = ingress.dispatch.clock(), sealed(body)
-            with ingress.dispatch.locked() as session:
-                met = session.met
-                first = session.deliver(device, number, attempt, (message, loss, size), now, seal)
-                left = session.waited_for(now) if session.met and not met else None
-            if first:
-                ingress.stats.finished(device)
-                ingress.event_log("delivered", device=device, round=number, attempt=attempt)
-            if left and left.devices:
-                ingress.event_log(
-                    "quorum", round=number, attempt=attempt, waiting=list(left.devices), seconds=left.seconds
-                )
+            hand_over(ingress, device, number, attempt, body, loss, sent)
         return Response(status_code=204)
 
     async def healthz(_: Request) -> Response:
@@ -264,16 +246,3 @@ def application(
         ],
         middleware=[Middleware(RequestLog, log=ingress.event_log)],
     )
-
-
-def reported_loss(request: Request, contract: Contract) -> float:
-    """Return the round's mean loss as reported by a device with labels at home; raises Refused, 422."""
-    if contract.labels_up:
-        return 0.0
-    try:
-        value = float(request.headers.get("sflam-loss", ""))
-        if not 0 <= value < 1e30:
-            raise ValueError
-        return value
-    except ValueError:
-        raise Refused(422, "Sflam-Loss must be the mean loss of the round, a number of 0 or more") from None

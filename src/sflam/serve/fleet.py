@@ -37,6 +37,7 @@ from sflam.serve.round_planner import RoundPlanner
 from sflam.serve.round_start import RoundStart
 from sflam.serve.round_stats import RoundStats
 from sflam.serve.session import Verdict
+from sflam.serve.summons import Summons
 from sflam.serve.trunk_worker import Worker
 from sflam.serve.trunks.hosted_trunks import HostedTrunks
 from sflam.sizes import IDENTITY
@@ -114,6 +115,8 @@ class RemoteFleet(FleetAround):
         self._states: dict[int, State] = {}
         """Of the round, device -> what counts of what it trained."""
         self.deliveries = Deliveries(local, screen or Screen(), notify, self.event_log)
+        self.summons: Summons | None = None
+        """Chooses the devices of a round and calls them; None takes those of a simulation, which wait for it."""
 
     @property
     def name(self) -> str:
@@ -134,8 +137,16 @@ class RemoteFleet(FleetAround):
                 device, (up, down) = placement.device, placement.bits
                 self.contracts[device] = replace(self.contracts[device], bits=up, bits_down=down)
 
+    def before(self, round: int, state: State) -> None:
+        """Prepare a round that begins from the global adapters ``state``."""
+        super().before(round, state)
+        if self.summons:
+            self.summons.begin(round, state)
+
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of a round, once enough are present: those a simulation draws, where they are here."""
+        if self.summons:
+            self.summons.call(self._sitting_out(round))
         present = self.gathering.wait(round, lambda: self._needed(round), lambda: self._sitting_out(round))
         self.expect_running()
         with self.dispatch.locked() as session:
@@ -220,6 +231,8 @@ class RemoteFleet(FleetAround):
 
     def _wanted(self, round: int) -> tuple[int, ...]:
         """Return the devices that a simulation takes: all, until the samples are known that it draws them by."""
+        if self.summons:
+            return self.summons.called()
         known, out = self.counted_samples(), self._sitting_out(round)
         if self.settings.policy == "samples" and len(known) < self.settings.devices:
             drawn = tuple(range(self.settings.devices))

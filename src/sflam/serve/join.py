@@ -18,6 +18,7 @@ from sflam.data.dataset import Dataset
 from sflam.data.partition import share_out
 from sflam.data.sources import load as load_data
 from sflam.errors import ServeError
+from sflam.link.adapter_way import AdapterWay
 from sflam.link.https_client import Link
 from sflam.link.job import ServedJob, described
 from sflam.link.jobs import until_it_ends
@@ -52,6 +53,7 @@ def join(
     state_every: int = 1,
     limits: Limits = ANY,
     threads: int | None = None,
+    adapters: AdapterWay | None = None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> int:
     """Take part in a served job until it ends; return the rounds trained.
@@ -71,6 +73,7 @@ def join(
             states may have to sit the round out.
         limits: what the job may take of this machine.
         threads: that compute; None takes torch's own number. A canonical job has one.
+        adapters: how a round's adapters come and go; over ``link`` by default.
         notify: shows a line to the user of the device.
 
     Raises:
@@ -82,7 +85,9 @@ def join(
 
     def taken_up() -> Client[Tensor]:
         served = described(link, own)
-        return _client(link, served, data, share, folder, column, label, device, state_every, limits, notify)
+        return _client(
+            link, served, data, share, folder, column, label, device, state_every, limits, adapters, notify
+        )
 
     try:
         return until_it_ends(taken_up, notify)
@@ -101,6 +106,7 @@ def _client(
     device: str,
     state_every: int,
     limits: Limits,
+    adapters: AdapterWay | None,
     notify: Callable[[str], None],
 ) -> Client[Tensor]:
     """Return the device, ready to take part."""
@@ -139,6 +145,7 @@ def _client(
         ),
         folder / "state.safetensors",
         state_every=state_every,
+        adapters=adapters,
         notify=notify,
     )
 

@@ -49,10 +49,14 @@ class RoundStart:
 
     def downloads(self, round: int, devices: Sequence[int]) -> dict[int, bytes]:
         """Return device -> the adapters that it fetches."""
+        return self.bodies(round, devices, self.state)
+
+    def bodies(self, round: int, devices: Sequence[int], state: State) -> dict[int, bytes]:
+        """Return device -> the adapters of a round that begins from the global adapters ``state``."""
         local, found = self.local, {}
         for device in devices:
             names = local.devices.names(device)
-            own = local.ranks.own(device, self.state, names)
+            own = local.ranks.own(device, state, names)
             side = local.adapters.side(own, names)
             found[device] = send_adapters(round, device, 0, flatten(own, names), side) if names else b""
         return found

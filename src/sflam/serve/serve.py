@@ -199,7 +199,7 @@ class Served:
         orders = Orders(run.folder.path / "orders.json", roster, len(contracts))
         for line in orders.notes():
             notify(line)
-        ingress = Ingress(
+        self.ingress = ingress = Ingress(
             dispatch=self.dispatch,
             roster=roster,
             contracts=contracts,
@@ -217,7 +217,7 @@ class Served:
         if servers_of(run.job):
             hosts = TrunkHosts(self.dispatch, serving.server_patience, notify, self.event_log)
             trunks = HostedTrunks(local, hosts, stats, serving.gather)
-        remote = RemoteFleet(
+        self.fleet = remote = RemoteFleet(
             local,
             self.dispatch,
             contracts,

@@ -151,6 +151,10 @@ class Session:
         waiting = {device for device, seat in self.seats.items() if seat.computing}
         return tuple(sorted(d for d, at in self._heard.items() if now - at <= self.patience or d in waiting))
 
+    def leave(self, device: int) -> None:
+        """Note that a device is away until it comes again; what it reported stays."""
+        self._heard.pop(device, None)
+
     def silence(self, device: int, now: float) -> float | None:
         """Return the seconds since a device was heard of; None where it never was."""
         return max(0.0, now - self._heard[device]) if device in self._heard else None

@@ -139,6 +139,7 @@ class WebServer:
             log_level="critical",  # refusals are in the event log; malformed requests are not logged
             access_log=False,
             proxy_headers=False,  # it would believe everything on this machine
+            ws="none",  # nothing here speaks it, whatever is installed beside
             timeout_keep_alive=75,
             timeout_graceful_shutdown=3,
             h11_max_incomplete_event_size=16384,

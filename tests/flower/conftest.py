@@ -1,0 +1,1 @@
+from tests.serve.conftest import one_thread as one_thread

@@ -18,10 +18,9 @@ from tests.run.trunk_examples import TRUNKS
 from tests.run.uneven_examples import UNEVEN
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted([*ROOT.glob("configs/*/*.toml"), *ROOT.glob("examples/**/*.toml")])
-SHIPPED = [
-    path for path in SHIPPED if path.name != "pyproject.toml"
-]  # an app of Flower, read in tests/flower
+NO_JOBS = {"pyproject.toml", "study.toml"}
+FOUND = sorted([*ROOT.glob("configs/*/*.toml"), *ROOT.glob("examples/**/*.toml")])
+SHIPPED = [path for path in FOUND if path.name not in NO_JOBS]
 RESIDUAL, FULL, FEDLORA = "learn.aggregation=residual", "model.trainable=full", "learn.method=fedlora"
 LABELS, MEASURED, CALIBRATED = "model.labels=device", "plan.measure_every=5", "network.calibrate=true"
 SQUARE = ('network.scenario="square"', "network.servers=2")

@@ -33,6 +33,8 @@ from sflam.report.outcome import Compared, Target, targets_of
 from sflam.report.statistics import LEVEL
 from sflam.report.tables import numbers
 from sflam.report.terminal.comparison_table import intervals_note, result_rows
+from sflam.report.terminal.notebook_bar import in_kernel
+from sflam.report.terminal.runs_progress import RunsProgress
 
 ELSEWHERE = "choose another with --out"
 PATIENCE_S = 15.0
@@ -138,9 +140,11 @@ def compare(
     targets: Sequence[float] = (),
     baseline: str = "",
     jobs: int | None = 1,
-    on_event: OnEvent = ignore_event,
+    on_event: OnEvent | None = None,
 ) -> Comparison:
     """Run what is not finished yet, and return the result of all: :func:`run_study` of the :class:`Study` of these.
+
+    In a notebook a bar shows how far it is.
 
     Args:
         wanted: the job, whose method is not used; its seed is the first.
@@ -153,7 +157,7 @@ def compare(
         targets: accuracies in (0, 1] whose cost is reported; by default a share of the best method's.
         baseline: the method that the others are held against, seed by seed; "" for none.
         jobs: runs at once, each in a process of its own; 1 runs them here, None takes what cores and memory allow.
-        on_event: called for every run; see ``sflam.compare.running``.
+        on_event: called for every run, in place of the notebook's bar; see ``sflam.compare.running``.
 
     Raises:
         SflamError: see :func:`run_study`.
@@ -167,7 +171,11 @@ def compare(
         targets=tuple(targets),
         baseline=baseline,
     )
-    return run_study(study, folder, jobs=jobs, on_event=on_event)
+    if on_event is not None or not in_kernel():
+        return run_study(study, folder, jobs=jobs, on_event=on_event or ignore_event)
+    runs = study.count()
+    with RunsProgress(runs * study.job.learn.rounds, runs) as shown:
+        return run_study(study, folder, jobs=jobs, on_event=shown.on_event)
 
 
 def run_study(

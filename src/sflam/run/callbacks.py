@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from sflam.learn.watching import watching
 from sflam.records.history import RoundRecord
+from sflam.report.terminal.notebook_bar import in_kernel
+from sflam.report.terminal.progress import Progress
 from sflam.run.finish import Result
 from sflam.run.run import Run
 
@@ -53,11 +55,13 @@ def stepping(run: Run, callbacks: Sequence[Callback]) -> Iterator[None]:
 
 
 def train_watched(run: Run, callbacks: Sequence[Callback]) -> None:
-    """Run the rounds that are left, and call what watches them."""
+    """Run the rounds that are left, and call what watches them; a notebook shows how far they are."""
     for each in callbacks:
         each.began(run)
-    with stepping(run, callbacks):
+    shown = Progress(run.job.learn.rounds, resumed=run.records, quiet=not in_kernel())
+    with shown, stepping(run, callbacks):
         for record in run.rounds():
+            shown.update(record)
             for each in callbacks:
                 if record.evaluated_accuracy is not None:
                     each.evaluated(record)

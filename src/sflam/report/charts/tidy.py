@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from sflam.report.charts.style import styled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,13 @@ class Drawing(Figure):
     """
 
     points: tuple[DrawnPoint, ...] = ()
+
+    def _repr_png_(self) -> bytes:
+        """Return what a notebook shows: a picture on white, so that it is read on dark paper too."""
+        drawn = io.BytesIO()
+        with styled():
+            self.savefig(drawn, format="png", dpi=90, facecolor="white")
+        return drawn.getvalue()
 
 
 def points_of(panels: Sequence[object]) -> Iterator[DrawnPoint]:

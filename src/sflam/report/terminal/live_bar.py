@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar that is redrawn where a person watches a terminal, plain lines elsewhere.
+"""Progress: a bar that is redrawn where a person watches a terminal or a notebook, plain lines on stderr elsewhere.
 
 Nothing here writes to stdout, so ``--json`` and pipes stay clean.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Self, TextIO
 
 from rich import progress
 from rich.console import Console, RenderableType
 from rich.text import Text
+
+from sflam.report.terminal.notebook_bar import NotebookBar, in_kernel
 
 NOTEBOOKS = ("JPY_PARENT_PID", "COLAB_RELEASE_TAG")
 """Set in a notebook, where ``!command`` has a pseudo-terminal that keeps every frame."""
@@ -42,7 +44,7 @@ class LiveBar:
     Args:
         before: what stands before the bar, with fields of its task.
         after: what stands behind it.
-        stream: where to write; None is stderr.
+        stream: where to write; None is stderr, or the cell of a notebook whose kernel this is.
         quiet: show nothing at all.
         fields: of the task: ``total``, ``completed``, ``beneath`` and what ``before`` and ``after`` name.
     """
@@ -59,7 +61,10 @@ class LiveBar:
         self._stream = stream if stream is not None else sys.stderr
         self._quiet = quiet
         self._bar: _Bar | None = None
-        if not quiet and animates(self._stream):
+        self._cell: NotebookBar | None = None
+        if not quiet and stream is None and in_kernel():
+            self._cell, self._words, self._fields = NotebookBar(), f"{before} {after}".rstrip(), fields
+        elif not quiet and animates(self._stream):
             columns = [progress.TextColumn(before), progress.BarColumn(bar_width=None)]
             columns += [progress.TextColumn(after)] if after else []
             console = Console(file=self._stream, force_jupyter=False)
@@ -71,6 +76,7 @@ class LiveBar:
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
+        self._show_cell()
         return self
 
     def __exit__(
@@ -78,11 +84,15 @@ class LiveBar:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        self._show_cell(last=True)
 
     def show(self, line: str = "", **fields: Any) -> None:
         """Redraw the bar with new fields; without a bar write ``line``, if there is one."""
         if self._bar is not None:
             self._bar.update(self._task, **fields)
+        elif self._cell is not None:
+            self._fields |= fields
+            self._show_cell()
         elif line:
             self.write(line)
 
@@ -92,3 +102,10 @@ class LiveBar:
             self._bar.console.print(line, highlight=False)
         elif not self._quiet:
             print(line, file=self._stream, flush=True)
+
+    def _show_cell(self, *, last: bool = False) -> None:
+        if self._cell is not None:
+            known: dict[str, Any] = {"completed": 0, "total": 0, "beneath": ""} | self._fields
+            task = SimpleNamespace(completed=known["completed"], total=known["total"], fields=self._fields)
+            words = self._words.format(task=task)
+            self._cell.show(words, known["beneath"], known["completed"], known["total"], last=last)

@@ -34,7 +34,7 @@ class Federation:
 
     def __init__(self, folder):
         self.folder, self.port = folder, free_port()
-        self.started, self.nodes, self.later = [], {}, []
+        self.started, self.nodes, self.later, self.number = [], {}, [], ""
         home = folder / "flwr"
         home.mkdir()
         self.certs = folder / "certs"
@@ -88,8 +88,12 @@ class Federation:
         """Run the app until it ends; return its status."""
         overrides = [word for setting in settings for word in ("--run-config", setting)]
         said = json.loads(self.flwr("run", self.app, *overrides, "--format", "json"))
-        number = str(said.get("run-id") or said["run_id"])
-        return self._until(lambda: self._status(number), f"run {number} does not end", seconds)
+        self.number = str(said.get("run-id") or said["run_id"])
+        return self._until(lambda: self._status(self.number), f"run {self.number} does not end", seconds)
+
+    def lines(self):
+        """Return what the ServerApp of the last run wrote, as `flwr log` shows it."""
+        return self.flwr("log", self.number, "--show")
 
     def flwr(self, *words):
         """Return what a `flwr` command prints."""
@@ -124,7 +128,7 @@ class Federation:
             if happened():
                 self.later.remove(each)
                 act(*arguments)
-        time.sleep(2)
+        time.sleep(4)
         runs = json.loads(self.flwr("list", "--format", "json"))["runs"]
         found = next(run for run in runs if str(run.get("run-id") or run.get("run_id")) == number)
         return found["status"] if found["status"] in ENDED else None

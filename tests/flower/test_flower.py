@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pytest
 
@@ -62,7 +61,7 @@ def farthest(one, other):
 def run(flower, folder, *settings):
     """Run the app; return the folder of the run."""
     mine = ("flower.port=0", f'flower.folder="{folder}"', "learn.local_steps=10", *settings)
-    assert flower.run(" ".join(mine)) == "finished:completed", flower.log()[-4000:]
+    assert flower.run(" ".join(mine)) == "finished:completed", flower.lines()[-4000:]
     return flower.folder / folder / "run"
 
 
@@ -101,9 +100,7 @@ def test_a_strategy_that_wants_more_of_nodes_is_refused(flower):
     (flower.app / "split/server_app.py").write_text(PROXIMAL)
     status = flower.run('flower.port=0 flower.folder="proximal" learn.rounds=1')
     assert status == "finished:failed"
-    assert re.search(
-        r"FedProx wants nodes to follow proximal-mu, which devices of sflam do not", flower.log()
-    )
+    assert "FedProx wants nodes to follow proximal-mu, which devices of sflam do not" in flower.lines()
 
 
 def test_a_job_that_cannot_go_through_flower_is_refused(flower):
@@ -112,8 +109,25 @@ def test_a_job_that_cannot_go_through_flower_is_refused(flower):
     )
     (flower.folder / "job.toml").write_text('[learn]\naggregation = "freeze-a"\n')
     assert flower.run('flower.port=0 flower.folder="refused" flower.job="job.toml"') == "finished:failed"
-    assert 'learn.aggregation = "freeze-a" does not go with sflam in a Flower app' in flower.log()
+    assert 'learn.aggregation = "freeze-a" does not go with sflam in a Flower app' in flower.lines()
     assert not (flower.folder / "refused").exists()
+
+
+def test_a_run_that_was_stopped_goes_on(flower, tmp_path):
+    """Its nodes keep their places, and what they keep themselves, the optimiser's state here."""
+    settings = ("learn.rounds=3", 'flower.job="job.toml"', 'flower.folder="stopped"', "learn.local_steps=10")
+    (flower.folder / "job.toml").write_text('[learn]\nstate = "keep"\n')
+    records = flower.folder / "stopped" / "run" / "history.jsonl"
+    flower.when(lambda: done(records), lambda: flower.flwr("stop", flower.number))
+    assert flower.run(" ".join((*settings, "flower.port=0"))) == "finished:stopped"
+    assert 1 <= done(records) < 3
+    found = run(flower, "stopped", "flower.resume=true")
+    assert farthest(adapters_of(found), trained(tmp_path, "learn.rounds=3", "learn.state=keep")) == 0.0
+
+
+def done(records):
+    """Return the rounds that a history holds; a line before them says of which job."""
+    return max(0, len(records.read_text().splitlines()) - 1) if records.exists() else 0
 
 
 def test_a_node_that_dies_is_missing_until_it_is_back(tmp_path):
@@ -122,7 +136,7 @@ def test_a_node_that_dies_is_missing_until_it_is_back(tmp_path):
         flower.node("a")
         flower.node("b")
         records = tmp_path / "lossy" / "run" / "history.jsonl"
-        flower.when(lambda: records.exists() and len(records.read_text().splitlines()) > 1, flower.kill, "b")
+        flower.when(lambda: done(records), flower.kill, "b")
         found = run(flower, "lossy", "learn.rounds=4", "flower.quorum=1", "flower.gather=15.0")
         rounds = history.read(found / "history.jsonl")[1]
         nodes = json.loads((tmp_path / "lossy" / "nodes.json").read_text())["devices"]

@@ -12,13 +12,14 @@ from flwr.clientapp import ClientApp
 
 from sflam.errors import ConfigError, ServeError, SflamError, WireError
 from sflam.flower.message_way import MessageWay
-from sflam.flower.records import body_of, body_record
+from sflam.flower.records import ADAPTERS, ORDER, REPORT, body_of, body_record
 from sflam.flower.round_order import order_from
 from sflam.link.https_client import LARGEST, Link
 from sflam.serve.join import join
 
 LOG = logging.getLogger("flwr")
-ORDER, REPORT, ADAPTERS = "sflam.order", "sflam.report", "sflam.adapters"
+GONE = 45.0
+"""Seconds without an answer after which a trunk is gone: one that comes back has another message for this node."""
 KINDS = {
     "data": str,
     "share": bool,
@@ -58,7 +59,7 @@ def _trained(message: Message, context: Context) -> Message:
     except KeyError as error:
         raise WireError(f"the message has no {error}; use the same version of sflam on both sides") from error
     way = MessageWay(order.round, body)
-    link = Link(order.address, order.token, pinned=order.certificate, notify=LOG.info)
+    link = Link(order.address, order.token, pinned=order.certificate, patience=GONE, notify=LOG.info)
     join(
         link,
         own.get("data"),

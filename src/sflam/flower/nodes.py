@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import Strategy
 
 from sflam.errors import ServeError, SflamError
 from sflam.flower.node_places import NodePlaces
-from sflam.flower.records import adapter_record, body_of, body_record
+from sflam.flower.records import ADAPTERS, ORDER, REPORT, adapter_record, body_of, body_record
 from sflam.flower.round_order import RoundOrder
 from sflam.model.adapters import State
 from sflam.serve.fleet import Stopped
@@ -23,8 +23,6 @@ from sflam.serve.handover import delivered_size, hand_over_message
 from sflam.serve.ingress import Ingress
 
 LOG = logging.getLogger("flwr")
-ORDER, REPORT, ADAPTERS = "sflam.order", "sflam.report", "sflam.adapters"
-"""The records of a message: what it orders, what goes beside a reply, and the adapters of either."""
 OWN_KEYS = {"server-round"}
 """What a strategy may say to a node without our devices having to know it."""
 LOOK = 0.5
@@ -52,11 +50,10 @@ class SeenNodes:
 
 @dataclass(frozen=True)
 class Sent:
-    """A message under way: to which node and device, for which round."""
+    """A message under way: to which device, by which call."""
 
-    node: int
     device: int
-    round: int
+    call: int
 
 
 class NodeSummons:
@@ -94,6 +91,7 @@ class NodeSummons:
         self.state: State = {}
         self.replies: dict[int, Message] = {}
         """Of the round, device -> the message in which it delivered."""
+        self._calls = 0
         self._coming: set[int] = set()
         self._why: dict[int, str] = {}
         """Device -> why it does not come."""
@@ -136,12 +134,14 @@ class NodeSummons:
         with self._lock:
             self.replies, self._why = {}, {}
             self._coming = set(chosen)
+            self._calls += 1
             numbers = list(self.grid.push_messages(messages))
-            for number, (device, node) in zip(numbers, sorted(chosen.items()), strict=False):
-                if number is not None:
-                    self._waiting[number] = Sent(node, device, self.round)
-            for device in chosen.keys() - {sent.device for sent in self._waiting.values()}:
-                self._fails(device, "Flower did not take the message to its node")
+            taken = dict(zip(sorted(chosen), numbers, strict=False))
+            for device in sorted(chosen):
+                if (number := taken.get(device)) is not None:
+                    self._waiting[number] = Sent(device, self._calls)
+                else:
+                    self._fails(device, "Flower did not take the message to its node")
         if not self._collector.is_alive():
             self._collector.start()
 
@@ -207,23 +207,26 @@ class NodeSummons:
     def _take(self, sent: Sent, reply: Message) -> None:
         """Hand a reply to the open round, or go on without its device."""
         device, dispatch = sent.device, self.ingress.dispatch
-        try:
-            if reply.has_error():
-                raise ServeError(f"its node failed: {str(reply.error.reason)[:200]}")
-            beside = {str(key): str(value) for key, value in reply.content[REPORT].items()}
-            round, attempt = int(beside.get("round", "-1")), int(beside.get("attempt", "-1"))
-            most = delivered_size(self.ingress.contracts[device])
-            body = body_of(reply.content[ADAPTERS], most)
-            with self._lock:
-                self.replies[device] = reply
-            hand_over_message(self.ingress, device, round, attempt, body, beside)
-        except (SflamError, KeyError, TypeError, ValueError) as error:
-            if sent.round == self.round:
+        if sent.call == self._calls:  # one of a call before comes too late, and its device may be here again
+            try:
+                self._hand_over(device, reply)
+            except (SflamError, KeyError, TypeError, ValueError) as error:
                 with self._lock:
                     self._fails(device, str(error))
                 dispatch.drop(device, "its node's reply cannot be used")
-        with dispatch.locked() as session:
-            session.leave(device)
+            with dispatch.locked() as session:
+                session.leave(device)
+
+    def _hand_over(self, device: int, reply: Message) -> None:
+        """Give the open round what a reply holds; raises SflamError where it holds nothing that was agreed."""
+        if reply.has_error():
+            raise ServeError(f"its node failed: {str(reply.error.reason)[:200]}")
+        beside = {str(key): str(value) for key, value in reply.content[REPORT].items()}
+        round, attempt = int(beside.get("round", "-1")), int(beside.get("attempt", "-1"))
+        body = body_of(reply.content[ADAPTERS], delivered_size(self.ingress.contracts[device]))
+        with self._lock:
+            self.replies[device] = reply
+        hand_over_message(self.ingress, device, round, attempt, body, beside)
 
     def _fails(self, device: int, why: str) -> None:
         self._coming.discard(device)

@@ -11,6 +11,8 @@ from flwr.app import Array, ArrayRecord
 from sflam.errors import ServeError, WireError
 from sflam.model.adapters import State
 
+ORDER, REPORT, ADAPTERS = "sflam.order", "sflam.report", "sflam.adapters"
+"""The records of a message: what it orders, what goes beside a reply, and the adapters of either."""
 BODY = "adapters"
 """The one array of a record that carries a body."""
 HEAD = 256

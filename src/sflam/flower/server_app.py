@@ -17,7 +17,7 @@ from sflam.flower.nodes import NodeSummons
 from sflam.flower.round_order import RoundOrder
 from sflam.flower.strategy_averaging import StrategyAveraging, trained_names
 from sflam.run.compatibility import problems_of
-from sflam.run.conditions import FLOWER
+from sflam.run.conditions import FLOWER, SERVE
 from sflam.serve import serve
 from sflam.serve.certificates import make_certificates
 from sflam.serve.roster import Roster
@@ -53,8 +53,8 @@ def plain() -> Strategy:
 
 def train(grid: Grid, how: AppConfig, job: Job, strategy: Strategy, folder: Path) -> None:
     """Train a job over the nodes of a grid, in ``folder``; raises SflamError where that cannot be."""
-    if problems := problems_of(job, FLOWER):
-        raise ConfigError(problems)
+    if not how.resume:
+        _expect_fit(job)  # before anything is written
     certificates, roster = folder / "certs", folder / "devices.json"
     make_certificates(certificates, [how.name])
     serving = serve.Serving(
@@ -66,7 +66,12 @@ def train(grid: Grid, how: AppConfig, job: Job, strategy: Strategy, folder: Path
         graphs=False,
     )
     run = folder / "run"
-    served = serve.resume(run, serving) if how.resume else serve.start(job, run, serving)
+    if how.resume:
+        served = serve.resume(run, serving)
+        _expect_fit(served.run.job)
+        LOG.info("going on with the job of %s, whatever the app's configuration says of it", run.resolve())
+    else:
+        served = serve.start(job, run, serving)
     for note in served.run.assembly.notes:
         LOG.info("%s", note)
     summons = _summoned(grid, strategy, how, served, folder)
@@ -79,6 +84,12 @@ def train(grid: Grid, how: AppConfig, job: Job, strategy: Strategy, folder: Path
         summons.close()
     served.run.finish()
     LOG.info("wrote %s", run.resolve())
+
+
+def _expect_fit(job: Job) -> None:
+    """Raise ConfigError with all that keeps a job from Flower, or from any network."""
+    if problems := [*problems_of(job, SERVE), *problems_of(job, FLOWER)]:
+        raise ConfigError(problems)
 
 
 def _address(how: AppConfig, served: serve.Served) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -191,3 +192,19 @@ def test_a_strategy_that_wants_more_of_nodes_or_nobody_is_refused(site):
     none = FedAvg(fraction_train=0.0, fraction_evaluate=0.0)
     with pytest.raises(ServeError, match="FedAvg chose no node of 1; raise its fraction_train"):
         site(Grid(1), none, devices=1).summons.call(())
+
+
+def test_a_superlink_that_does_not_answer_holds_up_nobody_who_asks_who_comes(site, monkeypatch):
+    """Replies are asked for as long as Flower tries; a server that is to stop looks at who comes meanwhile."""
+    grid, asked, answer = Grid(1), threading.Event(), threading.Event()
+    monkeypatch.setattr(grid, "pull_messages", lambda numbers: (asked.set(), answer.wait(20), [])[-1])
+    summons = site(grid, devices=1).summons
+    summons.call(())
+    assert asked.wait(10)
+    found = []
+    asking = threading.Thread(target=lambda: found.append(summons.called()), daemon=True)
+    asking.start()
+    asking.join(5)
+    answer.set()
+    summons.close()
+    assert found == [(0,)]

@@ -96,7 +96,8 @@ class NodeSummons:
         self._why: dict[int, str] = {}
         """Device -> why it does not come."""
         self._waiting: dict[str, Sent] = {}
-        self._lock = threading.Lock()  # of the grid, which two threads use, and of all that both change
+        self._grid_lock = threading.Lock()  # of the grid, which may try for long to reach a SuperLink
+        self._lock = threading.Lock()  # of what two threads change
         self._end = threading.Event()
         self._collector = threading.Thread(target=self._collect, daemon=True)
 
@@ -131,11 +132,12 @@ class NodeSummons:
             order = ConfigRecord(self.order(device, node, self.round).plain())
             content = RecordDict({ORDER: order, ADAPTERS: body_record(bodies[device])})
             messages.append(Message(content, dst_node_id=node, message_type=MessageType.TRAIN))
+        with self._grid_lock:
+            numbers = list(self.grid.push_messages(messages))
         with self._lock:
             self.replies, self._why = {}, {}
             self._coming = set(chosen)
             self._calls += 1
-            numbers = list(self.grid.push_messages(messages))
             taken = dict(zip(sorted(chosen), numbers, strict=False))
             for device in sorted(chosen):
                 if (number := taken.get(device)) is not None:
@@ -161,7 +163,7 @@ class NodeSummons:
 
     def _here(self) -> dict[int, int]:
         """Return node -> device of the nodes that are connected and have a place."""
-        with self._lock:
+        with self._grid_lock:
             return self.places.seat(self.grid.get_node_ids())
 
     def _wait_for_nodes(self) -> None:
@@ -195,6 +197,7 @@ class NodeSummons:
             try:
                 with self._lock:
                     numbers = list(self._waiting)
+                with self._grid_lock:
                     found = list(self.grid.pull_messages(numbers)) if numbers else []
                 for reply in found:
                     with self._lock:

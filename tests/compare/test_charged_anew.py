@@ -48,6 +48,8 @@ def test_runs_that_learn_the_same_are_trained_once(small, tmp_path, trained):
         if path.is_dir() and (path / "result.json").exists()
     }
     assert len(folders) > 6
+    drawn = {name for name, path in folders.items() if (path / "curves.png").exists()}
+    assert drawn == set(trained), "a run that is charged anew has no picture of its own"
     assert {name for name, what, _ in events if what == "done"} == set(folders)
     for name in folders:  # each is what training it gives
         alone = runs.start(config.load(folders[name] / "config.toml"), tmp_path / "alone" / name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
@@ -122,6 +123,18 @@ def test_parts_are_run_and_claims_are_judged(cli: Cli, file: Path, tmp_path: Pat
     }
 
 
+def test_plans_among_several_servers_are_a_part_too(file: Path, tmp_path: Path) -> None:
+    values = read_table(file)
+    planned = {"kind": "plan", "methods": ["nearest", "equal"], "draws": 1}
+    values["parts"] = {
+        "edge": planned | {"set": ["network.scenario=refB", "network.devices=4", "network.servers=2"]}
+    }
+    values["claims"] = []
+    found = run_papers(paper_study(values, file), tmp_path / "out")
+    assert found.failed == {} and found.outcomes["edge"].measured["equal"]["objective"][0]
+    assert found.outcomes["edge"].measured["equal"]["device_memory"] == [None]
+
+
 def test_a_part_that_cannot_be_run_says_why(file: Path, tmp_path: Path) -> None:
     file.write_text(
         PARTS.replace("network.bandwidth_mhz", "plan.deadline", 1).replace('"job.toml"', '"job.toml"', 1)
@@ -188,3 +201,14 @@ def test_the_shipped_study_is_read(scale: str, tmp_path: Path) -> None:
     }
     for work in work_of(study, tmp_path, only="planned-power" if scale == "paper" else "*"):
         assert not work.why and work.seconds > 0, work
+
+
+def test_the_page_of_the_papers_shows_the_claims_of_the_file() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "paper_claims.py"))
+    study = paper_study(read_table(SHIPPED), SHIPPED)
+    shown = script["shown_claims"]()
+    assert [(row[0], row[1]) for row in shown] == [
+        (f"{claim.paper}, {claim.where}", claim.says) for claim in study.claims
+    ], "run sflam study configs/sflam/study.toml, then scripts/paper_claims.py"
+    verdicts = {row[-1] for row in shown}
+    assert verdicts <= {"holds", "holds in order", "does not hold", "not decided", "not measured"}

@@ -76,7 +76,7 @@ def charge_anew(rest: Sequence[tuple[Waiting, Path]], on_event: OnEvent) -> list
             if source not in known:
                 known = {source: Recording(source, task.job)}  # one at a time: each holds a model
             recording = known[source]
-            recording.write(task.job, recording.charged(task.job), task.path)
+            recording.write(task.job, recording.charged(task.job), task.path, picture=False)
         except SflamError:  # its plans have other devices train, or there is nothing to take: training tells
             left.append(task)
             continue

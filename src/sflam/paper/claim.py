@@ -32,7 +32,7 @@ ORDERS = {"value": math.nan, "difference": 0.0, "reduction": 0.0, "trend": 0.0, 
 """Quantity -> where its order turns; a value needs a number of its own."""
 WANTS = ("more", "less")
 ROUNDING = 1e-9
-"""What is no farther from the order, relative to it or 1, is at it."""
+"""Two numbers that differ by no more of themselves are equal, and what is no farther from the order is at it."""
 
 
 class ClaimVerdict(StrEnum):
@@ -203,10 +203,11 @@ def _metric(claim: Claim, measured: Measured, name: str) -> Values:
 
 def _between(quantity: str, a: float, b: float) -> float | None:
     if quantity == "difference":
-        return a - b
+        return 0.0 if math.isclose(a, b, rel_tol=ROUNDING) else a - b
     if b == 0:
         return None
-    return a / b if quantity == "ratio" else 1 - a / b
+    ratio = 1.0 if math.isclose(a, b, rel_tol=ROUNDING) else a / b
+    return ratio if quantity == "ratio" else 1 - ratio
 
 
 def _trend(values: Values) -> float | None:

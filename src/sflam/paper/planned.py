@@ -102,18 +102,19 @@ class PlannedPart:
 
 def _planned(job: Job) -> dict[str, float | None]:
     """Return the numbers of a plan; raises AllocationError or ConfigError where there is none."""
-    plan = planning.decide(job).plan
+    decision = planning.decide(job)
+    plan = decision.plan
     if not math.isfinite(plan.objective):
         raise AllocationError(f"plan.method = {job.plan.method!r} finds no plan: {'; '.join(plan.advice)}")
     devices = [(each.compute_j + each.transmit_j, each.cut) for each in plan.devices]
-    memory = planning.workload_of(job).device_memory
+    memory = None if decision.several else planning.workload_of(job).device_memory
     return {
         "objective": plan.objective,
         "latency": plan.latency,
         "energy": plan.energy,
-        "server_energy": plan.energy - math.fsum(joules for joules, _ in devices),
+        "server_energy": max(0.0, plan.energy - math.fsum(joules for joules, _ in devices)),
         "gap": plan.gap if math.isfinite(plan.gap) else None,
-        "device_memory": float(max(memory[cut] for _, cut in devices)),
+        "device_memory": None if memory is None else float(max(memory[cut] for _, cut in devices)),
     }
 
 

@@ -124,13 +124,16 @@ class Recording:
         rounds = cast(SimulatedFleet, fleet)  # buffered ones were refused
         return [charged_anew(rounds, record, self._bodies) for record in self.records]
 
-    def write(self, job: Job, records: Iterable[RoundRecord], folder: str | Path) -> RunFolder:
+    def write(
+        self, job: Job, records: Iterable[RoundRecord], folder: str | Path, *, picture: bool = True
+    ) -> RunFolder:
         """Write a finished run with other charges: what was learnt is copied.
 
         Args:
             job: whose network and plans the charges are of.
             records: what :meth:`charged` returned.
             folder: to make.
+            picture: draw its curves, which takes longer than charging it.
 
         Raises:
             RunError: there is a run in it, or it cannot be written.
@@ -154,8 +157,9 @@ class Recording:
             log.start(plain(job), job.seed)
             for record in found:
                 log.append(record)
-        devices = tuple(self.result["device_accuracy"])
-        figure.save(draw_curves(found, title=name, method=job.learn.method, devices=devices), run.curves)
+        if picture:
+            devices = tuple(self.result["device_accuracy"])
+            figure.save(draw_curves(found, title=name, method=job.learn.method, devices=devices), run.curves)
         run.write_result(self.result_of(found) | {"run_dir": str(written.path)})
         with writing(f"run folder {written.path}", "choose another with --out"):
             run.path.rename(written.path)

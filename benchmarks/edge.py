@@ -26,7 +26,8 @@ from rich.table import Table
 
 from sflam.allocate.edge import baselines as edge_baselines
 from sflam.allocate.edge import dual as edge_dual
-from sflam.allocate.edge.problem import EdgeProblem, edge_problem
+from sflam.allocate.edge.problem import EdgeProblem
+from sflam.allocate.edge.statement import edge_problem
 from sflam.allocate.referee import score
 from sflam.allocate.registry import allocate
 from sflam.cost.reference import workloads_of

@@ -24,6 +24,7 @@ SHIPPED = [path for path in FOUND if path.name not in NO_JOBS]
 RESIDUAL, FULL, FEDLORA = "learn.aggregation=residual", "model.trainable=full", "learn.method=fedlora"
 LABELS, MEASURED, CALIBRATED = "model.labels=device", "plan.measure_every=5", "network.calibrate=true"
 SQUARE = ('network.scenario="square"', "network.servers=2")
+PUBLISHED = 'plan.counts="activations"'
 CUT = 'plan.optimize=["clock", "cut"]'
 DELTA = "quant.delta=true"
 AVERAGED, FROZEN = "learn.device_half=averaged", "learn.device_half=frozen"
@@ -253,7 +254,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "several-plan.energy_cap": (*SQUARE, "plan.energy_cap=1"),
     "several-plan.subchannels": (*SQUARE, "plan.subchannels=20"),
     "several-plan.sensitivity": (*SQUARE, "plan.sensitivity=0.1"),
-    "several-network.downlink_mbps": (*SQUARE, "network.downlink_mbps=10"),
+    "several-network.downlink_mbps": (*SQUARE, PUBLISHED, "network.downlink_mbps=10"),
+    "several-network.backhaul_mbps": (*SQUARE, PUBLISHED, "network.backhaul_mbps=10"),
+    "unused-network.backhaul_mbps": ("network.simulate=true", "network.backhaul_mbps=10"),
     "several-plan.budget": (*SQUARE, "plan.budget=1"),
     "several-plan.measure_every": (*SQUARE, MEASURED),
     "several-plan.late": (*SQUARE, "plan.late=drop"),

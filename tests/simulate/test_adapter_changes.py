@@ -93,9 +93,10 @@ def test_several_servers(small, tmp_path, devices):
     mine = ran(small, tmp_path / "mine", *asked, EIGHT)
     plain = ran(small, tmp_path / "plain", *asked)
     for record, other in zip(mine.records, plain.records, strict=True):
-        assert record.adapter_bytes_up < 0.8 * other.adapter_bytes_up
-        assert record.adapter_bytes_down == other.adapter_bytes_down
+        assert record.adapter_bytes_up < 0.8 * record.adapter_bytes_down
+        assert other.adapter_bytes_up == other.adapter_bytes_down
         if record.charge.servers == other.charge.servers and record.charge.cuts == other.charge.cuts:
+            assert record.adapter_bytes_down == other.adapter_bytes_down
             ratio = np.array(record.charge.adapter_s) / np.array(other.charge.adapter_s)
             assert ((ratio > 0.2) & (ratio < 0.9)).all()
 

@@ -26,7 +26,8 @@ from tests.conftest import assert_refused, sets
 from tests.learn.builders import adapted, local_fleet, parts_of
 from tests.simulate.builders import SIMULATED, SQUARE, assert_resumes, ran, timeless
 
-MIXED = (*SQUARE, "learn.rounds=3", "learn.evaluate_every=0")
+MIXED = (*SQUARE, "learn.rounds=3", "learn.evaluate_every=0", 'plan.counts="activations"')
+"""As published: activations count in plans and charges, and adapters move after."""
 PLACED = ("fleet.cuts=[1,1,2,1,1]", "fleet.servers=[0,1,-1,1,0]")
 
 

@@ -20,7 +20,7 @@ from sflam.allocate.cell.stages import span
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import Costs, EdgeShares, Loads, add_up
 from sflam.allocate.limits import Impossible, devices
-from sflam.cost.energy import computing_j, idle_j, sending_j, serving_j
+from sflam.cost.energy import computing_j, idle_j, receiving_j, sending_j, serving_j
 from sflam.network.channel import rate_in_nats
 from sflam.network.network import Floats, Network
 from sflam.plan import ALL_LOCAL, NO_DEVICES, DevicePlans, EdgeShadowPrices, Plan, ShadowPrices, Status
@@ -68,12 +68,18 @@ class EdgeScore(SharesScore):
     Attributes:
         costs: the parts of the objective.
         serve: [N] s on the server.
+        receive: [N] s of the way down; 0 as published.
+        handing: [N] s of sending adapters up; 0 as published.
+        sending_energy: [N] J of sending in the steps.
         server_energy: [N] J.
         instability: [N] AS_n, unweighted.
     """
 
     costs: Costs
     serve: Floats
+    receive: Floats
+    handing: Floats
+    sending_energy: Floats
     server_energy: Floats
     instability: Floats
 
@@ -295,13 +301,21 @@ def _score_edge(problem: EdgeProblem, shares: EdgeShares) -> EdgeScore:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ahead = rate_in_nats(b, p, network.gain[home, users], network.noise)
         send = np.where(away, problem.payload / ahead, 0.0)
-        compute = alpha * problem.cycles / f
-        work = (problem.layers - alpha) * problem.server_cycles[home, users]
+        compute = problem.own_cycles[users, alpha] / f
+        work = problem.served_cycles(home, users, alpha)
         serve = np.where(away, work / g, 0.0)
         serve_j = np.where(away, serving_j(work, g, network.server_kappa[home]), 0.0)
-    compute_j = computing_j(alpha * problem.cycles, f, network.kappa, network.static_power)
+    compute_j = computing_j(problem.own_cycles[users, alpha], f, network.kappa, network.static_power)
     radiated = sending_j(p, send, network.amplifier_efficiency, network.circuit_power)
     send_j = np.where(away, radiated, 0.0)
+    receive, handing = problem.received_s[users, alpha], problem.handed_s[home, users, alpha]
+    receive_j = receiving_j(network.receive_power, receive)
+    handing_j = sending_j(network.max_power, handing, network.amplifier_efficiency, network.circuit_power)
+    ends = compute + send + serve + receive
+    # Users hand over their adapters one after another, and servers average them then.
+    to = np.where(away, m, network.gain.argmax(axis=0))
+    after = float(add_up(to, handing, problem.servers).max())
+    aggregation = 0.0 if problem.books is None else problem.books.aggregation_s
     shaky = problem.instability[users, alpha]
     load = loads(problem, shares)
     positive = (f > 0).all() and ((b > 0) & (p > 0) & (g > 0))[away].all()
@@ -318,24 +332,27 @@ def _score_edge(problem: EdgeProblem, shares: EdgeShares) -> EdgeScore:
         "not a positive number": 0.0 if positive else np.inf,
     }
     costs = Costs(
-        delay=problem.time_weight * float((compute + send + serve).sum()),
-        energy=float(problem.energy_price @ (compute_j + send_j))
+        delay=problem.time_weight * float((ends + handing + aggregation).sum()),
+        energy=float(problem.energy_price @ (compute_j + send_j + handing_j + receive_j))
         + problem.energy_weight * float(serve_j.sum()),
         instability=problem.stability_weight * float(shaky.sum()) if problem.stability_weight else 0.0,
         fit=problem.fit_weight * float(problem.misfit.sum()),
     )
     return EdgeScore(
         objective=costs.total,
-        latency=float((compute + send + serve).max()),
-        energy=float((compute_j + send_j + serve_j).sum()),
+        latency=float(ends.max()) + after + aggregation,
+        energy=float((compute_j + send_j + handing_j + receive_j + serve_j).sum()),
         costs=costs,
         compute=compute,
         transmit=send,
         serve=serve,
         compute_energy=compute_j,
-        transmit_energy=send_j,
-        receive_energy=np.zeros(len(problem)),
+        transmit_energy=send_j + handing_j,
+        sending_energy=send_j,
+        receive_energy=receive_j,
         idle_energy=np.zeros(len(problem)),
+        receive=receive,
+        handing=handing,
         server_energy=serve_j,
         instability=shaky,
         violations=_beyond(excess),

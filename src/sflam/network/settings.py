@@ -183,13 +183,15 @@ class NetworkSettings:
         circuit_power_w: power that the rest of a device's radio draws while it sends, whatever it radiates. 0 counts
             none; 0.098 in the sensor of Cui et al., 1.288 in the LTE phones that Huang et al. measured (MobiSys 2012).
         receive_power_w: power that a device's radio draws while it receives, which takes no time without
-            ``downlink_mbps`` and among several servers. 0 counts none; 0.113 and 1.288 there.
+            ``downlink_mbps``. 0 counts none; 0.113 and 1.288 there.
         memory_gb: memory of a device that training may use; 0 for no limit.
         server_clock_ghz: clock of a server.
         server_flops_per_cycle: FLOP per clock cycle of a server, all cores together; 0 takes 1e5, in refB 1024.
         server_kappa: W s^3 of a server's kappa f^3; 0 leaves its energy to the mains, with any profile.
         downlink_mbps: rate of the way down to each device, in its own slots where time is shared; 0 leaves its time
             out.
+        backhaul_mbps: rate of the links between several servers, each of which sends the adapters of the whole model
+            once a round to be averaged, and gets them back; 0 leaves that time out.
         simulate: train on a virtual clock over this network, as ``sflam simulate`` does.
         calibrate: in a simulated run, a step takes as long as it was measured to take on this machine, which stands for
             the fastest device and for the server, and bodies count whole, headers too; virtual time then depends on
@@ -241,6 +243,7 @@ class NetworkSettings:
     server_flops_per_cycle: float = 0.0
     server_kappa: float = 0.0
     downlink_mbps: float = 0.0
+    backhaul_mbps: float = 0.0
     simulate: bool = False
     calibrate: bool = False
     battery_j: float = 0.0
@@ -260,7 +263,9 @@ class NetworkSettings:
         ranges.at_least(0, "circuit_power_w", "receive_power_w")
         ranges.between(LEAST_EFFICIENCY, 1, "amplifier_efficiency")
         ranges.between(0, 1, "failure")
-        ranges.at_least(0, "server_kappa", "server_flops_per_cycle", "downlink_mbps", "battery_j")
+        ranges.at_least(
+            0, "server_kappa", "server_flops_per_cycle", "downlink_mbps", "backhaul_mbps", "battery_j"
+        )
         ranges.between(-60, 60, "max_power_dbm", hint=DBM)
         ranges.between(-250, -50, "noise_dbm_hz", hint=" (dBm/Hz)")
         ranges.named("scenario", SCENARIOS, "scenario")

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sflam.allocate.edge.problem import EdgeProblem, edge_problem
+from sflam.allocate.edge.books import EdgeBooks, edge_books
+from sflam.allocate.edge.problem import EdgeProblem
+from sflam.allocate.edge.statement import edge_problem
 from sflam.allocate.registry import EDGE_METHODS, allocate
 from sflam.allocate.settings import METHODS, PlanSettings
 from sflam.config import Job, digest
 from sflam.cost.energy import idle_j
 from sflam.cost.reference import workloads_of
+from sflam.cost.traffic import Traffic, expected_traffic
 from sflam.errors import ConfigError
-from sflam.network.network import Network
+from sflam.network.network import Floats, Network
 from sflam.network.scenario import build, reference_square
 from sflam.plan import Plan
 from sflam.planner.decision import Decision
+from sflam.planner.way_down import down_rates
 from sflam.units import human_si
 from sflam.workload import Workload
 
@@ -52,6 +58,8 @@ def problem_of(
     network: Network | None = None,
     steps: ArrayLike | None = None,
     at_tuned: Sequence[Workload] = (),
+    traffic: Traffic | None = None,
+    whole_values: int | None = None,
 ) -> EdgeProblem:
     """Return problem B as a job states it.
 
@@ -64,6 +72,8 @@ def problem_of(
         network: replaces the job's network of that round; needs a workload.
         steps: [N] mini-batches of each user's round, instead of ``plan.local_steps``.
         at_tuned: [Y] the workload with 1, 2, ... Y first layers tuned, where users may tune other numbers of them.
+        traffic: what the mini-batches of a round hold; None expects ``steps`` of mean length.
+        whole_values: numbers that a user trains that keeps all layers; None: those of the adapters of all layers.
 
     Raises:
         AllocationError: numbers no problem can have.
@@ -85,12 +95,20 @@ def problem_of(
         raise ConfigError(
             f"plan.tuned_least is {wish.tuned_least}, but the model has {blocks} layers; lower it"
         )
+    count = np.broadcast_to(np.asarray(wish.local_steps if steps is None else steps, float), (len(network),))
+    extras: dict[str, Any] = {}
+    if counts_all(job):
+        holds = traffic or expected_traffic(workloads[0], count, len(network))
+        more = 0 if whole_values is None else whole_values - workloads[0].adapter_values[-1]
+        state = partial(_books, job, network, holds, count, more)
+        extras = {"books": state(workloads), "books_at": tuple(map(state, each)), "traffic": holds}
     return edge_problem(
         network,
         workloads,
         samples,
+        **extras,
         bits=job.quant.bits_up,
-        steps=wish.local_steps if steps is None else steps,
+        steps=count,
         time_weight=2 * wish.latency_weight,
         energy_weight=2 * (1 - wish.latency_weight),
         stability_weight=wish.stability_weight,
@@ -103,6 +121,26 @@ def problem_of(
         at_tuned=each,
         least_tuned=wish.tuned_least,
     )
+
+
+def _books(
+    job: Job, network: Network, holds: Traffic, steps: Floats, more: int, workloads: Sequence[Workload]
+) -> EdgeBooks:
+    """Return the books of users; ``more`` numbers are trained beside adapters by who keeps all layers."""
+    return edge_books(
+        workloads,
+        holds,
+        steps,
+        bits_down=job.quant.bits_down,
+        down_rate=down_rates(job, network),
+        whole_values=more + workloads[0].adapter_values[-1],
+        backhaul=job.network.backhaul_mbps * 1e6 or np.inf,
+    )
+
+
+def counts_all(job: Job) -> bool:
+    """Return whether all that crosses counts; in the reference square only what is published does."""
+    return job.plan.counts == "all" and job.network.scenario != "refB"
 
 
 def chooses_tuned(job: Job) -> bool:

@@ -28,6 +28,7 @@ from sflam.run.presence_rules import PRESENCE_RULES
 from sflam.run.privacy_rules import PRIVACY_RULES
 from sflam.run.ranks_rules import RANKS_RULES
 from sflam.run.served_rules import SERVED_RULES
+from sflam.run.servers_rules import SERVERS_RULES
 from sflam.run.situations import (
     chosen_bits,
     chosen_cut,
@@ -390,10 +391,10 @@ RULES: tuple[Rule, ...] = (
          "use another learn.device_half, or one server", NETWORK),
     *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            NETWORK)
-      for key in (*(f"plan.{name}" for name in planning_edge.UNUSED), "network.downlink_mbps")),
+      for key in (f"plan.{name}" for name in planning_edge.UNUSED)),
     *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
            (SIMULATE,))
       for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
     *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *FLOWER_RULES, *LEAN_RULES, *PRESENCE_RULES, *PRIVACY_RULES,
-    *RANKS_RULES, *SERVED_RULES, *TIMING_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED,
+    *RANKS_RULES, *SERVED_RULES, *SERVERS_RULES, *TIMING_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED,
 )  # fmt: skip

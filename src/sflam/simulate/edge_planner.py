@@ -6,6 +6,7 @@ shares out bands and clocks for the current channel. Elsewhere every plan also c
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ from numpy.typing import NDArray
 
 from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import EdgeShares
-from sflam.allocate.referee import score
+from sflam.allocate.referee import EdgeScore, score
 from sflam.allocate.registry import stay
-from sflam.cost.energy import computing_j, sending_j
+from sflam.cost.energy import computing_j, receiving_j, sending_j
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
-from sflam.plan import ALL_LOCAL, Status
+from sflam.plan import ALL_LOCAL, DevicePlans, Status
 from sflam.planner import edge as planning_edge
 from sflam.simulate.clock import RoundCost
 from sflam.simulate.planner import Planner, Turn
@@ -56,14 +57,29 @@ class EdgePlanner(Planner):
         self.method = planning_edge.method_of(self.job)
         self.every_device = tuple(range(len(self.placements)))
 
-    def problem(self, network: Network, devices: tuple[int, ...]) -> EdgeProblem:
-        """Return the problem of ``devices`` in a network of all; a round's mini-batches count."""
+    @property
+    def counts_all(self) -> bool:
+        """Whether plans and charges are of all that crosses."""
+        return planning_edge.counts_all(self.job)
+
+    def problem(
+        self, network: Network, devices: tuple[int, ...], batches: Floats | None = None
+    ) -> EdgeProblem:
+        """Return the problem of ``devices`` in a network of all; a round's mini-batches count.
+
+        Args:
+            network: of all.
+            devices: of the problem.
+            batches: [n] mini-batches other than those expected.
+        """
         problem = planning_edge.problem_of(
             self.job,
             self.workload,
             network=network.only(devices),
-            steps=self.mini_batches(devices),
+            steps=self.mini_batches(devices) if batches is None else batches,
             at_tuned=self.at_tuned,
+            traffic=self.draws.of(devices) if self.draws else None,
+            whole_values=self.numbers,
         )
         if problem.choices is None or (self.moves and planning_edge.chooses_tuned(self.job)):
             return problem
@@ -81,15 +97,22 @@ class EdgePlanner(Planner):
     ) -> RoundCost:
         """Return the cost of a turn, by the referee, with the bits really sent.
 
-        Adapters move after the last step, at full power: each server's band is shared out equally among those who
-        report to it. A user that trains alone reports what it trained to the server that hears it best.
+        Adapters move after the last step, at full power. Where plans count them, user after user has the whole band;
+        else each server's band is shared out equally among those who report to it. A user that trains alone reports
+        what it trained to the server that hears it best.
         """
-        problem, given = self.problem(network, turn.devices), turn.plan.devices
-        if problem.choices is not None:
-            problem = problem.at(given.tuned)
+        problem, given = self._given(network, turn, batches)
         away = given.server != ALL_LOCAL
         sent = np.where(away & (up > 0), up * np.log(2), problem.payload)
-        real = score(problem.change(payload=sent), EdgeShares.from_plan(given))
+        problem = problem.change(payload=sent)
+        if problem.books is not None:
+            answers = problem.books.down_bits.copy()
+            users = np.arange(len(problem))
+            answers[users, given.cut] = np.where(away & (up > 0), down, answers[users, given.cut])
+            problem = problem.change(books=replace(problem.books, down_bits=answers))
+        real = score(problem, EdgeShares.from_plan(given))
+        if problem.books is not None:
+            return self._whole(problem, given, real)
         handing = self._handing(problem, given.server, given.cut, given.tuned)
         there = problem.network
         return RoundCost(
@@ -105,6 +128,47 @@ class EdgePlanner(Planner):
             counted=real.compute_energy + real.transmit_energy,
         )
 
+    def bodies(self, network: Network, turn: Turn) -> tuple[Floats, Floats]:
+        """Return the bits [n] of all bodies of the steps of a turn's devices, up and down, as drawn for the round.
+
+        Args:
+            network: of all devices.
+            turn: whose.
+        """
+        problem, given = self._given(network, turn, None)
+        assert problem.books is not None, "bodies are drawn where all counts"
+        away, users = given.server != ALL_LOCAL, np.arange(len(problem))
+        up = np.where(away, problem.payload / np.log(2), 0.0)
+        return np.rint(up), np.rint(problem.books.down_bits[users, given.cut])
+
+    def _given(self, network: Network, turn: Turn, batches: Floats | None) -> tuple[EdgeProblem, DevicePlans]:
+        """Return the problem of a turn at what its plan tunes, and what the plan gives."""
+        problem, given = self.problem(network, turn.devices, batches), turn.plan.devices
+        return (problem if problem.choices is None else problem.at(given.tuned)), given
+
+    def _whole(self, problem: EdgeProblem, given: DevicePlans, real: EdgeScore) -> RoundCost:
+        """Return the cost of a turn whose plan counts all that crosses."""
+        assert problem.books is not None
+        users, network = np.arange(len(problem)), problem.network
+        fetched = problem.books.adapters_down[users, given.cut] / problem.books.down_rate
+        return RoundCost(
+            compute_s=real.compute,
+            up_s=real.transmit,
+            server_s=real.serve,
+            down_s=real.receive - fetched,
+            adapters=real.handing + fetched,
+            compute_j=real.compute_energy,
+            transmit_j=real.sending_energy,
+            adapter_j=real.transmit_energy - real.sending_energy,
+            receive_j=real.receive_energy,
+            server_j=float(real.server_energy.sum()),
+            counted=real.compute_energy + real.transmit_energy + real.receive_energy,
+            inside=True,
+            stages_s=real.latency,
+            fetch_s=fetched,
+            fetch_j=receiving_j(network.receive_power, fetched),
+        )
+
     def dearest(self, network: Network) -> Floats:
         """Return the J of each user's round at full speed, sent at full power over its best server's whole band."""
         problem = self.problem(network, self.every_device)
@@ -115,7 +179,10 @@ class EdgePlanner(Planner):
         seconds = problem.payload / (ahead * np.log(2)) * away
         radio = sending_j(there.max_power, seconds, there.amplifier_efficiency, there.circuit_power)
         return radio + computing_j(
-            self.cuts(self.every_device) * problem.cycles, there.max_clock, there.kappa, there.static_power
+            problem.own_cycles[np.arange(len(problem)), self.cuts(self.every_device)],
+            there.max_clock,
+            there.kappa,
+            there.static_power,
         )
 
     def expect_possible(self, network: Network) -> None:

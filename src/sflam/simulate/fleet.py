@@ -92,7 +92,7 @@ class SimulatedFleet(FleetAround):
     @property
     def counts_all(self) -> bool:
         """Whether charges are of all that crosses, as plans are."""
-        return self.job.plan.counts == "all" and not self.planner.several
+        return self.planner.counts_all
 
     @property
     def notes(self) -> tuple[str, ...]:

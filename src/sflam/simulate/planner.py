@@ -110,6 +110,11 @@ class Planner(ABC):
         self.draws: Draws | None = None
         self.waited: Draws | None = None
 
+    @property
+    def counts_all(self) -> bool:
+        """Whether plans and charges are of all that crosses."""
+        return self.job.plan.counts == "all"
+
     def ask(
         self, number: int, network: Network, devices: Sequence[int], battery: Floats | None = None
     ) -> tuple[Turn | None, tuple[int, ...]]:

@@ -14,6 +14,7 @@ from sflam.plan import Placement
 from sflam.records.charge import Charge
 from sflam.records.history import RoundRecord
 from sflam.simulate.cell_planner import CellPlanner
+from sflam.simulate.edge_planner import EdgePlanner
 from sflam.simulate.fleet import SimulatedFleet
 
 Bodies = tuple[list[int], list[int]]
@@ -122,7 +123,7 @@ def _bodies(fleet: SimulatedFleet, record: RoundRecord, charge: Charge) -> Bodie
     if fleet.planner.once:  # charged by what is trained
         return [0] * len(record.participants), [0] * len(record.participants)
     up, down, planner = dict[int, int](), dict[int, int](), fleet.planner
-    assert isinstance(planner, CellPlanner), "several servers count payloads"
+    assert isinstance(planner, CellPlanner | EdgePlanner)
     for turn in fleet.in_force:
         bits = planner.bodies(fleet.network, turn)
         for book, each in zip((up, down), bits, strict=True):

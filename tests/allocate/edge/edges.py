@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sflam.allocate.edge.problem import EdgeProblem, edge_problem
+from sflam.allocate.edge.problem import EdgeProblem
+from sflam.allocate.edge.statement import edge_problem
 from sflam.cost.reference import workloads_of
 from sflam.network.reference import ref_b
 

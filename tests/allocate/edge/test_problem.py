@@ -11,7 +11,8 @@ from hypothesis import given, settings
 
 from sflam.allocate.edge.baselines import equal, equal_shares
 from sflam.allocate.edge.market import settle
-from sflam.allocate.edge.problem import EdgeProblem, edge_problem, layer_flops
+from sflam.allocate.edge.problem import EdgeProblem
+from sflam.allocate.edge.statement import edge_problem, layer_flops
 from sflam.allocate.referee import Found, loads, make_plan, score
 from sflam.cost.reference import ref_b_workload, workloads_of
 from sflam.errors import AllocationError

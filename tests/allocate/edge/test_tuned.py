@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from sflam.allocate.edge.problem import EdgeProblem, edge_problem
+from sflam.allocate.edge.problem import EdgeProblem
 from sflam.allocate.edge.shares import EdgeShares
+from sflam.allocate.edge.statement import edge_problem
 from sflam.allocate.referee import score
 from sflam.allocate.registry import allocate
 from sflam.cost.reference import workloads_of

@@ -64,9 +64,13 @@ class Prices:
         self._near: Floats | None = None
         splits = np.flatnonzero(problem.allowed[:, : problem.layers].any(axis=0))
         self.splits = splits
-        self._left = (problem.layers - splits)[:, None, None]  # layers on the server
+        # [S, M, N] cycles at the server
+        self._cycles = problem.served_cycles(
+            np.arange(problem.servers)[:, None], np.arange(len(problem)), splits[:, None, None]
+        )
         self._weight = problem.energy_weight * problem.network.server_kappa
-        self._own = problem.local[:, splits].T[:, None, :]  # [S, 1, N]
+        # [S, M, N]
+        self._own = problem.local[:, splits].T[:, None, :] + problem.beside[:, :, splits].transpose(2, 0, 1)
 
     def links(self, band_price: Floats) -> tuple[Floats, Floats]:
         """Return [M, N] costs of links, bandwidth paid, and bandwidths; inf and 0 out of reach."""
@@ -80,8 +84,7 @@ class Prices:
 
     def serving(self, clock_price: Floats) -> tuple[Floats, Floats]:
         """Return [S, M, N] costs of the server's layers, clock paid, and clocks, for every split but Y."""
-        problem = self.problem
-        cycles = self._left * problem.server_cycles
+        problem, cycles = self.problem, self._cycles
         weight = self._weight[:, None]
         top = problem.network.server_clock[:, None]
         f = server_clock(clock_price[:, None] / cycles, weight, problem.time_weight, top)

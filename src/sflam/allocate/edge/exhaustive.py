@@ -54,7 +54,7 @@ def find(problem: EdgeProblem) -> Settled:
     # option 0: alone; 1 + m (Y - 1) + (alpha - 1): alpha layers at home, the rest at server m
     options = problem.servers * inner + 1
     own = np.column_stack(
-        [problem.local[:, problem.layers], *[problem.local[:, 1 : problem.layers]] * problem.servers]
+        [problem.local[:, problem.layers], *(problem.local + problem.beside)[:, :, 1 : problem.layers]]
     )
     place: Integers = problem.layers ** np.arange(users - 1, -1, -1)
     total, at = own[0].copy(), _state(problem, place[0])
@@ -87,7 +87,7 @@ def _at_server(problem: EdgeProblem, states: Integers, server: int) -> Floats:
     bands = share_bands(problem, Groups(user, np.full(len(user), server), group, len(subset)))
     sending = add_up(group, bands.cost, len(subset))
     group, user = np.nonzero(here)
-    cycles = (problem.layers - states[group, user]) * problem.server_cycles[server, user]
+    cycles = problem.served_cycles(server, user, states[group, user])
     clocks = share_clocks(problem, Groups(user, np.full(len(user), server), group, len(states)), cycles)
     cost: Floats = sending[which.ravel()] + add_up(group, clocks.cost, len(states))
     cost[(here & ~reach).any(axis=1)] = np.inf

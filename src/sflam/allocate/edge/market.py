@@ -172,8 +172,7 @@ def senders(problem: EdgeProblem, server: Integers, split: Integers) -> tuple[Gr
     """Return the users that send, grouped by their servers, and the cycles [n] of their layers there."""
     users = np.flatnonzero(server != ALL_LOCAL)
     home = server[users]
-    cycles: Floats = (problem.layers - split[users]) * problem.server_cycles[home, users]
-    return Groups(users, home, home, problem.servers), cycles
+    return Groups(users, home, home, problem.servers), problem.served_cycles(home, users, split[users])
 
 
 def settle(problem: EdgeProblem, server: Integers, split: Integers) -> Settled:
@@ -182,7 +181,7 @@ def settle(problem: EdgeProblem, server: Integers, split: Integers) -> Settled:
     bands = share_bands(problem, groups)
     clocks = share_clocks(problem, groups, cycles)
     shares = shares_from(problem, server, split, bands.bandwidth, bands.efficiency, clocks.clock)
-    objective = problem.local[np.arange(len(problem)), split].sum() + bands.cost.sum() + clocks.cost.sum()
+    objective = problem.fixed(server, split).sum() + bands.cost.sum() + clocks.cost.sum()
     return Settled(float(objective), shares, bands.price, clocks.price)
 
 

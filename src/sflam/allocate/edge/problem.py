@@ -7,20 +7,20 @@
     s.t. one server m each, or alpha = Y: nothing is sent; p <= p_max, f_n <= f_max,
          bandwidths of a server share B_m, clocks of a server share F_m, splits fit the users' memory
 
-over the server, the split alpha (layers on the user), bandwidth b, power p, and both clocks. No embedding, head or way
-back is charged. A method is a function that returns ``EdgeShares``; the referee computes their cost.
+over the server, the split alpha (layers on the user), bandwidth b, power p, and both clocks. No embedding, head, way
+back or adapter is charged unless ``books`` says what they take (``allocate/edge/books``). A method is a function that
+returns ``EdgeShares``; the referee computes their cost.
 
 Four differences from the problem as printed in arXiv 2409.20247, and how to get the printed form:
 
     the delay t_n of sending counts     always: without, p t falls as p -> 0, and no plan attains the optimum
     AS is finite where all is tuned     ``eigenvalue=0``: AS(Y) is infinite, so that alpha = Y is never chosen
     splits are enumerated               method ``fractional`` relaxes and rounds them
-    base weights are frozen             ``full_training=True`` of ``layer_flops``: three forwards
+    base weights are frozen             ``full_training=True`` of ``statement.layer_flops``: three forwards
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Self
@@ -28,12 +28,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sflam.allocate.edge.books import EdgeBooks, chosen
+from sflam.allocate.edge.shares import Integers
 from sflam.allocate.limits import devices, wrong_numbers, wrong_values
-from sflam.cost.energy import computing_j
+from sflam.cost.energy import computing_j, sending_j
 from sflam.errors import AllocationError
+from sflam.network.channel import rate
 from sflam.network.network import Floats, Network
 from sflam.units import human_bytes
-from sflam.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,11 +46,13 @@ class TunedChoices:
         layer_flops: [Y, N] FLOP of one layer's training step, the mean over layers.
         memory: [Y, N, Y + 1] bytes at every split; None for none.
         least: fewest layers to tune.
+        books: [Y] of each; none as published.
     """
 
     layer_flops: Floats
     memory: Floats | None = None
     least: int = 1
+    books: tuple[EdgeBooks, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,6 +81,7 @@ class EdgeProblem:
         fit: [Y] loss that training reaches with 1, 2, ... layers tuned; none where that is not known.
         fit_weight: w_f of it.
         choices: what users cost with other numbers of tuned layers, where plans choose them (``allocate/edge/tuned``).
+        books: what a round takes beside equal layers and activations; None as published.
 
     Raises:
         AllocationError: numbers with which no plan can be: a user without a server in reach, splits beyond the model
@@ -103,6 +108,7 @@ class EdgeProblem:
     fit: tuple[float, ...] = ()
     fit_weight: float = 0.0
     choices: TunedChoices | None = None
+    books: EdgeBooks | None = None
 
     def __post_init__(self) -> None:
         if found := self._wrong_network() or self._wrong_request() or self._wrong_splits():
@@ -196,6 +202,7 @@ class EdgeProblem:
             tuned=own,
             layer_flops=self.choices.layer_flops[own - 1, users],
             memory=None if memory is None else memory[own - 1, users],
+            books=chosen(self.choices.books, own - 1) if self.choices.books else None,
         )
 
     @cached_property
@@ -208,16 +215,87 @@ class EdgeProblem:
         return np.broadcast_to(range_ & fits, (len(self), self.layers + 1))
 
     @cached_property
+    def own_cycles(self) -> Floats:
+        """[N, Y + 1] cycles on the user at every split."""
+        if self.books is not None:
+            cycles: Floats = self.books.own_flops / self.network.flops_per_cycle[:, None]
+            return cycles
+        return np.arange(self.layers + 1) * self.cycles[:, None]
+
+    def served_cycles(self, server: Any, user: Any, split: Any) -> Floats:
+        """Return the cycles that servers do for users at splits; indices of one shape, or that broadcast."""
+        cycles: Floats
+        if self.books is not None:
+            cycles = self.books.server_flops[user, split] / self.network.server_flops_per_cycle[server]
+        else:
+            cycles = (self.layers - split) * self.server_cycles[server, user]
+        return cycles
+
+    @cached_property
+    def received_s(self) -> Floats:
+        """[N, Y + 1] s of the way down in a round: answers, and adapters before them."""
+        if self.books is None:
+            return np.zeros((len(self), self.layers + 1))
+        bits = self.books.down_bits + self.books.adapters_down
+        seconds: Floats = bits / self.books.down_rate[:, None]
+        return seconds
+
+    @cached_property
+    def handed_s(self) -> Floats:
+        """[M, N, Y + 1] s of sending adapters up over a server's whole band at full power; inf out of reach.
+
+        At Y they go to the server that hears the user best.
+        """
+        shape = (self.servers, len(self), self.layers + 1)
+        if self.books is None:
+            return np.zeros(shape)
+        network, bits = self.network, self.books.adapters_up
+        ahead = rate(network.bandwidth[:, None], network.max_power, network.gain, network.noise)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            seconds: Floats = np.where(bits > 0, bits / ahead[:, :, None], 0.0)
+        seconds[:, :, -1] = seconds[network.gain.argmax(axis=0), np.arange(len(self)), -1]
+        return seconds
+
+    @cached_property
+    def handing_price(self) -> Floats:
+        """[N] what a second of sending at full power costs, 1/s."""
+        network = self.network
+        joules = sending_j(network.max_power, 1.0, network.amplifier_efficiency, network.circuit_power)
+        price: Floats = self.time_weight + self.energy_price * joules
+        return price
+
+    @cached_property
     def local(self) -> Floats:
-        """[N, Y + 1] cost of the user's own layers and of its instability at every split; inf where not allowed."""
+        """[N, Y + 1] cost of what hangs on the user and its split alone; inf where not allowed.
+
+        Its own work, its instability, what it receives, and at Y its adapters.
+        """
         network, f = self.network, self.clock
         joules = computing_j(np.ones(len(self)), f, network.kappa, network.static_power)  # per cycle
-        layer = self.cycles * (self.time_weight / f + self.energy_price * joules)
+        cycle = self.time_weight / f + self.energy_price * joules
         with np.errstate(invalid="ignore"):
             shaky = self.stability_weight * self.instability if self.stability_weight else 0.0
         shaky = shaky + self.fit_weight * self.misfit[:, None]
-        cost: Floats = np.arange(self.layers + 1) * layer[:, None] + shaky
+        cost: Floats = self.own_cycles * cycle[:, None] + shaky
+        if self.books is not None:
+            heard = self.time_weight + self.energy_price * network.receive_power
+            cost = cost + heard[:, None] * self.received_s + self.time_weight * self.books.aggregation_s
+            cost[:, -1] += self.handing_price * self.handed_s[0, :, -1]
         return np.where(self.allowed, cost, np.inf)
+
+    @cached_property
+    def beside(self) -> Floats:
+        """[M, N, Y + 1] cost of handing over adapters at a server; 0 at Y, where ``local`` has it."""
+        cost: Floats = self.handing_price[:, None] * self.handed_s
+        cost[:, :, -1] = 0.0
+        return cost
+
+    def fixed(self, server: Integers, split: Integers) -> Floats:
+        """Return [..., N] what no share changes for users at servers (``ALL_LOCAL`` for none) and splits."""
+        users = np.arange(len(self))
+        away = np.where(server < 0, 0.0, self.beside[np.maximum(server, 0), users, split])
+        cost: Floats = self.local[users, split] + away
+        return cost
 
     def _wrong_network(self) -> list[str]:
         network = self.network
@@ -287,73 +365,3 @@ class EdgeProblem:
                 "eigenvalue is 0 and every split is the whole model, whose bound is then infinite; allow fewer layers"
             ]
         return []
-
-
-def layer_flops(workload: Workload, *, full_training: bool = False) -> float:
-    """Return the FLOP of one inner layer's training step on a mini-batch: (1.1) + (1.2) + (1.3).
-
-    Args:
-        workload: of equal layers.
-        full_training: three forwards instead, as printed in 2409.20247; without adapters that is (1.1) + (1.4).
-    """
-    forward = (workload.device_forward[-1] - workload.device_forward[0]) / workload.blocks
-    if full_training:
-        return 3 * forward
-    none, first, *_, last = workload.device_backward[:2] + workload.device_backward[-1:]
-    inner = (last - first) / (workload.blocks - 1) if workload.blocks > 1 else first - none
-    return forward + inner
-
-
-def edge_problem(
-    network: Network,
-    workloads: Sequence[Workload],
-    samples: ArrayLike,
-    *,
-    bits: int = 8,
-    steps: ArrayLike = 1.0,
-    full_training: bool = False,
-    at_tuned: Sequence[Sequence[Workload]] = (),
-    least_tuned: int = 1,
-    **attributes: Any,
-) -> EdgeProblem:
-    """Return the problem of users who fine-tune with these workloads, one per user, all of one depth.
-
-    Args:
-        network: users and servers.
-        workloads: [N].
-        samples: [N], or one number for all.
-        bits: per activation value.
-        steps: [N] mini-batches of a round, or one number for all.
-        full_training: all weights of a layer are trained; see ``layer_flops``.
-        at_tuned: [Y] the same with 1, 2, ... Y first layers tuned, where plans choose how many.
-        least_tuned: fewest of them.
-        attributes: further attributes of ``EdgeProblem``.
-    """
-    depths = sorted({workload.blocks for workload in workloads})
-    if len(workloads) != len(network) or len(depths) != 1:
-        raise AllocationError(
-            f"{len(workloads)} workloads of {depths} blocks for {len(network)} users; give one each, all of one depth"
-        )
-    count = np.asarray(steps, float)
-    if at_tuned:
-        attributes["choices"] = TunedChoices(
-            layer_flops=np.array([[layer_flops(one) for one in each] for each in at_tuned]) * count,
-            memory=np.array([_memory(each) for each in at_tuned]),
-            least=least_tuned,
-        )
-    flops = np.array([layer_flops(workload, full_training=full_training) for workload in workloads])
-    return EdgeProblem(
-        network=network,
-        layers=workloads[0].blocks,
-        layer_flops=flops * count,
-        payload=np.array([workload.up_bits(bits) for workload in workloads]) * np.log(2) * count,
-        samples=np.broadcast_to(np.asarray(samples, float), (len(network),)),
-        memory=_memory(workloads),
-        bits=bits,
-        **attributes,
-    )
-
-
-def _memory(workloads: Sequence[Workload]) -> Floats:
-    """Return [N, Y + 1] the bytes that users need at every split, the last of which is without a server."""
-    return np.array([(*workload.device_memory[:-1], workload.whole_memory) for workload in workloads])

@@ -149,7 +149,7 @@ def try_moves(
     problem: EdgeProblem, now: Settled, users: Integers, servers: Integers, splits: Integers
 ) -> Floats:
     """Return [n] the objectives after each of n moves of k users [n, k], exactly: touched servers are shared anew."""
-    server, split, every = now.shares.server, now.shares.split, np.arange(len(problem))
+    server, split = now.shares.server, now.shares.split
     n = len(users)
     after = np.repeat(server[None], n, axis=0)
     layers = np.repeat(split[None], n, axis=0)
@@ -164,10 +164,10 @@ def try_moves(
     groups = Groups(user, home, at * problem.servers + home, n * problem.servers)
     guess_mu, guess_nu = np.tile(_positive(now.band_price), n), np.tile(_positive(now.clock_price), n)
     bands = share_bands(problem, groups, guess_mu)
-    cycles = (problem.layers - layers[at, user]) * problem.server_cycles[home, user]
+    cycles = problem.served_cycles(home, user, layers[at, user])
     clocks = share_clocks(problem, groups, cycles, guess_nu)
     new = add_up(at, bands.cost + clocks.cost, n)
-    new += problem.local[every, layers].sum(axis=1)
+    new += problem.fixed(after, layers).sum(axis=1)
     return new + _untouched(problem, now, touched)
 
 
@@ -182,7 +182,7 @@ def server_costs(problem: EdgeProblem, now: Settled) -> Floats:
     found = score(problem, now.shares)
     away = now.shares.server != ALL_LOCAL
     cost = problem.time_weight * (found.transmit + found.serve)
-    cost = cost + problem.energy_price * found.transmit_energy + problem.energy_weight * found.server_energy
+    cost = cost + problem.energy_price * found.sending_energy + problem.energy_weight * found.server_energy
     return add_up(now.shares.server[away], cost[away], problem.servers)
 
 

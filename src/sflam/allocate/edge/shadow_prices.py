@@ -3,7 +3,9 @@
 The optimum at an association is convex: the prices mu at which bands clear are its multipliers, and of a clock that is
 used up what a hertz takes off the cost of each of its users, L (w_t / f^2 - 2 w_e kappa f), the same for all. A user at
 full power has c = (w_t + W p) a / (b x) with x = ln(1 + p / (G b)), so that a drawn watt takes off
-t (w_t + W p) / (x G b e^x) - W t.
+t (w_t + W p) / (x G b e^x) - W t. Where adapters are handed over by the whole band B at full power, with s the ratio of
+signal to noise there and y = ln(1 + s), a hertz takes c (1 - s / ((1 + s) y)) / B off their cost c besides, and a watt
+c s / ((1 + s) y p_max) - W t / eta.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import numpy as np
 
 from sflam.allocate.edge.market import Settled, links_of, senders
 from sflam.allocate.edge.problem import EdgeProblem
+from sflam.allocate.edge.shares import EdgeShares, add_up
+from sflam.network.network import Floats
 from sflam.plan import ALL_LOCAL, EdgeShadowPrices
 
 FULL = 1 - 1e-9
@@ -41,8 +45,21 @@ def edge_shadow_prices(problem: EdgeProblem, settled: Settled) -> EdgeShadowPric
         cost = links.time_weight + links.weight * links.max_power
         drawn = time * (cost / (x * links.noise * shares.bandwidth[users] * (1 + ratio)) - links.weight)
         worth[users] = np.maximum(drawn, 0.0) / network.amplifier_efficiency[users]
-    return EdgeShadowPrices(
-        bandwidth=np.where(groups.total(np.ones(len(groups.user))) > 0, settled.band_price, 0.0),
-        clock=clock,
-        power=worth,
-    )
+    band = np.where(groups.total(np.ones(len(groups.user))) > 0, settled.band_price, 0.0)
+    band_beside, power_beside = _handing(problem, shares)
+    return EdgeShadowPrices(bandwidth=band + band_beside, clock=clock, power=worth + power_beside)
+
+
+def _handing(problem: EdgeProblem, shares: EdgeShares) -> tuple[Floats, Floats]:
+    """Return what a hertz, [M], and a watt, [N], take off the cost of handing over adapters; 0 as published."""
+    network, users = problem.network, np.arange(len(problem))
+    if problem.books is None:
+        return np.zeros(problem.servers), np.zeros(len(problem))
+    home = np.where(shares.server == ALL_LOCAL, network.gain.argmax(axis=0), shares.server)
+    seconds = problem.handed_s[home, users, shares.split]
+    cost = problem.handing_price * seconds
+    ratio = network.max_power * network.gain[home, users] / (network.noise * network.bandwidth[home])
+    steep = ratio / ((1 + ratio) * np.log1p(ratio))
+    drawn = problem.energy_price * seconds / network.amplifier_efficiency
+    hertz = add_up(home, cost * (1 - steep) / network.bandwidth[home], problem.servers)
+    return hertz, cost * steep / network.max_power - drawn

@@ -53,7 +53,7 @@ def _from(problem: EdgeProblem, server: Integers, split: Integers, draw: np.rand
     member = home[None, :] == np.arange(problem.servers)[:, None]  # [M, n]
     limits = np.concatenate([network.bandwidth[home], network.max_power[users], network.server_clock[home]])
     price, noise = problem.energy_price[users], network.noise / network.gain[home, users]
-    work = (problem.layers - split[users]) * problem.server_cycles[home, users]
+    work = problem.served_cycles(home, users, split[users])
     weight = problem.energy_weight * network.server_kappa[home]
 
     def cost(v: Floats) -> float:

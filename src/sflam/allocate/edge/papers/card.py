@@ -45,8 +45,10 @@ def solve(problem: EdgeProblem) -> Found:
         link = links.cost(band, np.log1p(links.max_power / (links.noise * band)))
         f = _clock(problem, nearest, problem.network.server_clock[nearest] / count)
         weight = problem.energy_weight * problem.network.server_kappa[nearest]
-        each = problem.server_cycles[nearest, users] * (problem.time_weight / f + weight * f**2)
-        cost = problem.local + np.arange(layers, -1, -1) * each[:, None]
+        cycle = problem.time_weight / f + weight * f**2
+        every = np.arange(layers + 1)
+        served = problem.served_cycles(nearest[:, None], users[:, None], every)
+        cost = problem.local + problem.beside[nearest, users] + served * cycle[:, None]
         cost[:, :layers] += link[:, None]
         chosen = cost.argmin(axis=1)
         if (chosen == split).all():

@@ -63,12 +63,11 @@ class Relaxed:
 
     def __init__(self, problem: EdgeProblem, options: Options) -> None:
         self.problem, self.options = problem, options
-        self.own = problem.local[options.user, options.split]
         self.away = np.flatnonzero(options.server != ALL_LOCAL)
         self.user, self.home = options.user[self.away], options.server[self.away]
-        self.cycles = (problem.layers - options.split[self.away]) * problem.server_cycles[
-            self.home, self.user
-        ]
+        self.cycles = problem.served_cycles(self.home, self.user, options.split[self.away])
+        self.own = problem.local[options.user, options.split]
+        self.own[self.away] += problem.beside[self.home, self.user, options.split[self.away]]
         self._near: tuple[Floats, Floats] | None = None
 
     def value(self, x: Floats) -> tuple[float, Floats]:

@@ -38,7 +38,7 @@ FLOATS = "quant.bits_adapters=32"  # as adapters went up when the digests were s
 COMMON = ("learn.canonical=true", "learn.device=cpu", FLOATS)
 TINY = (*COMMON, "learn.rounds=2", "learn.local_steps=2", "learn.batch=4", "fleet.devices=3", "model.rank=2")
 WHOLE = ("network.simulate=true", "learn.local_steps=0", "learn.rounds=3")
-SERVERS = (*WHOLE, *SQUARE)
+SERVERS = (*WHOLE, *SQUARE, 'plan.counts="activations"')
 NETWORK = (*WHOLE, "plan.counts=activations")  # the only books there were when their digests were stored
 VIT: dict[str, tuple[str, ...]] = {
     "four bits": ("quant.bits_up=4", "quant.bits_down=4"),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sflam.run.predict import predict
     from sflam.run.replay import Recording, replay
     from sflam.run.start import resume, start, train
+    from sflam.run.trackers import MlflowCallback, WandbCallback
     from sflam.simulate.policies import register as register_policy
 
 __version__ = "0.1.0"
@@ -38,10 +39,12 @@ _HOMES = {
     "Callback": ("sflam.run.callbacks", "Callback"),
     "FleetAround": ("sflam.learn.fleet", "FleetAround"),
     "Job": ("sflam.config", "Job"),
+    "MlflowCallback": ("sflam.run.trackers", "MlflowCallback"),
     "Recording": ("sflam.run.replay", "Recording"),
     "Result": ("sflam.run.finish", "Result"),
     "RoundRecord": ("sflam.records.history", "RoundRecord"),
     "SflamError": ("sflam.errors", "SflamError"),
+    "WandbCallback": ("sflam.run.trackers", "WandbCallback"),
     "draw_accuracy": ("sflam.report.figures", "draw_accuracy"),
     "draw_cost": ("sflam.report.figures", "draw_cost"),
     "generate": ("sflam.run.generate", "generate"),
@@ -68,10 +71,12 @@ __all__ = [
     "Callback",
     "FleetAround",
     "Job",
+    "MlflowCallback",
     "Recording",
     "Result",
     "RoundRecord",
     "SflamError",
+    "WandbCallback",
     "draw_accuracy",
     "draw_cost",
     "generate",

@@ -14,7 +14,7 @@ import sflam
 
 NAMES = [
     *("Callback", "FleetAround"),
-    *("Job", "Recording", "Result", "RoundRecord", "SflamError"),
+    *("Job", "MlflowCallback", "Recording", "Result", "RoundRecord", "SflamError", "WandbCallback"),
     *(
         "draw_accuracy",
         "draw_cost",

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sflam.network.channel import LEAST_FADING, fading, gain_of_rate, path_gain, rate, shadowing
+from sflam.network.channel import (
+    LEAST_FADING,
+    coherent_fading,
+    fading,
+    gain_of_rate,
+    path_gain,
+    rate,
+    shadowing,
+)
+from sflam.seeds import generator
 
 
 def gain_at(*metres):
@@ -49,3 +58,33 @@ def test_a_strong_steady_path_hardly_fades():
 def test_shadowing_is_normal_in_db():
     drawn = 10 * np.log10(shadowing(np.random.default_rng(0), (100_000,), spread_db=8.0))
     assert drawn.mean() == pytest.approx(0, abs=0.1) and drawn.std() == pytest.approx(8, abs=0.1)
+
+
+def streams(seed):
+    """Return a generator for what is new in a round, as scenarios draw it."""
+    return lambda number: generator(seed, "scattered", number)
+
+
+@pytest.mark.parametrize("kind", ["rayleigh", "rician"])
+def test_coherent_fading_has_the_same_distribution_in_every_round(kind):
+    """As fading that is drawn anew: mean one, and the same share below every level."""
+    anew = fading(np.random.default_rng(0), (1, 20_000), kind, rician_db=3.0)
+    for number in (0, 1, 7):
+        found = coherent_fading(streams(1), number, (1, 20_000), kind, coherence=0.8, rician_db=3.0)
+        assert found.mean() == pytest.approx(1.0, abs=0.03)
+        levels = np.quantile(anew, [0.1, 0.5, 0.9])
+        assert [(found < level).mean() for level in levels] == pytest.approx([0.1, 0.5, 0.9], abs=0.015)
+
+
+@pytest.mark.parametrize("rho", [0.5, 0.9])
+def test_powers_are_correlated_as_rho_squared_falls(rho):
+    """Of Rayleigh fading: amplitudes d rounds apart by rho^d, powers by rho^2d."""
+    rounds = [coherent_fading(streams(3), n, (1, 40_000), "rayleigh", coherence=rho)[0] for n in (5, 6, 8)]
+    for other, apart in ((rounds[1], 1), (rounds[2], 3)):
+        assert np.corrcoef(rounds[0], other)[0, 1] == pytest.approx(rho ** (2 * apart), abs=0.03)
+
+
+def test_a_round_is_drawn_alone_and_always_the_same():
+    one = coherent_fading(streams(3), 9, (2, 5), "rayleigh", coherence=0.95)
+    assert (one == coherent_fading(streams(3), 9, (2, 5), "rayleigh", coherence=0.95)).all()
+    assert (one != coherent_fading(streams(4), 9, (2, 5), "rayleigh", coherence=0.95)).all()

@@ -216,3 +216,13 @@ def test_radios_come_from_the_device_then_its_profile_then_the_network():
     plain = build(settings(), 0)
     assert (plain.amplifier_efficiency == 1).all()
     assert not plain.circuit_power.any() and not plain.receive_power.any()
+
+
+def test_channels_change_gradually_where_that_is_asked():
+    """Device by device, a round's gain is nearer to the last one's than to that of a round long after."""
+    asked = settings("devices=200", "coherence=0.98")
+    gains = [10 * np.log10(build(asked, 0, number).gain[0]) for number in (10, 11, 200)]
+    assert np.abs(gains[1] - gains[0]).mean() < 0.5 * np.abs(gains[2] - gains[0]).mean()
+    still = build(settings("devices=200", "fading=none"), 0, 10).gain[0]
+    assert (10 ** (gains[0] / 10) / still).mean() == pytest.approx(1, abs=0.2)
+    assert (build(asked, 0, 10).gain == build(asked, 0, 10).gain).all()

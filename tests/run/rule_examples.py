@@ -209,6 +209,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "listed-devices-device": ("network.devices=7", "network.device=TABLES"),
     "listed-devices-profiles": ("network.devices=7", 'network.profiles={"phone" = 3}'),
     "listed-servers-server": ("network.servers=3", "network.scenario=square", "network.server=TABLES"),
+    "unused-coherence": ("network.simulate=true", "network.fading=none", "network.coherence=0.9"),
     "ref-fading": ("network.scenario=refA", "network.fading=rician"),
     "trace-servers": (*SQUARE, "network.trace=gains.csv"),
     "airtime-method": ("network.access=airtime", "plan.method=oracle"),

@@ -75,3 +75,21 @@ def test_callbacks_change_nothing_and_a_run_that_one_ends_goes_on(
     assert len(list(run.rounds())) == 1
     whole = sflam.train(job, tmp_path / "whole")
     assert run.finish().loss == whole.loss
+
+
+def test_a_run_that_ends_early_is_called_stopped(small: tuple[str, ...], tmp_path: Path) -> None:
+    """By what a callback raises, too; the error goes on, and the run with ``sflam.resume``."""
+
+    class Failing(Noted):
+        def ended_round(self, record: RoundRecord) -> None:
+            super().ended_round(record)
+            raise OSError("no room")
+
+        def stopped(self, error: BaseException) -> None:
+            self.calls.append(f"stopped: {error}")
+
+    noted = Failing()
+    with pytest.raises(OSError, match="no room"):
+        sflam.train(sflam.load(None, [*small, "learn.rounds=2"]), tmp_path / "run", callbacks=[noted])
+    assert noted.calls[-1] == "stopped: no room" and "finished" not in noted.calls
+    assert len(sflam.resume(tmp_path / "run").records) == 1

@@ -5,6 +5,9 @@ M servers, K devices. Gains are linear power ratios; distances m, bandwidths Hz,
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
 from sflam.network.network import Floats
@@ -12,6 +15,8 @@ from sflam.network.settings import FADINGS
 
 LEAST_FADING = 1e-3
 """A deeper fade than 30 dB is cut off, so that no rate is zero."""
+FORGOTTEN = 1e-3
+"""Share of a round's scattered amplitude that is left of an innovation too old to count."""
 
 
 def path_gain(distance: Floats, *, loss_db: float, slope_db: float, nearest: float) -> Floats:
@@ -48,6 +53,43 @@ def fading(draw: np.random.Generator, shape: tuple[int, ...], kind: str, *, rici
         return np.maximum(draw.exponential(1.0, shape), LEAST_FADING)
     ratio = 10.0 ** (rician_db / 10.0)
     scattered = draw.standard_normal((2, *shape)) / np.sqrt(2.0 * (ratio + 1.0))
+    power: Floats = (np.sqrt(ratio / (ratio + 1.0)) + scattered[0]) ** 2 + scattered[1] ** 2
+    return np.maximum(power, LEAST_FADING)
+
+
+def coherent_fading(
+    innovation: Callable[[int], np.random.Generator],
+    number: int,
+    shape: tuple[int, ...],
+    kind: str,
+    *,
+    coherence: float,
+    rician_db: float = 0.0,
+) -> Floats:
+    """Return block fading |h|^2 of a round as :func:`fading`, whose scattered paths change gradually (Gauss-Markov).
+
+    The complex amplitude of a round is rho times that of the round before plus an innovation, so that rounds d apart
+    have amplitudes correlated by rho^d and powers by rho^2d where there is no steady path. Every round is drawn alone:
+    innovations older than ``FORGOTTEN`` are left out, and the rest are scaled to the same variance.
+
+    Args:
+        innovation: round, from below 0 on -> the generator of what is new in it.
+        number: of the round.
+        shape: [M, K].
+        kind: ``rayleigh`` or ``rician``.
+        coherence: rho of consecutive rounds, above 0 and below 1; J0(2 pi f_D T) in Clarke's model, with the Doppler
+            frequency f_D and the time T from round to round.
+        rician_db: see :func:`fading`.
+    """
+    assert kind in ("rayleigh", "rician") and 0 < coherence < 1, (kind, coherence)
+    past = math.ceil(math.log(FORGOTTEN) / math.log(coherence))
+    weights = coherence ** np.arange(past)
+    scattered = np.zeros((2, *shape))
+    for age, weight in enumerate(weights.tolist()):
+        scattered += weight * innovation(number - age).standard_normal(scattered.shape)
+    scattered /= np.sqrt((weights**2).sum())
+    ratio = 10.0 ** (rician_db / 10.0) if kind == "rician" else 0.0
+    scattered /= np.sqrt(2.0 * (ratio + 1.0))
     power: Floats = (np.sqrt(ratio / (ratio + 1.0)) + scattered[0]) ** 2 + scattered[1] ** 2
     return np.maximum(power, LEAST_FADING)
 

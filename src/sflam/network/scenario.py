@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -66,8 +67,14 @@ def build(settings: NetworkSettings, seed: int, round_number: int = 0) -> Networ
             gain = channel.gain_of_rate(gain, still.bandwidth[0], still.max_power, noise)
             still = replace(still, full_power=np.ones(len(still)))
         return _checked_gains(replace(still, gain=gain[None, :]))
-    draw = generator(seed, "fading", round_number)
-    faded = channel.fading(draw, still.gain.shape, settings.fading, rician_db=settings.rician_db)
+    shape, kind, steady = still.gain.shape, settings.fading, settings.rician_db
+    if settings.coherence and kind != "none":
+        new = partial(generator, seed, "scattered")
+        faded = channel.coherent_fading(
+            new, round_number, shape, kind, coherence=settings.coherence, rician_db=steady
+        )
+    else:
+        faded = channel.fading(generator(seed, "fading", round_number), shape, kind, rician_db=steady)
     measured_gain = np.array([machine.is_measured for machine in _machines(settings)])
     return _checked_gains(replace(still, gain=np.where(measured_gain, still.gain, still.gain * faded)))
 

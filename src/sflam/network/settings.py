@@ -171,6 +171,8 @@ class NetworkSettings:
         path_loss_slope_db: path loss that every tenfold distance adds.
         shadowing_db: standard deviation of the shadowing; the same in every round.
         fading: ``rayleigh``, ``rician`` or ``none``; drawn anew every round.
+        coherence: correlation of the scattered paths' amplitudes from one round to the next, from 0, anew every round,
+            to 0.99; J0(2 pi f_D T) with the Doppler frequency f_D and the time T from round to round.
         rician_db: power of the steady path over the scattered ones.
         clock_ghz: lowest and highest of the devices' highest clocks, drawn evenly.
         flops_per_cycle: FLOP per clock cycle of a device, all cores together.
@@ -230,6 +232,7 @@ class NetworkSettings:
     path_loss_slope_db: float = 37.6
     shadowing_db: float = 0.0
     fading: str = "rayleigh"
+    coherence: float = 0.0
     rician_db: float = 6.0
     clock_ghz: tuple[float, ...] = (0.5, 1.5)
     flops_per_cycle: float = 512.0
@@ -263,6 +266,7 @@ class NetworkSettings:
         ranges.at_least(0, "circuit_power_w", "receive_power_w")
         ranges.between(LEAST_EFFICIENCY, 1, "amplifier_efficiency")
         ranges.between(0, 1, "failure")
+        ranges.between(0, 0.99, "coherence", hint=" (0.9 is slow; 0 is drawn anew every round)")
         ranges.at_least(
             0, "server_kappa", "server_flops_per_cycle", "downlink_mbps", "backhaul_mbps", "battery_j"
         )

@@ -41,6 +41,20 @@ class Callback:
     def finished(self, result: Result) -> None:
         """Be called when the run folder is whole."""
 
+    def stopped(self, error: BaseException) -> None:
+        """Be called instead where the run ends early: by an error, which goes on, or by an interrupt."""
+
+
+@contextmanager
+def watched(callbacks: Sequence[Callback]) -> Iterator[None]:
+    """Call :meth:`Callback.stopped` where what is done within ends early."""
+    try:
+        yield
+    except BaseException as error:
+        for each in callbacks:
+            each.stopped(error)
+        raise
+
 
 @contextmanager
 def stepping(run: Run, callbacks: Sequence[Callback]) -> Iterator[None]:

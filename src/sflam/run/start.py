@@ -23,7 +23,7 @@ from sflam.records import history
 from sflam.records.history import History, RoundRecord
 from sflam.records.run_folder import RunFolder, default_folder
 from sflam.run.assemble import Assembly, assemble
-from sflam.run.callbacks import Callback, train_watched
+from sflam.run.callbacks import Callback, train_watched, watched
 from sflam.run.contents import MOVABLE
 from sflam.run.finish import Result
 from sflam.run.follow_plan import follow
@@ -140,10 +140,11 @@ def train(
         SflamError: see :func:`start`.
     """
     run = start(job, folder, around=around)
-    train_watched(run, callbacks)
-    result = run.finish(merge=merge)
-    for each in callbacks:
-        each.finished(result)
+    with watched(callbacks):
+        train_watched(run, callbacks)
+        result = run.finish(merge=merge)
+        for each in callbacks:
+            each.finished(result)
     return result
 
 

@@ -20,6 +20,12 @@ def _without_noise(job: Job) -> str:
     return "" if job.privacy.promises else "privacy.noise"
 
 
+def _no_fading(job: Job) -> str:
+    if job.network.trace:
+        return "network.trace"
+    return "network.fading" if job.network.fading == "none" else ""
+
+
 _NEEDS: dict[str, tuple[Condition, str, str]] = {
     "learn.prox": (
         is_none_of("learn.local", "fedprox"),
@@ -97,6 +103,11 @@ _NEEDS: dict[str, tuple[Condition, str, str]] = {
         f"privacy.{key}": (_without_noise, "there is no noise", "privacy.noise")
         for key in ("delta", "reproducible")
     },
+    "network.coherence": (
+        _no_fading,
+        "no fading is drawn that could change gradually",
+        'network.fading = "rayleigh" without a trace',
+    ),
     "data.flipped_devices": (is_one_of("data.flipped", 0.0), "no label is flipped", "data.flipped above 0"),
 }
 """Key -> what must hold for nothing to use it, why that is so, and what would use it."""

@@ -13,6 +13,7 @@ PUBLISHED = 'plan.counts="activations"'
 CUT = 'plan.optimize=["clock", "cut"]'
 DELTA = "quant.delta=true"
 AVERAGED, FROZEN = "learn.device_half=averaged", "learn.device_half=frozen"
+MEDIAN = "learn.robust=median"
 FEDLC, SVD = "learn.local=fedlc", "learn.aggregation=svd"
 CUTS, GLOBAL = ("fleet.devices=2", "fleet.cuts=[1, 2]"), "data.sampling=global"
 HEAD, OWN_HALF = "learn.personal=head", "learn.personal=device-half"
@@ -210,6 +211,21 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "listed-devices-profiles": ("network.devices=7", 'network.profiles={"phone" = 3}'),
     "listed-servers-server": ("network.servers=3", "network.scenario=square", "network.server=TABLES"),
     "unused-coherence": ("network.simulate=true", "network.fading=none", "network.coherence=0.9"),
+    "robust-lone": (MEDIAN, "learn.method=local"),
+    "robust-relay": (MEDIAN, "learn.method=sl"),
+    "robust-averaged": (MEDIAN, AVERAGED, "learn.method=sfl-v2"),
+    "robust-nothing": (MEDIAN, "learn.method=sflam-mixed", "model.cut=0"),
+    "robust-factors": (MEDIAN, SVD),
+    "robust-scaffold": (MEDIAN, "learn.local=scaffold"),
+    "robust-ranks": (MEDIAN, *RANKS),
+    "robust-tuned": (MEDIAN, *TUNED),
+    "robust-cuts": (MEDIAN, "learn.method=sfl-v2", *CUTS),
+    "robust-servers": (MEDIAN, "fleet.devices=2", "fleet.servers=[0,1]"),
+    "robust-several": (MEDIAN, *SQUARE),
+    "robust-buffered": (MEDIAN, "learn.sync=buffered", "plan.every=0"),
+    "robust-on-ranks": (MEDIAN,),
+    "robust-flower": (MEDIAN,),
+    "unused-robust_share": ("learn.robust_share=0.1", "learn.robust=median"),
     "ref-fading": ("network.scenario=refA", "network.fading=rician"),
     "trace-servers": (*SQUARE, "network.trace=gains.csv"),
     "airtime-method": ("network.access=airtime", "plan.method=oracle"),

@@ -1,7 +1,7 @@
 """What becomes of what the devices of a round trained: one place for every fleet, simulated or served.
 
 1. devices count as ``learn.weighting`` has it
-2. ``learn.aggregation`` averages
+2. ``learn.aggregation`` averages, or ``learn.robust``
 3. ``learn.server_optimizer`` moves the global adapters by the average less where the round began
 """
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sflam.learn.aggregate import aggregation_error, fedavg, residuals, weights_of
 from sflam.learn.flexlora import redistributed
+from sflam.learn.robust import robust
 from sflam.learn.selection import Chances
 from sflam.learn.server_optimizers.registry import server_optimizer
 from sflam.learn.settings import LearnSettings
@@ -81,6 +82,9 @@ class Averaging:
         error: float | None = None
         if self._kind == "svd":
             averaged, error = redistributed(own, weights, start)
+        elif self.learn.robust != "none":
+            # whatever averages states else does so by servers, and there is one: run.compatibility sees to it
+            averaged = robust(self.learn.robust, self.learn.robust_share, own, weights)
         else:
             averaged = mean(own, counts) if mean else fedavg(own, weights)
             error = aggregation_error(own, weights) if self._apart else None

@@ -6,12 +6,10 @@ must be loaded first (the depth of a model, the devices of a network, the rounds
 
 from __future__ import annotations
 
-from sflam.allocate.settings import EDGE_METHODS
 from sflam.config import Job, toml_value
 from sflam.errors import ConfigError
 from sflam.model.settings import ModelSettings
 from sflam.plan import ALL_LOCAL
-from sflam.planner import edge as planning_edge
 from sflam.run.airtime_rules import AIRTIME_RULES
 from sflam.run.bits_rules import BITS_RULES
 from sflam.run.buffered_rules import BUFFERED_RULES
@@ -27,6 +25,7 @@ from sflam.run.lean_rules import LEAN_RULES
 from sflam.run.presence_rules import PRESENCE_RULES
 from sflam.run.privacy_rules import PRIVACY_RULES
 from sflam.run.ranks_rules import RANKS_RULES
+from sflam.run.robust_rules import ROBUST_RULES
 from sflam.run.served_rules import SERVED_RULES
 from sflam.run.servers_rules import SERVERS_RULES
 from sflam.run.situations import (
@@ -378,23 +377,6 @@ RULES: tuple[Rule, ...] = (
          "the reference cell has rayleigh fading or none", 'choose network.scenario = "cell"', NETWORK),
     Rule("trace-servers", (_set("network.trace"), many_servers), "a trace is measured at one server",
          "leave network.trace out", NETWORK),
-    # several servers
-    Rule("several-method", (several, TRUNKLESS), "this method has no trunks at several servers",
-         'use learn.method = "sflam", "sfl-v1" or "sfl-v2", or network.servers = 1', (SIMULATE,)),
-    Rule("several-allocator", (several, _not("plan.method", "optimal", *EDGE_METHODS)),
-         "this method plans for one server", f"use one of {', '.join(EDGE_METHODS)}", NETWORK),
-    Rule("several-bits", (several, BITS_CHOSEN), "bits are not chosen among several servers",
-         'leave "bits" out of plan.optimize', NETWORK),
-    Rule("several-averaged", (several, AVERAGED), "plans for several servers count as many bits at every split",
-         "use another learn.device_half, or one server", NETWORK),
-    Rule("several-frozen", (several, FROZEN), "plans for several servers count as much for a layer on either side",
-         "use another learn.device_half, or one server", NETWORK),
-    *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
-           NETWORK)
-      for key in (f"plan.{name}" for name in planning_edge.UNUSED)),
-    *(Rule(f"several-{key}", (several, _set(key)), "plans for several servers do not know it", f"leave {key} out",
-           (SIMULATE,))
-      for key in ("plan.budget", "plan.measure_every", "plan.late", "network.battery_j", "network.calibrate")),
     *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *FLOWER_RULES, *LEAN_RULES, *PRESENCE_RULES, *PRIVACY_RULES,
-    *RANKS_RULES, *SERVED_RULES, *SERVERS_RULES, *TIMING_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED,
+    *RANKS_RULES, *ROBUST_RULES, *SERVED_RULES, *SERVERS_RULES, *TIMING_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED,
 )  # fmt: skip

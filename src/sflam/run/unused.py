@@ -37,6 +37,11 @@ _NEEDS: dict[str, tuple[Condition, str, str]] = {
         "it is the tau of fedlc",
         'learn.local = "fedlc"',
     ),
+    "learn.robust_share": (
+        is_none_of("learn.robust", "trimmed", "krum"),
+        "nothing is left out",
+        'learn.robust = "trimmed" or "krum"',
+    ),
     **{
         f"learn.{key}": (
             is_one_of("learn.server_optimizer", "none"),

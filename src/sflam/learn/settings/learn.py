@@ -26,6 +26,7 @@ CACHES = ("off", "device", "server")
 LOSSES = ("cross-entropy", "label-smoothing", "focal")
 METRICS = ("accuracy", "balanced-accuracy", "macro-f1")
 PERSONAL = ("none", "head", "device-half")
+ROBUST = ("none", "median", "trimmed", "geometric", "krum")
 SYNCS = ("round", "buffered")
 KEEPS = ("last", "best")
 SCHEDULES = ("constant", "cosine", "linear")
@@ -53,6 +54,10 @@ class LearnSettings:
         aggregation: ``fedavg`` averages A and B apart; ``freeze-a`` trains B only (exact); ``residual`` adds
             mean(BA) - mean(B) mean(A) to the frozen weights (exact); ``svd`` gives back the closest factors of
             mean(BA) (FlexLoRA).
+        robust: an average that few devices cannot move far, whatever they send: ``median`` or ``trimmed`` mean of every
+            number by itself, ``geometric`` median of all numbers together, or ``krum``, the mean of those that lie
+            nearest to others; ``none`` averages all. Adapters of the trunk are covered where each device has its own.
+        robust_share: share of a round's devices that may send anything, which ``trimmed`` and ``krum`` leave out.
         local: what a device adds to its learning: ``plain`` nothing; ``fedprox`` a pull towards where the round began;
             ``scaffold`` control variates, which travel beside the adapters; ``fedlc`` calibrates its logits by its
             counts of labels. Where devices share the trunk, it acts on the device half alone.
@@ -119,6 +124,8 @@ class LearnSettings:
     device_half: str = ""
     weights: str = ""
     aggregation: str = ""
+    robust: str = "none"
+    robust_share: float = 0.2
     local: str = ""
     server_optimizer: str = ""
     personal: str = "none"
@@ -193,6 +200,10 @@ class LearnSettings:
         ranges.one_of(("", *DEVICE_HALVES), "device_half")
         ranges.one_of(("", *WEIGHTS), "weights")
         ranges.one_of(("", *AGGREGATIONS), "aggregation")
+        ranges.one_of(ROBUST, "robust")
+        ranges.require(
+            0 <= self.robust_share < 0.5, "robust_share", "it must be in [0, 0.5): fewer than half"
+        )
         ranges.one_of(("", *LOCALS), "local")
         ranges.one_of(("", *SERVER_OPTIMIZERS), "server_optimizer")
         ranges.one_of((*LOSSES, *sorted(OWN["loss"])), "loss")

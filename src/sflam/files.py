@@ -47,6 +47,13 @@ def from_json(text: str | bytes | bytearray) -> Any:
         raise ValueError("it is nested too deep") from None
 
 
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and its folders, in no order, but what begins with a dot."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
+
+
 def write_all(descriptor: int, body: bytes, *, chunk: int = CHUNK_BYTES) -> None:
     """Write every byte of ``body`` to an open file descriptor; raises OSError (a full disk, for one)."""
     view = memoryview(body)

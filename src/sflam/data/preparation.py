@@ -27,7 +27,7 @@ from sflam.data.settings import DataSettings
 from sflam.data.sources import is_path, raw_samples
 from sflam.data.tokenizer_file import TokenizerFile
 from sflam.errors import DataError
-from sflam.files import from_json, writing
+from sflam.files import from_json, visible_files, writing
 from sflam.values import fields_of
 
 
@@ -45,21 +45,13 @@ def prepared_name(settings: DataSettings, folder: Path) -> str:
     """Return a name for prepared samples that changes with the files, the settings and the model they are for."""
     found = hashlib.sha256(json.dumps(fields_of(settings), sort_keys=True).encode())
     source = Path(settings.name).expanduser()
-    for path in _files_in(source) if source.is_dir() else [source]:
+    for path in sorted(visible_files(source)) if source.is_dir() else [source]:
         stat = path.stat()
         found.update(f"{path}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
             found.update((folder / name).read_bytes())
     return f"samples-{found.hexdigest()[:16]}.npz"
-
-
-def _files_in(folder: Path) -> list[Path]:
-    """Return the files in a folder and its folders, but what begins with a dot, which holds no samples."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        each for each in found if not any(part.startswith(".") for part in each.relative_to(folder).parts)
-    )
 
 
 def prepare(settings: DataSettings, preprocessor: Preprocessor, target: Path, notes: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sflam.config import Job, digest
 from sflam.data.sources import DATASETS
-from sflam.files import CHUNK_BYTES, reading
+from sflam.files import CHUNK_BYTES, reading, visible_files
 from sflam.model.backbone import BUNDLED
 from sflam.run.follow_plan import COMPUTED, MEASURED
 
@@ -91,8 +91,7 @@ def _files(path: Path) -> list[str]:
     """Return the names of the files within a folder, sorted; of a file an empty one."""
     if not path.is_dir():
         return [""]
-    inner = [each.relative_to(path) for each in path.rglob("*") if each.is_file()]
-    return sorted(each.as_posix() for each in inner if not any(part.startswith(".") for part in each.parts))
+    return sorted(each.relative_to(path).as_posix() for each in visible_files(path))
 
 
 @lru_cache(maxsize=256)

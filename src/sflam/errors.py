@@ -13,6 +13,7 @@
     │   ├── RanksError         a process of a run on several ranks is gone
     │   └── RunsError          no run of several was completed
     ├── AllocationError        a network, workload or limit no plan can be made for
+    ├── SecureSumError         too few devices remain for a sum of masked numbers, or its limits do not hold it
     └── ServeError             a server or a device cannot go on over the network
         ├── Refused            a request that changes nothing, with its status code
         ├── OtherJob           the server has another job than the device took up
@@ -95,6 +96,10 @@ class RunsError(RunError):
 
 class AllocationError(SflamError):
     """A network, workload or limit for which no plan can be made, or an unknown method."""
+
+
+class SecureSumError(SflamError):
+    """A sum of masked numbers cannot be had: too few devices remain, numbers are too large, or a library is missing."""
 
 
 class ServeError(SflamError):

@@ -22,7 +22,17 @@ HEAVY = (
     "tensorboardX",
     "accelerate",
 )
-BEYOND_NUMPY = (*HEAVY, "safetensors", "tokenizers", "httpx", "requests", "typer", "rich", "PIL")
+BEYOND_NUMPY = (
+    *HEAVY,
+    "safetensors",
+    "tokenizers",
+    "httpx",
+    "requests",
+    "typer",
+    "rich",
+    "PIL",
+    "cryptography",
+)
 """What a lean device may be without."""
 PLANNER_MAY = {"scipy", "matplotlib"}
 

@@ -20,6 +20,8 @@ WANTED: dict[str, list[str]] = PROJECT["optional-dependencies"]
 IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}
 LEAN = ("graph", "device", "link", "secure", "codec", "network")
 """Rooms that need NumPy alone, as does every module at the top of the package."""
+KEYED = {f"sflam.secure.{name}" for name in ("keys", "device_side", "server_side", "in_process")}
+"""What needs the extra device-secure besides."""
 
 
 def closure(extra: str) -> set[str]:
@@ -57,7 +59,7 @@ def lean_modules() -> list[str]:
     top = [path for path in (source / "sflam").glob("*.py") if path.stem != "__main__"]
     files = [path for path in (*top, *rooms) if not path.stem.startswith("torch_")]
     names = {".".join(path.relative_to(source).with_suffix("").parts) for path in files}
-    return sorted(name.removesuffix(".__init__") for name in names)
+    return sorted(name.removesuffix(".__init__") for name in names - KEYED)
 
 
 def test_the_base_is_numpy() -> None:

@@ -1,0 +1,180 @@
+"""The server's part of one sum: it hands on what devices send each other, and learns the sum of those who remained.
+
+Phase by phase devices may be lost. What each phase's last message makes of the sum:
+
+    keys        the device is not in it, and no other has a mask with it
+    shares      the same
+    masked      it is not in it; its neighbours' shares of its key take its masks off the others' numbers
+    unmasking   it is in it; its neighbours' shares of its mask take that off
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sflam.errors import SecureSumError, WireError
+from sflam.secure.device_side import LEAST_NEIGHBOURS, add, between, too_few
+from sflam.secure.graph import degree, neighbours, threshold
+from sflam.secure.keys import KeyPair, fingerprint, stretched
+from sflam.secure.messages import (
+    Advert,
+    MaskedVector,
+    Neighbours,
+    RevealedShares,
+    Roll,
+    SealedShares,
+)
+from sflam.secure.ring import Vector, top
+from sflam.secure.shamir import join
+
+
+class SummingServer:
+    """One sum; it takes the messages of a phase, which the answers of the phase end.
+
+    Args:
+        context: as the devices have it.
+        share: of the holders of a secret that give it back.
+        length: L, the numbers of a device.
+        width: bytes of a number.
+        seed: of the order of devices in large rounds.
+        most: neighbours of a device; None takes those that are safe.
+    """
+
+    def __init__(
+        self, context: bytes, share: float, length: int, width: int, *, seed: int = 0, most: int | None = None
+    ) -> None:
+        self._context, self._share = context, share
+        self.length, self.width = length, width
+        self._seed, self._most = seed, most
+        self.adverts: dict[int, Advert] = {}
+        self.graph: dict[int, tuple[int, ...]] = {}
+        self.shared: dict[int, SealedShares] = {}
+        self.masked: dict[int, MaskedVector] = {}
+        self.revealed: dict[int, RevealedShares] = {}
+        self._rolls: dict[int, Roll] = {}
+
+    def introduce(self, adverts: Mapping[int, Advert]) -> dict[int, Neighbours]:
+        """End the first phase with the keys that came; return for each device those of its neighbours.
+
+        Raises:
+            SecureSumError: fewer than three devices came.
+        """
+        self.adverts = dict(adverts)
+        devices = sorted(self.adverts)
+        if len(devices) <= LEAST_NEIGHBOURS:
+            raise SecureSumError(
+                f"{len(devices)} devices came to a secure sum; it takes {LEAST_NEIGHBOURS + 1}, "
+                "or what one trained would show"
+            )
+        most = self._most or degree(len(devices), self._share)
+        self.graph = neighbours(devices, most, self._seed)
+        return {
+            device: Neighbours(adverts={other: self.adverts[other] for other in self.graph[device]})
+            for device in devices
+        }
+
+    def hand_on(self, shared: Mapping[int, SealedShares]) -> dict[int, SealedShares]:
+        """End the second phase with the shares that came; return for each device those that are for it.
+
+        Raises:
+            SecureSumError: too few remain.
+            WireError: shares for others than its neighbours.
+        """
+        for device, found in shared.items():
+            if set(found.boxes) != set(self.graph.get(device, ())):
+                raise WireError(
+                    f"device {device} sent shares for others than its neighbours; restart the round"
+                )
+        self.shared = dict(shared)
+        self._expect(self.shared)
+        return {
+            device: SealedShares(
+                boxes={
+                    other: self.shared[other].boxes[device] for other in self.graph[device] if other in shared
+                }
+            )
+            for device in sorted(self.shared)
+        }
+
+    def call_roll(self, masked: Mapping[int, MaskedVector]) -> dict[int, Roll]:
+        """End the third phase with the numbers that came; return for each device which secrets are asked for.
+
+        Raises:
+            SecureSumError: too few remain.
+            WireError: numbers of another count or width, or of a device that shared no secrets.
+        """
+        for device, found in masked.items():
+            if device not in self.shared or len(found.values) != self.length or found.width != self.width:
+                raise WireError(
+                    f"device {device} sent {len(found.values)} masked numbers of {found.width} bytes; "
+                    f"{self.length} of {self.width} were agreed"
+                )
+        self.masked = dict(masked)
+        self._expect(self.masked)
+        for device in sorted(self.masked):
+            others = [other for other in self.graph[device] if other in self.shared]
+            self._rolls[device] = Roll(
+                present=tuple(other for other in others if other in self.masked),
+                lost=tuple(other for other in others if other not in self.masked),
+            )
+        return dict(self._rolls)
+
+    def total(self, revealed: Mapping[int, RevealedShares]) -> Vector:
+        """Return the sum [L] of the numbers that came, modulo 2^(8 w), by the shares that came of their masks.
+
+        Raises:
+            SecureSumError: too few shares of a secret came, or wrong ones.
+            WireError: others than were asked for.
+        """
+        for device, found in revealed.items():
+            roll = self._rolls.get(device)
+            if roll is None or {*found.masks} != {*roll.present, device} or {*found.keys} != {*roll.lost}:
+                raise WireError(
+                    f"device {device} revealed other shares than it was asked for; restart the round"
+                )
+        self.revealed = dict(revealed)
+        self._expect(self.revealed)
+        total: Vector = np.zeros(self.length, np.uint64)
+        for device, one in self.masked.items():
+            total += one.values
+            total -= stretched(self._mask_of(device), self.length, self.width)
+        for lost in sorted(self.shared.keys() - self.masked.keys()):
+            left = [other for other in self.graph[lost] if other in self.masked]
+            if left:
+                pair = self._pair_of(lost)
+                for other in left:
+                    key = pair.agree(self.adverts[other].mask, between(self._context, lost, other))
+                    add(total, stretched(key, self.length, self.width), lost, other)
+        total &= top(self.width)
+        return total
+
+    def _mask_of(self, device: int) -> bytes:
+        """Return the secret of the own mask of a device in the sum."""
+        shares = {
+            holder + 1: came.masks[device] for holder, came in self.revealed.items() if device in came.masks
+        }
+        secret = join(shares, self._enough(device))
+        if fingerprint(secret) != self.shared[device].fingerprint:
+            raise SecureSumError(f"shares of device {device}'s mask are wrong; begin the round anew")
+        return secret
+
+    def _pair_of(self, device: int) -> KeyPair:
+        """Return the keys of a lost device."""
+        shares = {
+            holder + 1: came.keys[device] for holder, came in self.revealed.items() if device in came.keys
+        }
+        pair = KeyPair(join(shares, self._enough(device)))
+        if pair.public != self.adverts[device].mask:
+            raise SecureSumError(f"shares of device {device}'s key are wrong; begin the round anew")
+        return pair
+
+    def _enough(self, device: int) -> int:
+        return threshold(self._share, 1 + len(self.graph[device]))
+
+    def _expect(self, left: Mapping[int, object]) -> None:
+        """Raise SecureSumError where fewer devices are left than the threshold of all that came."""
+        enough = threshold(self._share, len(self.adverts))
+        if len(left) < enough:
+            raise SecureSumError(too_few(len(left), len(self.adverts), enough))

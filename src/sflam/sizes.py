@@ -23,6 +23,7 @@ TOPK = "topk"
 TOPK_VALUE_BITS = 8  # of the level of a value that is kept
 FLOAT_BITS = 32
 ADAPTER_BITS = 8  # of the change of an adapter value, where a job says nothing
+SUM_MARKS = 8  # numbers of a group that say how far it moved, where devices send what is summed under masks
 ADAPTER_GROUP = 128  # adapter values that share an offset and a step where their change travels in few bits
 
 
@@ -107,6 +108,11 @@ def token_body_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") 
 def adapter_groups(values: int) -> int:
     """Return the groups of ``ADAPTER_GROUP`` that ``values`` adapter weights fill; the last may not be full."""
     return -(-values // ADAPTER_GROUP)
+
+
+def summed_numbers(values: int) -> int:
+    """Return the numbers that a device adds to a sum of ``values`` adapter weights: codes, marks, and its weight."""
+    return values + SUM_MARKS * adapter_groups(values) + 1
 
 
 def grid_bytes(values: int) -> int:

@@ -10,7 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sflam.errors import AllocationError
-from sflam.sizes import FLOAT_BITS, MAX_BITS, MIN_BITS, adapter_payload_bits, grid_bytes, payload_bits
+from sflam.sizes import (
+    FLOAT_BITS,
+    HEADER_BYTES,
+    MAX_BITS,
+    MIN_BITS,
+    adapter_payload_bits,
+    grid_bytes,
+    payload_bits,
+    summed_numbers,
+)
 
 PER_CUT = (
     "device_forward",
@@ -54,6 +63,9 @@ class Workload:
         adapter_width: bits of an adapter weight as it travels: those of a float.
         adapter_change: bits of its change since the round began, where that goes up instead; else 32.
         adapter_grids: whether the grids of that change come down with the adapters, the same for all devices.
+        sum_width: bytes of a masked number, where the change is summed under masks (``sflam.secure``); else 0.
+        sum_up: bytes of keys, shares and heads that a device sends for such a sum.
+        sum_down: of those that it receives.
         head_forward: FLOP of the device's half, forward, that are its head's; 0 but with labels at home.
         head_backward: the same, backward.
         texts: whether samples differ in length, so that lengths travel.
@@ -86,6 +98,9 @@ class Workload:
     adapter_width: int = FLOAT_BITS
     adapter_change: int = FLOAT_BITS
     adapter_grids: bool = False
+    sum_width: int = 0
+    sum_up: int = 0
+    sum_down: int = 0
     head_forward: float = 0.0
     head_backward: float = 0.0
     texts: bool = False
@@ -121,11 +136,18 @@ class Workload:
         return self.adapter_bits(cut) - self.grid_bits(cut) - self.change_saves(self.adapter_values[cut])
 
     def grid_bits(self, cut: int) -> int:
-        """Return the bits of the grids that come down with adapters; 0 where devices have grids of their own."""
-        return 8 * grid_bytes(self.adapter_values[cut]) * self.adapter_grids
+        """Return the bits of the grids that come down with adapters, and of a secure sum; 0 where there are neither."""
+        values = self.adapter_values[cut]
+        return 8 * (grid_bytes(values) * self.adapter_grids + self.sum_down * (values > 0))
 
     def change_saves(self, values: int) -> int:
-        """Return how many bits fewer the change of ``values`` adapter weights takes than they do."""
+        """Return how many bits fewer the change of ``values`` adapter weights takes than they do; below 0 for more.
+
+        The bodies of a secure sum have heads of their own, and not the one that is counted beside adapters.
+        """
+        if self.sum_width and values:
+            summed = self.sum_up + self.sum_width * summed_numbers(values) - HEADER_BYTES
+            return adapter_payload_bits(values, self.adapter_width) - 8 * summed
         if self.adapter_change >= FLOAT_BITS:
             return 0
         return adapter_payload_bits(values, self.adapter_width) - adapter_payload_bits(

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from sflam.config import digest, load
 from sflam.learn.methods import METHODS
-from sflam.records.history import RoundRecord
+from sflam.records.history import RoundRecord, record_from_dict, record_to_dict
+from sflam.records.secured import SecureRound
 from sflam.report.model_card import MOST_CLASSES, card
+from sflam.report.protection import secured_line
 
 BASE = """from transformers import AutoModelForImageClassification
 base = AutoModelForImageClassification.from_pretrained("google/vit-base", num_labels=10)"""
@@ -96,3 +98,23 @@ def test_a_folder_of_this_machine_is_not_named_by_its_path(tmp_path: Path) -> No
     )
     assert text.startswith('---\nbase_model: "my-model"\n') and str(tmp_path) not in text
     assert "| Base model | my-model |" in text and "| Data | mine.csv, " in text
+
+
+def test_sums_under_masks_are_named_with_what_they_cover() -> None:
+    job = load(None, ["privacy.secure_aggregation=true", "quant.adapters_scale=common"])
+    rounds = [
+        RoundRecord(
+            round=number,
+            loss=0.5,
+            secured=SecureRound(devices=tuple(range(count)), bits=24, neighbours=count - 1, threshold=3),
+        )
+        for number, count in enumerate((5, 4))
+    ]
+    line = (
+        "what devices trained before the cut was summed under masks of 24 bits in 2 rounds: the server learned the "
+        "sums over 4 to 5 devices, and no device's part; what it trains itself it knows"
+    )
+    assert f"| Protection | {line} |" in card(job, rounds, task="t", load_base="base = ...")
+    assert secured_line(rounds) == line and secured_line(RECORDS) == ""
+    assert record_from_dict(record_to_dict(rounds[0])) == rounds[0]
+    assert "secured" not in record_to_dict(RECORDS[0])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sflam.codec.common_grid import encode_on, is_grid
 from sflam.codec.legs import ADAPTERS, noise_seed
-from sflam.codec.quantizer import Packed, Words
+from sflam.codec.quantizer import Floats, Packed, Words
 from sflam.codec.uniform import Uniform
 from sflam.errors import WireError
 from sflam.sizes import ADAPTER_GROUP, adapter_groups
@@ -50,14 +50,19 @@ def encode_change(
     Raises:
         NotFiniteError: a change that is NaN, inf, or beyond float32.
     """
-    groups = np.zeros(adapter_groups(values.size) * ADAPTER_GROUP, np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # refused by the quantizer
-        np.subtract(values, start, out=groups[: values.size])
+    tokens = change_groups(values, start)
     noise = noise_seed(seed, round, 0, device, ADAPTERS)
-    tokens = groups.reshape(-1, ADAPTER_GROUP)
     if side is not None and is_grid(side):
         return encode_on(tokens, side, bits, noise)
     return _UNIFORM.encode(tokens, bits, noise)
+
+
+def change_groups(values: Values, start: Values) -> Floats:
+    """Return the change from ``start`` to ``values`` (both [P]) in groups, zeros behind the last, float32 [G, 128]."""
+    groups = np.zeros(adapter_groups(values.size) * ADAPTER_GROUP, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # refused by the quantizer
+        np.subtract(values, start, out=groups[: values.size])
+    return groups.reshape(-1, ADAPTER_GROUP)
 
 
 def decode_change(packed: Packed, start: Values) -> Values:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sflam.codec.guard import Guard, guard_of
@@ -123,7 +124,13 @@ class SplitMethod(Method):
         from sflam.learn.split_fleet import LocalFleet
 
         job = material.job
-        kind = Relay if self.relay else AttendedFleet if uncertain(job) else LocalFleet
+        kind: Callable[..., LocalFleet] = (
+            Relay if self.relay else AttendedFleet if uncertain(job) else LocalFleet
+        )
+        if job.privacy.secure_aggregation:
+            from sflam.learn.secure_fleet import SecureFleet
+
+            kind = partial(SecureFleet, privacy=job.privacy)
         guard = guard_of(job.privacy, job.seed)
         return kind(
             material.backbone,

@@ -83,7 +83,7 @@ def train(
             code_bytes=steps.code_bytes,
             saved_bytes=steps.saved_bytes,
             adapter_bytes_up=average.bytes_up,
-            adapter_bytes_down=adapters_down,
+            adapter_bytes_down=adapters_down + average.bytes_down,
             residual_bytes=average.residual_bytes,
             aggregation_error=average.error,
             seconds=time.perf_counter() - began,
@@ -95,6 +95,7 @@ def train(
             device_loss=device_loss,
             device_class_accuracy=score.per_device if score else (),
             measured=steps.measured,
+            secured=average.secured,
             **(scored(part, score.loss, score.accuracy) if score else {}),
         )
         yield fleet.after(record), state  # 5

@@ -9,6 +9,7 @@ from sflam.codec.bodies import Body
 from sflam.codec.quantizer import Packed
 from sflam.learn.watching import learned
 from sflam.model.adapters import State
+from sflam.records.secured import SecureRound
 from sflam.records.served_round import ServedRound
 from sflam.sizes import HEADER_BYTES
 
@@ -116,9 +117,13 @@ class Average:
         error: ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||; None where no factors are averaged apart.
         bytes_up: bytes of the adapter bodies devices sent.
         residual_bytes: bytes of the exact correction of the frozen weights sent to devices.
+        bytes_down: bytes of what devices received for it.
+        secured: how the devices' halves were summed under masks; None where they were averaged in the clear.
     """
 
     state: State
     error: float | None
     bytes_up: int = 0
     residual_bytes: int = 0
+    bytes_down: int = 0
+    secured: SecureRound | None = None

@@ -36,6 +36,7 @@ from sflam.planner import edge as planning_edge
 from sflam.planner.decision import Decision
 from sflam.planner.notes import notes
 from sflam.planner.relay import in_turns
+from sflam.planner.secure_sums import with_sums
 from sflam.planner.steps import waited_steps
 from sflam.planner.trade import trade, weighted_energy
 from sflam.planner.way_down import with_way_down
@@ -69,7 +70,7 @@ def measured(job: Job, tokens: int = 0) -> Workload:
     workload = measure(job.model.name, training_of(job, tokens), scheme=job.quant.scheme)
     if job.learn.personal == "device-half":  # it stays on its device
         workload = replace(workload, adapter_values=(0,) * (workload.blocks + 1))
-    return replace(
+    workload = replace(
         workload,
         adapter_change=job.quant.adapters,
         adapter_grids=job.quant.adapters_scale == "common" and job.quant.adapters < FLOAT_BITS,
@@ -77,6 +78,7 @@ def measured(job: Job, tokens: int = 0) -> Workload:
         # Control variates are as large as the adapters, both ways.
         adapter_bodies=1 + (job.learn.practice.local == "scaffold"),
     )
+    return with_sums(workload, job)
 
 
 def workloads_at(job: Job, tokens: int = 0) -> tuple[Workload, ...]:

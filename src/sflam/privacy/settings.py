@@ -27,6 +27,10 @@ class PrivacySettings:
         delta: the delta at which epsilon is stated.
         reproducible: let the devices of a served run draw their noise from the run's seed, which the server knows and
             could take off again, instead of from a secret of their own: for tests. Simulated devices always do.
+        secure_aggregation: sum the adapters that devices trained before the cut under pairwise masks, so that the
+            server learns the sum and no device's part; for ``quant.adapters_scale = "common"``.
+        secure_threshold: share of the devices that begin such a sum, or of a device's neighbours in large rounds, that
+            must remain to its end, above 0.5 and at most 1.
     """
 
     clip: float = 0.0
@@ -37,6 +41,8 @@ class PrivacySettings:
     noise_adapters: float = 1.0
     delta: float = 1e-5
     reproducible: bool = False
+    secure_aggregation: bool = False
+    secure_threshold: float = 0.66
 
     def __post_init__(self) -> None:
         ranges = Ranges(self, "privacy")
@@ -46,6 +52,11 @@ class PrivacySettings:
         ranges.require(0 < self.delta < 1, "delta", "it must be in (0, 1), for example 1e-5")
         ranges.require(
             not self.noise or self.clip > 0, "noise", "noise is in units of privacy.clip; set that above 0"
+        )
+        ranges.require(
+            0.5 < self.secure_threshold <= 1,
+            "secure_threshold",
+            "it must be above 0.5 and at most 1: with half of the devices each, a server could ask for either secret",
         )
         ranges.check()
 

@@ -26,11 +26,12 @@ from sflam.records import columns
 from sflam.records.charge import Charge, wrong_charge
 from sflam.records.codec import LATER, SELDOM, from_json_values, to_json_values
 from sflam.records.privacy_spent import PrivacySpent
+from sflam.records.secured import SecureRound
 from sflam.records.served_round import ServedRound
 
 TEST, VALIDATION = "test", "validation"
 """The parts of the data that rounds are scored on."""
-_OPTIONAL = ("charge", "measured", "metric", "validation_loss", "validation_accuracy", "spent")
+_OPTIONAL = ("charge", "measured", "metric", "validation_loss", "validation_accuracy", "spent", "secured")
 _VERSIONED = ("sflam", "numpy", "torch", "transformers", "peft", "scikit-learn")
 
 
@@ -72,6 +73,7 @@ class RoundRecord:
         charge: what the round cost on the virtual clock; None where no network is simulated, and then not written.
         measured: what the round took over a real network; None in a simulation, and then not written.
         spent: differential privacy spent by its end; None without noise (``[privacy]``), and then not written.
+        secured: how adapters were summed under masks; None where they were averaged in the clear, and then not written.
     """
 
     round: int
@@ -103,6 +105,7 @@ class RoundRecord:
     validation_loss: float | None = field(default=None, metadata=LATER)
     validation_accuracy: float | None = field(default=None, metadata=LATER)
     spent: PrivacySpent | None = field(default=None, metadata=LATER)
+    secured: SecureRound | None = field(default=None, metadata=LATER)
 
     @property
     def part(self) -> str:

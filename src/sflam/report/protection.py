@@ -37,6 +37,20 @@ def spent_line(record: RoundRecord) -> str:
     )
 
 
+def secured_line(records: Sequence[RoundRecord]) -> str:
+    """Return in how many rounds adapters were summed under masks, and of how many devices; "" for none."""
+    found = [record.secured for record in records if record.secured]
+    if not found:
+        return ""
+    fewest, most = min(len(each.devices) for each in found), max(len(each.devices) for each in found)
+    count = str(fewest) if fewest == most else f"{fewest} to {most}"
+    rounds = f"{len(found)} round{'s' * (len(found) > 1)}"
+    return (
+        f"what devices trained before the cut was summed under masks of {found[-1].bits} bits in {rounds}: the server "
+        f"learned the sums over {count} devices, and no device's part; what it trains itself it knows"
+    )
+
+
 def protection(job: Job, records: Sequence[RoundRecord], uncovered: Sequence[str]) -> str:
     """Return what was done, the epsilon that was spent, and what is not covered; "" for a run without defences.
 
@@ -45,9 +59,9 @@ def protection(job: Job, records: Sequence[RoundRecord], uncovered: Sequence[str
         records: its rounds.
         uncovered: what else leaves a device as it is.
     """
-    parts = defences(job)
+    parts, summed = defences(job), secured_line(records)
     if not parts:
-        return ""
+        return summed
     last = records[-1] if records else RoundRecord(round=0, loss=0.0)
     if line := spent_line(last):
         parts.append(line + (f": {', and '.join(uncovered)}" if uncovered else ""))
@@ -55,4 +69,4 @@ def protection(job: Job, records: Sequence[RoundRecord], uncovered: Sequence[str
         parts.append("nothing is promised")
     if last.measured is not None and job.privacy.reproducible and job.privacy.promises:
         parts.append("noise was drawn from the run's seed, which the server knows: for tests alone")
-    return "; ".join(parts)
+    return "; ".join([*parts, *[summed] * bool(summed)])

@@ -26,6 +26,7 @@ from sflam.run.presence_rules import PRESENCE_RULES
 from sflam.run.privacy_rules import PRIVACY_RULES
 from sflam.run.ranks_rules import RANKS_RULES
 from sflam.run.robust_rules import ROBUST_RULES
+from sflam.run.secure_rules import SECURE_RULES
 from sflam.run.served_rules import SERVED_RULES
 from sflam.run.servers_rules import SERVERS_RULES
 from sflam.run.situations import (
@@ -378,5 +379,6 @@ RULES: tuple[Rule, ...] = (
     Rule("trace-servers", (_set("network.trace"), many_servers), "a trace is measured at one server",
          "leave network.trace out", NETWORK),
     *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *FLOWER_RULES, *LEAN_RULES, *PRESENCE_RULES, *PRIVACY_RULES,
-    *RANKS_RULES, *ROBUST_RULES, *SERVED_RULES, *SERVERS_RULES, *TIMING_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED,
+    *RANKS_RULES, *ROBUST_RULES, *SECURE_RULES, *SERVED_RULES, *SERVERS_RULES, *TIMING_RULES,
+    *TRUNK_RULES, *TUNED_RULES, *UNUSED,
 )  # fmt: skip

@@ -120,7 +120,10 @@ def covers(job: Job, trains: bool) -> tuple[str, tuple[str, ...]]:
         if not privacy.clip_gradients:
             reasons.append("gradients of the loss have no noise")
     if trains and (privacy.adapters == NONE or not privacy.noise_adapters):
-        reasons.append("what devices train goes up as it is")
+        summed = job.privacy.secure_aggregation
+        reasons.append(
+            "the sum of what devices train has no noise" if summed else "what devices train goes up as it is"
+        )
     elif trains and (learn.local_steps != 1 or learn.practice.state == "keep"):
         reasons.append("what a step trained shows in the activations of the next")
     return (ACTIVATIONS if reasons else SAMPLE), tuple(reasons)

@@ -108,6 +108,11 @@ _NEEDS: dict[str, tuple[Condition, str, str]] = {
         f"privacy.{key}": (_without_noise, "there is no noise", "privacy.noise")
         for key in ("delta", "reproducible")
     },
+    "privacy.secure_threshold": (
+        is_one_of("privacy.secure_aggregation", False),
+        "adapters are averaged in the clear",
+        "privacy.secure_aggregation = true",
+    ),
     "network.coherence": (
         _no_fading,
         "no fading is drawn that could change gradually",

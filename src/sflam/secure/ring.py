@@ -34,8 +34,8 @@ def top(width: int) -> np.uint64:
     return np.uint64((1 << (8 * width)) - 1)
 
 
-def weighted(codes: NDArray[np.uint64], weight: int, width: int) -> Vector:
-    """Return what a device adds to the sum, [L + 1]: its codes [L] times its weight, and the weight.
+def weighted(codes: Vector, weight: int, width: int, beside: Vector | None = None) -> Vector:
+    """Return what a device adds to a sum: its codes times its weight, numbers ``beside`` that count once, its weight.
 
     Raises:
         SecureSumError: a weight below 0, or one that takes a number beyond ``width`` bytes.
@@ -46,7 +46,8 @@ def weighted(codes: NDArray[np.uint64], weight: int, width: int) -> Vector:
             f"a weight of {weight} on numbers up to {largest} leaves 0..{limit}, the {width} bytes of a number; "
             "train on fewer samples a round, or lower quant.bits_adapters"
         )
-    return np.append(codes * np.uint64(weight), np.uint64(weight))
+    once = np.zeros(0, np.uint64) if beside is None else beside
+    return np.concatenate([codes * np.uint64(weight), once, np.array([weight], np.uint64)])
 
 
 def to_bytes(vector: Vector, width: int) -> bytes:

@@ -17,6 +17,7 @@ from sflam.errors import ConfigError
 from sflam.learn.attendance import AttendedFleet
 from sflam.learn.fleet import Fleet
 from sflam.learn.methods import method_of
+from sflam.learn.secure_fleet import secure_width
 from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.staleness import BUFFERED
 from sflam.network import trace
@@ -25,6 +26,7 @@ from sflam.network.scenario import build
 from sflam.plan import Placement
 from sflam.planner import edge as planning_edge
 from sflam.planner.cell import moves, with_devices
+from sflam.planner.secure_sums import with_sums
 from sflam.records.history import RoundRecord
 from sflam.simulate.attended import AttendedSimulation
 from sflam.simulate.buffered import BufferedSimulation, waiting_note
@@ -61,6 +63,10 @@ def simulated(
     samples = np.array([len(part) for part in parts], np.int64)
     rows = most_rows(samples.tolist(), job.learn.batch, job.fleet.asked, job.sampling)
     work, batches = work_of(job, train, numbers, rows), batches_of(job, parts)
+    if job.privacy.secure_aggregation:
+        work = with_sums(
+            work, job, secure_width(job.learn, job.quant.adapters, job.fleet.asked, samples.tolist())
+        )
     if planning_edge.wanted(job):
         at_tuned = works_at(job, train, numbers, rows)
         edge = EdgePlanner(job, work, batches, samples, numbers=numbers, moves=moves(job), at_tuned=at_tuned)

@@ -23,6 +23,7 @@ from sflam.report.pages.inline import charts
 from sflam.report.pages.page import NumberTable, command, environment, render
 from sflam.report.pages.rounds import allocation, charge_of, timeline
 from sflam.report.pages.served import served_part
+from sflam.report.protection import secured_line
 from sflam.report.terminal.run_table import MEASURED, cells, headers_of
 from sflam.report.totals import totals
 
@@ -43,6 +44,7 @@ def run_page(run: SavedRun) -> str:
         devices=_devices_and_classes(run),
         environment=environment(run.versions, job),
         command=_repeat(run),
+        secured=secured_line(records),
         **_simulated(run) if network else {},
         **served_part(records),
     )

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from sflam.records.history import VALIDATION, RoundRecord, part_of
+from sflam.report.protection import secured_line
 from sflam.report.terminal.loop_lines import loop_lines
 from sflam.report.terminal.plain_table import plain_table
 from sflam.report.totals import Totals, brief, decimal, duration, joules, percent, totals
@@ -88,6 +89,8 @@ def rounds_table(
             continue
         table.add_row(*cells(headers, item))
     lines = [summary(records, perplexity, test), *spread(devices), *losses(records), *loop_lines(records)]
+    if summed := secured_line(records):
+        lines.append(summed)
     return Group(table, Text("\n".join(lines)))
 
 

@@ -1,0 +1,180 @@
+"""A fleet in one process whose server learns the sum of what the devices trained before the cut, and no device's part.
+
+    1. each device puts the change of its adapters on the round's grid, and counts its codes by its weight
+    2. the whole numbers are summed under pairwise masks (:mod:`sflam.secure`); weights and marks of reach with them
+    3. the mean change moves the adapters of the round's beginning; what was marked sets the next round's grids
+
+The copies of the server's half that learn for each device are the server's own, and averaged as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sflam.codec.adapter_change import encode_change
+from sflam.codec.quantizer import Words
+from sflam.codec.summed_change import Numbers, codes_of, marks_of, mean_change, next_reach
+from sflam.data.batches import rows_of_round
+from sflam.errors import SecureSumError
+from sflam.learn.adapter_exchange import flatten, unflatten
+from sflam.learn.attendance import AttendedFleet
+from sflam.learn.selection import chances_of
+from sflam.learn.settings import LearnSettings
+from sflam.learn.steps import Average, Steps
+from sflam.learn.weighting import counted
+from sflam.model.adapters import State
+from sflam.privacy.settings import PrivacySettings
+from sflam.records.secured import SecureRound
+from sflam.secure.graph import degree, threshold
+from sflam.secure.in_process import SecureSum, sum_in_process
+from sflam.secure.installed import expect_installed
+from sflam.secure.ring import weighted, width_of
+from sflam.sizes import ADAPTER_GROUP, SUM_MARKS, adapter_groups
+
+Summing = Callable[[Mapping[int, Numbers], int, bytes], SecureSum]
+"""Returns the sum of devices' numbers of so many bytes, for what it is."""
+
+
+def most_weight(learn: LearnSettings, devices: int, samples: Sequence[int]) -> int:
+    """Return the most that the weights of a round's devices add up to.
+
+    Args:
+        learn: how a round is run.
+        devices: of a round; 0 for all.
+        samples: n_k of every device.
+    """
+    each = [max(n, rows_of_round(n, learn.batch, learn.local_steps, learn.local_epochs)) for n in samples]
+    rows = learn.local_steps * learn.batch
+    return max(1, sum(sorted((max(rows, own) for own in each), reverse=True)[: devices or None]))
+
+
+def secure_width(learn: LearnSettings, bits: int, devices: int, samples: Sequence[int]) -> int:
+    """Return the bytes of a masked number that hold the sum of any round's devices, of codes of so many ``bits``.
+
+    Raises:
+        SecureSumError: no number does.
+    """
+    return width_of((1 << bits) - 1, most_weight(learn, devices, samples))
+
+
+def first_reach(learn: LearnSettings, samples: Sequence[int]) -> float:
+    """Return how far a number may move in the first round: the rate of every step, times the clip of ``sgd``."""
+    rows = max(rows_of_round(n, learn.batch, learn.local_steps, learn.local_epochs) for n in samples)
+    steps = learn.local_steps or max(1, -(-rows // learn.batch))
+    return learn.practice.lr * steps * (learn.clip or 1.0 if learn.optimizer == "sgd" else 1.0)
+
+
+class SecureFleet(AttendedFleet):
+    """Devices and server in one process, with masks between them; see :class:`sflam.learn.split_fleet.LocalFleet`.
+
+    Args:
+        privacy: its threshold.
+
+    Attributes:
+        sums: how the devices' numbers are summed.
+        width: bytes of a masked number.
+
+    Raises:
+        SecureSumError: no modulus holds the sums, the devices train nothing, or the library is missing.
+    """
+
+    def __init__(self, *args: Any, privacy: PrivacySettings, **options: Any) -> None:
+        expect_installed()
+        super().__init__(*args, **options)
+        self.share = privacy.secure_threshold
+        self.names = self.devices.names(0)
+        if not self.names:
+            raise SecureSumError(
+                "privacy.secure_aggregation = true, but devices train nothing before the cut; "
+                "cut later, or set it to false"
+            )
+        samples = [len(part) for part in self.parts]
+        self._most = most_weight(self.learn, self.settings.asked, samples)
+        self.width = secure_width(self.learn, self.adapters.bits, self.settings.asked, samples)
+        self.sums: Summing = partial(sum_in_process, share=self.share, seed=self.seed)
+        self.adapters.reach = dict.fromkeys(self.names, first_reach(self.learn, samples))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the sums cover."""
+        where = (
+            "the one copy of its half"
+            if self.learn.practice.shared
+            else "its own copies of its half, one a device"
+        )
+        return (
+            "privacy.secure_aggregation: the server learns the sum of what devices trained before the cut, and "
+            f"no one's; it knows {where}, and activations, as ever",
+        )
+
+    def averaged_over(
+        self, round: int, devices: Sequence[int], steps: Steps, rows: Mapping[int, tuple[Tensor, Tensor]]
+    ) -> Average:
+        """Return the average of a round, of the devices' halves by their sum alone."""
+        held = {device: len(self.parts[device]) for device in devices}
+        samples = {device: steps.samples[device] for device in devices}
+        counts = dict(zip(devices, counted(self.learn, self.sampling, samples, held), strict=True))
+        weights = {device: int(count) for device, count in counts.items()}
+        start = flatten(self._start, self.names).cpu().numpy()
+        side = self.adapters.side(self._start, self.names)
+        assert side is not None, "run.compatibility refuses other grids"
+        own = {
+            device: self._numbers(round, device, weights[device], rows[device][0], start, side)
+            for device in devices
+        }
+        found = self.sums(own, self.width, b"sflam seed %d round %d" % (self.seed, round))
+        mean = self._mean(found, weights, start, side)
+        states = {d: self.servers.named(d, self.devices.cuts[d], rows[d][1]) for d in found.devices}
+
+        def average(those: Sequence[State], by: Sequence[float]) -> State:
+            return self.servers.average(tuple(states), those, by) | mean
+
+        drawn = chances_of(self.settings, self.counted_samples(round))
+        averaged = self.averaging(self._start, states, samples, held, drawn, average)
+        others = degree(len(own), self.share)
+        return Average(
+            averaged.state,
+            None,
+            sum(found.sent.values()),
+            bytes_down=sum(found.received.values()),
+            secured=SecureRound(
+                devices=found.devices,
+                bits=8 * self.width,
+                neighbours=others,
+                threshold=threshold(self.share, 1 + others),
+            ),
+        )
+
+    def _numbers(self, round: int, device: int, weight: int, row: Tensor, start: Any, side: Words) -> Numbers:
+        """Return what a device adds to the sum: its codes and weight, and how far its groups went."""
+        own = flatten(self.devices.segment.stack.named(row), self.names).cpu().numpy()
+        bits, at = self.adapters.bits, {"seed": self.seed, "round": round, "device": device}
+        change = encode_change(own, start, bits, side=side, **at)
+        return weighted(codes_of(change, len(own)), weight, self.width, marks_of(own, start, side, bits))
+
+    def _mean(self, found: SecureSum, weights: Mapping[int, int], start: Any, side: Words) -> State:
+        """Return the averaged adapters before the cut, and set the next round's grids.
+
+        Raises:
+            SecureSumError: the sum of weights is not that of the devices in the sum.
+        """
+        count, bits, total = len(start), self.adapters.bits, int(found.total[-1])
+        wanted = sum(weights[device] for device in found.devices)
+        if total != wanted or total > self._most:
+            raise SecureSumError(
+                f"the weights of a secure sum add up to {total}; {wanted} were agreed, and at most {self._most}"
+            )
+        marks = found.total[count : count + SUM_MARKS * adapter_groups(count)]
+        reach = np.repeat(next_reach(marks, side, bits), ADAPTER_GROUP)[:count]
+        change = mean_change(found.total[:count].astype(np.int64), total, side, bits)
+        like = {name: self._start[name] for name in self.names}
+        values = torch.from_numpy((start.astype(np.float64) + change).astype(start.dtype))
+        for name, own in unflatten(torch.from_numpy(reach), like, self.names).items():
+            self.adapters.reach[name] = float(own.max())
+        return {name: tensor.to(like[name]) for name, tensor in unflatten(values, like, self.names).items()}

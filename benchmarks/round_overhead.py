@@ -22,7 +22,7 @@ from typing import Any
 from common import parser, set_up, show
 
 from sflam import config
-from sflam.codec.torch_quantizers import TORCH_QUANTIZERS
+from sflam.codec.torch_quantizers import TorchQuantizer
 from sflam.learn import adapter_exchange, device, exchange, server, split_fleet, u_shape
 from sflam.learn import round as rounds_of
 from sflam.learn.examples import Examples
@@ -49,10 +49,13 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
         (device.Devices, "backward"),
         (server.Trunk, "step"),
     ],
-    "encode": [(type(each), "encode") for each in TORCH_QUANTIZERS.values()],
-    "decode": [(type(each), "decode") for each in TORCH_QUANTIZERS.values()],
+    "encode": [(TorchQuantizer, name) for name in ("encode", "encode_each")],
+    "decode": [(TorchQuantizer, name) for name in ("decode", "decode_each")],
     "bodies": [
-        *((Exchange, name) for name in ("step_message", "receive_step", "answer_message", "receive_answer")),
+        *(
+            (Exchange, f"{name}s")
+            for name in ("step_message", "receive_step", "answer_message", "receive_answer")
+        ),
         *((module, "encode") for module in (adapter_exchange, rounds_of, u_shape)),
         *((module, "decode") for module in (exchange, adapter_exchange)),
     ],

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sflam.learn import aggregate
 from sflam.learn.aggregate import aggregation_error, fedavg, residuals, weights_of
 from sflam.model.adapters import adapted_layers, load_state, state_of
 from tests.learn.builders import LEARN, adapted, assert_equal_states, local_fleet, parts_of, run
@@ -29,6 +30,35 @@ def test_fedavg_is_hand_arithmetic():
     mean = fedavg(states(), weights_of([1, 2, 5]))
     assert mean[A].tolist() == [[5.125, 5.25]]
     assert mean[B].tolist() == [[0.875], [1.625]]
+
+
+def test_fedavg_of_many_tensors_is_that_of_each(monkeypatch):
+    """Tensors averaged together, of two types, more than go at once, one that a device lacks: the same bits."""
+    draw = torch.Generator().manual_seed(0)
+    shapes = [(3, 4), (5,), (2, 2, 2), (7,), ()]
+    three = [
+        {
+            f"t{n}": torch.randn(shape, generator=draw).to(torch.float64 if n == 1 else torch.float32)
+            for n, shape in enumerate(shapes)
+        }
+        for _ in range(3)
+    ]
+    del three[1]["t3"]
+    weights = weights_of([1, 2, 5])
+    alone = {
+        name: fedavg(
+            [{name: state[name]} for state in three if name in state],
+            weights if name != "t3" else weights_of([weights[0], weights[2]]),
+        )[name]
+        for name in three[0]
+    }
+    for most in (aggregate.MOST, 14):
+        monkeypatch.setattr(aggregate, "MOST", most)
+        found = fedavg(three, weights)
+        assert list(found) == list(three[0])
+        for name, tensor in found.items():
+            assert torch.equal(tensor, alone[name]) and tensor.dtype == alone[name].dtype
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes  # its own, as files of tensors want it
 
 
 def test_averaging_works_on_copies():

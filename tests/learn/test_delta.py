@@ -161,18 +161,18 @@ def test_a_later_round_is_closer_to_what_was_sent(monkeypatch):
     for delta in (False, True):
         found = []
 
-        def watched(self, message, cut, device, plain=Exchange.receive_step, found=found):
-            frame = plain(self, message, cut, device)
+        def watched(self, messages, cuts, device, plain=Exchange.receive_steps, found=found):
+            [frame] = plain(self, messages, cuts, device)
             found[-1].append(float((frame.hidden - found[-1].pop(0)).abs().mean()))
-            return frame
+            return [frame]
 
-        def outgoing(self, at, hidden, batch, plain=Exchange.step_message, found=found, **options):
-            found.append([hidden.clone()])
-            return plain(self, at, hidden, batch, **options)
+        def outgoing(self, at, hidden, batches, plain=Exchange.step_messages, found=found, **options):
+            found.append([hidden[0].clone()])
+            return plain(self, at, hidden, batches, **options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Exchange, "step_message", outgoing)
-            patch.setattr(Exchange, "receive_step", watched)
+            patch.setattr(Exchange, "step_messages", outgoing)
+            patch.setattr(Exchange, "receive_steps", watched)
             backbone, model, examples = adapted("vit", dtype=torch.float32)
             fleet = local_fleet(
                 backbone, model, examples, [np.arange(8)], quant=FOUR, delta=delta,

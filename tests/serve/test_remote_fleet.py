@@ -70,7 +70,7 @@ def codes_sent(monkeypatch):
     """A function that runs something and returns (round, step, device) -> the codes its devices sent."""
 
     def sent_by(work):
-        found, receive = {}, Exchange.receive_step
+        found, receive = {}, Exchange._frame
 
         def keeping(self, message, *options):
             sent = message.activations
@@ -79,7 +79,7 @@ def codes_sent(monkeypatch):
             return receive(self, message, *options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Exchange, "receive_step", keeping)
+            patch.setattr(Exchange, "_frame", keeping)
             work()
         return found
 

@@ -10,6 +10,8 @@ are views into the body.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,9 @@ DTYPES = {tag: np.dtype(code) for tag, code in (("F64", "<f8"), ("F32", "<f4"), 
 DTYPES["BF16"] = np.dtype("<u2")  # NumPy has no bfloat16; its bit patterns travel
 TAGS = {dtype: tag for tag, dtype in DTYPES.items()}
 PREFIX = (HEADER_BYTES - 8).to_bytes(8, "little")
+JSON = json.JSONEncoder(separators=(",", ":"))
+SHAPES = 256
+"""Tables kept, of bodies of one kind and shape: those of all steps but a pass's last are alike."""
 
 # kind -> numbers in the metadata; vectors, which may be absent, with their possible types
 KINDS: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
@@ -63,7 +68,7 @@ def encode(message: Message) -> bytes:
         WireError: the body would reach ``sizes.BODY_LIMIT``.
     """
     metadata, sent = _content(message)
-    table = layout([(name, TAGS[array.dtype], array.shape) for name, array in sent.items()])
+    table = layout((name, TAGS[array.dtype], array.shape) for name, array in sent.items())
     return b"".join(
         [PREFIX, header(metadata, table), *(np.ascontiguousarray(sent[name]).data for name in table)]
     )
@@ -80,7 +85,7 @@ def reserve(message: StepFrame | TokenFrame) -> tuple[bytearray, Packed]:
     """
     metadata, sent = _content(message)
     tokens = message.activations if isinstance(message, StepFrame) else message.tokens
-    table = layout([(name, TAGS[array.dtype], array.shape) for name, array in sent.items()])
+    table = layout((name, TAGS[array.dtype], array.shape) for name, array in sent.items())
     body = bytearray(HEADER_BYTES + max(entry["data_offsets"][1] for entry in table.values()))
     body[:HEADER_BYTES] = PREFIX + header(metadata, table)
     views = _views(body, table, [(name, TAGS[array.dtype], array.shape) for name, array in sent.items()])
@@ -142,11 +147,10 @@ def decode(body: Body) -> Message:
     specs: list[Spec] = [_vector(table, name, tags) for name, tags in vectors.items() if name in table]
     if kind == "adapter" and specs and "side" in table:
         specs.append(("side", "BF16", (adapter_groups(specs[0][2][0]), 2)))
-    arrays = _views(
-        body, table, specs + (token_specs(metadata["scheme"], *_shape(metadata), table) if tokens else [])
-    )
+    shape = _shape(metadata) if tokens else (0, 0, 0)
+    arrays = _views(body, table, specs + (token_specs(metadata["scheme"], *shape, table) if tokens else []))
     counts = {key: _count(metadata, key) for key in numbers}
-    packed = _read_tokens(metadata, arrays) if tokens else None
+    packed = _read_tokens(metadata["scheme"], shape, arrays) if tokens else None
     if kind == "step":
         assert packed is not None
         lengths, labels, samples = (arrays.get(name) for name in ("lengths", "labels", "samples"))
@@ -181,12 +185,19 @@ def codes_start(head: Body) -> int | None:
     raise WireError("the codes of a body must have an offset")
 
 
-def layout(specs: list[Spec]) -> Table:
+def layout(specs: Iterable[Spec]) -> Table:
     """Return the table of tensors: widest type first, so that each is aligned, then by name, without gaps.
+
+    It is kept for the next body of these shapes, so it is read and never changed.
 
     Raises:
         WireError: the body would reach ``sizes.BODY_LIMIT``.
     """
+    return _table(tuple(specs))
+
+
+@lru_cache(maxsize=SHAPES)
+def _table(specs: tuple[Spec, ...]) -> Table:
     table, start = {}, 0
     for name, tag, shape in sorted(specs, key=lambda spec: (-DTYPES[spec[1]].itemsize, spec[0])):
         size = DTYPES[tag].itemsize
@@ -203,7 +214,7 @@ def layout(specs: list[Spec]) -> Table:
 
 def header(metadata: dict[str, str], table: Table) -> bytes:
     """Return the JSON header, padded with spaces to ``HEADER_BYTES - 8``."""
-    text = json.dumps({"__metadata__": metadata} | table, separators=(",", ":")).encode()
+    text = JSON.encode({"__metadata__": metadata} | table).encode()
     assert len(text) <= HEADER_BYTES - 8  # the limits in payload see to it
     return text.ljust(HEADER_BYTES - 8)
 
@@ -306,9 +317,8 @@ def token_specs(scheme: str, bits: int, tokens: int, dim: int, table: Table | No
     return [("side", "BF16", (tokens, 2)), ("codes", "U8", (count,))]
 
 
-def _read_tokens(metadata: dict[str, str], arrays: dict[str, Array]) -> Packed:
-    scheme, codes = metadata["scheme"], arrays["codes"]
-    bits, tokens, dim = _shape(metadata)
+def _read_tokens(scheme: str, shape: tuple[int, int, int], arrays: dict[str, Array]) -> Packed:
+    (bits, tokens, dim), codes = shape, arrays["codes"]
     side = arrays.get("side", np.empty((0, 2), np.uint16))
     try:
         packed = Packed(scheme, bits, tokens, dim, codes.reshape(-1).view(np.uint8), side)

@@ -17,6 +17,9 @@ from sflam.codec.quantizer import Floats, Words
 from sflam.errors import NotFiniteError, QuantizerError
 
 LARGEST = float(np.finfo(np.float32).max)
+AMPLE = (
+    0x7000  # bfloat16 bit pattern of 2^97: levels from offsets and steps below it are far from float32's end
+)
 INFINITY = 0x7F80  # bfloat16 bit pattern
 
 
@@ -63,7 +66,15 @@ def fit(low: Floats, high: Floats, bits: int, first: int = 0) -> Grid:
         )  # up, where it is too small
         step = _widen(step_bits)
     side = np.stack([offset_bits, step_bits], axis=1).astype(np.uint16)
+    if _is_ample(side):
+        return Grid(offset[:, None], step[:, None], side)
     return _checked(offset, step, side, levels, first)
+
+
+def check(side: Words, bits: int) -> None:
+    """Refuse a ``side`` that :func:`restore` refuses, with the same error, in a few operations where all is well."""
+    if not _is_ample(side):
+        restore(side, bits)
 
 
 def restore(side: Words, bits: int) -> Grid:
@@ -73,6 +84,8 @@ def restore(side: Words, bits: int) -> Grid:
         QuantizerError: NaN, inf or a negative step, or levels that float32 cannot hold.
     """
     wide = side.astype(np.int32)
+    if _is_ample(side):
+        return Grid(_widen(wide[:, 0])[:, None], _widen(wide[:, 1])[:, None], side)
     bad = ((wide[:, 0] & 0x7FFF) >= INFINITY) | (wide[:, 1] >= INFINITY)
     if bad.any():
         token = int(np.argmax(bad))
@@ -85,6 +98,11 @@ def restore(side: Words, bits: int) -> Grid:
 
 def _widen(pattern: npt.NDArray[np.int32]) -> Floats:
     return (pattern << 16).view(np.float32)
+
+
+def _is_ample(side: Words) -> bool:
+    """Whether all is finite, no step negative, and every level far from the end of float32, as of most tokens."""
+    return not side.size or bool((side & 0x7FFF).max() < AMPLE and side[:, 1].max() < AMPLE)
 
 
 def _checked(offset: Floats, step: Floats, side: Words, levels: int, first: int = 0) -> Grid:

@@ -15,6 +15,8 @@ A token's draws do not depend on how many tokens are encoded with it, or in whic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,13 +35,24 @@ def token_keys(seed: int, tokens: int, first: int = 0) -> Words32:
     Raises:
         QuantizerError: ``seed`` is not in 0..2^64 - 1.
     """
-    if not 0 <= seed < 1 << 64:
-        raise QuantizerError(f"seed {seed} is out of range; it must be in 0..2^64 - 1")
-    mixed = _splitmix64(seed)
     keys = np.arange(first, first + tokens, dtype=np.uint32)[:, None]
-    for half in (mixed & 0xFFFFFFFF, mixed >> 32):
+    for half in _halves(seed):
         keys = _mix(keys ^ np.uint32(half))
     return keys
+
+
+def keys_of_each(seeds: Sequence[int], counts: Sequence[int]) -> Words32:
+    """Return ``token_keys(seed, count)`` of several messages one after another, uint32 [sum of counts, 1].
+
+    Raises:
+        QuantizerError: as there.
+    """
+    ends = np.cumsum(counts)
+    numbers = np.arange(int(ends[-1]), dtype=np.uint32)
+    keys = numbers - np.repeat(ends - np.array(counts), counts).astype(np.uint32)
+    for halves in np.array([_halves(seed) for seed in seeds], np.uint32).T:
+        keys = _mix(keys ^ np.repeat(halves, counts))
+    return keys[:, None]
 
 
 def columns(dim: int) -> Words32:
@@ -60,6 +73,13 @@ def _mix(x: Words32) -> Words32:
         x *= np.uint32(factor)
     x ^= np.right_shift(x, 16, out=shifted)
     return x
+
+
+def _halves(seed: int) -> tuple[int, int]:
+    if not 0 <= seed < 1 << 64:
+        raise QuantizerError(f"seed {seed} is out of range; it must be in 0..2^64 - 1")
+    mixed = _splitmix64(seed)
+    return mixed & 0xFFFFFFFF, mixed >> 32
 
 
 def _splitmix64(seed: int) -> int:

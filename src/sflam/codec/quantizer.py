@@ -146,6 +146,17 @@ class Piecewise(Protocol):
 
 
 @runtime_checkable
+class Keyed(Protocol):
+    """A :class:`Piecewise` quantizer whose noise is drawn token by token, from keys of :mod:`sflam.codec.noise`.
+
+    So tokens of several messages, each with a seed of its own, may be encoded as one.
+    """
+
+    def encode_keyed(self, x: Floats, bits: int, keys: npt.NDArray[np.uint32], first: int = 0) -> Packed:
+        """Encode ``x`` [n, d] with the noise of ``keys`` [n, 1]; as ``encode`` does with those of its seed."""
+
+
+@runtime_checkable
 class Divisible(Protocol):
     """A quantizer of variable size that encodes and decodes every token by itself; see :class:`Piecewise`."""
 

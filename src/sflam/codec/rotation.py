@@ -55,8 +55,12 @@ class Rotated:
 
     def encode_part(self, x: Floats, bits: int, seed: int, first: int) -> Packed:
         """Encode the tokens from number ``first`` on. See ``Piecewise.encode_part``."""
+        tokens, _ = check_tokens(x, bits)
+        return self.encode_keyed(x, bits, noise.token_keys(seed, tokens, first), first)
+
+    def encode_keyed(self, x: Floats, bits: int, keys: noise.Words32, first: int = 0) -> Packed:
+        """Encode tokens with these keys. See ``Keyed.encode_keyed``."""
         tokens, dim = check_tokens(x, bits)
-        keys = noise.token_keys(seed, tokens, first)
         codes = np.empty(sizes.codes_bytes(tokens, dim, bits), np.uint8)
         side = np.empty((tokens, 2), np.uint16)
         space: Floats | None = None

@@ -6,16 +6,17 @@ accelerator they are encoded where they are, by schemes that can; other schemes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from sflam.codec.quantizer import Floats, Packed, Quantizer, Remembering, VariableSize
+from sflam.codec.quantizer import Floats, Keyed, Packed, Quantizer, Remembering, VariableSize
 from sflam.codec.quantizers import QUANTIZERS
 from sflam.codec.rotation import Rotated
+from sflam.codec.together import decode_together, encode_together, passes
 from sflam.codec.torch_rotation import decode_rotated, encode_rotated, round_trip_rotated
 from sflam.codec.torch_uniform import decode_on_device, encode_on_device, round_trip_on_device
 from sflam.codec.uniform import Uniform
@@ -56,6 +57,8 @@ class TorchQuantizer:
 
     def __init__(self, inner: Quantizer) -> None:
         self.inner, self.name = inner, inner.name
+        self._memory = inner if isinstance(inner, Remembering) else None
+        self._together = inner if isinstance(inner, Keyed) else None
 
     def nbytes(self, tokens: int, dim: int, bits: int) -> int:
         """Return the exact bytes of codes and side information, before encoding; or the bound of a variable size."""
@@ -67,17 +70,45 @@ class TorchQuantizer:
         there = self._on(x.device)
         return there.encode(x, bits, seed) if there else self.inner.encode(x.cpu().numpy(), bits, seed)
 
+    def encode_each(
+        self, each: Sequence[torch.Tensor], bits: Sequence[int], seeds: Sequence[int]
+    ) -> list[Packed]:
+        """Return :meth:`encode` of several messages [n_k, d_k]; on the CPU small ones are encoded in one pass."""
+        found: list[Packed] = []
+        for start, stop in passes([(width, *x.shape) for x, width in zip(each, bits, strict=True)]):
+            own, noise = each[start:stop], seeds[start:stop]
+            if self._together and len(own) > 1 and own[0].device == CPU:
+                every = self._read(laid_together(own)).numpy()
+                try:
+                    found += encode_together(self._together, every, [*map(len, own)], bits[start], noise)
+                    continue
+                except QuantizerError:  # what is wrong is found one by one, below
+                    pass
+            found += [self.encode(x, bits[start], seed) for x, seed in zip(own, noise, strict=True)]
+        return found
+
+    def decode_each(self, each: Sequence[Packed], device: torch.device = CPU) -> list[torch.Tensor]:
+        """Return :meth:`decode` of several messages; on the CPU small ones are decoded in one pass."""
+        found: list[torch.Tensor] = []
+        for start, stop in passes([(packed.bits, packed.tokens, packed.dim) for packed in each]):
+            own = each[start:stop]
+            if self._together and len(own) > 1 and device == CPU:
+                found += map(torch.from_numpy, decode_together(self.inner, own))
+            else:
+                found += [self.decode(packed, device) for packed in own]
+        return found
+
     @property
     def remembers(self) -> bool:
         """Whether gradients are encoded by :meth:`encode_after`."""
-        return isinstance(self.inner, Remembering)
+        return self._memory is not None
 
     def encode_after(
         self, left: Floats | None, x: torch.Tensor, bits: int, seed: int
     ) -> tuple[Packed, Floats]:
         """Encode [n, d] with what was left out before; see ``Remembering.encode_after``."""
-        assert isinstance(self.inner, Remembering)
-        return self.inner.encode_after(left, self._read(x).cpu().numpy(), bits, seed)
+        assert self._memory is not None
+        return self._memory.encode_after(left, self._read(x).cpu().numpy(), bits, seed)
 
     def decode(self, packed: Packed, device: torch.device = CPU) -> torch.Tensor:
         """Return float32 [n, d] on ``device``. QuantizerError like ``Quantizer.decode``."""
@@ -101,6 +132,18 @@ class TorchQuantizer:
 
     def _on(self, device: torch.device) -> OnDevice | None:
         return None if device.type == "cpu" else ON_DEVICE.get(self.name)
+
+
+def laid_together(each: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return tensors [n_k, ...] one after another: a view where they are parts of one tensor, which lie so already."""
+    first, start = each[0], each[0].storage_offset()
+    for x in each:
+        same = x.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if not (same and x.storage_offset() == start and x.is_contiguous() and x.dtype == first.dtype):
+            return torch.cat([*each])
+        start += x.numel()
+    count, before = sum(map(len, each)), each[0].storage_offset()
+    return first.as_strided((start - before,), (1,)).view(count, *first.shape[1:])
 
 
 TORCH_QUANTIZERS: dict[str, TorchQuantizer] = {

@@ -39,8 +39,13 @@ class Uniform:
 
     def encode_part(self, x: Floats, bits: int, seed: int, first: int) -> Packed:
         """Encode the tokens from number ``first`` on. See ``Piecewise.encode_part``."""
+        tokens, _ = check_tokens(x, bits)
+        return self.encode_keyed(x, bits, noise.token_keys(seed, tokens, first), first)
+
+    def encode_keyed(self, x: Floats, bits: int, keys: noise.Words32, first: int = 0) -> Packed:
+        """Encode tokens with these keys. See ``Keyed.encode_keyed``."""
         tokens, dim = check_tokens(x, bits)
-        codes, levels = encode_tokens(x, bits, noise.token_keys(seed, tokens, first), first)
+        codes, levels = encode_tokens(x, bits, keys, first)
         return Packed(self.name, bits, tokens, dim, codes, levels.side)
 
     def decode(self, packed: Packed) -> Floats:
@@ -58,7 +63,7 @@ class Uniform:
 
     def check_side(self, packed: Packed) -> None:
         """Refuse grids that no encoder writes. See ``Quantizer.check_side``."""
-        grid.restore(packed.side, packed.bits)
+        grid.check(packed.side, packed.bits)
 
 
 def encode_tokens(x: Floats, bits: int, keys: noise.Words32, first: int = 0) -> tuple[Bytes, grid.Grid]:

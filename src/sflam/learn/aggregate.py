@@ -10,7 +10,8 @@ Shapes: K devices, r rank, i inputs, o outputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from torch import Tensor
 
 from sflam.model.adapters import State
 from sflam.model.lower_rank import A_ENDS, B_ENDS
+
+MOST = 1 << 20
+"""Numbers averaged at once, of each state: a model whose every weight is trained has far more."""
 
 
 def trained_numbers(state: Mapping[str, Tensor], aggregation: str) -> int:
@@ -35,7 +39,35 @@ def weights_of(samples: Sequence[float]) -> list[float]:
 
 def fedavg(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> State:
     """Return the weighted mean of every tensor over the states that have it, on fresh storage; weights sum to one."""
-    return {name: _mean(*_held(name, states, weights)) for name in names_of(states)}
+    found: State = {}
+    for names in _together(states):
+        held = [_held(name, states, weights) for name in names]
+        if len(names) > 1:  # all states have them
+            laid = (torch.cat([state[name].reshape(-1) for name in names]) for state in states)
+            parts = torch.split(_mean(laid, weights), [own[0].numel() for own, _ in held])
+            means = [part.view(own[0].shape).clone() for part, (own, _) in zip(parts, held, strict=True)]
+        else:
+            means = [_mean(*held[0])]
+        found |= zip(names, means, strict=True)
+    return found
+
+
+def _together(states: Sequence[Mapping[str, Tensor]]) -> list[list[str]]:
+    """Return the names of all tensors, those in a list that are small, alike, and held by every state: few sums."""
+    found: list[list[str]] = []
+    last: tuple[torch.dtype, torch.device] | None = None
+    room = 0
+    for name in names_of(states):
+        own = [state[name] for state in states if name in state]
+        kinds = {(tensor.dtype, tensor.device) for tensor in own}
+        kind = kinds.pop() if len(kinds) == 1 and len(own) == len(states) else None
+        if kind and kind == last and own[0].numel() <= room:
+            found[-1].append(name)
+            room -= own[0].numel()
+        else:
+            found.append([name])
+            last, room = kind, MOST - own[0].numel()
+    return found
 
 
 def names_of(states: Sequence[Mapping[str, Tensor]]) -> list[str]:
@@ -117,8 +149,11 @@ def _products(
     return found
 
 
-def _mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    total = torch.zeros_like(tensors[0], dtype=torch.float64)
-    for tensor, weight in zip(tensors, weights, strict=True):
+def _mean(tensors: Iterable[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return the weighted sum of one tensor at least; each is asked for when its turn comes."""
+    tensors = iter(tensors)
+    first = next(tensors)
+    total = torch.zeros_like(first, dtype=torch.float64)
+    for tensor, weight in zip(chain([first], tensors), weights, strict=True):
         total += tensor.double() * weight
-    return total.to(tensors[0].dtype)
+    return total.to(first.dtype)

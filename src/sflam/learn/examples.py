@@ -249,7 +249,8 @@ def join_lengths(
 
 def padded_tokens(tokens: Tensor, width: int) -> Tensor:
     """Return [B,T,d] with zeros appended up to ``width`` tokens."""
-    return torch.nn.functional.pad(tokens, (0, 0, 0, width - tokens.shape[1]))
+    missing = width - tokens.shape[1]
+    return torch.nn.functional.pad(tokens, (0, 0, 0, missing)) if missing else tokens
 
 
 def padded_labels(labels: Tensor | None, width: int) -> Tensor:

@@ -9,7 +9,7 @@ B rows, T tokens, d hidden size, n valid tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self, TypeVar
 
@@ -91,7 +91,35 @@ class Exchange:
             batch: the mini-batch.
             labels: whether its labels go along, or stay at home.
         """
-        activations, samples = self._outgoing(at, hidden, batch)
+        return self._announced(at, batch, *self._outgoing(at, hidden, batch), labels=labels)
+
+    def step_messages(
+        self,
+        at: Mapping[int, Position],
+        hidden: Mapping[int, Tensor],
+        batches: Mapping[int, Minibatch],
+        *,
+        labels: bool = True,
+    ) -> dict[int, StepFrame]:
+        """Return :meth:`step_message` of every device of a step, in the order of ``batches``."""
+        if self.numbered:
+            return {
+                d: self.step_message(at[d], hidden.get(d), own, labels=labels) for d, own in batches.items()
+            }
+        packed = self.pack_each(UP, {d: (at[d], hidden[d], own.lengths) for d, own in batches.items()})
+        return {
+            d: self._announced(at[d], batches[d], sent, None, labels=labels) for d, sent in packed.items()
+        }
+
+    def _announced(
+        self,
+        at: Position,
+        batch: Minibatch,
+        activations: Packed,
+        samples: NDArray[np.int32] | None,
+        *,
+        labels: bool,
+    ) -> StepFrame:
         flat = None
         if labels:
             flat = token_labels(batch) if self.per_token else batch.labels
@@ -123,10 +151,24 @@ class Exchange:
 
     def receive_step(self, message: StepFrame, cut: int, device: torch.device) -> Frame:
         """Return the tensors of a step; the tokens that were not sent are zero."""
+        return self._frame(message, self._decoded(message, device), cut, device)
+
+    def receive_steps(
+        self, messages: Sequence[StepFrame], cuts: Sequence[int], device: torch.device
+    ) -> list[Frame]:
+        """Return :meth:`receive_step` of every message of a step; ``cuts`` are those of all devices."""
+        if self.numbered:
+            return [self.receive_step(message, cuts[message.device], device) for message in messages]
+        every = self.quantizer.decode_each([message.activations for message in messages], device)
+        return [
+            self._frame(message, tokens, cuts[message.device], device)
+            for message, tokens in zip(messages, every, strict=True)
+        ]
+
+    def _frame(self, message: StepFrame, tokens: Tensor, cut: int, device: torch.device) -> Frame:
         lengths = (
             None if message.lengths is None else torch.from_numpy(message.lengths.astype(np.int64)).to(device)
         )
-        tokens = self._decoded(message, device)
         width = len(tokens) // message.rows if lengths is None else int(lengths.max())
         valid = _valid(lengths, width)
         labels = None
@@ -142,6 +184,18 @@ class Exchange:
         gradient = None if found is None else self._packed(at, DOWN, found, lengths)
         return GradientFrame(at.round, at.step, at.device, loss=answer.loss, gradient=gradient)
 
+    def answer_messages(
+        self, at: Mapping[int, Position], answers: Sequence[Answer], batches: Mapping[int, Minibatch]
+    ) -> dict[int, GradientFrame]:
+        """Return :meth:`answer_message` of every answer of a step, by device."""
+        wanted = {a.device: a.gradient for a in answers if a.gradient is not None}
+        sent = self.pack_each(DOWN, {d: (at[d], own, batches[d].lengths) for d, own in wanted.items()})
+        return {
+            d: GradientFrame(at[d].round, at[d].step, d, loss=a.loss, gradient=sent.get(d))
+            for a in answers
+            for d in (a.device,)
+        }
+
     def receive_answer(
         self, message: GradientFrame, rows: int, lengths: Tensor | None, device: torch.device
     ) -> Answer:
@@ -152,23 +206,57 @@ class Exchange:
             message.device, message.loss, self.receive_tokens(message.gradient, rows, lengths, device)
         )
 
+    def receive_answers(
+        self, messages: Sequence[GradientFrame], batches: Mapping[int, Minibatch], device: torch.device
+    ) -> list[Answer]:
+        """Return :meth:`receive_answer` of every message of a step."""
+        sent = {m.device: m.gradient for m in messages if m.gradient is not None}
+        found = self.unpack_each(sent, batches, device)
+        return [Answer(message.device, message.loss, found.get(message.device)) for message in messages]
+
     def token_message(self, at: Position, leg: int, x: Tensor, lengths: Tensor | None) -> TokenFrame:
         """Return the message with the [B,T,d] tokens of a step already announced."""
         return TokenFrame(at.round, at.step, at.device, self._packed(at, leg, x, lengths))
+
+    def pack_each(
+        self, leg: int, each: Mapping[int, tuple[Position, Tensor, Tensor | None]]
+    ) -> dict[int, Packed]:
+        """Return the encoded tokens of several devices, of the place, [B,T,d] and lengths of each."""
+        if self.quantizer.remembers and leg in GRADIENTS:
+            return {d: self._packed(at, leg, x, lengths) for d, (at, x, lengths) in each.items()}
+        tokens = [self._guarded(at, leg, valid_rows(x, lengths)) for at, x, lengths in each.values()]
+        bits = [self._bits(x, leg, d) for d, (_, x, _) in each.items()]
+        noise = [self._noise(at, leg) for at, _, _ in each.values()]
+        return dict(zip(each, self.quantizer.encode_each(tokens, bits, noise), strict=True))
+
+    def unpack_each(
+        self, each: Mapping[int, Packed], batches: Mapping[int, Minibatch], device: torch.device
+    ) -> dict[int, Tensor]:
+        """Return :meth:`receive_tokens` of several devices' tokens, of the mini-batch of each."""
+        every = self.quantizer.decode_each(list(each.values()), device)
+        return {
+            d: _shaped(tokens, len(batches[d]), batches[d].lengths)
+            for d, tokens in zip(each, every, strict=True)
+        }
 
     def _packed(self, at: Position, leg: int, x: Tensor, lengths: Tensor | None) -> Packed:
         return self.encoded(at, leg, valid_rows(x, lengths), self._bits(x, leg, at.device))
 
     def encoded(self, at: Position, leg: int, tokens: Tensor, bits: int) -> Packed:
         """Return tokens [n,d] encoded with the noise of their place in the run, what devices send guarded first."""
-        tokens = guarded(self.guard, tokens, leg, at.round, at.step, at.device)
-        noise = noise_seed(self.seed, at.round, at.step, at.device, leg)
+        tokens, noise = self._guarded(at, leg, tokens), self._noise(at, leg)
         quantizer = self.quantizer
         if not (quantizer.remembers and leg in GRADIENTS):
             return quantizer.encode(tokens, bits, noise)
         own = self.left.setdefault(at.device, {})
         packed, own[leg] = quantizer.encode_after(own.get(leg), tokens, bits, noise)
         return packed
+
+    def _guarded(self, at: Position, leg: int, tokens: Tensor) -> Tensor:
+        return guarded(self.guard, tokens, leg, at.round, at.step, at.device)
+
+    def _noise(self, at: Position, leg: int) -> int:
+        return noise_seed(self.seed, at.round, at.step, at.device, leg)
 
     def memory(self) -> dict[int, dict[int, Tensor]]:
         """Return a copy of what was left out, as a checkpoint keeps it."""
@@ -187,9 +275,7 @@ class Exchange:
         self, packed: Packed, rows: int, lengths: Tensor | None, device: torch.device
     ) -> Tensor:
         """Return the [B,T,d] tokens of a message; those that were not sent are zero."""
-        tokens = self.quantizer.decode(packed, device)
-        width = len(tokens) // rows if lengths is None else int(lengths.max())
-        return _rows(tokens, _valid(lengths, width), rows, width, 0.0)
+        return _shaped(self.quantizer.decode(packed, device), rows, lengths)
 
     def saved_bytes(self, device: int, x: Tensor, lengths: Tensor | None, sent: Packed | None) -> int:
         """Return the bytes of packed codes by which ``sent`` is less than all tokens of a device's ``x`` [B,T,d]."""
@@ -228,6 +314,12 @@ def valid_rows(hidden: Tensor, lengths: Tensor | None) -> Tensor:
     """[B,T,d] -> [n,d], the tokens that travel, row after row."""
     valid = _valid(lengths, hidden.shape[1])
     return (hidden.flatten(0, 1) if valid is None else hidden[valid]).detach().contiguous()
+
+
+def _shaped(tokens: Tensor, rows: int, lengths: Tensor | None) -> Tensor:
+    """[n,d] -> [B,T,d], zero where nothing was sent."""
+    width = len(tokens) // rows if lengths is None else int(lengths.max())
+    return _rows(tokens, _valid(lengths, width), rows, width, 0.0)
 
 
 def _rows(tokens: Tensor, valid: Tensor | None, rows: int, width: int, fill: float) -> Tensor:

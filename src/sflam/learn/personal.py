@@ -63,7 +63,7 @@ class PersonalParts:
     def keep(self, device: int, state: Mapping[str, torch.Tensor]) -> None:
         """Keep the personal tensors of what a device trained."""
         if self.start:
-            self.own[device] = {name: state[name] for name in self.start}
+            self.own[device] = {name: state[name].clone() for name in self.start}
 
     def score(self, devices: int, state: State, evaluate: Callable[[State], Score]) -> Score:
         """Return the mean over all devices of what each one's own model scores: the global adapters with its parts."""

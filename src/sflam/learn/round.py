@@ -146,18 +146,16 @@ def local_steps(
         for side in (devices, trunk):
             side.pace(moments_of(at, batches))
         hidden = devices.forward(now, seeds, exchange.unsent(now))  # a
-        up = {d: encode(exchange.step_message(at[d], hidden.get(d), now[d])) for d in now}
+        up = {d: encode(message) for d, message in exchange.step_messages(at, hidden, now).items()}
 
         sent = {d: opened(up[d], StepFrame) for d in now}  # b
-        frames = [exchange.receive_step(sent[d], devices.cuts[d], where) for d in now]
+        frames = exchange.receive_steps(list(sent.values()), devices.cuts, where)
         answers = trunk.step(frames, seeds[SERVER])
 
-        down = {  # c
-            a.device: encode(exchange.answer_message(at[a.device], a, now[a.device].lengths)) for a in answers
-        }
+        down = {d: encode(own) for d, own in exchange.answer_messages(at, answers, now).items()}  # c
 
         got = {d: opened(down[d], GradientFrame) for d in now}  # d
-        back = [exchange.receive_answer(got[d], len(now[d]), now[d].lengths, where) for d in now]
+        back = exchange.receive_answers(list(got.values()), now, where)
         devices.backward({a.device: a.gradient for a in back if a.gradient is not None}, now)
 
         if devices.averages:

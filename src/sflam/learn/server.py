@@ -360,8 +360,16 @@ class Trunk(Side[ServerSegment]):
         """
         wanted = [leaf for leaf in held.leaves if leaf.requires_grad]
         found = iter(self.segment.stack.backward(output, grad, wanted, again=again))
-        gradients: dict[int, Tensor | None] = {}
-        for frame, leaf, weight in zip(held.frames, held.leaves, held.weight, strict=True):
-            gradient = next(found) if leaf.requires_grad else None
-            gradients[frame.device] = gradient if gradient is None or weight == 1 else gradient / weight
+        gradients: dict[int, Tensor | None] = dict.fromkeys(frame.device for frame in held.frames)
+        every = iter(zip(held.frames, held.weight, strict=True))
+        for leaf in held.leaves:
+            rows = next(found) if leaf.requires_grad else None
+            start = 0
+            while start < len(leaf):
+                frame, weight = next(every)
+                stop = start + len(frame.hidden)
+                if rows is not None and self.segment.answers(frame.cut, frame.device):
+                    gradient = rows[start:stop, : frame.hidden.shape[1]]
+                    gradients[frame.device] = gradient if weight == 1 else gradient / weight
+                start = stop
         return gradients

@@ -13,6 +13,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from sflam.codec.torch_quantizers import laid_together
 from sflam.learn.chunks import Chunk
 from sflam.learn.examples import join_lengths, padded_tokens
 from sflam.learn.frames import Frame
@@ -25,7 +26,7 @@ from sflam.seeds import derive
 
 @dataclass(frozen=True, eq=False)
 class ChunkForward:
-    """A forward of one chunk: frames sorted by cut, the leaf of each, and what came out of all rows.
+    """A forward of one chunk: frames sorted by cut, a leaf [R,T,d] for those of each cut, and what came of all rows.
 
     ``weight`` is what the mean loss of each frame counts, G s_k.
     """
@@ -45,21 +46,19 @@ class ChunkForward:
 def arrivals_of(
     segment: ServerSegment, frames: Sequence[Frame], width: int, copy_of: Callable[[int], int]
 ) -> tuple[list[Arrival], list[Tensor], Tensor | None]:
-    """Group frames by cut; return the arrivals, the leaf of each frame, and the lengths of all rows."""
+    """Group frames by cut; return the arrivals, the leaf of each, and the lengths of all rows."""
     dtype = segment.stack.values.dtype
-    leaves = [
-        frame.hidden.detach().to(dtype).requires_grad_(segment.answers(frame.cut, frame.device))
-        for frame in frames
-    ]
+    leaves: list[Tensor] = []
     arrivals: list[Arrival] = []
     seen: list[Frame] = []
-    for cut, members in groupby(zip(frames, leaves, strict=True), key=lambda pair: pair[0].cut):
-        entering = []
-        for frame, leaf in members:
-            seen.append(frame)
-            entering.append(padded_tokens(leaf, width))
+    for cut, group in groupby(frames, key=lambda frame: frame.cut):
+        members = list(group)
+        seen += members
+        entering = [padded_tokens(frame.hidden.detach().to(dtype), width) for frame in members]
+        leaf = laid_together(entering).requires_grad_(any(segment.answers(cut, f.device) for f in members))
         rows = Rows.of([copy_of(f.device) for f in seen], [len(f.hidden) for f in seen])
-        arrivals.append(Arrival(cut, torch.cat(entering), rows))
+        leaves.append(leaf)
+        arrivals.append(Arrival(cut, leaf, rows))
     own = [frame.lengths for frame in frames]
     if width > max(frame.hidden.shape[1] for frame in frames):
         own = [

@@ -20,6 +20,7 @@ from torch import Tensor
 from sflam.codec.bodies import encode
 from sflam.codec.legs import DOWN, HEAD_DOWN, HEAD_UP, UPWARD
 from sflam.codec.messages import StepFrame, TokenFrame
+from sflam.codec.quantizer import Packed
 from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import Exchange, Position, opened
@@ -51,11 +52,10 @@ def local_steps_at_home(
         for side in (devices, trunk):
             side.pace(moments_of(at, batches))
         hidden = devices.forward(now, seeds, exchange.unsent(now))  # a
-        announced = {
-            d: encode(exchange.step_message(at[d], hidden.get(d), now[d], labels=False)) for d in now
-        }
+        messages = exchange.step_messages(at, hidden, now, labels=False)
+        announced = {d: encode(message) for d, message in messages.items()}
         sent = {d: opened(announced[d], StepFrame) for d in now}
-        frames = {d: exchange.receive_step(sent[d], devices.cuts[d], where) for d in now}
+        frames = dict(zip(now, exchange.receive_steps(list(sent.values()), devices.cuts, where), strict=True))
         for d in now:
             done.count(d, announced[d], sent[d].activations, up=True)
 
@@ -95,11 +95,10 @@ def _cross(
     done: Steps,
 ) -> dict[int, Tensor]:
     """Send device -> [B,T,d] tokens one way, as bytes; count the bodies and return what arrives."""
-    out = {}
-    for device, tokens in x.items():
-        batch = batches[device]
-        body = encode(exchange.token_message(at[device], leg, tokens, batch.lengths))
-        message = opened(body, TokenFrame)
-        done.count(device, body, message.tokens, up=leg in UPWARD)
-        out[device] = exchange.receive_tokens(message.tokens, len(batch), batch.lengths, tokens.device)
-    return out
+    got: dict[int, Packed] = {}
+    for device, sent in exchange.pack_each(leg, {d: (at[d], x[d], batches[d].lengths) for d in x}).items():
+        place = at[device]
+        body = encode(TokenFrame(place.round, place.step, device, sent))
+        got[device] = opened(body, TokenFrame).tokens
+        done.count(device, body, got[device], up=leg in UPWARD)
+    return exchange.unpack_each(got, batches, next(iter(x.values())).device) if x else {}

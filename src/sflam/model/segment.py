@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -81,6 +82,7 @@ class Segment(nn.Module):
         self.tuned = adapted_blocks(backbone) if tuned is None else tuned
         self.tuned_by: dict[int, range] = {}
         self.family: Family = family
+        self._path = f"{PREFIX}{family.path}."
         self.config = config
         self.dtype: torch.dtype = backbone.model.dtype
         self.held = held
@@ -184,11 +186,9 @@ class Segment(nn.Module):
 
     def names(self, cut: int | None = None, device: int | None = None) -> list[str]:
         """Return the names of the trained tensors; with ``cut``, those that ``device``, cut there, really has."""
-        return (
-            list(self.stack.slots)
-            if cut is None
-            else [n for n in self.stack.slots if self.holds(n, cut, device)]
-        )
+        if cut is None:
+            return list(self.stack.slots)
+        return [name for name in self.stack.slots if self.holds(name, cut, device)]
 
     def holds(self, name: str, cut: int, device: int | None = None) -> bool:
         """Whether this side holds the trained tensor ``name`` for a device cut at ``cut``."""
@@ -245,8 +245,13 @@ class Segment(nn.Module):
 
     def block_of(self, name: str) -> int | None:
         """Return the index of the block a trained tensor belongs to, or None outside the blocks."""
-        path = f"{PREFIX}{self.family.path}."
-        return int(name[len(path) :].partition(".")[0]) if name.startswith(path) else None
+        return _block_at(name, self._path)
+
+
+@cache
+def _block_at(name: str, path: str) -> int | None:
+    """Return the index in a name below ``path``, of which a model has some hundreds, asked for in every round."""
+    return int(name[len(path) :].partition(".")[0]) if name.startswith(path) else None
 
 
 def _copies(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:

@@ -151,7 +151,11 @@ class AdapterStack:
 
     def named(self, values: Tensor) -> dict[str, Tensor]:
         """Return a copy of the numbers [P] of a row, name -> tensor."""
-        return {name: values[s.columns].view(s.shape).clone() for name, s in self.slots.items()}
+        if not self.slots:
+            return {}
+        sizes = [slot.columns.stop - slot.columns.start for slot in self.slots.values()]
+        parts = torch.split(values.clone(), sizes)
+        return {name: part.view(s.shape) for (name, s), part in zip(self.slots.items(), parts, strict=True)}
 
     def row(self, row: int) -> Tensor:
         """Return one row [P], as a view."""
@@ -176,9 +180,12 @@ class AdapterStack:
         """Overwrite the slots of one row that ``state`` names."""
         place = self.place(row)
         own = self.values[place]
-        for name, slot in self.slots.items():
-            if name in state:
-                own[slot.columns] = state[name].reshape(-1).to(self.values)
+        if self.slots and self.slots.keys() <= state.keys():
+            torch.cat([state[name].reshape(-1).to(self.values) for name in self.slots], out=own)
+        else:
+            for name, slot in self.slots.items():
+                if name in state:
+                    own[slot.columns] = state[name].reshape(-1).to(self.values)
         if self.beyond is not None:
             own.masked_fill_(self.beyond[place], 0.0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from sflam.learn.secure_fleet import most_weight, secure_width
 from sflam.learn.settings import LearnSettings
 from sflam.run import start as jobs
 from sflam.secure.in_process import SecureSum, sum_in_process
+from sflam.secure.messages import PHASES
 from sflam.secure.ring import top
 
 SECURE = ("privacy.secure_aggregation=true", "quant.adapters_scale=common", "data.minimum=4")
@@ -108,22 +111,34 @@ def test_it_resumes(small, tmp_path):
     assert [r.secured for r in run.records] == [r.secured for r in whole.records]
 
 
-def test_a_device_lost_in_the_middle_of_the_sum_is_not_in_it(small, tmp_path):
-    """The same adapters as those of the others' plain sum, on both sides of the cut."""
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_device_lost_in_the_middle_of_a_sum(small, tmp_path, phase):
+    """Adapters are those of the plain sum of the others, on both sides of the cut, and of its numbers if they came."""
+    away = [] if phase == "unmasking" else [2]
     mine, other = (
         started(small, tmp_path / name, "fleet.devices=5", "learn.rounds=1") for name in ("mine", "other")
     )
 
     def losing(vectors, width, context):
-        return sum_in_process(vectors, width, context, 0.66, lost={"masked": [2]})
+        return sum_in_process(vectors, width, context, 0.66, lost={phase: [2]})
 
     def without(vectors, width, context):
-        return plain({d: v for d, v in vectors.items() if d != 2}, width, context)
+        return plain({d: v for d, v in vectors.items() if d not in away}, width, context)
 
     fleet_of(mine).sums, fleet_of(other).sums = losing, without
     (record,), _ = list(mine.rounds()), list(other.rounds())
-    assert record.secured.devices == (0, 1, 3, 4)
+    assert record.secured.devices == tuple(d for d in range(5) if d not in away)
+    assert record.secured.neighbours == (3 if phase == "keys" else 4)
     assert all(torch.equal(mine.state[name], other.state[name]) for name in other.state)
+
+
+def test_too_few_end_the_round_with_one_sentence(small, tmp_path):
+    run = started(small, tmp_path / "run", "fleet.devices=5", "learn.rounds=1")
+    fleet_of(run).sums = partial(sum_in_process, share=0.66, lost={"masked": [0, 4]})
+    with pytest.raises(
+        SecureSumError, match=r"^3 of 5 devices are left of a secure sum, and it takes 4; begin"
+    ):
+        list(run.rounds())
 
 
 def test_weights_that_were_not_agreed_end_the_round(small, tmp_path):

@@ -31,7 +31,7 @@ from sflam.learn.weighting import counted
 from sflam.model.adapters import State
 from sflam.privacy.settings import PrivacySettings
 from sflam.records.secured import SecureRound
-from sflam.secure.graph import degree, threshold
+from sflam.secure.graph import threshold
 from sflam.secure.in_process import SecureSum, sum_in_process
 from sflam.secure.installed import expect_installed
 from sflam.secure.ring import weighted, width_of
@@ -137,7 +137,6 @@ class SecureFleet(AttendedFleet):
 
         drawn = chances_of(self.settings, self.counted_samples(round))
         averaged = self.averaging(self._start, states, samples, held, drawn, average)
-        others = degree(len(own), self.share)
         return Average(
             averaged.state,
             None,
@@ -146,8 +145,8 @@ class SecureFleet(AttendedFleet):
             secured=SecureRound(
                 devices=found.devices,
                 bits=8 * self.width,
-                neighbours=others,
-                threshold=threshold(self.share, 1 + others),
+                neighbours=found.neighbours,
+                threshold=threshold(self.share, 1 + found.neighbours),
             ),
         )
 

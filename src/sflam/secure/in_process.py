@@ -20,6 +20,7 @@ class SecureSum:
     Attributes:
         total: [L], modulo 2^(8 w).
         devices: whose numbers are in it, ascending.
+        neighbours: of a device, with which it shared masks.
         sent: device -> bytes of its bodies.
         received: device -> bytes of those it got.
         bodies: (phase, device) -> what it sent, as the server saw it, where they are kept.
@@ -27,6 +28,7 @@ class SecureSum:
 
     total: Vector
     devices: tuple[int, ...] = ()
+    neighbours: int = 0
     sent: dict[int, int] = field(default_factory=dict)
     received: dict[int, int] = field(default_factory=dict)
     bodies: dict[tuple[str, int], bytes] = field(default_factory=dict)
@@ -87,6 +89,7 @@ def sum_in_process(
 
     adverts = came("keys", {device: own.advertise() for device, own in devices.items()})
     known = handed_on(server.introduce(adverts))
+    done.neighbours = max(map(len, server.graph.values()))
     shared = came("shares", {device: devices[device].share(found) for device, found in known.items()})
     handed = handed_on(server.hand_on(shared))
     masked = came(

@@ -27,6 +27,7 @@ from sflam.serve.device_metrics import device_metrics
 from sflam.serve.handover import delivered_size, hand_over, reported_loss
 from sflam.serve.ingress import OCTETS, Ingress, announced
 from sflam.serve.live_page import PAGE_HEADERS, ProgressBoard, page
+from sflam.serve.live_stream import LiveStreams
 from sflam.serve.metrics import metrics_text
 from sflam.serve.probes import LinkProbe
 from sflam.serve.request_log import RequestLog
@@ -222,9 +223,16 @@ def application(
         text += "".join(f"{line}\n" for line in lines)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
+    def live_text() -> str:
+        return page(ingress.dispatch, ingress.stats, shown, ingress.orders, ingress.trunk_servers())
+
+    streams = LiveStreams(ingress.dispatch, live_text)
+
     async def live(_: Request) -> Response:
-        text = page(ingress.dispatch, ingress.stats, shown, ingress.orders, ingress.trunk_servers())
-        return Response(text, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+        return Response(live_text(), media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+
+    async def events(_: Request) -> Response:
+        return streams.answer(PAGE_HEADERS)
 
     route = ingress.route
     return Starlette(
@@ -242,6 +250,7 @@ def application(
             route("/readyz", "GET", readyz),
             route("/metrics", "GET", metrics),
             route("/", "GET", live),
+            route("/events", "GET", events),
             *more,
         ],
         middleware=[Middleware(RequestLog, log=ingress.event_log)],

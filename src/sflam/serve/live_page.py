@@ -13,6 +13,7 @@ from sflam.records.history import RoundRecord, part_of
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.orders import Orders
 from sflam.serve.round_stats import Reading, RoundStats
+from sflam.serve.timeline import MOST, RoundTimeline
 from sflam.serve.trunks.trunk_hosts import TrunkSeen
 from sflam.units import human_bytes
 
@@ -22,6 +23,8 @@ PAGE_HEADERS = {
     "connect-src 'self'; img-src data:",
     "X-Content-Type-Options": "nosniff",
 }
+NAMED = 12
+"""Devices that are named where some are waited for."""
 LAST = 12
 """Rounds in the table."""
 
@@ -77,7 +80,7 @@ def page(
     orders: Orders,
     trunks: Sequence[TrunkSeen] = (),
 ) -> str:
-    """Return the page, which renews itself every two seconds."""
+    """Return the page; :mod:`sflam.serve.live_stream` sends its main part again whenever it has changed."""
     readings = stats.readings()
     with dispatch.looked() as session:
         here = set(session.present(dispatch.clock()))
@@ -88,6 +91,8 @@ def page(
         ]
         waited_for, quorum = session.waited_for(dispatch.clock()), session.quorum
         phase, number, attempt = session.phase.value, session.round, session.attempt
+        delivered, seated, opened = session.delivered, len(session.seats), session.opened
+        elapsed = dispatch.clock() - opened if phase == "open" and math.isfinite(opened) else None
         drained = orders.drained_numbers()
     open_round = list(readings.values()) if phase == "open" else []
     scores = [(record.round + 1, record.evaluated_accuracy) for record in board.records]
@@ -101,7 +106,13 @@ def page(
         board=board,
         present=len(here),
         waited_for=waited_for,
+        waiting=_listed(waited_for.devices),
+        within=None if waited_for.seconds is None else human_seconds(waited_for.seconds),
+        elapsed=None if elapsed is None else human_seconds(elapsed),
+        delivered=delivered,
+        seated=seated,
         quorum=quorum,
+        lines=_timelines(stats.lines(over=phase != "open"), phase == "open"),
         devices=devices,
         up=board.bytes_up + sum(reading.bytes_up for reading in open_round),
         down=board.bytes_down + sum(reading.bytes_down for reading in open_round),
@@ -111,6 +122,50 @@ def page(
         loss=_curve([(r.round + 1, r.loss) for r in board.records], lambda value: f"{value:.3g}"),
         records=list(board.records)[-LAST:][::-1],
     )
+
+
+def _listed(devices: Sequence[int]) -> str:
+    """Return the numbers of devices, of many the first."""
+    shown = ", ".join(map(str, devices[:NAMED]))
+    return shown if len(devices) <= NAMED else f"{shown} and {len(devices) - NAMED} more"
+
+
+def human_seconds(seconds: float) -> str:
+    """Return seconds as people say them."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    return (
+        f"{whole // 60} min {whole % 60} s" if whole < 7200 else f"{whole // 3600} h {whole % 3600 // 60} min"
+    )
+
+
+def _timelines(lines: Sequence[RoundTimeline], is_open: bool) -> list[dict[str, Any]]:
+    """Return what each device did in the last rounds, the newest first, as bars across a picture of width 1000."""
+    titles = ["this round" if is_open else "last round", "the round before"]
+    found = []
+    for title, line in zip(titles, reversed(lines), strict=False):
+        span = max(line.ended or 0.0, 1e-9)
+        rows = []
+        for device, strip in sorted(line.strips.items()):
+            bars = [
+                {
+                    "state": state,
+                    "x": f"{1000 * begin / span:.1f}",
+                    "width": f"{1000 * (min(end, span) - begin) / span:.1f}",
+                }
+                for state, begin, end in strip.runs()
+                if begin < span
+            ]
+            words = ", ".join(
+                f"{state} {seconds:.1f} s" for state, seconds in strip.seconds().items() if seconds
+            )
+            rows.append({"device": device, "bars": bars, "words": words or "nothing yet"})
+        if rows:
+            found.append(
+                {"title": title, "rows": rows, "seconds": human_seconds(span), "most": len(rows) >= MOST}
+            )
+    return found
 
 
 def _curve(points: Sequence[tuple[int, float]], shown: Callable[[float], str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sflam.link.https_client import REQUEST
 from sflam.serve.event_log import EventLog
 
-QUIET = ("/", "/healthz", "/readyz", "/metrics")
+QUIET = ("/", "/events", "/healthz", "/readyz", "/metrics")
 """Paths that are asked all the time, and say nothing of a device."""
 
 

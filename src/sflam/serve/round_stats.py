@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from sflam.link.device_report import DeviceReport
+from sflam.serve.timeline import COMPUTES, SENDS, WAITS, RoundTimeline
 
 
 @dataclass
@@ -78,11 +79,14 @@ class RoundStats:
         self._began = clock()
         self._arriving: list[BodyOnWay] = []
         self._shared = self._began
+        self._lines = [RoundTimeline(self._began)]
 
     def begin(self) -> None:
         """A round opens."""
         with self._lock:
             self._readings, self._answered, self._received, self._began = {}, {}, {}, self.clock()
+            before = [line.seen(self._began) for line in self._lines[-1:] if line.strips]
+            self._lines = [*before, RoundTimeline(self._began)]
 
     def requested(self, device: int) -> None:
         """A device's request for an exchange has come."""
@@ -98,12 +102,14 @@ class RoundStats:
             self._share()
             arrival = BodyOnWay(device, self._shared)
             self._arriving.append(arrival)
+            self._lines[-1].turn(device, SENDS, self._shared)
         try:
             yield arrival
         finally:
             with self._lock:
                 self._share()
                 self._arriving.remove(arrival)
+                self._lines[-1].turn(device, WAITS, self._shared)
 
     def received(
         self, arrival: BodyOnWay, size: int, *, trained: bool = False, report: DeviceReport | None = None
@@ -137,11 +143,22 @@ class RoundStats:
             reading.bytes_fetched += size * adapters
             reading.wait_s += now - self._received.pop(device, now)
             self._answered[device] = now
+            self._lines[-1].turn(device, COMPUTES, now)
 
     def finished(self, device: int) -> None:
         """A device's adapters have come."""
         with self._lock:
-            self._of(device).finish_s = self.clock() - self._began
+            now = self.clock()
+            self._of(device).finish_s = now - self._began
+            self._lines[-1].turn(device, None, now)
+
+    def lines(self, *, over: bool) -> list[RoundTimeline]:
+        """Return what devices did in the round before, if there was one, and in this one, until now or until it was
+        ``over``."""
+        with self._lock:
+            if over and self._lines[-1].ended is None:
+                self._lines[-1] = self._lines[-1].seen(self.clock())
+            return [line.seen(self.clock()) for line in self._lines]
 
     def add(self, device: int, other: Reading) -> None:
         """Count what a trunk server measured of a device; only it knows when the device was away between steps."""

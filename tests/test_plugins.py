@@ -324,7 +324,7 @@ def test_a_family_of_ones_own_is_cut_by_its_row_and_counted_like_another(
     cli: Cli, tmp_path: Path, multilingual: Path, forget: Forget
 ) -> None:
     from sflam.cost.measure import measure
-    from sflam.run.assemble import open_model
+    from sflam.run.job_model import open_model
 
     (tmp_path / "family.py").write_text(FAMILY.replace("LIKE", "roberta"))
     by_structure = open_model(str(multilingual)).family

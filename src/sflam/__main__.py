@@ -8,7 +8,17 @@ from importlib import import_module
 EXTRAS = {
     "cli": ("typer", "rich"),
     "plan": ("scipy", "matplotlib", "jinja2"),
-    "train": ("torch", "transformers", "datasets", "peft", "safetensors", "sklearn", "PIL", "tensorboardX"),
+    "train": (
+        "torch",
+        "transformers",
+        "datasets",
+        "peft",
+        "accelerate",
+        "safetensors",
+        "sklearn",
+        "PIL",
+        "tensorboardX",
+    ),
     "serve": ("starlette", "uvicorn", "cryptography"),
     "oracle": ("cvxpy", "clarabel"),
     "flower": ("flwr",),

@@ -15,7 +15,8 @@ from sflam.data.sources import digits
 from sflam.device.samples import samples_of
 from sflam.errors import DataError
 from sflam.model.families import CAUSAL, IMAGE, SEQUENCE
-from sflam.run.assemble import examples_of, open_model
+from sflam.run.assemble import examples_of
+from sflam.run.job_model import open_model
 from sflam.serve.join import samples as torch_samples
 from tests.reviews import write_reviews
 

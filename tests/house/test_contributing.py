@@ -23,7 +23,7 @@ from sflam.model.backbone import quiet
 from sflam.model.verify import tolerance, verify
 from sflam.planner.cell import decide
 from sflam.registry import OWN
-from sflam.run.assemble import open_model
+from sflam.run.job_model import open_model
 
 PAGE = Path(__file__).parents[2] / "CONTRIBUTING.md"
 SECTIONS = {

@@ -83,6 +83,19 @@ def test_equal_devices_lose_nothing():
     assert aggregation_error([{A: torch.zeros(1, 2), B: torch.zeros(2, 1)}] * 2, [0.5, 0.5]) == 0.0
 
 
+@pytest.mark.parametrize("devices", [2, 9], ids=["by factors", "by products"])
+def test_the_error_of_an_average_is_that_of_its_products(devices):
+    draw = torch.Generator().manual_seed(devices)
+    own = [
+        {A: torch.randn(2, 7, generator=draw), B: torch.randn(12, 2, generator=draw)} for _ in range(devices)
+    ]
+    weights = weights_of(list(range(1, devices + 1)))
+    exact = sum(w * state[B].double() @ state[A].double() for w, state in zip(weights, own, strict=True))
+    means = fedavg([{name: tensor.double() for name, tensor in state.items()} for state in own], weights)
+    expected = float((exact - means[B] @ means[A]).norm() / exact.norm())
+    assert aggregation_error(own, weights) == pytest.approx(expected, rel=1e-12)
+
+
 def products(model):
     """Return the whole weight of every adapted layer, base and update together."""
     return {

@@ -52,9 +52,12 @@ EQUAL = {
     "batched": (*ROOM, "learn.method=sfl-v2", "learn.server_update=batched", "learn.weights=samples"),
     "sequential": (*KEPT, "learn.method=sfl-v2"),
     "at home": (*ROOM, "model.labels=device"),
+    "trunk over ranks": (*KEPT, PASSES, "learn.checkpointing=true", "model.trunk_weights=ranks"),
+    "one trunk over ranks": (*ROOM, "learn.method=sflam-mixed", "model.cut=0", "model.trunk_weights=ranks"),
+    "at home over ranks": (*ROOM, PASSES, "model.labels=device", "model.trunk_weights=ranks"),
     "servers": (*ROOM, "fleet.servers=[0,1,-1,1,0,0]", "fleet.cuts=[1,2,1,1,0,1]"),
 }
-QUICK = ("sflam kept", "mixed in passes", "apart", "together")
+QUICK = ("sflam kept", "mixed in passes", "apart", "together", "trunk over ranks")
 """What is run without ``slow``, on two ranks."""
 TEXTS = {"texts": (*BITS, CANONICAL), "texts apart": (DOUBLE,)}
 

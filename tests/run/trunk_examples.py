@@ -1,8 +1,9 @@
-"""Examples of the rules of a served run over several servers: name of the rule -> settings that break it alone."""
+"""Examples of the rules of trunk servers and of trunks' weights: name of the rule -> settings that break it alone."""
 
 from __future__ import annotations
 
 APART = ("fleet.devices=2", "fleet.servers=[0, 1]")
+FILE = "model.trunk_weights=file"
 TRUNKS: dict[str, tuple[str, ...]] = {
     "servers-alone": ("fleet.devices=2", "fleet.servers=[0, -1]"),
     "servers-state": (*APART, "learn.state=keep"),
@@ -10,4 +11,9 @@ TRUNKS: dict[str, tuple[str, ...]] = {
     "servers-local": (*APART, "learn.local=fedprox"),
     "servers-personal": (*APART, "learn.personal=head", "model.trainable=lora+head"),
     "servers-trunk-bits": (*APART, "model.trunk_bits=8"),
+    "trunk-weights-full": (FILE, "model.trainable=full"),
+    "trunk-weights-residual": (FILE, "learn.aggregation=residual"),
+    "trunk-weights-bits": (FILE, "model.trunk_bits=8"),
+    "trunk-weights-unsplit": (FILE, "learn.method=fedlora"),
+    "trunk-weights-servers": (FILE, *APART),
 }

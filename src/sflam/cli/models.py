@@ -145,7 +145,7 @@ def verify(
         from sflam.model.verify import tolerance
         from sflam.model.verify import verify as differences
         from sflam.plugins import load_plugins
-        from sflam.run.assemble import open_model
+        from sflam.run.job_model import open_model
 
         load_plugins(plugins or [])
         backbone = open_model(model, task=task, dtype=dtype)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sflam.cli import shared
 from sflam.errors import ConfigError
+from sflam.run.ranks import together
+
+if TYPE_CHECKING:
+    from sflam.serve.serve import Served
 
 ROSTER = Path("devices.json")
 Roster = Annotated[Path, typer.Option(help="The file of the devices that may join.")]
@@ -161,9 +165,14 @@ def serve(
         list[str] | None, typer.Option(help="Proxy whose X-Forwarded-For is believed, repeatable.")
     ] = None,
     insecure: Insecure = False,
+    ranks: Annotated[
+        int | None,
+        typer.Option(metavar="N", help='Lend the memory of N processes: model.trunk_weights = "ranks".'),
+    ] = None,
     as_json: shared.Json = False,
 ) -> None:
     """Serve a job to devices over a network: the rounds of sflam train, with real devices that sflam join."""
+    shared.follow_first()
     wanted = shared.run_job(job, overrides, plan=plan, out=out, resume=resume)
     if to_round is not None and resume is None:
         raise ConfigError("--round goes back in a run that is there; give it with --resume RUN")
@@ -171,9 +180,7 @@ def serve(
 
     expect_installed()
     from sflam.learn.screening import Screen
-    from sflam.report.terminal.progress import Progress
     from sflam.serve import serve as serving
-    from sflam.serve.fleet import Stopped
     from sflam.serve.log_file import LogFile
     from sflam.serve.peers import Peers
     from sflam.serve.web_server import Listen
@@ -199,10 +206,20 @@ def serve(
         server_patience=server_patience,
         log=None if log_file is None else LogFile(log_file, log_format, log_max_mb),
     )
-    served = serving.resume(resume, how, to_round) if resume else serving.start(wanted, out, how)
+    with together(ranks) as world:
+        served = (
+            serving.resume(resume, how, to_round, world) if resume else serving.start(wanted, out, how, world)
+        )
+        _run(served, "https" if cert else "http", host, browser, as_json)
+
+
+def _run(served: Served, scheme: str, host: str, browser: bool, as_json: bool) -> None:
+    """Run a served job to its end."""
+    from sflam.report.terminal.progress import Progress
+    from sflam.serve.fleet import Stopped
+
     run = served.run
     shared.notes(run.assembly.notes)
-    scheme = "https" if cert else "http"
     port = served.server.port
     shared.remark(f"listening on {scheme}://{host}:{port}, run folder {run.folder.path}")
     if browser:

@@ -10,7 +10,7 @@ Shapes: K devices, r rank, i inputs, o outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -107,7 +107,12 @@ def average_of_servers(
 
 def residuals(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> State:
     """Return mean(BA) - mean(B) mean(A), module name -> float64 [o, i], not yet scaled by alpha / r."""
-    return {name: exact - product for name, exact, product in _products(states, weights)}
+    found = {}
+    for name, a, b, w in _factors(states, weights):
+        # mean(BA) of rank at most K r: one product of the factors laid side by side.
+        exact = _beside(b, w) @ a.flatten(0, 1)
+        found[name] = exact - torch.einsum("k,kor->or", w, b) @ torch.einsum("k,kri->ri", w, a)
+    return found
 
 
 @torch.no_grad()
@@ -121,19 +126,35 @@ def correct(layers: Mapping[str, Any], found: State) -> None:
 
 
 def aggregation_error(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> float:
-    """Return ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||, Frobenius over all adapted layers; 0 where none moved."""
+    """Return ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||, Frobenius over all adapted layers; 0 where none moved.
+
+    The difference is a covariance, mean((B - mean(B)) (A - mean(A))), and norms are those of the factors' products
+    with each other: no matrix of a layer's size is made, unless K r is larger.
+    """
     lost = total = 0.0
-    for _, exact, product in _products(states, weights):
-        lost += float((exact - product).square().sum())
-        total += float(exact.square().sum())
+    for _, a, b, w in _factors(states, weights):
+        lost += _square(a - torch.einsum("k,kri->ri", w, a), b - torch.einsum("k,kor->or", w, b), w)
+        total += _square(a, b, w)
     return float((lost / total) ** 0.5) if total else 0.0
 
 
-def _products(
+def _square(a: Tensor, b: Tensor, w: Tensor) -> float:
+    """Return ||sum_k w_k B_k A_k||^2 of a [K,r,i], b [K,o,r] and w [K]."""
+    left, right = _beside(b, w), a.flatten(0, 1)
+    if left.shape[1] >= min(len(left), right.shape[1]):
+        return float((left @ right).square().sum())
+    return max(0.0, float(((left.T @ left) * (right @ right.T)).sum()))
+
+
+def _beside(b: Tensor, w: Tensor) -> Tensor:
+    """Return w_k B_k side by side, [o, K r]."""
+    return (b * w[:, None, None]).permute(1, 0, 2).flatten(1)
+
+
+def _factors(
     states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]
-) -> list[tuple[str, Tensor, Tensor]]:
-    """Return (module, mean(BA), mean(B) mean(A)) of every adapted layer that trains both factors."""
-    found = []
+) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
+    """Yield (module, A [K,r,i], B [K,o,r], weights [K]), float64, of every adapted layer that trains both factors."""
     for name in names_of(states):
         if not name.endswith(A_ENDS):
             continue
@@ -141,12 +162,7 @@ def _products(
         factors, shares = _held(name, states, weights)
         a = torch.stack(factors).double()
         b = torch.stack(_held(module + B_ENDS, states, weights)[0]).double()
-        w = torch.tensor(shares, dtype=torch.float64, device=a.device)
-        # mean(BA) of rank at most K r: one product of the factors laid side by side.
-        exact = (b * w[:, None, None]).permute(1, 0, 2).flatten(1) @ a.flatten(0, 1)
-        product = torch.einsum("k,kor->or", w, b) @ torch.einsum("k,kri->ri", w, a)
-        found.append((module, exact, product))
-    return found
+        yield module, a, b, torch.tensor(shares, dtype=torch.float64, device=a.device)
 
 
 def _mean(tensors: Iterable[Tensor], weights: Sequence[float]) -> Tensor:

@@ -5,7 +5,7 @@ A fleet counts its weights and trained numbers (``learn.counted_memory``); activ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,10 @@ def fit(
     """
     step = built_step(backbone, tokens or token_shape(backbone, sample)[0], learn, lean=lean)
     need = fleet.memory(step)
-    return Fit(need.device, need.server, need.process, free_bytes(backbone.model.device))
+    server, process = (
+        replace(own, weights=max(0, own.weights - backbone.elsewhere)) for own in (need.server, need.process)
+    )
+    return Fit(need.device, server, process, free_bytes(backbone.model.device))
 
 
 def built_step(

@@ -18,10 +18,14 @@ from sflam.errors import ModelError
 from sflam.model.bitsandbytes import TrunkBits
 from sflam.model.families import CAUSAL, Family, Task, blocks_of
 from sflam.model.structure import completed, family_of
+from sflam.model.weight_files import LeftInFiles
 from sflam.seeds import derive
 
 BUNDLED = {"nano-vit": "nano_vit"}
 """Models shipped inside the package: name -> folder beside this file."""
+
+NOISY = ("transformers", "accelerate")
+"""Loggers of libraries that report while they load."""
 
 TORCH_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
@@ -36,6 +40,7 @@ class Backbone:
         task: key of ``family.tasks``.
         name: the name it was asked for by.
         fresh: names of the linear layers the checkpoint did not hold; they are newly initialised and trained.
+        elsewhere: bytes of its frozen weights that are not in the memory of this process.
     """
 
     model: Any
@@ -43,6 +48,7 @@ class Backbone:
     task: str
     name: str
     fresh: tuple[str, ...] = ()
+    elsewhere: int = 0
 
     @property
     def head(self) -> Task:
@@ -87,6 +93,7 @@ def load(
     dtype: str = "float32",
     seed: int = 0,
     trunk: TrunkBits | None = None,
+    left: LeftInFiles | None = None,
 ) -> Backbone:
     """Load a model for a task; a head the checkpoint lacks is initialised from ``seed``.
 
@@ -97,6 +104,7 @@ def load(
         dtype: ``float32``, ``float64`` or ``bfloat16``.
         seed: seed of the whole run.
         trunk: how the server's frozen weights are kept, if not as they are.
+        left: blocks to load without weights; see :meth:`sflam.model.weight_files.LeftInFiles.stored`.
 
     Raises:
         ModelError: a model that cannot be split, unreadable files, or a task the family does not have.
@@ -112,6 +120,8 @@ def load(
     if trunk:
         options |= trunk.options(family, task, TORCH_DTYPES[dtype])
     reference = getattr(transformers, family.tasks[task].architecture)
+    if left:
+        options |= left.options(family, reference, config)
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))
         try:
@@ -172,13 +182,15 @@ def _first_line(error: BaseException) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence transformers' own notices; sflam reports what matters of them (a new head) itself."""
-    logger, notices = logging.getLogger("transformers"), cast(Any, transformers.utils.logging)
-    before, bar = logger.level, notices.is_progress_bar_enabled()
-    logger.setLevel(logging.ERROR)
+    loggers, notices = [logging.getLogger(name) for name in NOISY], cast(Any, transformers.utils.logging)
+    before, bar = [logger.level for logger in loggers], notices.is_progress_bar_enabled()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     notices.disable_progress_bar()
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
         if bar:
             notices.enable_progress_bar()

@@ -9,6 +9,8 @@ from sflam.ranges import Ranges
 LABELS = ("server", "device")
 TRAINABLE = ("lora", "lora+head", "full")
 TRUNK_BITS = (0, 4, 8)
+IN_MEMORY, IN_FILES, OVER_RANKS = "memory", "file", "ranks"
+TRUNK_WEIGHTS = (IN_MEMORY, IN_FILES, OVER_RANKS)
 DTYPES = ("float32", "float64", "bfloat16")
 
 
@@ -32,6 +34,9 @@ class ModelSettings:
         targets: last names of the linear layers to adapt; empty adapts every linear layer of the blocks.
         trunk_bits: keep the linear layers of the server's frozen blocks in 8 or 4 bits, through the bitsandbytes
             library; 0 does not.
+        trunk_weights: where the frozen weights of the blocks after the last cut are. ``memory``; ``file``: in the
+            model's own files, of which a block is read when it runs; ``ranks``: shared out over the ranks that train
+            together, which gather a block when it runs (on one rank as ``file``). No number of a run depends on it.
         dtype: arithmetic of both halves; ``bfloat16`` keeps adapters in float32 and autocasts the rest.
     """
 
@@ -46,6 +51,7 @@ class ModelSettings:
     tuned: int = 0
     targets: tuple[str, ...] = ()
     trunk_bits: int = 0
+    trunk_weights: str = IN_MEMORY
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -55,6 +61,7 @@ class ModelSettings:
         ranges.one_of(LABELS, "labels")
         ranges.one_of(TRAINABLE, "trainable")
         ranges.one_of(TRUNK_BITS, "trunk_bits")
+        ranges.one_of(TRUNK_WEIGHTS, "trunk_weights")
         ranges.at_least(1, "rank")
         ranges.positive("alpha")
         ranges.require(0 <= self.dropout < 1, "dropout", "it must be in [0, 1)")

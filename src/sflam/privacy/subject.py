@@ -24,8 +24,9 @@ from sflam.model.lora import Rows
 from sflam.model.loss import group_losses
 from sflam.model.split import Arrival, split
 from sflam.records.run_folder import RunFolder
-from sflam.run.assemble import backbone_of, examples_of, preprocessor_of
+from sflam.run.assemble import examples_of, preprocessor_of
 from sflam.run.compatibility import check
+from sflam.run.job_model import backbone_of
 from sflam.run.saved_model import adapted
 from sflam.seeds import generator
 

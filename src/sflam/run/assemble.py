@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +24,7 @@ from sflam.data.images import PREPROCESSOR, ImageSpec
 from sflam.data.partition import Shared, share_out
 from sflam.data.preprocessor import Preprocessor
 from sflam.data.sources import load as load_data
-from sflam.errors import ConfigError, DataError, ModelError, SflamError, unknown
+from sflam.errors import DataError
 from sflam.learn.evaluate import ROWS, Score, evaluate
 from sflam.learn.examples import Examples
 from sflam.learn.fit import Fit, fit
@@ -35,16 +34,17 @@ from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.world.fleet import ORDER, RankedFleet
 from sflam.learn.world.world import ALONE, World
 from sflam.model.adapters import State, attach, load_state, state_of
-from sflam.model.backbone import BUNDLED, Backbone, load, locate, quiet, read_config
-from sflam.model.bitsandbytes import TrunkBits
+from sflam.model.backbone import Backbone, locate, quiet, read_config
 from sflam.model.compact import round_device_half
-from sflam.model.families import CAUSAL, IMAGE, SEQUENCE
+from sflam.model.families import CAUSAL, IMAGE
 from sflam.model.structure import family_of
 from sflam.model.tokenizer import Tokenizer
 from sflam.model.verify import expect_equal
 from sflam.records.history import TEST, VALIDATION
 from sflam.run.compatibility import check
-from sflam.run.ranks_check import check_ranks
+from sflam.run.conditions import SERVE
+from sflam.run.job_model import backbone_of, torch_device
+from sflam.run.ranks_check import check_lenders, check_ranks
 from sflam.seeds import generator
 
 
@@ -164,21 +164,24 @@ def assemble(job: Job, world: World = ALONE, command: str = "") -> Assembly:
 
     Args:
         job: what is asked for.
-        world: the ranks that train together, all of which assemble the job.
+        world: the ranks that train together, all of which assemble the job. Beside a server they lend memory alone.
         command: that runs it, see :func:`sflam.run.compatibility.check`.
 
     Raises:
         SflamError: whatever cannot be loaded, cut, shared or run; nothing has been written then.
     """
     check(job, command)  # before anything is loaded
+    if world is not ALONE and command == SERVE:
+        check_lenders(job)
+        return assembled(job, lenders=world)
     if world is not ALONE:
         check_ranks(job, world.size)
     world.first({ORDER: "assemble", "job": overrides(job)})
     return assembled(job, world)
 
 
-def assembled(job: Job, world: World = ALONE) -> Assembly:
-    """Return the pieces of a job that was checked, on one of the ranks."""
+def assembled(job: Job, world: World = ALONE, lenders: World = ALONE) -> Assembly:
+    """Return the pieces of a job that was checked, on one of the ranks, or with those that lend memory to this one."""
     device = torch_device(job.learn.device)
     if job.learn.canonical:
         torch.set_num_threads(1)
@@ -186,7 +189,11 @@ def assembled(job: Job, world: World = ALONE) -> Assembly:
     notes = [*splits.notes]
     shared = share_out(job.data, splits.train, job.fleet.devices, job.seed)
     notes += shared.notes
-    backbone = backbone_of(job, splits.train, len(splits.train.classes))
+    classes = len(splits.train.classes)
+    if lenders is not ALONE:
+        lenders.first({ORDER: "lend", "job": overrides(job), "kind": splits.train.kind, "classes": classes})
+        lenders.wait_long()
+    backbone = backbone_of(job, splits.train, classes, world=world if lenders is ALONE else lenders)
     model = attach(backbone, job.model, seed=job.seed)
     method = method_of(job)
     if method.split:
@@ -226,77 +233,6 @@ def _fit(job: Job, train: Dataset, examples: Examples, backbone: Backbone, fleet
     tokens = 0 if train.lengths is None else int(train.lengths.max())
     lean = lean_of(job, method_of(job).scheme(job.quant))
     return fit(fleet, backbone, sample, tokens, job.learn, lean)
-
-
-def backbone_of(job: Job, dataset: Dataset, classes: int, folder: str = "") -> Backbone:
-    """Load the job's model, or the one merged into ``folder``, with a head of ``classes`` outputs for ``dataset``."""
-    return backbone_for(job, dataset.kind, classes, folder, dataset.name)
-
-
-def backbone_for(job: Job, kind: str, classes: int, folder: str = "", data: str = "") -> Backbone:
-    """Load a job's model for data of a ``kind``, whose name errors say, as :func:`backbone_of` does for a dataset."""
-    name = folder or job.model.name
-    # By the job, not the dataset: what a classifier predicts may lack labels too.
-    texts = SEQUENCE if job.data.label else CAUSAL
-    task = IMAGE if kind == "image" else texts
-    device, cut = torch_device(job.learn.device), max(placement.cut for placement in job.placements)
-    trunk = TrunkBits(job.model.trunk_bits, cut, device) if job.model.trunk_bits else None
-    backbone = open_model(
-        name, task=task, classes=classes, dtype=job.model.dtype, seed=job.seed, data=data, trunk=trunk
-    )
-    if trunk is None:
-        backbone.model.to(device)
-    return backbone
-
-
-def open_model(
-    name: str,
-    *,
-    task: str | None = None,
-    classes: int = 0,
-    dtype: str = "float32",
-    seed: int = 0,
-    data: str = "",
-    trunk: TrunkBits | None = None,
-) -> Backbone:
-    """Load a model as :func:`sflam.model.backbone.load` does.
-
-    Args:
-        data: name of the data the task was chosen for, where there is one.
-
-    Raises:
-        DataError: the model cannot do the task of the data.
-        ModelError: anything else, a damaged file included.
-    """
-    if (
-        "/" not in name
-        and name not in BUNDLED
-        and difflib.get_close_matches(name, BUNDLED)
-        and not Path(name).is_dir()
-    ):
-        raise ModelError(f"{unknown('model', name, BUNDLED)}; give that, a local folder, or a hub name")
-    try:
-        family = family_of(read_config(name).model_type)
-        if data and task == CAUSAL and CAUSAL not in family.tasks:
-            raise DataError(
-                f"data {data!r} is read without labels (data.label is empty), which is for language models, but model "
-                f"{name!r} ({family.name}) can only do {', '.join(sorted(family.tasks))}; name the labels, or choose a "
-                "decoder as model.name"
-            )
-        if data and task not in family.tasks:
-            raise DataError(
-                f"data {data!r} is for {task}, but model {name!r} ({family.name}) can only do "
-                f"{', '.join(sorted(family.tasks))}; choose other data, or another model.name"
-            )
-        return load(name, task=task, classes=classes, dtype=dtype, seed=seed, trunk=trunk)
-    except SflamError:
-        raise
-    except Exception as error:  # a damaged folder makes transformers and its parsers raise whatever they like
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelError(
-            f"model {name!r} cannot be loaded, its files are damaged or do not belong together ({reason}); fetch or "
-            "save it again"
-        ) from error
 
 
 def preprocessor_of(job: Job) -> Preprocessor:
@@ -384,10 +320,3 @@ def write_preprocessing(model: str, kind: str, folder: Path) -> None:
     if kind == "text":
         with suppress(DataError), quiet():  # token ids from an .npz need no tokenizer
             Tokenizer(model).loaded.save_pretrained(str(folder))
-
-
-def torch_device(name: str) -> torch.device:
-    """Return the torch device of ``learn.device``; raises ConfigError when ``cuda`` is not there."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError('learn.device is "cuda" but torch finds no CUDA device; use "auto" or "cpu"')
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

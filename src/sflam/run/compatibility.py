@@ -46,6 +46,7 @@ from sflam.run.timing_rules import TIMING_RULES
 from sflam.run.trunk_rules import TRUNK_RULES
 from sflam.run.tuned_rules import TUNED_RULES
 from sflam.run.unused import UNUSED
+from sflam.run.weights_rules import WEIGHTS_RULES
 from sflam.sizes import IDENTITY, is_variable
 
 
@@ -380,5 +381,5 @@ RULES: tuple[Rule, ...] = (
          "leave network.trace out", NETWORK),
     *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *FLOWER_RULES, *LEAN_RULES, *PRESENCE_RULES, *PRIVACY_RULES,
     *RANKS_RULES, *ROBUST_RULES, *SECURE_RULES, *SERVED_RULES, *SERVERS_RULES, *TIMING_RULES,
-    *TRUNK_RULES, *TUNED_RULES, *UNUSED,
+    *TRUNK_RULES, *TUNED_RULES, *UNUSED, *WEIGHTS_RULES,
 )  # fmt: skip

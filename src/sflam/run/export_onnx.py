@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sflam.files import writing
 from sflam.model.backbone import read_config
 from sflam.model.families import IMAGE
 from sflam.model.onnx_export import write_onnx
+from sflam.model.settings import IN_MEMORY
 from sflam.model.structure import family_of
 from sflam.records.run_folder import RunFolder
 from sflam.run.assemble import write_preprocessing
@@ -50,6 +51,7 @@ def export_onnx(
     """
     run = RunFolder(Path(run_dir))
     job = run.read_job()
+    job = replace(job, model=replace(job.model, trunk_weights=IN_MEMORY))  # to be merged
     classes = tuple(run.read_result()["classes"])
     kind = "image" if IMAGE in family_of(read_config(job.model.name).model_type).tasks else "text"
     backbone, model, notes = saved_model(run, job, kind, len(classes), device)

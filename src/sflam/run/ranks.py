@@ -103,6 +103,7 @@ def follow() -> None:
 def _obey(world: World) -> None:
     from sflam.learn.world.fleet import ORDER, Follower
     from sflam.run.assemble import assembled
+    from sflam.run.job_model import backbone_for
 
     assembly: Any = None
     follower: Any = None
@@ -110,6 +111,9 @@ def _obey(world: World) -> None:
         if name == "assemble":
             assembly = assembled(load(None, order["job"]), world)
             follower = Follower(assembly.halves, world)
+        elif name == "lend":
+            world.wait_long()
+            assembly = backbone_for(load(None, order["job"]), order["kind"], order["classes"], world=world)
         elif name == "scored":
             assembly.scored(**order)
         else:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from sflam.config import Job
 from sflam.errors import ConfigError
+from sflam.model.settings import OVER_RANKS
 from sflam.run.compatibility import check
 from sflam.run.conditions import ON_RANKS
+
+
+def check_lenders(job: Job) -> None:
+    """Raise ConfigError where other ranks have nothing to lend to a server."""
+    if job.model.trunk_weights != OVER_RANKS:
+        raise ConfigError(
+            f'model.trunk_weights = "{job.model.trunk_weights}" leaves nothing for the other ranks of a server to do; '
+            'set model.trunk_weights = "ranks", or serve on one rank, without --ranks and torchrun'
+        )
 
 
 def check_ranks(job: Job, size: int) -> None:

@@ -139,6 +139,12 @@ class Run:
                 f"the run without merging (sflam train --resume {self.folder.path}) and merge its adapter into the "
                 "unquantized model with peft"
             )
+        if merge and self.assembly.backbone.elsewhere:
+            raise RunError(
+                f'model.trunk_weights = "{self.job.model.trunk_weights}" leaves weights where they are, and merging '
+                f"changes them; finish the run without merging (sflam train --resume {self.folder.path}) and merge its "
+                "adapter with peft on a machine that holds the model"
+            )
         if merge and self.job.learn.personal != "none":
             raise RunError(
                 f'learn.personal = "{self.job.learn.personal}" leaves no one model to merge; finish the run without '

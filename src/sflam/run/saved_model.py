@@ -12,7 +12,7 @@ from sflam.errors import ConfigError, RunError
 from sflam.model.adapters import load_state, reopen, state_of
 from sflam.model.backbone import Backbone
 from sflam.records.run_folder import RunFolder
-from sflam.run.assemble import backbone_for
+from sflam.run.job_model import backbone_for
 
 
 def saved_model(

@@ -17,7 +17,7 @@ from sflam.link.contract import PROTOCOL, Contract
 from sflam.model.backbone import quiet
 from sflam.model.compact import compact
 from sflam.model.export import device_tensors
-from sflam.model.settings import ModelSettings
+from sflam.model.settings import IN_MEMORY, ModelSettings
 from sflam.model.structure import layout_of
 from sflam.plugins import portable
 from sflam.run.assemble import Assembly, save_preprocessing
@@ -87,7 +87,7 @@ def describe(
     sent = replace(
         job,
         plugins=(),  # a device loads what its own user names
-        model=replace(job.model, name="served", adapter="", trunk_bits=0),
+        model=replace(job.model, name="served", adapter="", trunk_bits=0, trunk_weights=IN_MEMORY),
         data=replace(job.data, name=Path(job.data.name).name, indices=Path(job.data.indices).name),
         learn=replace(job.learn, device="auto"),
         # A device knows its own share of the plan alone.

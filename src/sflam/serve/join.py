@@ -34,7 +34,8 @@ from sflam.model.export import backbone_from, put_adapters
 from sflam.model.layout import layout_from
 from sflam.model.split import DeviceSegment
 from sflam.plugins import load_plugins
-from sflam.run.assemble import examples_of, preprocessor_of, torch_device
+from sflam.run.assemble import examples_of, preprocessor_of
+from sflam.run.job_model import torch_device
 from sflam.serve.torch_half import TorchHalf, torch_exchange
 
 ANY = Limits()

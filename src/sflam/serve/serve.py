@@ -19,6 +19,7 @@ from sflam.errors import ConfigError, DataError, ServeError
 from sflam.files import replace_file
 from sflam.learn.screening import FACTOR, RULES, Screen
 from sflam.learn.split_fleet import LocalFleet
+from sflam.learn.world.world import ALONE, World
 from sflam.link.contract import Contract
 from sflam.link.enrolment import read_secret
 from sflam.model.adapters import state_of
@@ -291,24 +292,24 @@ class Served:
             replace_file(self.run.folder.path / "trace.csv", trace_csv(rounds).encode())
 
 
-def start(job: Job, folder: str | Path | None, serving: Serving) -> Served:
-    """Assemble a job and make its folder, ready to be served; raises SflamError."""
+def start(job: Job, folder: str | Path | None, serving: Serving, world: World = ALONE) -> Served:
+    """Assemble a job and make its folder, ready to be served with ranks that lend memory; raises SflamError."""
     serving.check(job)  # before anything is planned
     job, notes = follow(job)
     serving.check(job)
-    run = jobs.start(job, folder, command=SERVE)
+    run = jobs.start(job, folder, command=SERVE, world=world)
     own = run.assembly.notes
     run.assembly = replace(run.assembly, notes=(*(note for note in notes if note not in own), *own))
     return Served(run, serving)
 
 
-def resume(folder: str | Path, serving: Serving, rounds: int | None = None) -> Served:
+def resume(folder: str | Path, serving: Serving, rounds: int | None = None, world: World = ALONE) -> Served:
     """Go on with a served run after a crash, or a stop; with ``rounds``, from where so many were done.
 
     Raises:
         SflamError: it cannot be; it is then as before.
     """
-    run = jobs.resume(folder, rounds=rounds, command=SERVE)
+    run = jobs.resume(folder, rounds=rounds, command=SERVE, world=world)
     serving.check(run.job)
     return Served(run, serving)
 

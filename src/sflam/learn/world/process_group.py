@@ -25,6 +25,8 @@ from sflam.learn.world.world import World, dealt
 
 PATIENCE = timedelta(hours=2)
 """Longest wait for a rank that has not closed its connection: it works, rank 0 plans or writes, or its host is gone."""
+LONG = timedelta(days=365)
+"""The same where ranks only lend memory to a server."""
 REASON_S = 2.0
 """How long a reason may come after the break it is of."""
 
@@ -37,19 +39,25 @@ class ProcessGroup(World):
         rank: which this one is.
         size: how many there are.
         local: ranks on this host.
+
+    Attributes:
+        gpus: whether every rank of this host has a GPU of its own.
+        idle: called before anything is exchanged: what a rank that waits for others may do for them.
     """
 
     def __init__(self, store: Any, rank: int, size: int, local: int) -> None:
         self.rank, self.size, self._store = rank, size, store
+        self.idle: Callable[[], None] = lambda: None
+        self._callers: Any = None
         gpus = torch.cuda.device_count()
-        self._gpu = dist.is_nccl_available() and gpus >= local
+        self.gpus = dist.is_nccl_available() and gpus >= local
         if gpus:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % gpus)
         if "OMP_NUM_THREADS" not in os.environ:  # ranks of one host share its cores
             torch.set_num_threads(max(1, torch.get_num_threads() // local))
-        with self._watched():
+        with self.watched():
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if self._gpu else "gloo",
+                "cpu:gloo,cuda:nccl" if self.gpus else "gloo",
                 store=dist.PrefixStore("group", store),  # type: ignore[attr-defined]
                 rank=rank,
                 world_size=size,
@@ -62,10 +70,11 @@ class ProcessGroup(World):
 
     def first(self, value: Any = None) -> Any:
         """Return rank 0's value on every rank."""
+        self.idle()
         leads = self.rank == 0
         body = packed(value) if leads else b""
         length = torch.tensor([len(body)])
-        with self._watched():
+        with self.watched():
             dist.broadcast(length, 0)
             found = _bytes(body, int(length))
             dist.broadcast(found, 0)
@@ -77,7 +86,7 @@ class ProcessGroup(World):
         leads = self.rank == 0
         padded = _bytes(body, max(lengths))
         found = [torch.empty_like(padded) for _ in lengths] if leads else None
-        with self._watched():
+        with self.watched():
             dist.gather(padded, found, 0)
         return _opened(found or [], lengths)
 
@@ -86,17 +95,32 @@ class ProcessGroup(World):
         body, lengths = self._lengths(own)
         padded = _bytes(body, max(lengths))
         found = [torch.empty_like(padded) for _ in lengths]
-        with self._watched():
+        with self.watched():
             dist.all_gather(found, padded)
         return _opened(found, lengths)
 
+    def each(self, number: int) -> list[int]:
+        """Return the numbers of all ranks on every rank; no rank is idle first."""
+        found = torch.zeros(self.size, dtype=torch.int64)
+        found[self.rank] = number
+        with self.watched():
+            dist.all_reduce(found, group=self._callers)
+        numbers: list[int] = found.tolist()
+        return numbers
+
     def sum(self, tensor: Tensor) -> None:
         """Add a tensor up over all ranks, in place; through the CPU where ranks share GPUs."""
-        here = tensor if tensor.device.type == "cpu" or self._gpu else tensor.cpu()
-        with self._watched():
+        self.idle()
+        here = tensor if tensor.device.type == "cpu" or self.gpus else tensor.cpu()
+        with self.watched():
             dist.all_reduce(here)
         if here is not tensor:
             tensor.copy_(here)
+
+    def wait_long(self) -> None:
+        """Let :meth:`each` wait for as long as a server may be without devices; every rank calls it at once."""
+        with self.watched():
+            self._callers = dist.new_group(backend="gloo", timeout=LONG)
 
     def fail(self, error: BaseException) -> None:
         """Leave the reason why this rank ends, for the others."""
@@ -116,15 +140,12 @@ class ProcessGroup(World):
             dist.destroy_process_group()
 
     def _lengths(self, own: Any) -> tuple[bytes, list[int]]:
+        self.idle()
         body = packed(own)
-        lengths = torch.zeros(self.size, dtype=torch.int64)
-        lengths[self.rank] = len(body)
-        with self._watched():
-            dist.all_reduce(lengths)
-        return body, lengths.tolist()
+        return body, self.each(len(body))
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def watched(self) -> Iterator[None]:
         """Turn an exchange that broke into the reason why."""
         try:
             yield

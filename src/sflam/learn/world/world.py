@@ -41,6 +41,13 @@ class World:
         """Return the nested values of all ranks, in their order, on every rank."""
         return [own]
 
+    def each(self, number: int) -> list[int]:
+        """Return the numbers of all ranks, in their order, on every rank."""
+        return [number]
+
+    def wait_long(self) -> None:
+        """Wait for other ranks for as long as it takes."""
+
     def sum(self, tensor: Tensor) -> None:
         """Add a tensor up over all ranks, in place."""
 

@@ -31,7 +31,7 @@ from sflam.model.adapters import attach
 from sflam.model.export import backbone_from, put_adapters
 from sflam.model.families import CAUSAL
 from sflam.model.layout import layout_from
-from sflam.run.assemble import torch_device
+from sflam.run.job_model import torch_device
 from sflam.serve.trunks.trunk_job import CONTRACTS, WEIGHTS
 
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import sflam
 from sflam.errors import ModelError
 from sflam.model.backbone import load, quiet
 from sflam.model.families import blocks_of
 from sflam.model.file_blocks import FileBlocks
 from sflam.run.trunk_weights import left_in_files
+from tests.conftest import SHORT
 from tests.model.placed import CPU, CUT, FILE, MEMORY, halves_of, opened, saved, trained
 from tests.tiny import EVERY_KIND, batch, tiny
 
@@ -101,3 +103,21 @@ def test_what_is_in_the_file_is_not_counted_as_memory(tmp_path):
     blocks = blocks_of(backbone.model, backbone.family)
     found.install(blocks)
     assert found.elsewhere == sum(p.nbytes for block in blocks[CUT:] for p in block.parameters())
+
+
+def test_a_run_goes_on_where_its_weights_are_elsewhere(tmp_path):
+    """As after a move to a smaller machine: nothing that is learnt depends on it."""
+    saved("vit", tmp_path / "model", torch.float32)
+    settings = [*SHORT, f"model.name={tmp_path / 'model'}", "model.dtype=float64", "model.rank=2"]
+    whole = sflam.train(sflam.load(None, [*settings, "learn.rounds=2"]), tmp_path / "whole")
+    sflam.train(sflam.load(None, [*settings, "learn.rounds=1"]), tmp_path / "moved")
+    config = tmp_path / "moved" / "config.toml"
+    text = config.read_text()
+    edited = text.replace('trunk_weights = "memory"', 'trunk_weights = "file"').replace(
+        "rounds = 1\n", "rounds = 2\n"
+    )
+    assert edited.count("file") > text.count("file")
+    config.write_text(edited)
+    run = sflam.resume(tmp_path / "moved")
+    list(run.rounds())
+    assert run.finish().loss == whole.loss

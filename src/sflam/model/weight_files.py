@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -36,18 +35,15 @@ class StoredTensor:
     @property
     def tensor(self) -> Tensor:
         """The tensor, on the CPU; its pages are the file's until they are written."""
-        found: Tensor = _opened(self.file).get_tensor(self.name)
+        with safe_open(self.file, framework="pt") as opened:
+            found: Tensor = opened.get_tensor(self.name)
         return found
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Return the rows ``start`` to ``stop`` of the tensor's first dimension."""
-        found: Tensor = _opened(self.file).get_slice(self.name)[start:stop]
+        """Return the rows ``start`` to ``stop`` of the tensor's first dimension, which it has."""
+        with safe_open(self.file, framework="pt") as opened:
+            found: Tensor = opened.get_slice(self.name)[start:stop]
         return found
-
-
-@cache
-def _opened(file: str) -> Any:
-    return safe_open(file, framework="pt")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from sflam.run.run import Run
 from sflam.simulate.setup import simulated
 
 Around = Callable[[Fleet], Fleet]
-CHANGEABLE = {"learn.rounds", "learn.device", *MOVABLE}
+CHANGEABLE = {"learn.rounds", "learn.device", "model.trunk_weights", *MOVABLE}
 """What may be edited in a run's config.toml before it is resumed: how long, and where things are."""
 
 

@@ -129,4 +129,5 @@ class _Share(nn.Module):
             assert isinstance(weight, DTensor)
             own = weight.to_local()
             start = rank * -(-weight.shape[0] // size)  # as torch.chunk
-            own.copy_(where.rows(start, start + len(own)))
+            if len(own):  # else there are fewer rows than ranks
+                own.copy_(where.rows(start, start + len(own)))

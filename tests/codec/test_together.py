@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sflam.codec import noise, together
-from sflam.codec.quantizer import Packed
-from sflam.codec.torch_quantizers import laid_together, torch_quantizer
+from sflam.codec.quantizer import Floats, Packed, Piecewise, offers
+from sflam.codec.torch_quantizers import TorchQuantizer, laid_together, torch_quantizer
 from sflam.codec.uniform import Uniform
 from sflam.errors import NotFiniteError
 from tests.codec.tokens import BITS, SEEDS, tokens
@@ -116,3 +116,35 @@ def test_parts_of_one_tensor_are_laid_together_without_a_copy() -> None:
         [normal(1), normal(2)],
     ):
         assert torch.equal(laid_together(others), torch.cat(others))
+
+
+class Doubled(Uniform):
+    """A quantizer of a user that changes what is sent, and inherits all else."""
+
+    name = "uniform"
+
+    def encode(self, x: Floats, bits: int, seed: int) -> Packed:
+        """Encode twice the values."""
+        return super().encode_part(2 * x, bits, seed, 0)
+
+
+class Reversed(Uniform):
+    """One that changes what is read, of all tokens of a message at once."""
+
+    name = "uniform"
+
+    def decode(self, packed: Packed) -> Floats:
+        """Return the tokens from the last to the first."""
+        return super().decode(packed)[::-1]
+
+
+@pytest.mark.parametrize("own", [Doubled(), Reversed()])
+def test_what_a_subclass_changes_is_never_passed_by(own: Uniform) -> None:
+    each = [torch.randn(3, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    together = TorchQuantizer(own)
+    sent = together.encode_each(each, [4] * 4, [*range(4)])
+    for seed, (x, packed) in enumerate(zip(each, sent, strict=True)):
+        assert packed.codes.tobytes() == own.encode(x.numpy(), 4, seed).codes.tobytes()
+    for packed, found in zip(sent, together.decode_each(sent), strict=True):
+        assert (found.numpy() == own.decode(packed)).all()
+    assert not offers(own, Piecewise, "encode_part") and offers(Uniform(), Piecewise, "encode_part")

@@ -5,7 +5,7 @@ Shapes: n tokens (masked positions never get here), d values per token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -168,6 +168,23 @@ class Divisible(Protocol):
 
     def part(self, packed: Packed, first: int, count: int) -> Packed:
         """Return ``count`` tokens of a message from number ``first`` on."""
+
+
+def offers(quantizer: Quantizer, protocol: type, method: str) -> bool:
+    """Whether ``method`` of ``protocol`` may stand in for ``quantizer.encode`` and ``decode``.
+
+    It may not where a subclass changed these and only inherits ``method``, which knows nothing of the change.
+    """
+    if not isinstance(quantizer, protocol):
+        return False
+    places = [vars(quantizer), *map(vars, type(quantizer).__mro__)]
+    written = {name: _first(places, name) for name in (method, "encode", "decode")}
+    return written[method] <= min(written["encode"], written["decode"])
+
+
+def _first(places: Sequence[Mapping[str, Any]], name: str) -> int:
+    """Return the place that ``name`` is found in first, as Python looks it up; behind all where it is nowhere."""
+    return next((number for number, place in enumerate(places) if name in place), len(places))
 
 
 def expect_scheme(packed: Packed, name: str) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from sflam.codec.quantizer import Floats, Keyed, Packed, Quantizer, Remembering, VariableSize
+from sflam.codec.quantizer import Floats, Keyed, Packed, Quantizer, Remembering, VariableSize, offers
 from sflam.codec.quantizers import QUANTIZERS
 from sflam.codec.rotation import Rotated
 from sflam.codec.together import decode_together, encode_together, passes
@@ -58,7 +58,7 @@ class TorchQuantizer:
     def __init__(self, inner: Quantizer) -> None:
         self.inner, self.name = inner, inner.name
         self._memory = inner if isinstance(inner, Remembering) else None
-        self._together = inner if isinstance(inner, Keyed) else None
+        self._together = cast(Keyed, inner) if offers(inner, Keyed, "encode_keyed") else None
 
     def nbytes(self, tokens: int, dim: int, bits: int) -> int:
         """Return the exact bytes of codes and side information, before encoding; or the bound of a variable size."""

@@ -22,7 +22,7 @@ from sflam.codec.guard import Guard
 from sflam.codec.legs import DOWN, GRADIENTS, UPWARD, noise_seed
 from sflam.codec.messages import AdapterFrame, ChangeFrame, Message, StepFrame, TokenFrame
 from sflam.codec.pieces import part
-from sflam.codec.quantizer import Divisible, Floats, Packed, Piecewise, Remembering, Words
+from sflam.codec.quantizer import Divisible, Floats, Packed, Piecewise, Remembering, Words, offers
 from sflam.codec.quantizers import quantizer
 from sflam.errors import WireError
 from sflam.link.half import X
@@ -84,8 +84,8 @@ class NumpyCoder:
         self.inner = quantizer(scheme)
         self.remembers = isinstance(self.inner, Remembering)
         # Asked once: looking a protocol's methods up takes longer than encoding a few tokens.
-        self._divisible = isinstance(self.inner, Divisible)
-        self.in_pieces = self._divisible or isinstance(self.inner, Piecewise)
+        self._divisible = offers(self.inner, Divisible, "encode_part")
+        self.in_pieces = self._divisible or offers(self.inner, Piecewise, "encode_part")
 
     def encode(self, x: NDArray[Any], bits: int, seed: int) -> Packed:
         """Encode [n, d]; float64 is read as float32 unless raw floats travel."""

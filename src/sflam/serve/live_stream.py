@@ -85,15 +85,14 @@ class _Stream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         streams = self.streams
         if streams.open >= streams.most:  # two were asked for at once
-            return
+            return await Response(status_code=503, headers={"Retry-After": "30"})(scope, receive, send)
         streams.open += 1
         gone = asyncio.ensure_future(_left(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await self._events(send, gone)
-        except (
-            TimeoutError
-        ):  # it does not read: the connection is given up, and a page that is alive asks anew
+        except TimeoutError:
+            # It does not read: the connection is given up, and a page that is alive asks anew.
             connection: Connection | None = scope.get("state", {}).get("connection")
             if connection is not None:
                 connection.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,11 @@ def write_all(descriptor: int, body: bytes, *, chunk: int = CHUNK_BYTES) -> None
     view = memoryview(body)
     while view:
         view = view[os.write(descriptor, view[:chunk]) :]
+
+
+def mode_of(path: Path, fresh: int) -> int:
+    """Return who may read and write a file; ``fresh`` where there is none yet."""
+    return stat.S_IMODE(path.stat().st_mode) if path.exists() else fresh
 
 
 def replace_file(path: Path, body: bytes, *, chunk: int = CHUNK_BYTES, mode: int = ANYONE) -> None:

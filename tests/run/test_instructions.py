@@ -156,7 +156,7 @@ def test_what_does_not_go_together(
 def test_a_server_refuses_rows_with_nothing_to_learn(shelf: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from sflam.serve.serve import contracts_of
+    from sflam.serve.contracts import contracts_of
 
     assert contract.GIVEN == IGNORED
     run = sflam.start(job_of(shelf), tmp_path / "run")

@@ -18,8 +18,8 @@ from sflam.model import aten, device_graphs
 from sflam.run.assemble import Assembly, assemble
 from sflam.serve import graph_offer
 from sflam.serve.announcement import bundle, describe
+from sflam.serve.contracts import contracts_of
 from sflam.serve.graph_offer import GraphOffer, HalfKind, graphs_name, offer_graphs
-from sflam.serve.serve import contracts_of
 from tests.conftest import Cli
 
 

@@ -92,6 +92,7 @@ class Rig:
         lean: the devices that run without torch.
         screen: see RemoteFleet.
         patience: seconds of silence, or without its next exchange, after which a device is left out.
+        more: the ingress -> routes beside the usual ones.
         options: cuts, labels, quant, learn.
     """
 
@@ -109,6 +110,7 @@ class Rig:
         lean=(),
         screen=None,
         patience=1000.0,
+        more=lambda ingress: [],
         **options,
     ):
         folder.mkdir(exist_ok=True)
@@ -132,7 +134,7 @@ class Rig:
         self.operators = Operators(folder / "operators.json")
         self.log = EventLog(folder / "served.jsonl")
         self.operation = RunOperation(self.dispatch, roster, self.orders, self.log, len(SIZES))
-        routes = operator_routes(self.ingress, self.operators, self.operation)
+        routes = [*operator_routes(self.ingress, self.operators, self.operation), *more(self.ingress)]
         self.server = WebServer(application(self.ingress, more=routes), self.dispatch, Listen(port=0))
         self.fleet = RemoteFleet(
             local, self.dispatch, self.contracts, itertools.count(1).__next__, notify=lambda line: None, deadline=1e6,

@@ -20,12 +20,13 @@ from sflam.data.sources import load as load_data
 from sflam.errors import ServeError
 from sflam.link.needs import needs_of
 from sflam.run import start
+from sflam.serve.announcement import bundle
 from sflam.serve.app import application
+from sflam.serve.contracts import contracts_of
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.join_page import join_page
 from sflam.serve.roster import Roster
-from sflam.serve.serve import bundle, contracts_of
 from sflam.serve.session import Session
 from sflam.serve.web_server import Listen, WebServer
 from sflam.web.pages import HEADERS, MEDIA, join_link, page_files

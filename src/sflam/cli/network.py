@@ -151,6 +151,10 @@ def serve(
     approve: Annotated[
         bool, typer.Option("--approve", help="They wait until sflam admin approves them.")
     ] = False,
+    token_days: Annotated[
+        float | None,
+        typer.Option(help="Devices renew their tokens, each time for so many days; else tokens just end."),
+    ] = None,
     servers: Servers = SERVERS,
     server_patience: Annotated[
         float, typer.Option(help="Seconds of silence before a trunk server is gone.")
@@ -202,6 +206,7 @@ def serve(
         operators=operators,
         join_secret=join_secret_file,
         approve=approve,
+        token_days=token_days,
         servers=servers,
         server_patience=server_patience,
         log=None if log_file is None else LogFile(log_file, log_format, log_max_mb),
@@ -296,6 +301,7 @@ def join(
     from sflam.link.enrolment import credentials
     from sflam.link.enrolment import enrol as let_in
     from sflam.link.https_client import Link
+    from sflam.link.own_token import OwnToken
 
     own = credentials(token_file, join_secret_file, name, folder)
     link = Link(
@@ -305,6 +311,7 @@ def join(
         certificate=cert,
         key=key,
         insecure=insecure,
+        own=OwnToken(own.file, own.token, shared.remark),
         patience=patience,
         notify=shared.remark,
     )

@@ -129,6 +129,7 @@ def _run(options: argparse.Namespace) -> int:
     from sflam.link.enrolment import credentials, enrol
     from sflam.link.https_client import Link
     from sflam.link.limits import Limits
+    from sflam.link.own_token import OwnToken
 
     settle()
     own = credentials(options.token_file, options.join_secret_file, options.name, options.folder)
@@ -139,6 +140,7 @@ def _run(options: argparse.Namespace) -> int:
         certificate=options.cert,
         key=options.key,
         insecure=options.insecure,
+        own=OwnToken(own.file, own.token, _remark),
         patience=options.patience,
         notify=_remark,
     )

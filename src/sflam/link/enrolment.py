@@ -39,12 +39,14 @@ class Credentials:
 
     Attributes:
         token: its own.
+        file: that it is in.
         secret: the job's join secret; "" where the device is enrolled otherwise.
         name: that it enrols by.
         stored: whether the token was there before, so that the device may be enrolled already.
     """
 
     token: str
+    file: Path
     secret: str = ""
     name: str = ""
     stored: bool = True
@@ -80,7 +82,7 @@ def credentials(token_file: Path | None, secret_file: Path | None, name: str, fo
     if token_file is not None:
         if secret_file is not None or name:
             raise ServeError("give --token-file, or --join-secret-file with --name, and not both")
-        return Credentials(read_token(token_file))
+        return Credentials(read_token(token_file), token_file)
     if secret_file is None:
         if name:
             raise ServeError(f"--name {name} is for enrolling; give --join-secret-file as well")
@@ -89,7 +91,7 @@ def credentials(token_file: Path | None, secret_file: Path | None, name: str, fo
                 "give --token-file with the token that sflam enrol printed, or --join-secret-file where the server "
                 "takes one"
             )
-        return Credentials(read_token(own))
+        return Credentials(read_token(own), own)
     secret, name = (
         read_secret(secret_file),
         name or re.sub(r"[^A-Za-z0-9._-]+", "-", socket.gethostname())[:64],
@@ -98,13 +100,13 @@ def credentials(token_file: Path | None, secret_file: Path | None, name: str, fo
         raise ServeError(f"--name {name!r}: use 1..64 letters, digits, '-', '_' or '.'")
     if own.exists() or own.is_symlink():
         expect_no_links(folder)
-        return Credentials(read_token(own), secret, name)
+        return Credentials(read_token(own), own, secret, name)
     token = PREFIX + secrets.token_urlsafe(32)
     with writing(own, "choose another --folder", ServeError):
         folder.mkdir(parents=True, exist_ok=True)
         expect_no_links(folder)
         replace_file(own, token.encode(), mode=0o600)
-    return Credentials(token, secret, name, stored=False)
+    return Credentials(token, own, secret, name, stored=False)
 
 
 def enrol(link: Link, own: Credentials, notify: Callable[[str], None]) -> None:

@@ -16,6 +16,8 @@ from sflam.codec.bodies import Body
 from sflam.errors import BrokenOff, Refused, ServeError
 from sflam.files import from_json, writing
 from sflam.link.address import is_loopback, server_address
+from sflam.link.bad_answers import one_line, plain_http, reason, too_small
+from sflam.link.own_token import HEADER, OwnToken
 from sflam.link.token_bucket import TokenBucket
 from sflam.link.trust import distrust, tls_context
 
@@ -42,6 +44,7 @@ class Link:
         key: PEM file of its key.
         pinned: the one certificate that is trusted, PEM; "" trusts as ``ca`` says.
         insecure: allow ``http://`` beyond this machine.
+        own: the token in its file, which is renewed where the server finds that due; None leaves it as it is.
         patience: seconds without any answer after which a request is given up.
         notify: shows a line to the user of the device.
         sleep: waits so many seconds.
@@ -57,6 +60,7 @@ class Link:
         key: Path | None = None,
         pinned: str = "",
         insecure: bool = False,
+        own: OwnToken | None = None,
         patience: float = 600.0,
         timeout: float = 60.0,
         notify: Callable[[str], None] = lambda line: None,
@@ -65,7 +69,7 @@ class Link:
         scheme, self.host, self.port, self.prefix = server_address(address)
         if scheme == "http" and not (insecure or is_loopback(self.host)):
             raise ServeError(f"{address} would send the token in the clear; use https://, or give --insecure")
-        self.token, self.insecure = token, insecure
+        self.token, self.own, self.insecure = token, own, insecure
         self.ca, self.certificate, self.key = ca, certificate, key
         self.patience, self.timeout, self.notify, self.sleep = patience, timeout, notify, sleep
         self.context: ssl.SSLContext | None = None
@@ -107,6 +111,7 @@ class Link:
         Raises:
             ServeError: as :meth:`call` does; or the disk refuses.
         """
+        self._renew()
         self._into = file
         try:
             return self.call("GET", path, most=most).decode()
@@ -137,6 +142,7 @@ class Link:
             Refused: the server refuses it for good.
             ServeError: no answer for ``patience`` seconds, a certificate that does not fit, or a server of plain HTTP.
         """
+        self._renew()
         asked = time.monotonic()
         try:
             return self._answered(method, path, body, headers, most)
@@ -148,6 +154,7 @@ class Link:
     ) -> bytes:
         """Return the body of the answer; see :meth:`call`."""
         began, pause, reported, small = time.monotonic(), FIRST_PAUSE, False, ""
+        first: Refused | None = None
         self.most = most
         while True:
             try:
@@ -160,19 +167,27 @@ class Link:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
-                    raise ServeError(self._plain()) from error
+                    raise ServeError(plain_http(self.host, self.port)) from error
                 status, retry, found = 0, None, str(error).encode() or type(error).__name__.encode()
+            if first is not None and self.own is not None and status not in (401, 403, *AWAY):
+                self.own.take()
             if 200 <= status < 300:
                 return found
-            own = _reason(found) if status else None
+            own = reason(found) if status else None
             own = f"{own} (request {self._number})" if own and self._number else own
             if status == 413 and own is None:
-                own = small = self._too_small(len(body or b""))
+                own = small = too_small(self.host, self.port, len(body or b""))
             elif status not in AWAY:
-                raise Refused(
+                refused = Refused(
                     status, own or f"{method} {path} is answered by status {status}, and not by sflam"
                 )
-            why = own or (f"status {status}" if status else _line(found))
+                if status not in (401, 403):
+                    raise refused
+                first = first or refused
+                if "Authorization" in (headers or {}) or not self._another_token():
+                    raise first
+                continue
+            why = own or (f"status {status}" if status else one_line(found))
             if status:
                 began = time.monotonic() if status == 503 and retry == 0 else began  # it is being computed
             if time.monotonic() - began > self.patience:
@@ -186,6 +201,31 @@ class Link:
             self.sleep(pause * random.uniform(0.5, 1.0) if retry is None else retry)
             pause = min(LONGEST_PAUSE, pause * 2)
 
+    def _renew(self) -> None:
+        """Exchange the token for the next one where that is due: by one request between two others."""
+        if self.own is not None and self.own.due and not self._streams and self._into is None:
+            self.most = SHORT
+            self.own.renew(self._tried)
+            self.token = self.own.token
+
+    def _tried(
+        self, method: str, path: str, body: Body, headers: dict[str, str]
+    ) -> tuple[int, float | None, bytes]:
+        """Send one request as :meth:`_once` does; raises OSError, and nothing else, where no answer comes."""
+        try:
+            return self._once(method, path, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise OSError(str(error) or type(error).__name__) from error
+
+    def _another_token(self) -> bool:
+        """Go on with the next token, where one died before it was known whether the server has it."""
+        if self.own is not None and self.token == self.own.token and (following := self.own.next()):
+            self.token = following
+            return True
+        self.token = self.token if self.own is None else self.own.token
+        return False
+
     def stream(
         self,
         method: str,
@@ -196,6 +236,7 @@ class Link:
         most: int = LARGEST,
     ) -> Streamed:
         """Send a request as :meth:`call` does; return its answer to be read while it comes, before the next request."""
+        self._renew()
         self._streams = True
         try:
             self.call(method, path, body, headers, most=most)
@@ -222,22 +263,6 @@ class Link:
             raise http.client.IncompleteRead(b"", response.length)
         return seal.hexdigest().encode()
 
-    def _too_small(self, size: int) -> str:
-        """Return what to do about a proxy that takes no body of ``size`` bytes."""
-        return (
-            f"a proxy before {self.host}:{self.port} refuses a body of {size} bytes as too large (413); raise its "
-            "limit: client_max_body_size 0 in nginx, LimitRequestBody 0 in Apache, request_body max_size in Caddy"
-        )
-
-    def _plain(self) -> str:
-        """Return what to do about a server that answers a TLS handshake in plain HTTP."""
-        at = f"{self.host}:{self.port}"
-        insecure = "" if is_loopback(self.host) else " with --insecure"
-        return (
-            f"{at} answers in plain HTTP, not HTTPS; join http://{at}{insecure}, or start the server with --cert and "
-            "--key"
-        )
-
     def close(self) -> None:
         """Close the connection."""
         self._open = None
@@ -257,7 +282,8 @@ class Link:
                     self.host, self.port, timeout=self.timeout, context=self.context
                 )
         connection, path = self._connection, self.prefix + path
-        sent = {"Authorization": f"Bearer {self.token}"} | headers
+        own = {} if self.own is None else self.own.headers()
+        sent = {"Authorization": f"Bearer {self.token}"} | own | headers
         if body is None or (len(body) <= CHUNK and self._bucket is None):
             connection.request(method, path, body, sent)
             response = connection.getresponse()
@@ -272,6 +298,8 @@ class Link:
             else:
                 response = connection.getresponse()
         self._number = "".join(c for c in response.headers.get(REQUEST, "")[:32] if c in "0123456789abcdef")
+        if self.own is not None:
+            self.own.heard(response.headers.get(HEADER))
         retry = response.headers.get("Retry-After", "")
         try:
             seconds = min(LONGEST_PAUSE, max(0.0, float(retry)))
@@ -364,16 +392,3 @@ def _before_the_end(connection: http.client.HTTPConnection, broken: OSError) -> 
         return connection.getresponse()
     except (OSError, http.client.HTTPException):
         raise broken from None
-
-
-def _reason(found: bytes) -> str | None:
-    """Return the error message of an sflam server, one short line; None where something else has answered."""
-    try:
-        return _line(str(from_json(found)["error"]))
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _line(text: str | bytes) -> str:
-    shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return " ".join(shown.split())[:300]

@@ -22,8 +22,8 @@ from sflam.model.graph_check import random_rows, run_bundle
 from sflam.run.assemble import assemble
 from sflam.serve.announcement import bundle as write_files
 from sflam.serve.announcement import segment_name
+from sflam.serve.contracts import contracts_of
 from sflam.serve.graph_offer import HalfKind, compared, graphs_name
-from sflam.serve.serve import contracts_of
 
 N_OF_VECTORS = 2
 SEED = 20260

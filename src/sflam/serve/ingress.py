@@ -31,6 +31,7 @@ from sflam.serve.event_log import EventLog
 from sflam.serve.orders import Orders
 from sflam.serve.peers import Peers, WrongTokens
 from sflam.serve.roster import Roster
+from sflam.serve.roster_entry import Entry
 from sflam.serve.round_stats import RoundStats
 from sflam.serve.trunks.trunk_hosts import TrunkSeen
 
@@ -116,6 +117,9 @@ class Ingress:
         admit: returns the device of a token, or raises Refused; the roster does by default.
         trunk_of: a device -> the trunk server of its steps in the open round; None where they are made here.
         trunk_servers: returns the trunk servers that came; none where the trunks are here.
+        clock: Unix time, s.
+        shown: what is done with a request whose token is a device's and good, each with the request, the device's entry
+            and the token; one that raises Refused refuses it.
         names: a request -> number and name of the devices, where it shows an operator's token; else None.
     """
 
@@ -139,6 +143,8 @@ class Ingress:
     admit: Callable[[str, float], int] | None = None
     trunk_of: Callable[[int], dict[str, str] | None] = lambda device: None
     trunk_servers: Callable[[], list[TrunkSeen]] = list
+    clock: Callable[[], float] = time.time
+    shown: list[Callable[[Request, Entry, str], None]] = field(default_factory=list)
     names: Callable[[Request], Mapping[int, str] | None] = lambda request: None
 
     def route(self, path: str, method: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
@@ -170,12 +176,22 @@ class Ingress:
         token = bearer(request)
         if token.startswith(OPERATOR):
             raise Refused(401, "this takes a device's token, and no operator's; sflam enrol makes one")
-        device = (self.admit or self.roster.device_of)(token, time.time())
-        if device not in self.contracts:
-            raise Refused(403, f"device {device} is enrolled, but this job has {len(self.contracts)} devices")
+        if self.admit is not None:
+            device = self._placed(self.admit(token, self.clock()))
+        else:
+            entry = self.roster.entry_of(token, self.clock())
+            device = self._placed(entry.device)
+            for look in self.shown:
+                look(request, entry, token)
         request.state.device = device
         self.prove(request, device)
         self.dispatch.heard(device)
+        return device
+
+    def _placed(self, device: int) -> int:
+        """Return the number of a device that the job has a place for; raises Refused, 403, for another."""
+        if device not in self.contracts:
+            raise Refused(403, f"device {device} is enrolled, but this job has {len(self.contracts)} devices")
         return device
 
     def prove(self, request: Request, device: int | None) -> None:

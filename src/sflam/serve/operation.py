@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sflam.errors import Refused
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.orders import Orders
-from sflam.serve.roster import Entry, Roster
+from sflam.serve.roster import Roster
+from sflam.serve.roster_entry import Entry
 from sflam.serve.seat import Seat
 from sflam.serve.session import Phase, Session
 
@@ -39,6 +40,8 @@ class RunOperation:
     ) -> None:
         self.dispatch, self.roster, self.orders = dispatch, roster, orders
         self.event_log, self.devices = event_log, devices
+        self.renews: Mapping[str, bool] = {}
+        """Name -> whether the device renews its token, of those that came; empty where none are renewed."""
 
     def seen(self) -> dict[str, Any]:
         """Return the run, and every device of the roster by name, as JSON."""
@@ -83,7 +86,9 @@ class RunOperation:
             "exchanges": seat.exchanges if seat else None,
             "samples": None if entry.revoked else session.samples.get(number),
             "silent_s": None if heard is None else round(heard, 1),
-            "days_left": round((entry.expires - unix) / DAY, 1),
+            "days_left": round((entry.ends - unix) / DAY, 1),
+            "renews": self.renews.get(entry.name),
+            "renewing": bool(entry.next_sha256),
         }
 
     def _state(self, entry: Entry, seat: Seat | None, here: bool, heard: float | None, unix: float) -> str:
@@ -91,7 +96,7 @@ class RunOperation:
             return "revoked"
         if entry.pending:
             return "waits for approval"
-        if unix >= entry.expires:
+        if unix >= entry.ends:
             return "expired"
         if entry.device >= self.devices:
             return "beyond the job's places"

@@ -1,4 +1,7 @@
-"""Every request has a number: in its answer, in the log, and in what a device shows of a refusal."""
+"""Every request has a number: in its answer, in the log, and in what a device shows of a refusal.
+
+Beside the number an answer has whether the device's token is to be renewed.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sflam.link.https_client import REQUEST
+from sflam.link.own_token import DUE, HEADER
 from sflam.serve.event_log import EventLog
 
 QUIET = ("/", "/events", "/healthz", "/readyz", "/metrics")
@@ -38,7 +42,10 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (REQUEST.lower().encode(), number.encode())]
+                more = [(REQUEST.lower().encode(), number.encode())]
+                if state.get("token_due"):
+                    more.append((HEADER.lower().encode(), DUE.encode()))
+                message["headers"] = [*message["headers"], *more]
             await send(message)
 
         try:

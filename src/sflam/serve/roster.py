@@ -8,25 +8,16 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 
 from sflam.errors import Refused, ServeError
 from sflam.link.token import PREFIX
-from sflam.serve.token_file import DAY, TokenFile, TokenHolder, digest, expect_days, expect_name
+from sflam.serve.roster_entry import Entry
+from sflam.serve.token_file import DAY, TokenFile, digest, expect_days, expect_name
 
-
-@dataclass(frozen=True)
-class Entry(TokenHolder):
-    """One device that may join.
-
-    Attributes:
-        device: its number in the fleet; -1 where it has none yet.
-        pending: whether it enrolled itself and waits for an operator's approval.
-    """
-
-    device: int = -1
-    pending: bool = False
+AGAIN = 3600.0
+"""Seconds after which a token that was never used may make room for another: its device has lost it."""
 
 
 class Roster(TokenFile[Entry]):
@@ -58,10 +49,10 @@ class Roster(TokenFile[Entry]):
         expect_days(days)
         tokens = {name: PREFIX + secrets.token_urlsafe(32) for name in names}
         with self._alone():
-            entries = dict(self.entries())
+            entries, now = dict(self.entries()), time.time()
             for name, token in tokens.items():
                 number = self._number(entries, name)
-                entries[name] = Entry(name, digest(token), time.time() + days * DAY, device=number)
+                entries[name] = Entry(name, digest(token), now + days * DAY, device=number, issued=now)
             self._write(entries.values())
         return tokens
 
@@ -83,23 +74,20 @@ class Roster(TokenFile[Entry]):
         with self._alone():
             entries, now = dict(self.entries()), time.time()
             before = entries.get(name)
-            others = [
-                entry.name for entry in entries.values() if entry.sha256 == sha256 and entry.name != name
-            ]
-            if others:
+            if other := self._another(entries, name, sha256):
                 raise Refused(
-                    409, f"this device is enrolled as {others[0]}; give it that --name, or another --folder"
+                    409, f"this device is enrolled as {other}; give it that --name, or another --folder"
                 )
             if before is not None:
-                if not secrets.compare_digest(before.sha256, sha256):
+                if not before.has(sha256):
                     raise Refused(409, f"the name {name} is another device's; choose another --name")
                 if before.revoked:
                     raise Refused(403, f"{name} was revoked; ask the operator of the server")
                 if before.expires > now + days * DAY / 2 and before.pending <= pending:
                     return before, before
-            made = Entry(name, sha256, now + days * DAY, pending=pending)
+            made = Entry(name, sha256, now + days * DAY, pending=pending, issued=now)
             if before is not None and not before.pending:
-                entries[name] = replace(before, expires=made.expires)
+                entries[name] = replace(before.alone(), sha256=sha256, expires=made.expires, issued=now)
             elif not pending:
                 entries[name] = replace(made, device=self._place(entries, name, places))
             else:
@@ -110,6 +98,64 @@ class Roster(TokenFile[Entry]):
                     )
             self._write(entries.values())
             return before, entries[name]
+
+    def renew(self, name: str, shown: str, sha256: str, days: float, now: float) -> tuple[Entry, Entry]:
+        """Let a device's next token be good as well, from now until it takes the place of the one before.
+
+        Args:
+            name: of the device.
+            shown: hash of the token that it comes with.
+            sha256: of the next one, which the device has made itself.
+            days: that the next one is good for.
+            now: Unix time.
+
+        Returns:
+            Its entry before and after; both are the same where the server has that hash already.
+
+        Raises:
+            Refused: 403 for a device that was revoked; 409 for a token that is not due, or that was replaced already,
+                for another next one within an hour, and for one that is in use.
+        """
+        with self._alone():
+            entries = dict(self.entries())
+            before = entries.get(name)
+            if before is None or before.revoked:
+                raise Refused(403, f"the token of {name} was revoked; enrol the device again")
+            if before.is_next(sha256):
+                return before, before
+            if self._another(entries, "", sha256):
+                raise Refused(409, "that token is in use; make another")
+            if not before.has(shown):
+                raise Refused(409, f"{name} has another token by now")
+            if now < (due := before.due(days)):
+                raise Refused(
+                    409, f"the token of {name} is to be renewed in {due - now:.0f} s, and not before"
+                )
+            if before.next_sha256 and now < before.next_issued + AGAIN:
+                raise Refused(
+                    409,
+                    f"{name} was given another token {now - before.next_issued:.0f} s ago; use that, or ask again "
+                    f"after {AGAIN:.0f} s",
+                )
+            entries[name] = replace(
+                before, next_sha256=sha256, next_issued=now, next_expires=now + days * DAY
+            )
+            self._write(entries.values())
+            return before, entries[name]
+
+    def take(self, name: str, sha256: str) -> Entry | None:
+        """Let the next token of a device take the place of the one before; return its entry, None where it has already.
+
+        Raises:
+            ServeError: the file is being changed just now, or cannot be written.
+        """
+        with self._alone(patience=0.0):
+            entries = dict(self.entries())
+            if name not in entries or not entries[name].is_next(sha256):
+                return None
+            entries[name] = entries[name].taken()
+            self._write(entries.values())
+            return entries[name]
 
     def approve(self, names: Sequence[str], places: int) -> None:
         """Give devices that wait for approval their places, all or none; those that have one keep it.
@@ -144,19 +190,29 @@ class Roster(TokenFile[Entry]):
         own = [entries[name].device] if name in entries and entries[name].device >= 0 else []
         return next(number for number in chain(own, range(len(taken) + 1)) if number not in taken)
 
-    def device_of(self, token: str, now: float) -> int:
-        """Return the number of the device a token belongs to.
+    @staticmethod
+    def _another(entries: Mapping[str, Entry], name: str, sha256: str) -> str:
+        """Return the name of another device that has a token; "" for none."""
+        return next(
+            (entry.name for entry in entries.values() if entry.name != name and entry.has(sha256)), ""
+        )
+
+    def entry_of(self, token: str, now: float) -> Entry:
+        """Return the device that a token belongs to.
+
+        Args:
+            token: as it came.
+            now: Unix time.
 
         Raises:
-            Refused: 401 for an unknown token; 403 for one that was revoked or has expired.
+            Refused: 401 for an unknown token; 403 for one that was revoked or has expired, or waits for approval.
         """
         entry = self.holder_of(token)
         if entry is None:
             raise Refused(401, "the token is not in the roster; enrol the device")
-        if entry.revoked:
-            raise Refused(403, f"the token of {entry.name} was revoked; enrol the device again")
-        if now >= entry.expires:
-            raise Refused(403, f"the token of {entry.name} has expired; enrol the device again")
-        if entry.pending:
-            raise Refused(403, f"{entry.name} waits for approval: sflam admin SERVER approve {entry.name}")
-        return entry.device
+        entry.expect_good(digest(token), now)
+        return entry
+
+    def device_of(self, token: str, now: float) -> int:
+        """Return the number of the device that a token belongs to; raises Refused as :meth:`entry_of` does."""
+        return self.entry_of(token, now).device

@@ -18,7 +18,7 @@ from sflam.link.enrolment import NAME, PATH, SCHEME, read_secret
 from sflam.serve.event_log import EventLog
 from sflam.serve.ingress import Ingress, announced
 from sflam.serve.peers import WrongTokens
-from sflam.serve.roster import Entry
+from sflam.serve.roster_entry import Entry
 from sflam.serve.token_file import digest
 
 LIMIT = 1024
@@ -35,6 +35,7 @@ class SelfEnrolment:
         approve: whether an operator has to approve each device.
         notify: shows a line to the user of the server.
         event_log: one line for each device.
+        days: that a token is good for.
 
     Raises:
         ServeError: the file holds no secret.
@@ -47,8 +48,10 @@ class SelfEnrolment:
         approve: bool,
         notify: Callable[[str], None],
         event_log: EventLog,
+        days: float = 30.0,
     ) -> None:
         read_secret(secret)
+        self.days = days
         self.ingress, self.secret, self.approve = ingress, secret, approve
         self.notify, self.event_log = notify, event_log
         self.places = len(ingress.contracts)
@@ -86,7 +89,9 @@ class SelfEnrolment:
         )
 
     def _entered(self, name: str, sha256: str) -> tuple[Entry | None, Entry]:
-        return self.ingress.roster.let_in(name, sha256, places=self.places, pending=self.approve)
+        return self.ingress.roster.let_in(
+            name, sha256, places=self.places, pending=self.approve, days=self.days
+        )
 
     def _expect_secret(self, request: Request) -> None:
         """Raise Refused, 401, where a request does not show the join secret."""

@@ -12,25 +12,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from sflam.config import Job
-from sflam.errors import ConfigError, DataError, ServeError
+from sflam.errors import ConfigError, ServeError
 from sflam.files import replace_file
 from sflam.learn.screening import FACTOR, RULES, Screen
-from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.world.world import ALONE, World
-from sflam.link.contract import Contract
 from sflam.link.enrolment import read_secret
-from sflam.model.adapters import state_of
-from sflam.model.built import token_shape
-from sflam.model.families import CAUSAL
-from sflam.model.tokenizer import Tokenizer
 from sflam.printable import printable
 from sflam.records.history import RoundRecord
 from sflam.records.served_round import trace_csv
 from sflam.run import start as jobs
-from sflam.run.assemble import Assembly, examples_of
 from sflam.run.compatibility import problems_of
 from sflam.run.conditions import SERVE
 from sflam.run.follow_plan import follow
@@ -38,6 +29,7 @@ from sflam.run.run import Run
 from sflam.serve.admission import places_for, raise_file_limit
 from sflam.serve.announcement import OWN_FILES, announcement, bundle, describe
 from sflam.serve.app import application
+from sflam.serve.contracts import contracts_of
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.fleet import RemoteFleet
@@ -56,14 +48,16 @@ from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
 from sflam.serve.self_enrolment import SelfEnrolment
 from sflam.serve.session import Session
+from sflam.serve.token_renewal import TokenRenewal
 from sflam.serve.trunks.hosted_trunks import HostedTrunks
 from sflam.serve.trunks.trunk_hosts import TrunkHosts
 from sflam.serve.trunks.trunk_wiring import TrunkWiring, problems_of_servers, servers_of
 from sflam.serve.web_server import Attempts, Listen, WebServer
-from sflam.sizes import IDENTITY
 
 LINGER = 10.0
 """Most seconds to wait until the devices know that the run has ended."""
+LONGEST_DAYS = 3650.0
+"""Days that a renewed token may be good for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +82,7 @@ class Serving:
         operators: file of those who may operate the run; None lets none.
         join_secret: file of the secret by which devices enrol themselves; None lets none.
         approve: whether an operator has to approve those.
+        token_days: days that a device's renewed token is good for, and of one that enrols itself; None renews none.
         servers: file of the trunk servers that may come, where ``fleet.servers`` names several.
         server_patience: seconds of silence after which a trunk server is gone.
         log: where events go besides the run folder, and requests; None keeps no log of requests.
@@ -108,6 +103,7 @@ class Serving:
     operators: Path | None = None
     join_secret: Path | None = None
     approve: bool = False
+    token_days: float | None = None
     servers: Path = Path("servers.json")
     server_patience: float = 10.0
     log: LogFile | None = None
@@ -136,6 +132,10 @@ class Serving:
             problems.append("--browser needs the graphs that --no-graphs leaves out; drop one of the two")
         if self.approve and self.join_secret is None:
             problems.append("--approve is for devices that enrol themselves; give --join-secret-file as well")
+        if self.token_days is not None and not 0 < self.token_days <= LONGEST_DAYS:
+            problems.append(
+                f"--token-days is {self.token_days}; it must be more than 0, and {LONGEST_DAYS:g} at most"
+            )
         for name, value in (("--grace", self.grace), ("--gather", self.gather)):
             if value is not None and not value >= 0:
                 problems.append(f"{name} is {value} s; it must be 0 or more")
@@ -241,11 +241,23 @@ class Served:
         board = ProgressBoard(run.job.learn.rounds, run.records)
         places = places_for(len(contracts), raise_file_limit())
         pages = join_page(assembly, folder, contracts).routes(ingress) if serving.browser else []
+        renewal = None
+        if serving.token_days is not None:
+            renewal = TokenRenewal(ingress, serving.token_days, self.event_log)
+            pages.append(renewal.route())
         if serving.operators is not None:
             operation = RunOperation(self.dispatch, roster, orders, self.event_log, len(contracts))
+            operation.renews = renewal.able if renewal else {}
             pages += operator_routes(ingress, Operators(serving.operators), operation)
         if serving.join_secret is not None:
-            enrolment = SelfEnrolment(ingress, serving.join_secret, serving.approve, notify, self.event_log)
+            enrolment = SelfEnrolment(
+                ingress,
+                serving.join_secret,
+                serving.approve,
+                notify,
+                self.event_log,
+                serving.token_days or 30.0,
+            )
             pages.append(enrolment.route())
         if trunks:
             wiring = TrunkWiring.of(
@@ -312,58 +324,6 @@ def resume(folder: str | Path, serving: Serving, rounds: int | None = None, worl
     run = jobs.resume(folder, rounds=rounds, command=SERVE, world=world)
     serving.check(run.job)
     return Served(run, serving)
-
-
-def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
-    """Return what is agreed with each device."""
-    backbone, job, exchange = assembly.backbone, assembly.job, local.exchange
-    train = assembly.splits.train
-    sample = examples_of(train, backbone).take(np.arange(1)).inputs
-    tokens, dim = token_shape(backbone, sample)
-    text, causal = train.kind == "text", backbone.task == CAUSAL
-    if text:
-        limits = [train.inputs.shape[1], job.data.max_tokens or assembly_limit(assembly)]
-        positions = getattr(backbone.model.config, "max_position_embeddings", None)
-        tokens = min(max(limits), positions) if positions else max(limits)
-    start = state_of(assembly.model)
-    segment, double = local.devices.segment, str(backbone.model.dtype) == "torch.float64"
-    raw = 64 if double else 32
-    bits = dict.fromkeys(exchange.bits, (raw, raw)) if exchange.scheme == IDENTITY else exchange.bits
-    drawn = job.sampling == "global"
-    fleet_rows = job.learn.batch * (job.fleet.asked or job.fleet.devices) if drawn else 0
-    return {
-        device: Contract(
-            device=device,
-            scheme=exchange.scheme,
-            bits=bits[device][0],
-            dim=dim,
-            tokens=tokens,
-            text=text,
-            labels_up=job.model.labels == "server",
-            per_token=causal,
-            answers=bool(job.data.answer),
-            classes=int(backbone.model.config.vocab_size) if causal else len(train.classes),
-            batch=job.learn.batch,
-            local_steps=job.learn.local_steps,
-            local_epochs=job.learn.local_epochs,
-            adapters=sum(
-                t.numel() for t in local.ranks.own(device, start, local.devices.names(device)).values()
-            ),
-            adapter_bits=segment.stack.values.element_size() * 8,
-            bits_down=bits[device][1],
-            change_bits=local.adapters.bits,
-            fleet_rows=fleet_rows,
-        )
-        for device in range(len(local.devices.cuts))
-    }
-
-
-def assembly_limit(assembly: Assembly) -> int:
-    """Return the tokens its model sees at most, 0 when nothing limits them or it has no tokenizer."""
-    try:
-        return Tokenizer(assembly.backbone.name).longest()
-    except DataError:
-        return 0
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from sflam.errors import ServeError
-from sflam.files import from_json, replace_file, writing
+from sflam.files import from_json, mode_of, replace_file, writing
 from sflam.locks import alone
 
 DAY = 86400.0
@@ -38,6 +38,10 @@ class TokenHolder:
     sha256: str
     expires: float
     revoked: bool = False
+
+    def has(self, sha256: str) -> bool:
+        """Return whether this is the hash of its token."""
+        return secrets.compare_digest(self.sha256, sha256)
 
 
 H = TypeVar("H", bound=TokenHolder)
@@ -116,18 +120,19 @@ class TokenFile(Generic[H]):
         wanted, found = digest(token), None
         entries = self.known() or self.entries()
         for entry in entries.values():
-            if secrets.compare_digest(entry.sha256, wanted):
+            if entry.has(wanted):
                 found = entry
         return found
 
-    def _alone(self) -> AbstractContextManager[None]:
+    def _alone(self, patience: float = PATIENCE_S) -> AbstractContextManager[None]:
         busy = f"{self.what} {self.path} is being changed by another process; try again"
-        return alone(self.path, busy, patience=PATIENCE_S, error=ServeError)
+        return alone(self.path, busy, patience=patience, error=ServeError)
 
     def _write(self, entries: Iterable[H]) -> None:
         rows = [asdict(entry) for entry in entries]
         with writing(f"{self.what} {self.path}", "give another path", ServeError):
-            replace_file(self.path, (json.dumps({self.key: rows}, indent=2) + "\n").encode(), mode=0o600)
+            mode = mode_of(self.path, 0o600)
+            replace_file(self.path, (json.dumps({self.key: rows}, indent=2) + "\n").encode(), mode=mode)
         self._stamp = None
 
 

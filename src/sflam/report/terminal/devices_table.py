@@ -28,7 +28,7 @@ def devices_table(found: Mapping[str, Any]) -> Table:
             "-" if row.get("exchanges") is None else f"{row.get('exchange')}/{row['exchanges']}",
             _shown(row.get("samples")),
             _shown(row.get("silent_s"), " s"),
-            _shown(row.get("days_left"), " d"),
+            _shown(row.get("days_left"), " d") + _renewal(row),
         )
     return table
 
@@ -50,6 +50,13 @@ def standing_line(found: Mapping[str, Any]) -> str:
         limit = f" for at most {seconds:.0f} s" if isinstance(seconds, int | float) else ""
         parts.append(f"waits for {', '.join(map(str, waiting))}{limit}")
     return "; ".join(parts)
+
+
+def _renewal(row: Mapping[str, Any]) -> str:
+    """Return what there is to know of a token beside its end: an older device does not renew it."""
+    if row.get("renewing") is True:
+        return ", next given"
+    return ", not renewed" if row.get("renews") is False else ""
 
 
 def _shown(value: object, unit: str = "") -> str:

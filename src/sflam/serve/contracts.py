@@ -1,0 +1,67 @@
+"""What a served job agrees with each of its devices, from the assembled job."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sflam.errors import DataError
+from sflam.learn.split_fleet import LocalFleet
+from sflam.link.contract import Contract
+from sflam.model.adapters import state_of
+from sflam.model.built import token_shape
+from sflam.model.families import CAUSAL
+from sflam.model.tokenizer import Tokenizer
+from sflam.run.assemble import Assembly, examples_of
+from sflam.sizes import IDENTITY
+
+
+def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
+    """Return what is agreed with each device."""
+    backbone, job, exchange = assembly.backbone, assembly.job, local.exchange
+    train = assembly.splits.train
+    sample = examples_of(train, backbone).take(np.arange(1)).inputs
+    tokens, dim = token_shape(backbone, sample)
+    text, causal = train.kind == "text", backbone.task == CAUSAL
+    if text:
+        limits = [train.inputs.shape[1], job.data.max_tokens or assembly_limit(assembly)]
+        positions = getattr(backbone.model.config, "max_position_embeddings", None)
+        tokens = min(max(limits), positions) if positions else max(limits)
+    start = state_of(assembly.model)
+    segment, double = local.devices.segment, str(backbone.model.dtype) == "torch.float64"
+    raw = 64 if double else 32
+    bits = dict.fromkeys(exchange.bits, (raw, raw)) if exchange.scheme == IDENTITY else exchange.bits
+    drawn = job.sampling == "global"
+    fleet_rows = job.learn.batch * (job.fleet.asked or job.fleet.devices) if drawn else 0
+    return {
+        device: Contract(
+            device=device,
+            scheme=exchange.scheme,
+            bits=bits[device][0],
+            dim=dim,
+            tokens=tokens,
+            text=text,
+            labels_up=job.model.labels == "server",
+            per_token=causal,
+            answers=bool(job.data.answer),
+            classes=int(backbone.model.config.vocab_size) if causal else len(train.classes),
+            batch=job.learn.batch,
+            local_steps=job.learn.local_steps,
+            local_epochs=job.learn.local_epochs,
+            adapters=sum(
+                t.numel() for t in local.ranks.own(device, start, local.devices.names(device)).values()
+            ),
+            adapter_bits=segment.stack.values.element_size() * 8,
+            bits_down=bits[device][1],
+            change_bits=local.adapters.bits,
+            fleet_rows=fleet_rows,
+        )
+        for device in range(len(local.devices.cuts))
+    }
+
+
+def assembly_limit(assembly: Assembly) -> int:
+    """Return the tokens its model sees at most, 0 when nothing limits them or it has no tokenizer."""
+    try:
+        return Tokenizer(assembly.backbone.name).longest()
+    except DataError:
+        return 0

@@ -17,6 +17,7 @@ import tomllib
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -360,6 +361,7 @@ def _belongs(key: str, sections: Mapping[str, type], here: str = "") -> str | No
     return f"{key} is {place}; it belongs in {' or '.join(homes)}" if homes else None
 
 
+@lru_cache(maxsize=64)
 def _types(kind: type) -> dict[str, Any]:
     """Return name -> type of the settings of a dataclass."""
     hints = typing.get_type_hints(kind)

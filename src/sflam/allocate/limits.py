@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,10 @@ RANGES: dict[str, tuple[float, float, str]] = {
 """Numbers that are planned with, SI units: far beyond any hardware, and near enough for doubles to tell them apart."""
 
 
+_ANY = (float(np.finfo(float).smallest_subnormal), float(np.finfo(float).max))
+"""Of numbers without a range: above 0 and finite."""
+
+
 class Impossible(Exception):
     """No plan holds the limits; ``advice`` says by how much, and what to change."""
 
@@ -102,6 +107,8 @@ def wrong_values(name: str, values: Floats, owners: Owners | None = None, positi
         owners: names what has the wrong ones.
         positive: whether 0 is wrong.
     """
+    if _is_plainly_right(values, *RANGES.get(name, _ANY)[:2]):
+        return []
     wrong = ~((values > 0 if positive else values >= 0) & np.isfinite(values))
     least, low, high, unit = "positive" if positive else "0 or more", 0.0, np.inf, ""
     if name in RANGES:
@@ -113,6 +120,16 @@ def wrong_values(name: str, values: Floats, owners: Owners | None = None, positi
     if not wrong.any():
         return []
     return [f"{name}{f' of {owners(wrong)}' if owners else ''} is {values[wrong][0]}; {rule}"]
+
+
+def whole(values: NDArray[np.number[Any]], low: int, high: int) -> bool:
+    """Return whether all values are whole numbers from ``low`` to ``high``."""
+    return bool(((values >= low) & (values <= high) & (values == np.floor(values))).all())
+
+
+def _is_plainly_right(values: Floats, low: float, high: float) -> bool:
+    """Return whether all values lie in a range; what is not, may be a 0 that is allowed, and is looked at closely."""
+    return bool(values.size) and bool(low <= values.min()) and bool(values.max() <= high)
 
 
 def too_little(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sflam.network.network import Floats
 
 STRIDE, WIDER, STRIDES = 1e-3, 8.0, 12
 """First step from a guess, growth of each next one, and steps at most: beyond every end in use."""
 FLATTEST = 1e-100  # slope; so that a step can be computed where a function is flat for long
+FEW = 40
+"""Elements up to which plain numbers are faster than arrays, which cost some 40 operations a round however short."""
 
 
 def decreasing_root(
@@ -101,6 +104,8 @@ def bisect(
         low, high, f_low, f_high = _bracket(function, low, high, guess)
     x = np.where(f_low <= 0, low, high)
     todo = (f_low > 0) & (f_high < 0)
+    if x.ndim == 1 and x.size <= FEW:
+        return _narrowed_few(function, x, np.flatnonzero(todo), (low, high, f_low, f_high), rounds, tolerance)
     last = np.zeros(low.shape, np.int8)
     width = high - low
     for turn in range(rounds):
@@ -124,6 +129,56 @@ def bisect(
         last = np.where(up, 1, -1).astype(np.int8)
         todo &= (np.abs(f) > tolerance) & (high - low > 4e-16 * np.maximum(np.abs(low), np.abs(high)))
     return x
+
+
+def _narrowed_few(
+    function: Callable[[Floats], Floats],
+    x: Floats,
+    todo: NDArray[np.int64],
+    ends: tuple[Floats, Floats, Floats, Floats],
+    rounds: int,
+    tolerance: float,
+) -> Floats:
+    """Return what the loop of :func:`bisect` does, bit for bit, with plain numbers.
+
+    Args:
+        function: decreasing, [n] -> [n].
+        x: [n] where no bracket is.
+        todo: which elements have a bracket.
+        ends: low, high, and the function there, [n] each.
+        rounds: evaluations at most.
+        tolerance: |function| that is good enough.
+    """
+    low, high, f_low, f_high = (each.tolist() for each in ends)
+    points, last, left = x.tolist(), [0] * x.size, todo.tolist()
+    width = [b - a for a, b in zip(low, high, strict=True)]
+    for turn in range(rounds):
+        if not left:
+            break
+        halves = turn % 3 == 2
+        for k in left:
+            a, b, f_a, f_b = low[k], high[k], f_low[k], f_high[k]
+            tried = (a * f_b - b * f_a) / (f_b - f_a) if f_b != f_a else a
+            inside = a < tried < b
+            if halves:
+                inside = inside and b - a <= 0.5 * width[k]
+                width[k] = b - a
+            points[k] = tried if inside else 0.5 * (a + b)
+        values, open_ = function(np.array(points)).tolist(), list[int]()
+        for k in left:
+            f = values[k]
+            if f > 0:
+                if last[k] > 0:
+                    f_high[k] /= 2
+                low[k], f_low[k], last[k] = points[k], f, 1
+            else:
+                if last[k] < 0:
+                    f_low[k] /= 2
+                high[k], f_high[k], last[k] = points[k], f, -1
+            if abs(f) > tolerance and high[k] - low[k] > 4e-16 * max(abs(low[k]), abs(high[k])):
+                open_.append(k)
+        left = open_
+    return np.array(points)
 
 
 def _bracket(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from sflam.compare.lines import LineName
@@ -78,7 +79,14 @@ class Study:
 
     def lines(self, rates: Mapping[str, float] | None = None) -> list[Variant]:
         """Return every line of the comparison; ``rates`` is each method's best, where one was chosen."""
+        if not rates:
+            return list(self._lines)
         return variants_of(self.job, self.methods, self.seeds, self.sweeps, rates, self.contents)
+
+    @cached_property
+    def _lines(self) -> list[Variant]:
+        """Every line at its own learning rate, which a comparison asks for more than once."""
+        return variants_of(self.job, self.methods, self.seeds, self.sweeps, None, self.contents)
 
     def expect_possible(self) -> None:
         """Raise ConfigError where a line does not exist, or its settings do not go together."""

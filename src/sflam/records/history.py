@@ -16,6 +16,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -277,6 +278,11 @@ def rewind(path: Path, rounds: int) -> list[RoundRecord]:
 
 def installed_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages a result depends on, without importing them."""
+    return dict(_installed())
+
+
+@lru_cache(maxsize=1)
+def _installed() -> Mapping[str, str]:
     versions = {"python": platform.python_version()}
     for name in _VERSIONED:
         try:

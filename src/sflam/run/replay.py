@@ -26,6 +26,7 @@ from sflam.report.totals import totals
 from sflam.run.assemble import Assembly, assemble
 from sflam.run.compatibility import check
 from sflam.run.contents import at_places_of, content_digest
+from sflam.simulate.draws import Draws
 from sflam.simulate.fleet import SimulatedFleet
 from sflam.simulate.recorded import Bodies, RecordedFleet, charged_anew
 from sflam.simulate.setup import simulated
@@ -67,6 +68,7 @@ class Recording:
             )
         self._assembly: Assembly | None = None
         self._bodies: dict[int, Bodies] = {}
+        self._draws: dict[tuple[int, bool], Draws] = {}
 
     def job_with(self, settings: Sequence[str]) -> Job:
         """Return the run's job with other settings of its network and its plans; raises ConfigError for any others."""
@@ -122,6 +124,7 @@ class Recording:
         around = RecordedFleet(there.fleet)
         fleet = simulated(job, around, there.halves, there.parts, there.splits.train, numbers)
         rounds = cast(SimulatedFleet, fleet)  # buffered ones were refused
+        rounds.recalled = self._draws  # mini-batches hang on neither network nor plan
         return [charged_anew(rounds, record, self._bodies) for record in self.records]
 
     def write(

@@ -83,6 +83,8 @@ class SimulatedFleet(FleetAround):
         self.measuring_s = 0.0
         self.costs: tuple[StepCost, ...] = ()
         self._notes = notes
+        self.recalled: dict[tuple[int, bool], Draws] | None = None
+        """Draws of rounds that are simulated more than once, by what they are of; None remembers none."""
 
     @property
     def name(self) -> str:
@@ -221,7 +223,11 @@ class SimulatedFleet(FleetAround):
             unkept = Unkept(made, self.job.learn.batch)
         waits = timing_of(self.job) == BARRIER and not self.planner.several
         if halves is not None and (self.counts_all or waits):
-            draws = Draws(halves, self.planner.modelled.tokens, round, known=known)
+            draws = (self.recalled or {}).get((round, known)) or Draws(
+                halves, self.planner.modelled.tokens, round, known=known
+            )
+            if self.recalled is not None:
+                self.recalled[round, known] = draws
         return draws if self.counts_all else None, unkept, draws if waits else None
 
     def _ahead(self, numbers: Iterable[int], *, known: bool = False) -> list[Ahead]:

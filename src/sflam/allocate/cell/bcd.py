@@ -147,7 +147,8 @@ class Blocks:
     def _approximate(self) -> None:
         """Minimise with p t <= ((t0 / p0) p^2 + (p0 / t0) t^2) / 2 in place of p t, and P_c t beside it."""
         cell, b = self.cell, self.bandwidth
-        ratio = self.power / self.transmit
+        power = self.power
+        ratio = power / self.transmit
         least = least_transmit(cell, b)
 
         def slope(t: Floats) -> Floats:
@@ -161,7 +162,7 @@ class Blocks:
 
         # where the approximation is least; beyond it a device idles
         idle = bisect(
-            lambda u: np.clip(slope(np.exp(u)) / self.power, -1, 1), np.log(least), np.log(4 * self.transmit)
+            lambda u: np.clip(slope(np.exp(u)) / power, -1, 1), np.log(least), np.log(4 * self.transmit)
         )
         ceiling = np.maximum(np.exp(idle), least)
 
@@ -173,8 +174,8 @@ class Blocks:
 
                 def balance(t: Floats) -> Floats:
                     tau = np.maximum(span - t, cell.least_compute)
-                    value: Floats = (slope(t) - cell.slowing_gain(tau)) / self.power
-                    return np.clip(value, -1, 1)
+                    value: Floats = (slope(t) - cell.slowing_gain(tau)) / power
+                    return np.minimum(np.maximum(value, -1.0), 1.0)  # np.clip, without its detours
 
                 t = bisect(balance, least, longest, tolerance=1e-11)
             tau = np.maximum(time - cell.delay - t, cell.least_compute)

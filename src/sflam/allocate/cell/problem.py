@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from sflam.allocate.cell.airtime import kind_of, least_energy, slots
 from sflam.allocate.cell.arrays import Cell, fastest_clock
 from sflam.allocate.cell.stages import stages_in
-from sflam.allocate.limits import RANGES, Impossible, devices, too_little, wrong_numbers, wrong_values
+from sflam.allocate.limits import RANGES, Impossible, devices, too_little, whole, wrong_numbers, wrong_values
 from sflam.cost.convergence import quantization_noise
 from sflam.cost.energy import computing_j, receiving_j
 from sflam.cost.memory import fits
@@ -126,19 +126,18 @@ class Problem:
     def _wrong_request(self) -> list[str]:
         found = []
         for name in PER_DEVICE:
-            values = np.asarray(0 if getattr(self, name) is None else getattr(self, name))
+            values = np.asarray(0 if (given := getattr(self, name)) is None else given)
             if values.ndim > 1 or (values.ndim and values.shape != (len(self),)):
                 found.append(f"{name} has shape {list(values.shape)}; give one number, or one per device")
             elif np.isnan(values).any() or (values < 0).any():
                 found.append(f"{name} holds {values.min()}; it must be 0 or more")
             elif name in RANGES:
                 found += wrong_values(name, values, positive=name == "local_steps")
-        if not found and not np.isin(self.each("cut"), np.arange(self.workload.blocks + 1)).all():
+        if not found and not whole(self.each("cut"), 0, self.workload.blocks):
             found.append(f"cut {np.max(self.cut)} of a model with {self.workload.blocks} blocks")
-        if not found and not np.isin(self.each("bits"), np.arange(MIN_BITS, MAX_BITS + 1)).all():
-            found.append(f"bits {np.max(self.bits)}; bits are {MIN_BITS} to {MAX_BITS}")
-        if not found and not np.isin(self.each("bits_down"), np.arange(MIN_BITS, MAX_BITS + 1)).all():
-            found.append(f"bits_down {np.max(self.bits_down)}; bits are {MIN_BITS} to {MAX_BITS}")
+        for name in ("bits", "bits_down"):
+            if not found and not whole(self.each(name), MIN_BITS, MAX_BITS):
+                found.append(f"{name} {np.max(getattr(self, name))}; bits are {MIN_BITS} to {MAX_BITS}")
         if self.latency_weight == 0 and not np.isfinite(self.deadline):
             found.append("latency_weight is 0 without a deadline, so that no round is too long; give either")
         if not self.deadline > 0:

@@ -53,7 +53,7 @@ def test_tokens_that_end_during_a_run_change_nothing_of_it(tmp_path, one_thread,
 
     def routes(ingress):
         ingress.clock = lambda: at[0]
-        return [TokenRenewal(ingress, 1.0, log).route()]
+        return TokenRenewal(ingress, 1.0, log).routes()
 
     rig = Rig(tmp_path / "rig", "vit", links={1: Old}, lean=lean, more=routes, **JOB)
     roster = rig.ingress.roster

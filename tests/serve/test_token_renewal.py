@@ -43,7 +43,7 @@ class Office:
     def routes(self, ingress):
         ingress.clock = lambda: self.now
         self.renewal = TokenRenewal(ingress, 30.0, self.log)
-        return [self.renewal.route()]
+        return self.renewal.routes()
 
     def __enter__(self):
         return self
@@ -250,6 +250,19 @@ def test_an_older_device_goes_on_until_its_token_ends_and_is_shown(office):
         office.days(2)
         with pytest.raises(Refused, match="has expired"):
             older.json("GET", "/v1/round")
+
+
+def test_a_server_that_renews_no_more_takes_what_was_given(office):
+    office.days(21)
+    assert office.renew(sha("sflam_n"))[0] == 200
+    office.restart()
+    office.renewal.days = None  # started again without --token-days
+    assert office.renewal.routes() == []
+    with office.link() as link:
+        link.json("GET", "/v1/round")
+        assert not link.own.due
+    assert office.site.ask("GET", "/v1/round", None, token="sflam_n")[0] == 200
+    assert office.site.ask("GET", "/v1/round", None)[0] == 401, "the next one was used"
 
 
 def test_a_server_that_renews_none_asks_for_nothing(tmp_path):

@@ -37,6 +37,9 @@ def enrol(
     days: Annotated[float, typer.Option(help="Days until the token expires.")] = 30.0,
     revoke: Annotated[bool, typer.Option("--revoke", help="Revoke the device's token.")] = False,
     link: Annotated[str | None, typer.Option(help="Server, HOST:PORT: print a browser's link to it.")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="Bind the token to this device certificate, PEM; else to its first.")
+    ] = None,
     count: Annotated[
         int | None, typer.Option(min=1, max=10000, help="Enrol so many new devices: device-001 and so on.")
     ] = None,
@@ -56,14 +59,14 @@ def enrol(
     if trunk:
         from sflam.cli.trunks import enrol_trunk
 
-        if not name or link or (count, names, out) != (None, None, None):
+        if not name or link or (count, names, out, certificate) != (None, None, None, None):
             raise ConfigError("a trunk server is enrolled by its name alone: sflam enrol NAME --trunk")
         return enrol_trunk(name, servers, None if revoke else days)
     if count is not None or names is not None or out is not None:
         from sflam.serve.bulk import enrol_many
 
         which = count if names is None else names
-        if name or revoke or link or None in (which, out) or None not in (count, names):
+        if name or revoke or link or certificate or None in (which, out) or None not in (count, names):
             raise ConfigError(
                 "many devices are enrolled by --count N or --names FILE, with --out FOLDER and without a name"
             )
@@ -79,24 +82,50 @@ def enrol(
 
     if link is not None:
         join_link(link, "")  # a wrong address is refused before a token is made
-    token = devices.enrol(name, days)
+    bound = ""
+    if certificate is not None:
+        from sflam.serve.peer_certificate import read_certificate
+
+        bound = read_certificate(certificate).key
+    token = devices.enrol(name, days, bound)
     number = devices.entries()[name].device
     what = "token" if link is None else "link, which holds its token"
     shared.remark(f"{name} is device {number} in {roster}; its {what}, shown this once:")
     print(token if link is None else join_link(link, token))
 
 
-@shared.command("sflam certs --host my-laptop.local --host 192.168.1.10")
+@shared.command(
+    "sflam certs --host my-laptop.local --host 192.168.1.10",
+    "sflam certs --client hall-pi",
+    "sflam certs --revoke hall-pi --days 30",
+)
 def certs(
     host: Annotated[list[str] | None, typer.Option(help="Name or address of the server, repeatable.")] = None,
     client: Annotated[list[str] | None, typer.Option(help="Device to certify; may be repeated.")] = None,
     out: Annotated[Path, typer.Option(help="Folder to write; its authority is used again.")] = Path("certs"),
-    days: Annotated[int, typer.Option(help="Days until the certificates expire.")] = 365,
+    days: Annotated[int, typer.Option(help="Days until the certificates, or the list, expire.")] = 365,
+    revoke: Annotated[
+        list[str] | None, typer.Option(help="Device, or PEM file, whose certificate is revoked; repeatable.")
+    ] = None,
+    crl: Annotated[bool, typer.Option("--crl", help="Write the revocation list again, as it ends.")] = False,
 ) -> None:
-    """Make a private certificate authority, and certificates for a server and, if wanted, for devices."""
+    """Make a private certificate authority, and certificates for a server and, if wanted, for devices.
+
+    With --revoke or --crl, write crl.pem instead, the authority's list for sflam serve --client-crl.
+    """
     from sflam.serve.certificates import make_certificates
 
     hosts, clients = host or [], client or []
+    if revoke or crl:
+        from sflam.serve.revoking import revoke_certificates
+
+        if hosts or clients:
+            raise ConfigError(
+                "--revoke and --crl write the revocation list alone; give them without --host and --client"
+            )
+        path, count = revoke_certificates(out, revoke or [], days)
+        print(f"wrote {path}: {count} certificates are revoked; give it to sflam serve by --client-crl")
+        return
     made = make_certificates(out, hosts if hosts or clients else ["localhost", "127.0.0.1"], clients, days)
     names = ", ".join(path.name for path in made)
     print(f"wrote {names} to {out}; devices need ca.pem, keep ca.key to yourself")
@@ -118,6 +147,9 @@ def serve(
     cert: Annotated[Path | None, typer.Option(help="The server's certificate, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
     client_ca: Annotated[Path | None, typer.Option(help="Require device certificates of it.")] = None,
+    client_crl: Annotated[
+        Path | None, typer.Option(help="Refuse those on this revocation list, PEM; read again as it changes.")
+    ] = None,
     quorum: Annotated[
         int | None, typer.Option(help="Fewest devices a round needs: 0 for all, else three quarters of them.")
     ] = None,
@@ -189,7 +221,7 @@ def serve(
     from sflam.serve.peers import Peers
     from sflam.serve.web_server import Listen
 
-    listen = Listen(host, port, cert, key, client_ca, insecure, Peers.of(trusted_proxy or []))
+    listen = Listen(host, port, cert, key, client_ca, client_crl, insecure, Peers.of(trusted_proxy or []))
     how = serving.Serving(
         listen=listen,
         roster=roster,

@@ -52,7 +52,9 @@ def admin(
     server: Annotated[str, typer.Argument(help="HOST, HOST:PORT or https://HOST:PORT.")],
     act: Annotated[
         str,
-        typer.Argument(help="list, pause, resume, close, deadline, approve, drain, undrain, kick or revoke."),
+        typer.Argument(
+            help="list, pause, resume, close, deadline, approve, drain, undrain, kick, revoke or unbind."
+        ),
     ],
     words: Annotated[
         list[str] | None, typer.Argument(help="Names of devices; of deadline, seconds from now.")
@@ -71,8 +73,8 @@ def admin(
 
     pause lets the open round end and no other begin, until resume. drain lets devices finish their round and keeps
     them out of the next, until undrain; kick takes them out of the open round at once, revoke for good; approve lets in
-    those that enrolled themselves. deadline gives the open round so many seconds from now, close ends it with what was
-    delivered.
+    those that enrolled themselves; unbind frees tokens of the certificates that they are bound to. deadline gives the
+    open round so many seconds from now, close ends it with what was delivered.
     """
     from sflam.link.https_client import Link
     from sflam.link.operator import ask, request_of

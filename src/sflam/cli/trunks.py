@@ -73,7 +73,7 @@ def trunk(
     from sflam.serve.web_server import Listen
 
     offer = TrunkOffer(
-        listen=Listen(host, port, cert, key, None, insecure),
+        listen=Listen(host, port, cert, key, insecure=insecure),
         url=url,
         folder=folder,
         device=device,

@@ -8,7 +8,7 @@ from typing import Any
 from sflam.errors import ServeError
 from sflam.link.https_client import Link
 
-PLAIN, NAMED = ("pause", "resume", "close"), ("approve", "drain", "undrain", "kick", "revoke")
+PLAIN, NAMED = ("pause", "resume", "close"), ("approve", "drain", "undrain", "kick", "revoke", "unbind")
 ACTS = ("list", *PLAIN, "deadline", *NAMED)
 
 

@@ -85,12 +85,14 @@ class Connection:
         close: ends it at once.
         admission: what it was let in by.
         device: the device whose token it showed last; None for a stranger.
+        certificate: that it was made with, DER; empty where none is asked for.
     """
 
     address: str
     close: Callable[[], None]
     admission: Admission
     device: int | None = None
+    certificate: bytes = b""
     place: OrderedDict[Connection, None] | None = field(default=None, repr=False)
 
     def prove(self, device: int) -> None:

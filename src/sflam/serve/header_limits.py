@@ -26,6 +26,10 @@ def guarded(protocol: type[Any], seconds: float = HEAD_SECONDS) -> type[Any]:
         _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
+            connection: Connection | None = self.app_state.get("connection")
+            secured = transport.get_extra_info("ssl_object")
+            if connection is not None and secured is not None:
+                connection.certificate = secured.getpeercert(binary_form=True) or b""
             super().connection_made(transport)
             self._start()
 

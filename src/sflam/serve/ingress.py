@@ -118,6 +118,7 @@ class Ingress:
         trunk_of: a device -> the trunk server of its steps in the open round; None where they are made here.
         trunk_servers: returns the trunk servers that came; none where the trunks are here.
         clock: Unix time, s.
+        connected: what is done with every request before its route; one that raises Refused refuses it.
         shown: what is done with a request whose token is a device's and good, each with the request, the device's entry
             and the token; one that raises Refused refuses it.
         names: a request -> number and name of the devices, where it shows an operator's token; else None.
@@ -144,6 +145,7 @@ class Ingress:
     trunk_of: Callable[[int], dict[str, str] | None] = lambda device: None
     trunk_servers: Callable[[], list[TrunkSeen]] = list
     clock: Callable[[], float] = time.time
+    connected: list[Callable[[Request], None]] = field(default_factory=list)
     shown: list[Callable[[Request, Entry, str], None]] = field(default_factory=list)
     names: Callable[[Request], Mapping[int, str] | None] = lambda request: None
 
@@ -152,6 +154,8 @@ class Ingress:
 
         async def guarded(request: Request) -> Response:
             try:
+                for look in self.connected:
+                    look(request)
                 return await handler(request)
             except Refused as refused:
                 return await self.refuse(request, refused)

@@ -87,6 +87,7 @@ class RunOperation:
             "samples": None if entry.revoked else session.samples.get(number),
             "silent_s": None if heard is None else round(heard, 1),
             "days_left": round((entry.ends - unix) / DAY, 1),
+            "bound": bool(entry.certificate),
             "renews": self.renews.get(entry.name),
             "renewing": bool(entry.next_sha256),
         }
@@ -116,6 +117,13 @@ class RunOperation:
         self.roster.approve(names, self.devices)
         self.event_log("approve", by=by, names=list(names))
         return f"{_listed(names)}: approved"
+
+    def unbind(self, by: str, names: Sequence[str]) -> str:
+        """Let devices' tokens be bound anew, to the certificates that they come with next."""
+        self._entries(names)
+        self.roster.unbind(names)
+        self.event_log("unbind", by=by, names=list(names))
+        return f"{_listed(names)}: bound to the certificate it comes with next"
 
     def pause(self, by: str) -> str:
         """Let the open round end, and no other begin."""

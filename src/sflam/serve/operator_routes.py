@@ -84,6 +84,7 @@ def _call(operation: RunOperation, name: str, by: str, found: dict[str, Any]) ->
         "undrain": operation.undrain,
         "kick": operation.kick,
         "revoke": operation.revoke,
+        "unbind": operation.unbind,
     }
     if name in plain:
         return lambda: plain[name](by)

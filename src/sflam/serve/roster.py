@@ -30,15 +30,20 @@ class Roster(TokenFile[Entry]):
     kind, key, what = Entry, "devices", "roster"
     one, again = "device", "enrol the devices again"
 
-    def enrol(self, name: str, days: float = 30.0) -> str:
+    def enrol(self, name: str, days: float = 30.0, certificate: str = "") -> str:
         """Let a device in, or give a known one a new token; return the token, which is stored nowhere.
+
+        Args:
+            name: of the device.
+            days: until the token expires.
+            certificate: hexadecimal SHA-256 of the public key that it is bound to; "" for that of its first use.
 
         Raises:
             ServeError: an empty or odd name, no lifetime, or a roster that cannot be written.
         """
-        return self.enrol_all([name], days)[name]
+        return self.enrol_all([name], days, certificate)[name]
 
-    def enrol_all(self, names: Sequence[str], days: float = 30.0) -> dict[str, str]:
+    def enrol_all(self, names: Sequence[str], days: float = 30.0, certificate: str = "") -> dict[str, str]:
         """Let devices in, all or none, as :meth:`enrol` does; return name -> token."""
         for name in names:
             expect_name(name)
@@ -52,7 +57,9 @@ class Roster(TokenFile[Entry]):
             entries, now = dict(self.entries()), time.time()
             for name, token in tokens.items():
                 number = self._number(entries, name)
-                entries[name] = Entry(name, digest(token), now + days * DAY, device=number, issued=now)
+                entries[name] = Entry(
+                    name, digest(token), now + days * DAY, device=number, issued=now, certificate=certificate
+                )
             self._write(entries.values())
         return tokens
 
@@ -156,6 +163,34 @@ class Roster(TokenFile[Entry]):
             entries[name] = entries[name].taken()
             self._write(entries.values())
             return entries[name]
+
+    def bind(self, name: str, certificate: str) -> Entry:
+        """Bind the tokens of a device to a certificate, unless they are; return its entry.
+
+        Args:
+            name: of the device.
+            certificate: hexadecimal SHA-256 of its public key.
+
+        Raises:
+            Refused: 403, the device was taken out.
+            ServeError: the file is being changed just now, or cannot be written.
+        """
+        with self._alone(patience=0.0):
+            entries = dict(self.entries())
+            if name not in entries:
+                raise Refused(403, f"the token of {name} was revoked; enrol the device again")
+            if not entries[name].certificate:
+                entries[name] = replace(entries[name], certificate=certificate)
+                self._write(entries.values())
+            return entries[name]
+
+    def unbind(self, names: Sequence[str]) -> None:
+        """Let the tokens of devices be bound anew, each to the certificate that it comes with next."""
+        with self._alone():
+            entries = dict(self.entries())
+            for name in names:
+                entries[name] = replace(entries[name], certificate="")
+            self._write(entries.values())
 
     def approve(self, names: Sequence[str], places: int) -> None:
         """Give devices that wait for approval their places, all or none; those that have one keep it.

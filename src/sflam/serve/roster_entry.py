@@ -24,6 +24,7 @@ class Entry(TokenHolder):
         next_sha256: hexadecimal SHA-256 of the token that follows; "" for none. Both are good until it is used.
         next_issued: Unix time from which that one was good.
         next_expires: Unix time after which that one is of no use.
+        certificate: hexadecimal SHA-256 of the public key of the certificate that its tokens are bound to; "" for none.
     """
 
     device: int = -1
@@ -32,6 +33,7 @@ class Entry(TokenHolder):
     next_sha256: str = ""
     next_issued: float = 0.0
     next_expires: float = 0.0
+    certificate: str = ""
 
     def has(self, sha256: str) -> bool:
         """Return whether this is the hash of its token, or of the one that follows."""

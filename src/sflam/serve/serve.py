@@ -29,6 +29,7 @@ from sflam.run.run import Run
 from sflam.serve.admission import places_for, raise_file_limit
 from sflam.serve.announcement import OWN_FILES, announcement, bundle, describe
 from sflam.serve.app import application
+from sflam.serve.certificate_binding import CertificateBinding
 from sflam.serve.contracts import contracts_of
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
@@ -44,6 +45,7 @@ from sflam.serve.operators import Operators
 from sflam.serve.orders import Orders
 from sflam.serve.planning import planner_of
 from sflam.serve.probes import SIZE
+from sflam.serve.revocation_list import RevocationList
 from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
 from sflam.serve.self_enrolment import SelfEnrolment
@@ -241,13 +243,16 @@ class Served:
         board = ProgressBoard(run.job.learn.rounds, run.records)
         places = places_for(len(contracts), raise_file_limit())
         pages = join_page(assembly, folder, contracts).routes(ingress) if serving.browser else []
-        renewal = None
-        if serving.token_days is not None:
-            renewal = TokenRenewal(ingress, serving.token_days, self.event_log)
-            pages.append(renewal.route())
+        listen = serving.listen
+        CertificateBinding(ingress, self.event_log)
+        if listen.client_crl and listen.client_ca:
+            lists = RevocationList(listen.client_crl, listen.client_ca, notify, self.event_log)
+            ingress.connected.append(lists.look)
+        renewal = TokenRenewal(ingress, serving.token_days, self.event_log)
+        pages += renewal.routes()
         if serving.operators is not None:
             operation = RunOperation(self.dispatch, roster, orders, self.event_log, len(contracts))
-            operation.renews = renewal.able if renewal else {}
+            operation.renews = renewal.able
             pages += operator_routes(ingress, Operators(serving.operators), operation)
         if serving.join_secret is not None:
             enrolment = SelfEnrolment(

@@ -34,13 +34,17 @@ class TokenRenewal:
 
     Args:
         ingress: what routes need.
-        days: that a renewed token is good for.
+        days: that a renewed token is good for; None asks for none, and takes those that were given before.
         event_log: a line for every token that was renewed, and for its first use.
         clock: Unix time, s; the ingress's by default.
     """
 
     def __init__(
-        self, ingress: Ingress, days: float, event_log: EventLog, clock: Callable[[], float] | None = None
+        self,
+        ingress: Ingress,
+        days: float | None,
+        event_log: EventLog,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.ingress, self.days, self.event_log = ingress, days, event_log
         self.clock = clock or ingress.clock
@@ -49,9 +53,9 @@ class TokenRenewal:
         self._asked = WrongTokens(BURST, RATE)
         ingress.shown.append(self.shown)
 
-    def route(self) -> Route:
-        """Return the route."""
-        return self.ingress.route(PATH, "POST", self._renew)
+    def routes(self) -> list[Route]:
+        """Return the route; none where no token is renewed."""
+        return [] if self.days is None else [self.ingress.route(PATH, "POST", self._renew)]
 
     def shown(self, request: Request, entry: Entry, token: str) -> None:
         """A device has shown a token that is good.
@@ -59,15 +63,17 @@ class TokenRenewal:
         Raises:
             ServeError: it is the next one, and the roster cannot be written.
         """
-        self.able[entry.name] = request.headers.get(HEADER) == RENEWS
         sha256 = digest(token)
         if entry.is_next(sha256):
             entry = self.ingress.roster.take(entry.name, sha256) or entry
             self.event_log("token_taken", name=entry.name, device=entry.device)
-        request.state.token_due = self.clock() >= entry.due(self.days)
+        if self.days is not None:
+            self.able[entry.name] = request.headers.get(HEADER) == RENEWS
+            request.state.token_due = self.clock() >= entry.due(self.days)
 
     async def _renew(self, request: Request) -> Response:
-        ingress, roster = self.ingress, self.ingress.roster
+        ingress, roster, days = self.ingress, self.ingress.roster, self.days
+        assert days is not None, "there is no route without"
         ingress.device(request)
         token, now = bearer(request), self.clock()
         entry = roster.entry_of(token, now)
@@ -80,9 +86,7 @@ class TokenRenewal:
                 raise ValueError(sha256)
         except (ValueError, KeyError, TypeError):
             raise Refused(422, 'send the hash of the next token: {"sha256": "..."}, 64 hex digits') from None
-        before, after = await run_in_threadpool(
-            roster.renew, entry.name, digest(token), sha256, self.days, now
-        )
+        before, after = await run_in_threadpool(roster.renew, entry.name, digest(token), sha256, days, now)
         if before != after:
             self.event_log(
                 "token_renewed", name=entry.name, device=entry.device, ends=round(after.next_expires)

@@ -24,6 +24,7 @@ from sflam.serve.dispatch import Dispatch
 from sflam.serve.header_limits import HEAD_SECONDS, guarded
 from sflam.serve.listener import AdmittingServer
 from sflam.serve.peers import Peers
+from sflam.serve.revocation_list import read_lists
 
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 
@@ -38,6 +39,7 @@ class Listen:
         certificate: PEM file of the server's certificate; None serves plain HTTP.
         key: PEM file of its private key.
         client_ca: PEM file of the authority whose certificates devices must show; None asks for none.
+        client_crl: PEM file of the certificates that it has revoked; None knows of none.
         insecure: allow plain HTTP beyond this machine.
         proxies: those whose X-Forwarded-For is believed.
     """
@@ -47,6 +49,7 @@ class Listen:
     certificate: Path | None = None
     key: Path | None = None
     client_ca: Path | None = None
+    client_crl: Path | None = None
     insecure: bool = False
     proxies: Peers = field(default_factory=Peers)
 
@@ -83,6 +86,8 @@ class Listen:
     def _check_certificates(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise ServeError("give both --cert and --key, or neither; sflam certs makes them")
+        if self.client_crl is not None and self.client_ca is None:
+            raise ServeError("--client-crl needs --client-ca, the authority whose certificates it revokes")
         if self.certificate is None:
             if self.client_ca is not None:
                 raise ServeError("--client-ca needs --cert and --key; sflam certs makes them")
@@ -102,6 +107,8 @@ class Listen:
             raise ServeError(
                 f"the certificate {self.certificate} or its key cannot be used ({error}); sflam certs makes new ones"
             ) from error
+        if self.client_crl and self.client_ca:
+            read_lists(self.client_crl, self.client_ca, time.time())
         now = datetime.datetime.now(datetime.UTC)
         if not first <= now <= last:
             raise ServeError(

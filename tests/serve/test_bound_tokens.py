@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
+import subprocess
 import time
 from contextlib import closing, contextmanager
 
@@ -281,6 +283,19 @@ def test_lists_are_written_by_the_authority_of_the_folder(tmp_path, cli):
         options = [word for name in names for word in ("--revoke", name)] or ["--crl"]
         done = cli("certs", *options, "--out", tmp_path)
         assert done.code == 0 and f"{count} certificates are revoked" in done.out[0], done
+    command = [
+        "openssl",
+        "crl",
+        "-in",
+        tmp_path / "crl.pem",
+        "-noout",
+        "-crlnumber",
+        "-CAfile",
+        tmp_path / "ca.pem",
+    ]
+    if shutil.which("openssl"):
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "verify OK" in found.stderr and found.stdout.startswith("crlNumber=0x")
     for options, why in (
         (["--revoke", "nobody-there"], "cannot be read"),
         (["--revoke", "ca"], "is none that the authority"),

@@ -54,6 +54,10 @@ def revoke_certificates(
         .issuer_name(authority.subject)
         .last_update(now - datetime.timedelta(days=1))
         .next_update(now + datetime.timedelta(days=days))
+        .add_extension(
+            x509.CRLNumber(int(now.timestamp())), critical=False
+        )  # each list's is above the last one's
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
     )
     revoked = {one.serial_number: one.revocation_date_utc for one in before}
     for name in which:

@@ -110,6 +110,7 @@ def test_the_command_line(cli: Cli, animals: Path, tmp_path: Path) -> None:
     output = cli("predict", animals, "--data", tmp_path / "new.npz", "--json", "--out", tmp_path / "out.csv")
     assert output.code == 0 and len(output.out) == 1
     expected = {"data": "new", "samples": 3, "classes": ["cat", "dog", "emu"], "per_class": {}, "plot": None}
+    expected |= {"devices": [], "devices_out": None}
     unknown = "accuracy loss balanced_accuracy macro_f1 calibration_error brier confusion".split()
     expected |= dict.fromkeys(unknown) | {"out": str(tmp_path / "out.csv")}
     assert json.loads(output.out[0]) == expected

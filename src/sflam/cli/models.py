@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,10 +13,14 @@ from rich.text import Text
 from sflam.cli import shared
 from sflam.errors import ConfigError
 
+if TYPE_CHECKING:
+    from sflam.run.predictions import Predictions
+
 
 @shared.command(
     "sflam predict runs/digits-nano-vit-sflam-1 --data digits --out predictions.csv",
     "sflam predict runs/digits-nano-vit-sflam-1 --plot confusion.png",
+    "sflam predict runs/digits-nano-vit-sflam-1 --per-device",
     'sflam predict runs/helper-gpt2-sflam-1 --generate --prompt "How do I reset it?"',
 )
 def predict(
@@ -32,6 +36,10 @@ def predict(
     device: Annotated[
         int | None, typer.Option(help="Device whose own model predicts, of a run with learn.personal.")
     ] = None,
+    per_device: Annotated[
+        bool,
+        typer.Option("--per-device", help="Also predict every device's own share of the run's data."),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write one line per sample to this CSV file.")] = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probability of every class there, too.")
@@ -59,7 +67,7 @@ def predict(
 ) -> None:
     """Predict with a saved run, and report its accuracy; or go on with texts, by a language model."""
     if generate:
-        if data or column or label or out or plot or probabilities:
+        if data or column or label or out or plot or probabilities or per_device:
             raise ConfigError("--generate goes on with --prompt; leave out what is for predictions of data")
         _go_on(run_dir, prompt or [], new_tokens, temperature, top_p, seed, device, as_json)
         return
@@ -70,10 +78,14 @@ def predict(
     with shared.status("loading model and data"):
         from sflam.run.predict import predict as predict_run
 
-        found = predict_run(run_dir, data, column=column, label=label, device=device)
+        found = predict_run(run_dir, data, column=column, label=label, device=device, per_device=per_device)
     shared.notes(found.notes)
+    of_devices = None
     if out:
         found.write_csv(out, every_class=probabilities)
+    if out and per_device:
+        of_devices = out.with_name(f"{out.stem}-devices.csv")
+        found.write_devices(of_devices)
     if plot:
         from sflam.report.charts.figure import save
 
@@ -90,8 +102,25 @@ def predict(
             f"accuracy {found.accuracy:.2%}, loss {found.loss:.4f}, {len(found.predicted)} samples",
             f"calibration error {found.calibration_error:.3f}, Brier score {found.brier:.4f}",
         )
-    written = {"out": None if out is None else str(out), "plot": None if plot is None else str(plot)}
+    if found.devices:
+        shared.show(as_json, _devices_table(found))
+    files = {"out": out, "devices_out": of_devices, "plot": plot}
+    written = {name: None if path is None else str(path) for name, path in files.items()}
     shared.show_json(as_json, found.metrics() | written)
+
+
+def _devices_table(found: Predictions) -> Table:
+    """Return the worst, median and best device on their own samples."""
+    metrics = list(found.devices[0].metrics)
+    title = f"{len(found.devices)} devices on their own samples"
+    table = Table("", "device", "samples", "right", "loss", *metrics, title=title)
+    for name, of in found.device_rows():
+        shares = (f"{of.metrics[metric]:.1%}" for metric in metrics[:2])
+        more = (f"{of.metrics[metric]:.4g}" for metric in metrics[2:])
+        table.add_row(
+            name, str(of.device), str(of.samples), f"{of.accuracy:.1%}", f"{of.loss:.4f}", *shares, *more
+        )
+    return table
 
 
 def _go_on(

@@ -68,6 +68,22 @@ def logits_of(model: PeftModel, batch: Minibatch) -> Tensor:
 
 
 @torch.no_grad()
+def scores_of(model: PeftModel, examples: Examples, classes: int) -> Tensor:
+    """Return the logits of every sample, float32 [N,C] on the CPU, in the order of the samples.
+
+    Args:
+        model: in evaluation mode afterwards.
+        examples: N samples.
+        classes: C.
+    """
+    model.eval()
+    scores = torch.empty(len(examples), classes)
+    for indices in examples.in_length_order(ROWS):
+        scores[torch.from_numpy(indices)] = logits_of(model, examples.take(indices)).float().cpu()
+    return scores
+
+
+@torch.no_grad()
 def evaluate(
     model: PeftModel,
     examples: Examples,

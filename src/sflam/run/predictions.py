@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from sflam.files import replace_file, writing
 from sflam.learn.metrics import Classified, balanced_accuracy, macro_f1
 from sflam.report.charts.predictions import draw_predictions
 from sflam.report.notebook import frame, html_table
+from sflam.report.tables import csv_text, write_text
 from sflam.report.totals import percent
+from sflam.run.device_shares import DeviceShare
 
 BINS = 10
 """Bins of equal width that the confidences of predictions are sorted into."""
@@ -54,6 +56,8 @@ class Predictions:
         labels: int64 [N], the true labels, or None where the data has none.
         loss: mean cross-entropy, or None.
         notes: sentences about what was guessed on the way.
+        devices: how well every device's model does on its own share of the run's data; empty where that was not asked
+            for (``per_device``).
     """
 
     data: str
@@ -62,6 +66,7 @@ class Predictions:
     labels: NDArray[np.int64] | None
     loss: float | None
     notes: tuple[str, ...] = ()
+    devices: tuple[DeviceShare, ...] = ()
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
@@ -161,7 +166,14 @@ class Predictions:
             "calibration_error": self.calibration_error,
             "brier": self.brier,
             **more,
+            "devices": [asdict(each) for each in self.devices],
         }
+
+    def device_rows(self) -> list[tuple[str, DeviceShare]]:
+        """Return ``worst``, ``median`` and ``best`` with the device of that accuracy; nothing without devices."""
+        ranked = sorted(self.devices, key=lambda each: (each.accuracy, each.device))
+        places = {"worst": 0, "median": (len(ranked) - 1) // 2, "best": len(ranked) - 1}
+        return [(name, ranked[place]) for name, place in places.items()] if ranked else []
 
     def to_frame(self) -> Any:
         """Return a row per sample: a pandas DataFrame, or name -> array where pandas is not installed."""
@@ -179,10 +191,21 @@ class Predictions:
         """Return what a notebook shows: how many are right, and of which class."""
         accuracy = "no labels" if self.accuracy is None else f"{percent(self.accuracy)} right"
         rows = [(name, percent(share)) for name, share in self.per_class.items()]
-        return html_table(["class", "right"], rows, f"{self.data}: {len(self.predicted)} samples, {accuracy}")
+        shown = html_table(
+            ["class", "right"], rows, f"{self.data}: {len(self.predicted)} samples, {accuracy}"
+        )
+        if not self.devices:
+            return shown
+        each = [
+            (f"{name}: device {of.device}", of.samples, percent(of.accuracy))
+            for name, of in self.device_rows()
+        ]
+        return shown + html_table(
+            ["device", "samples", "right"], each, f"{len(self.devices)} devices on their own samples"
+        )
 
     def draw(self) -> Figure:
-        """Return a figure of the confusion matrix beside a reliability diagram.
+        """Return a figure of the confusion matrix, a reliability diagram and, where they are known, the devices.
 
         Raises:
             DataError: the data has no labels, so nothing is known to be right.
@@ -193,7 +216,11 @@ class Predictions:
             )
         bins = [(each.confidence, each.accuracy, each.count) for each in self.calibration]
         return draw_predictions(
-            self.confusion, self.classes, bins, title=f"{self.data}, {len(self.labels)} samples"
+            self.confusion,
+            self.classes,
+            bins,
+            title=f"{self.data}, {len(self.labels)} samples",
+            devices=[(each.device, each.accuracy) for each in self.devices],
         )
 
     def write_csv(self, path: str | Path, *, every_class: bool = False) -> None:
@@ -211,3 +238,23 @@ class Predictions:
             writer.writerow([index, self.classes[label], f"{probability:.6f}", *truth, *each])
         with writing(path, "choose another --out"):
             replace_file(Path(path), text.getvalue().encode())
+
+    def write_devices(self, path: str | Path) -> None:
+        """Write one line per device: its number, samples, accuracy, loss, and a column per metric.
+
+        Raises:
+            DataError: nothing was predicted per device.
+        """
+        if not self.devices:
+            raise DataError("there are no predictions per device; ask for them with --per-device")
+        rows = [
+            {
+                "device": of.device,
+                "samples": of.samples,
+                "accuracy": of.accuracy,
+                "loss": of.loss,
+                **of.metrics,
+            }
+            for of in self.devices
+        ]
+        write_text(Path(path), csv_text(rows))

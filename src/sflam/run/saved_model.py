@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from sflam.config import Job
 from sflam.errors import ConfigError, RunError
-from sflam.model.adapters import load_state, reopen, state_of
+from sflam.model.adapters import State, load_state, reopen, state_of
 from sflam.model.backbone import Backbone
 from sflam.records.run_folder import RunFolder
 from sflam.run.job_model import backbone_for
@@ -52,20 +52,28 @@ def expect_device(job: Job, device: int | None) -> None:
 
 
 def _own(model: Any, run: RunFolder, device: int | None) -> str:
-    """Put what a device keeps for itself into the model; return a note of whose model it is.
-
-    Raises:
-        RunError: its file is damaged, or of another model.
-    """
+    """Put what a device keeps for itself into the model; return a note of whose model it is."""
     if device is None:
         return (
             "devices keep parts of their own (learn.personal), which have their start values here; name a device to "
             "predict with its model"
         )
-    path = run.own_part(device)
-    if not path.is_file():
+    if not run.own_part(device).is_file():
         return f"device {device} never trained, so its own parts have their start values"
     shared = state_of(model)
+    load_state(model, shared | own_parts(run, device, shared))
+    return f"this is the model of device {device}"
+
+
+def own_parts(run: RunFolder, device: int, shared: State) -> State:
+    """Return what a device keeps for itself, by the names of the trained tensors ``shared``; empty where it has none.
+
+    Raises:
+        RunError: its file is damaged, or of another model.
+    """
+    path = run.own_part(device)
+    if not path.is_file():
+        return {}
     try:
         parts = load_file(path)
         strange = [n for n, t in parts.items() if n not in shared or shared[n].shape != t.shape]
@@ -75,8 +83,7 @@ def _own(model: Any, run: RunFolder, device: int | None) -> str:
         raise RunError(
             f"{path} cannot be loaded ({error}); sflam train --resume {run.path} writes it again"
         ) from error
-    load_state(model, shared | parts)
-    return f"this is the model of device {device}"
+    return parts
 
 
 def adapted(backbone: Backbone, run: RunFolder) -> Any:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sflam.report.charts.bars import MOST_NAMES
+from sflam.report.charts.bars import MOST_NAMES, bar_panel
 from sflam.report.charts.figure import Panel, draw
 from sflam.report.charts.style import ON_WHITE
 from sflam.report.charts.tidy import DrawnPanel, DrawnPoint
@@ -24,16 +24,28 @@ def draw_predictions(
     bins: Sequence[tuple[float, float, int]],
     *,
     title: str = "",
+    devices: Sequence[tuple[int, float]] = (),
 ) -> Figure:
-    """Return a confusion matrix beside a reliability diagram.
+    """Return a confusion matrix beside a reliability diagram, and how well devices do on their own samples.
 
     Args:
         confusion: [C,C] samples of the row's class that were taken for the column's.
         classes: names of the C classes.
         bins: mean confidence, accuracy and number of the predictions of each bin of confidence.
-        title: above both.
+        title: above all.
+        devices: number and accuracy of each; none has no panel.
     """
-    return draw([_confusion(confusion, classes), _reliability(bins)], title=title)
+    panels = [_confusion(confusion, classes), _reliability(bins)]
+    if devices:
+        panels.append(
+            bar_panel(
+                "devices on their own samples",
+                [str(device) for device, _ in devices],
+                {"accuracy": [100 * share for _, share in devices]},
+                upward="accuracy (%)",
+            )
+        )
+    return draw(panels, title=title)
 
 
 def _confusion(confusion: NDArray[np.int64], classes: Sequence[str]) -> Panel:

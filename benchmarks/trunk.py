@@ -8,6 +8,8 @@ and number of devices K:
     looped    the trunk of ``batched``, called once per device
     shared    SFL-V2, one copy for all, one step on the summed gradients (``batched``) or K steps (``sequential``)
 
+``--passes`` shows a step whose rows go through in one pass, in passes by the rule of shapes, and in the fastest found.
+
 A fourth table leaves most devices idle: 10 frames a step in fleets of 10, 100 and 1000. Models keep one block on
 the device and have rank-8 adapters on every linear layer. ``--models vit-b16 --device cuda --dtype bfloat16`` runs
 the large one on a GPU.
@@ -17,13 +19,18 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 import torch
 from common import CLASSES, SHAPES, in_turns, key_of, parser, ratio, set_up, show
 
+from sflam.cost.memory import rows_of_pass
+from sflam.learn.chunks import PassBudget
+from sflam.learn.fit import built_step
 from sflam.learn.frames import Frame
+from sflam.learn.pass_search import fastest_pass
 from sflam.learn.server import Trunk
 from sflam.learn.settings import LearnSettings
 from sflam.model.adapters import attach
@@ -32,7 +39,9 @@ from sflam.model.settings import ModelSettings
 from sflam.model.split import ServerSegment
 
 CUT = 1
-BATCHES = {"nano-vit": (1, 4, 16), "minilm": (1, 4), "vit-b16": (1, 4)}
+PASS_TABLE = {"nano-vit": (32, 16), "minilm": (32, 4), "vit-b16": (3, 8), "vit-b16/3": (8, 8)}
+"""Model -> devices and rows of a device, of the table of passes."""
+BATCHES = {"nano-vit": (1, 4, 16), "minilm": (1, 4), "vit-b16": (1, 4), "vit-b16/3": (1, 4)}
 ACTIVE = 10  # devices that take part, in the table of idle ones
 
 
@@ -146,9 +155,33 @@ def compare(args: Namespace, name: str, backbone: Backbone) -> None:
         table(args, idle, f"{name}, {ACTIVE} devices of a larger fleet take part")
 
 
+def compare_passes(args: Namespace, name: str, backbone: Backbone) -> None:
+    """Print a step whose rows go through in one pass, in passes by rule, in the fastest found, and device by device."""
+    shape, (devices, rows) = SHAPES[name], PASS_TABLE[name]
+    frames = frames_of(range(devices), rows, shape.tokens, shape.width, args.device)
+    rule = built_step(backbone, shape.tokens, LearnSettings(batch=rows))
+    found = fastest_pass(trunk(backbone, devices), rule, frames)
+    looping = trunk(backbone, devices)
+    runs: dict[str, Callable[[], Any]] = {"looped": looped(looping, frames)}
+    budgets = {
+        "one pass": None,
+        f"by rule, {min(rows_of_pass(rule, CUT), devices * rows)} rows": PassBudget(rule),
+        f"measured, {found.rows} rows": PassBudget(
+            replace(rule, training=replace(rule.training, memory_gb=found.memory_gb))
+        ),
+    }
+    for label, budget in budgets.items():
+        one = trunk(backbone, devices)
+        one.budget = budget
+        runs[label] = stepping(one, frames)
+    if not args.json:
+        print(found.note())
+    table(args, measure(args, name, rows, devices, runs), f"{name}, passes of a step")
+
+
 def main() -> None:
     options = parser(__doc__, repeats=5)
-    options.add_argument("--models", nargs="+", choices=BATCHES, default=["nano-vit", "minilm"])
+    options.add_argument("--models", nargs="+", choices=PASS_TABLE, default=["nano-vit", "minilm"])
     options.add_argument("--devices", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32, 64])
     options.add_argument(
         "--batches", type=int, nargs="+", help="rows of a device's mini-batch; per model by default"
@@ -157,6 +190,9 @@ def main() -> None:
     options.add_argument(
         "--fleets", type=int, nargs="*", default=[10, 100, 1000], help="fleets with idle devices"
     )
+    options.add_argument(
+        "--passes", action="store_true", help="only the table of passes, learn.passes = rule and measured"
+    )
     options.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     options.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     args = options.parse_args()
@@ -164,7 +200,7 @@ def main() -> None:
     for name in args.models:
         backbone = SHAPES[name].backbone(dtype=args.dtype, device=args.device, seed=args.seed)
         attach(backbone, ModelSettings(), seed=args.seed)
-        compare(args, name, backbone)
+        (compare_passes if args.passes else compare)(args, name, backbone)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 APART = ("fleet.devices=2", "fleet.servers=[0, 1]")
+MEASURED = "learn.passes=measured"
 FILE = "model.trunk_weights=file"
 TRUNKS: dict[str, tuple[str, ...]] = {
     "servers-alone": ("fleet.devices=2", "fleet.servers=[0, -1]"),
@@ -15,5 +16,9 @@ TRUNKS: dict[str, tuple[str, ...]] = {
     "trunk-weights-residual": (FILE, "learn.aggregation=residual"),
     "trunk-weights-bits": (FILE, "model.trunk_bits=8"),
     "trunk-weights-unsplit": (FILE, "learn.method=fedlora"),
+    "passes-canonical": (MEASURED, "learn.canonical=true"),
+    "passes-unsplit": (MEASURED, "learn.method=fedlora"),
+    "passes-ranks": (MEASURED,),
+    "passes-over-ranks": (MEASURED, "model.trunk_weights=ranks"),
     "trunk-weights-servers": (FILE, *APART),
 }

@@ -135,6 +135,19 @@ def rows_of_pass(step: Step, cut: int) -> int:
     return max(1, limit // max(1, _above(with_batch(step, 1), cut)))
 
 
+def memory_of_rows(step: Step, cut: int, rows: int) -> float:
+    """Return ``learn.memory_gb`` that gives passes of ``rows`` rows by :func:`rows_of_pass`: short, and no less."""
+    least = rows * _above(with_batch(step, 1), cut)
+    for digits in range(2, 17):
+        found = float(f"{least / 1e9:.{digits}g}")
+        if (
+            found > 0
+            and rows_of_pass(replace(step, training=replace(step.training, memory_gb=found)), cut) == rows
+        ):
+            return found
+    return (least + 1) / 1e9
+
+
 def _above(step: Step, cut: int) -> int:
     """Return the activations of a mini-batch that enters a server at ``cut``."""
     return activations(step, range(cut, step.shape.blocks), head=not step.training.labels_home)

@@ -232,7 +232,7 @@ class Trunk(Side[ServerSegment]):
         Raises:
             Spoiled: where it is guarded; the forward waits still, for a call without those devices' gradients.
         """
-        found = self._returned(gradients)
+        found = self.returned(gradients)
         if self.guarded:
             spoiling = [device for device, gradient in found.items() if not is_finite(gradient)]
             if not (spoiling or self._learns_finite()):
@@ -243,7 +243,7 @@ class Trunk(Side[ServerSegment]):
         self.update()
         return found
 
-    def _returned(self, gradients: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
+    def returned(self, gradients: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
         """Run the backward of the step that waits, of several chunks with their forward once more."""
         waiting = self._waiting
         assert waiting is not None
@@ -288,7 +288,7 @@ class Trunk(Side[ServerSegment]):
 
     def _alone_finite(self, device: int, gradients: Mapping[int, Tensor]) -> bool:
         """Return whether what one device's gradient teaches is finite."""
-        self._returned({d: g if d == device else torch.zeros_like(g) for d, g in gradients.items()})
+        self.returned({d: g if d == device else torch.zeros_like(g) for d, g in gradients.items()})
         return self._learns_finite()
 
     def _learns_finite(self) -> bool:

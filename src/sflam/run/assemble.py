@@ -44,6 +44,7 @@ from sflam.records.history import TEST, VALIDATION
 from sflam.run.compatibility import check
 from sflam.run.conditions import SERVE
 from sflam.run.job_model import backbone_of, torch_device
+from sflam.run.measured_passes import with_measured_passes
 from sflam.run.ranks_check import check_lenders, check_ranks
 from sflam.seeds import generator
 
@@ -208,6 +209,8 @@ def assembled(job: Job, world: World = ALONE, lenders: World = ALONE) -> Assembl
             f"model class {type(backbone.model).__name__} is in no known family; it was split by its structure at "
             f"{backbone.family.path}; checked against the unsplit model (largest difference {found:.0e})"
         )
+    job, tried = with_measured_passes(job, backbone, model, examples)
+    notes += tried
     material = Material(job, backbone, model, examples, shared.parts, world)
     halves = method.halves(material)
     fleet = halves or method.fleet(material)

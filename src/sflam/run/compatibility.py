@@ -22,6 +22,7 @@ from sflam.run.conditions import method_where as _method
 from sflam.run.conditions import where as _where
 from sflam.run.flower_rules import FLOWER_RULES
 from sflam.run.lean_rules import LEAN_RULES
+from sflam.run.passes_rules import PASSES_RULES
 from sflam.run.presence_rules import PRESENCE_RULES
 from sflam.run.privacy_rules import PRIVACY_RULES
 from sflam.run.ranks_rules import RANKS_RULES
@@ -381,5 +382,5 @@ RULES: tuple[Rule, ...] = (
          "leave network.trace out", NETWORK),
     *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *FLOWER_RULES, *LEAN_RULES, *PRESENCE_RULES, *PRIVACY_RULES,
     *RANKS_RULES, *ROBUST_RULES, *SECURE_RULES, *SERVED_RULES, *SERVERS_RULES, *TIMING_RULES,
-    *TRUNK_RULES, *TUNED_RULES, *UNUSED, *WEIGHTS_RULES,
+    *PASSES_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED, *WEIGHTS_RULES,
 )  # fmt: skip

@@ -63,7 +63,7 @@ def start(
     assembly = replace(assembly, notes=(*notes, *assembly.notes))
     fleet = _fleet(assembly)  # before anything is written
     run = RunFolder(default_folder(job) if folder is None else Path(folder))
-    run.create(job)
+    run.create(assembly.job)  # as it was resolved
     return _begin(assembly, fleet, run, run.hold())
 
 

@@ -29,6 +29,7 @@ PERSONAL = ("none", "head", "device-half")
 ROBUST = ("none", "median", "trimmed", "geometric", "krum")
 SYNCS = ("round", "buffered")
 KEEPS = ("last", "best")
+PASSES = ("rule", "measured")
 SCHEDULES = ("constant", "cosine", "linear")
 
 
@@ -108,6 +109,8 @@ class LearnSettings:
         memory_gb: GB that the activations of one pass of the server's half may take. Where the rows of a step need
             more, they go through in chunks whose gradients add up to the same; 0 takes 0.6, beyond which
             rows gain nothing by going together. At least one row goes through at a time.
+        passes: how many rows go through at a time: by ``rule`` as many as ``memory_gb`` holds, or as many as are found
+            fastest when the run begins, ``measured``; the run's own config then says what was found.
         device: ``cpu``, ``cuda``, or ``auto``.
         cache: activations of a frozen device half (``device_half = "frozen"``, or cut 0) that are kept instead of made
             again: ``off``, ``device`` (saves computing), or ``server`` (each sample's cross once).
@@ -160,6 +163,7 @@ class LearnSettings:
     stop_after: int = 0
     checkpointing: bool = False
     memory_gb: float = 0.0
+    passes: str = "rule"
     device: str = "auto"
     cache: str = "off"
     evaluate_every: int = 1
@@ -218,6 +222,7 @@ class LearnSettings:
         ranges.one_of(CACHES, "cache")
         ranges.one_of(KEEPS, "keep")
         ranges.one_of(SCHEDULES, "schedule")
+        ranges.one_of(PASSES, "passes")
         ranges.one_of(("auto", "cpu", "cuda"), "device")
         ranges.at_least(1, "rounds", "local_epochs", "batch")
         ranges.at_least(

@@ -90,6 +90,18 @@ def test_adapters_in_some_blocks_bit_for_bit(room, tmp_path, tuned):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("labels", ["server", "device"])
+def test_measured_passes_are_those_of_the_memory_found_bit_for_bit(room, tmp_path, labels):
+    settings = job_of(room, *FOUR_BITS, "learn.batch=20", f"model.labels={labels}")
+    found = served(tmp_path, (*settings, "learn.passes=measured", "learn.canonical=false"))
+    kept = config.load(tmp_path / "run" / "config.toml", ()).learn
+    assert kept.passes == "rule" and kept.memory_gb > 0
+    asked = (*settings, f"learn.memory_gb={kept.memory_gb!r}", "learn.canonical=false")
+    wanted = simulated(tmp_path / "local", asked)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.slow
 def test_four_bits_bit_for_bit_with_labels_at_home(room, tmp_path):
     settings = job_of(room, *FOUR_BITS, "model.labels=device", "learn.state=keep")
     found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)

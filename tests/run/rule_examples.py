@@ -300,6 +300,8 @@ EXAMPLES |= {
     "on-ranks-delta": (DELTA,),
 }
 EXAMPLES |= {
+    "leakage-reference": ("network.scenario=refA", "plan.least_leakage=audit.json"),
+    "unused-most_leakage": ("plan.most_leakage=0.5",),
     "unused-prox": ("learn.prox=0.1", "learn.local=plain"),
     "unused-logit_tau": ("learn.logit_tau=0.5", "learn.local=fedprox"),
     "unused-server_lr": ("learn.server_lr=0.5", "learn.server_optimizer=none"),

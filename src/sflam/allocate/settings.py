@@ -93,6 +93,11 @@ class PlanSettings:
         tuned_least: fewest layers to tune, with ``tuned``.
         eigenvalue: Lambda_min of the users' empirical risk, in the bound on instability.
         samples: of a user's data, in that bound; the reference square has its own.
+        least_leakage: the ``audit.json`` of ``sflam audit``: only cuts are allowed at which, and at all deeper audited
+            ones, no attack on the samples got more than ``most_leakage`` with the widths and noise of the job. It holds
+            for chosen cuts and for given ones.
+        most_leakage: score of the best attack that is still allowed, from 0 to 1 in the measure of the audit; 0 takes
+            half of the way from a guess to the best.
         split_least: fewest layers on a user, among several servers.
         split_most: most layers on a user; 0 for all, which is training without a server.
         every: simulated runs, and served ones with ``fleet.plan = "measured"``, are planned anew every so many
@@ -133,6 +138,8 @@ class PlanSettings:
     tuned_least: int = 1
     eigenvalue: float = 0.1
     samples: int = 1000
+    least_leakage: str = ""
+    most_leakage: float = 0.0
     split_least: int = 1
     split_most: int = 0
     every: int = 1
@@ -171,7 +178,7 @@ class PlanSettings:
             "patience",
         )
         ranges.at_least(0, "measure_every")
-        ranges.between(0, 1, "bias_share")
+        ranges.between(0, 1, "bias_share", "most_leakage")
         ranges.at_least(3, "measure_batches", hint=": a variance and its error need as many")
         ranges.at_least(1, "local_steps", "samples", "split_least", "tuned_least")
         ranges.require(all(loss >= 0 for loss in self.fit), "fit", "losses are 0 or more")

@@ -34,6 +34,7 @@ from sflam.network.settings import COUNTS
 from sflam.plan import Plan
 from sflam.planner import edge as planning_edge
 from sflam.planner.decision import Decision
+from sflam.planner.leakage import LeakLevel, cuts_to_try, expect_given_cuts, levels
 from sflam.planner.notes import notes
 from sflam.planner.relay import in_turns
 from sflam.planner.secure_sums import with_sums
@@ -272,6 +273,8 @@ def decide(
             job, measured, compare=compare, points=points, round_number=round_number, at_tuned=tuned
         )
     method = method_of(job.plan)
+    if not chooses_cut(job, method):
+        expect_given_cuts(job)
     plan = plan_with(job, method, round_number)
     problem = problem_of(job, round_number)
     relay = timing_of(job) == RELAY  # whose turns have a front each
@@ -294,6 +297,11 @@ def decide(
         names=problem.network.names,
         model=problem.workload.name,
         notes=tuple(notes(job)),
+        leakage=tuple(
+            LeakLevel(leak, cut, plan_with(own, method, round_number))
+            for leak, cut, own in levels(job)
+            if chooses_cut(job, method) and cut < problem.workload.blocks
+        ),
         job=digest(job),
     )
 
@@ -336,7 +344,7 @@ def plan_with(job: Job, method: str, round_number: int = 0) -> Plan:
             return best_here(job, _with_turn(one) if served else one, kind)
 
         count = len(build(job.network, job.seed, round_number))
-        return in_turns(count, alone, range(workload_of(job).blocks) if chosen else ())
+        return in_turns(count, alone, cuts_to_try(job, workload_of(job).blocks) if chosen else ())
     if chooses_cut(job, method):
         return best_cut(job, problem_of(job, round_number, server=False), method)
     return best_here(job, problem_of(job, round_number), method)
@@ -360,8 +368,7 @@ def best_cut(job: Job, problem: Problem, method: str) -> Plan:
 
     Methods that are exact give every device a cut of its own, all others one to all.
     """
-    # With every block on the device, activations would still be sent to the head: not tried.
-    blocks, place = range(problem.workload.blocks), partial(with_way_down, job)
+    blocks, place = cuts_to_try(job, problem.workload.blocks), partial(with_way_down, job)
     if method in ("cut", "optimal"):
         return device_cuts.solve(problem, blocks, place)
     if method == "bits":

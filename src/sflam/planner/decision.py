@@ -17,7 +17,9 @@ from sflam.allocate.edge.shares import Costs, EdgeShares, Loads
 from sflam.allocate.referee import loads, score
 from sflam.files import replace_file, writing
 from sflam.plan import Plan, Status
+from sflam.planner.leakage import LeakLevel
 from sflam.report.terminal.edge_table import costs_table, loads_table
+from sflam.report.terminal.leakage_table import leakage_table
 from sflam.units import human_si
 
 
@@ -33,6 +35,7 @@ class Decision:
         names: of the devices.
         model: what is trained.
         notes: what a user should know about the question itself.
+        leakage: what less given away costs, where the job names an audit and cuts are chosen.
         edge: what was planned among several servers; None for one.
         job: digest of the job that was planned.
     """
@@ -44,6 +47,7 @@ class Decision:
     names: tuple[str, ...] = ()
     model: str = ""
     notes: tuple[str, ...] = ()
+    leakage: tuple[LeakLevel, ...] = ()
     edge: EdgeProblem | None = None
     job: str = ""
 
@@ -61,13 +65,25 @@ class Decision:
 
     @property
     def extras(self) -> tuple[RenderableType, ...]:
-        """What else to print beneath the plan: among several servers, the parts of the cost and the loads."""
+        """What else to print beneath the plan: among several servers the parts of the cost and the loads; of an audit
+        what less given away costs.
+        """
+        leaks = (
+            (
+                leakage_table(
+                    [(each.leak, each.cut, each.plan.latency, each.plan.energy) for each in self.leakage]
+                ),
+            )
+            if self.leakage
+            else ()
+        )
         if self.edge is None:
-            return ()
+            return leaks
         load, costs, network = self._loads(self.edge), self._costs(self.edge), self.edge.network
         return (
             costs_table(costs.delay, costs.energy, costs.instability, costs.fit),
             loads_table(load.users, load.bandwidth, network.bandwidth, load.clock, network.server_clock),
+            *leaks,
         )
 
     def _costs(self, edge: EdgeProblem) -> Costs:
@@ -99,6 +115,16 @@ class Decision:
                 for user, band, clock in zip(
                     load.users, load.bandwidth.tolist(), load.clock.tolist(), strict=True
                 )
+            ]
+        if self.leakage:
+            found["leakage"] = [
+                {"leak": level.leak, "least_cut": level.cut, "status": str(level.plan.status)}
+                | {
+                    "latency_s": level.plan.latency,
+                    "energy_j": level.plan.energy,
+                    "objective": level.plan.objective,
+                }
+                for level in self.leakage
             ]
         if self.front:
             found["pareto"] = [{"latency_s": seconds, "energy_j": joules} for seconds, joules in self.front]
@@ -154,7 +180,7 @@ class Decision:
     def draw(self, folder: Path) -> list[str]:
         """Write the pictures into an existing folder; return their names."""
         if self.edge is not None:
-            return self._map(folder, self.edge)
+            return [*self._map(folder, self.edge), *self._leaks(folder)]
         from sflam.report.charts.figure import save
         from sflam.report.charts.plan import draw_allocation, draw_front
 
@@ -172,7 +198,21 @@ class Decision:
             ]
             save(draw_front(self.front, marks=marks, title=self.title), folder / "pareto.png")
             written.append("pareto.png")
-        return written
+        return [*written, *self._leaks(folder)]
+
+    def _leaks(self, folder: Path) -> list[str]:
+        from sflam.report.charts.figure import save
+        from sflam.report.charts.leakage_trade import draw_leakage
+
+        points = [
+            (level.leak, level.plan.latency, level.cut)
+            for level in self.leakage
+            if level.plan.status is not Status.INFEASIBLE
+        ]
+        if not points:
+            return []
+        save(draw_leakage(points, title=self.title), folder / "leakage.png")
+        return ["leakage.png"]
 
     def _map(self, folder: Path, edge: EdgeProblem) -> list[str]:
         from sflam.report.charts.edge_map import draw_map

@@ -23,6 +23,7 @@ from sflam.network.network import Floats, Network
 from sflam.network.scenario import build, reference_square
 from sflam.plan import Plan
 from sflam.planner.decision import Decision
+from sflam.planner.leakage import LeakLevel, least_cut, levels
 from sflam.planner.way_down import down_rates
 from sflam.units import human_si
 from sflam.workload import Workload
@@ -113,7 +114,7 @@ def problem_of(
         energy_weight=2 * (1 - wish.latency_weight),
         stability_weight=wish.stability_weight,
         eigenvalue=wish.eigenvalue,
-        least_split=wish.split_least,
+        least_split=max(wish.split_least, least_cut(job)),
         most_split=wish.split_most or None,
         tuned=None if each or not job.model.tuned else np.full(len(network), abs(job.model.tuned)),
         fit=wish.fit,
@@ -198,6 +199,12 @@ def decide(
             f"static power is planned while devices compute; waiting draws {human_si(waits, 'J')} a round besides, "
             "which simulated runs charge with network.idle_always"
         )
+    trade = tuple(
+        LeakLevel(
+            leak, cut, plan_with(problem_of(own, workload, round_number, at_tuned=at_tuned), method, job.seed)
+        )
+        for leak, cut, own in levels(job)
+    )
     model = f"transformer-{problem.layers}x768" if workload is None else workload.name
     return Decision(
         plan=plan,
@@ -206,6 +213,7 @@ def decide(
         model=model,
         notes=tuple(notes),
         edge=problem,
+        leakage=trade,
         job=digest(job),
     )
 

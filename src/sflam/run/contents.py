@@ -22,9 +22,10 @@ PLACES = (
     ("model", "adapter"),
     ("network", "trace"),
     ("fleet", "plan"),
+    ("plan", "least_leakage"),
 )
 """Section and key of what may be a path; a name that is no path here is equal by its name."""
-MOVABLE = {"data.name", "data.indices", "model.name", "model.adapter", "network.trace"}
+MOVABLE = {"data.name", "data.indices", "model.name", "model.adapter", "network.trace", "plan.least_leakage"}
 """Of these, what a run that was begun reads again; its plan it has."""
 NAMED = {"", *DATASETS, *BUNDLED, COMPUTED, MEASURED}
 """Values of those keys that are no path, whatever the working directory holds."""

@@ -19,6 +19,7 @@ from sflam.learn.personal import travelling
 from sflam.learn.world.world import ALONE, World
 from sflam.locks import Hold
 from sflam.model.adapters import State
+from sflam.planner.leakage import expect_given_cuts
 from sflam.records import history
 from sflam.records.history import History, RoundRecord
 from sflam.records.run_folder import RunFolder, default_folder
@@ -29,6 +30,7 @@ from sflam.run.finish import Result
 from sflam.run.follow_plan import follow
 from sflam.run.partition import expect_partition, keep_partition
 from sflam.run.run import Run
+from sflam.run.situations import moving_cuts
 from sflam.simulate.setup import simulated
 
 Around = Callable[[Fleet], Fleet]
@@ -59,6 +61,8 @@ def start(
     if folder is not None:
         RunFolder(Path(folder)).expect_free()  # before minutes of loading
     job, notes = follow(job)
+    if not (job.network.simulate and moving_cuts(job)):
+        expect_given_cuts(job)
     assembly = _assembled(job, around, world, command)
     assembly = replace(assembly, notes=(*notes, *assembly.notes))
     fleet = _fleet(assembly)  # before anything is written

@@ -113,6 +113,11 @@ _NEEDS: dict[str, tuple[Condition, str, str]] = {
         "adapters are averaged in the clear",
         "privacy.secure_aggregation = true",
     ),
+    "plan.most_leakage": (
+        is_one_of("plan.least_leakage", ""),
+        "no audit has scores",
+        "plan.least_leakage",
+    ),
     "network.coherence": (
         _no_fading,
         "no fading is drawn that could change gradually",

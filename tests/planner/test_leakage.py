@@ -107,7 +107,7 @@ def test_every_round_of_a_simulated_run_keeps_it(small: tuple[str, ...], tmp_pat
     limits = {"free": (), "kept": (f"plan.least_leakage={audit(tmp_path, {0: 1.0, 1: 0.6}, model='vit')}",)}
     least = {}
     for name, limit in limits.items():
-        sflam.simulate(config.load(None, [*small, *chosen, *limit]), tmp_path / name)
+        sflam.train(config.load(None, [*small, *chosen, *limit]), tmp_path / name)
         charges = [record.charge for record in history.read(tmp_path / name / "history.jsonl")[1]]
         least[name] = min(cut for charge in charges if charge for cut in charge.cuts)
     assert least == {"free": 0, "kept": 1}

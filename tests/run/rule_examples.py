@@ -37,6 +37,7 @@ DEFAULTS |= {
     "network.scenario",
     "network.servers",
     "plan.deadline",
+    "plan.least_leakage",
     "plan.subchannels",
 }
 """Keys of messages that an example leaves as they are."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sflam.learn.examples import drawn_together
+from sflam.learn.drawing import drawn_together
 from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment, rate
 from sflam.model.adapters import PREFIX, state_of

@@ -158,6 +158,19 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "scaffold-serve": ("learn.local=scaffold",),
     "fedlc-serve": (FEDLC,),
     "global-unsplit": (GLOBAL, FEDLORA),
+    **{
+        f"poisson-{name}": ("data.sampling=poisson", *more)
+        for name, more in {
+            "unsplit": (FEDLORA,),
+            "buckets": ("data.buckets=true",),
+            "mixed": ("learn.method=sflam-mixed",),
+            "averaged": (AVERAGED,),
+            "scaffold": ("learn.local=scaffold",),
+            "head": (LABELS, "model.trainable=lora+head"),
+            "buffered": ("learn.sync=buffered", "plan.every=0"),
+            "servers": ("fleet.devices=2", "fleet.servers=[0, 1]"),
+        }.items()
+    },
     "global-buckets": (GLOBAL, "data.buckets=true"),
     "global-servers": (GLOBAL, "fleet.devices=2", "fleet.servers=[0, 1]"),
     "global-several": (GLOBAL, *SQUARE),

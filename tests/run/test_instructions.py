@@ -13,7 +13,7 @@ import sflam
 from sflam import config
 from sflam.data.instructions import answered
 from sflam.errors import ConfigError, DataError, WireError
-from sflam.learn.examples import drawn
+from sflam.learn.drawing import drawn
 from sflam.learn.exchange import Position, token_labels
 from sflam.link import contract
 from sflam.model.adapters import load_state, parameters_of, state_of

@@ -46,6 +46,7 @@ WITH = {
     "learn.loss=label-smoothing": ("learn.smoothing=0.1",),
     "learn.cache=device": ("learn.device_half=frozen",),
     "data.sampling=global": ("learn.batch=1",),
+    "data.sampling=poisson": ("learn.batch=1",),
 }
 """What else a key or a value needs to mean something."""
 BASE = (

@@ -15,7 +15,7 @@ from sflam.codec.settings import QuantSettings
 from sflam.errors import ServeError
 from sflam.learn import checkpoint
 from sflam.learn.attendance import AttendedFleet, attendance_of
-from sflam.learn.examples import drawn_shares
+from sflam.learn.drawing import drawn_shares
 from sflam.learn.settings import LearnSettings
 from sflam.link.https_client import Link
 from sflam.model.adapters import state_of

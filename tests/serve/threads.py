@@ -12,6 +12,7 @@ from functools import partial
 
 import pytest
 
+from sflam.data.poisson import most_drawn
 from sflam.link.contract import Contract
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
@@ -66,7 +67,10 @@ def contracts_of(local, labels, quant, text, causal, start):
             local_epochs=local.learn.local_epochs, adapters=own[device],
             adapter_bits=local.devices.segment.stack.values.element_size() * 8,
             bits_down=64 if raw else quant.bits_down, change_bits=local.adapters.bits,
-            fleet_rows=local.learn.batch * len(SIZES) if local.sampling == "global" else 0,
+            fleet_rows={
+                "global": local.learn.batch * len(SIZES),
+                "poisson": most_drawn(local.learn.batch),
+            }.get(local.sampling, 0),
         )
         for device, cut in enumerate(local.devices.cuts)
     }  # fmt: skip

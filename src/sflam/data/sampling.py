@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.data.batches import Indices
+from sflam.data.poisson import POISSON, most_drawn
 from sflam.seeds import generator
 
 Shares = NDArray[np.int64]
@@ -53,7 +54,7 @@ def round_shares(
 
 
 def most_rows(samples: Sequence[int], batch: int, selected: int, sampling: str) -> int:
-    """Return the most rows a device can have in a step: a mini-batch, or all of the fleet where shares are drawn.
+    """Return the most rows a device can have in a step: a mini-batch, or more where its rows are drawn.
 
     Args:
         samples: [K] of each device.
@@ -61,6 +62,8 @@ def most_rows(samples: Sequence[int], batch: int, selected: int, sampling: str) 
         selected: devices of a round; 0 for all.
         sampling: ``data.sampling``.
     """
+    if sampling == POISSON:
+        return min(most_drawn(batch), max(samples))
     return min(batch * (selected or len(samples)), max(samples)) if sampling == "global" else batch
 
 

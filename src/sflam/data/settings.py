@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sflam.ranges import Ranges
 from sflam.registry import OWN
 
-SAMPLINGS = ("", "local", "global")
+SAMPLINGS = ("", "local", "global", "poisson")
 PARTITIONS = ("iid", "dirichlet", "shards", "quantity", "column", "file", "clusters")
 VALIDATION = 0.1
 """The share held out for validation where something is chosen by its score and no share is given."""
@@ -34,8 +34,9 @@ class DataSettings:
         minimum: fewest samples a device may hold.
         sampling: ``local`` gives every device mini-batches of ``learn.batch``; ``global`` gives every step
             ``learn.batch`` rows per device of the round, a uniform sample of all their samples: each device has the
-            share that falls to it, perhaps none. Empty takes the method's own: ``global`` of ``sflam-mixed``, ``local``
-            of every other.
+            share that falls to it, perhaps none; ``poisson`` lets every sample of a device join every step on its own,
+            with rate ``learn.batch`` / n: mini-batches vary in size, perhaps to none, and losses count rows over
+            ``learn.batch``. Empty takes the method's own: ``global`` of ``sflam-mixed``, ``local`` of every other.
         noise: variance of the Gaussian noise on the pixels (0..1) of the last device; device k of K has k/K of it.
         brightness: added to the pixels (0..1) of the last device; taken off those of the first, and in even steps in
             between: device k of K has (2 k - K - 1) / (K - 1) of it.

@@ -108,6 +108,7 @@ def client_of(
         notify=notify,
     )
     engines = Engines(bundle, dropout=job.learn.cache == "off")
+    guard = own_guard(job, folder)
     exchange = TokenExchange(
         NumpyCoder(served.scheme),
         served.scheme,
@@ -117,13 +118,22 @@ def client_of(
         engines.dtype.itemsize * 8,
         served.bits,
         served.bits_adapters,
-        guard=own_guard(job, folder),
+        guard=guard,
     )
     choice = _chosen(job, served, engines, samples, bringing, exchange.streams)
     notify(choice.described())
     weights = Weights(cache / served.segment, keep=choice.keep_pages)
     half = LeanHalf(engines, weights, samples, job.learn, choice.grouping, buckets=job.data.buckets)
-    place = Place(served.device, served.run, job.seed, samples.own, job.sampling, bundle.text, served.digest)
+    place = Place(
+        served.device,
+        served.run,
+        job.seed,
+        samples.own,
+        job.sampling,
+        bundle.text,
+        served.digest,
+        secret=guard.secret if guard else b"",
+    )
     notify(f"device {place.number}: {len(samples.own)} samples, {served.cut} blocks")
     return Client(
         link,

@@ -23,6 +23,7 @@ OFFERS: dict[str, tuple[str, ...]] = {
     "learn.cache": ("off", "device"),
     "learn.loss": ("cross-entropy", "label-smoothing", "focal"),
     "learn.canonical": ("false", "true"),
+    "data.sampling": ("local", "global", "poisson"),
     "quant.delta": ("false",),
     "privacy": ("none", "some"),
     "plugins": ("none",),

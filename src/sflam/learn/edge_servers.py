@@ -68,6 +68,11 @@ class Servers:
             trunk.turn = self.turn
             trunk.pace({d: moment for d, moment in moments.items() if self.server_of[d] == server})
 
+    def expect(self, rows: Mapping[int, int]) -> None:
+        """Let the losses of these devices count so many rows, whatever comes; those of others count what comes."""
+        for trunk in self.trunks.values():
+            trunk.expected = rows
+
     def step(self, frames: Sequence[Frame], seed: int) -> list[Answer]:
         """Train on one frame per device, each at its own server; see :meth:`sflam.learn.server.Trunk.step`."""
         return self._answers(lambda trunk, *own: trunk.step(*own), frames, seed)

@@ -5,7 +5,7 @@ B rows of a mini-batch, T tokens, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sflam.data.batches import round_batches
 from sflam.data.dataset import Dataset
 from sflam.data.images import ImageSpec, to_pixels
-from sflam.data.sampling import batches_of_shares, round_shares
 from sflam.errors import DataError
-from sflam.learn.settings import LearnSettings
 from sflam.model.backbone import Backbone
 from sflam.model.families import CAUSAL
 from sflam.model.loss import IGNORED
@@ -161,47 +158,6 @@ class Examples:
 
     def _tensor(self, pixels: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(pixels).to(self.device, self.dtype)
-
-
-def drawn(
-    learn: LearnSettings, examples: Examples, part: NDArray[np.int64], seed: int, round: int, device: int
-) -> list[NDArray[np.int64]]:
-    """Return the samples of each mini-batch of a device's round, of the samples ``part`` that it holds."""
-    return round_batches(
-        part,
-        learn.batch,
-        seed=seed,
-        round=round,
-        device=device,
-        steps=learn.local_steps,
-        epochs=learn.local_epochs,
-        lengths=examples.buckets,
-    )
-
-
-def drawn_together(
-    learn: LearnSettings, parts: Mapping[int, NDArray[np.int64]], seed: int, round: int
-) -> dict[int, list[NDArray[np.int64]]]:
-    """Return device -> the samples of each mini-batch of a round, its share of the fleet's steps; some may be empty."""
-    shares = drawn_shares(learn, {device: len(part) for device, part in parts.items()}, seed, round)
-    return {
-        device: batches_of_shares(part, shares[device], seed=seed, round=round, device=device)
-        for device, part in parts.items()
-    }
-
-
-def drawn_shares(
-    learn: LearnSettings, counts: Mapping[int, int], seed: int, round: int
-) -> dict[int, NDArray[np.int64]]:
-    """Return device -> its rows in each step of a round, for devices with these numbers of samples."""
-    return round_shares(
-        counts,
-        learn.batch * len(counts),
-        seed=seed,
-        round=round,
-        steps=learn.local_steps,
-        epochs=learn.local_epochs,
-    )
 
 
 def _expect_pairs(dataset: Dataset) -> None:

@@ -19,8 +19,8 @@ from sflam.cost.training import Step
 from sflam.learn.averaging import Averaging
 from sflam.learn.counted_memory import whole_model_memory
 from sflam.learn.device_ranks import DeviceRanks
+from sflam.learn.drawing import drawn
 from sflam.learn.evaluate import Score, mean_score
-from sflam.learn.examples import drawn
 from sflam.learn.kept_memory import with_personal
 from sflam.learn.local.registry import local_rule
 from sflam.learn.optimizers import optimizer_state, restore_optimizer

@@ -110,6 +110,8 @@ class Trunk(Side[ServerSegment]):
         self.grouping = settings.practice.server_update if shared else "batched"
         self.weighting: Weighting | None = None
         """Of the round; None counts each device one. Separate copies ignore it."""
+        self.expected: Mapping[int, int] = {}
+        """Device -> the rows that its losses count, whatever came; those that came where it is not here."""
         self.budget: PassBudget | None = None
         """Of one pass; None takes all rows of a step at once."""
         self._waiting: _Waiting | None = None
@@ -197,8 +199,9 @@ class Trunk(Side[ServerSegment]):
             whole = None if per is None else [per[device] for device in devices]
             losses = group_losses(self.task, logits, labels, held.counts, self.settings, whole)
         # The sum of per-device means keeps each device's own loss scale: its gradient is that of its mean.
-        weighted = any(weight != 1 for weight in held.weight)
-        total = (losses * losses.new_tensor(held.weight)).sum() if weighted else losses.sum()
+        times = held.times
+        weighted = any(weight != 1 for weight in times)
+        total = (losses * losses.new_tensor(times)).sum() if weighted else losses.sum()
         gradients = self._gradients(held, total)
         return [Answer(d, loss, gradients[d]) for d, loss in zip(devices, losses.tolist(), strict=True)]
 
@@ -254,7 +257,7 @@ class Trunk(Side[ServerSegment]):
                 waiting.frames, chunk, waiting.seed, waiting.weights, several=True
             )
             coming = []
-            for frame, weight in zip(held.frames, held.weight, strict=True):
+            for frame, weight in zip(held.frames, held.times, strict=True):
                 own = gradients[frame.device]
                 if len(frame.hidden) < len(own):
                     at = torch.from_numpy(chunk[frame.device]).to(own.device)
@@ -349,7 +352,9 @@ class Trunk(Side[ServerSegment]):
         with arithmetic(self.segment), row_by_row or reseeded(seed if self.random else None):
             out = self.segment(arrivals, lengths)
         counted = tuple(1.0 if weights is None else weights[frame.device] for frame in ordered)
-        return ChunkForward(ordered, tuple(leaves), counted, width, out)
+        rows = {frame.device: len(frame.hidden) for frame in frames}
+        share = tuple(rows[f.device] / self.expected.get(f.device, rows[f.device]) for f in ordered)
+        return ChunkForward(ordered, tuple(leaves), counted, width, out, share)
 
     def _gradients(
         self, held: ChunkForward, output: Tensor, grad: Tensor | None = None, *, again: bool = False

@@ -23,9 +23,10 @@ from sflam.learn.averaging import Averaged, Averaging
 from sflam.learn.counted_memory import split_memory
 from sflam.learn.delta import DeltaExchange
 from sflam.learn.device_ranks import DeviceRanks
+from sflam.learn.drawing import drawn_for
 from sflam.learn.edge_servers import steps_alone
 from sflam.learn.evaluate import Score
-from sflam.learn.examples import Examples, drawn, drawn_together
+from sflam.learn.examples import Examples
 from sflam.learn.exchange_kinds import exchange_of
 from sflam.learn.fleet import Fleet
 from sflam.learn.halves import expect_trained, follow, halves, most_numbers, weigh
@@ -37,7 +38,7 @@ from sflam.learn.selection import Chances, chances_of, select_devices
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.steps import Average, Steps
 from sflam.learn.u_shape import local_steps_at_home
-from sflam.learn.weighting import weighting_of
+from sflam.learn.weighting import expected_rows, weighting_of
 from sflam.learn.world.world import ALONE, World
 from sflam.model.adapters import State, adapted_layers, state_of
 from sflam.model.backbone import Backbone
@@ -233,12 +234,7 @@ class LocalFleet(Fleet):
     def drawn(self, round: int, devices: Sequence[int]) -> dict[int, list[NDArray[Any]]]:
         """Return the samples of each mini-batch of the devices' round."""
         parts = {device: self.parts[device] for device in devices}
-        if self.sampling == "global":
-            return drawn_together(self.learn, parts, self.seed, round)
-        return {
-            device: drawn(self.learn, self.examples, part, self.seed, round, device)
-            for device, part in parts.items()
-        }
+        return drawn_for(self.learn, self.examples, self.sampling, parts, self.seed, round)
 
     def weigh(self, devices: Sequence[int], samples: Mapping[int, int]) -> None:
         """Weight the devices of a round at their servers.
@@ -249,6 +245,7 @@ class LocalFleet(Fleet):
         """
         chance, how = chances_of(self.settings, samples), partial(weighting_of, self.learn, self.sampling)
         weigh(self.devices, self.servers, devices, samples, how, chance)
+        self.servers.expect(expected_rows(self.learn, self.sampling, samples))
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the sample-weighted average; a block counts on whichever side each device trained it."""

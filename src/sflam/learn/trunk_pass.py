@@ -28,7 +28,8 @@ from sflam.seeds import derive
 class ChunkForward:
     """A forward of one chunk: frames sorted by cut, a leaf [R,T,d] for those of each cut, and what came of all rows.
 
-    ``weight`` is what the mean loss of each frame counts, G s_k.
+    ``weight`` is what the mean loss of each frame counts, G s_k; ``share`` is the part that its rows are of those
+    expected, which makes the mean one over these.
     """
 
     frames: tuple[Frame, ...]
@@ -36,6 +37,12 @@ class ChunkForward:
     weight: tuple[float, ...]
     width: int
     out: Tensor
+    share: tuple[float, ...]
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """What the mean loss over the rows of each frame counts."""
+        return tuple(weight * share for weight, share in zip(self.weight, self.share, strict=True))
 
     @property
     def counts(self) -> tuple[int, ...]:

@@ -12,6 +12,10 @@ that returns to a device stays that of its own mean.
     by target  s_k = t_k / sum_j T_j: global sampling, where a step is one batch
     none       every device in a group counts one: sum_k F_k
 
+With Poisson draws F_k is the sum over the rows that came, divided by the rows that are expected, min(B, n_k):
+otherwise a step of one row would count as much as one of many. That acts on the device's gradient, too; devices count
+by the rows of as many steps in passes, not by those that came.
+
 G groups of the step; T_k targets of device k in it (its rows, or its tokens to be predicted), t_k of them and b_k rows
 in the group; n_k samples of device k, n of all; S of K devices in the round, B rows of a full mini-batch.
 """
@@ -22,6 +26,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from sflam.data.batches import rows_of_round
+from sflam.data.poisson import POISSON
 from sflam.learn.grouping import count_groups
 from sflam.learn.selection import Chances
 from sflam.learn.settings import LearnSettings
@@ -113,15 +119,26 @@ def weighting_of(
         return ByTarget()
     if learn.practice.weights == "equal":
         return None
+    if sampling == POISSON:  # a group is a device's rows or all rows, and rows are counted in F_k
+        groups = present if learn.practice.server_update == "sequential" else 1
+        times = _times(chance) or {}
+        if learn.local_steps:
+            return ByDevice(values_of(samples, chance), groups)
+        return ByDevice({device: times.get(device, 1.0) / present for device in samples}, groups)
     if learn.local_steps:
         return ByDevice(values_of(samples, chance))
     full = present * learn.batch
-    groups = {
+    counts = {
         "sequential": present,
         "batched": 1,
         "mixed": count_groups(full, learn.batch, learn.server_batch),
     }
-    return ByRow(full, groups[learn.practice.server_update], _times(chance))
+    return ByRow(full, counts[learn.practice.server_update], _times(chance))
+
+
+def expected_rows(learn: LearnSettings, sampling: str, samples: Mapping[int, int]) -> dict[int, int]:
+    """Return device -> the rows that its losses count, whatever came; empty where they count those that came."""
+    return {d: min(learn.batch, n) for d, n in samples.items()} if sampling == POISSON else {}
 
 
 def values_of(samples: Mapping[int, int], chance: Chances) -> dict[int, float]:
@@ -141,7 +158,7 @@ def _times(chance: Chances) -> dict[int, float] | None:
 
 def by_held_samples(learn: LearnSettings, sampling: str) -> bool:
     """Whether devices make as many local steps each, and count by the samples that they hold."""
-    return learn.practice.weights == "samples" and learn.local_steps > 0 and sampling == "local"
+    return learn.practice.weights == "samples" and learn.local_steps > 0 and sampling != "global"
 
 
 def counted(
@@ -164,6 +181,9 @@ def counted(
         chance: p_k.
     """
     by_samples = by_held_samples(learn, sampling)
+    if sampling == POISSON:
+        steps, epochs = learn.local_steps, learn.local_epochs
+        trained = {device: rows_of_round(held[device], learn.batch, steps, epochs) for device in trained}
     counts: dict[int, float] = {
         device: held[device] if by_samples else rows for device, rows in trained.items()
     }

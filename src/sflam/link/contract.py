@@ -61,8 +61,8 @@ class Contract:
         change_bits: of every adapter value on the way up, where the change since the round began is sent; 32 where the
             adapters themselves are.
         bits_down: bits of every value that comes down.
-        fleet_rows: rows of a step of the whole fleet where the server draws each device's share of them; 0 where
-            devices draw mini-batches of their own.
+        fleet_rows: most rows of a step where the server draws them: of the whole fleet where each device has a share,
+            or of a device by coins; 0 where devices draw mini-batches of their own.
     """
 
     device: int
@@ -248,6 +248,13 @@ def expect_same_grid(message: ChangeFrame, sent: Body) -> None:
         raise WireError("the change is on other grids than all devices of the round were given")
 
 
+def expect_rows(found: Any) -> list[int]:
+    """Return what the server says of the rows of each step; raises ServeError where it is no list of rows."""
+    if not (isinstance(found, list) and all(type(rows) is int and rows >= 0 for rows in found)):
+        raise ServeError("the server's shares are no list of rows; use the same version on both sides")
+    return list(found)
+
+
 def shares_of(found: Any, samples: int, steps: int, epochs: int) -> list[int]:
     """Return a device's rows in each step of the fleet, as the server drew them.
 
@@ -260,20 +267,19 @@ def shares_of(found: Any, samples: int, steps: int, epochs: int) -> list[int]:
     Raises:
         ServeError: they are not what was agreed.
     """
-    if not (isinstance(found, list) and all(type(rows) is int and rows >= 0 for rows in found)):
-        raise ServeError("the server's shares are no list of rows; use the same version on both sides")
-    if steps and len(found) != steps:
-        raise ServeError(f"the server drew shares of {len(found)} steps; learn.local_steps is {steps}")
+    own = expect_rows(found)
+    if steps and len(own) != steps:
+        raise ServeError(f"the server drew shares of {len(own)} steps; learn.local_steps is {steps}")
     left = 0
-    for step, rows in enumerate(found):
+    for step, rows in enumerate(own):
         left = left or samples
         if rows > left:
             raise ServeError(
                 f"the server's share of step {step} is {rows} rows; {left} of {samples} samples are left in this pass"
             )
         left -= rows
-    if not steps and sum(found) != epochs * samples:
+    if not steps and sum(own) != epochs * samples:
         raise ServeError(
-            f"the server's shares are {sum(found)} rows; {epochs} passes over {samples} samples were agreed"
+            f"the server's shares are {sum(own)} rows; {epochs} passes over {samples} samples were agreed"
         )
-    return found
+    return own

@@ -20,15 +20,14 @@ from sflam.codec.bodies import Body
 from sflam.codec.legs import DOWN, HEAD_DOWN, HEAD_UP, UP
 from sflam.codec.messages import AdapterFrame, GradientFrame, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
-from sflam.data.batches import round_batches
-from sflam.data.sampling import batches_of_shares
 from sflam.errors import BrokenOff, OtherJob, Refused, ServeError, TrunkAway, WireError
 from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment, rate
 from sflam.link import state
 from sflam.link.adapter_way import AdapterWay
-from sflam.link.contract import PROTOCOL, shares_of
+from sflam.link.contract import PROTOCOL
 from sflam.link.device_report import HEADER, DeviceReport
+from sflam.link.drawing import batches_for
 from sflam.link.exchange import M, Memory, TokenExchange, opened, opened_ahead
 from sflam.link.half import Arrays, Half, LocalStep, X
 from sflam.link.https_client import FIRST_PAUSE, LONGEST_PAUSE, Link, Streamed
@@ -186,7 +185,7 @@ class Client(Generic[X]):
     def _round(self, now: Standing) -> bool:
         """Take part in an open round, from its start or from where this device is; return whether it delivered."""
         round, attempt = now.round, now.attempt
-        batches = self._batches(now)
+        batches = batches_for(self.place, self.learn, now, self.half.lengths)
         at = f"/v1/rounds/{round}/{attempt}"
         steps = self.way.to(now.server)
         steps.pace(now.pace)
@@ -210,24 +209,6 @@ class Client(Generic[X]):
         self.times.rest()
         self._deliver(round, batches)
         return True
-
-    def _batches(self, now: Standing) -> list[NDArray[np.int64]]:
-        """Return the samples of every step of a round; where the server draws shares, none in some steps, perhaps."""
-        place, learn, round = self.place, self.learn, now.round
-        steps, epochs = learn.local_steps, learn.local_epochs
-        if place.sampling == "local":
-            return round_batches(
-                place.own,
-                learn.batch,
-                seed=place.seed,
-                round=round,
-                device=place.number,
-                steps=steps,
-                epochs=epochs,
-                lengths=self.half.lengths,
-            )
-        shares = np.array(shares_of(now.shares, len(place.own), steps, epochs), np.int64)
-        return batches_of_shares(place.own, shares, seed=place.seed, round=round, device=place.number)
 
     def _open(self, round: int, attempt: int, frame: AdapterFrame | None) -> None:
         """Begin a round from the global adapters in ``frame``; None where there are none."""

@@ -16,7 +16,7 @@ def needs_of(job: Job) -> dict[str, str]:
     """Return setting -> its value, of all settings that change what a device computes.
 
     What the loop does for every kind of device is not among them: schemes and bits, ``learn.state``, schedules, steps
-    and epochs, ``data.sampling``; nor what only the server does, nor ``learn.checkpointing``, which computes the same.
+    and epochs; nor what only the server does, nor ``learn.checkpointing``, which computes the same.
     """
     learn, practice = job.learn, job.learn.practice
     return {
@@ -30,6 +30,7 @@ def needs_of(job: Job) -> dict[str, str]:
         "learn.cache": learn.cache,
         "learn.loss": learn.loss if job.model.labels == "device" else "cross-entropy",
         "learn.canonical": str(learn.canonical).lower(),
+        "data.sampling": job.sampling,
         "quant.delta": str(job.quant.delta).lower(),
         "privacy": "some" if job.privacy.on else "none",
         "plugins": "some" if job.plugins else "none",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ class Place:
         sampling: ``data.sampling``.
         text: whether rows may differ in length, so that every step announces its tokens.
         job: digest of the job, as the server names it; "" where it does not.
+        secret: what decides, with ``data.sampling = "poisson"``, which of its samples come; empty for the seed alone.
     """
 
     number: int
@@ -29,3 +30,4 @@ class Place:
     sampling: str = "local"
     text: bool = False
     job: str = ""
+    secret: bytes = field(default=b"", repr=False)

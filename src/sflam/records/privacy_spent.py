@@ -11,13 +11,18 @@ class PrivacySpent:
 
     Attributes:
         epsilon: of each device, at ``delta``; 0 for one that sent nothing yet.
-        mu: the same as Gaussian differential privacy, which composes: squares add up.
+        mu: the same as Gaussian differential privacy, which composes: squares add up. With Poisson draws that of what
+            is certain alone; what a sample's visits spend is in ``coins``.
         delta: of the run.
         covers: what it holds for: ``sample``, or ``activations only`` or ``adapters only`` where something else that
             leaves the device has no noise.
+        coins: of each device with Poisson draws, the steps so far in which a coin decided whether the sample goes up.
+        rate: the largest chance of such a coin so far.
     """
 
     epsilon: tuple[float, ...]
     mu: tuple[float, ...]
     delta: float
     covers: str
+    coins: tuple[int, ...] = ()
+    rate: tuple[float, ...] = ()

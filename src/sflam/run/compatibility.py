@@ -24,6 +24,7 @@ from sflam.run.flower_rules import FLOWER_RULES
 from sflam.run.leakage_rules import LEAKAGE_RULES
 from sflam.run.lean_rules import LEAN_RULES
 from sflam.run.passes_rules import PASSES_RULES
+from sflam.run.poisson_rules import POISSON_RULES
 from sflam.run.presence_rules import PRESENCE_RULES
 from sflam.run.privacy_rules import PRIVACY_RULES
 from sflam.run.ranks_rules import RANKS_RULES
@@ -383,5 +384,5 @@ RULES: tuple[Rule, ...] = (
          "leave network.trace out", NETWORK),
     *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *FLOWER_RULES, *LEAN_RULES, *PRESENCE_RULES, *PRIVACY_RULES,
     *RANKS_RULES, *ROBUST_RULES, *SECURE_RULES, *SERVED_RULES, *SERVERS_RULES, *TIMING_RULES,
-    *LEAKAGE_RULES, *PASSES_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED, *WEIGHTS_RULES,
+    *LEAKAGE_RULES, *PASSES_RULES, *POISSON_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED, *WEIGHTS_RULES,
 )  # fmt: skip

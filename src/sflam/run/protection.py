@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from sflam.config import Job
-from sflam.cost.privacy_loss import epsilon_of, most_visits, squared_mu
+from sflam.cost.privacy_loss import epsilon_of, epsilon_of_coins, most_visits, squared_mu
+from sflam.data.poisson import POISSON, step_count
+from sflam.data.poisson import rate as rate_of
 from sflam.learn.fleet import Fleet, FleetAround
 from sflam.model.built import token_shape
 from sflam.privacy.settings import NONE
@@ -33,7 +35,10 @@ class AccountedFleet(FleetAround):
         self.job, halves = assembly.job, assembly.halves
         assert halves is not None, "run.compatibility lets methods with a cut through"
         last = records[-1].spent if records else None
-        self._squares = np.zeros(self.job.fleet.devices) if last is None else np.square(last.mu)
+        nothing = np.zeros(self.job.fleet.devices)
+        self._squares = nothing if last is None else np.square(last.mu)
+        self._coins = nothing.astype(int) if last is None or not last.coins else np.array(last.coins)
+        self._rate = nothing.copy() if last is None or not last.rate else np.array(last.rate)
         self._asked: set[int] = set()
         self._tokens = tokens_of(assembly)
         self._trains = [bool(halves.devices.names(device)) for device in range(self.job.fleet.devices)]
@@ -51,12 +56,47 @@ class AccountedFleet(FleetAround):
         held = self.inner.counted_samples(record.round)
         times = 1 if record.measured is None else record.measured.openings
         for device in sorted(self._asked | {*record.participants}):
-            self._squares[device] += times * self._round(device, held)
+            if self.job.sampling == POISSON:
+                self._throw(device, held, times)
+            else:
+                self._squares[device] += times * self._round(device, held)
         mu, delta = np.sqrt(self._squares), self.job.privacy.delta
-        known = {each: epsilon_of(each, delta) for each in set(mu.tolist())}
-        epsilon = tuple(known[each] for each in mu.tolist())
-        spent = PrivacySpent(epsilon=epsilon, mu=tuple(mu.tolist()), delta=delta, covers=self._covers)
+        if self.job.sampling == POISSON:
+            visit = squared_mu(
+                self.job.privacy, visits=1, tokens=self._tokens, legs=self._legs, adapters=False
+            )
+            coins, rate = tuple(self._coins.tolist()), tuple(self._rate.tolist())
+            thrown = list(zip(coins, rate, self._squares.tolist(), strict=True))
+            found = {one: epsilon_of_coins(one[0], one[1], visit, one[2], delta) for one in set(thrown)}
+            epsilon = tuple(found[one] for one in thrown)
+        else:
+            coins, rate = (), ()
+            known = {each: epsilon_of(each, delta) for each in set(mu.tolist())}
+            epsilon = tuple(known[each] for each in mu.tolist())
+        spent = PrivacySpent(
+            epsilon=epsilon, mu=tuple(mu.tolist()), delta=delta, covers=self._covers, coins=coins, rate=rate
+        )
         return replace(record, spent=spent)
+
+    @property
+    def _legs(self) -> int:
+        """Noisy messages with a token that a step sends; of what the server keeps none counts twice."""
+        return 1 + int(gradients_go(self.job))
+
+    def _throw(self, device: int, held: Mapping[int, int], times: int) -> None:
+        """Count a round of a device by its coins; where it was opened again, as if each sample went up every time."""
+        learn, privacy = self.job.learn, self.job.privacy
+        steps = step_count(held.get(device, 1), learn.batch, learn.local_steps, learn.local_epochs)
+        trains = self._trains[device]
+        again, kept = (times - 1) * steps, learn.cache == "server"
+        if kept:  # activations go up once in the run, whatever the coins show
+            again = int(not self._squares[device])
+        else:
+            self._coins[device] += steps
+            self._rate[device] = max(self._rate[device], rate_of(held.get(device, 1), learn.batch))
+        self._squares[device] += squared_mu(
+            privacy, visits=again, tokens=self._tokens, legs=self._legs, adapters=False
+        ) + times * squared_mu(privacy, visits=0, tokens=self._tokens, legs=0, adapters=trains)
 
     def _round(self, device: int, held: Mapping[int, int]) -> float:
         """Return mu^2 of a round of a device."""

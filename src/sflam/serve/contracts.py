@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sflam.data.poisson import POISSON, most_drawn
 from sflam.errors import DataError
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import Contract
@@ -30,8 +31,8 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
     segment, double = local.devices.segment, str(backbone.model.dtype) == "torch.float64"
     raw = 64 if double else 32
     bits = dict.fromkeys(exchange.bits, (raw, raw)) if exchange.scheme == IDENTITY else exchange.bits
-    drawn = job.sampling == "global"
-    fleet_rows = job.learn.batch * (job.fleet.asked or job.fleet.devices) if drawn else 0
+    batch, whole = job.learn.batch, job.fleet.asked or job.fleet.devices
+    fleet_rows = {"global": batch * whole, POISSON: most_drawn(batch)}.get(job.sampling, 0)
     return {
         device: Contract(
             device=device,

@@ -98,8 +98,9 @@ class RemoteFleet(FleetAround):
         self.orders = orders or Orders()
         self.gathering = Gathering(dispatch, gather, notify, self.event_log, self.orders.held)
         # What comes together decides the result where one copy learns from all; and steps are the fleet's where a step
-        # is one batch of all devices.
-        dispatch.by_step = local.servers.shared or local.sampling == "global"
+        # is one batch of all devices; to the bit it does so wherever some have no rows in a step.
+        uneven = local.learn.canonical and local.sampling != "local"
+        dispatch.by_step = local.servers.shared or local.sampling == "global" or uneven
         # Chances, and parts of all samples, need the samples of every device, also of those that a round does not draw.
         self._needs_all = bool(self.settings.asked) and (
             self.settings.policy == "samples"

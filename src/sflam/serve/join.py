@@ -126,9 +126,10 @@ def _client(
     dataset, own = samples(job, data, served.device, list(served.classes), column, label, notify, share=share)
     examples = examples_of(dataset, backbone, str(cache), buckets=job.data.buckets)
     half = TorchHalf(segment, served.cut, job.learn, examples, own)
-    place = Place(
-        served.device, served.run, job.seed, own, job.sampling, dataset.kind == "text", served.digest
-    )
+    guard = own_guard(job, folder)
+    secret = guard.secret if guard else b""
+    text = dataset.kind == "text"
+    place = Place(served.device, served.run, job.seed, own, job.sampling, text, served.digest, secret=secret)
     notify(f"device {place.number}: {len(own)} samples, {served.cut} blocks")
     return Client(
         link,
@@ -142,7 +143,7 @@ def _client(
             served.device,
             served.bits,
             served.bits_adapters,
-            own_guard(job, folder),
+            guard,
         ),
         folder / "state.safetensors",
         state_every=state_every,

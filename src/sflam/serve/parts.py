@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sflam.data.batches import rows_of_round
-from sflam.learn.examples import drawn_shares
+from sflam.learn.drawing import drawn_rows
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import Contract
 from sflam.serve.round_planner import RoundPart
@@ -26,10 +26,8 @@ class Parts:
         self, round: int, devices: Sequence[int], known: Mapping[int, int]
     ) -> dict[int, tuple[int, ...]]:
         """Return device -> its rows in each step, from the samples that devices reported; empty where each draws."""
-        if self.local.sampling == "local":
-            return {}
         counts = {device: known[device] for device in devices}
-        drawn = drawn_shares(self.local.learn, counts, self.local.seed, round)
+        drawn = drawn_rows(self.local.learn, self.local.sampling, counts, self.local.seed, round)
         return {device: tuple(own.tolist()) for device, own in drawn.items()}
 
     def steps(self, device: int, samples: int, shares: Mapping[int, Sequence[int]]) -> list[int]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sflam.config import Job
 from sflam.data.batches import rows_of_round as rows_of
+from sflam.data.poisson import POISSON
 from sflam.learn.selection import chances_of
 from sflam.learn.weighting import counted
 from sflam.network.network import Floats, Network
@@ -153,7 +154,8 @@ class Planner(ABC):
     def mini_batches(self, devices: Sequence[int]) -> Floats:
         """Return the mini-batches [n] of each device's round, as drawn or expected, where these ``devices`` take part.
 
-        With ``data.sampling = "global"`` a device has its share by samples of every step of the fleet.
+        With ``data.sampling = "global"`` a device has its share by samples of every step of the fleet, by coins as many
+        rows as in passes, in the mean.
         """
         index = np.asarray(devices, np.int64)
         if self.job.sampling == "local":
@@ -161,6 +163,8 @@ class Planner(ABC):
         if self.draws:
             drawn: Floats = np.maximum(self.draws.of(devices).rows, NO_ROWS) / self.job.learn.batch
             return drawn
+        if self.job.sampling == POISSON:  # as many as in passes, in the mean
+            return self.batches[index]
         learn, own = self.job.learn, self.samples[index]
         rows = rows_of(int(own.sum()), learn.batch * len(index), learn.local_steps, learn.local_epochs)
         expected: Floats = rows * own / own.sum() / learn.batch

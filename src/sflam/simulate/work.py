@@ -123,7 +123,7 @@ def device_flop(
     servers = np.array([placement.server for placement in job.placements])
     done = np.zeros(len(parts))
     batches = batches_of(job, parts)
-    drawn = job.sampling == "global"
+    drawn = job.sampling != "local"
     for record in records:
         who, charge = list(record.participants), record.charge
         at = np.array(charge.cuts) if charge else cuts[who]

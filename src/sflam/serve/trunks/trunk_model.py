@@ -23,7 +23,7 @@ from sflam.learn.edge_servers import Servers
 from sflam.learn.exchange import Exchange
 from sflam.learn.halves import halves, weigh
 from sflam.learn.selection import chances_of
-from sflam.learn.weighting import weighting_of
+from sflam.learn.weighting import expected_rows, weighting_of
 from sflam.link.contract import PROTOCOL, Contract
 from sflam.link.https_client import LARGEST, Link
 from sflam.link.job import ELSEWHERE, NAME, expect_no_links, expect_plugins, fetch
@@ -58,6 +58,7 @@ class TrunkModel:
         chance = chances_of(self.job.fleet, samples)
         how = partial(weighting_of, self.job.learn, self.job.sampling)
         weigh(self.devices, self.servers, present, samples, how, chance)
+        self.servers.expect(expected_rows(self.job.learn, self.job.sampling, samples))
 
 
 def described_trunk(link: Link, plugins: Sequence[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ export const OFFERS = {
   "learn.loss": ["cross-entropy", "label-smoothing", "focal"],
   "learn.canonical": ["false", "true"],
   "quant.scheme": ["uniform", "rotated", "topk", "identity"],
+  "data.sampling": ["local", "global"],
   "quant.delta": ["false"],
   privacy: ["none"],
   plugins: ["none"],

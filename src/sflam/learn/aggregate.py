@@ -129,7 +129,7 @@ def aggregation_error(states: Sequence[Mapping[str, Tensor]], weights: Sequence[
     """Return ||mean(BA) - mean(B) mean(A)|| / ||mean(BA)||, Frobenius over all adapted layers; 0 where none moved.
 
     The difference is a covariance, mean((B - mean(B)) (A - mean(A))), and norms are those of the factors' products
-    with each other: no matrix of a layer's size is made, unless K r is larger.
+    with each other: no matrix of a layer's size is made, unless it costs less.
     """
     lost = total = 0.0
     for _, a, b, w in _factors(states, weights):
@@ -141,7 +141,8 @@ def aggregation_error(states: Sequence[Mapping[str, Tensor]], weights: Sequence[
 def _square(a: Tensor, b: Tensor, w: Tensor) -> float:
     """Return ||sum_k w_k B_k A_k||^2 of a [K,r,i], b [K,o,r] and w [K]."""
     left, right = _beside(b, w), a.flatten(0, 1)
-    if left.shape[1] >= min(len(left), right.shape[1]):
+    wide, high = left.shape[1], right.shape[1]
+    if wide * (len(left) + high) >= len(left) * high:
         return float((left @ right).square().sum())
     return max(0.0, float(((left.T @ left) * (right @ right.T)).sum()))
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sflam.model.fused_lora import FusedLoRA
+from sflam.model.fused_lora import FusedLoRA, Span
 from sflam.model.row_masks import RowMasks
 from sflam.model.stack import Gathered
 
@@ -60,6 +60,20 @@ class Rows:
     def even(self) -> bool:
         """Whether all groups have the same number of rows."""
         return len(set(self.counts)) == 1
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """Neighbouring groups with as many rows: first group, group after the last, first row, row after the last."""
+        found: list[Span] = []
+        row = 0
+        for group, count in enumerate(self.counts):
+            if found and self.counts[group - 1] == count:
+                first, _, top, _ = found.pop()
+            else:
+                first, top = group, row
+            row += count
+            found.append((first, group + 1, top, row))
+        return tuple(found)
 
     @cached_property
     def positions(self) -> Tensor:
@@ -149,16 +163,16 @@ class StackedLoRA(nn.Module):
         )
         if self._fuses(x, a):
             base: Any = self.base
-            joint: Tensor = FusedLoRA.apply(rows.gather(x), base.weight, base.bias, a, b, self.scaling)  # type: ignore[no-untyped-call]
-            return rows.scatter(joint, x.shape[:-1])
+            joint: Tensor = FusedLoRA.apply(x, base.weight, base.bias, a, b, self.scaling, rows.spans)  # type: ignore[no-untyped-call]
+            return joint
         z = rows.gather(F.dropout(x, self.dropout, self.training) if self.dropout else x)
         low = torch.bmm(z.to(a.dtype), a.mT) * self.scaling
         out: Tensor = self.base(x)
         return out + rows.scatter(torch.bmm(low, b.mT), x.shape[:-1]).to(out.dtype)
 
     def _fuses(self, x: Tensor, a: Tensor) -> bool:
-        """Whether base layer and update are one operation: a plain layer, numbers of one type, no padding of groups."""
-        if not self.layout.fused or type(self.base) is not nn.Linear or not self.layout.rows.even:
+        """Whether base layer and update are one operation: a plain layer, numbers of one type."""
+        if not self.layout.fused or type(self.base) is not nn.Linear:
             return False
         dropped = self.dropout and self.training
         return (

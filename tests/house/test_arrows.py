@@ -68,7 +68,7 @@ WITHIN = {
 FEWER = {
     "graph": {"errors"},
     "device": BASE | {"settings", "config", "graph", "link", "secure", "codec", "data"},
-    "link": BASE | {"settings", "config", "codec", "data"},
+    "link": BASE | {"settings", "config", "codec", "data", "secure"},
     "secure": BASE,
 }
 

@@ -20,7 +20,9 @@ WANTED: dict[str, list[str]] = PROJECT["optional-dependencies"]
 IMPORTED_AS = {"scikit-learn": "sklearn", "pillow": "PIL"}
 LEAN = ("graph", "device", "link", "secure", "codec", "network")
 """Rooms that need NumPy alone, as does every module at the top of the package."""
-KEYED = {f"sflam.secure.{name}" for name in ("keys", "device_side", "server_side", "in_process")}
+KEYED = {f"sflam.secure.{name}" for name in ("keys", "device_side", "server_side", "in_process")} | {
+    "sflam.link.masked_way"
+}
 """What needs the extra device-secure besides."""
 
 

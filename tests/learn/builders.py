@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from sflam.learn.examples import Examples
 from sflam.learn.methods import METHODS
 from sflam.learn.relay import Relay
 from sflam.learn.round import train
+from sflam.learn.secure_fleet import SecureFleet
 from sflam.learn.settings import FleetSettings, LearnSettings
 from sflam.learn.split_fleet import LocalFleet
 from sflam.model.adapters import attach, load_state, state_of
@@ -75,7 +77,7 @@ def local_fleet(
     quant=IDENTITY,
     **options,
 ):
-    """Return a fleet of one device per part; ``options`` override learn, seed and labels."""
+    """Return a fleet of one device per part; ``options`` override learn, seed and labels, and may add privacy."""
     chosen = {"learn": LEARN, "seed": 3} | options
     method = METHODS[chosen["learn"].method]
     settings = FleetSettings(
@@ -86,7 +88,9 @@ def local_fleet(
         servers=tuple(servers),
         ranks=tuple(ranks),
     )
-    return (Relay if method.relay else LocalFleet)(
+    privacy = chosen.pop("privacy", None)
+    plain = Relay if method.relay else LocalFleet
+    return (partial(SecureFleet, privacy=privacy) if privacy else plain)(
         backbone,
         model,
         examples,

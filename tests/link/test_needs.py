@@ -19,8 +19,10 @@ ALL = {
     "learn.cache": {"off"},
     "learn.loss": {"cross-entropy"},
     "learn.canonical": {"false"},
+    "data.sampling": {"local"},
     "quant.delta": {"false"},
     "privacy": {"none"},
+    "privacy.secure_aggregation": {"false"},
     "plugins": {"none"},
 }
 

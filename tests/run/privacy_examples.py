@@ -18,7 +18,6 @@ SECURE = {
     "secure-servers": (*SUM, "fleet.devices=3", "fleet.servers=[0,1,0]"),
     "secure-on-ranks": SUM,
     "secure-flower": SUM,
-    "secure-serve": SUM,
 }
 PRIVACY = {
     "privacy-unsplit": (CLIP, "learn.method=fedlora"),

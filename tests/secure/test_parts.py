@@ -153,7 +153,7 @@ def test_a_device_refuses_neighbours_that_cannot_be():
     device.share(Neighbours(adverts={1: one, 2: other}))
     with pytest.raises(WireError, match="no neighbour"):
         device.mask(SealedShares(boxes={5: bytes(82)}), ZEROS, 2)
-    with pytest.raises(SecureSumError, match="1 of 3 devices are left of a secure sum, and it takes 2"):
+    with pytest.raises(SecureSumError, match="1 of 3 devices are left of a secure sum, and it takes 3"):
         device.mask(SealedShares(boxes={}), ZEROS, 2)
     with pytest.raises(WireError, match="does not open"):
         device.mask(SealedShares(boxes={1: bytes(82), 2: bytes(82)}), ZEROS, 2)

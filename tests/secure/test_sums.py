@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sflam.errors import SecureSumError
 from sflam.secure.bodies import bytes_down, bytes_up, decode_message
-from sflam.secure.graph import degree, neighbours, threshold
+from sflam.secure.graph import degree, fewest, neighbours
 from sflam.secure.in_process import sum_in_process
 from sflam.secure.keys import stretched
 from sflam.secure.messages import PHASES, MaskedVector, RevealedShares
@@ -52,7 +52,7 @@ def test_it_is_the_plain_sum_of_those_who_remained(count, length, bits, share, s
     """Any weights, any devices lost at any phases, as long as the threshold of them stays to the end."""
     own, width, plain = vectors_of(count, length, bits, seed)
     devices = sorted(own)
-    spare = count - threshold(share, count)
+    spare = count - fewest(share, count)
     away = data.draw(st.lists(st.sampled_from(devices), max_size=spare, unique=True))
     when = {device: data.draw(st.sampled_from(PHASES[1:])) for device in away}
     lost = {phase: [d for d in away if when[d] == phase] for phase in PHASES}
@@ -84,6 +84,16 @@ def test_two_devices_have_no_secure_sum():
     own, width, _ = vectors_of(3, 4, 8, 1)
     with pytest.raises(SecureSumError, match=r"^2 devices came to a secure sum; it takes 3"):
         sum_in_process(own, width, CONTEXT, 0.66, lost={"keys": sorted(own)[:1]})
+
+
+@pytest.mark.parametrize("phase", PHASES[1:3])
+def test_nor_do_three_of_whom_one_is_lost(phase):
+    """Two of three give secrets back at 0.66, but either would then know the other's part."""
+    own, width, _ = vectors_of(3, 4, 8, 1)
+    with pytest.raises(
+        SecureSumError, match=r"^2 of 3 devices are left of a secure sum, and it takes 3; begin"
+    ):
+        sum_in_process(own, width, CONTEXT, 0.66, lost={phase: sorted(own)[:1]})
 
 
 def test_large_rounds_have_near_neighbours_alone():

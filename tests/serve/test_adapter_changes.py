@@ -20,6 +20,7 @@ from sflam.learn.adapter_exchange import AdapterCodec
 from sflam.link.contract import expect_same_grid
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
+from sflam.link.round_work import RoundWork
 from sflam.sizes import adapter_body_bytes
 from tests.learn.builders import LEARN, assert_equal_states
 from tests.serve.test_hostile import TERMS, Site
@@ -159,7 +160,7 @@ def test_every_kind_of_device_makes_the_body_that_a_simulation_counts(bits):
     start = rng.standard_normal(500).astype(np.float32)
     values = (start + 0.01 * rng.standard_normal(500)).astype(np.float32)
     exchange = TokenExchange(NumpyCoder("rotated"), "rotated", 7, 3, 8, 32, (4, 4), bits)
-    body = exchange.trained(2, 40, values, start)
+    body = exchange.trained(RoundWork(2, 1, 40, values, start, np.empty((0, 2), np.uint16)))
     tensors = torch.from_numpy(values), torch.from_numpy(start)
     found, size = AdapterCodec(bits, 7).up(2, 3, 40, *tensors)
     message = decode(body)

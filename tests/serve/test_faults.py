@@ -17,10 +17,12 @@ from typing import ClassVar
 import pytest
 import torch
 
+from sflam.records import history
 from tests.serve.network import adapters_of, network
 from tests.serve.test_served_is_simulated import FOUR_BITS, job_of, sets, simulated
 
 LONG = (*FOUR_BITS, "learn.local_steps=6")
+SUMMED = ("privacy.secure_aggregation=true", "quant.adapters_scale=common")
 
 
 def lose_every_fifth_answer():
@@ -162,6 +164,64 @@ def test_a_server_killed_between_any_two_steps(room, tmp_path, fleet, answers):
     killed_and_resumed(room, tmp_path, fleet, answers)
 
 
+class DieInSum:
+    """Kill the server's own process, as kill -9 would, at the end of so many phases of its sums."""
+
+    def __init__(self, phases):
+        self.phases = phases
+
+    def __call__(self):
+        from sflam.serve.sums.open_sum import OpenSum
+
+        count = itertools.count(1)
+
+        def counted(made):
+            def dying(one, *arguments):
+                if next(count) == self.phases:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return made(one, *arguments)
+
+            return dying
+
+        OpenSum._end, OpenSum.total = counted(OpenSum._end), counted(OpenSum.total)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phases", [1, 2, 3, 4, 7])
+def test_a_server_killed_in_a_sum(room, tmp_path, fleet, phases):
+    """The round is made again, whatever of the sum was there: four phases a round."""
+    killed_and_resumed(room, tmp_path, fleet, DieInSum(phases), *SUMMED)
+
+
+class DieMasking:
+    """Kill a device's own process before it sends its masked numbers."""
+
+    def __call__(self):
+        from sflam.secure.device_side import MaskingDevice
+
+        def dying(*arguments):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        MaskingDevice.mask = dying
+
+
+@pytest.mark.slow
+def test_a_device_killed_in_a_sum_comes_back_for_the_next_round(room, tmp_path, fleet):
+    settings = job_of(room, *FOUR_BITS, "learn.rounds=2", *SUMMED, "fleet.devices=4")
+    with network(tmp_path, 4) as net:
+        server = fleet.serve(net, *sets(settings), "--out", tmp_path / "run")
+        joined = [fleet.start(net, device) for device in range(3)]
+        joined.append(fleet.start(net, 3, prepare=DieMasking()))
+        joined[3].process.join(60)
+        assert joined[3].process.exitcode == -9
+        joined[3] = fleet.start(net, 3)
+        assert server.wait() == 0, server.lines
+        assert [device.wait(20) for device in joined] == [0, 0, 0, 0]
+    rounds = history.read(tmp_path / "run" / "history.jsonl")[1]
+    assert [one.participants for one in rounds] == [(0, 1, 2), (0, 1, 2, 3)]
+    assert [one.secured.devices for one in rounds] == [(0, 1, 2), (0, 1, 2, 3)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("answers", [5, 17])
 def test_a_killed_server_and_the_memory_of_quantizers_on_both_sides(room, tmp_path, fleet, answers):
@@ -178,7 +238,8 @@ def killed_and_resumed(room, tmp_path, fleet, answers, *more):
     """Kill the server after so many answers of 2 rounds of 2 steps of 3 devices; it ends as the simulation does."""
     settings = job_of(room, *FOUR_BITS, "learn.state=keep", "learn.rounds=2", *more)
     with network(tmp_path) as net:
-        server = fleet.serve(net, *sets(settings), "--out", tmp_path / "run", prepare=DieAfter(answers))
+        prepare = answers if callable(answers) else DieAfter(answers)
+        server = fleet.serve(net, *sets(settings), "--out", tmp_path / "run", prepare=prepare)
         joined = [fleet.start(net, device) for device in range(3)]
         assert server.wait() == -9, server.lines
         server = fleet.serve(net, "--resume", tmp_path / "run")

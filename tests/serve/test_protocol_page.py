@@ -12,6 +12,8 @@ from sflam.codec.adapter_change import decode_change, encode_change
 from sflam.codec.bodies import decode, encode
 from sflam.codec.messages import AdapterFrame, ChangeFrame, GradientFrame, StepFrame, TokenFrame
 from sflam.codec.quantizers import quantizer
+from sflam.secure.bodies import KINDS, encode_message
+from sflam.secure.messages import Advert, MaskedVector, Roll
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "protocol.md").read_text(encoding="utf-8")
 VECTORS = dict(re.findall(r"```text vector=(\w+)\n(.*?)```", PAGE, re.DOTALL))
@@ -36,6 +38,22 @@ def test_an_example_is_what_is_written(name):
     body = (584).to_bytes(8, "little") + header.encode().ljust(584) + bytes.fromhex(data)
     assert encode(MESSAGES[name]) == body
     assert type(decode(body)) is type(MESSAGES[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("keys", Advert(box=bytes([1]) * 32, mask=bytes([2]) * 32)),
+        ("roll", Roll(present=(0,), lost=(2,))),
+        ("masked", MaskedVector(values=np.array([258, 3], np.uint64), width=2)),
+    ],
+)
+def test_an_example_of_a_sum_is_what_is_written(name, message):
+    (found,) = re.findall(rf"```text sum={name}\n(.*)\n```", PAGE)
+    assert encode_message(message).hex() == found
+    assert [kind.__name__ for kind in KINDS] == [
+        "Advert", "Neighbours", "SealedShares", "MaskedVector", "Roll", "RevealedShares"
+    ]  # fmt: skip
 
 
 def test_every_example_is_tested_and_every_route_is_reported():

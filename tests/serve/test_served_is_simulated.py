@@ -72,6 +72,19 @@ def test_changes_of_adapters_bit_for_bit(room, tmp_path, scale, bits):
     assert sent[0] == sent[1] and sent[0][0][0] < sent[0][0][1]
 
 
+SUMS = ("privacy.secure_aggregation=true", "quant.adapters_scale=common", "fleet.devices=4")
+
+
+@pytest.mark.parametrize("labels", ["server", pytest.param("device", marks=pytest.mark.slow)])
+def test_sums_under_masks_bit_for_bit(room, tmp_path, labels):
+    settings = job_of(room, *FOUR_BITS, *SUMS, f"model.labels={labels}")
+    found, wanted = served(tmp_path, settings, devices=4), simulated(tmp_path / "local", settings)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    rounds = [history.read(folder / "history.jsonl")[1] for folder in (tmp_path / "run", tmp_path / "local")]
+    seen = [[(r.secured, r.adapter_bytes_up, r.adapter_bytes_down) for r in each] for each in rounds]
+    assert seen[0] == seen[1] and seen[0][0][0].devices == (0, 1, 2, 3)
+
+
 @pytest.mark.parametrize(
     "tuned",
     [

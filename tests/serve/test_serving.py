@@ -42,6 +42,21 @@ def test_what_cannot_be_served_is_reported(tmp_path, settings, message):
         serving.check(config.load(None, settings))
 
 
+def test_a_secure_sum_has_a_quorum_of_three(tmp_path):
+    sums = ["privacy.secure_aggregation=true", "quant.adapters_scale=common", "fleet.devices=3"]
+    serving = Serving(listen=Listen(), roster=tmp_path / "devices.json")
+    assert serving.fewest(config.load(None, sums)) == 3 and serving.fewest(config.load(None, sums[2:])) == 2
+    for job, own, named in (
+        (sums, {"quorum": 2}, "--quorum"),
+        ([*sums, "fleet.quorum=2"], {}, "fleet.quorum"),
+    ):
+        with pytest.raises(ConfigError) as found:
+            replace(serving, **own).check(config.load(None, job))
+        (problem,) = found.value.problems
+        assert problem.startswith(f"{named} is 2; privacy.secure_aggregation = true takes 3 devices")
+    replace(serving, quorum=0).check(config.load(None, sums))
+
+
 def test_a_quorum_beyond_the_fleet_is_refused(tmp_path):
     serving = Serving(listen=Listen(), roster=tmp_path / "devices.json", quorum=11, deadline=0)
     with pytest.raises(ConfigError) as found:

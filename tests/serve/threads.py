@@ -17,6 +17,7 @@ from sflam.link.contract import Contract
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
 from sflam.link.loop import Client
+from sflam.link.masked_way import MaskedWay
 from sflam.link.place import Place
 from sflam.model.adapters import state_of
 from sflam.model.families import CAUSAL
@@ -35,6 +36,7 @@ from sflam.serve.operators import Operators
 from sflam.serve.orders import Orders
 from sflam.serve.roster import Roster
 from sflam.serve.session import Phase, Session
+from sflam.serve.sums.sum_wiring import wired_sums
 from sflam.serve.torch_half import TorchHalf, torch_exchange
 from sflam.serve.web_server import Listen, WebServer
 from tests.learn.builders import adapted, local_fleet, parts_of, run
@@ -68,9 +70,10 @@ def contracts_of(local, labels, quant, text, causal, start):
             adapter_bits=local.devices.segment.stack.values.element_size() * 8,
             bits_down=64 if raw else quant.bits_down, change_bits=local.adapters.bits,
             fleet_rows={
-                "global": local.learn.batch * len(SIZES),
+                "global": local.learn.batch * len(local.parts),
                 "poisson": most_drawn(local.learn.batch),
             }.get(local.sampling, 0),
+            summed=hasattr(local, "sums"),
         )
         for device, cut in enumerate(local.devices.cuts)
     }  # fmt: skip
@@ -97,6 +100,7 @@ class Rig:
         screen: see RemoteFleet.
         patience: seconds of silence, or without its next exchange, after which a device is left out.
         more: the ingress -> routes beside the usual ones.
+        sizes: samples of the devices.
         options: cuts, labels, quant, learn.
     """
 
@@ -115,14 +119,16 @@ class Rig:
         screen=None,
         patience=1000.0,
         more=lambda ingress: [],
+        sizes=SIZES,
         **options,
     ):
         folder.mkdir(exist_ok=True)
         self.folder, self.kind, self.options, self.links, self.away = folder, kind, options, links or {}, away
+        self.sizes, self.lines = sizes, []
         backbone, self.model, examples = adapted(kind)
-        local = local_fleet(backbone, self.model, examples, parts_of(SIZES), selected=draw, **options)
+        local = local_fleet(backbone, self.model, examples, parts_of(sizes), selected=draw, **options)
         labels, learn = options["labels"], options["learn"]
-        session = Session(quorum or len(SIZES), legs=1 if labels == "server" else 2, patience=patience)
+        session = Session(quorum or len(sizes), legs=1 if labels == "server" else 2, patience=patience)
         session.attempt = 0
         self.dispatch = Dispatch(session, canonical=learn.canonical)
         self.contracts = contracts_of(
@@ -133,15 +139,18 @@ class Rig:
         self.ingress = Ingress(
             self.dispatch, roster, self.contracts, lambda _: {}, {}, Bounds(1 << 24, 1 << 22)
         )
-        self.orders = Orders(folder / "orders.json", roster, len(SIZES))
+        self.orders = Orders(folder / "orders.json", roster, len(sizes))
         self.ingress.orders = self.orders
         self.operators = Operators(folder / "operators.json")
         self.log = EventLog(folder / "served.jsonl")
-        self.operation = RunOperation(self.dispatch, roster, self.orders, self.log, len(SIZES))
-        routes = [*operator_routes(self.ingress, self.operators, self.operation), *more(self.ingress)]
+        self.operation = RunOperation(self.dispatch, roster, self.orders, self.log, len(sizes))
+        kind_of_fleet, sums = partial(RemoteFleet, local), []
+        if hasattr(local, "sums"):
+            kind_of_fleet, sums = wired_sums(local, self.ingress, "run")
+        routes = [*sums, *operator_routes(self.ingress, self.operators, self.operation), *more(self.ingress)]
         self.server = WebServer(application(self.ingress, more=routes), self.dispatch, Listen(port=0))
-        self.fleet = RemoteFleet(
-            local, self.dispatch, self.contracts, itertools.count(1).__next__, notify=lambda line: None, deadline=1e6,
+        self.fleet = kind_of_fleet(
+            self.dispatch, self.contracts, itertools.count(1).__next__, notify=self.lines.append, deadline=1e6,
             stats=self.ingress.stats, planner=planner, screen=screen, orders=self.orders,
         )  # fmt: skip
         # They draw from torch's one generator, so they are made here and not in the threads.
@@ -167,7 +176,7 @@ class Rig:
         """Run the rounds; return the records and the adapters."""
         rounds = self.options["learn"].rounds
         self.server.start()
-        with ThreadPoolExecutor(len(SIZES)) as pool:
+        with ThreadPoolExecutor(len(self.sizes)) as pool:
             joined = [pool.submit(self.live, number) for number in self.contracts]
             try:
                 found = run(self.fleet, state_of(self.model), rounds)
@@ -206,7 +215,7 @@ class Rig:
         change = self.fleet.local.adapters.bits
         learn, labels, cut = self.options["learn"], self.options["labels"], self.options["cuts"][number]
         sampling = self.options.get("sampling", "local")
-        place = Place(number, "run", 3, parts_of(SIZES)[number], sampling, not is_image(self.kind))
+        place = Place(number, "run", 3, parts_of(self.sizes)[number], sampling, not is_image(self.kind))
         bits = fleet.bits[number]
         if number in self.lean:
             rank = self.options["ranks"][number] if self.options.get("ranks") else 0
@@ -228,8 +237,12 @@ class Rig:
             segment = DeviceSegment(own, cut, 1, labels=labels, frozen_half=frozen)
             half = TorchHalf(segment, cut, learn, its, place.own)
             exchange = torch_exchange(half, fleet.scheme, fleet.seed, number, bits, change, fleet.guard)
+        masked = None
+        if privacy := self.options.get("privacy"):
+            masked = MaskedWay(link, place, learn, change, len(self.sizes), privacy.secure_threshold)
         # The last one reads its answers while they come.
-        return Client(link, place, half, learn, exchange, file, streaming=number == len(SIZES) - 1)
+        streaming = number == len(self.sizes) - 1
+        return Client(link, place, half, learn, exchange, file, streaming=streaming, masked=masked)
 
     def stay_away(self, number):
         """Be silent until the round is over."""
@@ -240,10 +253,10 @@ class Rig:
             time.sleep(0.01)
 
 
-def simulated(kind, *, selected=None, **options):
+def simulated(kind, *, selected=None, sizes=SIZES, **options):
     """Run the same job in one process; ``selected`` gives the devices of a round, from fleet and round."""
     backbone, model, examples = adapted(kind)
-    local = local_fleet(backbone, model, examples, parts_of(SIZES), **options)
+    local = local_fleet(backbone, model, examples, parts_of(sizes), **options)
     if selected:
         local.select = partial(selected, local)
     return run(local, state_of(model), options["learn"].rounds)

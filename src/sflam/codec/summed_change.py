@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.codec.adapter_change import Values, change_groups
+from sflam.codec.adapter_change import Values, change_groups, encode_change
 from sflam.codec.common_grid import WIDEST, Integers, weighted_mean
 from sflam.codec.grid import restore
 from sflam.codec.packing import unpack
@@ -29,6 +29,14 @@ SPARE = 2.0
 """How much further than they went in this round devices may go in the next."""
 _ENDS = 2.0 ** -np.arange(SUM_MARKS - 2, -1, -1)
 """Of the marks but the last, over R_g."""
+
+
+def counted_change(
+    values: Values, start: Values, side: Words, bits: int, *, seed: int, round: int, device: int
+) -> tuple[Numbers, Numbers]:
+    """Return what a device counts of its change from ``start`` to ``values`` (both [P]): its codes and its marks."""
+    change = encode_change(values, start, bits, side=side, seed=seed, round=round, device=device)
+    return codes_of(change, len(values)), marks_of(values, start, side, bits)
 
 
 def codes_of(change: Packed, count: int) -> Numbers:

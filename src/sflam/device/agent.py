@@ -32,6 +32,7 @@ from sflam.link.loop import Client
 from sflam.link.needs import expect_offered
 from sflam.link.noise_secret import own_guard
 from sflam.link.own_data import own_settings
+from sflam.link.own_masks import masks_of
 from sflam.link.place import Place
 from sflam.sizes import FLOAT_BITS, IDENTITY
 
@@ -91,6 +92,7 @@ def client_of(
     job = served.settings(folder)
     expect_offered(job, OFFERS, "a device without torch")
     own_settings(job, bringing.data, bringing.column, bringing.label, share=bringing.share)
+    masks = masks_of(job, notify)  # before what is resident is measured: it loads a library
     bringing.limits.expect_within(served, job, folder, held=False)
     bundle = _graphs(link, served, cache)
     served.fetch(link, cache)
@@ -144,6 +146,7 @@ def client_of(
         folder / "state.safetensors",
         state_every=bringing.state_every,
         streaming=choice.streaming,
+        masked=masks(link, place, served.bits_adapters),
         notify=notify,
     )
 

@@ -26,6 +26,7 @@ OFFERS: dict[str, tuple[str, ...]] = {
     "data.sampling": ("local", "global", "poisson"),
     "quant.delta": ("false",),
     "privacy": ("none", "some"),
+    "privacy.secure_aggregation": ("false", "true"),
     "plugins": ("none",),
 }
 """What a job may ask of a device without torch; see ``sflam.link.needs``."""

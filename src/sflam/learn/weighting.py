@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from sflam.data.batches import rows_of_round
+from sflam.data.counting import counts_of
 from sflam.data.poisson import POISSON
 from sflam.learn.grouping import count_groups
 from sflam.learn.selection import Chances
@@ -156,15 +156,10 @@ def _times(chance: Chances) -> dict[int, float] | None:
     return {device: mean / own for device, own in chance.items() if own}
 
 
-def by_held_samples(learn: LearnSettings, sampling: str) -> bool:
-    """Whether devices make as many local steps each, and count by the samples that they hold."""
-    return learn.practice.weights == "samples" and learn.local_steps > 0 and sampling != "global"
-
-
 def counted(
     learn: LearnSettings,
     sampling: str,
-    trained: Mapping[int, float],
+    trained: Mapping[int, int],
     held: Mapping[int, int],
     chance: Chances = 1.0,
 ) -> list[float]:
@@ -180,12 +175,9 @@ def counted(
         held: device -> n_k.
         chance: p_k.
     """
-    by_samples = by_held_samples(learn, sampling)
-    if sampling == POISSON:
-        steps, epochs = learn.local_steps, learn.local_epochs
-        trained = {device: rows_of_round(held[device], learn.batch, steps, epochs) for device in trained}
+    by_samples = learn.counts_held(sampling)
     counts: dict[int, float] = {
-        device: held[device] if by_samples else rows for device, rows in trained.items()
+        device: counts_of(learn, sampling, rows, held[device]) for device, rows in trained.items()
     }
     if isinstance(chance, dict) and (by_samples or not learn.local_steps):
         counts = {device: count / chance[device] for device, count in counts.items()}

@@ -19,6 +19,9 @@ from sflam.codec.common_grid import is_grid
 from sflam.codec.messages import AdapterFrame, ChangeFrame, Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
 from sflam.errors import Refused, ServeError, WireError
+from sflam.secure.bodies import body_bytes
+from sflam.secure.messages import MaskedVector
+from sflam.secure.ring import MOST_BYTES
 from sflam.sizes import (
     ADAPTER_GROUP,
     FLOAT_BITS,
@@ -29,6 +32,7 @@ from sflam.sizes import (
     grid_bytes,
     is_variable,
     step_body_bytes,
+    summed_numbers,
     token_body_bytes,
 )
 
@@ -61,6 +65,7 @@ class Contract:
         change_bits: of every adapter value on the way up, where the change since the round began is sent; 32 where the
             adapters themselves are.
         bits_down: bits of every value that comes down.
+        summed: whether what devices trained is summed under masks, so that none sends it by itself.
         fleet_rows: most rows of a step where the server draws them: of the whole fleet where each device has a share,
             or of a device by coins; 0 where devices draw mini-batches of their own.
     """
@@ -83,6 +88,7 @@ class Contract:
     bits_down: int = 8
     fleet_rows: int = 0
     answers: bool = False
+    summed: bool = False
 
     @property
     def legs(self) -> int:
@@ -151,7 +157,9 @@ class Contract:
         """Return the bytes of the largest body there can be."""
         rows = self.fleet_rows or self.batch
         adapters = self.adapter_bytes() + self.changes * grid_bytes(self.adapters)
-        return max(self.forward_bytes(rows, rows * self.tokens, self.text), adapters)
+        numbers = summed_numbers(self.adapters)
+        masked = body_bytes(MaskedVector, numbers, MOST_BYTES) if self.summed else 0
+        return max(self.forward_bytes(rows, rows * self.tokens, self.text), adapters, masked)
 
     def check(self, message: Message, round: int, step: int, leg: int, rows: int, tokens: int) -> None:
         """Raise WireError unless ``message`` is what this device may send at this place."""

@@ -22,11 +22,12 @@ from sflam.codec.guard import Guard
 from sflam.codec.legs import DOWN, GRADIENTS, UPWARD, noise_seed
 from sflam.codec.messages import AdapterFrame, ChangeFrame, Message, StepFrame, TokenFrame
 from sflam.codec.pieces import part
-from sflam.codec.quantizer import Divisible, Floats, Packed, Piecewise, Remembering, Words, offers
+from sflam.codec.quantizer import Divisible, Floats, Packed, Piecewise, Remembering, offers
 from sflam.codec.quantizers import quantizer
 from sflam.errors import WireError
 from sflam.link.half import X
 from sflam.link.https_client import Streamed
+from sflam.link.round_work import RoundWork
 from sflam.sizes import FLOAT_BITS, HEADER_BYTES, IDENTITY, is_variable, value_bits
 
 M = TypeVar("M", bound=Message)
@@ -172,23 +173,9 @@ class TokenExchange(Generic[X]):
     def _guards_adapters(self) -> bool:
         return self.guard is not None and self.guard.moves_adapters
 
-    def trained(
-        self,
-        round: int,
-        samples: int,
-        values: NDArray[Any],
-        start: NDArray[Any],
-        side: Words | None = None,
-    ) -> Body:
-        """Return the body of what a round trained.
-
-        Args:
-            round: its number.
-            samples: trained on.
-            values: [P], the adapters now.
-            start: [P], those that came when the round began; of any length where they are not needed.
-            side: [G, 2], the grids that came with them; none, or zeros, for grids of its own.
-        """
+    def trained(self, work: RoundWork) -> Body:
+        """Return the body of what a round trained."""
+        round, samples, values, start, side = work.round, work.samples, work.values, work.start, work.grid
         if self._guards_adapters:
             assert self.guard is not None
             values = self.guard.adapters(values, start, round, self.device)
@@ -201,7 +188,7 @@ class TokenExchange(Generic[X]):
             seed=self.seed,
             round=round,
             device=self.device,
-            side=side if side is not None and len(side) else None,
+            side=side if len(side) else None,
         )
         return encode(ChangeFrame(round, self.device, samples=samples, change=change))
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,14 @@ from sflam.learn.settings.schedule import Moment, rate
 from sflam.link import state
 from sflam.link.adapter_way import AdapterWay
 from sflam.link.contract import PROTOCOL
-from sflam.link.device_report import HEADER, DeviceReport
+from sflam.link.device_report import HEADER
 from sflam.link.drawing import batches_for
 from sflam.link.exchange import M, Memory, TokenExchange, opened, opened_ahead
 from sflam.link.half import Arrays, Half, LocalStep, X
 from sflam.link.https_client import FIRST_PAUSE, LONGEST_PAUSE, Link, Streamed
 from sflam.link.place import Place
+from sflam.link.probing import Probing
+from sflam.link.round_work import RoundWork
 from sflam.link.standing import ENDED, OPEN, Standing, standing_of
 from sflam.link.times import Times
 from sflam.link.trunk_way import TrunkWay
@@ -39,8 +41,9 @@ from sflam.locks import hold
 from sflam.seeds import derive
 from sflam.sizes import HEADER_BYTES
 
-SELDOM_PROBES = 1.0
-"""Seconds between two probes at least, whatever a server asks for."""
+if TYPE_CHECKING:  # it needs the cryptography library
+    from sflam.link.masked_way import MaskedWay
+
 QUICK, FREE = 0.5, 4
 """Seconds in which an answer without anything to do is quick, and how many such in a row are asked for at once."""
 
@@ -59,6 +62,7 @@ class Client(Generic[X]):
         streaming: decode answers while they come, as the half asks for their tokens, instead of holding them whole. One
             that breaks off has its step made again, and is then taken whole.
         adapters: how a round's adapters come and go; over ``link`` by default.
+        masked: how what it trained is summed under masks; None sends it by itself.
         notify: shows a line to the user of the device.
     """
 
@@ -74,15 +78,16 @@ class Client(Generic[X]):
         state_every: int = 1,
         streaming: bool = False,
         adapters: AdapterWay | None = None,
+        masked: MaskedWay | None = None,
         notify: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.adapters = adapters or AdapterWay(link)
+        self.adapters, self.masked = adapters or AdapterWay(link), masked
         self.link, self.place, self.half, self.learn, self.exchange = link, place, half, learn, exchange
         self.file, self.state_every, self.notify = file, state_every, notify
         self.streaming, self._streams = streaming, False
         busy = f"{file.parent} belongs to a device that is running; give this one another --folder"
         self._hold = hold(file.parent, busy, error=ServeError)
-        self._probe_again = 0.0
+        self._probing = Probing(link)
         self.rounds = 0
         """Rounds trained in this life."""
         self.round = self.attempt = -1
@@ -120,7 +125,7 @@ class Client(Generic[X]):
             if now.phase == ENDED or (now.phase == OPEN and self.adapters.over(now.round)):
                 return self.rounds
             if now.probe and not now.waits_for_this_device and now.phase != ENDED:
-                self._probe(now.probe)
+                self._probing.answer(now.probe)
             if not now.waits_for_this_device:
                 after = max(after, now.attempt) if now.phase == OPEN else max(after, 0)
                 quick = quick + 1 if time.monotonic() - asked < QUICK else 0
@@ -168,20 +173,6 @@ class Client(Generic[X]):
             self.notify(str(refused))
             self.link.sleep(1.0)
 
-    def _probe(self, size: int) -> None:
-        """Let the server measure the ways: a body down, one up with how long that took; seldom."""
-        if time.monotonic() < self._probe_again:
-            return
-        self._probe_again = time.monotonic() + SELDOM_PROBES
-        try:
-            received = self.link.received_s
-            body = self.link.call("GET", "/v1/probe", most=size)
-            report = DeviceReport(receive_s=self.link.received_s - received)
-            self.link.call("POST", "/v1/probe", body, {HEADER: report.to_header()})
-        except Refused as refused:
-            if refused.status != 409:
-                raise
-
     def _round(self, now: Standing) -> bool:
         """Take part in an open round, from its start or from where this device is; return whether it delivered."""
         round, attempt = now.round, now.attempt
@@ -207,7 +198,7 @@ class Client(Generic[X]):
             if self.step == len(batches) or (self.state_every and self.step % self.state_every == 0):
                 self._save()
         self.times.rest()
-        self._deliver(round, batches)
+        self._deliver(now, batches)
         return True
 
     def _open(self, round: int, attempt: int, frame: AdapterFrame | None) -> None:
@@ -305,17 +296,20 @@ class Client(Generic[X]):
         found = self.way.link.call("POST", path, body, headers, most=most)
         return opened(found, kind) if found else None, None
 
-    def _deliver(self, round: int, batches: Sequence[NDArray[Any]]) -> None:
+    def _deliver(self, now: Standing, batches: Sequence[NDArray[Any]]) -> None:
         """Send what was trained."""
-        samples = sum(map(len, batches))
-        body = b""
-        if self.half.trained:
-            body = bytes(self.exchange.trained(round, samples, self.half.read(), self.start, self.grid))
+        round, samples = now.round, sum(map(len, batches))
         mean = self.loss / max(1, samples)
         headers = {HEADER: self.times.report().to_header()}
         if self.half.has_head:
             headers["Sflam-Loss"] = repr(mean)
-        self.adapters.deliver(round, self.attempt, body, headers)
+        values = self.half.read() if self.half.trained else self.start[:0]
+        work = RoundWork(round, self.attempt, samples, values, self.start, self.grid, now.sum_width)
+        if self.masked is None:
+            body = bytes(self.exchange.trained(work)) if self.half.trained else b""
+            self.adapters.deliver(round, self.attempt, body, headers)
+        else:
+            self.masked.deliver(work, headers)
         steps = sum(map(bool, map(len, batches)))
         self.notify(f"round {round + 1}: {steps} steps, loss {mean:.4f}")
 

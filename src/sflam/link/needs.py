@@ -33,6 +33,7 @@ def needs_of(job: Job) -> dict[str, str]:
         "data.sampling": job.sampling,
         "quant.delta": str(job.quant.delta).lower(),
         "privacy": "some" if job.privacy.on else "none",
+        "privacy.secure_aggregation": str(job.privacy.secure_aggregation).lower(),
         "plugins": "some" if job.plugins else "none",
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sflam.errors import ServeError
 from sflam.link.trunk_way import TrunkAt, trunk_at
+from sflam.secure.ring import MOST_BYTES
 from sflam.sizes import COUNT_LIMIT, IDENTITY, MAX_BITS, MIN_BITS
 
 OPEN, ENDED = "open", "ended"
@@ -36,6 +37,7 @@ class Standing:
         probe: bytes, each way, of a probe that it asks for; 0 for none.
         pace: bit/s to send with at most; None sends as it can.
         server: the trunk server to make steps with; None makes them with the server that was asked.
+        sum_width: bytes of a masked number, where what devices trained is summed under masks; else 0.
     """
 
     phase: str
@@ -52,6 +54,7 @@ class Standing:
     probe: int = 0
     pace: float | None = None
     server: TrunkAt | None = None
+    sum_width: int = 0
 
     @property
     def waits_for_this_device(self) -> bool:
@@ -96,6 +99,7 @@ def standing_of(found: Any, scheme: str) -> Standing:
         probe=_probe(found.get("probe")),
         pace=_pace(found.get("pace")),
         server=_server(found.get("server")),
+        sum_width=_width(found.get("sum_width", 0)),
     )
 
 
@@ -104,6 +108,12 @@ def _probe(found: Any) -> int:
         return 0
     if type(found) is not int or not 0 < found <= LARGEST_PROBE:
         raise _malformed(f"probe a number of bytes up to {LARGEST_PROBE}", found)
+    return found
+
+
+def _width(found: Any) -> int:
+    if type(found) is not int or not 0 <= found <= MOST_BYTES:
+        raise _malformed(f"sum_width a number of bytes up to {MOST_BYTES}", found)
     return found
 
 

@@ -8,7 +8,6 @@ from sflam.run.conditions import (
     FLOWER,
     ON_RANKS,
     RUNS,
-    SERVE,
     Condition,
     Rule,
     is_none_of,
@@ -59,8 +58,6 @@ _WITH: tuple[tuple[str, tuple[Condition, ...], str, str, tuple[str, ...]], ...] 
      "leave fleet.servers out", RUNS),
     ("on-ranks", (), "ranks send sums of their own devices' halves in the clear", "run it on one rank", (ON_RANKS,)),
     ("flower", (), "Flower carries adapters one by one, and has a protocol of its own", PLAIN, (FLOWER,)),
-    ("serve", (), "the phases of a secure sum do not travel over a network yet", f"train or simulate it, or {PLAIN}",
-     (SERVE,)),
 )  # fmt: skip
 
 SECURE_RULES: tuple[Rule, ...] = tuple(

@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Mapping
 
 from sflam.errors import SecureSumError, WireError
-from sflam.secure.graph import threshold
+from sflam.secure.graph import LEAST_DEVICES, fewest, threshold
 from sflam.secure.keys import KeyPair, fingerprint, opened, seal, stretched
 from sflam.secure.messages import (
     Advert,
@@ -29,8 +29,7 @@ from sflam.secure.messages import (
 from sflam.secure.ring import Vector, top
 from sflam.secure.shamir import SECRET_BYTES, SHARE_BYTES, split
 
-LEAST_NEIGHBOURS = 2
-"""Of a sum of two, either knows the other's."""
+LEAST_NEIGHBOURS = LEAST_DEVICES - 1
 
 
 class MaskingDevice:
@@ -147,9 +146,9 @@ class MaskingDevice:
         )
 
     def _expect(self, left: int) -> None:
-        """Raise SecureSumError where fewer holders of its secrets are left than give one back."""
+        """Raise SecureSumError where fewer holders of its secrets are left than give one back, or than hide it."""
         holders = 1 + len(self._adverts)
-        enough = threshold(self._share, holders)
+        enough = fewest(self._share, holders)
         if left < enough:
             raise SecureSumError(too_few(left, holders, enough))
 
@@ -172,7 +171,5 @@ def add(values: Vector, mask: Vector, device: int, other: int) -> None:
 
 def too_few(left: int, count: int, enough: int) -> str:
     """Return the sentence for a sum of which too few devices are left."""
-    return (
-        f"{left} of {count} devices are left of a secure sum, and it takes {enough}; "
-        "begin the round anew, or lower privacy.secure_threshold"
-    )
+    lower = ", or lower privacy.secure_threshold" if enough > LEAST_DEVICES else ""
+    return f"{left} of {count} devices are left of a secure sum, and it takes {enough}; begin the round anew{lower}"

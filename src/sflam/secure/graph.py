@@ -21,11 +21,18 @@ LOST = 0.1
 TELLING = 0.1
 SECRET = 2.0**-40
 BROKEN = 2.0**-20
+LEAST_DEVICES = 3
+"""Of a sum of two, either knows the other's."""
 
 
 def threshold(share: float, holders: int) -> int:
     """Return t, how many of the ``holders`` of a secret give it back: at least more than half of them."""
     return max(floor(holders / 2) + 1, ceil(share * holders - 1e-9))
+
+
+def fewest(share: float, devices: int) -> int:
+    """Return how many of so many devices have to remain in a sum: those that give secrets back, and three."""
+    return max(LEAST_DEVICES, threshold(share, devices))
 
 
 def neighbours(devices: Sequence[int], degree: int, seed: int) -> dict[int, tuple[int, ...]]:

@@ -55,6 +55,11 @@ class KeyPair:
         return HKDF(SHA256(), KEY_BYTES, None, purpose).derive(common)
 
 
+def expect_public(key: bytes) -> None:
+    """Raise WireError where 32 bytes are no public key by which anything could be agreed."""
+    KeyPair().agree(key, b"sflam public key")
+
+
 def seal(key: bytes, text: bytes) -> bytes:
     """Return ``text`` as only ``key`` opens it, 16 bytes longer; a key seals once."""
     return ChaCha20Poly1305(key).encrypt(_ONCE, text, None)

@@ -19,6 +19,11 @@ TAG_BYTES = 16
 PHASES = ("keys", "shares", "masked", "unmasking")
 
 
+def context_of(run: str, round: int, attempt: int) -> bytes:
+    """Return what the sum of one opening of a round has in common, and no other sum has."""
+    return b"sflam run %s round %d attempt %d" % (run.encode(), round, attempt)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Advert:
     """The public keys of a device.

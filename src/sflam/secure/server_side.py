@@ -16,7 +16,7 @@ import numpy as np
 
 from sflam.errors import SecureSumError, WireError
 from sflam.secure.device_side import LEAST_NEIGHBOURS, add, between, too_few
-from sflam.secure.graph import degree, neighbours, threshold
+from sflam.secure.graph import degree, fewest, neighbours, threshold
 from sflam.secure.keys import KeyPair, fingerprint, stretched
 from sflam.secure.messages import (
     Advert,
@@ -135,7 +135,7 @@ class SummingServer:
                     f"device {device} revealed other shares than it was asked for; restart the round"
                 )
         self.revealed = dict(revealed)
-        self._expect(self.revealed)
+        self._expect(self.revealed, threshold(self._share, len(self.adverts)))
         total: Vector = np.zeros(self.length, np.uint64)
         for device, one in self.masked.items():
             total += one.values
@@ -173,8 +173,8 @@ class SummingServer:
     def _enough(self, device: int) -> int:
         return threshold(self._share, 1 + len(self.graph[device]))
 
-    def _expect(self, left: Mapping[int, object]) -> None:
-        """Raise SecureSumError where fewer devices are left than the threshold of all that came."""
-        enough = threshold(self._share, len(self.adverts))
+    def _expect(self, left: Mapping[int, object], enough: int = 0) -> None:
+        """Raise SecureSumError where fewer devices are left than ``enough``; by default, than may be in a sum."""
+        enough = enough or fewest(self._share, len(self.adverts))
         if len(left) < enough:
             raise SecureSumError(too_few(len(left), len(self.adverts), enough))

@@ -72,6 +72,8 @@ def application(
         with ingress.dispatch.locked() as session:
             new = device not in session.samples
             session.hello(device, samples, ingress.dispatch.clock())
+            if ingress.sums is not None:
+                ingress.sums.back(device)
             able = ingress.dispatch.probes.able
             (able.add if found.get("probe") is True else able.discard)(device)
         ingress.event_log("joined" if new else "back", device=device, samples=samples)
@@ -122,6 +124,8 @@ def application(
                     found["pace"] = ingress.dispatch.pacing[device]
                 if seat and (server := ingress.trunk_of(device)):
                     found["server"] = server
+                if seat and ingress.sums is not None:
+                    found["sum_width"] = ingress.sums.width
                 if seat and seat.shares:
                     found["shares"] = list(seat.shares)
                 if session.phase is Phase.DRAINING:
@@ -180,6 +184,10 @@ def application(
         device, (number, attempt) = ingress.device(request), place(request, "round", "attempt")
         ingress.stats.requested(device)
         contract = ingress.contracts[device]
+        if contract.summed:
+            raise Refused(
+                403, "this run sums adapters under masks; use the same version of sflam on all sides"
+            )
         with ingress.dispatch.looked() as session:
             seat = session.check_done(device, number, attempt)
             sent = ingress.dispatch.downloads[device]  # the round may be over before the body is here

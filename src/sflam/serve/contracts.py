@@ -55,6 +55,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             bits_down=bits[device][1],
             change_bits=local.adapters.bits,
             fleet_rows=fleet_rows,
+            summed=job.privacy.secure_aggregation,
         )
         for device in range(len(local.devices.cuts))
     }

@@ -113,7 +113,13 @@ def _round_figures(value: float) -> float:
 
 
 def shortfall(
-    round: int, attempt: int, came: Mapping[int, Result], sound: Mapping[int, Result], quorum: int, rows: int
+    round: int,
+    attempt: int,
+    came: Mapping[int, Result],
+    sound: Mapping[int, Result],
+    quorum: int,
+    rows: int,
+    lacking: str = "",
 ) -> tuple[str, str]:
     """Return what an opening of a round lacked, and what to do about it.
 
@@ -124,7 +130,10 @@ def shortfall(
         sound: those of them that count.
         quorum: devices it needed.
         rows: they have between them.
+        lacking: why what came could not be brought together, where enough came.
     """
+    if lacking:
+        return f"round {round + 1}, attempt {attempt}: {lacking}", "bring devices back"
     short = f"round {round + 1}, attempt {attempt}: {len(sound)} of at least {quorum} devices delivered"
     if sound and not rows:
         short += ", none of them with rows"

@@ -83,6 +83,8 @@ class Dispatch:
         self.news: Future[None] = Future()
         """Done at the next opening of a round, or end of the run: for those who wait without a thread."""
         self.computed = self.repeated = 0
+        self.doing = ""
+        """What the server does with what devices delivered, where that takes long; else ""."""
         self.probes = Probes()
         self.pacing: Mapping[int, float] = {}
         """Device -> bit/s that it is to send with in the open round, where a plan gives it any."""

@@ -12,18 +12,17 @@ from typing import Any
 from sflam.errors import ServeError
 from sflam.learn.fleet import FleetAround
 from sflam.learn.screening import Screen
-from sflam.learn.selection import chances_of, select_devices, systematic
+from sflam.learn.selection import chances_of
 from sflam.learn.settings.schedule import Moment
 from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.steps import Average, Steps
-from sflam.learn.weighting import by_held_samples
 from sflam.link.contract import Contract
 from sflam.model.adapters import State
 from sflam.plan import Placement
 from sflam.printable import printable
 from sflam.records.history import RoundRecord
 from sflam.records.served_round import Prediction, of_those
-from sflam.seeds import generator
+from sflam.serve.choosing import drawn_devices, wanted_devices
 from sflam.serve.deliveries import Deliveries, Result, shortfall
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
@@ -104,7 +103,7 @@ class RemoteFleet(FleetAround):
         # Chances, and parts of all samples, need the samples of every device, also of those that a round does not draw.
         self._needs_all = bool(self.settings.asked) and (
             self.settings.policy == "samples"
-            or (local.servers.shared and by_held_samples(local.learn, local.sampling))
+            or (local.servers.shared and local.learn.counts_held(local.sampling))
         )
         self._reported: dict[int, int] = {}
         """What devices reported before the server was started again."""
@@ -155,21 +154,7 @@ class RemoteFleet(FleetAround):
             out = self._sitting_out(round)
             present = tuple(device for device in present if device not in out)
             samples = {device: session.samples[device] for device in present}
-        return self._planned(round, self._drawn(round, wanted, present, samples))
-
-    def _drawn(
-        self, round: int, wanted: Sequence[int], present: Sequence[int], samples: Mapping[int, int]
-    ) -> tuple[int, ...]:
-        """Return the devices of a round: those wanted, or where they are not here as many of those present."""
-        if set(wanted) <= set(present) or not self.settings.asked:
-            return tuple(device for device in wanted if device in present)
-        count, rng = (
-            min(self.settings.asked, len(present)),
-            generator(self.local.seed, "selection", round, 1),
-        )
-        if self.settings.policy == "samples":
-            return systematic(samples, count, rng)
-        return tuple(sorted(int(device) for device in rng.choice(present, count, replace=False)))
+        return self._planned(round, drawn_devices(self.settings, self.local.seed, round, wanted, samples))
 
     def _planned(self, round: int, devices: tuple[int, ...]) -> tuple[int, ...]:
         """Let the planner give the devices of a round their bits; return those that it counts on."""
@@ -235,15 +220,7 @@ class RemoteFleet(FleetAround):
         if self.summons:
             return self.summons.called()
         known, out = self.counted_samples(), self._sitting_out(round)
-        if self.settings.policy == "samples" and len(known) < self.settings.devices:
-            drawn = tuple(range(self.settings.devices))
-        else:
-            drawn = select_devices(self.settings, self.local.seed, round, known)
-        left = (
-            tuple(device for device in which if device not in out)
-            for which in (drawn, range(self.settings.devices))
-        )
-        return next((some[: len(drawn)] for some in left if some), drawn)
+        return wanted_devices(self.settings, self.local.seed, round, known, out)
 
     def _sitting_out(self, round: int) -> frozenset[int]:
         """Return the devices that a round is made without: by orders and, unless that would be all, by quarantine."""
@@ -259,6 +236,13 @@ class RemoteFleet(FleetAround):
         """Start the server's copies from the global adapters; return the bytes of what devices will fetch."""
         self.start.begin(devices, state)
         return sum(map(len, self.start.downloads(round, devices).values()))
+
+    def opening(self, round: int, attempt: int, known: Mapping[int, int]) -> None:
+        """Prepare an opening of a round, of devices with ``known`` samples, before any of them fetches anything."""
+
+    def settle(self, round: int, attempt: int, samples: Mapping[int, int]) -> str:
+        """Bring together what counts, of devices with so many rows; return why that cannot be, "" where it can."""
+        return ""
 
     def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
         """Serve a round until its devices have delivered; one that ends below its quorum is opened once more.
@@ -280,6 +264,8 @@ class RemoteFleet(FleetAround):
                 self.expect_running()
                 continue
             self.stats.begin()
+            self._held = known
+            self.opening(round, attempt, known)
             downloads = self.start.downloads(round, devices)
             deadline = self.pace.deadline(opening)
             self.dispatch.open(round, attempt, exchanges, deadline, downloads, shares)
@@ -287,7 +273,6 @@ class RemoteFleet(FleetAround):
             self.notify(
                 f"round {round + 1}, attempt {attempt}: open for devices {', '.join(map(str, devices))}"
             )
-            self._held = known
             done = self.worker.serve(round, attempt, tuple(devices))
             if self.worker.lost:
                 self.dispatch.close()
@@ -309,14 +294,19 @@ class RemoteFleet(FleetAround):
             rows = sum(done.samples[device] for device in finite)
             # One that is refused has delivered, but most of what came must count.
             enough = len(came) >= quorum and 2 * len(finite) > len(came)
+            lacking = ""
             if verdict is Verdict.COMPLETE and enough and rows:
-                break
+                lacking = self.settle(round, attempt, done.samples)
+                if not lacking:
+                    finite = {device: came[device] for device in self._states}
+                    break
             self.event_log("short", round=round, attempt=attempt, delivered=sorted(finite), quorum=quorum)
-            short, advice = shortfall(round, attempt, came, finite, quorum, rows)
+            short, advice = shortfall(round, attempt, came, finite, quorum, rows, lacking)
             missed += attempt not in self.orders.shortened
             if missed == 2:
+                within = "" if lacking else f" within {deadline:g} s"
                 raise ServeError(
-                    f"{short} within {deadline:g} s, twice in a row; {advice}, and go on with sflam serve --resume"
+                    f"{short}{within}, twice in a row; {advice}, and go on with sflam serve --resume"
                 )
             self.notify(f"{short}; opened once more")
             devices = self.select(round)

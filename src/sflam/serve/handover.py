@@ -9,6 +9,7 @@ from sflam.codec.messages import ChangeFrame
 from sflam.errors import Refused
 from sflam.link.contract import Contract, expect_same_grid
 from sflam.link.device_report import HEADER, report_from
+from sflam.serve.deliveries import Result
 from sflam.serve.dispatch import sealed
 from sflam.serve.ingress import Ingress
 
@@ -51,14 +52,32 @@ def hand_over(
         WireError: it holds something else than was agreed.
         Refused: the round does not take it.
     """
-    contract, dispatch = ingress.contracts[device], ingress.dispatch
+    contract = ingress.contracts[device]
     message = contract.check_adapters(decode(body), round) if contract.adapters else None
     if isinstance(message, ChangeFrame) and len(sent) > contract.adapter_bytes():  # grids came with it
         expect_same_grid(message, sent)
-    now, seal = dispatch.clock(), sealed(body)
+    hand_in(ingress, device, round, attempt, (message, loss, len(body)), sealed(body))
+
+
+def hand_in(ingress: Ingress, device: int, round: int, attempt: int, result: Result, seal: bytes) -> None:
+    """Give the session what a device delivers, and write it down; one that came before changes nothing.
+
+    Args:
+        ingress: what requests need.
+        device: whose it is.
+        round: its number.
+        attempt: of the opening.
+        result: what was checked.
+        seal: digest of its body.
+
+    Raises:
+        Refused: the round does not take it.
+    """
+    dispatch = ingress.dispatch
+    now = dispatch.clock()
     with dispatch.locked() as session:
         met = session.met
-        first = session.deliver(device, round, attempt, (message, loss, len(body)), now, seal)
+        first = session.deliver(device, round, attempt, result, now, seal)
         left = session.waited_for(now) if session.met and not met else None
     if first:
         ingress.stats.finished(device)

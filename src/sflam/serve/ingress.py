@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -34,6 +34,9 @@ from sflam.serve.roster import Roster
 from sflam.serve.roster_entry import Entry
 from sflam.serve.round_stats import RoundStats
 from sflam.serve.trunks.trunk_hosts import TrunkSeen
+
+if TYPE_CHECKING:  # it needs the cryptography library
+    from sflam.serve.sums.open_sum import Sums
 
 OCTETS = "application/octet-stream"
 SMALL = 1 << 16
@@ -116,6 +119,7 @@ class Ingress:
         orders: what an operator has ordered.
         admit: returns the device of a token, or raises Refused; the roster does by default.
         trunk_of: a device -> the trunk server of its steps in the open round; None where they are made here.
+        sums: the secure sum of the open round; None where what devices trained goes up by itself.
         trunk_servers: returns the trunk servers that came; none where the trunks are here.
         clock: Unix time, s.
         connected: what is done with every request before its route; one that raises Refused refuses it.
@@ -143,6 +147,7 @@ class Ingress:
     orders: Orders = field(default_factory=Orders)
     admit: Callable[[str, float], int] | None = None
     trunk_of: Callable[[int], dict[str, str] | None] = lambda device: None
+    sums: Sums | None = None
     trunk_servers: Callable[[], list[TrunkSeen]] = list
     clock: Callable[[], float] = time.time
     connected: list[Callable[[Request], None]] = field(default_factory=list)

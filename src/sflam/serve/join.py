@@ -26,6 +26,7 @@ from sflam.link.limits import Limits
 from sflam.link.loop import Client
 from sflam.link.noise_secret import own_guard
 from sflam.link.own_data import own_settings, with_classes
+from sflam.link.own_masks import masks_of
 from sflam.link.place import Place
 from sflam.model.adapters import attach
 from sflam.model.backbone import TORCH_DTYPES, Backbone
@@ -116,6 +117,7 @@ def _client(
     own_settings(
         job, data, column, label, share=share
     )  # what is missing is reported before anything is fetched
+    masks = masks_of(job, notify)
     limits.expect_within(served, job, folder, held=True)
     served.fetch(link, cache)
     where = torch_device(device)
@@ -148,6 +150,7 @@ def _client(
         folder / "state.safetensors",
         state_every=state_every,
         adapters=adapters,
+        masked=masks(link, place, served.bits_adapters),
         notify=notify,
     )
 

@@ -98,7 +98,7 @@ def page(
     scores = [(record.round + 1, record.evaluated_accuracy) for record in board.records]
     evaluated = [(number, score) for number, score in scores if score is not None]
     return TEMPLATES.get_template("live_page.html.jinja").render(
-        phase="paused" if orders.paused and phase == "waiting" else phase,
+        phase=dispatch.doing or ("paused" if orders.paused and phase == "waiting" else phase),
         drained=drained,
         trunks=trunks,
         round=min(number + 1, board.rounds or number + 1),

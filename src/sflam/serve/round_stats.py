@@ -126,7 +126,7 @@ class RoundStats:
                 return
             reading.hand_s += self._shared - arrival.began
             reading.bytes_handed += size
-            reading.report = report
+            reading.report = report or reading.report
 
     def _share(self) -> None:
         """Give each body on its way its part of the seconds since this was last done."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from starlette.routing import Route
+
 from sflam.config import Job
 from sflam.errors import ConfigError, ServeError
 from sflam.files import replace_file
@@ -26,6 +28,7 @@ from sflam.run.compatibility import problems_of
 from sflam.run.conditions import SERVE
 from sflam.run.follow_plan import follow
 from sflam.run.run import Run
+from sflam.secure.graph import LEAST_DEVICES
 from sflam.serve.admission import places_for, raise_file_limit
 from sflam.serve.announcement import OWN_FILES, announcement, bundle, describe
 from sflam.serve.app import application
@@ -117,6 +120,12 @@ class Serving:
         most = job.fleet.asked or job.fleet.devices
         if not 0 <= (self.quorum or 0) <= most:
             problems.append(f"--quorum is {self.quorum}; {most} devices take part in a round")
+        if job.privacy.secure_aggregation and 0 < self.fewest(job) < LEAST_DEVICES <= most:
+            named = "--quorum" if self.quorum is not None else "fleet.quorum"
+            problems.append(
+                f"{named} is {self.fewest(job)}; privacy.secure_aggregation = true takes {LEAST_DEVICES} devices a "
+                "round, as of a sum of two, either knows the other's: raise it"
+            )
         problems += problems_of_servers(job, self.servers, browser=self.browser)
         limits = {"--deadline": self.deadline, "--patience": self.patience}
         for name, value in (limits | {"--server-patience": self.server_patience}).items():
@@ -152,7 +161,8 @@ class Serving:
         if self.quorum is None and job.fleet.fewest:
             return job.fleet.fewest
         if self.quorum is None:
-            return max(1, min(most - 1, math.ceil(0.75 * most)))
+            least = LEAST_DEVICES if job.privacy.secure_aggregation else 1
+            return max(least, min(most - 1, math.ceil(0.75 * most)))
         return self.quorum or most
 
     def grace_of(self, job: Job) -> float | None:
@@ -220,8 +230,13 @@ class Served:
         if servers_of(run.job):
             hosts = TrunkHosts(self.dispatch, serving.server_patience, notify, self.event_log)
             trunks = HostedTrunks(local, hosts, stats, serving.gather)
-        self.fleet = remote = RemoteFleet(
-            local,
+        kind: Callable[..., RemoteFleet] = partial(RemoteFleet, local)
+        sum_routes: list[Route] = []
+        if run.job.privacy.secure_aggregation:
+            from sflam.serve.sums.sum_wiring import wired_sums
+
+            kind, sum_routes = wired_sums(local, ingress, self.attempts.run_id())
+        self.fleet = remote = kind(
             self.dispatch,
             contracts,
             self.attempts,
@@ -249,7 +264,7 @@ class Served:
             lists = RevocationList(listen.client_crl, listen.client_ca, notify, self.event_log)
             ingress.connected.append(lists.look)
         renewal = TokenRenewal(ingress, serving.token_days, self.event_log)
-        pages += renewal.routes()
+        pages += [*renewal.routes(), *sum_routes]
         if serving.operators is not None:
             operation = RunOperation(self.dispatch, roster, orders, self.event_log, len(contracts))
             operation.renews = renewal.able

@@ -191,6 +191,10 @@ class LearnSettings:
         """Whether the rate of a step depends on how many rounds there are to be."""
         return self.schedule != "constant" or self.warmup > 0
 
+    def counts_held(self, sampling: str) -> bool:
+        """Whether devices, with ``data.sampling``, make as many local steps each and count by the samples they hold."""
+        return self.practice.weights == "samples" and self.local_steps > 0 and sampling != "global"
+
     @property
     def scheduled(self) -> bool:
         """Whether the rate ever changes."""

@@ -18,6 +18,7 @@ export const OFFERS = {
   "data.sampling": ["local", "global"],
   "quant.delta": ["false"],
   privacy: ["none"],
+  "privacy.secure_aggregation": ["false"],
   plugins: ["none"],
 };
 

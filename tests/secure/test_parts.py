@@ -96,10 +96,17 @@ def met(count=4, share=0.66):
     return devices, server, known, handed
 
 
+def roll_of(server, masked):
+    """Add the numbers of devices; return the rolls."""
+    for device, one in masked.items():
+        server.add(device, one)
+    return server.call_roll()
+
+
 def test_a_device_never_reveals_both_secrets_of_another():
     """Not in one roll, and not in two."""
     devices, server, _, handed = met()
-    server.call_roll({d: devices[d].mask(found, ZEROS, 2) for d, found in handed.items()})
+    roll_of(server, {d: devices[d].mask(found, ZEROS, 2) for d, found in handed.items()})
     with pytest.raises(
         SecureSumError, match=r"a roll names \[1, 1, 2, 3\]; it must have each of the neighbours"
     ):
@@ -116,7 +123,7 @@ def test_a_device_never_reveals_both_secrets_of_another():
 def test_a_server_that_tells_devices_unlike_rolls_gets_no_device_bare():
     """One half of the devices hears that device 0 is lost, the other that it is there: neither secret has t shares."""
     devices, server, _, handed = met(6, 0.66)
-    server.call_roll({d: devices[d].mask(found, ZEROS, 2) for d, found in handed.items()})
+    roll_of(server, {d: devices[d].mask(found, ZEROS, 2) for d, found in handed.items()})
     gone, there = [], []
     for device in range(1, 6):
         others = [other for other in range(1, 6) if other != device]
@@ -162,7 +169,7 @@ def test_a_device_refuses_neighbours_that_cannot_be():
 @pytest.mark.parametrize("kind", ["masks", "keys"])
 def test_wrong_shares_are_noticed(kind):
     devices, server, _, handed = met()
-    rolls = server.call_roll({d: devices[d].mask(found, ZEROS, 2) for d, found in handed.items() if d != 3})
+    rolls = roll_of(server, {d: devices[d].mask(found, ZEROS, 2) for d, found in handed.items() if d != 3})
     revealed = {d: devices[d].reveal(roll) for d, roll in rolls.items()}
     wrong = {which: own + 1 for which, own in getattr(revealed[0], kind).items()}
     revealed[0] = RevealedShares(**{"masks": revealed[0].masks, "keys": revealed[0].keys} | {kind: wrong})
@@ -170,13 +177,28 @@ def test_wrong_shares_are_noticed(kind):
         server.total(revealed)
 
 
+@pytest.mark.parametrize("liar", [0, 3, 4])
+def test_one_liar_is_found_where_the_shares_of_others_suffice(liar):
+    """Of its shares of masks and of keys; five of six are in the sum, and four shares give a secret back."""
+    devices, server, _, handed = met(6, 0.66)
+    own = {d: ZEROS + np.uint64(d) for d in devices}
+    rolls = roll_of(server, {d: devices[d].mask(found, own[d], 2) for d, found in handed.items() if d != 5})
+    revealed = {d: devices[d].reveal(roll) for d, roll in rolls.items()}
+    found = revealed[liar]
+    revealed[liar] = RevealedShares(
+        masks={which: share ^ 1 for which, share in found.masks.items()},
+        keys={which: share ^ 1 for which, share in found.keys.items()},
+    )
+    assert server.total(revealed).tolist() == [10] * len(ZEROS) and server.wrong <= {liar}
+
+
 def test_a_server_refuses_what_was_not_agreed():
     devices, server, _, handed = met()
     with pytest.raises(WireError, match="device 1 sent 3 masked numbers of 2 bytes; 4 of 2"):
-        server.call_roll({1: MaskedVector(values=ZEROS[:3], width=2)})
+        server.add(1, MaskedVector(values=ZEROS[:3], width=2))
     with pytest.raises(WireError, match="device 0 sent shares for others"):
         server.hand_on({0: SealedShares(boxes={1: bytes(82)})})
-    server.call_roll({d: devices[d].mask(found, ZEROS, 2) for d, found in handed.items()})
+    roll_of(server, {d: devices[d].mask(found, ZEROS, 2) for d, found in handed.items()})
     with pytest.raises(WireError, match="device 2 revealed other shares"):
         server.total({2: RevealedShares(masks={0: 1}, keys={})})
 

@@ -24,6 +24,7 @@ class SecureSum:
         sent: device -> bytes of its bodies.
         received: device -> bytes of those it got.
         bodies: (phase, device) -> what it sent, as the server saw it, where they are kept.
+        wrong: devices whose shares of the others' secrets were wrong, ascending.
     """
 
     total: Vector
@@ -32,6 +33,7 @@ class SecureSum:
     sent: dict[int, int] = field(default_factory=dict)
     received: dict[int, int] = field(default_factory=dict)
     bodies: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    wrong: tuple[int, ...] = ()
 
 
 def sum_in_process(
@@ -96,7 +98,9 @@ def sum_in_process(
         "masked",
         {device: devices[device].mask(found, vectors[device], width) for device, found in handed.items()},
     )
-    rolls = handed_on(server.call_roll(masked))
+    for device, numbers in masked.items():
+        server.add(device, numbers)
+    rolls = handed_on(server.call_roll())
     revealed = came("unmasking", {device: devices[device].reveal(roll) for device, roll in rolls.items()})
     done.total, done.devices = server.total(revealed), tuple(sorted(masked))
     return done

@@ -10,7 +10,7 @@ Phase by phase devices may be lost. What each phase's last message makes of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -51,7 +51,10 @@ class SummingServer:
         self.adverts: dict[int, Advert] = {}
         self.graph: dict[int, tuple[int, ...]] = {}
         self.shared: dict[int, SealedShares] = {}
-        self.masked: dict[int, MaskedVector] = {}
+        self.masked: set[int] = set()
+        self._added: Vector = np.zeros(length, np.uint64)
+        self.wrong: set[int] = set()
+        """Devices whose shares belonged to no secret; those of the others sufficed."""
         self.revealed: dict[int, RevealedShares] = {}
         self._rolls: dict[int, Roll] = {}
 
@@ -98,20 +101,27 @@ class SummingServer:
             for device in sorted(self.shared)
         }
 
-    def call_roll(self, masked: Mapping[int, MaskedVector]) -> dict[int, Roll]:
-        """End the third phase with the numbers that came; return for each device which secrets are asked for.
+    def add(self, device: int, found: MaskedVector) -> None:
+        """Add a device's numbers to those that came in the third phase; only their sum is kept.
+
+        Raises:
+            WireError: numbers of another count or width, or of a device that shared no secrets.
+        """
+        if device not in self.shared or len(found.values) != self.length or found.width != self.width:
+            raise WireError(
+                f"device {device} sent {len(found.values)} masked numbers of {found.width} bytes; "
+                f"{self.length} of {self.width} were agreed"
+            )
+        assert device not in self.masked, "numbers are added once"
+        self.masked.add(device)
+        self._added += found.values
+
+    def call_roll(self) -> dict[int, Roll]:
+        """End the third phase with the numbers that were added; return for each device which secrets are asked for.
 
         Raises:
             SecureSumError: too few remain.
-            WireError: numbers of another count or width, or of a device that shared no secrets.
         """
-        for device, found in masked.items():
-            if device not in self.shared or len(found.values) != self.length or found.width != self.width:
-                raise WireError(
-                    f"device {device} sent {len(found.values)} masked numbers of {found.width} bytes; "
-                    f"{self.length} of {self.width} were agreed"
-                )
-        self.masked = dict(masked)
         self._expect(self.masked)
         for device in sorted(self.masked):
             others = [other for other in self.graph[device] if other in self.shared]
@@ -136,11 +146,10 @@ class SummingServer:
                 )
         self.revealed = dict(revealed)
         self._expect(self.revealed, threshold(self._share, len(self.adverts)))
-        total: Vector = np.zeros(self.length, np.uint64)
-        for device, one in self.masked.items():
-            total += one.values
+        total = self._added.copy()
+        for device in sorted(self.masked):
             total -= stretched(self._mask_of(device), self.length, self.width)
-        for lost in sorted(self.shared.keys() - self.masked.keys()):
+        for lost in sorted(self.shared.keys() - self.masked):
             left = [other for other in self.graph[lost] if other in self.masked]
             if left:
                 pair = self._pair_of(lost)
@@ -153,27 +162,36 @@ class SummingServer:
     def _mask_of(self, device: int) -> bytes:
         """Return the secret of the own mask of a device in the sum."""
         shares = {
-            holder + 1: came.masks[device] for holder, came in self.revealed.items() if device in came.masks
+            holder: came.masks[device] for holder, came in self.revealed.items() if device in came.masks
         }
-        secret = join(shares, self._enough(device))
-        if fingerprint(secret) != self.shared[device].fingerprint:
-            raise SecureSumError(f"shares of device {device}'s mask are wrong; begin the round anew")
-        return secret
+        mark = self.shared[device].fingerprint
+        return self._secret(device, shares, lambda secret: fingerprint(secret) == mark)
 
     def _pair_of(self, device: int) -> KeyPair:
         """Return the keys of a lost device."""
-        shares = {
-            holder + 1: came.keys[device] for holder, came in self.revealed.items() if device in came.keys
-        }
-        pair = KeyPair(join(shares, self._enough(device)))
-        if pair.public != self.adverts[device].mask:
-            raise SecureSumError(f"shares of device {device}'s key are wrong; begin the round anew")
-        return pair
+        shares = {holder: came.keys[device] for holder, came in self.revealed.items() if device in came.keys}
+        public = self.adverts[device].mask
+        return KeyPair(self._secret(device, shares, lambda secret: KeyPair(secret).public == public))
 
-    def _enough(self, device: int) -> int:
-        return threshold(self._share, 1 + len(self.graph[device]))
+    def _secret(self, device: int, shares: Mapping[int, int], right: Callable[[bytes], bool]) -> bytes:
+        """Return the secret of shares by holder, one of whom may have sent a wrong one where others suffice.
 
-    def _expect(self, left: Mapping[int, object], enough: int = 0) -> None:
+        Raises:
+            SecureSumError: too few, or more wrong ones.
+        """
+        enough = threshold(self._share, 1 + len(self.graph[device]))
+        good = {holder: share for holder, share in shares.items() if holder not in self.wrong}
+        for out in (None, *sorted(good)):
+            rest = {holder + 1: share for holder, share in good.items() if holder != out}
+            if out is not None and len(rest) < enough:
+                break
+            secret = join(rest, enough, right)
+            if secret is not None:
+                self.wrong |= set() if out is None else {out}
+                return secret
+        raise SecureSumError(f"shares of a secret of device {device} are wrong; begin the round anew")
+
+    def _expect(self, left: Collection[int], enough: int = 0) -> None:
         """Raise SecureSumError where fewer devices are left than ``enough``; by default, than may be in a sum."""
         enough = enough or fewest(self._share, len(self.adverts))
         if len(left) < enough:

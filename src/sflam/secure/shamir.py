@@ -7,7 +7,7 @@ its value at a place above 0. The cryptography library has no secret sharing, so
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from sflam.errors import SecureSumError
@@ -30,11 +30,13 @@ def split(secret: bytes, places: Sequence[int], threshold: int) -> dict[int, int
     return found
 
 
-def join(shares: Mapping[int, int], threshold: int) -> bytes:
-    """Return the secret of shares by place.
+def join(
+    shares: Mapping[int, int], threshold: int, right: Callable[[bytes], bool] = lambda secret: True
+) -> bytes | None:
+    """Return the secret of shares by place; None for shares that belong to none, or to one that is not ``right``.
 
     Raises:
-        SecureSumError: fewer than ``threshold`` shares, or such as belong to no secret.
+        SecureSumError: fewer than ``threshold`` shares.
     """
     if len(shares) < threshold:
         raise SecureSumError(
@@ -44,8 +46,9 @@ def join(shares: Mapping[int, int], threshold: int) -> bytes:
     value = sum(shares[place] * factor for place, factor in zip(places, _factors(places), strict=True))
     value %= PRIME
     if value >> (8 * SECRET_BYTES):
-        raise SecureSumError("shares of a secret do not belong together; the round has to begin anew")
-    return value.to_bytes(SECRET_BYTES, "big")
+        return None
+    secret = value.to_bytes(SECRET_BYTES, "big")
+    return secret if right(secret) else None
 
 
 @lru_cache(maxsize=256)

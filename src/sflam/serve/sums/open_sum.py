@@ -131,9 +131,12 @@ class OpenSum:
             return
         self._sent[device] += self.size(device, phase)
         self._seals[phase, device] = seal
-        self._came[phase][device] = message
-        if phase == UNMASKING:
+        if phase == MASKED:  # of numbers the sum alone is kept
+            self.server.add(device, message)
+            message = None
+        elif phase == UNMASKING:
             self._answers[phase][device] = b""
+        self._came[phase][device] = message
 
     def answer(self, device: int, phase: str) -> bytes | None:
         """Return what a device's message is answered; None while others are waited for.
@@ -180,11 +183,10 @@ class OpenSum:
 
     def end(self, now: float) -> None:
         """End the phase of shares, or of numbers, with what came; raises SecureSumError where that is too little."""
-        came = self._came[self.phase]
         if self.phase == SHARES:
-            self._end(self.server.hand_on(came), now)
+            self._end(self.server.hand_on(self._came[SHARES]), now)
         else:
-            self._rolls = self.server.call_roll(came)
+            self._rolls = self.server.call_roll()
             self._end(self._rolls, now)
 
     def total(self) -> SecureSum:
@@ -192,7 +194,8 @@ class OpenSum:
         total = self.server.total(dict(self._came[UNMASKING]))
         near = max(map(len, self.server.graph.values()))
         devices = tuple(sorted(self.server.masked))
-        return SecureSum(total, devices, near, dict(self._sent), dict(self._received))
+        wrong = tuple(sorted(self.server.wrong))
+        return SecureSum(total, devices, near, dict(self._sent), dict(self._received), wrong=wrong)
 
     def end_off(self, reason: str) -> None:
         """Make no sum of it, or none any more; those who wait are refused for the ``reason``."""

@@ -71,7 +71,17 @@ class SummedFleet(RemoteFleet):
             self.dispatch.doing = ""
         self._sum, self._states = found, {device: self._states[device] for device in found.devices}
         lost = sorted(began - set(found.devices))
-        self.event_log("summed", round=round, attempt=attempt, devices=list(found.devices), lost=lost or None)
+        if found.wrong:
+            wrong = ", ".join(map(str, found.wrong))
+            self.notify(f"round {round + 1}: devices {wrong} sent wrong shares; those of the others sufficed")
+        self.event_log(
+            "summed",
+            round=round,
+            attempt=attempt,
+            devices=list(found.devices),
+            lost=lost or None,
+            wrong=list(found.wrong) or None,
+        )
         return ""
 
     def _made(self, one: OpenSum) -> SecureSum:

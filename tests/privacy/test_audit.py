@@ -17,7 +17,7 @@ from sflam.run.assemble import assemble
 from tests.conftest import assert_refused, sets
 from tests.reviews import write_reviews
 
-FEW = ("--samples", 3, "--steps", 3)
+FEW = ("--samples", 3, "--steps", 3, "--pretend", 8)
 
 
 def scores(found, about, cut, bits):
@@ -47,6 +47,9 @@ def test_a_run_is_audited_at_every_cut_and_width(finished, tmp_path, cli):
         "loss",
         "gradient norm",
     }
+    (mix,) = [each for each in found["findings"] if each["about"] == "class mix"]
+    assert 0 <= mix["score"] <= 1 and 0 < mix["guess"] < 1 and mix["more"]["devices"] == 3
+    assert any(line.startswith("class mix of a device") for line in found["sentences"])
     assert any("recommended" in line or "no cut" in line for line in found["sentences"])
     again = cli("audit", finished, *FEW, "--out", tmp_path / "out", "--json")
     assert json.loads(again.out[-1]) == found  # the same draws and noise

@@ -24,7 +24,7 @@ def nano(tmp_path_factory):
 
 def test_noise_lowers_what_is_reconstructed_of_the_nano_vit(nano, tmp_path, cli):
     options = ("--cuts", "1", "--bits", "8", "--samples", 6, "--steps", 3, "--noise", "0,0.1,0.5")
-    output = cli("audit", nano, *options, "--out", tmp_path, "--json")
+    output = cli("audit", nano, *options, "--pretend", 0, "--out", tmp_path, "--json")
     assert output.code == 0, output.err
     found = json.loads(output.out[-1])
     leaks = [cell["leak"] for cell in found["cells"]]
@@ -52,7 +52,7 @@ def test_rows_of_a_finished_run_have_accuracy_time_and_energy(finished, tmp_path
         "--clip",
         "3",
     )
-    output = cli("audit", finished, *options, "--out", tmp_path, "--json")
+    output = cli("audit", finished, *options, "--pretend", 0, "--out", tmp_path, "--json")
     assert output.code == 0, output.err
     found = json.loads(output.out[-1])
     cells = {(cell["cut"], cell["bits"], cell["noise"]): cell for cell in found["cells"]}

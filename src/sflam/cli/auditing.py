@@ -17,6 +17,7 @@ from sflam.sizes import FLOAT_BITS
     "sflam audit runs/digits-nano-vit-sflam-1",
     "sflam audit runs/mine --cuts 0,1,2 --bits 2,8,32 --samples 32 --json",
     "sflam audit runs/mine --cuts 1,2 --noise 0,0.05,0.1,0.2",
+    "sflam audit runs/mine --cuts 1 --shadows 8",
     "sflam audit job.toml --set model.cut=0 --out audit",
 )
 def audit(
@@ -43,6 +44,17 @@ def audit(
         float,
         typer.Option(help="Norm to which noisy tokens are clipped; by default the job's, or their median."),
     ] = 0.0,
+    shadows: Annotated[
+        int,
+        typer.Option(
+            help="Runs to train again on halves of the samples, to tell who was trained on; each takes about half of "
+            "the run's own time. 0 asks by the loss and the gradient alone."
+        ),
+    ] = 0,
+    pretend: Annotated[
+        int,
+        typer.Option(help="Devices that the server pretends, to read class mixes from adapters; 0 for none."),
+    ] = 48,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,14 +69,16 @@ def audit(
 ) -> None:
     """Attack what devices send as a curious server would, and report what it learns.
 
-    Images and texts are reconstructed at every cut, width and noise; labels that stay at home are guessed, and whether
-    a sample was trained on. Every number stands beside what a guess gets, the accuracy that is left, and the planner's
-    time and energy.
+    Images and texts are reconstructed at every cut, width and noise; labels that stay at home are guessed, whether a
+    sample was trained on, and from the adapters that a device sends its class mix. Every number stands beside what a
+    guess gets, the accuracy that is left, and the planner's time and energy.
     """
     with shared.status("loading model and data"):
+        from sflam.privacy.audit import COUNTED, widths_of
         from sflam.privacy.audit import audit as attack
-        from sflam.privacy.audit import widths_of
+        from sflam.privacy.class_mix import by_updates, expect_pretended
         from sflam.privacy.price import prices
+        from sflam.privacy.shadows import by_likelihood, expect_shadows
         from sflam.privacy.subject import subject_of
         from sflam.privacy.summary import summary
         from sflam.report.charts.audit import draw_audit
@@ -73,6 +87,8 @@ def audit(
         from sflam.report.terminal.tally import Tally
 
         audited = subject_of(subject, overrides)
+        expect_shadows(audited, shadows)
+        expect_pretended(pretend)
     places = whole("--cuts", cuts) or list(range(audited.backbone.depth + 1))
     widths = [None if each == FLOAT_BITS else each for each in whole("--bits", bits)] or widths_of(audited)
     noises = shared.numbers("--noise", noise) if noise else [0.0, audited.job.privacy.noise]
@@ -87,6 +103,11 @@ def audit(
             clip=clip,
             seen=tally.count,
         )
+    mix = by_updates(audited, pretend)
+    got = got if mix is None else got.with_finding(mix)
+    if shadows:
+        with Tally("shadow runs") as tally:
+            got = got.with_finding(by_likelihood(audited, shadows, COUNTED, places[0], tally.count))
     priced, why = prices(audited.job, list(got.worth))
     shared.notes([why] if why else [])
     found = summary(got, audited, priced)

@@ -51,6 +51,10 @@ class Audit:
     samples: int
     trained: bool
 
+    def with_finding(self, finding: Finding) -> Audit:
+        """Return the audit with one finding more."""
+        return replace(self, findings=(*self.findings, finding))
+
     def best(self, about: str, cell: Cell) -> Finding | None:
         """Return the finding about something that gives most away at a cut, width and noise."""
         there = [e for e in self.findings if (e.about, e.cut, e.bits, e.noise) == (about, *cell)]

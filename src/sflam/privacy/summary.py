@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sflam.privacy.audit import Audit, Cell
+from sflam.privacy.class_mix import CLASS_MIX
 from sflam.privacy.front import LOST, on_front, recommended
 from sflam.privacy.subject import Subject
 
@@ -66,6 +67,11 @@ def _cells(found: Audit, prices: Mapping[Cell, tuple[float, float]]) -> list[dic
     return rows
 
 
+def _summed(subject: Subject) -> bool:
+    """Whether the server learns sums of adapters alone."""
+    return subject.job.privacy.secure_aggregation
+
+
 def _about(found: Audit) -> str:
     return "images" if any(each.about == "images" for each in found.findings) else "texts"
 
@@ -104,6 +110,20 @@ def _advice(found: Audit, subject: Subject, cells: Sequence[Mapping[str, Any]], 
         yield (
             f"no cut looked at keeps every attack below half of that ({worst.measure} {limit:.2f}): trust the server "
             "with the samples, or choose other cuts"
+        )
+    members = [each for each in found.findings if each.about == "members"]
+    if members:
+        surest = max(members, key=lambda each: each.more["caught_at_1_percent"])
+        yield (
+            f"members: the attack by {surest.attack} catches {surest.more['caught_at_1_percent']:.1%} at 1 % of false "
+            f"alarms, a guess 1 %; its area under the ROC curve is {surest.score:.2f}"
+        )
+    mix = next((each for each in found.findings if each.about == CLASS_MIX), None)
+    if mix is not None:
+        summed = "the sum of the adapters shows one mix for all: " if _summed(subject) else ""
+        yield (
+            f"class mix of a device, read from the adapters that it sends: {summed}overlap with the true mix "
+            f"{mix.score:.2f}, of the fleet's mix as a guess {mix.guess:.2f}"
         )
     guessed = [each for each in found.findings if each.about == "labels"]
     if guessed:

@@ -10,7 +10,7 @@ from sflam.report.charts.audit import Row, audit_panels
 from sflam.report.pages.inline import charts
 from sflam.report.pages.page import NumberTable, render
 from sflam.report.protection import defences
-from sflam.report.terminal.audit_table import worth_rows
+from sflam.report.terminal.audit_table import member_rows, mix_rows, worth_rows
 
 
 def audit_page(found: Mapping[str, Any], job: Job, rows: Sequence[Row] = (), *, title: str = "") -> str:
@@ -33,5 +33,7 @@ def audit_page(found: Mapping[str, Any], job: Job, rows: Sequence[Row] = (), *, 
         protection="; ".join(defences(job)) or "none",
         sentences=found["sentences"],
         worth=NumberTable(*worth_rows(found)),
+        mix=NumberTable(*mix_rows(found)),
+        members=NumberTable(*member_rows(found)),
         panels=charts(audit_panels(found, rows)),
     )

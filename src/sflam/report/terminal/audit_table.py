@@ -32,18 +32,10 @@ def audit_table(found: Mapping[str, Any], title: str = "") -> RenderableType:
             *(("-", "-") if inputs is None else (f"{inputs['score']:.3f}", inputs["attack"])),
             *(("-", "-") if labels is None else (f"{labels['score']:.1%}", labels["attack"])),
         )
-    members = plain_table(
-        (*place[:1], *place[2:], "members by", "area under ROC", "caught at 1 % false alarms")
-    )
-    for each in found["findings"]:
-        if each["about"] == "members":
-            members.add_row(
-                *_placed(each, (*place[:1], *place[2:])),
-                each["attack"],
-                f"{each['score']:.3f}",
-                f"{each['more']['caught_at_1_percent']:.1%}",
-            )
-    parts = [table, _worth_table(found), *([members] if members.row_count else [])]
+    parts = [
+        table,
+        *(_table(*rows) for rows in (worth_rows(found), member_rows(found), mix_rows(found)) if rows[1]),
+    ]
     return Group(*parts, *(Text(line) for line in found["sentences"]))
 
 
@@ -64,8 +56,33 @@ def worth_rows(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return [*place, about, "accuracy", "round", "energy", "best"], rows
 
 
-def _worth_table(found: Mapping[str, Any]) -> Table:
-    head, rows = worth_rows(found)
+def member_rows(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return how well each attack tells who was trained on; no rows before any training."""
+    place = [each for each in _place(found) if each != "bits"]
+    rows = [
+        [
+            *_placed(each, place),
+            each["attack"],
+            f"{each['score']:.3f}",
+            f"{each['more']['caught_at_1_percent']:.1%}",
+        ]
+        for each in found["findings"]
+        if each["about"] == "members"
+    ]
+    return [*place, "members by", "area under ROC", "caught at 1 % false alarms"], rows
+
+
+def mix_rows(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return how near an attack gets to the class mixes of devices; no rows where none was made."""
+    rows = [
+        [f"{each['cut']:g}", each["attack"], f"{each['score']:.3f}", f"{each['guess']:.3f}"]
+        for each in found["findings"]
+        if each["about"] == "class mix"
+    ]
+    return ["cut", "class mix by", "overlap with the true mix", "a guess"], rows
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = plain_table(head)
     for row in rows:
         table.add_row(*row)

@@ -25,7 +25,15 @@ def lender(server):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [(), ("model.labels=device",), ("learn.method=sflam-mixed",)])
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("model.labels=device",),
+        ("learn.method=sflam-mixed",),
+        ("privacy.secure_aggregation=true", "quant.adapters_scale=common"),
+    ],
+)
 def test_what_is_served_over_ranks_is_what_is_simulated(room, tmp_path, more):
     settings = job_of(room, *LENT, *more)
     with network(tmp_path) as net:

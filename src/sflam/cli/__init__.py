@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sflam.cli import (  # noqa: F401 (each adds its commands)
+    answering,
     auditing,
     comparing,
     exporting,
@@ -30,7 +31,7 @@ __all__ = ["app", "main", "user_errors"]
 
 ORDER = (
     "train simulate compare study replay report init plan profile stability theory audit predict verify export serve "
-    "trunk join device enrol operator admin certs"
+    "answer trunk join device enrol operator admin certs"
 ).split()
 app.registered_commands.sort(key=lambda command: ORDER.index(getattr(command.callback, "__name__", "")))
 

@@ -14,6 +14,7 @@ from sflam.cli import shared
 from sflam.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sflam.link.https_client import Link
     from sflam.run.predictions import Predictions
 
 
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
     "sflam predict runs/digits-nano-vit-sflam-1 --plot confusion.png",
     "sflam predict runs/digits-nano-vit-sflam-1 --per-device",
     'sflam predict runs/helper-gpt2-sflam-1 --generate --prompt "How do I reset it?"',
+    "sflam predict --split my-laptop.local:8443 --token-file phone.token --ca ca.pem --data mine.npz",
 )
 def predict(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run_dir: Annotated[
+        Path | None, typer.Argument(help="Folder of a finished run; none with --split.", show_default=False)
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="Named dataset, file, folder or hub name; the run's own held-out data by default."),
@@ -63,10 +67,47 @@ def predict(
     ] = 0.0,
     top_p: Annotated[float, typer.Option(help="Draw among the likeliest tokens of this probability.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of these draws.")] = 0,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SERVER", help="Predict with the first blocks here, and the rest at SERVER: sflam answer."
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="With --split, the file with the device's token.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="With --split, what was downloaded.")] = Path("device"),
+    ca: Annotated[
+        Path | None, typer.Option(help="With --split, authority that signed the server's certificate.")
+    ] = None,
+    cert: Annotated[
+        Path | None, typer.Option(help="With --split, this device's certificate, where required.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="With --split, its private key.")] = None,
+    plugins: shared.Plugins = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="With --split, allow plain HTTP beyond this machine.")
+    ] = False,
     as_json: shared.Json = False,
 ) -> None:
-    """Predict with a saved run, and report its accuracy; or go on with texts, by a language model."""
-    if generate:
+    """Predict with a saved run, and report its accuracy; or go on with texts, by a language model.
+
+    With --split no device holds the model: samples and labels stay here, activations of the run's bits go up.
+    """
+    if split is not None:
+        if run_dir or generate or per_device or device is not None:
+            raise ConfigError(
+                "--split predicts with a server's run; leave out the run's folder, --device, --per-device, --generate"
+            )
+        if data is None or token_file is None:
+            raise ConfigError("--split predicts samples of this device; give --data and --token-file too")
+    elif token_file or ca or cert or key or insecure or plugins:
+        raise ConfigError(
+            "--token-file, --ca, --cert, --key, --plugin and --insecure are for a server; give --split too"
+        )
+    elif run_dir is None:
+        raise ConfigError("give the folder of a finished run, or --split SERVER")
+    if generate and run_dir:
         if data or column or label or out or plot or probabilities or per_device:
             raise ConfigError("--generate goes on with --prompt; leave out what is for predictions of data")
         _go_on(run_dir, prompt or [], new_tokens, temperature, top_p, seed, device, as_json)
@@ -75,10 +116,27 @@ def predict(
         raise ConfigError("--prompt is gone on with by --generate; give that too")
     if probabilities and out is None:
         raise ConfigError("--probabilities goes into the file of --out; give that too")
-    with shared.status("loading model and data"):
-        from sflam.run.predict import predict as predict_run
+    if split and data and token_file:
+        from sflam.link.https_client import Link
+        from sflam.link.token import read_token
 
-        found = predict_run(run_dir, data, column=column, label=label, device=device, per_device=per_device)
+        link = Link(
+            split,
+            read_token(token_file),
+            ca=ca,
+            certificate=cert,
+            key=key,
+            insecure=insecure,
+            notify=shared.remark,
+        )
+        found = _by_halves(link, data, folder, column, label, plugins or [])
+    elif run_dir:
+        with shared.status("loading model and data"):
+            from sflam.run.predict import predict as predict_run
+
+            found = predict_run(
+                run_dir, data, column=column, label=label, device=device, per_device=per_device
+            )
     shared.notes(found.notes)
     of_devices = None
     if out:
@@ -107,6 +165,27 @@ def predict(
     files = {"out": out, "devices_out": of_devices, "plot": plot}
     written = {name: None if path is None else str(path) for name, path in files.items()}
     shared.show_json(as_json, found.metrics() | written)
+
+
+def _by_halves(
+    link: Link, data: str, folder: Path, column: str, label: str, plugins: list[str]
+) -> Predictions:
+    """Predict with the first blocks here and the rest at a server, with a bar."""
+    from rich.progress import Progress
+
+    from sflam.serve.answers.asking import predict_split
+
+    with Progress(console=shared.stderr, transient=True) as bar:
+        task = bar.add_task("predicting", total=None)
+        return predict_split(
+            link,
+            data,
+            folder,
+            column=column,
+            label=label,
+            plugins=plugins,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
 
 
 def _devices_table(found: Predictions) -> Table:

@@ -68,7 +68,7 @@ def predict(
         raise ConfigError("--input and --label name arrays of the file given with --data; give that too")
     else:
         dataset, notes = load_held_out(job.data, job.seed, preprocessor_of(job))
-    labels = _relabelled(dataset, classes)
+    labels = relabelled(dataset, classes)
     backbone, model, more = saved_model(run, job, dataset.kind, len(classes), device, dataset.name)
     notes = (*notes, *more)
     scores = scores_of(model, examples_of(dataset, backbone, job.model.name), len(classes))
@@ -89,8 +89,12 @@ def _expect_all_devices(run: RunFolder, job: Job, data: str | Path | None, devic
     expect_shares(run, job)
 
 
-def _relabelled(dataset: Dataset, classes: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return the dataset's labels numbered as the run numbered its classes; None where it has none."""
+def relabelled(dataset: Dataset, classes: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return the dataset's labels numbered as the run numbered its classes; None where it has none.
+
+    Raises:
+        DataError: a label is none of them.
+    """
     if not dataset.classes:
         return None
     strange = [

@@ -24,7 +24,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
     tokens, dim = token_shape(backbone, sample)
     text, causal = train.kind == "text", backbone.task == CAUSAL
     if text:
-        limits = [train.inputs.shape[1], job.data.max_tokens or assembly_limit(assembly)]
+        limits = [train.inputs.shape[1], job.data.max_tokens or longest_text(backbone.name)]
         positions = getattr(backbone.model.config, "max_position_embeddings", None)
         tokens = min(max(limits), positions) if positions else max(limits)
     start = state_of(assembly.model)
@@ -61,9 +61,9 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
     }
 
 
-def assembly_limit(assembly: Assembly) -> int:
-    """Return the tokens its model sees at most, 0 when nothing limits them or it has no tokenizer."""
+def longest_text(model: str) -> int:
+    """Return the tokens that a model sees at most, 0 when nothing limits them or it has no tokenizer."""
     try:
-        return Tokenizer(assembly.backbone.name).longest()
+        return Tokenizer(model).longest()
     except DataError:
         return 0

@@ -124,7 +124,8 @@ def _client(
     if job.learn.canonical:
         torch.set_num_threads(1)
     job = replace(job, model=replace(job.model, name=str(cache)))
-    backbone, segment = _segment(served, job, cache, where)
+    frozen = job.learn.practice.device_half == "frozen"
+    backbone, segment = segment_of(served, job, cache, where, frozen=frozen)
     dataset, own = samples(job, data, served.device, list(served.classes), column, label, notify, share=share)
     examples = examples_of(dataset, backbone, str(cache), buckets=job.data.buckets)
     half = TorchHalf(segment, served.cut, job.learn, examples, own)
@@ -155,8 +156,21 @@ def _client(
     )
 
 
-def _segment(served: ServedJob, job: Job, cache: Path, where: torch.device) -> tuple[Backbone, DeviceSegment]:
-    """Return the model's shape with this device's part in it, and that part."""
+def segment_of(
+    served: ServedJob, job: Job, cache: Path, where: torch.device, *, frozen: bool
+) -> tuple[Backbone, DeviceSegment]:
+    """Return the model's shape with this device's part in it, and that part.
+
+    Args:
+        served: what the server says of the job.
+        job: its settings.
+        cache: where its files are.
+        where: the part computes.
+        frozen: whether it trains nothing, so that adapters came with it.
+
+    Raises:
+        ServeError: its file cannot be read.
+    """
     try:
         found = safetensors.torch.load_file(str(cache / served.segment))
         tensors = expanded(found, TORCH_DTYPES[job.model.dtype])
@@ -183,7 +197,7 @@ def _segment(served: ServedJob, job: Job, cache: Path, where: torch.device) -> t
         served.cut,
         1,
         frozen_a=practice.aggregation == "freeze-a",
-        frozen_half=practice.device_half == "frozen",
+        frozen_half=frozen,
         labels=job.model.labels,
     )
     segment.checkpointing = job.learn.checkpointing

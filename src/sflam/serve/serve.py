@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -53,6 +51,7 @@ from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
 from sflam.serve.self_enrolment import SelfEnrolment
 from sflam.serve.session import Session
+from sflam.serve.stop_signals import stopped_by_signals
 from sflam.serve.token_renewal import TokenRenewal
 from sflam.serve.trunks.hosted_trunks import HostedTrunks
 from sflam.serve.trunks.trunk_hosts import TrunkHosts
@@ -302,7 +301,7 @@ class Served:
         """
         self.server.start()
         try:
-            with _signals(self.dispatch.stop):
+            with stopped_by_signals(self.dispatch.stop):
                 for record in self.run.rounds():
                     self._trace()
                     yield record
@@ -344,20 +343,3 @@ def resume(folder: str | Path, serving: Serving, rounds: int | None = None, worl
     run = jobs.resume(folder, rounds=rounds, command=SERVE, world=world)
     serving.check(run.job)
     return Served(run, serving)
-
-
-@contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` on SIGTERM and SIGINT, in the main thread only, where signals arrive."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {
-        s: signal.signal(s, lambda *_: threading.Thread(target=stop).start())
-        for s in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

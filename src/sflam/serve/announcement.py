@@ -11,7 +11,7 @@ from typing import Any
 
 import safetensors.torch
 
-from sflam.config import to_toml
+from sflam.config import Job, to_toml
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import PROTOCOL, Contract
 from sflam.model.backbone import quiet
@@ -59,6 +59,18 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
     return found
 
 
+def settings_sent(job: Job) -> Job:
+    """Return what a device is given of a job's settings: no path on the server, and no other device's share."""
+    return replace(
+        job,
+        plugins=(),  # a device loads what its own user names
+        model=replace(job.model, name="served", adapter="", trunk_bits=0, trunk_weights=IN_MEMORY),
+        data=replace(job.data, name=Path(job.data.name).name, indices=Path(job.data.indices).name),
+        learn=replace(job.learn, device="auto"),
+        fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=(), ranks=(), tuned=(), plan=""),
+    )
+
+
 def segment_name(kind: HalfKind) -> str:
     """Return the name of the file with the device's part of the model."""
     return f"{kind}.safetensors"
@@ -83,16 +95,7 @@ def describe(
 ) -> Callable[[int], dict[str, Any]]:
     """Return the function that describes the job to a device."""
     job, backbone = assembly.job, assembly.backbone
-    # Paths on the server are not sent.
-    sent = replace(
-        job,
-        plugins=(),  # a device loads what its own user names
-        model=replace(job.model, name="served", adapter="", trunk_bits=0, trunk_weights=IN_MEMORY),
-        data=replace(job.data, name=Path(job.data.name).name, indices=Path(job.data.indices).name),
-        learn=replace(job.learn, device="auto"),
-        # A device knows its own share of the plan alone.
-        fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=(), ranks=(), tuned=(), plan=""),
-    )
+    sent = settings_sent(job)
     kinds = kinds_of(job, local)
     parts = [segment_name(kind) for kind in kinds]
     layout = layout_of(backbone.family, backbone.task)

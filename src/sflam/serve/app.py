@@ -15,7 +15,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from sflam.errors import Refused
@@ -25,7 +25,8 @@ from sflam.link.device_report import HEADER, report_from
 from sflam.serve.admission import Connection
 from sflam.serve.device_metrics import device_metrics
 from sflam.serve.handover import delivered_size, hand_over, reported_loss
-from sflam.serve.ingress import OCTETS, Ingress, announced
+from sflam.serve.ingress import Ingress, announced
+from sflam.serve.job_routes import job_routes
 from sflam.serve.live_page import PAGE_HEADERS, ProgressBoard, page
 from sflam.serve.live_stream import LiveStreams
 from sflam.serve.metrics import metrics_text
@@ -79,16 +80,6 @@ def application(
         ingress.event_log("joined" if new else "back", device=device, samples=samples)
         steps = ingress.contracts[device].steps(samples)
         return JSONResponse({"device": device, "steps": steps} | ingress.named(device))
-
-    async def job(request: Request) -> Response:
-        return JSONResponse(ingress.job(ingress.device(request)))
-
-    async def file(request: Request) -> Response:
-        ingress.device(request)
-        path = ingress.files.get(request.path_params["name"])
-        if path is None:
-            raise Refused(404, f"no such file; there are {', '.join(sorted(ingress.files))}")
-        return FileResponse(path, media_type=OCTETS)
 
     async def where(request: Request) -> Response:
         device = ingress.device(request)
@@ -246,8 +237,7 @@ def application(
     return Starlette(
         routes=[
             route("/v1/session", "POST", hello),
-            route("/v1/job", "GET", job),
-            route("/v1/files/{name}", "GET", file),
+            *job_routes(ingress),
             route("/v1/round", "GET", where),
             route("/v1/probe", "GET", probe_down),
             route("/v1/probe", "POST", probe_up),

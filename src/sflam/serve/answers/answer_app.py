@@ -7,13 +7,14 @@ import asyncio
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from sflam.codec.bodies import decode
 from sflam.codec.messages import StepFrame
 from sflam.errors import Refused
 from sflam.serve.answers.trunk_half import TrunkHalf
-from sflam.serve.ingress import OCTETS, Ingress
+from sflam.serve.ingress import Ingress
+from sflam.serve.job_routes import job_routes
 from sflam.serve.live_page import ProgressBoard
 from sflam.serve.metrics import metrics_text
 from sflam.serve.request_log import RequestLog
@@ -27,16 +28,6 @@ def answer_application(ingress: Ingress, trunk: TrunkHalf) -> Starlette:
         ingress: what the routes need; nothing of its dispatch is used but what it knows of devices.
         trunk: the blocks behind the cut.
     """
-
-    async def job(request: Request) -> Response:
-        return JSONResponse(ingress.job(ingress.device(request)))
-
-    async def file(request: Request) -> Response:
-        ingress.device(request)
-        path = ingress.files.get(request.path_params["name"])
-        if path is None:
-            raise Refused(404, f"no such file; there are {', '.join(sorted(ingress.files))}")
-        return FileResponse(path, media_type=OCTETS)
 
     async def predict(request: Request) -> Response:
         device, (number, rows) = ingress.device(request), place(request, "number", "rows")
@@ -66,8 +57,7 @@ def answer_application(ingress: Ingress, trunk: TrunkHalf) -> Starlette:
     route = ingress.route
     return Starlette(
         routes=[
-            route("/v1/job", "GET", job),
-            route("/v1/files/{name}", "GET", file),
+            *job_routes(ingress),
             route("/v1/predictions/{number}/{rows}", "POST", predict),
             route("/healthz", "GET", healthz),
             route("/metrics", "GET", metrics),

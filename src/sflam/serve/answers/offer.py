@@ -22,13 +22,12 @@ from sflam.model.built import token_shape
 from sflam.model.dummy_inputs import make_inputs
 from sflam.model.export import device_tensors
 from sflam.model.families import IMAGE
-from sflam.model.settings import IN_MEMORY
 from sflam.model.structure import family_of, layout_of
 from sflam.plugins import portable
 from sflam.records.run_folder import RunFolder
 from sflam.run.assemble import write_preprocessing
 from sflam.run.saved_model import saved_model
-from sflam.serve.announcement import NOT_SENT
+from sflam.serve.announcement import NOT_SENT, settings_sent
 from sflam.serve.answers.trunk_half import TrunkHalf
 from sflam.serve.contracts import longest_text
 from sflam.sizes import FLOAT_BITS, IDENTITY, MAX_BITS, MIN_BITS
@@ -163,14 +162,6 @@ def _contract(job: Job, backbone: Backbone, kind: str, classes: int, exchange: E
 
 def _common(job: Job, backbone: Backbone, classes: tuple[str, ...], exchange: Exchange) -> dict[str, Any]:
     """Return what every device must know."""
-    sent = replace(
-        job,
-        plugins=(),  # a device loads what its own user names
-        model=replace(job.model, name="served", adapter="", trunk_bits=0, trunk_weights=IN_MEMORY),
-        data=replace(job.data, name=Path(job.data.name).name, indices=Path(job.data.indices).name),
-        learn=replace(job.learn, device="auto"),
-        fleet=replace(job.fleet, cuts=(), bits_up=(), bits_down=(), ranks=(), tuned=(), plan=""),
-    )
     layout = layout_of(backbone.family, backbone.task)
     return {
         "protocol": PROTOCOL,
@@ -182,7 +173,7 @@ def _common(job: Job, backbone: Backbone, classes: tuple[str, ...], exchange: Ex
         "fresh": list(backbone.fresh),
         "scheme": exchange.scheme,
         **({} if layout is None else {"layout": layout.as_json()}),
-        "job": to_toml(sent, without=NOT_SENT),
+        "job": to_toml(settings_sent(job), without=NOT_SENT),
         "plugins": [portable(name) for name in job.plugins],
     }
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sflam.cli import shared
+from sflam.cli import listening, shared
 
 
 @shared.command(
@@ -16,8 +16,8 @@ from sflam.cli import shared
 )
 def answer(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any that is free.")] = 8443,
+    host: listening.Host = "127.0.0.1",
+    port: listening.Port = 8443,
     roster: Annotated[Path, typer.Option(help="The file of the devices that may ask.")] = Path(
         "devices.json"
     ),
@@ -25,20 +25,14 @@ def answer(
         int | None,
         typer.Option(help="Bits of every value that comes up, 32 for floats; else those of the run."),
     ] = None,
-    cert: Annotated[Path | None, typer.Option(help="The server's certificate, PEM.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
-    client_ca: Annotated[Path | None, typer.Option(help="Require device certificates of it.")] = None,
-    client_crl: Annotated[
-        Path | None, typer.Option(help="Refuse those on this revocation list, PEM; read again as it changes.")
-    ] = None,
-    memory: Annotated[int, typer.Option(help="Most MiB of bodies in memory at once.")] = 512,
+    cert: listening.Cert = None,
+    key: listening.Key = None,
+    client_ca: listening.ClientCa = None,
+    client_crl: listening.ClientCrl = None,
+    memory: listening.Memory = 512,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
-    trusted_proxy: Annotated[
-        list[str] | None, typer.Option(help="Proxy whose X-Forwarded-For is believed, repeatable.")
-    ] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow plain HTTP beyond this machine.")
-    ] = False,
+    trusted_proxy: listening.TrustedProxy = None,
+    insecure: listening.Insecure = False,
 ) -> None:
     """Serve the blocks behind the cut of a finished run, to devices that predict with the blocks before it.
 

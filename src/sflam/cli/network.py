@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sflam.cli import shared
+from sflam.cli import listening, shared
 from sflam.errors import ConfigError
 from sflam.run.ranks import together
 
@@ -20,7 +20,6 @@ ROSTER = Path("devices.json")
 Roster = Annotated[Path, typer.Option(help="The file of the devices that may join.")]
 SERVERS = Path("servers.json")
 Servers = Annotated[Path, typer.Option(help="The file of the trunk servers that may come.")]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Allow plain HTTP beyond this machine.")]
 
 
 @shared.command(
@@ -141,15 +140,13 @@ def serve(
     overrides: shared.Set = None,
     out: shared.RunOut = None,
     resume: shared.Resume = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any that is free.")] = 8443,
+    host: listening.Host = "127.0.0.1",
+    port: listening.Port = 8443,
     roster: Roster = ROSTER,
-    cert: Annotated[Path | None, typer.Option(help="The server's certificate, PEM.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
-    client_ca: Annotated[Path | None, typer.Option(help="Require device certificates of it.")] = None,
-    client_crl: Annotated[
-        Path | None, typer.Option(help="Refuse those on this revocation list, PEM; read again as it changes.")
-    ] = None,
+    cert: listening.Cert = None,
+    key: listening.Key = None,
+    client_ca: listening.ClientCa = None,
+    client_crl: listening.ClientCrl = None,
     quorum: Annotated[
         int | None, typer.Option(help="Fewest devices a round needs: 0 for all, else three quarters of them.")
     ] = None,
@@ -162,7 +159,7 @@ def serve(
     ] = None,
     patience: Annotated[float, typer.Option(help="Seconds of silence before a device is absent.")] = 60.0,
     gather: Annotated[float, typer.Option(help="Seconds a device that never came is waited for.")] = 300.0,
-    memory: Annotated[int, typer.Option(help="Most MiB of bodies in memory at once.")] = 512,
+    memory: listening.Memory = 512,
     graphs: Annotated[bool, typer.Option(help="Offer graphs to devices without torch.")] = True,
     outliers: Annotated[
         str,
@@ -197,10 +194,8 @@ def serve(
     log_format: Annotated[str, typer.Option(help="Its lines: json, or text.")] = "json",
     log_max_mb: Annotated[float, typer.Option(help="Its size; five older ones are kept.")] = 50.0,
     plan: shared.FollowedPlan = None,
-    trusted_proxy: Annotated[
-        list[str] | None, typer.Option(help="Proxy whose X-Forwarded-For is believed, repeatable.")
-    ] = None,
-    insecure: Insecure = False,
+    trusted_proxy: listening.TrustedProxy = None,
+    insecure: listening.Insecure = False,
     ranks: Annotated[
         int | None,
         typer.Option(metavar="N", help='Lend the memory of N processes: model.trunk_weights = "ranks".'),
@@ -316,7 +311,7 @@ def join(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads that compute; else all cores.")] = None,
     nice: Annotated[int, typer.Option(min=0, max=19, help="Lower this process's priority by so much.")] = 0,
     plugins: shared.Plugins = None,
-    insecure: Insecure = False,
+    insecure: listening.Insecure = False,
 ) -> None:
     """Take part in a served job with this machine's own data, until the job ends.
 

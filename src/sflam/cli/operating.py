@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sflam.cli import shared
-from sflam.cli.network import Insecure
+from sflam.cli.listening import Insecure
 
 OPERATORS = Path("operators.json")
 Operators = Annotated[Path, typer.Option(help="The file of those who may operate runs.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sflam.cli import shared
+from sflam.cli import listening, shared
 
 
 def enrol_trunk(name: str, path: Path, days: float | None) -> None:
@@ -34,7 +34,7 @@ def trunk(
         Path, typer.Option(help="File with the token that sflam enrol NAME --trunk printed.")
     ],
     host: Annotated[str, typer.Option(help="Address to listen on, for devices.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any that is free.")] = 8444,
+    port: listening.Port = 8444,
     url: Annotated[str, typer.Option(help="Where devices reach it; else --host and --port.")] = "",
     cert: Annotated[Path | None, typer.Option(help="Its certificate, PEM, which devices are given.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
@@ -43,14 +43,12 @@ def trunk(
     ] = None,
     folder: Annotated[Path, typer.Option(help="Downloads of this trunk server.")] = Path("trunk"),
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
-    memory: Annotated[int, typer.Option(help="Most MiB of bodies in memory at once.")] = 512,
+    memory: listening.Memory = 512,
     patience: Annotated[
         float, typer.Option(help="Seconds without the coordinator before giving up.")
     ] = 600.0,
     plugins: shared.Plugins = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow plain HTTP beyond this machine.")
-    ] = False,
+    insecure: listening.Insecure = False,
 ) -> None:
     """Serve the blocks behind the cut to some devices of a served run, as one of its several servers.
 

@@ -19,7 +19,7 @@ from sflam.model.families import CAUSAL
 from sflam.privacy.finding import Finding, Picture, Worth
 from sflam.privacy.image_attacks import attack_images
 from sflam.privacy.labels import clustered, directions, nearest_class
-from sflam.privacy.membership import caught, separation
+from sflam.privacy.membership import membership
 from sflam.privacy.observer import Observer
 from sflam.privacy.subject import Subject
 from sflam.privacy.text_attacks import attack_texts
@@ -239,16 +239,7 @@ def _members(subject: Subject, observer: Observer, counted: Minibatch, public: M
         for found in (subject.graded(_seen(observer, b), b, observer.cut) for b in (counted, public))
     )
     return [
-        Finding(
-            cut=observer.cut,
-            bits=None,
-            attack=attack,
-            about="members",
-            measure="area under ROC",
-            score=separation(inside, outside),
-            guess=0.5,
-            more={"caught_at_1_percent": caught(inside, outside)},
-        )
+        membership(observer.cut, attack, inside, outside)
         for attack, inside, outside in (("loss", loss, other_loss), ("gradient norm", norm, other_norm))
     ]
 

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
+from sflam.privacy.finding import Finding
+
 
 def separation(members: ArrayLike, others: ArrayLike) -> float:
     """Return the chance that a member's score lies below another's: the area under the ROC curve, ties by half."""
@@ -25,3 +27,17 @@ def caught(members: ArrayLike, others: ArrayLike, alarms: float = 0.01) -> float
     outside = np.sort(np.asarray(others, float))
     threshold = outside[int(np.floor(alarms * len(outside)))]
     return float((np.asarray(members, float) < threshold).mean())
+
+
+def membership(cut: int, attack: str, members: ArrayLike, others: ArrayLike, **more: float) -> Finding:
+    """Return what an attack found by the scores that it gave members and others; ``more`` is noted beside."""
+    return Finding(
+        cut=cut,
+        bits=None,
+        attack=attack,
+        about="members",
+        measure="area under ROC",
+        score=separation(members, others),
+        guess=0.5,
+        more={"caught_at_1_percent": caught(members, others)} | more,
+    )

@@ -15,7 +15,7 @@ from sflam.learn.round import train
 from sflam.model.adapters import load_state
 from sflam.privacy.finding import Finding
 from sflam.privacy.likelihood import LEAST, likelihood
-from sflam.privacy.membership import caught, separation
+from sflam.privacy.membership import membership
 from sflam.privacy.observer import Observer
 from sflam.privacy.subject import Subject
 from sflam.run.assemble import assemble, examples_of
@@ -64,16 +64,7 @@ def by_likelihood(
     enough = out.sum(0) >= 2  # a sample in nearly every run has no deviation
     score, inside = likelihood(own[enough], shadows[:, enough], out[:, enough]), len(asked[0])
     members, others = score[: enough[:inside].sum()], score[enough[:inside].sum() :]
-    return Finding(
-        cut=cut,
-        bits=None,
-        attack=LIKELIHOOD,
-        about="members",
-        measure="area under ROC",
-        score=separation(members, others),
-        guess=0.5,
-        more={"caught_at_1_percent": caught(members, others), "shadows": float(count)},
-    )
+    return membership(cut, LIKELIHOOD, members, others, shadows=float(count))
 
 
 def shadow(subject: Subject, number: int, asked: Sequence[Indices]) -> tuple[Floats, NDArray[np.bool_]]:

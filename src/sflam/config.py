@@ -23,7 +23,7 @@ from typing import Any, TypeGuard
 
 from sflam.allocate.settings import PlanSettings
 from sflam.codec.settings import QuantSettings
-from sflam.data.settings import VALIDATION, DataSettings
+from sflam.data.settings import POISSON, VALIDATION, DataSettings
 from sflam.device.settings import DeviceSettings
 from sflam.errors import ConfigError, unknown
 from sflam.files import reading
@@ -90,8 +90,8 @@ class Job:
 
     @property
     def sampling(self) -> str:
-        """``data.sampling``, of the method's own where it is empty."""
-        return self.data.sampling or self.learn.practice.sampling
+        """``poisson`` where ``data.draw`` says so, else ``data.sampling``, of the method's own where it is empty."""
+        return POISSON if self.data.draw == POISSON else self.data.sampling or self.learn.practice.sampling
 
     def placed(self, placements: Sequence[Placement]) -> Job:
         """Return the job whose :attr:`placements` are these."""

@@ -33,6 +33,14 @@ def test_alpha_must_be_a_positive_number(alpha: float) -> None:
         DataSettings(alpha=alpha)
 
 
+def test_poisson_draws_do_not_share_out_a_step_of_the_fleet() -> None:
+    assert DataSettings(draw="poisson", sampling="local").draw == "poisson"
+    with pytest.raises(ConfigError, match=r"data\.draw is 'poisson'.*data\.sampling = \"local\""):
+        DataSettings(draw="poisson", sampling="global")
+    with pytest.raises(ConfigError, match=r"data\.draw is 'coins'.*passes"):
+        DataSettings(draw="coins")
+
+
 def test_the_room_is_light_until_it_is_used() -> None:
     rooms = sorted(path.stem for path in Path(sflam.__file__).with_name("data").glob("[a-z]*.py"))
     code = "".join(f"import sflam.data.{room}\n" for room in rooms)

@@ -248,7 +248,7 @@ def test_the_memory_note_counts_what_a_cache_keeps(cache):
         assert (need.device.kept, need.server.kept, need.process.kept) == (max(held), 0, sum(held))
     else:
         assert isinstance(fleet.exchange, CachedExchange)
-        held = sum(packed.nbytes for packed in fleet.exchange.kept.values())
+        held = sum(packed.nbytes for own in fleet.exchange.kept.values() for packed in own.values())
         assert (need.device.kept, need.server.kept, need.process.kept) == (0, held, held)
         tokens = int(fleet.examples.dataset.lengths[:22].sum())
         assert held == sizes.payload_bytes(tokens, WIDTH, 4)

@@ -20,8 +20,11 @@ ALL = {
     "learn.loss": {"cross-entropy"},
     "learn.canonical": {"false"},
     "data.sampling": {"local"},
+    "data.draw": {"passes"},
     "quant.delta": {"false"},
     "privacy": {"none"},
+    "privacy.sample_clip": {"none"},
+    "privacy.distance_correlation": {"none"},
     "privacy.secure_aggregation": {"false"},
     "plugins": {"none"},
 }
@@ -38,6 +41,13 @@ def test_every_setting_it_cannot_do_is_named_with_what_it_can() -> None:
     for text in ('learn.local = "fedprox"', 'learn.loss = "focal"', "learn.local: plain", "sflam join"):
         assert text in str(refusal.value)
     assert "model.labels" not in str(refusal.value)
+
+
+def test_a_device_that_clips_no_samples_is_refused_by_name() -> None:
+    job = config.load(None, ["privacy.sample_clip=1"])
+    with pytest.raises(ServeError, match=r"privacy.sample_clip = \"some\"") as refusal:
+        expect_offered(job, ALL | {"privacy": {"none", "some"}}, "a device without torch")
+    assert "privacy =" not in str(refusal.value) and "sflam join" in str(refusal.value)
 
 
 def test_what_a_method_sets_by_its_name_counts() -> None:

@@ -19,6 +19,29 @@ SECURE = {
     "secure-on-ranks": SUM,
     "secure-flower": SUM,
 }
+WEIGHED = "privacy.distance_correlation=1"
+DECORRELATION = {
+    "decorrelation-unsplit": (WEIGHED, "learn.method=fedlora"),
+    "decorrelation-nothing": (WEIGHED, "model.cut=0"),
+    "decorrelation-samples": (WEIGHED, "privacy.sample_clip=1"),
+    "decorrelation-lean": (WEIGHED, "device.runtime=lean"),
+}
+SAMPLES = "privacy.sample_clip=1"
+SAMPLE = {
+    "sample-unsplit": (SAMPLES, "learn.method=fedlora"),
+    "sample-nothing": (SAMPLES, "model.cut=0"),
+    "sample-full": (SAMPLES, "model.trainable=full"),
+    "sample-alone": (SAMPLES, "fleet.devices=2", "fleet.servers=[0, -1]", "fleet.cuts=[1, 0]"),
+    "sample-several": (SAMPLES, 'network.scenario="square"', "network.servers=2"),
+    "sample-buffered": (SAMPLES, "learn.sync=buffered", "plan.every=0"),
+    "sample-averaged": (SAMPLES, "learn.device_half=averaged"),
+    "sample-fedlc": (SAMPLES, "learn.local=fedlc"),
+    "sample-delta": (SAMPLES, "quant.delta=true"),
+    "sample-topk": (SAMPLES, "quant.scheme=topk"),
+    "sample-measured": (SAMPLES, "plan.measure_every=5"),
+    "sample-calibrated": (SAMPLES, "network.calibrate=true"),
+    "sample-lean": (SAMPLES, "device.runtime=lean"),
+}
 PRIVACY = {
     "privacy-unsplit": (CLIP, "learn.method=fedlora"),
     "privacy-buffered": (CLIP, "learn.sync=buffered", "plan.every=0"),
@@ -26,8 +49,11 @@ PRIVACY = {
     "privacy-delta": (CLIP, "quant.delta=true"),
     "privacy-scaffold": (CLIP, "learn.local=scaffold"),
     "privacy-relay": (USER, "learn.method=sl"),
+    "privacy-fedlc": (CLIP, "privacy.noise=1", "learn.local=fedlc", "model.labels=device"),
     "privacy-common": (USER, "quant.adapters_scale=common", "quant.bits_adapters=8"),
     **SECURE,
+    **DECORRELATION,
+    **SAMPLE,
     "unused-secure_threshold": ("privacy.secure_threshold=0.8", "privacy.secure_aggregation=false"),
     "unused-clip_gradients": ("privacy.clip_gradients=1", "model.labels=server"),
     "unused-clip_adapters": ("privacy.clip_adapters=2", "privacy.adapters=none"),

@@ -159,7 +159,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "fedlc-serve": (FEDLC,),
     "global-unsplit": (GLOBAL, FEDLORA),
     **{
-        f"poisson-{name}": ("data.sampling=poisson", *more)
+        f"poisson-{name}": ("data.draw=poisson", *more)
         for name, more in {
             "unsplit": (FEDLORA,),
             "buckets": ("data.buckets=true",),
@@ -180,10 +180,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "plan-and-bits_down": ("fleet.plan=computed", "fleet.devices=2", "fleet.bits_down=[4, 8]"),
     "plan-unsplit": ("fleet.plan=computed", "learn.method=central"),
     "serve-unsplit": (FEDLORA,),
-    "serve-cache": ("learn.cache=server", "model.cut=0"),
-    "serve-residual": (RESIDUAL,),
+    "serve-cache": ("learn.cache=server", "model.cut=0", "privacy.clip=1", "privacy.noise=1"),
     "serve-simulate": ("network.simulate=true",),
-    "serve-full": (FULL,),
     "serve-sequential": (LABELS, "learn.method=sfl-v2"),
     "policy-samples-lone": ("fleet.policy=samples", "learn.method=sl"),
     "policy-samples-global": ("fleet.policy=samples", GLOBAL),
@@ -287,7 +285,6 @@ EXAMPLES |= {
     "lean-device_half": (LEAN, "learn.device_half=averaged"),
     "lean-aggregation": (LEAN, RESIDUAL),
     "lean-local": (LEAN, "learn.local=scaffold"),
-    "lean-cache": (LEAN, "learn.cache=server", "model.cut=0"),
     "lean-delta": (LEAN, "quant.delta=true"),
     "lean-answers": (LEAN, "data.answer=reply", "data.label="),
     "weights-trainable": ("device.weights=int8", FULL),

@@ -1,26 +1,21 @@
-"""``data.sampling = "poisson"`` in a run: what is spent by coins, resuming, and what a simulation charges."""
+"""``data.draw = "poisson"`` in a run: what is spent by coins, resuming, and what a simulation charges."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 import sflam
 from sflam.config import load
 from sflam.cost.privacy_loss import epsilon_of, epsilon_of_coins
-from sflam.learn import checkpoint
 from sflam.records import history
 from sflam.run.assemble import assemble
+from tests.run.finished import expect_resumed_is_whole
 from tests.simulate.builders import ran
 
-COINS = ("data.sampling=poisson", "learn.batch=4", "learn.local_steps=5", "learn.canonical=true")
+COINS = ("data.draw=poisson", "learn.batch=4", "learn.local_steps=5", "learn.canonical=true")
 NOISE = ("privacy.clip=2", "privacy.noise=4", "privacy.delta=1e-3")
 TOKENS = 17
-
-
-def adapters(folder):
-    return checkpoint.load(folder / "checkpoints")["adapters"]
 
 
 def records(folder):
@@ -29,15 +24,8 @@ def records(folder):
 
 def test_epsilon_counts_coins_and_a_resumed_run_goes_on_counting(small, tmp_path):
     job = load(None, [*small, *COINS, *NOISE, "learn.rounds=3"])
-    sflam.train(job, tmp_path / "whole")
-    begun = sflam.start(job, tmp_path / "cut")
-    next(begun.rounds())
-    for _ in sflam.resume(tmp_path / "cut").rounds():
-        pass
-    whole, cut = adapters(tmp_path / "whole"), adapters(tmp_path / "cut")
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    expect_resumed_is_whole(job, tmp_path)
     found = [record.spent for record in records(tmp_path / "whole")]
-    assert found == [record.spent for record in records(tmp_path / "cut")]
     for number, spent in enumerate(found, start=1):
         for device, part in enumerate(assemble(job).parts):
             q, visit = min(1.0, 4 / len(part)), TOKENS * (2 / 4) ** 2
@@ -72,7 +60,7 @@ def test_what_is_certain_counts_beside_the_coins(small, tmp_path):
     ],
 )
 def test_a_simulation_charges_the_rows_that_came(small, tmp_path, more):
-    run = ran(small, tmp_path / "run", "data.sampling=poisson", "learn.batch=4", "learn.local_steps=5", *more)
+    run = ran(small, tmp_path / "run", "data.draw=poisson", "learn.batch=4", "learn.local_steps=5", *more)
     for record in run.records:
         charge = record.charge
         rows = np.array(record.device_samples)
@@ -82,3 +70,10 @@ def test_a_simulation_charges_the_rows_that_came(small, tmp_path, more):
         work = run.fleet.planner.workload
         per_row = np.array([work.up_bits(bits) for bits in charge.bits_up]) / run.job.learn.batch
         assert np.allclose(charge.payload_up, per_row * rows)
+
+
+@pytest.mark.parametrize("method", ["sflam", "sflam-mixed"])
+def test_poisson_draws_stand_in_for_the_draws_of_every_method(method):
+    more = ["learn.server_update=batched"] * (method == "sflam-mixed")
+    job = load(None, [f"learn.method={method}", "data.draw=poisson", *more])
+    assert job.sampling == "poisson"

@@ -11,21 +11,12 @@ from sflam import config
 from sflam.config import digest, load, plain, to_toml
 from sflam.cost.privacy_loss import epsilon_of
 from sflam.errors import ConfigError
-from sflam.learn import checkpoint
-from sflam.records import history
 from sflam.run.compatibility import check
 from sflam.run.protection import covers
+from tests.run.finished import adapters, spent
 
 NOISE = ("privacy.clip=2", "privacy.noise=4")
 TOKENS = 17
-
-
-def adapters(folder):
-    return checkpoint.load(folder / "checkpoints")["adapters"]
-
-
-def spent(folder):
-    return [record.spent for record in history.read(folder / "history.jsonl")[1]]
 
 
 def test_every_round_says_what_was_spent(small, tmp_path):

@@ -10,6 +10,8 @@ TRUNKS: dict[str, tuple[str, ...]] = {
     "servers-state": (*APART, "learn.state=keep"),
     "servers-variable": (*APART, "quant.scheme=topk"),
     "servers-local": (*APART, "learn.local=fedprox"),
+    "servers-residual": (*APART, "learn.aggregation=residual"),
+    "servers-cache": (*APART, "learn.cache=server", "learn.device_half=frozen"),
     "servers-personal": (*APART, "learn.personal=head", "model.trainable=lora+head"),
     "servers-trunk-bits": (*APART, "model.trunk_bits=8"),
     "trunk-weights-full": (FILE, "model.trainable=full"),

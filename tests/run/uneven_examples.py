@@ -20,7 +20,17 @@ UNEVEN: dict[str, tuple[str, ...]] = {
         }.items()
     },
     "buffered-train": ("learn.sync=buffered",),
-    "buffered-serve": ("learn.sync=buffered",),
+    "buffered-flower": ("learn.sync=buffered",),
+    **{
+        f"buffered-serve-{name}": ("learn.sync=buffered", *more)
+        for name, more in {
+            "state": ("learn.state=keep",),
+            "memory": ("quant.scheme=topk",),
+            "servers": ("fleet.devices=2", "fleet.servers=[0, 1]"),
+            "quorum": ("fleet.quorum=3",),
+            "planned": ("fleet.plan=measured",),
+        }.items()
+    },
     "buffered-ranks": ("learn.sync=buffered",),
     **{
         f"buffered-{name}": ("learn.sync=buffered", "plan.every=0", *more)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from sflam import config
-from sflam.data.settings import SAMPLINGS
+from sflam.data.settings import DRAWS, SAMPLINGS
 from sflam.device.settings import OFFERS
 from sflam.errors import ServeError
 from sflam.learn.methods import METHODS
@@ -38,6 +38,7 @@ VALUES = {
     "learn.loss": learn.LOSSES,
     "learn.schedule": learn.SCHEDULES,
     "data.sampling": SAMPLINGS[1:],
+    "data.draw": DRAWS,
 }
 WITH = {
     "learn.server_update": ("learn.method=sfl-v2",),
@@ -46,7 +47,7 @@ WITH = {
     "learn.loss=label-smoothing": ("learn.smoothing=0.1",),
     "learn.cache=device": ("learn.device_half=frozen",),
     "data.sampling=global": ("learn.batch=1",),
-    "data.sampling=poisson": ("learn.batch=1",),
+    "data.draw=poisson": ("learn.batch=1",),
 }
 """What else a key or a value needs to mean something."""
 BASE = (

@@ -121,9 +121,16 @@ def test_a_device_killed_at_any_moment_comes_back(room, tmp_path, fleet, labels,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_server_killed_mid_round_goes_on_with_the_next_attempt(room, tmp_path, fleet, number):
-    settings = job_of(room, *LONG, "learn.local_steps=20", "learn.state=keep", "learn.rounds=2")
+@pytest.mark.parametrize(
+    ("number", "more"),
+    [
+        (signal.SIGKILL, ()),
+        (signal.SIGTERM, ()),
+        (signal.SIGKILL, ("learn.cache=server", "learn.device_half=frozen")),
+    ],
+)
+def test_a_server_killed_mid_round_goes_on_with_the_next_attempt(room, tmp_path, fleet, number, more):
+    settings = job_of(room, *LONG, "learn.local_steps=20", "learn.state=keep", "learn.rounds=2", *more)
     with network(tmp_path) as net:
         server = fleet.serve(net, *sets(settings), "--out", tmp_path / "run")
         joined = [fleet.start(net, device) for device in range(3)]

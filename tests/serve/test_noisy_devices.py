@@ -45,6 +45,35 @@ def test_served_is_simulated_bit_for_bit(tmp_path, labels):
         assert mine.bytes_up == unguarded.bytes_up
 
 
+@pytest.mark.parametrize(("labels", "kind"), [("server", "vit"), ("device", "bert")])
+def test_served_is_simulated_bit_for_bit_where_devices_train_against_what_they_send(tmp_path, labels, kind):
+    privacy = replace(NOISY, adapters="none", distance_correlation=2.0)
+    job = JOB | {"labels": labels, "guard": guard_of(privacy, 3)}
+    _, state = simulated(kind, **job)
+    _, found = Rig(tmp_path, kind, **job).run()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+    without = guard_of(replace(privacy, distance_correlation=0.0), 3)
+    plain = simulated(kind, **(job | {"guard": without}))[1]
+    assert not all(torch.equal(plain[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    ("labels", "sampling", "kind"), [("server", "poisson", "vit"), ("device", "local", "bert")]
+)
+def test_served_is_simulated_bit_for_bit_where_samples_are_clipped(tmp_path, labels, sampling, kind):
+    """With a device that dies within a round, cuts of their own, and noise on both activations and sums."""
+    privacy = replace(NOISY, adapters="none", sample_clip=0.02, sample_noise=0.5)
+    job = JOB | {"labels": labels, "sampling": sampling, "guard": guard_of(privacy, 3)}
+    _, state = simulated(kind, **job)
+    where = "steps/1" if labels == "server" else "steps/1/backward"
+    rig = Rig(tmp_path, kind, links={1: faulty(Fault.DIE_AFTER_ANSWER, where)}, **job)
+    _, found = rig.run()
+    assert rig.deaths == 1
+    assert all(torch.equal(found[name], state[name]) for name in state)
+    plain = simulated(kind, **(job | {"guard": guard_of(replace(privacy, sample_clip=0, sample_noise=0), 3)}))
+    assert not any(torch.equal(plain[1][name], state[name]) for name in state)
+
+
 @KINDS
 def test_a_device_that_dies_sends_the_same_noise_again(tmp_path, lean):
     job = JOB | {"labels": "server"}

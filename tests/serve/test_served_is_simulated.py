@@ -102,6 +102,35 @@ def test_adapters_in_some_blocks_bit_for_bit(room, tmp_path, tuned):
     assert len(blocks) == (1 if "model" in tuned[0] else 3)
 
 
+@pytest.mark.parametrize(
+    "more", [(), pytest.param(("model.labels=device", "model.cut=2"), marks=pytest.mark.slow)]
+)
+def test_every_weight_bit_for_bit(room, tmp_path, more):
+    settings = job_of(room, *FOUR_BITS, "model.trainable=full", "quant.bits_adapters=32", *more)
+    found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_corrected_frozen_weights_bit_for_bit(room, tmp_path):
+    """A device that a round does not draw has, when it comes again, what the rounds between corrected."""
+    settings = job_of(room, *FOUR_BITS, "learn.aggregation=residual", "fleet.selected=2", "learn.rounds=4")
+    found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    merged = [
+        load_file(run / "model" / "model.safetensors") for run in (tmp_path / "run", tmp_path / "local")
+    ]
+    assert all(torch.equal(merged[0][name], merged[1][name]) for name in merged[1])
+
+
+def test_kept_activations_bit_for_bit(room, tmp_path):
+    settings = job_of(room, *FOUR_BITS, "learn.cache=server", "learn.device_half=frozen", "learn.rounds=3")
+    found, wanted = served(tmp_path, settings), simulated(tmp_path / "local", settings)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    rounds = [history.read(folder / "history.jsonl")[1] for folder in (tmp_path / "run", tmp_path / "local")]
+    sent = [[one.bytes_up for one in each] for each in rounds]
+    assert sent[0] == sent[1] and sent[0][2] < sent[0][0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("labels", ["server", "device"])
 def test_measured_passes_are_those_of_the_memory_found_bit_for_bit(room, tmp_path, labels):

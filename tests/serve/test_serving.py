@@ -8,12 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import sflam
 from sflam import config
 from sflam.data.partition import share_out
 from sflam.data.sources import load
 from sflam.errors import ConfigError, DataError, Refused, ServeError
+from sflam.learn import checkpoint
 from sflam.link.https_client import Link
 from sflam.link.job import fetch
+from sflam.serve import serve
 from sflam.serve.app import application
 from sflam.serve.certificates import make_certificates
 from sflam.serve.dispatch import Dispatch
@@ -29,9 +32,8 @@ from tests.serve.test_hostile import TERMS
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["learn.cache=server", "model.cut=0"], "learn.cache"),
-        (["learn.aggregation=residual"], "learn.aggregation"),
-        (["model.trainable=full"], "model.trainable"),
+        (["learn.device_half=averaged"], "learn.device_half"),
+        (["learn.local=scaffold"], "learn.local"),
         (["learn.method=central"], "learn.method"),
         (["learn.method=sfl-v2", "model.labels=device"], "learn.server_update"),
     ],
@@ -66,7 +68,7 @@ def test_a_quorum_beyond_the_fleet_is_refused(tmp_path):
 
 def test_the_command_line_says_it_in_one_line(cli, tmp_path):
     for arguments, message in (
-        (["serve", "--set", "learn.cache=server", "--set", "model.cut=0"], "learn.cache"),
+        (["serve", "--set", "learn.local=scaffold"], "learn.local"),
         (["serve", "--host", "0.0.0.0"], "in the clear"),
         (["serve", "--resume", tmp_path, "--out", tmp_path], "--resume continues"),
         (["join", "host", "--token-file", tmp_path / "none"], "token file"),
@@ -220,3 +222,21 @@ def test_a_waiting_worker_wakes_when_the_server_stops():
     dispatch.stop()
     waiting.join(5)
     assert found == [[]]
+
+
+def test_a_resumed_server_knows_what_devices_reported_and_who_sits_out(small, tmp_path):
+    run = sflam.start(config.load(None, [*small, "fleet.devices=2", "learn.rounds=3"]), tmp_path / "run")
+    next(run.rounds())
+    run._held.release()
+    saved = checkpoint.load(run.folder.checkpoints)
+    quarantine = {"strikes": {1: 2}, "until": {1: 5}}
+    saved["fleet"] |= {"reported": {0: 7, 1: 9}, "quarantine": quarantine}
+    checkpoint.save(run.folder.checkpoints, saved)
+    made = serve.resume(
+        tmp_path / "run", Serving(listen=Listen(port=0), roster=tmp_path / "devices.json", graphs=False)
+    )
+    made.run._held.release()
+    made.server._socket.close()
+    made.event_log.close()
+    assert made.fleet.counted_samples() == {0: 7, 1: 9}
+    assert made.fleet.state()["quarantine"] == quarantine

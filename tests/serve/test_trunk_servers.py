@@ -34,7 +34,7 @@ def dying(kind, name, when):
 
 
 def dies_in_the_second_step():
-    dying(Worker, "_step", lambda trunk, round, attempt, arrivals, *more: arrivals[0].step == 1)
+    dying(Worker, "_step", lambda trunk, arrivals, *more: arrivals[0].step == 1)
 
 
 def dies_as_it_hands_over():
@@ -87,6 +87,7 @@ def events(folder, name):
         pytest.param(("model.labels=device",), (1,), marks=pytest.mark.slow),
         pytest.param(("fleet.ranks=[1, 2, 1]", "model.dropout=0.2"), (), marks=pytest.mark.slow),
         pytest.param(("fleet.selected=2", "fleet.cuts=[1, 2, 0]"), (), marks=pytest.mark.slow),
+        pytest.param(("model.trainable=full", "quant.bits_adapters=32"), (), marks=pytest.mark.slow),
     ],
 )
 def test_two_servers_bit_for_bit(room, tmp_path, more, lean):

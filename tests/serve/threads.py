@@ -21,15 +21,20 @@ from sflam.link.masked_way import MaskedWay
 from sflam.link.place import Place
 from sflam.model.adapters import state_of
 from sflam.model.families import CAUSAL
+from sflam.model.full import FullModel
 from sflam.model.settings import ModelSettings
 from sflam.model.split import DeviceSegment
 from sflam.serve.announcement import model_of
 from sflam.serve.app import application
+from sflam.serve.buffered.buffered_fleet import BufferedRemote
+from sflam.serve.buffered.buffered_wiring import paced_dispatch
+from sflam.serve.corrected_weights import CorrectedWay, CorrectedWeights, frozen_weights
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.fleet import RemoteFleet, Stopped
 from sflam.serve.graph_offer import HalfKind
 from sflam.serve.ingress import Bounds, Ingress
+from sflam.serve.kept_rows import kept_routes
 from sflam.serve.operation import RunOperation
 from sflam.serve.operator_routes import operator_routes
 from sflam.serve.operators import Operators
@@ -73,7 +78,7 @@ def contracts_of(local, labels, quant, text, causal, start):
                 "global": local.learn.batch * len(local.parts),
                 "poisson": most_drawn(local.learn.batch),
             }.get(local.sampling, 0),
-            summed=hasattr(local, "sums"),
+            summed=hasattr(local, "sums"), kept=local.learn.cache == "server",
         )
         for device, cut in enumerate(local.devices.cuts)
     }  # fmt: skip
@@ -101,6 +106,7 @@ class Rig:
         patience: seconds of silence, or without its next exchange, after which a device is left out.
         more: the ingress -> routes beside the usual ones.
         sizes: samples of the devices.
+        trained: ``[model]``, where it is not that of :func:`adapted`.
         options: cuts, labels, quant, learn.
     """
 
@@ -120,17 +126,21 @@ class Rig:
         patience=1000.0,
         more=lambda ingress: [],
         sizes=SIZES,
+        trained=None,
         **options,
     ):
         folder.mkdir(exist_ok=True)
         self.folder, self.kind, self.options, self.links, self.away = folder, kind, options, links or {}, away
         self.sizes, self.lines = sizes, []
-        backbone, self.model, examples = adapted(kind)
+        backbone, self.model, examples = adapted(kind, model_settings=trained)
         local = local_fleet(backbone, self.model, examples, parts_of(sizes), selected=draw, **options)
         labels, learn = options["labels"], options["learn"]
-        session = Session(quorum or len(sizes), legs=1 if labels == "server" else 2, patience=patience)
-        session.attempt = 0
+        legs, buffered = 1 if labels == "server" else 2, learn.sync == "buffered"
+        session = Session(quorum or len(sizes), legs=legs, patience=patience)
         self.dispatch = Dispatch(session, canonical=learn.canonical)
+        if buffered:
+            self.dispatch = paced_dispatch(legs, patience)
+        self.dispatch.session.attempt = 0
         self.contracts = contracts_of(
             local, labels, options["quant"], not is_image(kind), backbone.task == CAUSAL, state_of(self.model)
         )
@@ -144,19 +154,28 @@ class Rig:
         self.operators = Operators(folder / "operators.json")
         self.log = EventLog(folder / "served.jsonl")
         self.operation = RunOperation(self.dispatch, roster, self.orders, self.log, len(sizes))
-        kind_of_fleet, sums = partial(RemoteFleet, local), []
+        kind_of_fleet, beside = partial(BufferedRemote if buffered else RemoteFleet, local), []
         if hasattr(local, "sums"):
-            kind_of_fleet, sums = wired_sums(local, self.ingress, "run")
-        routes = [*sums, *operator_routes(self.ingress, self.operators, self.operation), *more(self.ingress)]
+            kind_of_fleet, beside = wired_sums(local, self.ingress, "run")
+        if learn.practice.aggregation == "residual":
+            beside = CorrectedWeights(local, self.ingress).routes()
+        if learn.cache == "server":
+            beside = kept_routes(local, self.ingress)
+        routes = [
+            *beside,
+            *operator_routes(self.ingress, self.operators, self.operation),
+            *more(self.ingress),
+        ]
         self.server = WebServer(application(self.ingress, more=routes), self.dispatch, Listen(port=0))
         self.fleet = kind_of_fleet(
             self.dispatch, self.contracts, itertools.count(1).__next__, notify=self.lines.append, deadline=1e6,
             stats=self.ingress.stats, planner=planner, screen=screen, orders=self.orders,
+            event_log=self.log if buffered else None,
         )  # fmt: skip
         # They draw from torch's one generator, so they are made here and not in the threads.
         self.models = [
             [
-                adapted(kind, model_settings=settings_of(options.get("ranks", ()), number))
+                adapted(kind, model_settings=trained or settings_of(options.get("ranks", ()), number))
                 for _ in range(lives if number in self.links else 1)
             ]
             for number in self.contracts
@@ -234,15 +253,20 @@ class Rig:
         else:
             own, _, its = self.models[number].pop()
             frozen = learn.practice.device_half == "frozen"
-            segment = DeviceSegment(own, cut, 1, labels=labels, frozen_half=frozen)
-            half = TorchHalf(segment, cut, learn, its, place.own)
+            full = isinstance(self.model, FullModel)
+            segment = DeviceSegment(own, cut, 1, labels=labels, frozen_half=frozen, full=full)
+            half = TorchHalf(segment, cut, learn, its, place.own, fleet.guard, sampling)
             exchange = torch_exchange(half, fleet.scheme, fleet.seed, number, bits, change, fleet.guard)
+        adapters = None
+        if learn.practice.aggregation == "residual":
+            adapters = CorrectedWay(link, frozen_weights(own, segment, cut))
         masked = None
         if privacy := self.options.get("privacy"):
             masked = MaskedWay(link, place, learn, change, len(self.sizes), privacy.secure_threshold)
         # The last one reads its answers while they come.
         streaming = number == len(self.sizes) - 1
-        return Client(link, place, half, learn, exchange, file, streaming=streaming, masked=masked)
+        ways = {"adapters": adapters, "masked": masked}
+        return Client(link, place, half, learn, exchange, file, streaming=streaming, **ways)
 
     def stay_away(self, number):
         """Be silent until the round is over."""
@@ -253,9 +277,9 @@ class Rig:
             time.sleep(0.01)
 
 
-def simulated(kind, *, selected=None, sizes=SIZES, **options):
+def simulated(kind, *, selected=None, sizes=SIZES, trained=None, **options):
     """Run the same job in one process; ``selected`` gives the devices of a round, from fleet and round."""
-    backbone, model, examples = adapted(kind)
+    backbone, model, examples = adapted(kind, model_settings=trained)
     local = local_fleet(backbone, model, examples, parts_of(sizes), **options)
     if selected:
         local.select = partial(selected, local)

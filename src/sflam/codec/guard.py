@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.codec.legs import ADAPTERS, HEAD_UP, UP
+from sflam.codec.legs import ADAPTERS, HEAD_UP, SAMPLES, UP
 from sflam.privacy.settings import NONE, PrivacySettings
 
 FARTHEST = math.sqrt(2 * 54 * math.log(2))
@@ -40,6 +40,7 @@ class Guard:
         secret: of the device; empty where the run's seed alone decides the noise.
         attempt: at the round, in a served run: with a secret, a round that is opened anew has other noise, since what
             is sent may differ, and of two messages with one noise the difference would be bare.
+        decorrelation: weight of the distance correlation of what is held with what is sent, in the device's loss.
     """
 
     clips: dict[int, float]
@@ -47,6 +48,7 @@ class Guard:
     seed: int
     secret: bytes = field(default=b"", repr=False)
     attempt: int = 0
+    decorrelation: float = 0.0
 
     def tokens(self, x: NDArray[Any], leg: int, *place: int, first: int = 0) -> NDArray[Any]:
         """Return tokens as they may leave the device, of the same type; ``x`` itself where nothing is done to it.
@@ -90,6 +92,23 @@ class Guard:
         found: NDArray[np.floating[Any]] = start + self.tokens(change, ADAPTERS, round, device)[0]
         return found.astype(values.dtype)
 
+    @property
+    def moves_samples(self) -> bool:
+        """Whether what each sample adds to a step's gradient is clipped."""
+        return SAMPLES in self.clips
+
+    def noise_of_sum(self, count: int, *place: int) -> NDArray[np.float64]:
+        """Return the noise [count] on the sum of a step's gradients, each clipped; zeros where none is asked for.
+
+        Args:
+            count: values of the sum.
+            place: of the step in the run.
+        """
+        if not (deviation := self.noise.get(SAMPLES, 0.0)):
+            return np.zeros(count)
+        found: NDArray[np.float64] = deviation * normal(self._key(SAMPLES, *place), 1, count)[0]
+        return found
+
     def farthest(self, leg: int) -> float:
         """Return how far noise can move a value that goes by ``leg``."""
         return FARTHEST * self.noise.get(leg, 0.0)
@@ -113,8 +132,14 @@ def guard_of(settings: PrivacySettings, seed: int, secret: bytes = b"") -> Guard
     if settings.adapters != NONE:
         clips[ADAPTERS] = settings.clip_adapters
         noise[ADAPTERS] = settings.clip_adapters * settings.noise_adapters
+    if settings.sample_clip:
+        clips[SAMPLES] = settings.sample_clip
+        noise[SAMPLES] = settings.sample_clip * settings.sample_noise
     clips = {leg: clip for leg, clip in clips.items() if clip}
-    return Guard(clips, noise, seed, b"" if settings.reproducible else secret) if clips else None
+    weight = settings.distance_correlation
+    if not clips and not weight:
+        return None
+    return Guard(clips, noise, seed, b"" if settings.reproducible else secret, decorrelation=weight)
 
 
 def normal(key: bytes, tokens: int, dim: int, first: int = 0) -> NDArray[np.float64]:

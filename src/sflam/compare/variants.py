@@ -17,6 +17,7 @@ from sflam.allocate.registry import EDGE_METHODS
 from sflam.compare.lines import FIXED, LineName, with_settings
 from sflam.compare.rates import at_rate
 from sflam.config import Job
+from sflam.data.settings import PASSES
 from sflam.errors import ConfigError, unknown
 from sflam.learn.methods import METHODS
 from sflam.learn.settings import FleetSettings, LearnSettings
@@ -141,7 +142,7 @@ def variant(wanted: Job, name: str, seed: int) -> Job:
     data = wanted.data
     quant = wanted.quant if METHODS[method].quantized else replace(wanted.quant, delta=False)
     if not METHODS[method].split or METHODS[method].relay:
-        data = replace(data, sampling="")
+        data = replace(data, sampling="", draw=PASSES)
     elif not data.sampling and (data.buckets or fleet.policy == "samples" or _servers(wanted)):
         data = replace(data, sampling="local")  # no method's own can be global then
     plan = replace(wanted.plan, method=allocator) if allocator else wanted.plan

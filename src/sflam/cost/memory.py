@@ -170,6 +170,12 @@ def training_bytes(step: Step, numbers: int) -> int:
     return numbers * (2 + step.training.optimizer_slots) * max(ADAPTER_BYTES, _wide(step))
 
 
+def samples_bytes(step: Step, numbers: int) -> int:
+    """Return the bytes of the gradient of each sample of a mini-batch, where devices hold it: twice, and in float64."""
+    each = 2 * max(ADAPTER_BYTES, _wide(step)) + 8
+    return numbers * step.training.batch * each if step.training.samples_apart else 0
+
+
 def activations(step: Step, blocks: range, *, head: bool, frozen: bool = False) -> int:
     """Return the peak of the activations of a half: what is kept for the backward, and what it works with.
 
@@ -266,9 +272,11 @@ def _held(step: Step, blocks: int, *, head: bool) -> Memory:
     frozen = _wide(step) * (numbers + after - fresh)
     adapter = max(ADAPTER_BYTES, _wide(step))
     if training.frozen_half:
-        return Memory(frozen + (down + up) * adapter, training_bytes(step, fresh), peak)
+        trained = training_bytes(step, fresh) + samples_bytes(step, fresh)
+        return Memory(frozen + (down + up) * adapter, trained, peak)
     frozen += down * training.frozen_a * adapter
-    return Memory(frozen, training_bytes(step, up + down * (not training.frozen_a) + fresh), peak)
+    moving = up + down * (not training.frozen_a) + fresh
+    return Memory(frozen, training_bytes(step, moving) + samples_bytes(step, moving), peak)
 
 
 def _wide(step: Step) -> int:

@@ -16,7 +16,11 @@ of the T steps so far, and
 
 with mu_1 of one visit and mu_0 of what is certain: the chance of what is seen in the mean over the coins, seen or
 unseen. That of noisy sums of a Poisson sample (Abadi et al., CCS 2016) would be less, and does not hold here: rows go
-up one by one, so who knows the other samples sees whether this one came.
+up one by one, so who knows the other samples sees whether this one came. To who sees nothing but sums it does, see
+:mod:`sflam.cost.sampled_sums`.
+
+DP-SGD on the device gives one more vector in each visit, the sum that the sample is in. All that the device has trained
+follows from these sums, so noise on the adapters themselves then spends nothing.
 """
 
 from __future__ import annotations
@@ -47,13 +51,15 @@ def squared_mu(
         visits: most mini-batches of the round a sample can be in, each of which sends it anew.
         tokens: most tokens of a sample.
         legs: noisy messages with a token that a step sends: activations, and with labels at home their gradient.
-        adapters: whether the device sends what it trained.
+        adapters: whether the device trains something, and sends it.
         selected: whether it takes part.
     """
     found = 0.0
     if privacy.noise and selected:
         found += visits * legs * tokens * (2 / privacy.noise) ** 2
-    if privacy.adapters == USER and privacy.noise_adapters and adapters and selected:
+    if privacy.sample_noise and adapters and selected:
+        found += visits * (2 / privacy.sample_noise) ** 2
+    elif privacy.adapters == USER and privacy.noise_adapters and adapters and selected:
         found += (2 / privacy.noise_adapters) ** 2
     return found
 

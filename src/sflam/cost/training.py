@@ -55,6 +55,7 @@ class Training:
         checkpointing: whether a block's inside is computed again in the backward instead of being kept.
         memory_gb: ``learn.memory_gb``, what the activations of one pass of a server may take.
         labels_home: whether head and loss are on the device, and a step is two exchanges.
+        samples_apart: whether devices hold the gradient of each sample.
         lean: of devices without torch; None where devices run torch.
     """
 
@@ -76,6 +77,7 @@ class Training:
     checkpointing: bool = False
     memory_gb: float = 0.0
     labels_home: bool = False
+    samples_apart: bool = False
     lean: LeanDevice | None = None
 
 

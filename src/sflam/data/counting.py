@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sflam.data.batches import rows_of_round
-from sflam.data.poisson import POISSON
+from sflam.data.settings import POISSON
 from sflam.learn.settings import LearnSettings
 
 

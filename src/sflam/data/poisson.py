@@ -1,4 +1,4 @@
-"""``data.sampling = "poisson"``: every sample of a device joins every step on its own, with rate q = B / n.
+"""``data.draw = "poisson"``: every sample of a device joins every step on its own, with rate q = B / n.
 
 The rows of a step are drawn first, from the binomial distribution of n and q, then which samples they are, all sets of
 that size alike: the same as a coin for every sample. So a server may know the numbers of rows, which it sees anyway,
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from sflam.data.batches import Indices
 from sflam.seeds import derive, generator
 
-POISSON = "poisson"
 _BEYOND = 1e-12
 """Chance that a step would have more rows than :func:`most_drawn`; it then has that many."""
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.data.batches import Indices
-from sflam.data.poisson import POISSON, most_drawn
+from sflam.data.poisson import most_drawn
+from sflam.data.settings import POISSON
 from sflam.seeds import generator
 
 Shares = NDArray[np.int64]

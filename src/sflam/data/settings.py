@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sflam.ranges import Ranges
 from sflam.registry import OWN
 
-SAMPLINGS = ("", "local", "global", "poisson")
+SAMPLINGS = ("", "local", "global")
+PASSES, POISSON = DRAWS = ("passes", "poisson")
 PARTITIONS = ("iid", "dirichlet", "shards", "quantity", "column", "file", "clusters")
 VALIDATION = 0.1
 """The share held out for validation where something is chosen by its score and no share is given."""
@@ -34,9 +35,11 @@ class DataSettings:
         minimum: fewest samples a device may hold.
         sampling: ``local`` gives every device mini-batches of ``learn.batch``; ``global`` gives every step
             ``learn.batch`` rows per device of the round, a uniform sample of all their samples: each device has the
-            share that falls to it, perhaps none; ``poisson`` lets every sample of a device join every step on its own,
-            with rate ``learn.batch`` / n: mini-batches vary in size, perhaps to none, and losses count rows over
-            ``learn.batch``. Empty takes the method's own: ``global`` of ``sflam-mixed``, ``local`` of every other.
+            share that falls to it, perhaps none. Empty takes the method's own: ``global`` of ``sflam-mixed``, ``local``
+            of every other, and of every method with Poisson draws.
+        draw: ``passes`` takes every sample once before any comes again; ``poisson`` lets every sample of a device join
+            every step on its own, with rate ``learn.batch`` / n: mini-batches vary in size, perhaps to none, and losses
+            count rows over ``learn.batch``.
         noise: variance of the Gaussian noise on the pixels (0..1) of the last device; device k of K has k/K of it.
         brightness: added to the pixels (0..1) of the last device; taken off those of the first, and in even steps in
             between: device k of K has (2 k - K - 1) / (K - 1) of it.
@@ -70,6 +73,7 @@ class DataSettings:
     clusters: int = 10
     minimum: int = 2
     sampling: str = ""
+    draw: str = PASSES
     noise: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
@@ -88,6 +92,12 @@ class DataSettings:
         ranges = Ranges(self, "data")
         ranges.require(bool(self.name), "name", "give a named dataset (digits), a path, or a hub name")
         ranges.one_of(SAMPLINGS, "sampling")
+        ranges.one_of(DRAWS, "draw")
+        ranges.require(
+            self.draw == PASSES or self.sampling != "global",
+            "draw",
+            'a step of the fleet is drawn without replacement: set data.sampling = "local", or data.draw = "passes"',
+        )
         ranges.one_of((*PARTITIONS, *sorted(OWN["partition"])), "partition")
         ranges.at_least(2, "clusters")
         ranges.at_least(0, "noise", hint=" (0.1 is common)")

@@ -178,11 +178,11 @@ class LeanHalf:
             labels=None if self.has_head else self.samples.labels(indices),
         )
 
-    def forward(self, step: LocalStep, out: Outgoing[Floats]) -> None:
+    def forward(self, step: LocalStep, out: Outgoing[Floats], rows: NDArray[np.int64] | None = None) -> None:
         """Write the activations at the cut, [n, d], group by group."""
         keeps = self.grouping.keep_inputs and any(self._joint)
         self._kept = []
-        for group in self._groups():
+        for group in self._groups(rows):
             hidden = self._hidden(group, step.seed, keep=keeps)
             _write(out, hidden.reshape(-1, self.dim))
             if keeps:
@@ -260,17 +260,18 @@ class LeanHalf:
             self.begin(state["start"])
         return True
 
-    def _groups(self) -> Iterator[_Group]:
-        """Yield the groups of the mini-batch, in its order."""
-        size = 1 if self.bundle.text else self.grouping.rows
+    def _groups(self, rows: NDArray[np.int64] | None = None) -> Iterator[_Group]:
+        """Yield the groups of the mini-batch, or of these of its ``rows``, in its order."""
+        size, own = (
+            1 if self.bundle.text else self.grouping.rows,
+            self._rows if rows is None else self._rows[rows],
+        )
         before = 0
-        for start in range(0, len(self._rows), size):
-            group = _Group(before, self._rows[start : start + size], self._counts(start, size), [], {})
+        for start in range(0, len(own), size):
+            some = own[start : start + size]
+            group = _Group(before, some, self.samples.counts(some, self.bundle.tokens), [], {})
             yield group
             before += self._n(group)
-
-    def _counts(self, start: int, size: int) -> NDArray[np.int32]:
-        return self.samples.counts(self._rows[start : start + size], self.bundle.tokens)
 
     def _n(self, group: _Group) -> int:
         """Return n of a group: tokens of its text, or its images."""

@@ -82,18 +82,28 @@ class CachedExchange(Exchange):
     """An exchange whose server keeps the activations of every sample it was sent.
 
     Attributes:
-        kept: (device, sample) -> its valid tokens, as they arrived; the server's.
+        kept: device -> sample -> its valid tokens, as they arrived; the server's.
         sent: device -> samples it need not send again; the device's.
+        most: device -> how many samples of it are kept at most and the tokens of each, where it is not trusted.
     """
 
-    kept: dict[tuple[int, int], Packed] = field(default_factory=dict)
+    kept: dict[int, dict[int, Packed]] = field(default_factory=dict)
     sent: dict[int, set[int]] = field(default_factory=dict)
+    most: dict[int, tuple[int, int]] = field(default_factory=dict)
     numbered: ClassVar[bool] = True
 
     def unsent(self, batches: Mapping[int, Minibatch]) -> dict[int, Minibatch]:
         """Return the rows of each device's mini-batch that the server does not have, for devices with any."""
         fresh = {device: _without(batch, self.sent.get(device, set())) for device, batch in batches.items()}
         return {device: rows for device, rows in fresh.items() if rows is not None}
+
+    def limit(self, most: Mapping[int, tuple[int, int]]) -> None:
+        """Note device -> how many samples it has, and the tokens of each; 0 for any."""
+        self.most.update(most)
+
+    def held(self, device: int) -> list[int]:
+        """Return the samples of a device that the server has, ascending."""
+        return sorted(self.kept.get(device, {}))
 
     def _outgoing(
         self, at: Position, hidden: Tensor | None, batch: Minibatch
@@ -110,7 +120,7 @@ class CachedExchange(Exchange):
                 parts.append(self.quantizer.encode(tokens, self._bits(row, UP, at.device), noise))
             self.sent.setdefault(at.device, set()).update(fresh.ids)
         else:  # none of them: an empty message of the shape agreed
-            kept = self.kept[at.device, batch.ids[0]]
+            kept = self.kept[at.device][batch.ids[0]]
             parts.append(split(kept, [0, kept.tokens])[0])
         return join(parts), np.array(batch.ids, dtype=np.int32)
 
@@ -118,12 +128,21 @@ class CachedExchange(Exchange):
         """Keep the rows that are new, and return the tokens of all."""
         if message.samples is None:
             raise WireError("a step without sample numbers came where learn.cache = 'server' was agreed")
-        ids = message.samples.tolist()
-        new = [row for row, sample in enumerate(ids) if (message.device, sample) not in self.kept]
-        if message.lengths is None:
-            counts = [message.activations.tokens // len(new)] * len(new) if new else []
-        else:
-            counts = [int(message.lengths[row]) for row in new]
+        ids, kept = message.samples.tolist(), self.kept.setdefault(message.device, {})
+        new = [row for row, sample in enumerate(ids) if sample not in kept]
+        most, each = self.most.get(message.device, (len(kept) + len(new), 0))
+        if len(kept) + len(new) > most:
+            raise WireError(f"more samples came than the {most} that the device reported")
+        lengths = message.lengths
+        if lengths is None:
+            known = {kept[sample].tokens for sample in ids if sample in kept}
+            each = each or max(known, default=message.activations.tokens // len(new) if new else 0)
+            lengths = np.full(len(ids), each)
+        if not lengths.all() or any(
+            kept[sample].tokens != count for sample, count in zip(ids, lengths, strict=True) if sample in kept
+        ):
+            raise WireError("samples came without tokens, or with other numbers of them than before")
+        counts = [int(lengths[row]) for row in new]
         if sum(counts) != message.activations.tokens:
             raise WireError(
                 f"{message.activations.tokens} tokens for {len(new)} new samples of {sum(counts)} tokens; send exactly "
@@ -131,8 +150,8 @@ class CachedExchange(Exchange):
             )
         if new:
             for row, part in zip(new, split(message.activations, counts), strict=True):
-                self.kept[message.device, ids[row]] = part
-        return join([self.kept[message.device, sample] for sample in ids])
+                kept[ids[row]] = part
+        return join([kept[sample] for sample in ids])
 
 
 def unkept(

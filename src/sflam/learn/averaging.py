@@ -8,13 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from sflam.learn.aggregate import aggregation_error, fedavg, residuals, weights_of
 from sflam.learn.flexlora import redistributed
+from sflam.learn.moved import moved
 from sflam.learn.robust import robust
 from sflam.learn.selection import Chances
 from sflam.learn.server_optimizers.registry import server_optimizer
@@ -34,11 +35,13 @@ class Averaged:
         state: the new global adapters.
         error: what the average loses of mean(BA), relative; None where no factors are averaged apart.
         residual: mean(BA) - mean(B) mean(A) of every module, where ``learn.aggregation`` is ``residual``; else empty.
+        moved: device -> how far it moved what it trained, see :func:`sflam.learn.moved.moved`.
     """
 
     state: State
     error: float | None
     residual: State
+    moved: Mapping[int, float] = field(default_factory=dict)
 
 
 class Averaging:
@@ -90,7 +93,8 @@ class Averaging:
             error = aggregation_error(own, weights) if self._apart else None
             if self._kind == "residual" and self._apart:
                 residual = residuals(own, weights)
-        return Averaged(dict(start) | self.optimizer.step(start, averaged), error, residual)
+        state = dict(start) | self.optimizer.step(start, averaged)
+        return Averaged(state, error, residual, moved(start, states))
 
     def state(self) -> dict[str, Any]:
         """Return what must survive a crash between rounds."""

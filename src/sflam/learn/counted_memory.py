@@ -13,6 +13,7 @@ from sflam.cost.memory import (
     Memory,
     activations,
     device_memory,
+    samples_bytes,
     server_activations,
     training_bytes,
     with_batch,
@@ -42,7 +43,8 @@ def split_memory(
     """
     device, cuts = devices.segment, devices.cuts
     home = device.has_head
-    step = replace(step, training=replace(step.training, labels_home=home))
+    apart = devices.clipping is not None
+    step = replace(step, training=replace(step.training, labels_home=home, samples_apart=apart))
     active = sorted(cuts, reverse=True)[: selected or len(cuts)]
     depth = step.shape.blocks
     kinds = {
@@ -53,9 +55,10 @@ def split_memory(
     needs = []
     for (cut, tuned), one in kinds.items():
         own = with_tuned(with_batch(step, rows), as_number(tuned, depth))
+        numbers = device.stack.size(device.names(cut, one))
         need = Memory(
             _weights(device),
-            training_bytes(step, device.stack.size(device.names(cut, one))),
+            training_bytes(step, numbers) + samples_bytes(own, numbers),
             activations(own, range(cut), head=home, frozen=device.frozen_half),
         )
         needs.append(need if step.training.lean is None else device_memory(own, cut))
@@ -69,7 +72,8 @@ def split_memory(
     everything = Memory(
         _bytes(model.parameters()),
         sum(memory.trained for memory in serving.values())
-        + training_bytes(step, device.stack.values.numel()),
+        + training_bytes(step, device.stack.values.numel())
+        + samples_bytes(step, device.stack.size()) * len(active),
         sum(memory.activations for memory in serving.values())
         + sum(activations(step, range(cut), head=home, frozen=device.frozen_half) for cut in active),
     )

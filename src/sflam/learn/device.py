@@ -14,10 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sflam.codec.guard import Guard
 from sflam.learn.activation_cache import KeptActivations
+from sflam.learn.decorrelation import Decorrelation
 from sflam.learn.examples import Minibatch, join_lengths, padded_labels, padded_tokens, stack_batches
 from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, reseeded
+from sflam.learn.sample_clipping import SampleClipping
 from sflam.learn.settings import LearnSettings
 from sflam.learn.weighting import Share, Weighting
 from sflam.model.lora import Rows
@@ -36,6 +39,8 @@ class Pass:
     devices: tuple[int, ...]
     counts: tuple[int, ...]
     hidden: Tensor
+    own: Tensor | None = None
+    """[R,T,d], what the devices' own loss adds to the gradient of that."""
 
 
 class Devices(Side[DeviceSegment]):
@@ -45,6 +50,10 @@ class Devices(Side[DeviceSegment]):
         segment: one copy per device.
         cuts: blocks each device keeps.
         settings: optimiser, clipping, and what is kept of a frozen half.
+
+    Attributes:
+        clipping: what is done to the gradient of each sample; None takes that of a mini-batch as it is.
+        decorrelation: what devices add to their loss; None adds nothing.
     """
 
     def __init__(self, segment: DeviceSegment, cuts: Sequence[int], settings: LearnSettings) -> None:
@@ -58,6 +67,19 @@ class Devices(Side[DeviceSegment]):
         self._waiting: list[Pass] = []
         self._members: tuple[int, ...] = tuple(range(len(cuts)))
         self._weighting: Weighting | None = None
+        self.clipping: SampleClipping | None = None
+        self.decorrelation: Decorrelation | None = None
+        self._columns: dict[int, Tensor] = {}
+
+    def protect(self, guard: Guard | None) -> None:
+        """Clip the gradient of each sample, make steps noisy, and add to the loss, where a ``guard`` asks for it."""
+        self.clipping = SampleClipping(guard) if guard and guard.moves_samples else None
+        self.decorrelation = Decorrelation(guard.decorrelation) if guard and guard.decorrelation else None
+
+    def expect(self, rows: Mapping[int, int]) -> None:
+        """Let the mean over the samples of these devices' steps count so many rows, whatever comes."""
+        if self.clipping:
+            self.clipping.expected = rows
 
     def forward(
         self,
@@ -75,6 +97,8 @@ class Devices(Side[DeviceSegment]):
             seeds: device -> seed of this step's dropout.
             unsent: where the server keeps activations, the rows of each device that it does not have.
         """
+        if self.clipping:
+            self.clipping.begin(batches, seeds)
         if self.settings.cache != "off":
             self.segment.stack.begin(sorted(batches) if self.segment.has_head else [])
             return self._frozen(batches if unsent is None else unsent)
@@ -89,10 +113,29 @@ class Devices(Side[DeviceSegment]):
             ):
                 hidden, counts = self._pass(batches, members, cut)
             if trains[members[0]]:
-                self._waiting.append(Pass(tuple(members), tuple(counts), hidden))
+                own = self._own_gradient(batches, members, torch.split(hidden.detach(), counts))
+                self._waiting.append(Pass(tuple(members), tuple(counts), hidden, own))
             for device, rows in zip(members, torch.split(hidden.detach(), counts), strict=True):
                 out[device] = rows[:, : _width(batches[device], rows)]
         return out
+
+    def _own_gradient(
+        self, batches: Mapping[int, Minibatch], members: Sequence[int], hidden: Sequence[Tensor]
+    ) -> Tensor | None:
+        """Return [R,T,d], the gradient of what devices add to their loss; None where they add nothing.
+
+        Args:
+            batches: device -> its mini-batch.
+            members: the devices of a pass.
+            hidden: the activations [B,T,d] of each, as wide as the pass.
+        """
+        if self.decorrelation is None:
+            return None
+        parts = []
+        for device, rows in zip(members, hidden, strict=True):
+            own = rows[:, : _width(batches[device], rows)]
+            parts.append(padded_tokens(self.decorrelation.gradient(batches[device], own), rows.shape[1]))
+        return torch.cat(parts)
 
     def _frozen(self, batches: Mapping[int, Minibatch]) -> dict[int, Tensor]:
         """Return [B,T,d] of every device's mini-batch at its cut, running only rows that no device keeps."""
@@ -122,7 +165,12 @@ class Devices(Side[DeviceSegment]):
         if self.row_by_row and len(stacked) > 1 and self._repeats(members[0], cut):
             return self._row_by_row(stacked, members[0], cut), counts
         with arithmetic(self.segment):
-            return self.segment(stacked.inputs, stacked.lengths, cut, Rows.of(members, counts)), counts
+            return self.segment(stacked.inputs, stacked.lengths, cut, self._rows(members, counts)), counts
+
+    def _rows(self, members: Sequence[int], counts: Sequence[int]) -> Rows:
+        """Return how the rows of devices are laid out: apart where each is to have a gradient of its own."""
+        apart = self.clipping is not None and torch.is_grad_enabled()
+        return Rows.each(members, counts) if apart else Rows.of(members, counts)
 
     def _repeats(self, device: int, cut: int) -> bool:
         """Whether a device trains nothing below its cut, so that a sample's activations are the same in every pass.
@@ -183,11 +231,14 @@ class Devices(Side[DeviceSegment]):
             lengths = join_lengths([batches[d].lengths for d in members], counts, widths, leaf.device)
             labels = torch.cat([padded_labels(batches[device].labels, max(widths)) for device in members])
             with arithmetic(self.segment), reseeded(seeds[members[0]] if self.random else None):
-                logits = self.segment.finish(leaf, lengths, Rows.of(members, counts))
+                logits = self.segment.finish(leaf, lengths, self._rows(members, counts))
                 logits = self.rule.calibrated(logits, members, counts)
                 losses = group_losses(task, logits, labels, tuple(counts), self.settings)
             (gradient,) = self.segment.stack.backward(losses.sum(), inputs=[leaf])
             assert gradient is not None
+            if self.clipping:
+                samples = self.segment.stack.taken_samples()
+                self.clipping.add(members, counts, samples, returned=False)
             for device, loss, own, width in zip(
                 members, losses.tolist(), torch.split(gradient, counts), widths, strict=True
             ):
@@ -207,6 +258,9 @@ class Devices(Side[DeviceSegment]):
         """
         self.differentiate(gradients)
         self.segment.stack.only(batches)
+        if self.clipping:
+            for device in self.segment.stack.active:
+                self.clipping.give(self.segment.stack, device, self._own_columns(device))
         if self.averages:
             self.segment.stack.average(shares_of_step(self._weighting, batches), self._members)
         self.update()
@@ -214,6 +268,18 @@ class Devices(Side[DeviceSegment]):
     def names(self, device: int) -> list[str]:
         """Return the names of what a device trains on its side."""
         return self.segment.names(self.cuts[device], device)
+
+    def _own_columns(self, device: int) -> Tensor:
+        """Return int64 [Q], where what a device trains stands in its row: as on a machine of its own, in its order."""
+        if device not in self._columns:
+            stack = self.segment.stack
+            own = torch.zeros(stack.size(), dtype=torch.bool, device=stack.grads.device)
+            for name in self.names(device):
+                own[stack.slots[name].columns] = True
+            if stack.beyond is not None:
+                own &= ~stack.beyond[stack.place(device)]
+            self._columns[device] = own.nonzero()[:, 0]
+        return self._columns[device]
 
     def averaged_bytes(self) -> int:
         """Return the bytes of the gradients of one device half, as they travel to be averaged."""
@@ -231,7 +297,14 @@ class Devices(Side[DeviceSegment]):
                 else item.hidden.new_zeros(count, *item.hidden.shape[1:])  # its answer never came
                 for device, count in zip(item.devices, item.counts, strict=True)
             ]
-            stack.backward(item.hidden, torch.cat(parts).to(item.hidden.dtype))
+            back = torch.cat(parts)
+            if item.own is not None:
+                came = torch.tensor([device in gradients for device in item.devices], device=back.device)
+                here = came.repeat_interleave(torch.tensor(item.counts, device=back.device))
+                back = back + torch.where(here[:, None, None], item.own, 0.0).to(back.dtype)
+            stack.backward(item.hidden, back.to(item.hidden.dtype))
+            if self.clipping:
+                self.clipping.add(item.devices, item.counts, stack.taken_samples(), returned=True)
         self._waiting = []
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.data.batches import round_batches
-from sflam.data.poisson import POISSON, batches_of_sizes, drawn_sizes
+from sflam.data.poisson import batches_of_sizes, drawn_sizes
 from sflam.data.sampling import batches_of_shares, round_shares
+from sflam.data.settings import POISSON
 from sflam.learn.examples import Examples
 from sflam.learn.settings import LearnSettings
 

@@ -76,6 +76,9 @@ class Exchange:
         """The quantizer of both directions."""
         return torch_quantizer(self.scheme)
 
+    def limit(self, most: Mapping[int, tuple[int, int]]) -> None:
+        """Note device -> how many samples of it may be kept, and the tokens of each, 0 for any: it is not trusted."""
+
     def unsent(self, batches: Mapping[int, Minibatch]) -> dict[int, Minibatch]:
         """Return the rows of each device's mini-batch whose activations must be sent, for devices with any."""
         return dict(batches)

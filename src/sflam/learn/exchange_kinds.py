@@ -22,6 +22,6 @@ def exchange_of(
         cache: ``learn.cache``.
         guard: what devices do to what they send; None for nothing.
     """
-    assert not delta or (cache == "off" and guard is None), "run.compatibility refuses that"
+    assert not delta or (cache == "off" and not (guard and guard.clips)), "run.compatibility refuses that"
     kind = DeltaExchange if delta else CachedExchange if cache == "server" else Exchange
     return kind(scheme, seed, per_token=task == CAUSAL, guard=guard)

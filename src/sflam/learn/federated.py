@@ -99,7 +99,7 @@ class Federated(WholeModel):
         held = {device: len(part) for device, part in enumerate(self.parts)}
         self.ranks.keep_untouched(states, self._begun)
         found = self.averaging(self._begun, states, steps.samples, held, chances_of(self.settings, held))
-        return Average(found.state, found.error, sent)
+        return Average(found.state, found.error, sent, moved=found.moved)
 
     def _beside(self, round: int, sent: Mapping[int, State]) -> int:
         """Return the bytes of what devices send or receive beside their adapters."""

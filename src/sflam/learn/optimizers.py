@@ -18,6 +18,7 @@ from sflam.learn.moments import Moments, PagedMoments, RowState
 from sflam.learn.precision import draws_dropout
 from sflam.learn.settings import LearnSettings
 from sflam.learn.settings.schedule import Moment, rate
+from sflam.model.adapters import State
 from sflam.model.segment import Segment
 
 S = TypeVar("S", bound=Segment)
@@ -109,6 +110,13 @@ class Side(Generic[S]):
         """Begin a round."""
         if self.settings.practice.state == "reset":
             self.optimizer.state.clear()
+
+    def open_one(self, device: int, state: State) -> None:
+        """Begin a round of one device from the global adapters ``state``; the others are in the middle of theirs."""
+        stack, row = self.segment.stack, self.copy_of(device)
+        if self.settings.practice.state == "reset":
+            self.optimizer.state.pop(stack.rows[stack.place(row)], None)
+        stack.write(row, state)
 
     def seat(self, devices: Collection[int]) -> None:
         """Let the copies of ``devices`` be those that have trained numbers; what others remember is put away."""

@@ -93,6 +93,9 @@ def train(
             participants=tuple(sorted(steps.samples)),  # a real network may lose some on the way
             device_samples=device_samples,
             device_loss=device_loss,
+            device_moved=tuple(average.moved.get(device) for device in sorted(steps.samples))
+            if average.moved
+            else (),
             device_class_accuracy=score.per_device if score else (),
             measured=steps.measured,
             secured=average.secured,

@@ -37,7 +37,7 @@ from sflam.seeds import derive
 
 
 @dataclass(eq=False)
-class _Waiting:
+class WaitingStep:
     """Labels on the devices: a step between its two exchanges. Of several chunks no graph is kept."""
 
     frames: tuple[Frame, ...]
@@ -114,7 +114,7 @@ class Trunk(Side[ServerSegment]):
         """Device -> the rows that its losses count, whatever came; those that came where it is not here."""
         self.budget: PassBudget | None = None
         """Of one pass; None takes all rows of a step at once."""
-        self._waiting: _Waiting | None = None
+        self._waiting: WaitingStep | None = None
 
     @property
     def one_by_one(self) -> bool:
@@ -211,7 +211,7 @@ class Trunk(Side[ServerSegment]):
         The graph is held until :meth:`backward`; one call of each belongs together.
         """
         assert self._waiting is None and not (self.one_by_one and len(frames) > 1)
-        waiting = _Waiting(
+        waiting = WaitingStep(
             tuple(frames), seed, self._weights(frames, self._present(frames), 1), self._chunks(frames)
         )
         found: dict[int, list[tuple[GroupRows, Tensor]]] = {frame.device: [] for frame in frames}
@@ -228,6 +228,18 @@ class Trunk(Side[ServerSegment]):
     def forget(self) -> None:
         """Labels on the devices: the forward that waits will have no backward."""
         self._waiting = None
+
+    def put_by(self) -> WaitingStep:
+        """Set the step that waits aside, so that other devices' steps go on; its forward is made once more then."""
+        waiting, self._waiting = self._waiting, None
+        assert waiting is not None
+        waiting.held = None
+        return waiting
+
+    def take_up(self, waiting: WaitingStep) -> None:
+        """Let a step wait again that :meth:`put_by` set aside, whose devices' copies are as they were."""
+        assert self._waiting is None
+        self._waiting = waiting
 
     def backward(self, gradients: Mapping[int, Tensor]) -> dict[int, Tensor | None]:
         """Second exchange: train from the gradients [B,T,d] of what was returned; return those of what was sent.
@@ -254,7 +266,7 @@ class Trunk(Side[ServerSegment]):
         found: dict[int, list[tuple[GroupRows, Tensor]]] = {frame.device: [] for frame in waiting.frames}
         for chunk in waiting.chunks:
             held = waiting.held or self._run(
-                waiting.frames, chunk, waiting.seed, waiting.weights, several=True
+                waiting.frames, chunk, waiting.seed, waiting.weights, several=waiting.several
             )
             coming = []
             for frame, weight in zip(held.frames, held.times, strict=True):

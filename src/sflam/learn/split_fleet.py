@@ -17,8 +17,7 @@ from sflam.cost.memory import FleetMemory
 from sflam.cost.training import Step
 from sflam.data.sampling import most_rows
 from sflam.learn.activation_cache import expect_frozen, unkept
-from sflam.learn.adapter_exchange import AdapterCodec, flatten, send_adapters
-from sflam.learn.aggregate import correct
+from sflam.learn.adapter_exchange import AdapterCodec
 from sflam.learn.averaging import Averaged, Averaging
 from sflam.learn.counted_memory import split_memory
 from sflam.learn.delta import DeltaExchange
@@ -33,6 +32,7 @@ from sflam.learn.halves import expect_trained, follow, halves, most_numbers, wei
 from sflam.learn.kept_memory import with_kept, with_personal
 from sflam.learn.local.registry import local_rule
 from sflam.learn.personal import PersonalParts, head_of
+from sflam.learn.residual import Corrections
 from sflam.learn.round import Passes, local_steps
 from sflam.learn.selection import Chances, chances_of, select_devices
 from sflam.learn.settings import FleetSettings, LearnSettings
@@ -42,7 +42,6 @@ from sflam.learn.weighting import expected_rows, weighting_of
 from sflam.learn.world.world import ALONE, World
 from sflam.model.adapters import State, adapted_layers, state_of
 from sflam.model.backbone import Backbone
-from sflam.model.lower_rank import B_ENDS
 from sflam.plan import ALL_LOCAL, Placement, overlay
 
 
@@ -102,7 +101,7 @@ class LocalFleet(Fleet):
         self.rule = local_rule(learn, sampling, examples, dict(enumerate(parts)))
         self.place(placements)
         expect_frozen(learn.cache, self.devices.segment, self.devices.cuts)
-        self._layers = adapted_layers(model)
+        self.corrections = Corrections(adapted_layers(model), self._holds)
         segments = (self.devices.segment, *(trunk.segment for trunk in self.servers.trunks.values()))
         trained = {name for segment in segments for name in segment.names()}
         expect_trained(trained, learn)
@@ -113,7 +112,7 @@ class LocalFleet(Fleet):
             "device-half": self.devices.segment.names(),
         }
         self.personal = PersonalParts(learn.personal, own[learn.personal], start)
-        self.averaging = Averaging(learn, sampling, factors=bool(self._layers))
+        self.averaging = Averaging(learn, sampling, factors=bool(self.corrections.state()))
         self._start: State = {}
         self._follow()
 
@@ -142,6 +141,7 @@ class LocalFleet(Fleet):
                 seats=self.seats(),
                 world=self.world,
             )
+            self.devices.protect(self.exchange.guard)
             if before:
                 self.exchange.remember({})
                 self._follow()
@@ -245,7 +245,9 @@ class LocalFleet(Fleet):
         """
         chance, how = chances_of(self.settings, samples), partial(weighting_of, self.learn, self.sampling)
         weigh(self.devices, self.servers, devices, samples, how, chance)
-        self.servers.expect(expected_rows(self.learn, self.sampling, samples))
+        rows = expected_rows(self.learn, self.sampling, samples)
+        self.servers.expect(rows)
+        self.devices.expect(rows)
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the sample-weighted average; a block counts on whichever side each device trained it."""
@@ -266,8 +268,12 @@ class LocalFleet(Fleet):
         self.ranks.keep_untouched(states, self._start, self.limited)
         drawn = chances_of(self.settings, self.counted_samples(round))
         found = self.averaged(self._start, states, steps.samples, held, drawn)
-        residual = self._correct(round, devices, found.residual) if found.residual else 0
-        return Average(found.state, found.error, sent, residual)
+        return self.concluded(round, found, tuple(devices), sent)
+
+    def concluded(self, round: int, found: Averaged, devices: Sequence[int], sent: int) -> Average:
+        """Return what comes of an average; its residuals are added to the frozen weights, also those of ``devices``."""
+        residual = self.corrections.add(round, devices, found.residual) if found.residual else 0
+        return Average(found.state, found.error, sent, residual, moved=found.moved)
 
     def collected(
         self, round: int, devices: Sequence[int], steps: Steps, rows: Mapping[int, tuple[Tensor, Tensor]]
@@ -328,16 +334,10 @@ class LocalFleet(Fleet):
         """Let the rule for the devices' own learning act on what is theirs and travels."""
         follow(self.rule, self.devices, self.servers, self.personal.shared)
 
-    def _correct(self, round: int, devices: Sequence[int], found: State) -> int:
-        """Add the residuals to the frozen weights both halves share; return the bytes devices must be sent."""
-        correct(self._layers, found)
-        sent = 0
-        for device in devices:
-            alone, cut = self.servers.server_of[device] == ALL_LOCAL, self.devices.cuts[device]
-            held = [name for name in found if alone or self.devices.segment.holds(name + B_ENDS, cut, device)]
-            if held:
-                sent += len(send_adapters(round, device, 0, flatten(found, held).float()))
-        return sent
+    def _holds(self, device: int, name: str) -> bool:
+        """Whether what has this name is on a device's side."""
+        alone, cut = self.servers.server_of[device] == ALL_LOCAL, self.devices.cuts[device]
+        return alone or self.devices.segment.holds(name, cut, device)
 
     def diverged(self) -> list[int]:
         """Return the devices whose adapters, or the server's own copy of them, hold NaN or infinity."""
@@ -368,7 +368,7 @@ class LocalFleet(Fleet):
         """Return what, beside the global adapters, must survive a crash between rounds."""
         kept = self.personal.state()
         if self.learn.practice.aggregation == "residual":
-            kept["frozen"] = {name: layer.get_base_layer().weight for name, layer in self._layers.items()}
+            kept["frozen"] = self.corrections.state()
         kept |= self.averaging.state() | self.adapters.state()
         if rule := self.rule.state():
             kept["local"] = rule
@@ -383,8 +383,8 @@ class LocalFleet(Fleet):
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned, on a freshly built fleet."""
         self.personal.restore(state)
-        for name, weight in state.get("frozen", {}).items():
-            self._layers[name].get_base_layer().weight.data.copy_(weight)
+        if "frozen" in state:
+            self.corrections.restore(state["frozen"])
         self.averaging.restore(state)
         self.adapters.restore(state)
         if "local" in state:

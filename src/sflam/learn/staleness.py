@@ -56,6 +56,11 @@ def weight_of(staleness: int) -> float:
     return 1.0 / math.sqrt(1.0 + staleness)
 
 
+def too_stale(bound: int, staleness: int) -> bool:
+    """Whether an update is thrown away: it is further behind than ``learn.staleness``, where that is not 0."""
+    return 0 < bound < staleness
+
+
 def aggregated(
     averaging: Averaging, now: State, updates: Sequence[Update], held: Mapping[int, int]
 ) -> Averaged:

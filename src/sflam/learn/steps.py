@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from sflam.codec.bodies import Body
@@ -119,6 +119,7 @@ class Average:
         residual_bytes: bytes of the exact correction of the frozen weights sent to devices.
         bytes_down: bytes of what devices received for it.
         secured: how the devices' halves were summed under masks; None where they were averaged in the clear.
+        moved: device -> the norm of what its update moved; empty where that is not known, as under masks.
     """
 
     state: State
@@ -127,3 +128,4 @@ class Average:
     residual_bytes: int = 0
     bytes_down: int = 0
     secured: SecureRound | None = None
+    moved: Mapping[int, float] = field(default_factory=dict)

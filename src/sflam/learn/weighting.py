@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sflam.data.counting import counts_of
-from sflam.data.poisson import POISSON
+from sflam.data.settings import POISSON
 from sflam.learn.grouping import count_groups
 from sflam.learn.selection import Chances
 from sflam.learn.settings import LearnSettings

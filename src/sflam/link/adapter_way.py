@@ -19,6 +19,9 @@ class AdapterWay:
     def __init__(self, link: Link) -> None:
         self._link = link
 
+    def prepare(self, round: int, attempt: int) -> None:
+        """Bring what a device holds, beside what it trains, to where a round begins that it takes part in."""
+
     def fetch(self, round: int, attempt: int, count: int) -> AdapterFrame | None:
         """Return the ``count`` adapters [P] that a round begins with; None where a device trains none.
 

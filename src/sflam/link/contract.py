@@ -31,6 +31,7 @@ from sflam.sizes import (
     codes_bytes,
     grid_bytes,
     is_variable,
+    payload_bytes,
     step_body_bytes,
     summed_numbers,
     token_body_bytes,
@@ -68,6 +69,7 @@ class Contract:
         summed: whether what devices trained is summed under masks, so that none sends it by itself.
         fleet_rows: most rows of a step where the server draws them: of the whole fleet where each device has a share,
             or of a device by coins; 0 where devices draw mini-batches of their own.
+        kept: whether activations of a sample go up once, and its number in every step.
     """
 
     device: int
@@ -89,11 +91,17 @@ class Contract:
     fleet_rows: int = 0
     answers: bool = False
     summed: bool = False
+    kept: bool = False
 
     @property
     def legs(self) -> int:
         """Exchanges of a step."""
         return 1 if self.labels_up else 2
+
+    @property
+    def each(self) -> int:
+        """Tokens of every row; 0 where rows differ."""
+        return 0 if self.text else self.tokens
 
     def steps(self, samples: int) -> int:
         """Return the mini-batches of a round of a device with ``samples`` samples."""
@@ -129,15 +137,24 @@ class Contract:
         """Return the exact bytes of a step's first body, or the most there can be."""
         labels = (tokens if self.per_token else rows) if self.labels_up else 0
         return step_body_bytes(
-            tokens, self.dim, self.bits, rows=rows, lengths=lengths, labels=labels, scheme=self.scheme
+            tokens,
+            self.dim,
+            self.bits,
+            rows=rows,
+            lengths=lengths,
+            labels=labels,
+            samples=self.kept,
+            scheme=self.scheme,
         )
 
     def backward_bytes(self, tokens: int) -> int:
         """Return the exact bytes of a step's second body, with labels on the device, or the most there can be."""
         return token_body_bytes(tokens, self.dim, self.bits, self.scheme)
 
-    def slack(self, tokens: int) -> int:
+    def slack(self, tokens: int, leg: int = 0) -> int:
         """Return the bytes by which a body may be smaller: those of all codes, where their number varies; else 0."""
+        if self.kept and not leg:  # activations of any of the rows may be there already
+            return payload_bytes(tokens, self.dim, self.bits, self.scheme)
         return codes_bytes(tokens, self.dim, self.bits, self.scheme) if is_variable(self.scheme) else 0
 
     def adapter_bytes(self) -> int:
@@ -175,10 +192,11 @@ class Contract:
         if isinstance(message, TokenFrame):
             self._check_packed(message.tokens, tokens)
             return
-        self._check_packed(message.activations, tokens)
-        if message.rows != rows or message.samples is not None:
-            raise WireError(f"a step of {message.rows} rows, or with sample numbers; {rows} rows were agreed")
-        self._check_lengths(message, rows)
+        self._check_packed(message.activations, tokens, fewer=self.kept)
+        if message.rows != rows or (message.samples is None) == self.kept:
+            numbers = "with" if self.kept else "without"
+            raise WireError(f"a step of {message.rows} rows; {rows} {numbers} sample numbers were agreed")
+        self._check_lengths(message, rows, tokens)
         count = 0 if message.labels is None else len(message.labels)
         wanted = (tokens if self.per_token else rows) if self.labels_up else 0
         if count != wanted:
@@ -222,21 +240,27 @@ class Contract:
         if not np.logical_or.reduceat(learnt, starts).all():
             raise WireError("a row has no label of a token to learn; each row has at least one")
 
-    def _check_lengths(self, message: StepFrame, rows: int) -> None:
+    def _check_lengths(self, message: StepFrame, rows: int, tokens: int) -> None:
         if message.lengths is None:
-            if self.text and message.activations.tokens % rows:
+            if self.text and tokens % rows:
                 raise WireError("rows of unequal lengths without lengths")
-            each = message.activations.tokens // rows
+            each = tokens // rows
             if each > self.tokens or (not self.text and each != self.tokens):
                 raise WireError(f"rows of {each} tokens; {self.tokens} were agreed")
             return
+        if int(message.lengths.sum()) != tokens:
+            raise WireError(
+                f"lengths that sum to {int(message.lengths.sum())}; {tokens} tokens were announced"
+            )
         least, most = int(message.lengths.min()), int(message.lengths.max())
         if not self.text or most > self.tokens or least < (2 if self.per_token else 1):
             raise WireError(
                 f"lengths from {least} to {most}; rows of at most {self.tokens} tokens were agreed"
             )
 
-    def _check_packed(self, packed: Packed, tokens: int) -> None:
+    def _check_packed(self, packed: Packed, tokens: int, *, fewer: bool = False) -> None:
+        if fewer and packed.tokens < tokens:
+            tokens = packed.tokens
         found = (packed.scheme, packed.bits, packed.tokens, packed.dim)
         wanted = (self.scheme, self.bits, tokens, self.dim)
         if found != wanted:

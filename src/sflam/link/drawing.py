@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.data.batches import Indices, round_batches
-from sflam.data.poisson import POISSON, batches_of_sizes, most_drawn, step_count
+from sflam.data.poisson import batches_of_sizes, most_drawn, step_count
 from sflam.data.sampling import batches_of_shares
+from sflam.data.settings import POISSON
 from sflam.errors import ServeError
 from sflam.learn.settings import LearnSettings
 from sflam.link.contract import expect_rows, shares_of

@@ -204,7 +204,7 @@ class TokenExchange(Generic[X]):
     def outgoing(self, round: int, step: int, leg: int, tokens: int, made: Made) -> Encoding[X]:
         """Return what makes a body of the ``tokens`` written to it; ``made`` puts them into their message."""
         noise = noise_seed(self.seed, round, step, self.device, leg)
-        return Encoding(self, leg, self._bits(leg), noise, tokens, made, (round, step, self.device))
+        return Encoding(self, leg, self.bits_of(leg), noise, tokens, made, (round, step, self.device))
 
     def incoming(
         self, packed: Packed, leg: int, tokens: int, rest: Rest | None = None
@@ -215,7 +215,7 @@ class TokenExchange(Generic[X]):
             WireError: they are not as agreed.
         """
         found = packed.scheme, packed.bits, packed.tokens, packed.dim
-        agreed = self.scheme, self._bits(leg), tokens, self.dim
+        agreed = self.scheme, self.bits_of(leg), tokens, self.dim
         if found != agreed:
             raise WireError(f"tokens of scheme, bits, count, size {found} came; {agreed} were agreed")
         return Decoding(self.coder, packed) if rest is None else CodesToCome(self.coder, packed, rest)
@@ -226,10 +226,11 @@ class TokenExchange(Generic[X]):
         return (
             self.coder.in_pieces
             and not is_variable(self.scheme)
-            and self.dim * value_bits(self._bits(DOWN), self.scheme) % 8 == 0
+            and self.dim * value_bits(self.bits_of(DOWN), self.scheme) % 8 == 0
         )
 
-    def _bits(self, leg: int) -> int:
+    def bits_of(self, leg: int) -> int:
+        """Return the bits of a value on a leg."""
         return self.float_bits if self.scheme == IDENTITY else self.bits[0 if leg in UPWARD else 1]
 
 

@@ -40,6 +40,7 @@ class LocalStep:
         seed: of the step's dropout in the blocks before the cut.
         head_seed: of the step's dropout in the head, with labels at home.
         rate: learning rate of the step: ``learn.lr`` times schedule, warm-up and decay.
+        attempt: at the round.
     """
 
     round: int
@@ -47,6 +48,7 @@ class LocalStep:
     seed: int
     head_seed: int
     rate: float
+    attempt: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +130,11 @@ class Half(Protocol[X]):
     def take(self, indices: NDArray[np.int64]) -> TakenRows:
         """Make the samples at ``indices`` [B] of the dataset the rows of the step; forget the one before."""
 
-    def forward(self, step: LocalStep, out: Outgoing[X]) -> None:
-        """Write the activations at the cut, [n, d], in pieces of the half's own choice."""
+    def forward(self, step: LocalStep, out: Outgoing[X], rows: NDArray[np.int64] | None = None) -> None:
+        """Write the activations at the cut, [n, d], in pieces of the half's own choice.
+
+        Of all rows of the step or, where ``rows`` are given, of these; perhaps of none.
+        """
 
     def finish(self, step: LocalStep, last: Incoming[X], out: Outgoing[X]) -> float:
         """Run head and loss on the [n, d] after the server's last block; write the loss's gradient for them.

@@ -29,11 +29,12 @@ from sflam.link.contract import PROTOCOL
 from sflam.link.device_report import HEADER
 from sflam.link.drawing import batches_for
 from sflam.link.exchange import M, Memory, TokenExchange, opened, opened_ahead
-from sflam.link.half import Arrays, Half, LocalStep, X
+from sflam.link.half import Arrays, Half, LocalStep, TakenRows, X
 from sflam.link.https_client import FIRST_PAUSE, LONGEST_PAUSE, Link, Streamed
 from sflam.link.place import Place
 from sflam.link.probing import Probing
 from sflam.link.round_work import RoundWork
+from sflam.link.sent_rows import SentRows
 from sflam.link.standing import ENDED, OPEN, Standing, standing_of
 from sflam.link.times import Times
 from sflam.link.trunk_way import TrunkWay
@@ -88,6 +89,7 @@ class Client(Generic[X]):
         busy = f"{file.parent} belongs to a device that is running; give this one another --folder"
         self._hold = hold(file.parent, busy, error=ServeError)
         self._probing = Probing(link)
+        self.sent = SentRows(link, len(place.own)) if learn.cache == "server" else None
         self.rounds = 0
         """Rounds trained in this life."""
         self.round = self.attempt = -1
@@ -180,6 +182,7 @@ class Client(Generic[X]):
         at = f"/v1/rounds/{round}/{attempt}"
         steps = self.way.to(now.server)
         steps.pace(now.pace)
+        self.adapters.prepare(round, attempt)
         if (self.round, self.attempt) != (round, attempt):
             if now.exchange:
                 self.notify(f"round {round + 1} goes on without this device, which has lost its part of it")
@@ -204,6 +207,8 @@ class Client(Generic[X]):
     def _open(self, round: int, attempt: int, frame: AdapterFrame | None) -> None:
         """Begin a round from the global adapters in ``frame``; None where there are none."""
         half, again = self.half, round == self.round
+        if self.sent:
+            self.sent.renew(round, attempt)
         if frame is not None:
             start = frame.values
             if self.exchange.changes:
@@ -228,7 +233,8 @@ class Client(Generic[X]):
         """Make one step of ``steps`` in the round, again from its beginning where an answer breaks off."""
         moment = Moment(self.round, self.step, steps)
         seed = derive(self.place.seed, "dropout", self.round, self.step, self.place.number)
-        now = LocalStep(self.round, self.step, seed, derive(seed, "head"), rate(self.learn, moment))
+        speed, head = rate(self.learn, moment), derive(seed, "head")
+        now = LocalStep(self.round, self.step, seed, head, speed, self.attempt)
         memory = self.exchange.memory()
         self._streams = self.streaming and self.exchange.streams
         while True:
@@ -244,25 +250,21 @@ class Client(Generic[X]):
                 self.exchange.remember(memory)
                 self._streams = False
         self.loss += loss * rows
+        if self.sent:
+            self.sent.add(indices)
 
     def _exchanges(self, path: str, indices: NDArray[np.int64], now: LocalStep) -> tuple[float, int]:
         """Run a step; return its mean loss and its rows."""
         half, exchange, number = self.half, self.exchange, self.place.number
-        taken = half.take(indices)
+        taken, body = self.sent.body(half, exchange, indices, now) if self.sent else self._whole(indices, now)
         tokens = taken.tokens
-
-        def announced(packed: Packed) -> StepFrame:
-            return StepFrame(now.round, now.step, number, packed, taken.rows, taken.lengths, taken.labels)
-
-        sent = exchange.outgoing(now.round, now.step, UP, tokens, announced)
-        half.forward(now, sent)
         if not half.has_head:
-            answer, rest = self._ask(path, sent.body(), tokens, GradientFrame)
+            answer, rest = self._ask(path, body, tokens, GradientFrame)
             if answer is None:
                 raise WireError("an empty answer came where a loss was agreed")
             self._backward(now, answer.gradient, tokens, rest)
             return answer.loss, taken.rows
-        last, rest = self._ask(f"{path}/forward", sent.body(), tokens, TokenFrame)
+        last, rest = self._ask(f"{path}/forward", body, tokens, TokenFrame)
         if last is None:
             raise WireError("an empty answer came where activations were agreed")
         sent = exchange.outgoing(
@@ -278,6 +280,18 @@ class Client(Generic[X]):
         back, rest = self._ask(f"{path}/backward", sent.body(), tokens, TokenFrame)
         self._backward(now, None if back is None else back.tokens, tokens, rest)
         return loss, taken.rows
+
+    def _whole(self, indices: NDArray[np.int64], now: LocalStep) -> tuple[TakenRows, Body]:
+        """Return the rows of a step, and its body with the activations of all."""
+        taken = self.half.take(indices)
+
+        def announced(packed: Packed) -> StepFrame:
+            place = now.round, now.step, self.place.number
+            return StepFrame(*place, packed, taken.rows, taken.lengths, taken.labels)
+
+        sent = self.exchange.outgoing(now.round, now.step, UP, taken.tokens, announced)
+        self.half.forward(now, sent)
+        return taken, sent.body()
 
     def _backward(self, now: LocalStep, packed: Packed | None, tokens: int, rest: Streamed | None) -> None:
         """Take the optimiser's step with the gradient of an answer; None where nothing below the cut trains."""
@@ -329,6 +343,7 @@ class Client(Generic[X]):
             "left": {str(leg): left for leg, left in self.exchange.left.items()},
             "left_out": {str(leg): left for leg, left in self.left_out.items()},
             "start": {"values": self.start, "grid": self.grid} if self.exchange.changes else {},
+            "sent": self.sent.state() if self.sent else {},
         }
         arrays = {f"{group}/{name}": array for group, own in groups.items() for name, array in own.items()}
         state.save(self.file, plain, arrays)
@@ -340,7 +355,7 @@ class Client(Generic[X]):
             return
         plain, arrays = found
         groups: dict[str, Arrays] = {
-            key: {} for key in ("half", "optimizer", "begin", "left", "left_out", "start")
+            key: {} for key in ("half", "optimizer", "begin", "left", "left_out", "start", "sent")
         }
         for name, array in arrays.items():
             group, _, inner = name.partition("/")
@@ -348,6 +363,8 @@ class Client(Generic[X]):
         if not self.half.restore(groups["half"]):
             return
         self.half.put_optimizer(groups["optimizer"])
+        if self.sent:
+            self.sent.restore(groups["sent"])
         self.begin = groups["begin"]
         self.exchange.remember(_legs(groups["left"]))
         self.left_out = _legs(groups["left_out"])

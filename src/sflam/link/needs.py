@@ -30,9 +30,12 @@ def needs_of(job: Job) -> dict[str, str]:
         "learn.cache": learn.cache,
         "learn.loss": learn.loss if job.model.labels == "device" else "cross-entropy",
         "learn.canonical": str(learn.canonical).lower(),
-        "data.sampling": job.sampling,
+        "data.sampling": job.data.sampling or practice.sampling,
+        "data.draw": job.data.draw,
         "quant.delta": str(job.quant.delta).lower(),
         "privacy": "some" if job.privacy.on else "none",
+        "privacy.sample_clip": "some" if job.privacy.sample_clip else "none",
+        "privacy.distance_correlation": "some" if job.privacy.distance_correlation else "none",
         "privacy.secure_aggregation": str(job.privacy.secure_aggregation).lower(),
         "plugins": "some" if job.plugins else "none",
     }

@@ -20,7 +20,7 @@ class Place:
         sampling: ``data.sampling``.
         text: whether rows may differ in length, so that every step announces its tokens.
         job: digest of the job, as the server names it; "" where it does not.
-        secret: what decides, with ``data.sampling = "poisson"``, which of its samples come; empty for the seed alone.
+        secret: what decides, with ``data.draw = "poisson"``, which of its samples come; empty for the seed alone.
     """
 
     number: int

@@ -202,8 +202,10 @@ def adapted_blocks(backbone: Backbone) -> range:
 
 def adapted_layers(model: PeftModel) -> dict[str, Any]:
     """Return the adapted layers of a peft model, by the names its saved adapters use."""
-    return {
-        f"{PREFIX}{name}": module
-        for name, module in model.get_base_model().named_modules()
-        if hasattr(module, "lora_A")
-    }
+    return layers_of(model.get_base_model())
+
+
+def layers_of(base: nn.Module) -> dict[str, Any]:
+    """Return the adapted layers of the model that a peft model adapted in place, by the same names."""
+    found = base.named_modules()
+    return {f"{PREFIX}{name}": module for name, module in found if hasattr(module, "lora_A")}

@@ -29,10 +29,18 @@ class Rows:
     Attributes:
         copies: the stack row of each group, in the order of the batch.
         counts: how many consecutive batch rows each group has.
+        apart: every row is a group, and has a gradient of its own.
     """
 
     copies: tuple[int, ...]
     counts: tuple[int, ...]
+    apart: bool = False
+
+    @classmethod
+    def each(cls, copies: Sequence[int], counts: Sequence[int]) -> Rows:
+        """Return the layout of the same rows apart, so that a backward leaves the gradient of each sample."""
+        every = tuple(copy for copy, count in zip(copies, counts, strict=True) for _ in range(count))
+        return cls(every, (1,) * len(every), apart=True)
 
     @classmethod
     def of(cls, copies: Sequence[int], counts: Sequence[int]) -> Rows:
@@ -118,8 +126,12 @@ class Layout:
         self.bare = False
 
     def pick(self, stacked: Tensor) -> Tensor:
-        """Return [G, ...], the copies of this batch's groups, of a [S, ...] tensor of the stack."""
+        """Return [G, ...], the copies of this batch's groups, of a [S, ...] tensor of the stack, or of [1, ...]."""
         copies = self.rows.copies
+        if self.gathered is not None and self.gathered.apart and stacked in self.gathered.tensors:
+            return self.gathered.tensors[stacked]
+        if len(stacked) == 1:
+            return stacked.expand(len(copies), *stacked.shape[1:])
         if self.gathered is not None:
             stacked = self.gathered.tensors.get(stacked, stacked)
             copies = tuple(map(self.gathered.places.__getitem__, copies))
@@ -157,10 +169,7 @@ class StackedLoRA(nn.Module):
             plain: Tensor = self.base(x)
             return plain
         rows = self.layout.rows
-        groups = len(rows.copies)
-        a, b = (
-            own.expand(groups, -1, -1) if len(own) == 1 else self.layout.pick(own) for own in (self.a, self.b)
-        )
+        a, b = self.layout.pick(self.a), self.layout.pick(self.b)
         if self._fuses(x, a):
             base: Any = self.base
             joint: Tensor = FusedLoRA.apply(x, base.weight, base.bias, a, b, self.scaling, rows.spans)  # type: ignore[no-untyped-call]

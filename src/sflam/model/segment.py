@@ -234,7 +234,7 @@ class Segment(nn.Module):
         With adapters one pass takes all; with weights of their own devices come one after the other.
         """
         if self.places is None:
-            self.layout.rows, self.layout.gathered = rows, self.stack.gather(rows.copies)
+            self.layout.rows, self.layout.gathered = rows, self.stack.gather(rows.copies, apart=rows.apart)
             yield slice(None)
             return
         start = 0

@@ -37,24 +37,28 @@ class Gathered:
         places: row of the stack -> its place among them.
         tensors: leaf view ``[S, *shape]`` of the stack -> the same of the gathered rows alone, ``[A, *shape]``; empty
             where the pass uses the stack itself.
+        apart: every row of the batch has a copy of its own, in order.
     """
 
     places: dict[int, int]
     tensors: dict[Tensor, Tensor]
+    apart: bool = False
 
 
 class _Gather(torch.autograd.Function):
     """Some rows of a stack, [A, P]; their gradients are added to the stack's own, row by row."""
 
     @staticmethod
-    def forward(ctx: Any, anchor: Tensor, stack: AdapterStack, index: Tensor) -> Tensor:
-        ctx.stack, ctx.index = stack, index
+    def forward(ctx: Any, anchor: Tensor, stack: AdapterStack, index: Tensor, apart: bool) -> Tensor:
+        ctx.stack, ctx.index, ctx.apart = stack, index, apart
         return stack.values.detach().index_select(0, index)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         ctx.stack.grads.index_add_(0, ctx.index, gradients[0])
-        return gradients[0].new_zeros(()), None, None
+        if ctx.apart:
+            ctx.stack.of_samples = gradients[0]
+        return gradients[0].new_zeros(()), None, None, None
 
 
 class AdapterStack:
@@ -68,6 +72,8 @@ class AdapterStack:
         beyond: [S, P] what stays zero in each row and never moves; None for nothing.
         tensors: name -> [S, *shape] leaf view of ``values``, what the forward uses.
         rows: S leaf views [P] of ``values``, what an optimiser is given.
+        of_samples: [R, P] gradients of each row of a batch, left by the last backward of a pass whose rows had copies
+            of their own; None where there was none.
     """
 
     def __init__(
@@ -97,6 +103,7 @@ class AdapterStack:
         self.values = self._start.repeat(held, 1)
         self.grads = torch.zeros_like(self.values)
         self.beyond: Tensor | None = None
+        self.of_samples: Tensor | None = None
         self.begin(range(held))
         self.tensors = {
             name: self.values[:, slot.columns].view(held, *slot.shape).requires_grad_()
@@ -211,19 +218,23 @@ class AdapterStack:
         found: list[int] = self._active.tolist()
         return found
 
-    def gather(self, rows: Sequence[int]) -> Gathered | None:
-        """Return copies of the ``rows`` of a pass; None where it takes every row, or trains none."""
-        wanted = list(dict.fromkeys(map(self.place, rows)))
-        if not (self.tensors and torch.is_grad_enabled()) or wanted == list(range(len(self.values))):
+    def gather(self, rows: Sequence[int], *, apart: bool = False) -> Gathered | None:
+        """Return copies of the ``rows`` of a pass; None where it takes every row, or trains none.
+
+        ``apart`` makes one for each entry, however often a row is named, so that each has a gradient of its own.
+        """
+        wanted = list(map(self.place, rows) if apart else dict.fromkeys(map(self.place, rows)))
+        learns = bool(self.tensors) and torch.is_grad_enabled()
+        if not learns or (not apart and wanted == list(range(len(self.values)))):
             return None if self._places is None else Gathered(self._places, {})
         index = torch.tensor(wanted, dtype=torch.long, device=self.values.device)
-        block: Tensor = _Gather.apply(self._anchor, self, index)  # type: ignore[no-untyped-call]
+        block: Tensor = _Gather.apply(self._anchor, self, index, apart)  # type: ignore[no-untyped-call]
         sizes = [slot.columns.stop - slot.columns.start for slot in self.slots.values()]
         tensors = {
             self.tensors[name]: part.view(len(wanted), *slot.shape)
             for (name, slot), part in zip(self.slots.items(), block.split_with_sizes(sizes, 1), strict=True)
         }
-        return Gathered({row: place for place, row in enumerate(dict.fromkeys(rows))}, tensors)
+        return Gathered({row: place for place, row in enumerate(dict.fromkeys(rows))}, tensors, apart)
 
     def begin(self, active: Sequence[int]) -> None:
         """Begin a step of the ``active`` rows: forget their gradients; the others are neither read nor written."""
@@ -264,6 +275,11 @@ class AdapterStack:
                 else:
                     columns.index_add_(0, self._active, rows[self._active])
         return list(found[: len(inputs)])
+
+    def taken_samples(self) -> Tensor | None:
+        """Return ``of_samples``, and forget it."""
+        found, self.of_samples = self.of_samples, None
+        return found
 
     def average(self, shares: Mapping[int, float], rows: Sequence[int]) -> None:
         """Give each of ``rows`` the sum of what the rows of ``shares`` have as gradient, each times its share."""

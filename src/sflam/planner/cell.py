@@ -137,6 +137,7 @@ def training_of(job: Job, tokens: int = 0) -> Training:
         lora_dropout=job.model.dropout > 0,
         checkpointing=job.learn.checkpointing,
         memory_gb=job.learn.memory_gb,
+        samples_apart=bool(job.privacy.sample_clip),
         lean=lean_of(job),
     )
 

@@ -24,6 +24,14 @@ class PrivacySettings:
             round began is shortened to ``clip_adapters`` and has noise, before it is sent.
         clip_adapters: largest norm of that change.
         noise_adapters: standard deviation of the noise on each value of it, in units of ``clip_adapters``.
+        sample_clip: DP-SGD on the device: largest norm of what one sample's loss adds to the gradient of all that the
+            device trains; longer ones are shortened to it before they are summed. 0 takes the gradient of the
+            mini-batch as it is.
+        sample_noise: standard deviation of the Gaussian noise on each value of that sum, in every step, in units of
+            ``sample_clip``.
+        distance_correlation: weight, in the loss of a device, of the distance correlation of a mini-batch with its
+            activations at the cut, from 0 to 1: what the device trains then learns to send less of what it holds. It
+            promises nothing; an audit measures what it is worth. 0 leaves it out.
         delta: the delta at which epsilon is stated.
         reproducible: let the devices of a served run draw their noise from the run's seed, which the server knows and
             could take off again, instead of from a secret of their own: for tests. Simulated devices always do.
@@ -39,6 +47,9 @@ class PrivacySettings:
     adapters: str = NONE
     clip_adapters: float = 1.0
     noise_adapters: float = 1.0
+    sample_clip: float = 0.0
+    sample_noise: float = 0.0
+    distance_correlation: float = 0.0
     delta: float = 1e-5
     reproducible: bool = False
     secure_aggregation: bool = False
@@ -46,12 +57,18 @@ class PrivacySettings:
 
     def __post_init__(self) -> None:
         ranges = Ranges(self, "privacy")
-        ranges.at_least(0, "clip", "noise", "clip_gradients", "noise_adapters")
+        ranges.at_least(0, "clip", "noise", "clip_gradients", "noise_adapters", "sample_clip", "sample_noise")
+        ranges.at_least(0, "distance_correlation", hint=" (1 is common)")
         ranges.positive("clip_adapters")
         ranges.one_of(ADAPTERS, "adapters")
         ranges.require(0 < self.delta < 1, "delta", "it must be in (0, 1), for example 1e-5")
         ranges.require(
             not self.noise or self.clip > 0, "noise", "noise is in units of privacy.clip; set that above 0"
+        )
+        ranges.require(
+            not self.sample_noise or self.sample_clip > 0,
+            "sample_noise",
+            "noise is in units of privacy.sample_clip; set that above 0",
         )
         ranges.require(
             0.5 < self.secure_threshold <= 1,
@@ -63,9 +80,9 @@ class PrivacySettings:
     @property
     def on(self) -> bool:
         """Whether anything is clipped or made noisy."""
-        return bool(self.clip or self.clip_gradients or self.adapters != NONE)
+        return bool(self.clip or self.clip_gradients or self.adapters != NONE or self.sample_clip)
 
     @property
     def promises(self) -> bool:
         """Whether there is noise, of which an epsilon can be stated."""
-        return bool(self.noise or (self.adapters != NONE and self.noise_adapters))
+        return bool(self.noise or self.sample_noise or (self.adapters != NONE and self.noise_adapters))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
 
 from sflam.plan import ALL_LOCAL
+from sflam.records.buffer import Buffer
 from sflam.records.codec import LATER, SELDOM
 
 
@@ -62,29 +63,6 @@ class RoundClose:
     def left_out(self) -> tuple[int, ...]:
         """Devices that began the round and have no part in its average, in the order of ``spent_j``."""
         return self.failed + self.late
-
-
-@dataclass(frozen=True, kw_only=True)
-class Buffer:
-    """The updates that one version was made of, in the order in which they came; a device may have several.
-
-    Attributes:
-        devices: who sent each.
-        staleness: of each, versions since the one that its device downloaded.
-        weights: of each, what its difference was weighted by beside its samples, 1 / sqrt(1 + staleness).
-        begun: of each, s on the clock of the run at which its device downloaded.
-        arrived: of each, s at which it came.
-        refused: devices whose updates came since the version before, further behind than ``learn.staleness``.
-        refused_staleness: of each of these.
-    """
-
-    devices: tuple[int, ...]
-    staleness: tuple[int, ...]
-    weights: tuple[float, ...]
-    begun: tuple[float, ...]
-    arrived: tuple[float, ...]
-    refused: tuple[int, ...] = ()
-    refused_staleness: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,6 +69,9 @@ class RoundRecord:
         device_samples: training samples each of them used, in their order; empty where samples are pooled (``central``)
             and in histories written before they were kept.
         device_loss: mean training loss of each over its own samples; None for one without any.
+        device_moved: Euclidean norm of all numbers that each of them trained less those of the round's beginning; None
+            for one whose update did not count, empty where the server knows no device's
+            (``privacy.secure_aggregation``) and in buffered rounds.
         device_class_accuracy: ``class_accuracy`` of each device's own model, where devices have parts of their own
             (``learn.personal``, ``local``); the figures above are then means over devices. Empty elsewhere.
         charge: what the round cost on the virtual clock; None where no network is simulated, and then not written.
@@ -100,6 +103,7 @@ class RoundRecord:
     participants: tuple[int, ...] = ()
     device_samples: tuple[int, ...] = field(default=(), metadata=LATER)
     device_loss: tuple[float | None, ...] = field(default=(), metadata=LATER)
+    device_moved: tuple[float | None, ...] = field(default=(), metadata=LATER)
     device_class_accuracy: tuple[tuple[float | None, ...], ...] = field(default=(), metadata=LATER)
     charge: Charge | None = field(default=None, metadata=LATER)
     measured: ServedRound | None = field(default=None, metadata=LATER)

@@ -14,8 +14,8 @@ class PrivacySpent:
         mu: the same as Gaussian differential privacy, which composes: squares add up. With Poisson draws that of what
             is certain alone; what a sample's visits spend is in ``coins``.
         delta: of the run.
-        covers: what it holds for: ``sample``, or ``activations only`` or ``adapters only`` where something else that
-            leaves the device has no noise.
+        covers: what it holds for: ``sample``; ``inputs only`` where labels alone have no noise; or ``activations only``
+            or ``adapters only`` where something else that leaves the device has none.
         coins: of each device with Poisson draws, the steps so far in which a coin decided whether the sample goes up.
         rate: the largest chance of such a coin so far.
     """

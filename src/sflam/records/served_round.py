@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sflam.records.buffer import Buffer
 from sflam.records.codec import LATER, SELDOM
 
 FASTEST = 1e11
@@ -101,6 +102,8 @@ class ServedRound:
         throttled: per device, whether heat or voltage slowed it down; empty where none knows.
         battery: per device, what was left of it, from 0 to 1; empty where none has one.
         predicted: what was expected of the round; None where nothing could be.
+        buffer: the updates of a buffered round; else None. Seconds are then those since the version before was made,
+            and a device's are those of all it did meanwhile.
     """
 
     seconds: float
@@ -136,6 +139,7 @@ class ServedRound:
     throttled: tuple[bool | None, ...] = field(default=(), metadata=SELDOM)
     battery: tuple[float | None, ...] = field(default=(), metadata=SELDOM)
     predicted: Prediction | None = field(default=None, metadata=SELDOM)
+    buffer: Buffer | None = field(default=None, metadata=SELDOM)
 
     @property
     def link_rates(self) -> tuple[float, ...]:

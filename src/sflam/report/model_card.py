@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sflam import __version__
 from sflam.config import Job, digest
 from sflam.plugins import portable
+from sflam.records.deviation import deviating
 from sflam.records.history import TEST, RoundRecord
 from sflam.report.protection import protection
 from sflam.report.totals import percent, totals
@@ -62,6 +63,7 @@ def card(
         job=job,
         protection=protection(job, records, uncovered),
         sums=sums,
+        deviating=[one.line for one in deviating(records)],
         task=task,
         cut=cut,
         quantized=quantized,

@@ -23,6 +23,20 @@ def defences(job: Job) -> list[str]:
             f" and Gaussian noise of {privacy.noise_adapters:g} times that" if privacy.noise_adapters else ""
         )
         found.append(f"each device's change of its adapters clipped to norm {privacy.clip_adapters:g}{noise}")
+    if privacy.sample_clip:
+        noise = (
+            f" and Gaussian noise of {privacy.sample_noise:g} times that on their sum"
+            if privacy.sample_noise
+            else ""
+        )
+        found.append(
+            f"each sample's gradient of what the device trains clipped to norm {privacy.sample_clip:g}{noise}"
+        )
+    if privacy.distance_correlation:
+        weight = privacy.distance_correlation
+        found.append(
+            f"distance correlation of inputs with activations in the devices' loss, {weight:g} times"
+        )
     return found
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from sflam.codec.quantizers import QUANTIZERS
 from sflam.cost.timing import BARRIER
 from sflam.network.presence import uncertain
 from sflam.run.conditions import (
+    FLOWER,
     ON_RANKS,
     RUNS,
     SERVE,
@@ -22,11 +24,33 @@ from sflam.sizes import is_variable
 
 BUFFERED = is_one_of("learn.sync", "buffered")
 
+
+def _remembers(scheme: str) -> bool:
+    """Whether a quantizer remembers what it left out of a device's gradients."""
+    return hasattr(QUANTIZERS.get(scheme), "encode_after")
+
+
 BUFFERED_RULES: tuple[Rule, ...] = (
     Rule("buffered-train", (BUFFERED,), "no clock says whose update comes first",
          "run it with sflam simulate", (TRAIN,)),
-    Rule("buffered-serve", (BUFFERED,), "served rounds are opened and closed for all of their devices at once",
-         'set learn.sync = "round" with fleet.quorum and fleet.grace_s, or run it with sflam simulate', (SERVE,)),
+    Rule("buffered-flower", (BUFFERED,), "Flower's strategy opens and closes a round for all of its nodes at once",
+         'set learn.sync = "round", or use sflam serve', (FLOWER,)),
+    *(
+        Rule(f"buffered-serve-{name}", (BUFFERED, other), why, fix, (SERVE,))
+        for name, other, why, fix in (
+            ("state", is_one_of("learn.state", "keep"),
+             "a device and a server that dies would remember different cycles", 'set learn.state = "reset"'),
+            ("memory", where("quant.scheme", _remembers),
+             "a device and a server that dies would remember different cycles",
+             'use quant.scheme = "uniform" or "rotated"'),
+            ("servers", is_set("fleet.servers"), "trunk servers open a round for all of their devices at once",
+             "leave fleet.servers out"),
+            ("quorum", is_set("fleet.quorum"), "no round waits for a quorum",
+             "leave fleet.quorum out, and set learn.buffer"),
+            ("planned", is_one_of("fleet.plan", "measured"), "plans are of rounds of all devices",
+             "leave fleet.plan out, or set learn.sync = \"round\""),
+        )
+    ),
     Rule("buffered-ranks", (BUFFERED,), "cycles are not shared out", "run it on one rank, without --ranks and torchrun",
          (ON_RANKS,)),
     *(

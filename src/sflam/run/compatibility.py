@@ -20,6 +20,7 @@ from sflam.run.conditions import is_one_of as _is
 from sflam.run.conditions import is_set as _set
 from sflam.run.conditions import method_where as _method
 from sflam.run.conditions import where as _where
+from sflam.run.decorrelation_rules import DECORRELATION_RULES
 from sflam.run.flower_rules import FLOWER_RULES
 from sflam.run.leakage_rules import LEAKAGE_RULES
 from sflam.run.lean_rules import LEAN_RULES
@@ -29,6 +30,7 @@ from sflam.run.presence_rules import PRESENCE_RULES
 from sflam.run.privacy_rules import PRIVACY_RULES
 from sflam.run.ranks_rules import RANKS_RULES
 from sflam.run.robust_rules import ROBUST_RULES
+from sflam.run.sample_rules import SAMPLE_RULES
 from sflam.run.secure_rules import SECURE_RULES
 from sflam.run.served_rules import SERVED_RULES
 from sflam.run.servers_rules import SERVERS_RULES
@@ -299,13 +301,10 @@ RULES: tuple[Rule, ...] = (
     # sflam serve
     Rule("serve-unsplit", (TRUNKLESS,), "it has no trunk that serves devices at once",
          'use learn.method = "sflam", "sfl-v1" or "sfl-v2"', (SERVE,)),
-    Rule("serve-cache", (_is("learn.cache", "server"),), "only a simulated server keeps activations",
-         'use "off" or "device"', (SERVE,)),
-    Rule("serve-residual", (RESIDUAL,), "residuals do not travel over a network",
-         'use "fedavg" or "freeze-a"', (SERVE,)),
+    Rule("serve-cache", (_is("learn.cache", "server"), _set("privacy.noise")),
+         "what a server lost would go up again with other noise", 'use learn.cache = "device" or "off"', (SERVE,)),
     Rule("serve-simulate", (_is("network.simulate", True),), "real devices use a real network",
          "set network.simulate = false", (SERVE,)),
-    Rule("serve-full", (FULL,), "only adapters travel over a network", 'use "lora" or "lora+head"', (SERVE,)),
     Rule("serve-sequential", (AT_HOME, SHARED, _is("learn.server_update", "sequential")),
          "devices would have to wait for each other within a step", 'use learn.server_update = "batched"', (SERVE,)),
     # without a simulated network
@@ -382,7 +381,7 @@ RULES: tuple[Rule, ...] = (
          "the reference cell has rayleigh fading or none", 'choose network.scenario = "cell"', NETWORK),
     Rule("trace-servers", (_set("network.trace"), many_servers), "a trace is measured at one server",
          "leave network.trace out", NETWORK),
-    *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *FLOWER_RULES, *LEAN_RULES, *PRESENCE_RULES, *PRIVACY_RULES,
-    *RANKS_RULES, *ROBUST_RULES, *SECURE_RULES, *SERVED_RULES, *SERVERS_RULES, *TIMING_RULES,
-    *LEAKAGE_RULES, *PASSES_RULES, *POISSON_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED, *WEIGHTS_RULES,
+    *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *DECORRELATION_RULES, *FLOWER_RULES, *LEAN_RULES, *PRESENCE_RULES,
+    *PRIVACY_RULES, *RANKS_RULES, *ROBUST_RULES, *SAMPLE_RULES, *SECURE_RULES, *SERVED_RULES, *SERVERS_RULES,
+    *TIMING_RULES, *LEAKAGE_RULES, *PASSES_RULES, *POISSON_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED, *WEIGHTS_RULES,
 )  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sflam.config import Job, toml_value
+from sflam.data.settings import POISSON
 from sflam.learn.methods import METHODS, Method
 from sflam.learn.settings.practice import KEYS
 
@@ -60,7 +61,7 @@ def value_of(job: Job, key: str) -> Any:
     """Return the value of ``section.name``, of a method's practice where it resolves the key."""
     section, _, name = key.partition(".")
     if key == "data.sampling":
-        return job.sampling
+        return "local" if job.data.draw == POISSON else job.sampling
     settings = getattr(job, section)
     return getattr(settings.practice if section == "learn" and name in KEYS else settings, name)
 

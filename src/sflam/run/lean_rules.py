@@ -12,7 +12,6 @@ LIMITED = (
     "learn.device_half",
     "learn.aggregation",
     "learn.local",
-    "learn.cache",
 )
 ROUNDED = (
     ("model.trainable", "full", "only frozen matrices are rounded, and all of them are trained"),

@@ -1,12 +1,12 @@
-"""Rules of ``data.sampling = "poisson"``: what needs rows in every step, or the mean over the rows that came."""
+"""Rules of ``data.draw = "poisson"``: what needs rows in every step, or the mean over the rows that came."""
 
 from __future__ import annotations
 
-from sflam.data.poisson import POISSON
+from sflam.data.settings import POISSON
 from sflam.run.conditions import RUNS, SERVE, Rule, is_none_of, is_one_of, is_set, method_where
 
-COINS = is_one_of("data.sampling", POISSON)
-PASSES = 'set data.sampling = "local"'
+COINS = is_one_of("data.draw", POISSON)
+PASSES = 'set data.draw = "passes"'
 
 POISSON_RULES: tuple[Rule, ...] = tuple(
     Rule(f"poisson-{name}", (COINS, *others), why, fix, commands)

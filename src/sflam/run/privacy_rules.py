@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sflam.config import Job
 from sflam.privacy.settings import NONE
-from sflam.run.conditions import Rule, is_none_of, is_one_of, method_where
+from sflam.run.conditions import Rule, is_none_of, is_one_of, is_set, method_where
 
 
 def _guarding(job: Job) -> str:
@@ -35,6 +35,9 @@ PRIVACY_RULES: tuple[Rule, ...] = (
     Rule("privacy-relay", (OWN, method_where(lambda method: method.relay)),
          "devices hand on the half itself, not its change",
          'set privacy.adapters = "none", or use another method'),
+    Rule("privacy-fedlc",
+         (is_set("privacy.noise"), is_one_of("learn.local", "fedlc"), is_one_of("model.labels", "device")),
+         "it counts a device's labels, so that one sample shows in the gradients of all", 'use learn.local = "plain"'),
     Rule("privacy-common", (OWN, is_one_of("quant.adapters_scale", "common")),
          "a grid that the last round set would cut noise off", 'use quant.adapters_scale = "own"'),
 )  # fmt: skip

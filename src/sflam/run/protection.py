@@ -9,8 +9,10 @@ import numpy as np
 
 from sflam.config import Job
 from sflam.cost.privacy_loss import epsilon_of, epsilon_of_coins, most_visits, squared_mu
-from sflam.data.poisson import POISSON, step_count
+from sflam.cost.sampled_sums import epsilon_of_sums
 from sflam.data.poisson import rate as rate_of
+from sflam.data.poisson import step_count
+from sflam.data.settings import POISSON
 from sflam.learn.fleet import Fleet, FleetAround
 from sflam.model.built import token_shape
 from sflam.privacy.settings import NONE
@@ -18,7 +20,9 @@ from sflam.records.history import RoundRecord
 from sflam.records.privacy_spent import PrivacySpent
 from sflam.run.assemble import Assembly
 
-SAMPLE, ACTIVATIONS, ADAPTERS = "sample", "activations only", "adapters only"
+SAMPLE, INPUTS = "sample", "inputs only"
+ACTIVATIONS, ADAPTERS = "activations only", "adapters only"
+LABELS = "labels go to the server as they are"
 
 
 class AccountedFleet(FleetAround):
@@ -62,12 +66,9 @@ class AccountedFleet(FleetAround):
                 self._squares[device] += times * self._round(device, held)
         mu, delta = np.sqrt(self._squares), self.job.privacy.delta
         if self.job.sampling == POISSON:
-            visit = squared_mu(
-                self.job.privacy, visits=1, tokens=self._tokens, legs=self._legs, adapters=False
-            )
             coins, rate = tuple(self._coins.tolist()), tuple(self._rate.tolist())
-            thrown = list(zip(coins, rate, self._squares.tolist(), strict=True))
-            found = {one: epsilon_of_coins(one[0], one[1], visit, one[2], delta) for one in set(thrown)}
+            thrown = list(zip(coins, rate, self._squares.tolist(), self._trains, strict=True))
+            found = {one: self._epsilon_of_coins(*one) for one in set(thrown)}
             epsilon = tuple(found[one] for one in thrown)
         else:
             coins, rate = (), ()
@@ -83,6 +84,22 @@ class AccountedFleet(FleetAround):
         """Noisy messages with a token that a step sends; of what the server keeps none counts twice."""
         return 1 + int(gradients_go(self.job))
 
+    def _epsilon_of_coins(self, coins: int, rate: float, certain: float, trains: bool) -> float:
+        """Return epsilon of a device by its coins: seen with its rows, and hidden in sums from who sees no rows."""
+        privacy = self.job.privacy
+        visit = squared_mu(
+            privacy,
+            visits=1,
+            tokens=self._tokens,
+            legs=self._legs,
+            adapters=trains and _clips_samples(self.job),
+        )
+        shown = epsilon_of_coins(coins, rate, visit, certain, privacy.delta)
+        if privacy.noise or not privacy.sample_noise or certain or not rate:
+            return shown
+        samples = round(self.job.learn.batch / rate) if rate < 1 else 1
+        return min(shown, epsilon_of_sums(coins, samples, rate, privacy.sample_noise, privacy.delta))
+
     def _throw(self, device: int, held: Mapping[int, int], times: int) -> None:
         """Count a round of a device by its coins; where it was opened again, as if each sample went up every time."""
         learn, privacy = self.job.learn, self.job.privacy
@@ -94,8 +111,9 @@ class AccountedFleet(FleetAround):
         else:
             self._coins[device] += steps
             self._rate[device] = max(self._rate[device], rate_of(held.get(device, 1), learn.batch))
+        sums = trains and _clips_samples(self.job)
         self._squares[device] += squared_mu(
-            privacy, visits=again, tokens=self._tokens, legs=self._legs, adapters=False
+            privacy, visits=again, tokens=self._tokens, legs=self._legs, adapters=sums
         ) + times * squared_mu(privacy, visits=0, tokens=self._tokens, legs=0, adapters=trains)
 
     def _round(self, device: int, held: Mapping[int, int]) -> float:
@@ -137,6 +155,11 @@ def uncovered(assembly: Assembly) -> tuple[str, ...]:
     return covers(job, any(halves.devices.names(device) for device in range(job.fleet.devices)))[1]
 
 
+def _clips_samples(job: Job) -> bool:
+    """Whether the sum of every step has noise."""
+    return bool(job.privacy.sample_noise)
+
+
 def gradients_go(job: Job) -> bool:
     """Whether devices send gradients of a loss of their own."""
     return job.model.labels == "device"
@@ -151,19 +174,25 @@ def covers(job: Job, trains: bool) -> tuple[str, tuple[str, ...]]:
     """
     privacy, learn = job.privacy, job.learn
     if not privacy.noise:
-        return ADAPTERS, ("activations have no noise",)
+        given = ["the trunk's weights, which learn from them, are taken as given"] * _clips_samples(job)
+        return ADAPTERS, ("activations have no noise", *given)
     reasons = []
     if job.model.labels == "server":
-        reasons.append("labels go to the server as they are")
+        reasons.append(LABELS)
     else:
         reasons.append("the mean loss of a round goes to the server as it is")
         if not privacy.clip_gradients:
             reasons.append("gradients of the loss have no noise")
-    if trains and (privacy.adapters == NONE or not privacy.noise_adapters):
-        summed = job.privacy.secure_aggregation
-        reasons.append(
-            "the sum of what devices train has no noise" if summed else "what devices train goes up as it is"
-        )
-    elif trains and (learn.local_steps != 1 or learn.practice.state == "keep"):
-        reasons.append("what a step trained shows in the activations of the next")
+    if trains and not _clips_samples(job):  # else all that it trains follows from sums with noise
+        if privacy.adapters == NONE or not privacy.noise_adapters:
+            summed = job.privacy.secure_aggregation
+            reasons.append(
+                "the sum of what devices train has no noise"
+                if summed
+                else "what devices train goes up as it is"
+            )
+        elif learn.local_steps != 1 or learn.practice.state == "keep":
+            reasons.append("what a step trained shows in the activations of the next")
+    elif trains and reasons == [LABELS]:
+        return INPUTS, (LABELS,)
     return (ACTIVATIONS if reasons else SAMPLE), tuple(reasons)

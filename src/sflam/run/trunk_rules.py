@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sflam.plan import ALL_LOCAL
-from sflam.run.conditions import SERVE, Condition, Rule, is_none_of, is_set, where
+from sflam.run.conditions import SERVE, Condition, Rule, is_none_of, is_one_of, is_set, where
 from sflam.sizes import is_variable
 
 SEVERAL: Condition = where("fleet.servers", any)
@@ -38,6 +38,18 @@ TRUNK_RULES: tuple[Rule, ...] = (
                 is_none_of("learn.local", "plain"),
                 "rules of devices do not travel to trunk servers",
                 'use learn.local = "plain"',
+            ),
+            (
+                "residual",
+                is_one_of("learn.aggregation", "residual"),
+                "corrected weights do not travel to trunk servers",
+                "use another learn.aggregation",
+            ),
+            (
+                "cache",
+                is_one_of("learn.cache", "server"),
+                "what a trunk server keeps would not move with its devices",
+                'use learn.cache = "device" or "off"',
             ),
             (
                 "personal",

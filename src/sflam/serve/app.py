@@ -91,12 +91,13 @@ def application(
         while True:
             with ingress.dispatch.looked() as session:
                 news = ingress.dispatch.news
-                seat = session.seats.get(device)
+                session.asked(device, last, ingress.dispatch.clock())
+                seat, (number, attempt) = session.seats.get(device), session.place_of(device)
                 known = device in session.samples
                 found: dict[str, Any] = {
                     "phase": session.phase.value,
-                    "round": session.round,
-                    "attempt": session.attempt,
+                    "round": number,
+                    "attempt": attempt,
                     "known": known,
                     "seated": seat is not None and not seat.out,
                     "exchange": seat.next if seat else 0,
@@ -124,7 +125,7 @@ def application(
                 now = (
                     session.phase is Phase.ENDED
                     or news_of_probe
-                    or (session.phase is Phase.OPEN and seat is not None and session.attempt > last)
+                    or (session.phase is Phase.OPEN and seat is not None and attempt > last)
                 )
                 if session.phase is Phase.ENDED:
                     session.informed.add(device)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sflam.data.poisson import POISSON, most_drawn
+from sflam.data.poisson import most_drawn
+from sflam.data.settings import POISSON
 from sflam.errors import DataError
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import Contract
@@ -56,6 +57,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             change_bits=local.adapters.bits,
             fleet_rows=fleet_rows,
             summed=job.privacy.secure_aggregation,
+            kept=job.learn.cache == "server",
         )
         for device in range(len(local.devices.cuts))
     }

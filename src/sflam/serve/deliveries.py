@@ -50,19 +50,43 @@ class Deliveries:
             start: the global adapters of the round's beginning.
             moments: device -> the steps it made.
         """
-        trained = {device: self._sides(device, result, start) for device, result in results.items()}
-        reach = {device: reach_of(self.local.learn, moments[device]) for device in results}
+        trained = {device: self.sides(device, result, start) for device, result in results.items()}
+        sides = self.screened(round, trained, {device: moments[device] for device in results})
+        return {device: self.whole(device, own, start) for device, own in sides.items()}
+
+    def screened(
+        self,
+        round: int,
+        trained: Mapping[int, Sequence[Trained]],
+        moments: Mapping[int, Sequence[Moment]],
+        of: Mapping[int, int] | None = None,
+    ) -> dict[int, tuple[State, ...]]:
+        """Return key -> what counts of what was trained, side by side, without the refused.
+
+        Args:
+            round: its number.
+            trained: key -> what was trained, as :meth:`sides` returns it.
+            moments: key -> the steps that were made for it.
+            of: key -> its device; keys are devices by default.
+        """
+        reach = {key: reach_of(self.local.learn, moments[key]) for key in trained}
         found = self.screen(trained, reach)
-        self._report(round, found)
-        return {device: self._whole(device, found.sides[device], start) for device in found.sides}
+        self._report(round, found, of or {key: key for key in trained})
+        return found.sides
 
     def counted(self, devices: Sequence[int]) -> None:
         """Note that a round counts, with the work of these devices."""
         for device in devices:
             self.quarantine.counted(device)
 
-    def _sides(self, device: int, result: Result, start: State) -> tuple[Trained, Trained]:
-        """Return what a device trained before the cut and, where it has a copy of its own, behind it."""
+    def sides(self, device: int, result: Result, start: State) -> tuple[Trained, Trained]:
+        """Return what a device trained before the cut and, where it has a copy of its own, behind it.
+
+        Args:
+            device: whose it is.
+            result: what it sent.
+            start: the global adapters that it began with.
+        """
         ranks = self.local.ranks
         names, message = self.local.devices.names(device), result[0]
         before = Trained({}, {})
@@ -85,21 +109,24 @@ class Deliveries:
         shared = self.local.personal.shared(names)
         return {name: theirs[name] for name in shared}
 
-    def _whole(self, device: int, sides: tuple[State, ...], start: State) -> State:
+    def whole(self, device: int, sides: tuple[State, ...], start: State) -> State:
+        """Return what counts of both sides of a device, by name, which began with ``start``."""
         own, theirs = sides
         padded = self.local.ranks.padded(device, own, start) if own else {}
         return padded | (self._served(device) if self.local.servers.shared else theirs)
 
-    def _report(self, round: int, found: Screened) -> None:
+    def _report(self, round: int, found: Screened, of: Mapping[int, int]) -> None:
         """Name the devices that were refused, or whose differences were shortened."""
-        for device, reason in found.refused.items():
+        for key, reason in found.refused.items():
+            device = of[key]
             rounds = self.quarantine.strike(device, round)
             self.notify(
                 f"round {round + 1}: what device {device} trained is refused ({reason}); it sits out {rounds} "
                 f"round{'s' * (rounds > 1)}"
             )
             self.event_log("distrusted", device=device, round=round, reason=reason, sits_out=rounds)
-        for device, times in found.clipped.items():
+        for key, times in found.clipped.items():
+            device = of[key]
             self.notify(
                 f"round {round + 1}: what device {device} trained is shortened: it moved {times:.3g} times as far as "
                 "the others allow"

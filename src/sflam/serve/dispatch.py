@@ -182,7 +182,7 @@ class Dispatch:
                 ready = {
                     d: a
                     for d, a in self._arrived.items()
-                    if a.number % self.session.legs == leg and (group is None or d in group)
+                    if self._due(a, leg) and (group is None or d in group)
                 }
                 awaited = set(self.session.awaited(now)) & set(self.session.seats if group is None else group)
                 if group is not None and not awaited | ready.keys():
@@ -196,6 +196,10 @@ class Dispatch:
                     return [self._arrived.pop(device) for device in sorted(ready)]
                 self._changed.wait(min(TICK, self.window) if ready and not patient else TICK)
         return []
+
+    def _due(self, arrival: Request, leg: int) -> bool:
+        """Whether an arrival is what is collected, where that is exchange ``leg`` of a step."""
+        return arrival.number % self.session.legs == leg
 
     def _earliest(self, ready: dict[int, Request], awaited: set[int]) -> tuple[dict[int, Request], set[int]]:
         """Return those of the arrivals and of the awaited devices that are at the earliest step of all of them."""

@@ -66,6 +66,8 @@ class RemoteFleet(FleetAround):
         trunks: those that are on servers of their own; None serves them here.
     """
 
+    worker_kind: type[Worker] = Worker
+
     def __init__(
         self,
         local: LocalFleet,
@@ -91,7 +93,7 @@ class RemoteFleet(FleetAround):
         self.pace = Pace(dispatch.session.patience, deadline, grace)
         dispatch.session.grace = self._grace
         cuts = dict(enumerate(local.devices.cuts))
-        self.worker = trunks or Worker(dispatch, local.servers, local.exchange, cuts)
+        self.worker = trunks or self.worker_kind(dispatch, local.servers, local.exchange, cuts)
         self.stats, self.event_log, self.planner = stats or RoundStats(), event_log or EventLog(), planner
         self.parts = Parts(local, self.contracts)
         self.orders = orders or Orders()
@@ -260,6 +262,7 @@ class RemoteFleet(FleetAround):
             planned = {d: self.parts.steps(d, known[d], shares) for d in devices}
             exchanges = {device: legs * len(steps) for device, steps in planned.items()}
             self.local.weigh(devices, known)
+            self.local.exchange.limit({d: (known[d], self.contracts[d].each) for d in devices})
             if not self.worker.prepare(round, attempt, devices, known, self.start.state):
                 self.expect_running()
                 continue
@@ -358,7 +361,7 @@ class RemoteFleet(FleetAround):
         ranks.keep_untouched(states, self.start.state, self.local.limited)
         chance = chances_of(self.settings, self._held)
         found = self.local.averaged(self.start.state, states, steps.samples, self._held, chance)
-        return Average(found.state, found.error, sent)
+        return self.local.concluded(round, found, tuple(states), sent)
 
     def state(self) -> dict[str, Any]:
         """Return what a simulated fleet would, and the samples that devices reported.
@@ -372,6 +375,10 @@ class RemoteFleet(FleetAround):
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what :meth:`state` returned."""
         self.local.restore(state)
+        self.recall(state)
+
+    def recall(self, state: dict[str, Any]) -> None:
+        """Put back what the server alone keeps of :meth:`state`: the local fleet has what is its own already."""
         self._reported = dict(state.get("reported", {}))
         self.deliveries.quarantine.restore(state.get("quarantine", {}))
         # Devices that were there try to come again all the while: they need no more than the patience.

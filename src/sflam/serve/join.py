@@ -37,6 +37,7 @@ from sflam.model.split import DeviceSegment
 from sflam.plugins import load_plugins
 from sflam.run.assemble import examples_of, preprocessor_of
 from sflam.run.job_model import torch_device
+from sflam.serve.corrected_weights import CorrectedWay, frozen_weights
 from sflam.serve.torch_half import TorchHalf, torch_exchange
 
 ANY = Limits()
@@ -128,8 +129,10 @@ def _client(
     backbone, segment = segment_of(served, job, cache, where, frozen=frozen)
     dataset, own = samples(job, data, served.device, list(served.classes), column, label, notify, share=share)
     examples = examples_of(dataset, backbone, str(cache), buckets=job.data.buckets)
-    half = TorchHalf(segment, served.cut, job.learn, examples, own)
+    if job.learn.practice.aggregation == "residual":
+        adapters = CorrectedWay(link, frozen_weights(backbone, segment, served.cut))
     guard = own_guard(job, folder)
+    half = TorchHalf(segment, served.cut, job.learn, examples, own, guard, job.sampling)
     secret = guard.secret if guard else b""
     text = dataset.kind == "text"
     place = Place(served.device, served.run, job.seed, own, job.sampling, text, served.digest, secret=secret)
@@ -198,6 +201,7 @@ def segment_of(
         1,
         frozen_a=practice.aggregation == "freeze-a",
         frozen_half=frozen,
+        full=job.model.trainable == "full",
         labels=job.model.labels,
     )
     segment.checkpointing = job.learn.checkpointing

@@ -92,6 +92,7 @@ def page(
         waited_for, quorum = session.waited_for(dispatch.clock()), session.quorum
         phase, number, attempt = session.phase.value, session.round, session.attempt
         delivered, seated, opened = session.delivered, len(session.seats), session.opened
+        filled = session.filled
         elapsed = dispatch.clock() - opened if phase == "open" and math.isfinite(opened) else None
         drained = orders.drained_numbers()
     open_round = list(readings.values()) if phase == "open" else []
@@ -112,6 +113,7 @@ def page(
         delivered=delivered,
         seated=seated,
         quorum=quorum,
+        filled=filled,
         lines=_timelines(stats.lines(over=phase != "open"), phase == "open"),
         devices=devices,
         up=board.bytes_up + sum(reading.bytes_up for reading in open_round),

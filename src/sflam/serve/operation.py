@@ -225,6 +225,10 @@ class RunOperation:
     def _open_round(session: Session) -> int:
         if session.phase is not Phase.OPEN:
             raise Refused(409, f"no round is open (now {session.phase.value})")
+        if not session.together:
+            raise Refused(
+                409, "devices of this run work at their own pace, so it has no round that could be closed"
+            )
         return session.round
 
     def _seat(self, session: Session, name: str, entry: Entry | None = None) -> Seat | None:

@@ -15,7 +15,9 @@ from starlette.routing import Route
 from sflam.config import Job
 from sflam.errors import ConfigError, ServeError
 from sflam.files import replace_file
+from sflam.learn import checkpoint
 from sflam.learn.screening import FACTOR, RULES, Screen
+from sflam.learn.staleness import BUFFERED
 from sflam.learn.world.world import ALONE, World
 from sflam.link.enrolment import read_secret
 from sflam.printable import printable
@@ -30,14 +32,18 @@ from sflam.secure.graph import LEAST_DEVICES
 from sflam.serve.admission import places_for, raise_file_limit
 from sflam.serve.announcement import OWN_FILES, announcement, bundle, describe
 from sflam.serve.app import application
+from sflam.serve.buffered.buffered_fleet import BufferedRemote
+from sflam.serve.buffered.buffered_wiring import paced_dispatch, problems_of_pace
 from sflam.serve.certificate_binding import CertificateBinding
 from sflam.serve.contracts import contracts_of
+from sflam.serve.corrected_weights import CorrectedWeights
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.fleet import RemoteFleet
 from sflam.serve.graph_offer import GraphOffer, offer_graphs
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.join_page import join_page
+from sflam.serve.kept_rows import kept_routes
 from sflam.serve.live_page import ProgressBoard
 from sflam.serve.log_file import LogFile
 from sflam.serve.operation import RunOperation
@@ -125,6 +131,8 @@ class Serving:
                 f"{named} is {self.fewest(job)}; privacy.secure_aggregation = true takes {LEAST_DEVICES} devices a "
                 "round, as of a sum of two, either knows the other's: raise it"
             )
+        options = {"quorum": self.quorum, "deadline": self.deadline, "grace": self.grace}
+        problems += problems_of_pace(job, **options)
         problems += problems_of_servers(job, self.servers, browser=self.browser)
         limits = {"--deadline": self.deadline, "--patience": self.patience}
         for name, value in (limits | {"--server-patience": self.server_patience}).items():
@@ -192,9 +200,12 @@ class Served:
         stats, self.event_log = RoundStats(), EventLog(run.folder.path / "served.jsonl", more=serving.log)
         self.run, self.attempts = run, Attempts(folder / "attempt")
         legs = 1 if run.job.model.labels == "server" else 2
+        kind: Callable[..., RemoteFleet] = partial(RemoteFleet, local)
         session = Session(serving.fewest(run.job), legs=legs, patience=serving.patience)
-        session.attempt = 0
         self.dispatch = Dispatch(session, canonical=run.job.learn.canonical)
+        if run.job.learn.sync == BUFFERED:
+            self.dispatch, kind = paced_dispatch(legs, serving.patience), partial(BufferedRemote, local)
+        self.dispatch.session.attempt = 0
         contracts = contracts_of(assembly, local)
         largest = max(contract.largest() for contract in contracts.values())
         if largest > serving.memory:
@@ -229,12 +240,12 @@ class Served:
         if servers_of(run.job):
             hosts = TrunkHosts(self.dispatch, serving.server_patience, notify, self.event_log)
             trunks = HostedTrunks(local, hosts, stats, serving.gather)
-        kind: Callable[..., RemoteFleet] = partial(RemoteFleet, local)
         sum_routes: list[Route] = []
         if run.job.privacy.secure_aggregation:
             from sflam.serve.sums.sum_wiring import wired_sums
 
             kind, sum_routes = wired_sums(local, ingress, self.attempts.run_id())
+        plans = trunks is None and self.dispatch.session.together
         self.fleet = remote = kind(
             self.dispatch,
             contracts,
@@ -246,7 +257,7 @@ class Served:
             stats=stats,
             event_log=self.event_log,
             screen=serving.screen,
-            planner=None if trunks else planner_of(assembly, local, folder / "plan.json", notify),
+            planner=planner_of(assembly, local, folder / "plan.json", notify) if plans else None,
             orders=orders,
             trunks=trunks,
         )
@@ -289,6 +300,10 @@ class Served:
                 run=self.attempts.run_id(),
             )
             pages += wiring.routes(ingress)
+        if run.job.learn.practice.aggregation == "residual":
+            pages += CorrectedWeights(local, ingress).routes()
+        if run.job.learn.cache == "server":
+            pages += kept_routes(local, ingress)
         self.trunks = trunks
         app = application(ingress, board, pages)
         self.server = WebServer(app, self.dispatch, serving.listen, places=places)
@@ -342,4 +357,7 @@ def resume(folder: str | Path, serving: Serving, rounds: int | None = None, worl
     """
     run = jobs.resume(folder, rounds=rounds, command=SERVE, world=world)
     serving.check(run.job)
-    return Served(run, serving)
+    served = Served(run, serving)
+    if saved := checkpoint.load(run.folder.checkpoints):
+        served.fleet.recall(saved["fleet"])
+    return served

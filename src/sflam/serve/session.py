@@ -25,6 +25,7 @@ from typing import Any
 
 from sflam.errors import Refused
 from sflam.serve.seat import Seat
+from sflam.serve.waited_for import WaitedFor
 
 
 class Phase(Enum):
@@ -61,23 +62,6 @@ class Again:
     answer: bytes
 
 
-@dataclass(frozen=True)
-class WaitedFor:
-    """What the server waits for now.
-
-    Attributes:
-        devices: which, ascending.
-        seconds: for how long at most; None where there is no limit.
-        present: how many devices are here.
-        enough: whether the run can go on: with those that are here, the open round or the next has its quorum.
-    """
-
-    devices: tuple[int, ...]
-    seconds: float | None
-    present: int
-    enough: bool
-
-
 class Session:
     """The devices of a run and its open round.
 
@@ -87,6 +71,11 @@ class Session:
         patience: seconds of silence after which a device counts as absent; seconds it has for its next exchange.
         grace: seconds a round took until its quorum was there, and the devices left -> seconds it goes on for them.
     """
+
+    together = True
+    """Whether a round is opened and closed for all of its devices at once."""
+    filled: tuple[int, int] | None = None
+    """Where it is not: the updates that came for the next version, and how many it is made of."""
 
     def __init__(
         self,
@@ -196,6 +185,13 @@ class Session:
         }
         self.phase = Phase.OPEN
 
+    def place_of(self, device: int) -> tuple[int, int]:
+        """Return the round that a device is in, or was last, and the attempt of its opening."""
+        return self.round, self.attempt
+
+    def asked(self, device: int, after: int, now: float) -> None:
+        """Note that a device asks for an opening after that with the attempt ``after``."""
+
     def seat(self, device: int, round: int, attempt: int) -> Seat:
         """Return the seat of a device in the open round it names.
 
@@ -204,11 +200,12 @@ class Session:
         """
         if self.phase is Phase.DRAINING:
             raise Refused(503, "the server is stopping; try again later", retry=5.0)
-        if self.phase is not Phase.OPEN or (round, attempt) != (self.round, self.attempt):
+        if self.phase is not Phase.OPEN or (round, attempt) != self.place_of(device):
+            now, opening = self.place_of(device)
             raise Refused(
                 409,
-                f"round {round}, attempt {attempt} is not open (now {self.phase.value}: round {self.round}, attempt "
-                f"{self.attempt}); ask for the round",
+                f"round {round}, attempt {attempt} is not open (now {self.phase.value}: round {now}, attempt "
+                f"{opening}); ask for the round",
             )
         if device not in self.seats or self.seats[device].out:
             raise Refused(409, f"device {device} has no part in round {round}; wait for the next")
@@ -257,7 +254,9 @@ class Session:
     def answer(self, device: int, attempt: int, number: int, body: bytes, now: float = math.inf) -> bool:
         """Keep the answer of a fresh exchange; return False when its round is over or the device was dropped."""
         seat = self.seats.get(device)
-        if attempt != self.attempt or seat is None or seat.out or not seat.computing or number != seat.next:
+        if seat is None or attempt != self.place_of(device)[1] or seat.out:
+            return False
+        if not seat.computing or number != seat.next:
             return False
         seat.answers[number] = body
         seat.since = now

@@ -42,7 +42,7 @@ def step_routes(ingress: Ingress) -> list[Route]:
             if leg
             else {contract.forward_bytes(rows, tokens, c) for c in choices}
         )
-        size = ingress.size(request, sizes, contract.slack(tokens))
+        size = ingress.size(request, sizes, contract.slack(tokens, leg))
         with ingress.bounds.hold(device, size):
             with ingress.dispatch.receiving(seat):
                 body = await ingress.read(request, size)

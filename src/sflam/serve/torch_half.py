@@ -20,6 +20,7 @@ from sflam.learn.examples import Examples, Minibatch
 from sflam.learn.exchange import RAW_BITS, token_labels, valid_rows
 from sflam.learn.local.registry import local_rule
 from sflam.learn.settings import LearnSettings
+from sflam.learn.weighting import expected_rows
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.half import Arrays, Incoming, LocalStep, Outgoing, TakenRows
 from sflam.model.dummy_inputs import valid_tokens
@@ -40,6 +41,8 @@ class TorchHalf:
         learn: optimiser, loss, and what it adds to its learning.
         examples: its dataset, bound to its part of the model.
         own: which samples it trains on, int64 [n].
+        guard: what the device does to the gradient of each sample; None for nothing.
+        sampling: ``data.sampling``.
     """
 
     def __init__(
@@ -49,9 +52,13 @@ class TorchHalf:
         learn: LearnSettings,
         examples: Examples,
         own: NDArray[np.int64],
+        guard: Guard | None = None,
+        sampling: str = "local",
     ) -> None:
         self.examples, self.task = examples, examples.task
         self.devices = Devices(segment, (cut,), learn)
+        self.devices.protect(guard)
+        self.devices.expect(expected_rows(learn, sampling, {ROW: len(own)}))
         self.stack, self.names = segment.stack, segment.names(cut)
         self.rule = local_rule(learn, "local", examples, {ROW: own})
         self.devices.follow(self.rule, {ROW: (ROW, self.names)} if self.names else {})
@@ -92,12 +99,15 @@ class TorchHalf:
             None if labels is None else labels.cpu().numpy().astype(np.int32),
         )
 
-    def forward(self, step: LocalStep, out: Outgoing[Tensor]) -> None:
+    def forward(self, step: LocalStep, out: Outgoing[Tensor], rows: NDArray[np.int64] | None = None) -> None:
         """Write the activations at the cut; see ``Half.forward``."""
-        for group in self.devices.optimizer.param_groups:
-            group["lr"] = step.rate
-        hidden = self.devices.forward({ROW: self._taken}, {ROW: step.seed})[ROW]
-        out.write(valid_rows(hidden, self._taken.lengths))
+        if self.devices.clipping:
+            self.devices.clipping.at_attempt(step.attempt)
+        batch = self._taken if rows is None else self._taken.rows(torch.from_numpy(rows))
+        sent = {ROW: batch} if len(batch) else {}
+        hidden = self.devices.forward({ROW: self._taken}, {ROW: step.seed}, sent)
+        if sent:
+            out.write(valid_rows(hidden[ROW], batch.lengths))
 
     def finish(self, step: LocalStep, last: Incoming[Tensor], out: Outgoing[Tensor]) -> float:
         """Run head and loss; see ``Half.finish``."""
@@ -109,6 +119,8 @@ class TorchHalf:
 
     def backward(self, step: LocalStep, gradient: Incoming[Tensor] | None) -> None:
         """Take one optimiser step; see ``Half.backward``."""
+        for group in self.devices.optimizer.param_groups:
+            group["lr"] = step.rate
         back = {} if gradient is None else {ROW: self._padded(gradient)}
         self.devices.backward(back, {ROW: self._taken})
 

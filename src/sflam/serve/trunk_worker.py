@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from sflam.codec.bodies import encode
 from sflam.codec.legs import DOWN, HEAD_DOWN
 from sflam.codec.messages import Message, StepFrame, TokenFrame
 from sflam.codec.quantizer import Packed
+from sflam.errors import WireError
 from sflam.learn.edge_servers import Servers, seed_of
 from sflam.learn.exchange import Exchange, Position
 from sflam.learn.finite import Spoiled, is_finite
@@ -27,6 +29,38 @@ from sflam.learn.steps import Steps
 from sflam.model.adapters import State
 from sflam.seeds import derive
 from sflam.serve.dispatch import Dispatch, Request
+
+
+@dataclass(frozen=True, eq=False)
+class OpenRound:
+    """The round that a device is in.
+
+    Attributes:
+        round: its number.
+        attempt: of its opening.
+        length: steps in it.
+        done: counts what is done in it.
+    """
+
+    round: int
+    attempt: int
+    length: int
+    done: Steps
+
+
+@dataclass(frozen=True, eq=False)
+class HomeStep:
+    """A step with labels on the devices, between its two exchanges.
+
+    Attributes:
+        frames: device -> what it sent.
+        at: device -> where it is.
+        last: device -> the activations that it was answered.
+    """
+
+    frames: dict[int, Frame]
+    at: dict[int, Position]
+    last: dict[int, Tensor]
 
 
 class Worker:
@@ -69,23 +103,36 @@ class Worker:
         done = Steps(samples=dict.fromkeys(devices, 0), device_losses=dict.fromkeys(devices, 0.0))
         self.busy, self.passes = 0.0, []
         with self.dispatch.looked() as session:
-            steps = {device: seat.length(session.legs) for device, seat in session.seats.items()}
+            rounds = {
+                device: OpenRound(round, attempt, seat.length(session.legs), done)
+                for device, seat in session.seats.items()
+            }
         while arrivals := self.dispatch.collect():
-            began = time.perf_counter()
-            together = self._seed(round, arrivals)
-            make = self._step if self.dispatch.session.legs == 1 else self._at_home
-            for server in sorted({self.servers.server_of[arrival.device] for arrival in arrivals}):
-                own = [a for a in arrivals if self.servers.server_of[a.device] == server]
-                trunk = self.servers.trunks[server]
-                trunk.pace({a.device: Moment(round, a.step, steps[a.device]) for a in own})
-                make(trunk, round, attempt, own, seed_of(together, server), done)
-            self.busy += time.perf_counter() - began
+            self.answer(arrivals, rounds)
         return done
 
+    def answer(self, arrivals: Sequence[Request], rounds: Mapping[int, OpenRound]) -> None:
+        """Compute and answer what has arrived, all of it in one pass at each server.
+
+        Args:
+            arrivals: at least one; of a device at most one.
+            rounds: device -> the round that it is in.
+        """
+        began = time.perf_counter()
+        together = self._seed(arrivals, rounds)
+        make = self._step if self.dispatch.session.legs == 1 else self._at_home
+        for server in sorted({self.servers.server_of[arrival.device] for arrival in arrivals}):
+            own = [a for a in arrivals if self.servers.server_of[a.device] == server]
+            trunk = self.servers.trunks[server]
+            at = {a.device: rounds[a.device] for a in own}
+            trunk.pace({a.device: Moment(at[a.device].round, a.step, at[a.device].length) for a in own})
+            make(trunk, own, at, seed_of(together, server))
+        self.busy += time.perf_counter() - began
+
     def _step(
-        self, trunk: Trunk, round: int, attempt: int, arrivals: list[Request], seed: int, done: Steps
+        self, trunk: Trunk, arrivals: list[Request], rounds: Mapping[int, OpenRound], seed: int
     ) -> None:
-        frames = {arrival.device: self._frame(arrival) for arrival in arrivals}
+        frames, arrivals = self._frames(arrivals)
         answers: list[Answer] = []
         while arrivals:
             try:
@@ -95,18 +142,30 @@ class Worker:
                 arrivals = self._without(arrivals, spoiled.devices)
         self._passed(trunk, arrivals)
         for arrival, answer in zip(arrivals, answers, strict=bool(arrivals)):
-            frame = frames[arrival.device]
-            at = Position(round, arrival.step, arrival.device)
+            frame, own = frames[arrival.device], rounds[arrival.device]
+            at = Position(own.round, arrival.step, arrival.device)
             message = self.exchange.answer_message(at, answer, frame.lengths)
-            done.learned(arrival.device, answer.loss, len(frame.hidden))
-            body = self._count(done, arrival, message, message.gradient)
-            self.dispatch.answer(arrival, attempt, body)
+            own.done.learned(arrival.device, answer.loss, len(frame.hidden))
+            body = self._count(own.done, arrival, message, message.gradient)
+            self.dispatch.answer(arrival, own.attempt, body)
 
     def _at_home(
-        self, trunk: Trunk, round: int, attempt: int, arrivals: list[Request], seed: int, done: Steps
+        self, trunk: Trunk, arrivals: list[Request], rounds: Mapping[int, OpenRound], seed: int
     ) -> None:
-        frames = {arrival.device: self._frame(arrival) for arrival in arrivals}
-        at = {a.device: Position(round, a.step, a.device) for a in arrivals}
+        step = self._forward(trunk, arrivals, rounds, seed)
+        if step is None:
+            return
+        began = time.perf_counter()
+        back = {a.device: a for a in self.dispatch.collect(1, tuple(step.frames))}
+        self.busy -= time.perf_counter() - began  # waiting is no computing
+        self._returned(trunk, step, back, rounds)
+
+    def _forward(
+        self, trunk: Trunk, arrivals: list[Request], rounds: Mapping[int, OpenRound], seed: int
+    ) -> HomeStep | None:
+        """Answer the first exchange of a step with labels on the devices; None where no device is left in it."""
+        frames, arrivals = self._frames(arrivals)
+        at = {a.device: Position(rounds[a.device].round, a.step, a.device) for a in arrivals}
         last: dict[int, Tensor] = {}
         while arrivals:
             last = trunk.forward(list(frames.values()), seed)
@@ -117,17 +176,22 @@ class Worker:
             arrivals = self._without(arrivals, spoiling)
             frames = {arrival.device: frames[arrival.device] for arrival in arrivals}
         if not arrivals:
-            return
+            return None
         self._passed(trunk, arrivals)
         for arrival in arrivals:
             device = arrival.device
+            own = rounds[device]
             message = self.exchange.token_message(at[device], HEAD_DOWN, last[device], frames[device].lengths)
-            done.samples[device] += len(frames[device].hidden)
-            body = self._count(done, arrival, message, message.tokens)
-            self.dispatch.answer(arrival, attempt, body)
-        began = time.perf_counter()
-        back = {a.device: a for a in self.dispatch.collect(1, tuple(frames))}
-        self.busy -= time.perf_counter() - began  # waiting is no computing
+            own.done.samples[device] += len(frames[device].hidden)
+            body = self._count(own.done, arrival, message, message.tokens)
+            self.dispatch.answer(arrival, own.attempt, body)
+        return HomeStep(frames, at, last)
+
+    def _returned(
+        self, trunk: Trunk, made: HomeStep, back: dict[int, Request], rounds: Mapping[int, OpenRound]
+    ) -> None:
+        """Answer the second exchange, of the devices that came ``back``; the others of the step are dropped."""
+        frames, at, last = made.frames, made.at, made.last
         wanted: dict[int, Tensor] = {}
         for device, frame in frames.items():
             if device not in back:
@@ -140,7 +204,7 @@ class Worker:
             assert isinstance(answered, TokenFrame)
             rows = len(frame.hidden)
             wanted[device] = self.exchange.receive_tokens(answered.tokens, rows, frame.lengths, self.where)
-            done.count(device, back[device].body, answered.tokens, up=True)
+            rounds[device].done.count(device, back[device].body, answered.tokens, up=True)
         for device, gradient in self._backward(trunk, wanted, back).items():
             if device not in back:
                 continue
@@ -148,8 +212,8 @@ class Worker:
             if gradient is not None:
                 message = self.exchange.token_message(at[device], DOWN, gradient, frames[device].lengths)
                 body = encode(message)
-                done.count(device, body, message.tokens, up=False)
-            self.dispatch.answer(back[device], attempt, body)
+                rounds[device].done.count(device, body, message.tokens, up=False)
+            self.dispatch.answer(back[device], rounds[device].attempt, body)
 
     def _backward(
         self, trunk: Trunk, wanted: dict[int, Tensor], back: dict[int, Request]
@@ -179,9 +243,17 @@ class Worker:
         if trunk.shared and arrivals:
             self.passes.append((arrivals[0].step, *(arrival.device for arrival in arrivals)))
 
-    def _frame(self, arrival: Request) -> Frame:
-        assert isinstance(arrival.message, StepFrame)
-        return self.exchange.receive_step(arrival.message, self.cuts[arrival.device], self.where)
+    def _frames(self, arrivals: list[Request]) -> tuple[dict[int, Frame], list[Request]]:
+        """Return device -> what arrived, and the arrivals; one that does not fit what is kept of its device is none."""
+        frames = {}
+        for arrival in arrivals:
+            assert isinstance(arrival.message, StepFrame)
+            cut = self.cuts[arrival.device]
+            try:
+                frames[arrival.device] = self.exchange.receive_step(arrival.message, cut, self.where)
+            except WireError as error:
+                self.dispatch.drop(arrival.device, str(error))
+        return frames, [arrival for arrival in arrivals if arrival.device in frames]
 
     def _count(self, done: Steps, arrival: Request, answer: Message, tokens: Packed | None) -> bytes:
         """Count a step's first exchange, whose answer carries ``tokens``; return the body of the answer."""
@@ -198,7 +270,7 @@ class Worker:
             f"what device {arrival.device} trains is no longer finite; lower learn.lr or set learn.clip",
         )
 
-    def _seed(self, round: int, arrivals: list[Request]) -> int:
+    def _seed(self, arrivals: Sequence[Request], rounds: Mapping[int, OpenRound]) -> int:
         """Return the seed of the dropout of a pass: that of its earliest step."""
-        step = min(arrival.step for arrival in arrivals)
+        step, round = min((arrival.step, rounds[arrival.device].round) for arrival in arrivals)
         return derive(self.exchange.seed, "dropout", round, step, SERVER)

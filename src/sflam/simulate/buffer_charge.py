@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from sflam.learn.staleness import weight_of
 from sflam.learn.steps import Steps
 from sflam.plan import WHOLE
-from sflam.records.charge import Buffer, Charge
+from sflam.records.buffer import Buffer
+from sflam.records.charge import Charge
 from sflam.simulate.arrivals import Cycle, spent
 from sflam.simulate.planner import Turn
 
@@ -109,5 +110,7 @@ def charged_buffer(turn: Turn, come: Come, cycles: Sequence[Cycle], steps: Steps
             arrived=tuple(cycle.ends for cycle in come.cycles),
             refused=tuple(cycle.device for cycle in come.refused),
             refused_staleness=tuple(come.staleness(cycle) for cycle in come.refused),
+            numbers=tuple(cycle.number for cycle in come.cycles),
+            refused_numbers=tuple(cycle.number for cycle in come.refused),
         ),
     )

@@ -5,24 +5,22 @@
     3. with the M-th update the next version is made (:mod:`sflam.learn.staleness`); updates that come at the instant in
        which it is made are in it or wait for the next, and their devices begin with the newest
 
-What a device trains hangs on the version that it downloaded and on its own draws alone, so it is trained when it
-arrives. Its draws are those of the round with the number of its own cycle: with M = K and equal devices, versions are
-the rounds of ``learn.sync = "round"``.
+Updates are trained when they come (:mod:`sflam.learn.versions`), with the draws of the round that has the number of
+their device's own cycle: with M = K and equal devices, versions are the rounds of ``learn.sync = "round"``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 from sflam.config import Job
 from sflam.errors import AllocationError
-from sflam.learn.fleet import FleetAround
 from sflam.learn.split_fleet import LocalFleet
-from sflam.learn.staleness import Update, aggregated
+from sflam.learn.staleness import too_stale
 from sflam.learn.steps import Average, Steps
+from sflam.learn.versions import VersionedFleet
 from sflam.model.adapters import State, state_of
 from sflam.network.network import Network
 from sflam.network.scenario import build
@@ -37,7 +35,7 @@ from sflam.simulate.keeping import kept_turn, turn_kept
 from sflam.simulate.planner import Turn
 
 
-class BufferedSimulation(FleetAround):
+class BufferedSimulation(VersionedFleet):
     """A fleet whose versions are made of the first M updates that come.
 
     Args:
@@ -51,12 +49,10 @@ class BufferedSimulation(FleetAround):
         self, halves: LocalFleet, planner: CellPlanner, job: Job, notes: tuple[str, ...] = ()
     ) -> None:
         super().__init__(halves)
-        self.halves, self.planner, self.job = halves, planner, job
+        self.planner, self.job = planner, job
         self.size = job.learn.buffer or job.fleet.devices
         self.clock = 0.0
         self.turn: Turn | None = None
-        self.versions: dict[int, State] = {}
-        """Those that cycles under way began from."""
         self.under_way: dict[int, Cycle] = {}
         self.waiting: list[Cycle] = []
         """Updates that came, and are in no version yet."""
@@ -64,11 +60,8 @@ class BufferedSimulation(FleetAround):
         self.numbers = [0] * job.fleet.devices
         self.come = Come()
         self.charge: Charge | None = None
-        self._updates: list[Update] = []
         self._notes = notes
         self._costs: dict[tuple[int, int], RoundCost] = {}
-        self._steps = Steps()
-        self._sent = 0
         self._seconds = 0.0
 
     @property
@@ -84,8 +77,7 @@ class BufferedSimulation(FleetAround):
     def before(self, round: int, state: State) -> None:
         """Let the devices that have nothing to do begin with the version ``state``."""
         self._seconds = self.planner.seconds
-        self.inner.before(round, state)
-        self.versions[round] = state
+        super().before(round, state)
         if self.turn is None:
             self._plan()
         if len(self.waiting) < self.size:
@@ -101,7 +93,7 @@ class BufferedSimulation(FleetAround):
             for cycle in soon:
                 done = self.under_way.pop(cycle.device)
                 self.idle.append(cycle.device)
-                (refused if bound and round - cycle.version > bound else self.waiting).append(done)
+                (refused if too_stale(bound, round - cycle.version) else self.waiting).append(done)
             if len(self.waiting) < self.size:
                 self._begin(round)
         self.come = Come(
@@ -111,50 +103,18 @@ class BufferedSimulation(FleetAround):
             cycles=tuple(self.waiting[: self.size]),
             refused=tuple(refused),
         )
+        self.counted, self.refused = self.come.cycles, self.come.refused
         self.waiting = self.waiting[self.size :]
         return tuple(sorted({cycle.device for cycle in self.come.cycles}))
 
-    def download(self, round: int, devices: Sequence[int], state: State) -> int:
-        """Train what came, each from the version it began with; return the bytes of these versions."""
-        self._updates, self._steps, self._sent = [], Steps(), 0
-        received, trained = 0, dict[tuple[int, int], Update]()
-        every = [(cycle, True) for cycle in self.come.cycles] + [(one, False) for one in self.come.refused]
-
-        def alike(item: tuple[Cycle, bool]) -> tuple[int, int, bool]:
-            return item[0].version, item[0].number, item[1]
-
-        for (version, number, counts), group in groupby(sorted(every, key=alike), alike):
-            who = sorted(cycle.device for cycle, _ in group)
-            begun = self.versions[version]
-            received += self.halves.download(number, who, begun)
-            steps = self.halves.local_steps(number, who)
-            ends, sent = self.halves.collected(number, who, steps, self.halves.rows(who))
-            self._sent += sent
-            for device in who if counts else ():
-                trained[device, number] = Update(
-                    device=device,
-                    staleness=round - version,
-                    rows=steps.samples[device],
-                    begun=begun,
-                    trained={name: value.clone() for name, value in ends[device].items()},
-                )
-            self._steps.add(steps if counts else replace(steps, samples={}, device_losses={}, losses=0.0))
-        self._updates = [trained[cycle.device, cycle.number] for cycle in self.come.cycles]
-        return received
-
-    def local_steps(self, round: int, devices: Sequence[int]) -> Steps:
-        """Return the steps of what came."""
-        return self._steps
-
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the next version, and charge for the seconds since the last."""
-        held = {device: len(part) for device, part in enumerate(self.halves.parts)}
-        found = aggregated(self.halves.averaging, self.versions[round], self._updates, held)
+        found = super().average(round, devices, steps)
         self._charge(steps)
         needed = {cycle.version for cycle in (*self.under_way.values(), *self.waiting)}
         self.versions = {version: state for version, state in self.versions.items() if version in needed}
         self._costs.clear()
-        return Average(found.state, found.error, self._sent)
+        return found
 
     def after(self, record: RoundRecord) -> RoundRecord:
         """Return the record with its charge, and with the host's time of planning."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sflam.config import Job
 from sflam.data.batches import rows_of_round as rows_of
-from sflam.data.poisson import POISSON
+from sflam.data.settings import POISSON
 from sflam.learn.selection import chances_of
 from sflam.learn.weighting import counted
 from sflam.network.network import Floats, Network

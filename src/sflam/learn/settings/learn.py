@@ -68,7 +68,8 @@ class LearnSettings:
             trained after the blocks, as in FedPer), or its ``device-half`` (all that it trains before the cut; its head
             too where labels stay on devices). Rounds then score the mean of the devices' own models.
         sync: when the global adapters move: by ``round``, once all devices of a round have delivered; or ``buffered``,
-            whenever ``buffer`` updates have come from devices that work at their own pace (FedBuff).
+            whenever ``buffer`` updates have come from devices that work at their own pace (FedBuff), simulated or
+            served.
         buffer: M, the updates of which one buffered round is made; 0 takes as many as there are devices.
         staleness: most versions that an update may be behind when it comes; one that is further behind is thrown away.
             0 takes all. Each counts 1 / sqrt(1 + versions).

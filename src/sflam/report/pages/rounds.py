@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sflam.errors import RunError
 from sflam.plan import ALL_LOCAL
 from sflam.records.charge import Charge
 from sflam.records.history import RoundRecord
@@ -79,8 +80,12 @@ def allocation(record: RoundRecord) -> dict[str, Any] | None:
 
 
 def charge_of(record: RoundRecord) -> Charge:
-    """Return what a simulated round cost."""
-    assert record.charge is not None, "only simulated runs get here"
+    """Return what a round of a simulated run cost; raises RunError where the record lacks it."""
+    if record.charge is None:
+        raise RunError(
+            f"history.jsonl is damaged: round {record.round + 1} of this simulated run has no charge; put the right "
+            "one back, or start a new run"
+        )
     return record.charge
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from sflam.config import overrides
+from sflam.records.deviation import deviating
 from sflam.records.history import RoundRecord, part_of
 from sflam.records.saved import SavedRun
 from sflam.records.saved_rates import is_finite
@@ -45,6 +46,7 @@ def run_page(run: SavedRun) -> str:
         environment=environment(run.versions, job),
         command=_repeat(run),
         secured=secured_line(records),
+        deviating=[one.line for one in deviating(records)],
         **_simulated(run) if network else {},
         **served_part(records),
     )

@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 
+from sflam.records.buffer import Buffer
 from sflam.records.charge import Calibration, Charge, RoundClose
 from sflam.records.history import RoundRecord
 from sflam.records.served_round import ServedRound, errors
@@ -20,6 +21,9 @@ def loop_lines(records: Sequence[RoundRecord]) -> Iterator[str]:
         yield f"evaluation took {percent(evaluating)} of this machine's time"
     if served := [record.measured for record in records if record.measured is not None]:
         yield from _served(served)
+    yield from _buffered(
+        [each.buffer for one in records if (each := one.measured or one.charge) and each.buffer]
+    )
     charges = [record.charge for record in records if record.charge is not None]
     if not charges:
         return
@@ -42,6 +46,16 @@ def _served(rounds: Sequence[ServedRound]) -> Iterator[str]:
         yield (
             f"served rounds took {percent(statistics.median(off))} more or less than was expected of them (median of "
             f"{len(off)})"
+        )
+
+
+def _buffered(buffers: Sequence[Buffer]) -> Iterator[str]:
+    """Yield how far behind the updates of buffered rounds were."""
+    if behind := [tau for buffer in buffers for tau in buffer.staleness]:
+        thrown = sum(len(buffer.refused) for buffer in buffers)
+        yield (
+            f"{len(behind)} updates were {statistics.mean(behind):.2g} versions behind on average, {max(behind)} at "
+            "most" + (f"; {thrown} further behind were thrown away" if thrown else "")
         )
 
 

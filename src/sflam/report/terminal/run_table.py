@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from sflam.records.deviation import deviating
 from sflam.records.history import VALIDATION, RoundRecord, part_of
 from sflam.report.protection import secured_line
 from sflam.report.terminal.loop_lines import loop_lines
@@ -91,6 +92,7 @@ def rounds_table(
     lines = [summary(records, perplexity, test), *spread(devices), *losses(records), *loop_lines(records)]
     if summed := secured_line(records):
         lines.append(summed)
+    lines += [one.line for one in deviating(records)]
     return Group(table, Text("\n".join(lines)))
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from sflam.codec.bodies import encode
 from sflam.codec.guard import Guard, guard_of
+from sflam.codec.legs import UP
 from sflam.data.settings import DataSettings
 from sflam.data.sources import load_for_prediction
 from sflam.errors import ServeError
@@ -105,7 +106,11 @@ def predict_split(
         raise ServeError("the server answers with NaN or inf; is the run's model damaged?")
     logits = torch.from_numpy(scores)
     loss = None if labels is None else float(F.cross_entropy(logits, torch.from_numpy(labels)))
-    notes = (*notes, _crossed(served.cut, exchange, served.bits[0], sent), *([GUARDED] if guard else []))
+    notes = (
+        *notes,
+        _crossed(served.cut, exchange, served.bits[0], sent),
+        *([GUARDED] if guard and UP in guard.clips else []),
+    )
     return Predictions(dataset.name, served.classes, logits.double().softmax(-1).numpy(), labels, loss, notes)
 
 

@@ -16,8 +16,11 @@ export const OFFERS = {
   "learn.canonical": ["false", "true"],
   "quant.scheme": ["uniform", "rotated", "topk", "identity"],
   "data.sampling": ["local", "global"],
+  "data.draw": ["passes"],
   "quant.delta": ["false"],
   privacy: ["none"],
+  "privacy.sample_clip": ["none"],
+  "privacy.distance_correlation": ["none"],
   "privacy.secure_aggregation": ["false"],
   plugins: ["none"],
 };

@@ -1,0 +1,1 @@
+"""Buffered rounds served: devices at their own pace."""

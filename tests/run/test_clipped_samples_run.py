@@ -9,7 +9,7 @@ import torch
 
 import sflam
 from sflam.config import load
-from sflam.cost.privacy_loss import epsilon_of, epsilon_of_coins
+from sflam.cost.privacy_loss import epsilon_of, epsilon_of_coins, most_visits
 from sflam.cost.sampled_sums import epsilon_of_sums
 from sflam.errors import ConfigError
 from sflam.run.assemble import assemble
@@ -20,7 +20,45 @@ from tests.run.finished import adapters, expect_resumed_is_whole, spent
 CLIPPED = ("privacy.sample_clip=0.5", "privacy.sample_noise=8")
 NOISE = ("privacy.clip=2", "privacy.noise=4")
 HOME = ("model.labels=device", "privacy.clip_gradients=1")
+LOSS = ("privacy.clip_loss=2", "privacy.noise_loss=5")
 TOKENS = 17
+
+
+@pytest.mark.parametrize("draw", ["passes", "poisson"])
+def test_all_that_leaves_a_device_counts_and_covers_a_sample(small, tmp_path, draw):
+    """A visit is 17 tokens up, 17 gradients, a noisy sum of gradients and a noisy sum of losses."""
+    job = load(
+        None, [*small, *CLIPPED, *NOISE, *HOME, *LOSS, f"data.draw={draw}", "learn.rounds=2", "learn.batch=2"]
+    )
+    expect_resumed_is_whole(job, tmp_path)
+    visit = 2 * TOKENS * (2 / 4) ** 2 + (2 / 8) ** 2 + (1 / 5) ** 2
+    for number, each in enumerate(spent(tmp_path / "whole"), start=1):
+        assert each.covers == "sample"
+        for device, part in enumerate(assemble(job).parts):
+            steps = job.learn.local_steps or job.learn.local_epochs * -(-len(part) // 2)
+            if draw == "passes":
+                wanted = epsilon_of(math.sqrt(number * most_visits(len(part), 2, steps, 0) * visit), 1e-5)
+            else:
+                wanted = epsilon_of_coins(number * steps, each.rate[device], visit, 0.0, 1e-5)
+            assert each.epsilon[device] == pytest.approx(wanted)
+    card = (tmp_path / "whole" / "adapter" / "README.md").read_text()
+    assert "covering a sample" in card
+    assert (
+        "each sample's loss counted up to 2 in what a device reports and Gaussian noise of 5 times that"
+        in card
+    )
+
+
+def test_of_what_the_server_keeps_coins_show_all_but_the_activations(small, tmp_path):
+    """Activations go up once; gradients, sums and losses in every visit that a coin decides."""
+    settings = ("model.cut=0", "learn.cache=server", "data.draw=poisson", "learn.rounds=2", "learn.batch=2")
+    sflam.train(load(None, [*small, *CLIPPED, *NOISE, *HOME, *LOSS, *settings]), tmp_path / "run")
+    last = spent(tmp_path / "run")[-1]
+    visit, once = TOKENS * (2 / 4) ** 2 + (2 / 8) ** 2 + (1 / 5) ** 2, TOKENS * (2 / 4) ** 2
+    for device, epsilon in enumerate(last.epsilon):
+        assert last.coins[device] > 0 and last.mu[device] == pytest.approx(math.sqrt(once))
+        wanted = epsilon_of_coins(last.coins[device], last.rate[device], visit, once, 1e-5)
+        assert epsilon == pytest.approx(wanted)
 
 
 def test_every_visit_to_a_sum_counts_beside_the_tokens_that_go_up(small, tmp_path):
@@ -79,6 +117,14 @@ def test_a_resumed_run_has_the_same_noise_and_goes_on_counting(small, tmp_path):
             ("the mean loss", "gradients of the loss"),
         ),
         ((*CLIPPED, *NOISE, *HOME), "activations only", ("the mean loss",)),
+        ((*CLIPPED, *NOISE, *HOME, "privacy.clip_loss=2"), "activations only", ("the mean loss",)),
+        ((*CLIPPED, *NOISE, *HOME, *LOSS), "sample", ()),
+        ((*NOISE, *HOME, *LOSS), "activations only", ("what devices train goes up as it is",)),
+        (
+            (*NOISE, *HOME, *LOSS, "privacy.adapters=user", "learn.local_steps=1", "learn.state=reset"),
+            "sample",
+            (),
+        ),
         ((*NOISE, *HOME), "activations only", ("the mean loss", "what devices train goes up as it is")),
         (("privacy.sample_clip=1", *NOISE), "activations only", ("labels go", "what devices train goes up")),
     ],
@@ -94,6 +140,9 @@ def test_what_is_covered_is_named_for_every_composition(settings, covered, reaso
     [
         (("privacy.sample_noise=1",), "noise is in units of privacy.sample_clip; set that above 0"),
         (("privacy.sample_clip=-1",), "privacy.sample_clip is -1.0; it must be 0 or more"),
+        (("privacy.noise_loss=1", "model.labels=device"), "set that above 0 (about the loss of a guess)"),
+        (("privacy.clip_loss=1", "model.labels=server"), "the server knows the loss"),
+        (("privacy.clip_loss=1", "model.labels=device", "device.runtime=lean"), "no loss of each sample"),
         (("privacy.sample_clip=1", "model.cut=0"), "devices train nothing; cut later"),
         (("privacy.sample_clip=1", "device.runtime=lean"), "has no gradient of each sample"),
         (("privacy.sample_clip=1", "quant.scheme=topk"), "it adds to another's"),

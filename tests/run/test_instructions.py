@@ -92,7 +92,8 @@ def test_split_is_whole(shelf: Path, tmp_path: Path, labels: str) -> None:
 def test_answers_are_learnt_and_generated(shelf: Path, tmp_path: Path, cli: Cli) -> None:
     job = job_of(
         shelf,
-        "learn.rounds=10",
+        "learn.rounds=12",
+        "seed=1",  # ends far from the edge: greedy answers are the same whatever a processor rounds
         "learn.local_steps=12",
         "learn.method=sflam-mixed",
         *HEAD,

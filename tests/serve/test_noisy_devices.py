@@ -63,13 +63,17 @@ def test_served_is_simulated_bit_for_bit_where_devices_train_against_what_they_s
 def test_served_is_simulated_bit_for_bit_where_samples_are_clipped(tmp_path, labels, sampling, kind):
     """With a device that dies within a round, cuts of their own, and noise on both activations and sums."""
     privacy = replace(NOISY, adapters="none", sample_clip=0.02, sample_noise=0.5)
+    if labels == "device":
+        privacy = replace(privacy, clip_loss=0.5, noise_loss=2.0)
     job = JOB | {"labels": labels, "sampling": sampling, "guard": guard_of(privacy, 3)}
-    _, state = simulated(kind, **job)
+    wanted, state = simulated(kind, **job)
     where = "steps/1" if labels == "server" else "steps/1/backward"
     rig = Rig(tmp_path, kind, links={1: faulty(Fault.DIE_AFTER_ANSWER, where)}, **job)
-    _, found = rig.run()
+    records, found = rig.run()
     assert rig.deaths == 1
     assert all(torch.equal(found[name], state[name]) for name in state)
+    losses = [record.loss for record in wanted]
+    assert [record.loss for record in records] == pytest.approx(losses, rel=1e-6)
     plain = simulated(kind, **(job | {"guard": guard_of(replace(privacy, sample_clip=0, sample_noise=0), 3)}))
     assert not any(torch.equal(plain[1][name], state[name]) for name in state)
 

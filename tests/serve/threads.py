@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from sflam.data.poisson import most_drawn
-from sflam.link.contract import Contract
+from sflam.link.contract import ANY_LOSS, Contract
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
 from sflam.link.loop import Client
@@ -66,6 +66,7 @@ def contracts_of(local, labels, quant, text, causal, start):
         sum(part.numel() for part in local.ranks.own(device, start, segment.names(cut)).values())
         for device, cut in enumerate(local.devices.cuts)
     ]
+    noisy = local.exchange.guard is not None and local.exchange.guard.moves_losses
     return {
         device: Contract(
             device=device, scheme=quant.scheme, bits=64 if raw else quant.bits_up, dim=WIDTH,
@@ -79,6 +80,7 @@ def contracts_of(local, labels, quant, text, causal, start):
                 "poisson": most_drawn(local.learn.batch),
             }.get(local.sampling, 0),
             summed=hasattr(local, "sums"), kept=local.learn.cache == "server",
+            losses=local.exchange.guard.mean_losses if noisy else ANY_LOSS,
         )
         for device, cut in enumerate(local.devices.cuts)
     }  # fmt: skip

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sflam.codec.legs import ADAPTERS, HEAD_UP, SAMPLES, UP
+from sflam.codec.legs import ADAPTERS, HEAD_UP, LOSS, SAMPLES, UP
 from sflam.privacy.settings import NONE, PrivacySettings
 
 FARTHEST = math.sqrt(2 * 54 * math.log(2))
@@ -109,6 +109,29 @@ class Guard:
         found: NDArray[np.float64] = deviation * normal(self._key(SAMPLES, *place), 1, count)[0]
         return found
 
+    @property
+    def moves_losses(self) -> bool:
+        """Whether what each sample adds to the loss that a device reports is clipped."""
+        return LOSS in self.clips
+
+    def mean_loss(self, losses: NDArray[Any], *place: int) -> float:
+        """Return the mean of samples' ``losses`` [B], each clipped, with noise on their sum.
+
+        Args:
+            losses: 0 or more, of a step.
+            place: of the step in the run.
+        """
+        total = float(np.minimum(np.asarray(losses, np.float64), self.clips[LOSS]).sum())
+        if deviation := self.noise.get(LOSS, 0.0):
+            total += deviation * float(normal(self._key(LOSS, *place), 1, 1)[0, 0])
+        return total / len(losses)
+
+    @property
+    def mean_losses(self) -> tuple[float, float]:
+        """Least and largest mean that a device can report."""
+        noise = self.farthest(LOSS)
+        return -noise, self.clips[LOSS] + noise
+
     def farthest(self, leg: int) -> float:
         """Return how far noise can move a value that goes by ``leg``."""
         return FARTHEST * self.noise.get(leg, 0.0)
@@ -135,6 +158,9 @@ def guard_of(settings: PrivacySettings, seed: int, secret: bytes = b"") -> Guard
     if settings.sample_clip:
         clips[SAMPLES] = settings.sample_clip
         noise[SAMPLES] = settings.sample_clip * settings.sample_noise
+    if settings.clip_loss:
+        clips[LOSS] = settings.clip_loss
+        noise[LOSS] = settings.clip_loss * settings.noise_loss
     clips = {leg: clip for leg, clip in clips.items() if clip}
     weight = settings.distance_correlation
     if not clips and not weight:

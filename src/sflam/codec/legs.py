@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sflam.seeds import derive
 
-UP, DOWN, HEAD_DOWN, HEAD_UP, ADAPTERS, SAMPLES = range(6)
+UP, DOWN, HEAD_DOWN, HEAD_UP, ADAPTERS, SAMPLES, LOSS = range(7)
 """Legs of a step: activations up, their gradient down; with labels at home, in between, the activations after the
 server's last block down and the gradient of the device's loss for them up. And once a round, what was trained, up.
-What a device sums over the samples of a step crosses by none, and has noise as if it did."""
+What a device sums over the samples of a step, gradients and losses, crosses by none, and has noise as if it did."""
 
 UPWARD = {UP, HEAD_UP}
 GRADIENTS = {DOWN, HEAD_UP}

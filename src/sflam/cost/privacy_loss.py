@@ -19,6 +19,8 @@ unseen. That of noisy sums of a Poisson sample (Abadi et al., CCS 2016) would be
 up one by one, so who knows the other samples sees whether this one came. To who sees nothing but sums it does, see
 :mod:`sflam.cost.sampled_sums`.
 
+A loss between 0 and C moves a sum of losses by C at most, so a sum with noise z C spends 1 / z^2 in each visit.
+
 DP-SGD on the device gives one more vector in each visit, the sum that the sample is in. All that the device has trained
 follows from these sums, so noise on the adapters themselves then spends nothing.
 """
@@ -42,7 +44,14 @@ TAIL = 1e-15
 
 
 def squared_mu(
-    privacy: PrivacySettings, *, visits: int, tokens: int, legs: int, adapters: bool, selected: bool = True
+    privacy: PrivacySettings,
+    *,
+    visits: int,
+    tokens: int,
+    legs: int,
+    adapters: bool,
+    losses: bool = False,
+    selected: bool = True,
 ) -> float:
     """Return mu^2 of what a round gives away of any one sample of a device.
 
@@ -52,11 +61,14 @@ def squared_mu(
         tokens: most tokens of a sample.
         legs: noisy messages with a token that a step sends: activations, and with labels at home their gradient.
         adapters: whether the device trains something, and sends it.
+        losses: whether it reports the mean loss of its samples.
         selected: whether it takes part.
     """
     found = 0.0
     if privacy.noise and selected:
         found += visits * legs * tokens * (2 / privacy.noise) ** 2
+    if privacy.noise_loss and losses and selected:
+        found += visits / privacy.noise_loss**2
     if privacy.sample_noise and adapters and selected:
         found += visits * (2 / privacy.sample_noise) ** 2
     elif privacy.adapters == USER and privacy.noise_adapters and adapters and selected:

@@ -28,6 +28,7 @@ OFFERS: dict[str, tuple[str, ...]] = {
     "quant.delta": ("false",),
     "privacy": ("none", "some"),
     "privacy.sample_clip": ("none",),
+    "privacy.clip_loss": ("none",),
     "privacy.distance_correlation": ("none",),
     "privacy.secure_aggregation": ("false", "true"),
     "plugins": ("none",),

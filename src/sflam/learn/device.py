@@ -20,6 +20,7 @@ from sflam.learn.decorrelation import Decorrelation
 from sflam.learn.examples import Minibatch, join_lengths, padded_labels, padded_tokens, stack_batches
 from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, reseeded
+from sflam.learn.reported_loss import ReportedLoss
 from sflam.learn.sample_clipping import SampleClipping
 from sflam.learn.settings import LearnSettings
 from sflam.learn.weighting import Share, Weighting
@@ -53,6 +54,8 @@ class Devices(Side[DeviceSegment]):
 
     Attributes:
         clipping: what is done to the gradient of each sample; None takes that of a mini-batch as it is.
+        reported: what is done to the loss of each sample that counts in the mean they report, with labels at home; None
+            reports that mean as it is.
         decorrelation: what devices add to their loss; None adds nothing.
     """
 
@@ -68,13 +71,22 @@ class Devices(Side[DeviceSegment]):
         self._members: tuple[int, ...] = tuple(range(len(cuts)))
         self._weighting: Weighting | None = None
         self.clipping: SampleClipping | None = None
+        self.reported: ReportedLoss | None = None
         self.decorrelation: Decorrelation | None = None
         self._columns: dict[int, Tensor] = {}
 
     def protect(self, guard: Guard | None) -> None:
-        """Clip the gradient of each sample, make steps noisy, and add to the loss, where a ``guard`` asks for it."""
+        """Clip what a sample adds to gradients and losses, make sums noisy, add to the loss: as a ``guard`` asks."""
         self.clipping = SampleClipping(guard) if guard and guard.moves_samples else None
+        self.reported = ReportedLoss(guard) if guard and guard.moves_losses else None
         self.decorrelation = Decorrelation(guard.decorrelation) if guard and guard.decorrelation else None
+
+    def at_attempt(self, attempt: int) -> None:
+        """Draw noise as at this ``attempt`` at a round."""
+        if self.clipping:
+            self.clipping.at_attempt(attempt)
+        if self.reported:
+            self.reported.at_attempt(attempt)
 
     def expect(self, rows: Mapping[int, int]) -> None:
         """Let the mean over the samples of these devices' steps count so many rows, whatever comes."""
@@ -213,7 +225,7 @@ class Devices(Side[DeviceSegment]):
         hidden: Mapping[int, Tensor],
         seeds: Mapping[int, int],
     ) -> dict[int, tuple[float, Tensor]]:
-        """Labels at home: run head and loss on what came back; return each device's loss and its gradient [B,T,d].
+        """Labels at home: run head and loss on what came back; return each reported loss and its gradient [B,T,d].
 
         Args:
             task: what the loss is, a key of ``Family.tasks``.
@@ -239,8 +251,12 @@ class Devices(Side[DeviceSegment]):
             if self.clipping:
                 samples = self.segment.stack.taken_samples()
                 self.clipping.add(members, counts, samples, returned=False)
+            means = losses.tolist()
+            if self.reported:
+                rows = group_losses(task, logits.detach(), labels, (1,) * len(labels), self.settings)
+                means = self.reported.means(rows, counts, [seeds[device] for device in members])
             for device, loss, own, width in zip(
-                members, losses.tolist(), torch.split(gradient, counts), widths, strict=True
+                members, means, torch.split(gradient, counts), widths, strict=True
             ):
                 out[device] = loss, own[:, :width]
         return out

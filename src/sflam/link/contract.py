@@ -39,6 +39,8 @@ from sflam.sizes import (
 
 PROTOCOL = 1
 """Version of the protocol; server and devices have the same."""
+ANY_LOSS = 0.0, 1e30
+"""Between which a mean loss without noise may be."""
 GIVEN = -100
 """The label of a token that is given and not learnt."""
 
@@ -69,6 +71,8 @@ class Contract:
         summed: whether what devices trained is summed under masks, so that none sends it by itself.
         fleet_rows: most rows of a step where the server draws them: of the whole fleet where each device has a share,
             or of a device by coins; 0 where devices draw mini-batches of their own.
+        losses: least and largest mean loss of a round that it may report: of a device that adds noise to it, also below
+            0.
         kept: whether activations of a sample go up once, and its number in every step.
     """
 
@@ -92,6 +96,7 @@ class Contract:
     answers: bool = False
     summed: bool = False
     kept: bool = False
+    losses: tuple[float, float] = ANY_LOSS
 
     @property
     def legs(self) -> int:

@@ -20,6 +20,9 @@ class PrivacySettings:
         noise: standard deviation of the Gaussian noise on each of these values, in units of the clip; 0 adds none.
         clip_gradients: with labels at home, largest norm of a token's gradient of the loss, which then has the same
             noise in units of this clip; 0 leaves gradients as they are.
+        clip_loss: with labels at home, most that one sample's loss counts in the mean that a device reports; 0 reports
+            the mean as it is.
+        noise_loss: standard deviation of the Gaussian noise on the sum of a step's losses, in units of ``clip_loss``.
         adapters: what is done to the adapters that a device trained: ``none``, or ``user``: the whole change since the
             round began is shortened to ``clip_adapters`` and has noise, before it is sent.
         clip_adapters: largest norm of that change.
@@ -44,6 +47,8 @@ class PrivacySettings:
     clip: float = 0.0
     noise: float = 0.0
     clip_gradients: float = 0.0
+    clip_loss: float = 0.0
+    noise_loss: float = 0.0
     adapters: str = NONE
     clip_adapters: float = 1.0
     noise_adapters: float = 1.0
@@ -58,6 +63,7 @@ class PrivacySettings:
     def __post_init__(self) -> None:
         ranges = Ranges(self, "privacy")
         ranges.at_least(0, "clip", "noise", "clip_gradients", "noise_adapters", "sample_clip", "sample_noise")
+        ranges.at_least(0, "clip_loss", "noise_loss")
         ranges.at_least(0, "distance_correlation", hint=" (1 is common)")
         ranges.positive("clip_adapters")
         ranges.one_of(ADAPTERS, "adapters")
@@ -71,6 +77,11 @@ class PrivacySettings:
             "noise is in units of privacy.sample_clip; set that above 0",
         )
         ranges.require(
+            not self.noise_loss or self.clip_loss > 0,
+            "noise_loss",
+            "noise is in units of privacy.clip_loss; set that above 0 (about the loss of a guess)",
+        )
+        ranges.require(
             0.5 < self.secure_threshold <= 1,
             "secure_threshold",
             "it must be above 0.5 and at most 1: with half of the devices each, a server could ask for either secret",
@@ -80,7 +91,9 @@ class PrivacySettings:
     @property
     def on(self) -> bool:
         """Whether anything is clipped or made noisy."""
-        return bool(self.clip or self.clip_gradients or self.adapters != NONE or self.sample_clip)
+        return bool(
+            self.clip or self.clip_gradients or self.clip_loss or self.adapters != NONE or self.sample_clip
+        )
 
     @property
     def promises(self) -> bool:

@@ -23,6 +23,15 @@ def defences(job: Job) -> list[str]:
             f" and Gaussian noise of {privacy.noise_adapters:g} times that" if privacy.noise_adapters else ""
         )
         found.append(f"each device's change of its adapters clipped to norm {privacy.clip_adapters:g}{noise}")
+    if privacy.clip_loss:
+        noise = (
+            f" and Gaussian noise of {privacy.noise_loss:g} times that on their sum"
+            if privacy.noise_loss
+            else ""
+        )
+        found.append(
+            f"each sample's loss counted up to {privacy.clip_loss:g} in what a device reports{noise}"
+        )
     if privacy.sample_clip:
         noise = (
             f" and Gaussian noise of {privacy.sample_noise:g} times that on their sum"

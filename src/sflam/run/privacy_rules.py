@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from sflam.config import Job
+from sflam.device.settings import LEAN
 from sflam.privacy.settings import NONE
-from sflam.run.conditions import Rule, is_none_of, is_one_of, is_set, method_where
+from sflam.run.conditions import ALL, Rule, is_none_of, is_one_of, is_set, method_where
 
 
 def _guarding(job: Job) -> str:
     """The key that makes devices clip what they send."""
-    clips = next((key for key in ("clip", "clip_gradients") if getattr(job.privacy, key)), "")
+    clips = next((key for key in ("clip", "clip_gradients", "clip_loss") if getattr(job.privacy, key)), "")
     return f"privacy.{clips}" if clips else OWN(job)
 
 
@@ -38,6 +39,9 @@ PRIVACY_RULES: tuple[Rule, ...] = (
     Rule("privacy-fedlc",
          (is_set("privacy.noise"), is_one_of("learn.local", "fedlc"), is_one_of("model.labels", "device")),
          "it counts a device's labels, so that one sample shows in the gradients of all", 'use learn.local = "plain"'),
+    Rule("privacy-loss", (is_set("privacy.clip_loss"), is_one_of("device.runtime", LEAN)),
+         "a device without torch has no loss of each sample",
+         'set device.runtime = "torch", or set privacy.clip_loss = 0', ALL),
     Rule("privacy-common", (OWN, is_one_of("quant.adapters_scale", "common")),
          "a grid that the last round set would cut noise off", 'use quant.adapters_scale = "own"'),
 )  # fmt: skip

@@ -81,40 +81,42 @@ class AccountedFleet(FleetAround):
 
     @property
     def _legs(self) -> int:
-        """Noisy messages with a token that a step sends; of what the server keeps none counts twice."""
-        return 1 + int(gradients_go(self.job))
+        """Noisy messages with a token that every visit sends; what the server keeps goes up once."""
+        return int(self.job.learn.cache != "server") + int(gradients_go(self.job))
 
     def _epsilon_of_coins(self, coins: int, rate: float, certain: float, trains: bool) -> float:
         """Return epsilon of a device by its coins: seen with its rows, and hidden in sums from who sees no rows."""
         privacy = self.job.privacy
-        visit = squared_mu(
-            privacy,
-            visits=1,
-            tokens=self._tokens,
-            legs=self._legs,
-            adapters=trains and _clips_samples(self.job),
-        )
+        visit = self._visits(1, trains)
         shown = epsilon_of_coins(coins, rate, visit, certain, privacy.delta)
         if privacy.noise or not privacy.sample_noise or certain or not rate:
             return shown
         samples = round(self.job.learn.batch / rate) if rate < 1 else 1
         return min(shown, epsilon_of_sums(coins, samples, rate, privacy.sample_noise, privacy.delta))
 
+    def _visits(self, count: int, trains: bool) -> float:
+        """Return mu^2 of so many visits of a sample of a device with Poisson draws."""
+        return squared_mu(
+            self.job.privacy,
+            visits=count,
+            tokens=self._tokens,
+            legs=self._legs,
+            adapters=trains and _clips_samples(self.job),
+            losses=gradients_go(self.job),
+        )
+
     def _throw(self, device: int, held: Mapping[int, int], times: int) -> None:
         """Count a round of a device by its coins; where it was opened again, as if each sample went up every time."""
-        learn, privacy = self.job.learn, self.job.privacy
+        learn, privacy, trains = self.job.learn, self.job.privacy, self._trains[device]
         steps = step_count(held.get(device, 1), learn.batch, learn.local_steps, learn.local_epochs)
-        trains = self._trains[device]
-        again, kept = (times - 1) * steps, learn.cache == "server"
-        if kept:  # activations go up once in the run, whatever the coins show
-            again = int(not self._squares[device])
-        else:
-            self._coins[device] += steps
-            self._rate[device] = max(self._rate[device], rate_of(held.get(device, 1), learn.batch))
-        sums = trains and _clips_samples(self.job)
-        self._squares[device] += squared_mu(
-            privacy, visits=again, tokens=self._tokens, legs=self._legs, adapters=sums
-        ) + times * squared_mu(privacy, visits=0, tokens=self._tokens, legs=0, adapters=trains)
+        once = int(learn.cache == "server" and not self._coins[device])  # whatever the coins show
+        self._coins[device] += steps
+        self._rate[device] = max(self._rate[device], rate_of(held.get(device, 1), learn.batch))
+        self._squares[device] += (
+            (self._visits((times - 1) * steps, trains) if times > 1 else 0.0)
+            + squared_mu(privacy, visits=once, tokens=self._tokens, legs=1, adapters=False)
+            + times * squared_mu(privacy, visits=0, tokens=self._tokens, legs=0, adapters=trains)
+        )
 
     def _round(self, device: int, held: Mapping[int, int]) -> float:
         """Return mu^2 of a round of a device."""
@@ -132,7 +134,12 @@ class AccountedFleet(FleetAround):
         else:
             first = 0
         steps = squared_mu(
-            job.privacy, visits=visits, tokens=self._tokens, legs=up + back, adapters=self._trains[device]
+            job.privacy,
+            visits=visits,
+            tokens=self._tokens,
+            legs=up + back,
+            adapters=self._trains[device],
+            losses=gradients_go(job),
         )
         return steps + squared_mu(job.privacy, visits=first, tokens=self._tokens, legs=1, adapters=False)
 
@@ -180,7 +187,8 @@ def covers(job: Job, trains: bool) -> tuple[str, tuple[str, ...]]:
     if job.model.labels == "server":
         reasons.append(LABELS)
     else:
-        reasons.append("the mean loss of a round goes to the server as it is")
+        if not privacy.noise_loss:
+            reasons.append("the mean loss of a round goes to the server as it is")
         if not privacy.clip_gradients:
             reasons.append("gradients of the loss have no noise")
     if trains and not _clips_samples(job):  # else all that it trains follows from sums with noise

@@ -96,6 +96,11 @@ _NEEDS: dict[str, tuple[Condition, str, str]] = {
         "devices have no loss whose gradients they send",
         'model.labels = "device"',
     ),
+    "privacy.clip_loss": (
+        is_one_of("model.labels", "server"),
+        "the server knows the loss",
+        'model.labels = "device"',
+    ),
     **{
         f"privacy.{key}": (
             is_one_of("privacy.adapters", "none"),

@@ -8,7 +8,7 @@ from sflam.data.poisson import most_drawn
 from sflam.data.settings import POISSON
 from sflam.errors import DataError
 from sflam.learn.split_fleet import LocalFleet
-from sflam.link.contract import Contract
+from sflam.link.contract import ANY_LOSS, Contract
 from sflam.model.adapters import state_of
 from sflam.model.built import token_shape
 from sflam.model.families import CAUSAL
@@ -33,6 +33,8 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
     raw = 64 if double else 32
     bits = dict.fromkeys(exchange.bits, (raw, raw)) if exchange.scheme == IDENTITY else exchange.bits
     batch, whole = job.learn.batch, job.fleet.asked or job.fleet.devices
+    guard = exchange.guard
+    losses = guard.mean_losses if guard and guard.moves_losses else ANY_LOSS
     fleet_rows = {"global": batch * whole, POISSON: most_drawn(batch)}.get(job.sampling, 0)
     return {
         device: Contract(
@@ -58,6 +60,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             fleet_rows=fleet_rows,
             summed=job.privacy.secure_aggregation,
             kept=job.learn.cache == "server",
+            losses=losses,
         )
         for device in range(len(local.devices.cuts))
     }

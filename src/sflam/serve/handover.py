@@ -20,13 +20,15 @@ def reported_loss(headers: Mapping[str, str], contract: Contract) -> float:
     """Return the round's mean loss as reported by a device with labels at home; raises Refused, 422."""
     if contract.labels_up:
         return 0.0
+    least, most = contract.losses
     try:
         value = float(headers.get(LOSS, ""))
-        if not 0 <= value < 1e30:
+        if not least <= value <= most:
             raise ValueError
         return value
     except ValueError:
-        raise Refused(422, "Sflam-Loss must be the mean loss of the round, a number of 0 or more") from None
+        what = f"a number from {least:g} to {most:g}"
+        raise Refused(422, f"Sflam-Loss must be the mean loss of the round, {what}") from None
 
 
 def delivered_size(contract: Contract) -> int:

@@ -101,8 +101,7 @@ class TorchHalf:
 
     def forward(self, step: LocalStep, out: Outgoing[Tensor], rows: NDArray[np.int64] | None = None) -> None:
         """Write the activations at the cut; see ``Half.forward``."""
-        if self.devices.clipping:
-            self.devices.clipping.at_attempt(step.attempt)
+        self.devices.at_attempt(step.attempt)
         batch = self._taken if rows is None else self._taken.rows(torch.from_numpy(rows))
         sent = {ROW: batch} if len(batch) else {}
         hidden = self.devices.forward({ROW: self._taken}, {ROW: step.seed}, sent)

@@ -20,6 +20,7 @@ export const OFFERS = {
   "quant.delta": ["false"],
   privacy: ["none"],
   "privacy.sample_clip": ["none"],
+  "privacy.clip_loss": ["none"],
   "privacy.distance_correlation": ["none"],
   "privacy.secure_aggregation": ["false"],
   plugins: ["none"],

@@ -296,3 +296,32 @@ def test_the_real_command_line_ends_without_a_traceback(tmp_path: Path) -> None:
     assert done.stdout == "[]\n", "a wrong setting is reported before anything heavy is loaded"
     assert [line[:7] for line in done.stderr.splitlines()] == ["sflam: "] * 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_jobs_that_cannot_be_served_together(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    names = ("one.toml", "two/One.toml", "my job.toml", "three.toml", "four.toml")
+    one, clash, odd, three, four = (tmp_path / name for name in names)
+    for path in (one, clash, odd, three):
+        path.write_text("seed = 1\n")
+    four.write_text("learn.rounds = 0\nlearn.method = 'central'\n")
+    out = ("--out", tmp_path / "runs")
+    assert_refused(
+        cli("serve", one, clash, odd, *out), r"one.toml and .*One.toml have one name", r"'my job' is .*rename"
+    )
+    assert_refused(cli("serve", one, one, *out), "have one name, 'one'; rename one of them")
+    assert_refused(
+        cli("serve", one, three, "--ranks", 2, *out), "--ranks, and torchrun, lend memory to one job"
+    )
+    assert_refused(
+        cli("serve", one, three, "--round", 2, *out), "--round goes back in one run: .*/NAME --round 2"
+    )
+    assert_refused(cli("serve", one, three, "--resume", tmp_path), "--resume continues a run as it was")
+    assert_refused(cli("serve", one, tmp_path / "none.toml", *out), "none.toml cannot be read")
+    assert_refused(cli("serve", one, four, *out), "learn.rounds is 0")
+    four.write_text("learn.method = 'central'\n")
+    assert_refused(cli("serve", one, four, *out), "four: learn.method")
+    assert_refused(cli("serve", one, three, "--host", "0.0.0.0", *out), "in the clear")
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "jobs.json").write_text("[]")
+    assert_refused(cli("serve", "--resume", tmp_path), r"jobs.json cannot be read .*--resume .*/NAME")

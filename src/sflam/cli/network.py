@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sflam.cli import listening, shared
+from sflam.cli.serving_several import expect_one_process, serve_several
 from sflam.errors import ConfigError
-from sflam.run.ranks import together
+from sflam.run.ranks import ranks_running, together
 
 if TYPE_CHECKING:
     from sflam.serve.serve import Served
@@ -132,13 +133,14 @@ def certs(
 
 @shared.command(
     "sflam serve job.toml --host 0.0.0.0 --cert certs/server.pem --key certs/server.key",
+    "sflam serve digits.toml words.toml --out runs/both --cert certs/server.pem --key certs/server.key",
     "sflam serve --resume runs/digits-nano-vit-sflam-1",
     "sflam serve --resume runs/digits-nano-vit-sflam-1 --round 7",
 )
 def serve(
-    job: shared.JobFile = None,
+    jobs: shared.JobFiles = None,
     overrides: shared.Set = None,
-    out: shared.RunOut = None,
+    out: shared.RunsOut = None,
     resume: shared.Resume = None,
     host: listening.Host = "127.0.0.1",
     port: listening.Port = 8443,
@@ -202,9 +204,19 @@ def serve(
     ] = None,
     as_json: shared.Json = False,
 ) -> None:
-    """Serve a job to devices over a network: the rounds of sflam train, with real devices that sflam join."""
+    """Serve a job to devices over a network: the rounds of sflam train, with real devices that sflam join.
+
+    Several jobs are served at one address, each to devices of its own, which join HOST:PORT/jobs/NAME: NAME is that of
+    the job file, and the job's roster is devices-NAME.json. What --set and --plan say is for all of them.
+    """
     shared.follow_first()
-    wanted = shared.run_job(job, overrides, plan=plan, out=out, resume=resume)
+    from sflam.serve.several.names import holds_several
+
+    files = jobs or []
+    is_several = len(files) > 1 or (resume is not None and holds_several(resume))
+    wanted = shared.run_job(files[0] if files else None, overrides, plan=plan, out=out, resume=resume)
+    if is_several:
+        expect_one_process(ranks, ranks_running(), to_round, resume)
     if to_round is not None and resume is None:
         raise ConfigError("--round goes back in a run that is there; give it with --resume RUN")
     from sflam.serve.installed import expect_installed
@@ -238,6 +250,9 @@ def serve(
         server_patience=server_patience,
         log=None if log_file is None else LogFile(log_file, log_format, log_max_mb),
     )
+    if is_several:
+        serve_several(files, overrides, plan=plan, out=out, resume=resume, serving=how, as_json=as_json)
+        return
     with together(ranks) as world:
         served = (
             serving.resume(resume, how, to_round, world) if resume else serving.start(wanted, out, how, world)

@@ -52,6 +52,14 @@ Set = Annotated[
 RunOut = Annotated[
     Path | None, typer.Option("--out", help="Run folder to write; by default a new one in runs/.")
 ]
+JobFiles = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[JOB]...", help="TOML job files, several at once; without one, the default job."),
+]
+RunsOut = Annotated[
+    Path | None,
+    typer.Option("--out", help="Run folder to write, or that of several; else a new one in runs/."),
+]
 Resume = Annotated[Path | None, typer.Option(help="Run folder to resume after a stop or a crash.")]
 FollowedPlan = Annotated[
     str | None,

@@ -35,12 +35,12 @@ def quieten() -> None:
 
 def follows() -> bool:
     """Return whether this process is one of several, and not the first."""
-    return _size() > 1 and int(os.environ["RANK"]) > 0
+    return ranks_running() > 1 and int(os.environ["RANK"]) > 0
 
 
 def restarted() -> bool:
     """Return whether torchrun started this process again after one of them was lost."""
-    return _size() > 1 and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return ranks_running() > 1 and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def together(ranks: int | None, job: Job | None = None) -> Iterator[World]:
     Raises:
         ConfigError: ranks are asked for that cannot be, or that cannot train the job.
     """
-    size = _size()
+    size = ranks_running()
     if ranks is not None and ranks < 1:
         raise ConfigError(f"--ranks is {ranks}; it must be at least 1")
     if ranks is not None and size > 1 and ranks != size:
@@ -192,7 +192,8 @@ def _of_torchrun() -> ProcessGroup:
     return ProcessGroup(attempt, rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", str(size))))
 
 
-def _size() -> int:
+def ranks_running() -> int:
+    """Return how many processes torchrun started together, or 1; raises ConfigError for numbers that are none."""
     rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "1")
     if not rank:
         return 1

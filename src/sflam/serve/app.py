@@ -23,18 +23,16 @@ from sflam.files import from_json
 from sflam.link.contract import PROTOCOL
 from sflam.link.device_report import HEADER, report_from
 from sflam.serve.admission import Connection
-from sflam.serve.device_metrics import device_metrics
 from sflam.serve.handover import delivered_size, hand_over, reported_loss
 from sflam.serve.ingress import Ingress, announced
+from sflam.serve.job_metrics import job_metrics
 from sflam.serve.job_routes import job_routes
 from sflam.serve.live_page import PAGE_HEADERS, ProgressBoard, page
 from sflam.serve.live_stream import LiveStreams
-from sflam.serve.metrics import metrics_text
 from sflam.serve.probes import LinkProbe
 from sflam.serve.request_log import RequestLog
 from sflam.serve.session import Phase
 from sflam.serve.step_routes import AT, place, step_routes
-from sflam.serve.trunks.trunk_metrics import trunk_metrics
 from sflam.sizes import COUNT_LIMIT
 
 HELLO_LIMIT = 4096
@@ -216,11 +214,7 @@ def application(
     async def metrics(request: Request) -> Response:
         connection: Connection | None = getattr(request.state, "connection", None)
         admission = connection.admission if connection else None
-        names, orders, places = ingress.names(request), ingress.orders, len(ingress.contracts)
-        text = metrics_text(ingress.dispatch, ingress.counts, ingress.bounds.bytes, shown, orders, admission)
-        lines = device_metrics(ingress.dispatch, ingress.stats, shown, orders, places, names)
-        lines += trunk_metrics(ingress.trunk_servers(), named=names is not None)
-        text += "".join(f"{line}\n" for line in lines)
+        text = job_metrics(ingress, shown, ingress.names(request), admission)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     def live_text() -> str:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,7 @@ class Dispatch:
     Attributes:
         by_step: compute the exchanges of one step together, once every awaited device that is at it has arrived, the
             earliest step first: what one copy for all devices learns depends on which rows come together.
+        away: entered while the worker waits; with other jobs in its process, these compute meanwhile.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Dispatch:
     ) -> None:
         self.session, self.canonical, self.window, self.clock = session, canonical, window, clock
         self.by_step = False
+        self.away: Callable[[], AbstractContextManager[object]] = nullcontext
         self.stopping = False
         self._changed = threading.Condition()
         self._arrived: dict[int, Request] = {}
@@ -174,7 +176,7 @@ class Dispatch:
             group: wait for these devices' alone; those that are absent or dropped meanwhile are left out.
         """
         first = None
-        with self._changed:
+        with self.away(), self._changed:
             while not self.stopping:
                 now = self.clock()
                 if self.session.verdict(now) is not Verdict.RUNNING:
@@ -281,13 +283,13 @@ class Dispatch:
     def wait_informed(self, seconds: float) -> None:
         """Wait until every present device knows that the run has ended, at most so many seconds."""
         until = self.clock() + seconds
-        with self._changed:
+        with self.away(), self._changed:
             while self.clock() < until and set(self.session.present(self.clock())) - self.session.informed:
                 self._changed.wait(TICK / 2)
 
     def wait_until(self, done: Callable[[], bool]) -> tuple[int, ...]:
         """Wait until something is done, or the server stops; return the devices that are present then."""
-        with self._changed:
+        with self.away(), self._changed:
             while not self.stopping and not done():
                 self._changed.wait(TICK)
             return self.session.present(self.clock())

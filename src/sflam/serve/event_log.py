@@ -25,6 +25,7 @@ class EventLog:
         path: the file they are appended to; None keeps none.
         clock: Unix time, s.
         more: where events go besides, and requests alone; None keeps no log of requests.
+        job: name of the run's job, in every line, where the process serves several.
     """
 
     def __init__(
@@ -32,17 +33,21 @@ class EventLog:
         path: Path | None = None,
         clock: Callable[[], float] = time.time,
         more: LogFile | None = None,
+        job: str = "",
     ) -> None:
         self.path, self.clock, self.more = path, clock, more
+        self._job = {"job": job} if job else {}
         self._lock = threading.Lock()
         self._file: TextIO | None = None
         self._second, self._written, self._omitted = 0, 0, 0
 
     def __call__(self, event: str, **values: Any) -> None:
         """Write an event; an error of the disk does not stop the server."""
-        line = {"time": round(self.clock(), 3), "event": event} | {
-            key: value for key, value in values.items() if value is not None
-        }
+        line = (
+            {"time": round(self.clock(), 3), "event": event}
+            | self._job
+            | {key: value for key, value in values.items() if value is not None}
+        )
         if self.more is not None:
             self.more(line)
         if self.path is None:
@@ -59,7 +64,7 @@ class EventLog:
         """Write a request that was answered, where there is a log of them."""
         if self.more is not None:
             known = {key: value for key, value in values.items() if value is not None}
-            self.more({"time": round(self.clock(), 3), "event": "request"} | known)
+            self.more({"time": round(self.clock(), 3), "event": "request"} | self._job | known)
 
     def refused(
         self, status: int, reason: str, device: int | None, path: str, request: str | None = None

@@ -385,6 +385,8 @@ class RemoteFleet(FleetAround):
         self.gathering.seconds = min(self.gathering.seconds, self.dispatch.session.patience)
 
     def expect_running(self) -> None:
-        """Raise Stopped where the server was asked to stop."""
+        """Raise Stopped where the server was asked to stop; other jobs of the process may compute in between."""
+        with self.dispatch.away():
+            pass
         if self.dispatch.stopping:
             raise Stopped("the server was stopped")

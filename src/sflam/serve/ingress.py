@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,11 +53,15 @@ class Bounds:
     Args:
         total: most bytes of all devices together.
         each: most bytes of one device.
+
+    Attributes:
+        together: those that share ``total`` with these, themselves among them; none where no other does.
     """
 
     def __init__(self, total: int, each: int) -> None:
         self.total, self.each = total, each
         self.held: Counter[int] = Counter()
+        self.together: Sequence[Bounds] = ()
 
     @property
     def bytes(self) -> int:
@@ -75,8 +79,9 @@ class Bounds:
             raise Refused(
                 429, f"device {device} has bodies of {self.held[device]} bytes in flight; one at a time", 0.2
             )
-        if self.bytes + size > self.total:
-            raise Refused(503, f"{self.bytes} bytes are in flight, of {self.total}; try again later", 0.5)
+        flying = sum(one.bytes for one in self.together or (self,))
+        if flying + size > self.total:
+            raise Refused(503, f"{flying} bytes are in flight, of {self.total}; try again later", 0.5)
         self.held[device] += size
         try:
             yield
@@ -125,6 +130,7 @@ class Ingress:
         connected: what is done with every request before its route; one that raises Refused refuses it.
         shown: what is done with a request whose token is a device's and good, each with the request, the device's entry
             and the token; one that raises Refused refuses it.
+        first: what is added to the numbers of devices where connections are counted: other jobs have devices, too.
         names: a request -> number and name of the devices, where it shows an operator's token; else None.
     """
 
@@ -152,6 +158,7 @@ class Ingress:
     clock: Callable[[], float] = time.time
     connected: list[Callable[[Request], None]] = field(default_factory=list)
     shown: list[Callable[[Request, Entry, str], None]] = field(default_factory=list)
+    first: int = 0
     names: Callable[[Request], Mapping[int, str] | None] = lambda request: None
 
     def route(self, path: str, method: str, handler: Callable[[Request], Awaitable[Response]]) -> Route:
@@ -207,7 +214,7 @@ class Ingress:
         """Keep the connection of a request, which has shown the valid token of a device, or of an operator."""
         connection: Connection | None = getattr(request.state, "connection", None)
         if connection is not None:
-            connection.prove(OPERATORS if device is None else device)
+            connection.prove(OPERATORS if device is None else self.first + device)
 
     def size(self, request: Request, sizes: set[int], slack: int = 0) -> int:
         """Return the Content-Length; raises Refused: 411 without, 413 above, 422 beside what was agreed.

@@ -41,10 +41,14 @@ class ProgressBoard:
     Attributes:
         rounds: how many there are to be.
         records: those done.
+        name: of the job, where the process serves several.
+        error: why it is served no more, where it failed.
     """
 
     rounds: int = 0
     records: Sequence[RoundRecord] = field(default_factory=list)
+    name: str = ""
+    error: str = ""
 
     @property
     def accuracy(self) -> float | None:

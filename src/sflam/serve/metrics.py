@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from sflam.serve.admission import Admission
 from sflam.serve.dispatch import Dispatch
@@ -49,22 +50,35 @@ def metrics_text(
             ("body_bytes_down_total", counts["bytes_down"], "Bytes of bodies sent."),
             ("body_bytes_in_flight", in_flight, "Bytes of bodies in memory."),
         ]
+    lines = _lines(values)
     if admission is not None:
-        strangers = len(admission.silent) + len(admission.speaking)
-        values += [
-            ("connections_devices", len(admission.devices), "Connections with a valid token."),
-            ("connections_strangers", strangers, "Connections without one so far."),
-            ("connections_evicted_total", admission.evicted, "Connections that left for newer ones."),
-        ]
-    lines = []
-    for name, value, text in values:
-        if value is not None:
-            lines += [*_head(name, text), f"sflam_{name} {value:.17g}"]
+        lines += connection_lines(admission)
     lines += _head("refused_total", "Refused requests, by status.")
     for name, count in sorted(counts.items()):
         if name.startswith("refused_"):
             lines.append(f'sflam_refused_total{{status="{name.removeprefix("refused_")}"}} {count}')
     return "\n".join(lines) + "\n"
+
+
+def connection_lines(admission: Admission) -> list[str]:
+    """Return the lines of a process's connections, whosever they are."""
+    strangers = len(admission.silent) + len(admission.speaking)
+    return _lines(
+        [
+            ("connections_devices", len(admission.devices), "Connections with a valid token."),
+            ("connections_strangers", strangers, "Connections without one so far."),
+            ("connections_evicted_total", admission.evicted, "Connections that left for newer ones."),
+        ]
+    )
+
+
+def _lines(values: Iterable[tuple[str, float | None, str]]) -> list[str]:
+    return [
+        line
+        for name, value, text in values
+        if value is not None
+        for line in (*_head(name, text), f"sflam_{name} {value:.17g}")
+    ]
 
 
 def _head(name: str, text: str) -> list[str]:

@@ -57,6 +57,7 @@ from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
 from sflam.serve.self_enrolment import SelfEnrolment
 from sflam.serve.session import Session
+from sflam.serve.several.among import Among
 from sflam.serve.stop_signals import stopped_by_signals
 from sflam.serve.token_renewal import TokenRenewal
 from sflam.serve.trunks.hosted_trunks import HostedTrunks
@@ -184,20 +185,30 @@ class Served:
         run: started or resumed.
         serving: how it is served.
         notify: shows a line to the user of the server.
+        among: the job among others of its process, whose server stands in front of all of them.
+
+    Attributes:
+        server: its own, where it is not among others.
+        app: what is asked of it.
     """
+
+    server: WebServer
 
     def __init__(
         self,
         run: Run,
         serving: Serving,
         notify: Callable[[str], None] = lambda line: print(printable(line), file=sys.stderr),
+        among: Among | None = None,
     ) -> None:
+        notify = among.notify if among else notify
         assembly = run.assembly
         local = assembly.halves
         assert local is not None, "Serving.check lets methods with a cut through"
         folder = run.folder.path / "served"
         folder.mkdir(exist_ok=True)
-        stats, self.event_log = RoundStats(), EventLog(run.folder.path / "served.jsonl", more=serving.log)
+        stats, name = RoundStats(), among.name if among else ""
+        self.event_log = EventLog(run.folder.path / "served.jsonl", more=serving.log, job=name)
         self.run, self.attempts = run, Attempts(folder / "attempt")
         legs = 1 if run.job.model.labels == "server" else 2
         kind: Callable[..., RemoteFleet] = partial(RemoteFleet, local)
@@ -265,8 +276,7 @@ class Served:
         run.kept = serving.keep
         run.assembly = replace(assembly, fleet=remote, between=remote.expect_running)
         run.fleet = remote
-        board = ProgressBoard(run.job.learn.rounds, run.records)
-        places = places_for(len(contracts), raise_file_limit())
+        self.board = board = ProgressBoard(run.job.learn.rounds, run.records, name)
         pages = join_page(assembly, folder, contracts).routes(ingress) if serving.browser else []
         listen = serving.listen
         CertificateBinding(ingress, self.event_log)
@@ -305,8 +315,12 @@ class Served:
         if run.job.learn.cache == "server":
             pages += kept_routes(local, ingress)
         self.trunks = trunks
-        app = application(ingress, board, pages)
-        self.server = WebServer(app, self.dispatch, serving.listen, places=places)
+        self.app = application(ingress, board, pages)
+        if among:
+            among.share(ingress)
+        else:
+            places = places_for(len(contracts), raise_file_limit())
+            self.server = WebServer(self.app, self.dispatch, serving.listen, places=places)
 
     def rounds(self) -> Iterator[RoundRecord]:
         """Listen, and run the rounds not done yet; SIGTERM and SIGINT end it after what is on disk.
@@ -317,19 +331,31 @@ class Served:
         self.server.start()
         try:
             with stopped_by_signals(self.dispatch.stop):
-                for record in self.run.rounds():
-                    self._trace()
-                    yield record
-            self.dispatch.end()
-            if self.trunks:
-                self.trunks.hosts.wait_informed(LINGER)
-            self.event_log("ended", round=len(self.run.records) - 1)
+                yield from self.conducted()
+            self.end()
         except BaseException as error:
-            self.event_log("stopped", reason=str(error)[:300] or type(error).__name__)
-            self.dispatch.stop()
+            self.give_up(error)
             self.server.stop()
             raise
         self.server.stop(linger=LINGER)
+
+    def conducted(self) -> Iterator[RoundRecord]:
+        """Run the rounds not done yet, behind a server that listens."""
+        for record in self.run.rounds():
+            self._trace()
+            yield record
+
+    def end(self) -> None:
+        """Let devices and trunk servers know that all rounds are done."""
+        self.dispatch.end()
+        if self.trunks:
+            self.trunks.hosts.wait_informed(LINGER)
+        self.event_log("ended", round=len(self.run.records) - 1)
+
+    def give_up(self, error: BaseException) -> None:
+        """Take nothing more from devices; they try again until the run is served once more."""
+        self.event_log("stopped", reason=str(error)[:300] or type(error).__name__)
+        self.dispatch.stop()
 
     def _trace(self) -> None:
         """Write the rates measured so far where ``sflam plan`` can read them."""
@@ -338,7 +364,9 @@ class Served:
             replace_file(self.run.folder.path / "trace.csv", trace_csv(rounds).encode())
 
 
-def start(job: Job, folder: str | Path | None, serving: Serving, world: World = ALONE) -> Served:
+def start(
+    job: Job, folder: str | Path | None, serving: Serving, world: World = ALONE, among: Among | None = None
+) -> Served:
     """Assemble a job and make its folder, ready to be served with ranks that lend memory; raises SflamError."""
     serving.check(job)  # before anything is planned
     job, notes = follow(job)
@@ -346,10 +374,16 @@ def start(job: Job, folder: str | Path | None, serving: Serving, world: World = 
     run = jobs.start(job, folder, command=SERVE, world=world)
     own = run.assembly.notes
     run.assembly = replace(run.assembly, notes=(*(note for note in notes if note not in own), *own))
-    return Served(run, serving)
+    return Served(run, serving, among=among)
 
 
-def resume(folder: str | Path, serving: Serving, rounds: int | None = None, world: World = ALONE) -> Served:
+def resume(
+    folder: str | Path,
+    serving: Serving,
+    rounds: int | None = None,
+    world: World = ALONE,
+    among: Among | None = None,
+) -> Served:
     """Go on with a served run after a crash, or a stop; with ``rounds``, from where so many were done.
 
     Raises:
@@ -357,7 +391,7 @@ def resume(folder: str | Path, serving: Serving, rounds: int | None = None, worl
     """
     run = jobs.resume(folder, rounds=rounds, command=SERVE, world=world)
     serving.check(run.job)
-    served = Served(run, serving)
+    served = Served(run, serving, among=among)
     if saved := checkpoint.load(run.folder.checkpoints):
         served.fleet.recall(saved["fleet"])
     return served

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from sflam.errors import ServeError
 from sflam.files import replace_file
@@ -122,7 +122,7 @@ class WebServer:
 
     Args:
         app: the routes.
-        dispatch: waits for devices when the server ends.
+        dispatch: waits for devices when the server ends; None where nothing is to be waited for.
         listen: where.
         seconds: in which the head of a request must have come.
         places: how many connections there may be.
@@ -130,8 +130,8 @@ class WebServer:
 
     def __init__(
         self,
-        app: Starlette,
-        dispatch: Dispatch,
+        app: ASGIApp,
+        dispatch: Dispatch | None,
         listen: Listen,
         *,
         seconds: float = HEAD_SECONDS,
@@ -176,7 +176,8 @@ class WebServer:
 
     def stop(self, linger: float = 0.0) -> None:
         """Stop listening, once the devices know that the run has ended, or ``linger`` seconds from now."""
-        self.dispatch.wait_informed(linger)
+        if self.dispatch is not None:
+            self.dispatch.wait_informed(linger)
         self._server.should_exit = True
         self._thread.join(10)
         self._socket.close()

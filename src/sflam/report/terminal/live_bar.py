@@ -46,6 +46,7 @@ class LiveBar:
         after: what stands behind it.
         stream: where to write; None is stderr, or the cell of a notebook whose kernel this is.
         quiet: show nothing at all.
+        lines: write lines wherever it is.
         fields: of the task: ``total``, ``completed``, ``beneath`` and what ``before`` and ``after`` name.
     """
 
@@ -56,15 +57,18 @@ class LiveBar:
         *,
         stream: TextIO | None = None,
         quiet: bool = False,
+        lines: bool = False,
         **fields: Any,
     ) -> None:
         self._stream = stream if stream is not None else sys.stderr
         self._quiet = quiet
         self._bar: _Bar | None = None
         self._cell: NotebookBar | None = None
-        if not quiet and stream is None and in_kernel():
+        if quiet or lines:
+            return
+        if stream is None and in_kernel():
             self._cell, self._words, self._fields = NotebookBar(), f"{before} {after}".rstrip(), fields
-        elif not quiet and animates(self._stream):
+        elif animates(self._stream):
             columns = [progress.TextColumn(before), progress.BarColumn(bar_width=None)]
             columns += [progress.TextColumn(after)] if after else []
             console = Console(file=self._stream, force_jupyter=False)

@@ -19,6 +19,7 @@ class Progress(LiveBar):
         resumed: records of the rounds done before a resume, counted in the bytes and the bar.
         quiet: show nothing at all.
         stream: where to write; None is stderr.
+        label: name of the run, where several run at once: each round is then a line, as a terminal has one bar.
     """
 
     def __init__(
@@ -28,7 +29,9 @@ class Progress(LiveBar):
         resumed: Sequence[RoundRecord] = (),
         quiet: bool = False,
         stream: TextIO | None = None,
+        label: str = "",
     ) -> None:
+        self._label = f"{label}: " if label else ""
         self._rounds, self._done = rounds, len(resumed)
         self._up = sum(item.bytes_up + item.adapter_bytes_up for item in resumed)
         self._down = sum(map(_down, resumed))
@@ -41,6 +44,7 @@ class Progress(LiveBar):
             total=rounds,
             completed=self._done,
             beneath="first round",
+            lines=bool(label),
         )
 
     def update(self, record: RoundRecord) -> None:
@@ -60,7 +64,7 @@ class Progress(LiveBar):
             f"up {human_bytes(self._up)}",
             f"down {human_bytes(self._down)}",
         ]
-        line = f"round {self._done}/{self._rounds}: {', '.join(figures)}"
+        line = f"{self._label}round {self._done}/{self._rounds}: {', '.join(figures)}"
         self.show(line, completed=self._done, beneath="  ".join(figures))
 
 

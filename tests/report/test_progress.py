@@ -52,6 +52,19 @@ def test_one_plain_line_per_round_on_stderr_and_nothing_on_stdout(capsys: pytest
     ]
 
 
+def test_runs_at_once_are_lines_with_their_names_on_a_terminal_too() -> None:
+    stream = Terminal()
+    with Progress(2, stream=stream, label="one") as one, Progress(3, stream=stream, label="two") as two:
+        one.update(RECORD)
+        two.update(UNEVALUATED)
+    lines = stream.getvalue().splitlines()
+    assert [line.partition(", ")[0] for line in lines] == [
+        "one: round 1/2: loss 0.5000",
+        "two: round 1/3: loss 0.2500",
+    ]
+    assert "\x1b" not in stream.getvalue()
+
+
 def test_a_resumed_run_counts_on() -> None:
     stream = io.StringIO()
     with Progress(3, resumed=[RECORD], stream=stream) as progress:

@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from tests.report.charges import charge
 
 from sflam.records.history import RoundRecord
+from sflam.report.terminal.jobs_table import jobs_table
 from sflam.report.terminal.run_table import FIRST, LAST, rounds_table, summary
 from sflam.report.totals import decimal, duration, percent, totals
 
@@ -144,3 +145,10 @@ def test_the_worst_device_is_named() -> None:
     alone = replace(last, participants=(1,), device_samples=(5,), device_loss=(0.25,))
     for few in ([alone], records(2), []):
         assert "training loss of a device" not in " ".join(rendered(rounds_table(few, devices=[0.9])))
+
+
+def test_jobs_of_one_server_are_a_row_each() -> None:
+    rows = [("digits", "ended", 6, 6, 0.958, "runs/both/digits"), ("w", "failed", 0, 12, None, "runs/both/w")]
+    lines = [line.split() for line in rendered(jobs_table(rows)) if line.strip(" ─")]
+    assert lines[1] == ["digits", "ended", "6/6", "95.8", "%", "runs/both/digits"]
+    assert lines[2][:3] == ["w", "failed", "0/12"] and lines[2][-1] == "runs/both/w" and len(lines) == 3

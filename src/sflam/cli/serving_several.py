@@ -52,6 +52,10 @@ def serve_several(
             f"{name}: devices join {address}/jobs/{name}, roster {own_file(serving.roster, name)}, run folder "
             f"{made.folder / name}"
         )
+        if serving.browser:
+            shared.remark(
+                f"{name}: browsers join by the link that sflam enrol prints with --link and this address"
+            )
     with ExitStack() as stack:
         shown = {
             name: stack.enter_context(

@@ -220,7 +220,7 @@ def application(
     def live_text() -> str:
         return page(ingress.dispatch, ingress.stats, shown, ingress.orders, ingress.trunk_servers())
 
-    streams = LiveStreams(ingress.dispatch, live_text)
+    streams = LiveStreams(ingress.dispatch, live_text, failed=lambda: bool(shown.error))
 
     async def live(_: Request) -> Response:
         return Response(live_text(), media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)

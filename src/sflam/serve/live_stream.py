@@ -34,6 +34,7 @@ class LiveStreams:
     Args:
         dispatch: whose run it is.
         page: makes the page.
+        failed: whether the run goes on no more in this process, although the server does.
         most, every, heartbeat, patience: as ``STREAMS``, ``EVERY``, ``HEARTBEAT`` and ``PATIENCE``.
     """
 
@@ -42,6 +43,7 @@ class LiveStreams:
         dispatch: Dispatch,
         page: Callable[[], str],
         *,
+        failed: Callable[[], bool] = lambda: False,
         most: int = STREAMS,
         every: float = EVERY,
         heartbeat: float = HEARTBEAT,
@@ -49,6 +51,7 @@ class LiveStreams:
     ) -> None:
         self.dispatch, self.page, self.most = dispatch, page, most
         self.every, self.heartbeat, self.patience = every, heartbeat, patience
+        self.failed = failed
         self.open = 0
         self._event, self._made = b"", -1.0
 
@@ -58,10 +61,10 @@ class LiveStreams:
             raise Refused(503, f"{self.open} pages look on already; load the page again to see it", 30.0)
         return _Stream(self, headers)
 
-    def event(self) -> bytes:
-        """Return the page's main part as an event, at most as old as the time between two looks."""
+    def event(self, *, anew: bool = False) -> bytes:
+        """Return the page's main part as an event, at most as old as the time between two looks; ``anew``, of now."""
         now = time.monotonic()
-        if now - self._made >= self.every / 2 or not self._event:
+        if anew or now - self._made >= self.every / 2 or not self._event:
             text = self.page()
             main = text[text.index("<main>") : text.index("</main>") + len("</main>")]
             self._event, self._made = f"data: {json.dumps(main)}\n\n".encode(), now
@@ -105,16 +108,15 @@ class _Stream(Response):
         over = False
         while not (over or gone.done()):
             over = streams.over()
-            event = streams.event()
+            event = streams.event(anew=over)  # the last one stays on the page
             if event != sent:
                 sent, body = event, event
             elif time.monotonic() - quiet >= streams.heartbeat:
                 body = b": here\n\n"
             else:
                 body = b""
-            if (
-                streams.dispatch.session.phase is Phase.ENDED
-            ):  # of a server that only stops, browsers ask again
+            # Of a server that only stops, browsers ask again.
+            if streams.failed() or streams.dispatch.session.phase is Phase.ENDED:
                 body += b"event: over\ndata: 1\n\n"
             if body:
                 quiet = time.monotonic()

@@ -22,8 +22,8 @@ from sflam.serve.live_page import PAGE_HEADERS, TEMPLATES
 from sflam.serve.metrics import connection_lines
 from sflam.serve.session import Phase
 from sflam.serve.several.hosted_job import HostedJob
+from sflam.serve.several.job_standing import JobStanding
 from sflam.serve.several.labelled import labelled
-from sflam.serve.several.standing import Standing
 
 WHERE = re.compile(r"/jobs/([A-Za-z0-9_-]+)(/.*)?", re.DOTALL)
 
@@ -36,7 +36,7 @@ class FrontDoor:
         before: how those stand that had ended before.
     """
 
-    def __init__(self, jobs: Mapping[str, HostedJob], before: Mapping[str, Standing]) -> None:
+    def __init__(self, jobs: Mapping[str, HostedJob], before: Mapping[str, JobStanding]) -> None:
         self.jobs, self.before = jobs, before
         self.own = Starlette(
             routes=[
@@ -69,7 +69,7 @@ class FrontDoor:
             return await self.own(scope, receive, send)
         await answer(scope, receive, send)
 
-    def standings(self) -> list[Standing]:
+    def standings(self) -> list[JobStanding]:
         """Return how every job stands."""
         return [*self.before.values(), *(job.standing() for job in self.jobs.values())]
 
@@ -107,7 +107,7 @@ def _no_job(status: int, reason: str) -> Response:
     return JSONResponse({"error": reason}, status, {"Connection": "close"})
 
 
-def _states(standings: list[Standing]) -> str:
+def _states(standings: list[JobStanding]) -> str:
     lines = [
         "# HELP sflam_job_failed Whether the job is served no more, as it failed.",
         "# TYPE sflam_job_failed gauge",

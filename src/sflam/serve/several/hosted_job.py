@@ -9,7 +9,7 @@ from sflam.records.history import RoundRecord
 from sflam.run.finish import Result
 from sflam.serve.fleet import Stopped
 from sflam.serve.serve import LINGER, Served
-from sflam.serve.several.standing import Standing
+from sflam.serve.several.job_standing import JobStanding
 from sflam.serve.several.turns import Turns
 
 ENDED, FAILED, STOPPED = "ended", "failed", "stopped"
@@ -56,14 +56,14 @@ class HostedJob:
             self.bug, self.error = error, f"{type(error).__name__}: {error}"
             self._leave(FAILED, error)
 
-    def standing(self) -> Standing:
+    def standing(self) -> JobStanding:
         """Return how it stands."""
         served = self.served
         with served.dispatch.looked() as session:
             phase, present = session.phase.value, len(session.present(served.dispatch.clock()))
         paused = served.ingress.orders.paused and phase == "waiting"
         board = served.board
-        return Standing(
+        return JobStanding(
             name=self.name,
             state=self.state or served.dispatch.doing or ("paused" if paused else phase),
             error=self.error,

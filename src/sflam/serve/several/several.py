@@ -22,8 +22,8 @@ from sflam.serve.serve import Served, Serving
 from sflam.serve.several.among import Among, Process
 from sflam.serve.several.front import FrontDoor
 from sflam.serve.several.hosted_job import ENDED, HostedJob
+from sflam.serve.several.job_standing import JobStanding
 from sflam.serve.several.names import JOBS, NAME, own_file
-from sflam.serve.several.standing import Standing
 from sflam.serve.stop_signals import stopped_by_signals
 from sflam.serve.trunks.trunk_wiring import servers_of
 from sflam.serve.web_server import WebServer
@@ -47,7 +47,7 @@ class SeveralServed:
         self,
         folder: Path,
         served: Mapping[str, Served],
-        before: Mapping[str, Standing],
+        before: Mapping[str, JobStanding],
         serving: Serving,
         process: Process,
     ) -> None:
@@ -90,7 +90,7 @@ class SeveralServed:
             if job.state != ENDED:
                 job.served.dispatch.stop()
 
-    def standings(self) -> list[Standing]:
+    def standings(self) -> list[JobStanding]:
         """Return how every job stands, those that had ended before among them."""
         return self.front.standings()
 
@@ -212,12 +212,12 @@ def _names_in(folder: Path) -> list[str]:
     return list(names)
 
 
-def _ended(name: str, run: RunFolder, job: Job) -> Standing:
+def _ended(name: str, run: RunFolder, job: Job) -> JobStanding:
     """Return how a run stands that had ended before."""
     found = from_json(run.result.read_bytes())
     records = read(run.history)[1]
     loss = records[-1].loss if records else None
-    return Standing(
+    return JobStanding(
         name,
         ENDED,
         "",

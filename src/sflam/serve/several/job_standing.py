@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Standing:
+class JobStanding:
     """How a job stands, as the page shows it.
 
     Attributes:

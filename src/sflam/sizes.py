@@ -83,6 +83,13 @@ def payload_bytes(tokens: int, dim: int, bits: int, scheme: str = "uniform") -> 
     return codes_bytes(tokens, dim, bits, scheme) + tokens * side_bits(scheme) // 8
 
 
+def sent_tokens(tokens: int, share: float) -> int:
+    """Return how many of a sample's ``tokens`` go up where at most a ``share`` of those that the head does not read
+    stays on the device: the one that it reads, and at least one other."""
+    others = tokens - 1
+    return 1 + max(1, others - int(share * others)) if others > 0 else tokens
+
+
 def step_body_bytes(
     tokens: int,
     dim: int,

@@ -1,6 +1,6 @@
 """The costs of fine-tuning a model: the first of the two types that the data path and the control path share.
 
-Every number is per mini-batch of ``batch`` samples of ``tokens`` tokens, and belongs to a cut: the number of blocks on
+Every number is per mini-batch of ``batch`` samples, and belongs to a cut: the number of blocks on
 the device, 0 to ``blocks``. Cut 0 leaves only the embedding there. ``sflam.cost.measure`` fills this in from a
 model's config.json.
 """
@@ -39,7 +39,7 @@ class Workload:
         name: what to call the model in reports.
         blocks: transformer blocks of the model, Y.
         batch: samples in a mini-batch, m_b.
-        tokens: tokens of a sample, s.
+        tokens: tokens of a sample that cross the cut, s: all of them, but where devices drop some.
         hidden: width of an activation, d.
         device_forward: [Y + 1] FLOP of the device's half, forward, at each cut (1.6).
         device_backward: [Y + 1] FLOP of the device's half, backward; 0 at cut 0, and where it is frozen (1.6).

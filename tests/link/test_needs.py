@@ -25,6 +25,7 @@ ALL = {
     "privacy": {"none"},
     "privacy.sample_clip": {"none"},
     "privacy.distance_correlation": {"none"},
+    "privacy.drop_tokens": {"none"},
     "privacy.secure_aggregation": {"false"},
     "plugins": {"none"},
 }

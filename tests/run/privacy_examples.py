@@ -26,6 +26,16 @@ DECORRELATION = {
     "decorrelation-samples": (WEIGHED, "privacy.sample_clip=1"),
     "decorrelation-lean": (WEIGHED, "device.runtime=lean"),
 }
+DROPPED = "privacy.drop_tokens=0.5"
+DROP = {
+    "drop-unsplit": (DROPPED, "learn.method=fedlora"),
+    "drop-cache": (DROPPED, "learn.cache=device", "model.cut=0"),
+    "drop-delta": (DROPPED, "quant.delta=true"),
+    "drop-correlation": (DROPPED, WEIGHED),
+    "drop-measured": (DROPPED, "plan.measure_every=5"),
+    "drop-calibrated": (DROPPED, "network.calibrate=true"),
+    "drop-answers": (DROPPED, "data.answer=reply"),
+}
 SAMPLES = "privacy.sample_clip=1"
 SAMPLE = {
     "sample-unsplit": (SAMPLES, "learn.method=fedlora"),
@@ -54,6 +64,8 @@ PRIVACY = {
     "privacy-common": (USER, "quant.adapters_scale=common", "quant.bits_adapters=8"),
     **SECURE,
     **DECORRELATION,
+    **DROP,
+    "unused-drop_draw": ("privacy.drop_draw=sample", "privacy.drop_tokens=0.0"),
     **SAMPLE,
     "unused-secure_threshold": ("privacy.secure_threshold=0.8", "privacy.secure_aggregation=false"),
     "unused-clip_gradients": ("privacy.clip_gradients=1", "model.labels=server"),

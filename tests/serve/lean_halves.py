@@ -51,13 +51,13 @@ class LeanHalves:
             }
             safetensors.torch.save_file(own, folder / f"cut-{cut}-{rank}.safetensors")
 
-    def half(self, cut, part, *, rows=2, rank=0):
+    def half(self, cut, part, *, rows=2, rank=0, drop=None):
         """Return the half of a device that holds the samples ``part``."""
         engines = self.engines.get(cut) or Engines(self.bundles[cut, rank], dropout=self.learn.cache == "off")
         samples = OwnSamples(self.examples.dataset, part, self.examples.spec, self.causal)
         weights = Weights(self.folder / f"cut-{cut}-{rank}.safetensors", keep=bool(rows % 2))
         self.opened.append(weights)
-        return LeanHalf(engines, weights, samples, self.learn, Grouping(rows, bool(rows % 2)))
+        return LeanHalf(engines, weights, samples, self.learn, Grouping(rows, bool(rows % 2)), drop=drop)
 
     def close(self):
         """Close the files."""

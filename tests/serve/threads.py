@@ -44,6 +44,7 @@ from sflam.serve.session import Phase, Session
 from sflam.serve.sums.sum_wiring import wired_sums
 from sflam.serve.torch_half import TorchHalf, torch_exchange
 from sflam.serve.web_server import Listen, WebServer
+from sflam.sizes import sent_tokens
 from tests.learn.builders import adapted, local_fleet, parts_of, run
 from tests.tiny import CLASSES, VOCABULARY, WIDTH, is_image
 
@@ -62,6 +63,7 @@ class Died(BaseException):
 
 def contracts_of(local, labels, quant, text, causal, start):
     segment, raw = local.devices.segment, quant.scheme == "identity"
+    drop = local.exchange.guard.drop if local.exchange.guard else None
     own = [
         sum(part.numel() for part in local.ranks.own(device, start, segment.names(cut)).values())
         for device, cut in enumerate(local.devices.cuts)
@@ -70,7 +72,7 @@ def contracts_of(local, labels, quant, text, causal, start):
     return {
         device: Contract(
             device=device, scheme=quant.scheme, bits=64 if raw else quant.bits_up, dim=WIDTH,
-            tokens=10 if text else 17, text=text, labels_up=labels == "server", per_token=causal,
+            tokens=sent_tokens(10 if text else 17, drop.share if drop else 0.0), text=text, labels_up=labels == "server", per_token=causal,
             classes=VOCABULARY if causal else CLASSES, batch=local.learn.batch, local_steps=local.learn.local_steps,
             local_epochs=local.learn.local_epochs, adapters=own[device],
             adapter_bits=local.devices.segment.stack.values.element_size() * 8,
@@ -189,7 +191,7 @@ class Rig:
         if lean:
             from tests.serve.lean_halves import LeanHalves
 
-            tokens = self.contracts[0].tokens
+            tokens = 17 if is_image(kind) else 10
             ranks = options.get("ranks", ())
             self.halves = LeanHalves(folder, adapted(kind), options["cuts"], labels, learn, tokens, ranks)
 
@@ -240,7 +242,8 @@ class Rig:
         bits = fleet.bits[number]
         if number in self.lean:
             rank = self.options["ranks"][number] if self.options.get("ranks") else 0
-            half = self.halves.half(cut, place.own, rows=1 + number, rank=rank)
+            drop = fleet.guard.drop if fleet.guard else None
+            half = self.halves.half(cut, place.own, rows=1 + number, rank=rank, drop=drop)
             exchange = TokenExchange(
                 NumpyCoder(fleet.scheme),
                 fleet.scheme,

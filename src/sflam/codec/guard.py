@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sflam.codec.legs import ADAPTERS, HEAD_UP, LOSS, SAMPLES, UP
+from sflam.codec.token_drop import TokenDrop, drop_of
 from sflam.privacy.settings import NONE, PrivacySettings
 
 FARTHEST = math.sqrt(2 * 54 * math.log(2))
@@ -41,6 +42,7 @@ class Guard:
         attempt: at the round, in a served run: with a secret, a round that is opened anew has other noise, since what
             is sent may differ, and of two messages with one noise the difference would be bare.
         decorrelation: weight of the distance correlation of what is held with what is sent, in the device's loss.
+        drop: which tokens go up; None where all do.
     """
 
     clips: dict[int, float]
@@ -49,6 +51,7 @@ class Guard:
     secret: bytes = field(default=b"", repr=False)
     attempt: int = 0
     decorrelation: float = 0.0
+    drop: TokenDrop | None = None
 
     def tokens(self, x: NDArray[Any], leg: int, *place: int, first: int = 0) -> NDArray[Any]:
         """Return tokens as they may leave the device, of the same type; ``x`` itself where nothing is done to it.
@@ -162,10 +165,11 @@ def guard_of(settings: PrivacySettings, seed: int, secret: bytes = b"") -> Guard
         clips[LOSS] = settings.clip_loss
         noise[LOSS] = settings.clip_loss * settings.noise_loss
     clips = {leg: clip for leg, clip in clips.items() if clip}
-    weight = settings.distance_correlation
-    if not clips and not weight:
+    weight, drop = settings.distance_correlation, drop_of(settings, seed)
+    if not clips and not weight and drop is None:
         return None
-    return Guard(clips, noise, seed, b"" if settings.reproducible else secret, decorrelation=weight)
+    own = b"" if settings.reproducible else secret
+    return Guard(clips, noise, seed, own, decorrelation=weight, drop=drop)
 
 
 def normal(key: bytes, tokens: int, dim: int, first: int = 0) -> NDArray[np.float64]:

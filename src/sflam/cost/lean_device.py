@@ -82,7 +82,7 @@ def lean_step(step: Step, cut: int, device: LeanDevice) -> LeanStep:
         fedprox=device.fedprox,
         keeps=device.keeps,
         segment=0,
-        body=HEADER_BYTES + token_body_bytes(training.batch * step.tokens, shape.hidden, bits, device.scheme),
+        body=HEADER_BYTES + token_body_bytes(training.batch * step.sent, shape.hidden, bits, device.scheme),
         streams=not is_variable(device.scheme) and shape.hidden * value_bits(bits, device.scheme) % 8 == 0,
         resident=RESIDENT,
         causal=training.labels_home and any(layer.every_token for layer in shape.head),

@@ -81,6 +81,7 @@ def workload_of(
     """Return the workload of a training step at every cut; formulas (1.6) to (1.10)."""
     shape, training, flop = step.shape, step.training, flop_of(step)
     blocks, batch, home = shape.blocks, training.batch, training.labels_home
+    served = flop_of(step.served) if training.drop_tokens else flop
     cuts, lowest = range(blocks + 1), flop.below
     adapted = [tuned_among(flop.tuned, 0, cut) for cut in cuts]
     values = training.rank * sum(
@@ -99,7 +100,7 @@ def workload_of(
         name=name,
         blocks=blocks,
         batch=batch,
-        tokens=step.tokens,
+        tokens=step.sent,
         hidden=shape.hidden,
         device_forward=tuple(
             float(batch * (flop.embed + flop.blocks_forward(0, cut) + ahead)) for cut in cuts
@@ -108,13 +109,13 @@ def workload_of(
             float(batch * ((lowest + flop.blocks_backward(0, cut)) * (not frozen) + back)) for cut in cuts
         ),
         server_forward=tuple(
-            float(batch * (flop.blocks_forward(cut, blocks) + flop.head_forward - ahead)) for cut in cuts
+            float(batch * (served.blocks_forward(cut, blocks) + flop.head_forward - ahead)) for cut in cuts
         ),
         server_backward=tuple(
             float(
                 batch
                 * (
-                    flop.blocks_backward(cut, blocks, frozen=cut * frozen)
+                    served.blocks_backward(cut, blocks, frozen=cut * frozen)
                     + (flop.head_lowest if frozen and cut >= flop.tuned.stop else flop.head_backward)
                     - back
                 )

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 from sflam.errors import ModelError, unknown
 from sflam.model.architecture import Architecture, Linear
+from sflam.model.kept_token import kept_token
 from sflam.model.tuned import tuned_blocks
+from sflam.sizes import sent_tokens
 
 TEXT_TOKENS = 128
 """Tokens of a text where nothing else is given."""
@@ -56,6 +58,7 @@ class Training:
         memory_gb: ``learn.memory_gb``, what the activations of one pass of a server may take.
         labels_home: whether head and loss are on the device, and a step is two exchanges.
         samples_apart: whether devices hold the gradient of each sample.
+        drop_tokens: share of a sample's tokens that do not go up.
         lean: of devices without torch; None where devices run torch.
     """
 
@@ -78,6 +81,7 @@ class Training:
     memory_gb: float = 0.0
     labels_home: bool = False
     samples_apart: bool = False
+    drop_tokens: float = 0.0
     lean: LeanDevice | None = None
 
 
@@ -103,13 +107,26 @@ class Step:
         return tuned_blocks(self.training.tuned, self.shape.blocks)
 
     @property
+    def sent(self) -> int:
+        """Tokens of a sample that cross the cut."""
+        return sent_tokens(self.tokens, self.training.drop_tokens)
+
+    @property
+    def served(self) -> Step:
+        """The step as a server sees it: of the tokens that were sent, none of which is dropped again."""
+        return replace(self, tokens=self.sent, training=replace(self.training, drop_tokens=0.0))
+
+    @property
     def bare(self) -> Step:
         """The step of a block without adapters."""
         return replace(self, adapted=())
 
 
 def step_of(shape: Architecture, training: Training, name: str) -> Step:
-    """Return the step of a model; raises ModelError for targets that name no layer, and too many tokens."""
+    """Return the step of a model; raises ModelError for targets that name no layer, too many tokens, and tokens that
+    are dropped of a model that needs all."""
+    if training.drop_tokens:
+        kept_token(shape.family, per_token=any(layer.every_token for layer in shape.head))
     if training.full:
         training = replace(training, rank=0, targets=(), tuned=0)
     tuned_blocks(training.tuned, shape.blocks, name)

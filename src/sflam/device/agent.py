@@ -34,7 +34,7 @@ from sflam.link.noise_secret import own_guard
 from sflam.link.own_data import own_settings
 from sflam.link.own_masks import masks_of
 from sflam.link.place import Place
-from sflam.sizes import FLOAT_BITS, IDENTITY
+from sflam.sizes import FLOAT_BITS, IDENTITY, sent_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,10 @@ def client_of(
     choice = _chosen(job, served, engines, samples, bringing, exchange.streams)
     notify(choice.described())
     weights = Weights(cache / served.segment, keep=choice.keep_pages)
-    half = LeanHalf(engines, weights, samples, job.learn, choice.grouping, buckets=job.data.buckets)
+    drop = guard.drop if guard else None
+    half = LeanHalf(
+        engines, weights, samples, job.learn, choice.grouping, buckets=job.data.buckets, drop=drop
+    )
     place = Place(
         served.device,
         served.run,
@@ -187,7 +190,9 @@ def _chosen(
         rows=rows,
         longest=longest,
         segment=(bringing.folder / "model" / served.segment).stat().st_size,
-        body=body_bytes(rows * longest, bundle.dim, bits, served.scheme),
+        body=body_bytes(
+            rows * sent_tokens(longest, job.privacy.drop_tokens), bundle.dim, bits, served.scheme
+        ),
         moments=bringing.folder / "moments",
         resident=resident_bytes(),
         streams=streams,

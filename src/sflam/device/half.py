@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sflam.codec.token_drop import TokenDrop
 from sflam.device.engines import BoundGraph, Engines
 from sflam.device.optimizer import VectorOptimizer, clip, slices
 from sflam.device.samples import OwnSamples
@@ -60,6 +61,7 @@ class _Group:
 
     Attributes:
         first: images, or tokens of a text, of the mini-batch that came before it.
+        sent: the numbers of its tokens that go up, of all its [n'] in one list; None where all do.
         indices: of its samples.
         counts: tokens of each of its rows.
         inputs: of each block, [.., d]; empty where they are to be made again.
@@ -71,6 +73,7 @@ class _Group:
     counts: NDArray[np.int32]
     inputs: list[Floats]
     around: dict[str, Array]
+    sent: NDArray[np.int64] | None = None
 
 
 class LeanHalf:
@@ -83,6 +86,7 @@ class LeanHalf:
         learn: how.
         grouping: how a mini-batch is run.
         buckets: of ``[data]``.
+        drop: which tokens go up; None for all.
     """
 
     def __init__(
@@ -94,8 +98,9 @@ class LeanHalf:
         grouping: Grouping,
         *,
         buckets: bool = False,
+        drop: TokenDrop | None = None,
     ) -> None:
-        bundle = engines.bundle
+        bundle, self.drop = engines.bundle, drop
         self.bundle, self.samples, self.learn, self.grouping = bundle, samples, learn, grouping
         self.dtype, self._buckets = engines.dtype, buckets
         sizes = [math.prod(shape) for shape in bundle.trained.values()]
@@ -125,6 +130,7 @@ class LeanHalf:
             self._head = BoundGraph(engines.head, bundle.head.binding, weights)
         self._rows = np.empty(0, np.int64)
         self._kept: list[_Group] = []
+        self._places: NDArray[np.int64] | None = None
 
     @property
     def dim(self) -> int:
@@ -170,6 +176,8 @@ class LeanHalf:
         self._optimizer.give_back()  # what a state read of it
         self.gradient.fill(0.0)
         counts = self.samples.counts(indices, self.bundle.tokens)
+        if self.drop:
+            counts = self.drop.counts(counts)
         even = not self.bundle.text or bool((counts == counts[0]).all())
         return TakenRows(
             rows=len(indices),
@@ -182,9 +190,10 @@ class LeanHalf:
         """Write the activations at the cut, [n, d], group by group."""
         keeps = self.grouping.keep_inputs and any(self._joint)
         self._kept = []
+        self._draw(step.seed)
         for group in self._groups(rows):
             hidden = self._hidden(group, step.seed, keep=keeps)
-            _write(out, hidden.reshape(-1, self.dim))
+            _write(out, hidden.reshape(-1, self.dim), group.sent)
             if keeps:
                 self._kept.append(group)
         self._arena.give_back()
@@ -211,7 +220,7 @@ class LeanHalf:
                 found = self._head(given, count, step.head_seed, group.first + start)
                 loss += float(found[Source(roles.LOSS)])
                 self._add(found)
-                _write(out, found[Source(roles.GRADIENT)].reshape(-1, self.dim))
+                _write(out, found[Source(roles.GRADIENT)].reshape(-1, self.dim), group.sent)
             if beyond:
                 out.write(np.zeros((1, self.dim), self.dtype))
         self._arena.give_back()
@@ -270,21 +279,33 @@ class LeanHalf:
         for start in range(0, len(own), size):
             some = own[start : start + size]
             group = _Group(before, some, self.samples.counts(some, self.bundle.tokens), [], {})
+            if self._places is not None:
+                group.sent = _numbers(self._places[start : start + size], group.counts)
             yield group
             before += self._n(group)
+
+    def _draw(self, seed: int) -> None:
+        """Draw which tokens of the step go up, where some are dropped."""
+        if self.drop:
+            counts = self.samples.counts(self._rows, self.bundle.tokens)
+            self._places = self.drop.places(counts, seed, self._rows.tolist())
 
     def _n(self, group: _Group) -> int:
         """Return n of a group: tokens of its text, or its images."""
         return int(group.counts[0]) if self.bundle.text else len(group.indices)
 
     def _read(self, group: _Group, tokens: Incoming[Floats]) -> Floats:
-        """Return the tokens of a group as activations of the graphs, a few decoded at a time."""
-        count = int(group.counts.sum())
-        found: Floats = np.empty((count, self.dim), self.dtype)
-        piece = _piece(self.dim)
-        for start in range(0, count, piece):
-            stop = min(start + piece, count)
-            found[start:stop] = tokens.read(stop - start)
+        """Return the tokens of a group as activations of the graphs, a few decoded at a time; zero where none went up.
+
+        A head that reads one token that always goes makes the same of them as of those alone.
+        """
+        count, sent = int(group.counts.sum()), group.sent
+        found: Floats = (np.empty if sent is None else np.zeros)((count, self.dim), self.dtype)
+        came, piece = count if sent is None else len(sent), _piece(self.dim)
+        for start in range(0, came, piece):
+            stop = min(start + piece, came)
+            at = slice(start, stop) if sent is None else sent[start:stop]
+            found[at] = tokens.read(stop - start)
         return found.reshape(len(group.indices), -1, self.dim)
 
     def _hidden(self, group: _Group, seed: int, *, keep: bool, blocks: int | None = None) -> Floats:
@@ -351,11 +372,18 @@ class LeanHalf:
         return self.samples.tokens(int(group.indices[0]))[:, 1:].copy()
 
 
-def _write(out: Outgoing[Floats], tokens: Floats) -> None:
-    """Write tokens [n, d], a few at a time."""
+def _write(out: Outgoing[Floats], tokens: Floats, sent: NDArray[np.int64] | None = None) -> None:
+    """Write tokens [n, d], or those of them at ``sent``, a few at a time."""
     piece = _piece(tokens.shape[1])
-    for start in range(0, len(tokens), piece):
-        out.write(tokens[start : start + piece])
+    for start in range(0, len(tokens) if sent is None else len(sent), piece):
+        part = slice(start, start + piece)
+        out.write(tokens[part] if sent is None else tokens[sent[part]])
+
+
+def _numbers(places: NDArray[np.int64], counts: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return where the tokens at ``places`` [b,M] stand in the list of all tokens of rows with ``counts`` [b]."""
+    starts = np.cumsum(counts, dtype=np.int64) - counts
+    return (places + starts[:, None])[places < counts[:, None]]
 
 
 def _piece(dim: int) -> int:

@@ -30,6 +30,7 @@ OFFERS: dict[str, tuple[str, ...]] = {
     "privacy.sample_clip": ("none",),
     "privacy.clip_loss": ("none",),
     "privacy.distance_correlation": ("none",),
+    "privacy.drop_tokens": ("none", "some"),
     "privacy.secure_aggregation": ("false", "true"),
     "plugins": ("none",),
 }

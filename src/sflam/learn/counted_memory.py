@@ -44,7 +44,9 @@ def split_memory(
     device, cuts = devices.segment, devices.cuts
     home = device.has_head
     apart = devices.clipping is not None
-    step = replace(step, training=replace(step.training, labels_home=home, samples_apart=apart))
+    share = devices.dropping.drop.share if devices.dropping else 0.0
+    training = replace(step.training, labels_home=home, samples_apart=apart, drop_tokens=share)
+    step = replace(step, training=training)
     active = sorted(cuts, reverse=True)[: selected or len(cuts)]
     depth = step.shape.blocks
     kinds = {
@@ -96,7 +98,7 @@ def _serving(trunk: Trunk, cuts: Sequence[int], step: Step, selected: int) -> Me
     return Memory(
         _weights(trunk.segment),
         training_bytes(step, trunk.segment.stack.values.numel()),
-        server_activations(step, active, grouping=trunk.grouping, groups=groups),
+        server_activations(step.served, active, grouping=trunk.grouping, groups=groups),
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from sflam.codec.guard import Guard
 from sflam.learn.activation_cache import KeptActivations
 from sflam.learn.decorrelation import Decorrelation
+from sflam.learn.dropping import Dropping
 from sflam.learn.examples import Minibatch, join_lengths, padded_labels, padded_tokens, stack_batches
 from sflam.learn.optimizers import Side
 from sflam.learn.precision import arithmetic, reseeded
@@ -24,8 +25,10 @@ from sflam.learn.reported_loss import ReportedLoss
 from sflam.learn.sample_clipping import SampleClipping
 from sflam.learn.settings import LearnSettings
 from sflam.learn.weighting import Share, Weighting
+from sflam.model.kept_token import LAST, kept_token
 from sflam.model.lora import Rows
 from sflam.model.loss import group_losses, target_count
+from sflam.model.families import CAUSAL, SEQUENCE
 from sflam.model.split import DeviceSegment
 from sflam.sizes import adapter_body_bytes
 
@@ -57,6 +60,7 @@ class Devices(Side[DeviceSegment]):
         reported: what is done to the loss of each sample that counts in the mean they report, with labels at home; None
             reports that mean as it is.
         decorrelation: what devices add to their loss; None adds nothing.
+        dropping: which tokens they send; None sends all.
     """
 
     def __init__(self, segment: DeviceSegment, cuts: Sequence[int], settings: LearnSettings) -> None:
@@ -73,13 +77,19 @@ class Devices(Side[DeviceSegment]):
         self.clipping: SampleClipping | None = None
         self.reported: ReportedLoss | None = None
         self.decorrelation: Decorrelation | None = None
+        self.dropping: Dropping | None = None
         self._columns: dict[int, Tensor] = {}
 
-    def protect(self, guard: Guard | None) -> None:
-        """Clip what a sample adds to gradients and losses, make sums noisy, add to the loss: as a ``guard`` asks."""
+    def protect(self, guard: Guard | None, task: str = SEQUENCE) -> None:
+        """Clip what a sample adds to gradients and losses, make sums noisy, add to the loss, drop tokens: as a ``guard``
+        asks. Raises ModelError where a model of this ``task`` needs all tokens."""
         self.clipping = SampleClipping(guard) if guard and guard.moves_samples else None
         self.reported = ReportedLoss(guard) if guard and guard.moves_losses else None
         self.decorrelation = Decorrelation(guard.decorrelation) if guard and guard.decorrelation else None
+        self.dropping = None
+        if guard and guard.drop:
+            reads = kept_token(self.segment.family.name, per_token=task == CAUSAL)
+            self.dropping = Dropping(guard.drop, last=reads == LAST)
 
     def at_attempt(self, attempt: int) -> None:
         """Draw noise as at this ``attempt`` at a round."""
@@ -130,6 +140,15 @@ class Devices(Side[DeviceSegment]):
             for device, rows in zip(members, torch.split(hidden.detach(), counts), strict=True):
                 out[device] = rows[:, : _width(batches[device], rows)]
         return out
+
+    def sent(
+        self, hidden: Mapping[int, Tensor], batches: Mapping[int, Minibatch], seeds: Mapping[int, int]
+    ) -> tuple[Mapping[int, Tensor], Mapping[int, Minibatch]]:
+        """Return what goes up of the activations of :meth:`forward`, and the mini-batches as their servers see them.
+
+        The gradients of :meth:`backward` are then of what went up. ``seeds`` are those of the forward.
+        """
+        return (hidden, batches) if self.dropping is None else self.dropping.sent(hidden, batches, seeds)
 
     def _own_gradient(
         self, batches: Mapping[int, Minibatch], members: Sequence[int], hidden: Sequence[Tensor]
@@ -306,6 +325,8 @@ class Devices(Side[DeviceSegment]):
     def differentiate(self, gradients: Mapping[int, Tensor]) -> None:
         """Add what :meth:`backward` would learn from to ``segment.stack.grads``, and learn nothing."""
         stack = self.segment.stack
+        if self.dropping is not None:
+            gradients = self.dropping.spread(gradients)
         for item in self._waiting:
             parts = [
                 padded_tokens(gradients[device], item.hidden.shape[1])

@@ -149,6 +149,7 @@ def local_steps(
         for side in (devices, trunk):
             side.pace(moments_of(at, batches))
         hidden = devices.forward(now, seeds, exchange.unsent(now))  # a
+        hidden, now = devices.sent(hidden, now, seeds)
         up = {d: encode(message) for d, message in exchange.step_messages(at, hidden, now).items()}
 
         sent = {d: opened(up[d], StepFrame) for d in now}  # b

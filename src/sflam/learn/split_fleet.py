@@ -141,7 +141,7 @@ class LocalFleet(Fleet):
                 seats=self.seats(),
                 world=self.world,
             )
-            self.devices.protect(self.exchange.guard)
+            self.devices.protect(self.exchange.guard, self.backbone.task)
             if before:
                 self.exchange.remember({})
                 self._follow()

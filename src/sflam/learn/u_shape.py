@@ -52,6 +52,7 @@ def local_steps_at_home(
         for side in (devices, trunk):
             side.pace(moments_of(at, batches))
         hidden = devices.forward(now, seeds, exchange.unsent(now))  # a
+        hidden, now = devices.sent(hidden, now, seeds)
         messages = exchange.step_messages(at, hidden, now, labels=False)
         announced = {d: encode(message) for d, message in messages.items()}
         sent = {d: opened(announced[d], StepFrame) for d in now}

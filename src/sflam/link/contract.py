@@ -54,7 +54,7 @@ class Contract:
         scheme: name of the quantizer.
         bits: bits of every value that goes up; 32 or 64 for ``identity``.
         dim: hidden size d.
-        tokens: tokens of a row: exactly (images), or at most (texts).
+        tokens: tokens of a row that go up: exactly (images), or at most (texts).
         text: whether rows differ in length.
         labels_up: whether labels travel.
         per_token: whether there is a label per token instead of per row.

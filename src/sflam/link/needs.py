@@ -37,6 +37,7 @@ def needs_of(job: Job) -> dict[str, str]:
         "privacy.sample_clip": "some" if job.privacy.sample_clip else "none",
         "privacy.clip_loss": "some" if job.privacy.clip_loss else "none",
         "privacy.distance_correlation": "some" if job.privacy.distance_correlation else "none",
+        "privacy.drop_tokens": "some" if job.privacy.drop_tokens else "none",
         "privacy.secure_aggregation": str(job.privacy.secure_aggregation).lower(),
         "plugins": "some" if job.plugins else "none",
     }

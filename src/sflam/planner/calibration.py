@@ -172,7 +172,7 @@ def _cuts(record: RoundRecord, job: Job) -> list[int]:
 
 
 def _with_tokens(job: Job, records: Sequence[RoundRecord]) -> Job:
-    """Return a job of texts with the mean tokens of those that were sent, unless it sets them."""
+    """Return a job of texts with the mean tokens of what was sent and what was dropped, unless it sets them."""
     workload = measured(job)
     if not workload.texts or job.plan.tokens:
         return job
@@ -182,4 +182,7 @@ def _with_tokens(job: Job, records: Sequence[RoundRecord]) -> Job:
             for place, samples in enumerate(record.device_samples):
                 bits += found.payload_up[place] / token_bits(workload, found.bits_up[place])
                 rows += samples * workload.exchanges
-    return replace(job, plan=replace(job.plan, tokens=max(1, round(bits / rows)))) if rows else job
+    if not rows:
+        return job
+    whole = 1 + (bits / rows - 1) / (1 - job.privacy.drop_tokens)
+    return replace(job, plan=replace(job.plan, tokens=max(1, round(whole))))

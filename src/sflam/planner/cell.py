@@ -138,6 +138,7 @@ def training_of(job: Job, tokens: int = 0) -> Training:
         checkpointing=job.learn.checkpointing,
         memory_gb=job.learn.memory_gb,
         samples_apart=bool(job.privacy.sample_clip),
+        drop_tokens=job.privacy.drop_tokens,
         lean=lean_of(job),
     )
 

@@ -8,6 +8,8 @@ from sflam.ranges import Ranges
 
 NONE, USER = "none", "user"
 ADAPTERS = (NONE, USER)
+STEP, SAMPLE = "step", "sample"
+DRAWS = (STEP, SAMPLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,11 @@ class PrivacySettings:
         distance_correlation: weight, in the loss of a device, of the distance correlation of a mini-batch with its
             activations at the cut, from 0 to 1: what the device trains then learns to send less of what it holds. It
             promises nothing; an audit measures what it is worth. 0 leaves it out.
+        drop_tokens: share of a training sample's tokens that a device does not send, from 0 to below 1: all are seen by
+            its blocks, and those that stay at home get no gradient. The token that the head reads always goes, and one
+            other at least. Predictions send all. It promises nothing; an audit measures what it is worth. 0 sends all.
+        drop_draw: ``step`` draws the tokens that go anew for every sample and step, so that a server sees nearly all
+            of a sample in the end; ``sample`` draws them once, so that the others never go up in the run.
         delta: the delta at which epsilon is stated.
         reproducible: let the devices of a served run draw their noise from the run's seed, which the server knows and
             could take off again, instead of from a secret of their own: for tests. Simulated devices always do.
@@ -55,6 +62,8 @@ class PrivacySettings:
     sample_clip: float = 0.0
     sample_noise: float = 0.0
     distance_correlation: float = 0.0
+    drop_tokens: float = 0.0
+    drop_draw: str = STEP
     delta: float = 1e-5
     reproducible: bool = False
     secure_aggregation: bool = False
@@ -67,6 +76,12 @@ class PrivacySettings:
         ranges.at_least(0, "distance_correlation", hint=" (1 is common)")
         ranges.positive("clip_adapters")
         ranges.one_of(ADAPTERS, "adapters")
+        ranges.one_of(DRAWS, "drop_draw")
+        ranges.require(
+            0 <= self.drop_tokens < 1,
+            "drop_tokens",
+            "it must be at least 0 and below 1, for example 0.5: a trunk needs some tokens",
+        )
         ranges.require(0 < self.delta < 1, "delta", "it must be in (0, 1), for example 1e-5")
         ranges.require(
             not self.noise or self.clip > 0, "noise", "noise is in units of privacy.clip; set that above 0"

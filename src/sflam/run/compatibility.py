@@ -21,6 +21,7 @@ from sflam.run.conditions import is_set as _set
 from sflam.run.conditions import method_where as _method
 from sflam.run.conditions import where as _where
 from sflam.run.decorrelation_rules import DECORRELATION_RULES
+from sflam.run.drop_rules import DROP_RULES
 from sflam.run.flower_rules import FLOWER_RULES
 from sflam.run.leakage_rules import LEAKAGE_RULES
 from sflam.run.lean_rules import LEAN_RULES
@@ -381,7 +382,7 @@ RULES: tuple[Rule, ...] = (
          "the reference cell has rayleigh fading or none", 'choose network.scenario = "cell"', NETWORK),
     Rule("trace-servers", (_set("network.trace"), many_servers), "a trace is measured at one server",
          "leave network.trace out", NETWORK),
-    *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *DECORRELATION_RULES, *FLOWER_RULES, *LEAN_RULES, *PRESENCE_RULES,
+    *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *DECORRELATION_RULES, *DROP_RULES, *FLOWER_RULES, *LEAN_RULES, *PRESENCE_RULES,
     *PRIVACY_RULES, *RANKS_RULES, *ROBUST_RULES, *SAMPLE_RULES, *SECURE_RULES, *SERVED_RULES, *SERVERS_RULES,
     *TIMING_RULES, *LEAKAGE_RULES, *PASSES_RULES, *POISSON_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED, *WEIGHTS_RULES,
 )  # fmt: skip

@@ -19,6 +19,7 @@ from sflam.privacy.settings import NONE
 from sflam.records.history import RoundRecord
 from sflam.records.privacy_spent import PrivacySpent
 from sflam.run.assemble import Assembly
+from sflam.sizes import sent_tokens
 
 SAMPLE, INPUTS = "sample", "inputs only"
 ACTIVATIONS, ADAPTERS = "activations only", "adapters only"
@@ -145,13 +146,14 @@ class AccountedFleet(FleetAround):
 
 
 def tokens_of(assembly: Assembly) -> int:
-    """Return the most tokens a sample can have: of an image all, of a text those that ``data.max_tokens`` leaves."""
+    """Return the most tokens of a sample that go up: of an image's, or of a text's by ``data.max_tokens``."""
     train = assembly.splits.train
+    share = assembly.job.privacy.drop_tokens
     if train.kind == "text":
-        return assembly.job.data.max_tokens or int(train.inputs.shape[1])
+        return sent_tokens(assembly.job.data.max_tokens or int(train.inputs.shape[1]), share)
     assert assembly.halves is not None
     sample = assembly.halves.examples.take(np.arange(1)).inputs
-    return token_shape(assembly.backbone, sample)[0]
+    return sent_tokens(token_shape(assembly.backbone, sample)[0], share)
 
 
 def uncovered(assembly: Assembly) -> tuple[str, ...]:

@@ -113,6 +113,11 @@ _NEEDS: dict[str, tuple[Condition, str, str]] = {
         f"privacy.{key}": (_without_noise, "there is no noise", "privacy.noise")
         for key in ("delta", "reproducible")
     },
+    "privacy.drop_draw": (
+        is_one_of("privacy.drop_tokens", 0.0),
+        "all tokens go up",
+        "privacy.drop_tokens above 0",
+    ),
     "privacy.secure_threshold": (
         is_one_of("privacy.secure_aggregation", False),
         "adapters are averaged in the clear",

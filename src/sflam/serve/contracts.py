@@ -14,20 +14,27 @@ from sflam.model.built import token_shape
 from sflam.model.families import CAUSAL
 from sflam.model.tokenizer import Tokenizer
 from sflam.run.assemble import Assembly, examples_of
-from sflam.sizes import IDENTITY
+from sflam.sizes import IDENTITY, sent_tokens
+
+
+def tokens_of_rows(assembly: Assembly) -> tuple[int, int]:
+    """Return the tokens of an image, or the most of a text, as a device's half sees them, and d."""
+    backbone, job, train = assembly.backbone, assembly.job, assembly.splits.train
+    sample = examples_of(train, backbone).take(np.arange(1)).inputs
+    tokens, dim = token_shape(backbone, sample)
+    if train.kind == "text":
+        limits = [train.inputs.shape[1], job.data.max_tokens or longest_text(backbone.name)]
+        positions = getattr(backbone.model.config, "max_position_embeddings", None)
+        tokens = min(max(limits), positions) if positions else max(limits)
+    return tokens, dim
 
 
 def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
     """Return what is agreed with each device."""
     backbone, job, exchange = assembly.backbone, assembly.job, local.exchange
     train = assembly.splits.train
-    sample = examples_of(train, backbone).take(np.arange(1)).inputs
-    tokens, dim = token_shape(backbone, sample)
+    tokens, dim = tokens_of_rows(assembly)
     text, causal = train.kind == "text", backbone.task == CAUSAL
-    if text:
-        limits = [train.inputs.shape[1], job.data.max_tokens or longest_text(backbone.name)]
-        positions = getattr(backbone.model.config, "max_position_embeddings", None)
-        tokens = min(max(limits), positions) if positions else max(limits)
     start = state_of(assembly.model)
     segment, double = local.devices.segment, str(backbone.model.dtype) == "torch.float64"
     raw = 64 if double else 32
@@ -42,7 +49,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             scheme=exchange.scheme,
             bits=bits[device][0],
             dim=dim,
-            tokens=tokens,
+            tokens=sent_tokens(tokens, job.privacy.drop_tokens),
             text=text,
             labels_up=job.model.labels == "server",
             per_token=causal,

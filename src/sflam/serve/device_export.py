@@ -22,7 +22,7 @@ from sflam.model.graph_check import random_rows, run_bundle
 from sflam.run.assemble import assemble
 from sflam.serve.announcement import bundle as write_files
 from sflam.serve.announcement import segment_name
-from sflam.serve.contracts import contracts_of
+from sflam.serve.contracts import tokens_of_rows
 from sflam.serve.graph_offer import HalfKind, compared, graphs_name
 
 N_OF_VECTORS = 2
@@ -55,7 +55,7 @@ def export_device(job: Job, cut: int, folder: Path) -> DeviceExport:
         raise ConfigError(f"learn.method is {job.learn.method!r}, which has no cut; a device half needs one")
     folder.mkdir(parents=True, exist_ok=True)
     kind = HalfKind(cut=cut)
-    graphs, half, tensors = compared(assembly, kind, contracts_of(assembly, local)[0].tokens)
+    graphs, half, tensors = compared(assembly, kind, tokens_of_rows(assembly)[0])
     write_files(assembly, local, folder)
     replace_file(folder / graphs_name(kind), write_bundle(graphs))
     arrays, operations = _vectors(graphs, half, {name: t.numpy() for name, t in tensors.items()})

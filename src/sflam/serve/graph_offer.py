@@ -16,7 +16,9 @@ from sflam.graph.bundle import Bundle
 from sflam.graph.writing import write_bundle
 from sflam.learn.split_fleet import LocalFleet
 from sflam.model.device_graphs import DeviceHalf, bundle_of, device_half, shortened
+from sflam.model.families import CAUSAL
 from sflam.model.graph_check import expect_equal, frozen_tensors
+from sflam.model.kept_token import FIRST, LAST, kept_token
 from sflam.model.tuned import tuned_blocks
 from sflam.run.assemble import Assembly
 
@@ -116,6 +118,13 @@ def compared(assembly: Assembly, kind: HalfKind, tokens: int) -> tuple[Bundle, D
         raise GraphError(f"learn.loss is {job.learn.loss!r}, a plugin's own; graphs know the built-in losses")
     if job.data.answer:
         raise GraphError("data.answer names answers to prompts; a device without torch learns whole texts")
+    if job.privacy.drop_tokens:
+        reads = kept_token(backbone.family.name, per_token=backbone.task == CAUSAL)
+        if reads != FIRST and (reads == LAST or job.model.labels == "device"):
+            raise GraphError(
+                f"privacy.drop_tokens = {job.privacy.drop_tokens:g}, and the head of this model reads the {reads} of the "
+                "tokens; a device without torch keeps the first alone"
+            )
     half = device_half(
         backbone,
         model,

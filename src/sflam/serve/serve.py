@@ -35,7 +35,7 @@ from sflam.serve.app import application
 from sflam.serve.buffered.buffered_fleet import BufferedRemote
 from sflam.serve.buffered.buffered_wiring import paced_dispatch, problems_of_pace
 from sflam.serve.certificate_binding import CertificateBinding
-from sflam.serve.contracts import contracts_of
+from sflam.serve.contracts import contracts_of, tokens_of_rows
 from sflam.serve.corrected_weights import CorrectedWeights
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
@@ -223,7 +223,7 @@ class Served:
             raise ServeError(f"one body takes {largest} bytes, but --memory is {serving.memory}; raise it")
         offer = GraphOffer(refused="the server was started with --no-graphs")
         if serving.graphs:
-            offer = offer_graphs(assembly, local, folder, contracts[0].tokens)
+            offer = offer_graphs(assembly, local, folder, tokens_of_rows(assembly)[0])
         if serving.graphs and offer.refused:
             notify(
                 f"devices without torch{', browsers too,' if serving.browser else ''} cannot join: {offer.refused}"

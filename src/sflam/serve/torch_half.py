@@ -26,7 +26,7 @@ from sflam.link.half import Arrays, Incoming, LocalStep, Outgoing, TakenRows
 from sflam.model.dummy_inputs import valid_tokens
 from sflam.model.families import CAUSAL
 from sflam.model.split import DeviceSegment
-from sflam.sizes import FLOAT_BITS
+from sflam.sizes import FLOAT_BITS, sent_tokens
 
 ROW = 0
 """The one row of the stack that holds this device's adapters."""
@@ -57,7 +57,7 @@ class TorchHalf:
     ) -> None:
         self.examples, self.task = examples, examples.task
         self.devices = Devices(segment, (cut,), learn)
-        self.devices.protect(guard)
+        self.devices.protect(guard, self.task)
         self.devices.expect(expected_rows(learn, sampling, {ROW: len(own)}))
         self.stack, self.names = segment.stack, segment.names(cut)
         self.rule = local_rule(learn, "local", examples, {ROW: own})
@@ -72,6 +72,8 @@ class TorchHalf:
         self.trained = self.stack.size(self.names) if self.names else 0
         self._start: NDArray[Any] | None = None
         self._batch: Minibatch | None = None
+        self._crossing: Minibatch | None = None
+        """The mini-batch as the server sees it: with the lengths of what is sent."""
 
     def read(self) -> NDArray[Any]:
         """Return the trained values; see ``Half.read``."""
@@ -89,6 +91,9 @@ class TorchHalf:
     def take(self, indices: NDArray[np.int64]) -> TakenRows:
         """Take the rows of a step; see ``Half.take``."""
         self._batch = batch = self.examples.take(indices)
+        if self.devices.dropping:
+            batch = self.devices.dropping.crossing(batch, self._most(batch))
+        self._crossing = batch
         labels = None
         if not self.has_head:
             labels = token_labels(batch) if self.task == CAUSAL else batch.labels
@@ -106,11 +111,12 @@ class TorchHalf:
         sent = {ROW: batch} if len(batch) else {}
         hidden = self.devices.forward({ROW: self._taken}, {ROW: step.seed}, sent)
         if sent:
-            out.write(valid_rows(hidden[ROW], batch.lengths))
+            hidden, sent = self.devices.sent(hidden, sent, {ROW: step.seed})
+            out.write(valid_rows(hidden[ROW], sent[ROW].lengths))
 
     def finish(self, step: LocalStep, last: Incoming[Tensor], out: Outgoing[Tensor]) -> float:
         """Run head and loss; see ``Half.finish``."""
-        batch = self._taken
+        batch = self._seen
         came = {ROW: self._padded(last)}
         loss, gradient = self.devices.finish(self.task, {ROW: batch}, came, {ROW: step.head_seed})[ROW]
         out.write(valid_rows(gradient, batch.lengths))
@@ -156,18 +162,30 @@ class TorchHalf:
         assert self._batch is not None, "take comes first"
         return self._batch
 
+    @property
+    def _seen(self) -> Minibatch:
+        assert self._crossing is not None, "take comes first"
+        return self._crossing
+
     def _named(self, values: NDArray[Any]) -> dict[str, Tensor]:
         """Return [P] as the named tensors, on the device and in the type of the trained ones."""
         own = torch.from_numpy(np.array(values)).to(self.stack.values)
         return unflatten(own, self.stack.read(ROW), self.names)
 
     def _tokens(self, batch: Minibatch) -> int:
-        """Return n."""
-        return sum(batch.counts(self._width or next(iter(batch.inputs.values())).shape[1]))
+        """Return n of a mini-batch as the server sees it."""
+        most = self._most(batch)
+        if self.devices.dropping:
+            most = sent_tokens(most, self.devices.dropping.drop.share)
+        return sum(batch.counts(most))
+
+    def _most(self, batch: Minibatch) -> int:
+        """Return the tokens of an image, or of the longest text."""
+        return self._width or int(next(iter(batch.inputs.values())).shape[1])
 
     def _padded(self, came: Incoming[Tensor]) -> Tensor:
         """Return the [B,T,d] tokens of a message; those that do not travel are zero."""
-        batch = self._taken
+        batch = self._seen
         tokens = came.read(self._tokens(batch))
         if batch.lengths is None:
             return tokens.view(len(batch), -1, tokens.shape[1])

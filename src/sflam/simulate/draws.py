@@ -24,7 +24,7 @@ class Draws:
 
     Args:
         fleet: whose mini-batches are drawn.
-        tokens: of an image.
+        tokens: of an image that cross the cut.
         round: its number.
         known: whether the server already keeps all that it can keep, as at best.
     """
@@ -75,11 +75,12 @@ def drawn_steps(
         batches: device -> the samples of each of its mini-batches; some may have none.
         exchange: knows what the server keeps.
         lengths: [N] valid tokens of every sample of the dataset; None where all have ``tokens``.
-        tokens: of a sample.
+        tokens: of an image that cross the cut.
         labels: whether they go up.
     """
     number = max(map(len, batches.values()), default=0)
     kept = exchange.sent if isinstance(exchange, CachedExchange) else {}
+    drop = exchange.guard.drop if exchange.guard else None
     known = {device: set(kept.get(device, ())) for device in batches}
 
     def of_step(device: int, samples: NDArray[Any]) -> tuple[float, ...]:
@@ -87,6 +88,8 @@ def drawn_steps(
         if not rows:
             return (0.0,) * 5
         sizes = np.full(rows, tokens) if lengths is None else lengths[samples]
+        if drop is not None and lengths is not None:  # an image's ``tokens`` are those sent
+            sizes = drop.counts(sizes)
         valid = fresh = int(sizes.sum())
         ragged = rows if (sizes != sizes[0]).any() else 0  # where lengths travel
         if isinstance(exchange, CachedExchange):

@@ -22,6 +22,7 @@ export const OFFERS = {
   "privacy.sample_clip": ["none"],
   "privacy.clip_loss": ["none"],
   "privacy.distance_correlation": ["none"],
+  "privacy.drop_tokens": ["none"],
   "privacy.secure_aggregation": ["false"],
   plugins: ["none"],
 };

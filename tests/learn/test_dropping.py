@@ -1,4 +1,4 @@
-"""Tokens dropped at the cut: the whole model with those kept behind it, bytes of those alone, the same after a resume."""
+"""Tokens dropped at the cut: the whole model with the others behind it, their bytes alone, the same after a resume."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def fleet_of(kind, privacy, *, cut=CUT, **options):
 
 
 def plain_step(kind, batch, places, cut):
-    """Return loss and gradients of the unmodified Hugging Face model, whose blocks from ``cut`` on see kept tokens alone.
+    """Return loss and gradients of the whole Hugging Face model, whose blocks from ``cut`` on see kept tokens alone.
 
     Of an image they are gathered before that block; of a text its blocks are given a mask that hides the others, and a
     head that reads one token then sees none of them.

@@ -34,7 +34,7 @@ DROP = {
     "drop-correlation": (DROPPED, WEIGHED),
     "drop-measured": (DROPPED, "plan.measure_every=5"),
     "drop-calibrated": (DROPPED, "network.calibrate=true"),
-    "drop-answers": (DROPPED, "data.answer=reply"),
+    "drop-unlabelled": (DROPPED, 'data.label=""'),
 }
 SAMPLES = "privacy.sample_clip=1"
 SAMPLE = {

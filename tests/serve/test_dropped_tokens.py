@@ -1,4 +1,4 @@
-"""Devices that keep tokens at home: served is simulated, a device that dies draws the same again, graphs or a reason."""
+"""Devices that keep tokens at home: served is simulated, and a device that dies draws the same again."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from sflam.serve.announcement import bundle, describe
 from sflam.serve.contracts import contracts_of
 from sflam.serve.graph_offer import GraphOffer, HalfKind, graphs_name, offer_graphs
 from tests.conftest import Cli
+from tests.learn.builders import adapted, local_fleet
 
 
 def assembled(small: tuple[str, ...], *settings: str) -> Assembly:
@@ -133,3 +135,22 @@ def test_devices_of_their_own_ranks_have_graphs_of_them(
         assert factors and all(shape["lora_B" in name] == rank for name, shape in factors.items())
         assert sum("lora_B" in name for name in factors) == sum("lora_A" in name for name in factors)
     assert len(set(offer.files)) == 3 and graphs_name(HalfKind(cut=1, rank=1)) != graphs_name(HalfKind(cut=1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "why"),
+    [("gpt2", "server", "last"), ("dinov2", "device", "first and mean"), ("dinov2", "server", "")],
+)
+def test_a_head_that_reads_more_than_the_first_token_has_no_graphs_where_tokens_are_dropped(
+    tmp_path: Path, kind: str, labels: str, why: str
+) -> None:
+    backbone, model, examples = adapted(kind)
+    job = config.load(None, ["privacy.drop_tokens=0.5", f"model.labels={labels}", "model.rank=2"])
+    assembly = SimpleNamespace(job=job, backbone=backbone, model=model)
+    local = local_fleet(backbone, model, examples, [np.arange(8)], labels=labels)
+    offer = offer_graphs(assembly, local, tmp_path, 17 if kind == "dinov2" else 10)  # type: ignore[arg-type]
+    found = offer.described(HalfKind(cut=1))
+    assert (found["graphs"] is None) == bool(why)
+    if why:
+        assert f"reads the {why} of the tokens" in found["graphs_refused"]
+        assert "privacy.drop_tokens = 0.5" in found["graphs_refused"]

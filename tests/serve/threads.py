@@ -72,7 +72,8 @@ def contracts_of(local, labels, quant, text, causal, start):
     return {
         device: Contract(
             device=device, scheme=quant.scheme, bits=64 if raw else quant.bits_up, dim=WIDTH,
-            tokens=sent_tokens(10 if text else 17, drop.share if drop else 0.0), text=text, labels_up=labels == "server", per_token=causal,
+            tokens=sent_tokens(10 if text else 17, drop.share if drop else 0.0),
+            text=text, labels_up=labels == "server", per_token=causal,
             classes=VOCABULARY if causal else CLASSES, batch=local.learn.batch, local_steps=local.learn.local_steps,
             local_epochs=local.learn.local_epochs, adapters=own[device],
             adapter_bits=local.devices.segment.stack.values.element_size() * 8,

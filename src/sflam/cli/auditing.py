@@ -44,6 +44,12 @@ def audit(
         float,
         typer.Option(help="Norm to which noisy tokens are clipped; by default the job's, or their median."),
     ] = 0.0,
+    visits: Annotated[
+        int,
+        typer.Option(
+            help="Visits of a sample whose tokens the server puts together, where devices drop some of them."
+        ),
+    ] = 1,
     shadows: Annotated[
         int,
         typer.Option(
@@ -101,6 +107,7 @@ def audit(
             steps=steps,
             noises=list(dict.fromkeys(noises)),
             clip=clip,
+            visits=visits,
             seen=tally.count,
         )
     mix = by_updates(audited, pretend)
@@ -110,7 +117,7 @@ def audit(
             got = got.with_finding(by_likelihood(audited, shadows, COUNTED, places[0], tally.count))
     priced, why = prices(audited.job, list(got.worth))
     shared.notes([why] if why else [])
-    found = summary(got, audited, priced)
+    found = summary(got, audited, priced, visits)
     title = f"{subject.name}: what the server could learn"
     shared.show(as_json, audit_table(found, title))
     first = next(iter(got.pictures.values()), None)

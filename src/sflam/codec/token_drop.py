@@ -1,8 +1,8 @@
 """Which tokens of a sample a device sends where ``privacy.drop_tokens`` keeps the others at home.
 
-The token that the head reads always goes; of the others as many as :func:`sflam.sizes.sent_tokens` says, every subset as
-likely as any (Liu et al., PatchDropout, arXiv 2208.07220, drops image patches so, for speed). They go in their order.
-The draw is of the run's seed: the server sees which places came, as activations hold their positions.
+The token that the head reads always goes; of the others as many as :func:`sflam.sizes.sent_tokens` says, every subset
+as likely as any (Liu et al., PatchDropout, arXiv 2208.07220, drops patches of images so, for speed). They go in their
+order. The draw is of the run's seed: the server sees which places came, as activations hold their positions.
 
 B rows, T tokens of the longest, M tokens sent of the row with most.
 """

@@ -25,10 +25,10 @@ from sflam.learn.reported_loss import ReportedLoss
 from sflam.learn.sample_clipping import SampleClipping
 from sflam.learn.settings import LearnSettings
 from sflam.learn.weighting import Share, Weighting
+from sflam.model.families import CAUSAL, SEQUENCE
 from sflam.model.kept_token import LAST, kept_token
 from sflam.model.lora import Rows
 from sflam.model.loss import group_losses, target_count
-from sflam.model.families import CAUSAL, SEQUENCE
 from sflam.model.split import DeviceSegment
 from sflam.sizes import adapter_body_bytes
 
@@ -142,8 +142,8 @@ class Devices(Side[DeviceSegment]):
         return out
 
     def sent(
-        self, hidden: Mapping[int, Tensor], batches: Mapping[int, Minibatch], seeds: Mapping[int, int]
-    ) -> tuple[Mapping[int, Tensor], Mapping[int, Minibatch]]:
+        self, hidden: dict[int, Tensor], batches: dict[int, Minibatch], seeds: Mapping[int, int]
+    ) -> tuple[dict[int, Tensor], dict[int, Minibatch]]:
         """Return what goes up of the activations of :meth:`forward`, and the mini-batches as their servers see them.
 
         The gradients of :meth:`backward` are then of what went up. ``seeds`` are those of the forward.

@@ -1,7 +1,7 @@
 """Tokens that stay on a device: a gather of what goes up, and a scatter of the gradient that comes back.
 
-The device's blocks see all tokens of a sample. Behind the cut the sample is what was sent, so the gradient of the rest is
-zero. B rows, T tokens of the longest, M tokens sent of the row with most, d hidden size.
+The device's blocks see all tokens of a sample. Behind the cut the sample is what was sent, so the gradient of the rest
+is zero. B rows, T tokens of the longest, M tokens sent of the row with most, d hidden size.
 """
 
 from __future__ import annotations

@@ -47,6 +47,6 @@ def kept_token(family: str, *, per_token: bool) -> str:
     else:
         why = WHY.get(family, "nothing is known of its blocks that would let tokens be left out")
     raise ModelError(
-        f"privacy.drop_tokens does not go with a model of family {family!r}: {why}; set privacy.drop_tokens = 0, or use "
-        f"a classifier of one of {', '.join(KEPT_TOKEN)}"
+        f"privacy.drop_tokens does not go with a model of family {family!r}: {why}; set privacy.drop_tokens = 0, or "
+        f"use a classifier of one of {', '.join(KEPT_TOKEN)}"
     )

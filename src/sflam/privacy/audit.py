@@ -12,10 +12,12 @@ import numpy as np
 from torch import Tensor
 
 from sflam.codec.legs import HEAD_UP, UP
+from sflam.codec.token_drop import TokenDrop, drop_of
 from sflam.errors import ConfigError
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import valid_rows
 from sflam.model.families import CAUSAL
+from sflam.model.kept_token import LAST, kept_token
 from sflam.privacy.finding import Finding, Picture, Worth
 from sflam.privacy.image_attacks import attack_images
 from sflam.privacy.labels import clustered, directions, nearest_class
@@ -70,6 +72,7 @@ def audit(
     steps: int,
     noises: Sequence[float] = (0.0,),
     clip: float = 0.0,
+    visits: int = 1,
     seen: Callable[[int, int], None] = lambda done, total: None,
 ) -> Audit:
     """Attack what a run's devices send.
@@ -82,12 +85,15 @@ def audit(
         steps: of the descent of images.
         noises: that devices add, in clips; with 0 they leave activations as they are.
         clip: norm of tokens that noise is added to; 0 takes the job's, or the median norm at each cut.
+        visits: of a sample whose tokens are put together, where devices drop some.
         seen: called with the cells done, and all.
 
     Raises:
         ConfigError: a number out of range.
+        ModelError: tokens of the model cannot be dropped.
     """
     _expect(subject, cuts, widths, samples, steps, noises, clip)
+    drop, reads = _dropped(subject, visits)
     targets = subject.drawn(subject.members, samples, "targets")
     public = subject.drawn(subject.public, PUBLIC, "public")
     counted = subject.drawn(subject.members, COUNTED, "counted")
@@ -98,6 +104,8 @@ def audit(
     seen(0, total)
     for cut, noise in ((cut, noise) for cut in cuts for noise in noises):
         observer, first = _observer(subject, cut), len(findings)
+        if drop:
+            observer.leave_out(drop, last=reads == LAST, visits=visits)
         if noise:
             observer.protect(clip or subject.job.privacy.clip or _median_norm(observer, public), noise)
         for bits in widths:
@@ -113,7 +121,7 @@ def audit(
             worth[cut, bits, noise] = _worth(subject, observer, targets, public, bits)
             seen(len(worth), total)
         members = _members(subject, observer, counted, public)
-        findings += members if noise else members[cut != cuts[0] :]  # without noise a loss has no cut
+        findings += members if noise or drop else members[cut != cuts[0] :]  # without noise a loss has no cut
         findings[first:] = [replace(each, noise=noise) for each in findings[first:]]
     for bits in widths:
         findings += _labels_by_gradients(subject, last, counted, bits)
@@ -157,6 +165,19 @@ def _expect(
         raise ConfigError(f"--samples is {samples} and --steps {steps}; give at least 1 of each")
 
 
+def _dropped(subject: Subject, visits: int) -> tuple[TokenDrop | None, str]:
+    """Return how a job's devices drop tokens, None where they do not, and what the head reads."""
+    drop = drop_of(subject.job.privacy, subject.job.seed)
+    if visits < 1 or (visits > 1 and drop is None):
+        raise ConfigError(
+            f"--visits is {visits}; give 1 or more, and more than 1 where privacy.drop_tokens is above 0: else every "
+            "visit shows all tokens"
+        )
+    if drop is None:
+        return None, ""
+    return drop, kept_token(subject.backbone.family.name, per_token=subject.backbone.task == CAUSAL)
+
+
 def _observer(subject: Subject, cut: int) -> Observer:
     return Observer(subject.backbone, subject.model, cut, subject.job.quant.scheme, subject.job.seed)
 
@@ -165,11 +186,11 @@ def _worth(
     subject: Subject, observer: Observer, batch: Minibatch, public: Minibatch, bits: int | None
 ) -> Worth:
     hidden = observer.exact(batch)
-    tokens = hidden.shape[0] * hidden.shape[1] if batch.lengths is None else int(batch.lengths.sum())
+    tokens = int(observer.seen(batch, hidden.shape[1], 1).sum())
     scheme = IDENTITY if bits is None else observer.scheme
     accuracy = None
     if subject.trained and subject.backbone.task != CAUSAL:
-        accuracy = subject.right(observer.received(public, bits), public, observer.cut)
+        accuracy = subject.right(observer.received(public, bits, whole=True), public, observer.cut)
     return Worth(
         bytes_up=payload_bytes(tokens, hidden.shape[2], bits or FLOAT_BITS, scheme) / len(batch),
         clip=observer.guard.clips[UP] if observer.guard else 0.0,
@@ -189,7 +210,9 @@ def _labels(
     if subject.backbone.task == CAUSAL:
         return []
     labels, known_labels = (batch.labels.cpu().numpy() for batch in (counted, public))
-    rows, known = (_pooled(observer.received(batch, bits), batch) for batch in (counted, public))
+    received = observer.received(counted, bits)
+    rows = _pooled(received, counted, observer.seen(counted, received.shape[1]).sum(1))
+    known = _pooled(observer.received(public, bits, whole=True), public)
     named = nearest_class(known, known_labels, rows)
     clusters = clustered(rows, labels, len(subject.classes), observer.seed % 2**31)
     scores = {"clusters": clusters, "class means": float((named == labels).mean())}
@@ -210,7 +233,7 @@ def _labels(
 def _labels_by_gradients(
     subject: Subject, last: Observer, counted: Minibatch, bits: int | None
 ) -> list[Finding]:
-    """Return how many labels the gradients tell that a device with labels at home sends of its loss."""
+    """Return how many labels the gradients tell that a device with labels at home sends of its loss, by all tokens."""
     if subject.backbone.task == CAUSAL:
         return []
     _, back = subject.graded(last.exact(counted), counted, last.cut)
@@ -236,7 +259,10 @@ def _members(subject: Subject, observer: Observer, counted: Minibatch, public: M
         return []
     (loss, norm), (other_loss, other_norm) = (
         (found[0], found[1].double().flatten(1).norm(dim=1).cpu().numpy())
-        for found in (subject.graded(_seen(observer, b), b, observer.cut) for b in (counted, public))
+        for found in (
+            subject.graded(*observer.of_a_visit(_seen(observer, b), b), observer.cut)
+            for b in (counted, public)
+        )
     )
     return [
         membership(observer.cut, attack, inside, outside)
@@ -246,12 +272,15 @@ def _members(subject: Subject, observer: Observer, counted: Minibatch, public: M
 
 def _seen(observer: Observer, batch: Minibatch) -> Tensor:
     """Return [N,T,d], activations in floats, with the noise of devices that add any."""
-    return observer.received(batch, None) if observer.guard else observer.exact(batch)
+    return observer.received(batch, None, whole=True) if observer.guard else observer.exact(batch)
 
 
-def _pooled(values: Tensor, batch: Minibatch) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Return [N,2d], the first token of each sample and the mean of all; tokens that were not sent are zero."""
-    counts = values.new_full((len(values),), values.shape[1]) if batch.lengths is None else batch.lengths
+def _pooled(
+    values: Tensor, batch: Minibatch, counts: Tensor | None = None
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Return [N,2d], of each sample the first token and the mean of ``counts`` [N], by default of all; else zero."""
+    if counts is None:
+        counts = values.new_full((len(values),), values.shape[1]) if batch.lengths is None else batch.lengths
     mean = values.sum(1) / counts.to(values)[:, None]
     return np.concatenate([each.detach().double().cpu().numpy() for each in (values[:, 0], mean)], axis=1)
 

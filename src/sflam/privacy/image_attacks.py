@@ -48,19 +48,23 @@ def attack_images(
         steps: of a descent.
     """
     received = observer.received(targets, bits)
+    seen = observer.seen(targets, received.shape[1])
     pixels = targets.inputs[INPUT]
     low, high = (_normalized(spec, value).to(pixels) for value in (0.0, 1.0))
     mean = public.inputs[INPUT].mean(0, keepdim=True).expand_as(pixels)
     attempts: dict[str, Tensor] = {}
+    run, start = _run(observer), None
+    if observer.drop is not None:  # what did not come says nothing, and is guessed to be as in other images
+        run, start = _run(observer, seen), mean
     if is_affine(_run(observer), pixels[:1]):
-        attempts["inversion"] = affine_inverse(_run(observer), received, pixels)
+        attempts["inversion"] = affine_inverse(run, received, pixels, start)
     attempts["descent"] = descended(
-        _run(observer), received, pixels, steps=steps, smooth=SMOOTH, low=low, high=high
+        run, received, pixels, steps=steps, smooth=SMOOTH, low=low, high=high, start=start
     )
-    known = observer.received(public, bits)
-    found = decoded(*(_flat(each) for each in (known, public.inputs[INPUT], received)))
+    known = observer.received(public, bits, whole=True)
+    found = _decoded(known, public.inputs[INPUT], received, None if observer.drop is None else seen)
     attempts["decoder"] = torch.from_numpy(found).to(pixels).view_as(pixels)
-    original, seen = shown(spec, pixels), _flat(seeing.received(targets, None))
+    original, features = shown(spec, pixels), _flat(seeing.received(targets, None))
     guess = float(np.median(ssim(original, shown(spec, mean))))
     findings, best = [], None
     for name, images in attempts.items():
@@ -79,7 +83,7 @@ def attack_images(
                 more={
                     "worst_ssim": float(near.max()),
                     "psnr_db": float(np.median(psnr(original, guessed))),
-                    "features": float(np.median(cosine(seen, there))),
+                    "features": float(np.median(cosine(features, there))),
                 },
             )
         )
@@ -96,8 +100,22 @@ def shown(spec: ImageSpec, pixels: Tensor) -> Floats:
     return found
 
 
-def _run(observer: Observer) -> Callable[[Tensor], Tensor]:
-    return lambda pixels: observer.run({INPUT: pixels})
+def _run(observer: Observer, seen: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """Return pixels to activations; with ``seen`` [N,T], zero where a token of an image did not come."""
+    if seen is None:
+        return lambda pixels: observer.run({INPUT: pixels})
+    return lambda pixels: observer.run({INPUT: pixels}) * seen[:, :, None]
+
+
+def _decoded(known: Tensor, inputs: Tensor, received: Tensor, seen: Tensor | None) -> Floats:
+    """Return [N,P] by a decoder; with ``seen`` [N,T] by one of each image, learned for the tokens that came of it."""
+    if seen is None:
+        return decoded(*(_flat(each) for each in (known, inputs, received)))
+    rows = [
+        decoded(_flat(known[:, own]), _flat(inputs), _flat(each[None, own]))
+        for each, own in zip(received, seen, strict=True)
+    ]
+    return np.concatenate(rows)
 
 
 def _normalized(spec: ImageSpec, value: float) -> Tensor:

@@ -26,6 +26,7 @@ def descended(
     smooth: float,
     low: Tensor,
     high: Tensor,
+    start: Tensor | None = None,
 ) -> Tensor:
     """Return [N,C,S,S], the images found.
 
@@ -37,9 +38,10 @@ def descended(
         smooth: what the total variation, the mean |difference| of neighbouring pixels, counts beside the distance.
         low: [C,1,1] the values of black pixels.
         high: [C,1,1] those of white ones.
+        start: [N,C,S,S] to descend from; grey by default.
     """
     grey = ((low + high) / 2).expand_as(like)
-    image = grey.clone().requires_grad_()
+    image = (grey if start is None else start).clone().requires_grad_()
     optimizer = torch.optim.Adam([image], lr=RATE)
     norm = received.square().flatten(1).sum(1).clamp_min(1e-12)
     for _ in range(steps):

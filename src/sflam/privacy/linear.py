@@ -18,16 +18,19 @@ DONE = 1e-12
 """Of the squared gradient at the start, where an image is finished."""
 
 
-def affine_inverse(run: Callable[[Tensor], Tensor], received: Tensor, like: Tensor) -> Tensor:
-    """Return [N, ...], the inputs of least norm whose activations are nearest to those received.
+def affine_inverse(
+    run: Callable[[Tensor], Tensor], received: Tensor, like: Tensor, start: Tensor | None = None
+) -> Tensor:
+    """Return [N, ...], of the inputs whose activations are nearest to those received the ones nearest to ``start``.
 
     Args:
         run: an affine map of inputs, each on its own, to activations [N,T,d].
         received: [N,T,d].
         like: [N, ...] anything of the inputs' shape.
+        start: [N, ...], a guess at what does not show in activations; zeros by default.
     """
-    found = torch.zeros_like(like)
-    offset = run(found).detach()
+    offset = run(torch.zeros_like(like)).detach()
+    found = torch.zeros_like(like) if start is None else start
 
     def turned(residual: Tensor) -> Tensor:
         """The transpose of the map, applied."""
@@ -35,7 +38,7 @@ def affine_inverse(run: Callable[[Tensor], Tensor], received: Tensor, like: Tens
         (back,) = torch.autograd.grad(run(at), at, residual)
         return back
 
-    residual = received - offset
+    residual = received - (offset if start is None else run(found).detach())
     gradient = turned(residual)
     way, size = gradient, _squared(gradient)
     enough = DONE * size

@@ -9,13 +9,16 @@ N samples, T tokens, d hidden size.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
 
 from sflam.codec.guard import Guard, guard_of
 from sflam.codec.legs import UP
+from sflam.codec.token_drop import TokenDrop
 from sflam.learn.examples import Minibatch
 from sflam.learn.exchange import Exchange, Position
 from sflam.model.adapters import state_of
@@ -47,10 +50,54 @@ class Observer:
         self.segment.stack.write(0, state_of(model))
         self.segment.eval()
         self.guard: Guard | None = None
+        self.drop: TokenDrop | None = None
+        self.visits, self._last = 1, False
 
     def protect(self, clip: float, noise: float) -> None:
         """Let devices clip tokens to norm ``clip``, and add ``noise`` times that; 0 leaves both out."""
         self.guard = guard_of(PrivacySettings(clip=clip, noise=noise), self.seed)
+
+    def leave_out(self, drop: TokenDrop, *, last: bool, visits: int) -> None:
+        """Let devices send some tokens alone, of which the server puts together those of ``visits`` visits of a sample.
+
+        Args:
+            drop: how they are drawn.
+            last: whether the head reads the last valid token, not the first.
+            visits: at least 1; other visits have other tokens where every step draws anew.
+        """
+        self.drop, self._last, self.visits = drop, last, visits
+
+    def seen(self, batch: Minibatch, width: int, visits: int = 0) -> Tensor:
+        """Return [N,T], whether a token went up in any of the visits; where all go up, whether it is valid.
+
+        Args:
+            batch: N samples.
+            width: T.
+            visits: to look at; 0 for all.
+        """
+        counts = np.array(batch.counts(width))
+        if self.drop is None:
+            found = np.arange(width) < counts[:, None]
+        else:
+            found = np.zeros((len(counts), width), bool)
+            rows = np.arange(len(counts))[:, None]
+            for visit in range(visits or self.visits):
+                step = derive(self.seed, "visit", visit, *batch.ids)
+                places = self.drop.places(counts, step, batch.ids, last=self._last)
+                mine = places < counts[:, None]
+                found[np.broadcast_to(rows, places.shape)[mine], places[mine]] = True
+        return torch.from_numpy(found).to(batch.labels.device)
+
+    def of_a_visit(self, values: Tensor, batch: Minibatch) -> tuple[Tensor, Minibatch]:
+        """Return [N,M,d], what a visit sends of activations [N,T,d], and the samples with the lengths of that."""
+        if self.drop is None:
+            return values, batch
+        seen = self.seen(batch, values.shape[1], 1)
+        counts = seen.sum(1)
+        order = (~seen).to(torch.int8).argsort(dim=1, stable=True)[:, : int(counts.max())]
+        found = values.gather(1, order[:, :, None].expand(-1, -1, values.shape[2]))
+        lengths = None if bool((counts == counts[0]).all()) else counts
+        return found, replace(batch, lengths=lengths)
 
     def run(self, inputs: Mapping[str, Tensor], lengths: Tensor | None = None) -> Tensor:
         """Return [N,T,d], what the device's half makes of inputs; gradients flow back to them."""
@@ -68,16 +115,20 @@ class Observer:
             found.append(self.run(inputs, None if batch.lengths is None else batch.lengths[at]))
         return torch.cat(found)
 
-    def received(self, batch: Minibatch, bits: int | None) -> Tensor:
+    def received(self, batch: Minibatch, bits: int | None, *, whole: bool = False) -> Tensor:
         """Return [N,T,d], the activations of samples as they arrive; tokens that are not sent are zero.
 
         Args:
             batch: N samples.
             bits: per value; None for floats.
+            whole: all tokens of samples that are the server's own, or that are sent to be predicted.
         """
         # Noise of other samples is other noise.
         place = derive(self.seed, "samples", *batch.ids) % 10**9 if self.guard else 0
-        return self.crossed(self.exact(batch), batch.lengths, bits, place=place)
+        found = self.crossed(self.exact(batch), batch.lengths, bits, place=place)
+        if self.drop is None or whole:
+            return found
+        return found * self.seen(batch, found.shape[1])[:, :, None]
 
     def crossed(
         self, values: Tensor, lengths: Tensor | None, bits: int | None, leg: int = UP, place: int = 0

@@ -9,6 +9,7 @@ from typing import Any
 from sflam.privacy.audit import Audit, Cell
 from sflam.privacy.class_mix import CLASS_MIX
 from sflam.privacy.front import LOST, on_front, recommended
+from sflam.privacy.settings import SAMPLE, PrivacySettings
 from sflam.privacy.subject import Subject
 
 HALF = 0.5
@@ -22,7 +23,10 @@ NOISY = "accuracy is of the model as it is, on noisy activations; training with 
 
 
 def summary(
-    found: Audit, subject: Subject, prices: Mapping[Cell, tuple[float, float]] | None = None
+    found: Audit,
+    subject: Subject,
+    prices: Mapping[Cell, tuple[float, float]] | None = None,
+    visits: int = 1,
 ) -> dict[str, Any]:
     """Return what ``sflam audit --json`` prints.
 
@@ -34,13 +38,17 @@ def summary(
     job = subject.job
     cells = _cells(found, prices or {})
     noisy = any(cell["noise"] for cell in cells)
-    limits = (*LIMITS[:2], NOISY) if noisy else LIMITS
+    limits: tuple[str, ...] = (*LIMITS[:2], NOISY) if noisy else LIMITS
+    if job.privacy.drop_tokens:
+        limits = (*limits, _drop_limit(job.privacy, visits))
     sent = sorted({(item.cut, item.bits_up) for item in job.placements if not item.alone})
     return {
         "model": job.model.name,
         "data": job.data.name,
         "scheme": job.quant.scheme,
         "labels": job.model.labels,
+        "drop_tokens": job.privacy.drop_tokens,
+        "visits": visits,
         "trained": found.trained,
         "samples": found.samples,
         "sent": [{"cut": cut, "bits": bits} for cut, bits in sent],
@@ -65,6 +73,21 @@ def _cells(found: Audit, prices: Mapping[Cell, tuple[float, float]]) -> list[dic
     for row, front in zip(rows, on_front(rows), strict=True):
         row["front"] = front
     return rows
+
+
+def _drop_limit(privacy: PrivacySettings, visits: int) -> str:
+    """Return what an audit of dropped tokens does not show."""
+    whole = (
+        "labels by gradients are guessed with all tokens, and the accuracy is of predictions, which send all"
+    )
+    if privacy.drop_draw == SAMPLE:
+        return f"tokens that stay at home are the same in all visits of a sample; {whole}"
+    share = 1 - privacy.drop_tokens**visits
+    counted = "one visit" if visits == 1 else f"{visits} visits"
+    return (
+        f"the tokens are those of {counted} of a sample, {share:.1%} of it; a server that puts more visits "
+        f"together sees more (--visits): the share is 1 - {privacy.drop_tokens:g}^visits; {whole}"
+    )
 
 
 def _summed(subject: Subject) -> bool:

@@ -31,7 +31,7 @@ def attack_texts(
         vocabulary: words that the model knows.
     """
     received, valid = observer.received(targets, bits), _valid(targets)
-    known, there = observer.received(public, bits), _valid(public)
+    known, there = observer.received(public, bits, whole=True), _valid(public)
     words = public.inputs[INPUT][there]
     attempts: dict[str, Tensor] = {}
     if not observer.cut:
@@ -39,6 +39,8 @@ def attack_texts(
     attempts["decoder"] = trained(known[there], words, received[valid])
     original = targets.inputs[INPUT][valid]
     common = torch.full_like(original, int(words.mode().values))
+    came = observer.seen(targets, received.shape[1])[valid]
+    attempts = {name: torch.where(came, found, common) for name, found in attempts.items()}
     counts = valid.sum(1).tolist()
     return [
         Finding(

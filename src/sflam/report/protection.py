@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sflam.config import Job
-from sflam.privacy.settings import USER
+from sflam.privacy.settings import STEP, USER
 from sflam.records.history import RoundRecord
 
 
@@ -46,6 +46,9 @@ def defences(job: Job) -> list[str]:
         found.append(
             f"distance correlation of inputs with activations in the devices' loss, {weight:g} times"
         )
+    if privacy.drop_tokens:
+        often = "drawn anew in every step" if privacy.drop_draw == STEP else "the same in the whole run"
+        found.append(f"{privacy.drop_tokens:.0%} of a training sample's tokens kept on the device, {often}")
     return found
 
 

@@ -22,7 +22,7 @@ DROP_RULES: tuple[Rule, ...] = tuple(
          "leave plan.measure_every out", (SIMULATE,)),
         ("calibrated", is_set("network.calibrate"), "steps are measured with all tokens",
          "leave network.calibrate out", (SIMULATE,)),
-        ("answers", is_none_of("data.answer", ""), "a language model learns from every token",
-         f"use a classifier, or {PLAIN}", ALL),
+        ("unlabelled", is_one_of("data.label", ""), "texts alone are for a language model, which learns every token",
+         f"name the column of labels, or {PLAIN}", ALL),
     )
 )  # fmt: skip

@@ -122,8 +122,8 @@ def compared(assembly: Assembly, kind: HalfKind, tokens: int) -> tuple[Bundle, D
         reads = kept_token(backbone.family.name, per_token=backbone.task == CAUSAL)
         if reads != FIRST and (reads == LAST or job.model.labels == "device"):
             raise GraphError(
-                f"privacy.drop_tokens = {job.privacy.drop_tokens:g}, and the head of this model reads the {reads} of the "
-                "tokens; a device without torch keeps the first alone"
+                f"privacy.drop_tokens = {job.privacy.drop_tokens:g}, and the head of this model reads the {reads} of "
+                "the tokens; a device without torch keeps the first alone"
             )
     half = device_half(
         backbone,

@@ -81,8 +81,8 @@ class Devices(Side[DeviceSegment]):
         self._columns: dict[int, Tensor] = {}
 
     def protect(self, guard: Guard | None, task: str = SEQUENCE) -> None:
-        """Clip what a sample adds to gradients and losses, make sums noisy, add to the loss, drop tokens: as a ``guard``
-        asks. Raises ModelError where a model of this ``task`` needs all tokens."""
+        """Clip what a sample adds to gradients and losses, make sums noisy, add to the loss, drop tokens, as a
+        ``guard`` asks. Raises ModelError where a model of this ``task`` needs all tokens."""
         self.clipping = SampleClipping(guard) if guard and guard.moves_samples else None
         self.reported = ReportedLoss(guard) if guard and guard.moves_losses else None
         self.decorrelation = Decorrelation(guard.decorrelation) if guard and guard.decorrelation else None

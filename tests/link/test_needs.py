@@ -24,6 +24,7 @@ ALL = {
     "quant.delta": {"false"},
     "privacy": {"none"},
     "privacy.sample_clip": {"none"},
+    "privacy.clip_loss": {"none"},
     "privacy.distance_correlation": {"none"},
     "privacy.drop_tokens": {"none"},
     "privacy.secure_aggregation": {"false"},

@@ -29,6 +29,8 @@ ROOM = (
 KEPT = (*ROOM, "learn.state=keep", "fleet.selected=5", "learn.local_steps=3")
 BITS = ("quant.bits_up=4", "quant.bits_down=4", "quant.bits_adapters=8")
 CANONICAL, DOUBLE = "learn.canonical=true", "model.dtype=float64"
+NOISY = ("privacy.clip=5", "privacy.noise=0.1", "privacy.sample_clip=0.1", "privacy.sample_noise=1")
+HOME = ("privacy.clip_gradients=0.1", "privacy.clip_loss=2", "privacy.noise_loss=1")
 PASSES = "learn.memory_gb=0.0005"
 """So little that a step takes several passes, which ranks then share."""
 
@@ -44,6 +46,7 @@ BIT_EQUAL = {
     "head of one's own": (*KEPT, "learn.personal=head"),
     "memory of the quantizer": (*KEPT, "quant.scheme=topk", "quant.bits_up=4", "quant.bits_down=4"),
     "simulated": (*ROOM, "network.simulate=true"),
+    "samples clipped": (*ROOM, *NOISY, "data.draw=poisson"),
 }
 EQUAL = {
     "apart": KEPT,
@@ -55,6 +58,7 @@ EQUAL = {
     "trunk over ranks": (*KEPT, PASSES, "learn.checkpointing=true", "model.trunk_weights=ranks"),
     "one trunk over ranks": (*ROOM, "learn.method=sflam-mixed", "model.cut=0", "model.trunk_weights=ranks"),
     "at home over ranks": (*ROOM, PASSES, "model.labels=device", "model.trunk_weights=ranks"),
+    "samples clipped at home": (*ROOM, *NOISY, "model.labels=device", *HOME),
     "servers": (*ROOM, "fleet.servers=[0,1,-1,1,0,0]", "fleet.cuts=[1,2,1,1,0,1]"),
 }
 QUICK = ("sflam kept", "mixed in passes", "apart", "together", "trunk over ranks")

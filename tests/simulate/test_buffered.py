@@ -122,6 +122,17 @@ def test_joules_are_charged_as_they_are_spent(small, tmp_path):
         assert charge.energy >= sum(charge.device_j) + charge.server_j - 1e-12
 
 
+def test_an_update_that_waits_for_its_version_may_become_too_old(small, tmp_path):
+    """Three updates at one instant, each alone a version: the third would be two behind."""
+    job = (*EQUAL, *BUFFERED, "learn.buffer=1", "learn.staleness=1", "learn.rounds=6")
+    buffers = [record.charge.buffer for record in ran(small, tmp_path / "run", *job).records]
+    assert [buffer.staleness for buffer in buffers[:2]] == [(0,), (1,)]
+    assert max(tau for buffer in buffers for tau in buffer.staleness) == 1
+    assert (buffers[2].refused, buffers[2].refused_staleness) == ((2,), (2,))
+    assert buffers[2].staleness == (0,)
+    assert_resumes(small, tmp_path / "resumed", job, stops=(2, 3))
+
+
 def test_a_bound_on_staleness_throws_updates_away(small, tmp_path):
     more = ("learn.buffer=1", "learn.rounds=60", "learn.staleness=2")
     run = ran(small, tmp_path / "run", *UNLIKE, *BUFFERED, *more)

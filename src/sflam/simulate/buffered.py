@@ -56,6 +56,8 @@ class BufferedSimulation(VersionedFleet):
         self.under_way: dict[int, Cycle] = {}
         self.waiting: list[Cycle] = []
         """Updates that came, and are in no version yet."""
+        self.behind: list[Cycle] = []
+        """Of these, those that became too old for any version while they waited."""
         self.idle: list[int] = list(range(job.fleet.devices))
         self.numbers = [0] * job.fleet.devices
         self.come = Come()
@@ -80,20 +82,21 @@ class BufferedSimulation(VersionedFleet):
         super().before(round, state)
         if self.turn is None:
             self._plan()
+        self.behind = [cycle for cycle in self.waiting if self._behind(round, cycle)]
+        self.waiting = [cycle for cycle in self.waiting if not self._behind(round, cycle)]
         if len(self.waiting) < self.size:
             self._begin(round)
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices of the first M updates that come."""
-        bound, refused = self.job.learn.staleness, list[Cycle]()
-        began = self.clock
+        refused, began = [*self.behind], self.clock
         while len(self.waiting) < self.size:
             soon = first(self.under_way.values())
             self.clock = max(cycle.ends for cycle in soon)
             for cycle in soon:
                 done = self.under_way.pop(cycle.device)
                 self.idle.append(cycle.device)
-                (refused if too_stale(bound, round - cycle.version) else self.waiting).append(done)
+                (refused if self._behind(round, cycle) else self.waiting).append(done)
             if len(self.waiting) < self.size:
                 self._begin(round)
         self.come = Come(
@@ -106,6 +109,10 @@ class BufferedSimulation(VersionedFleet):
         self.counted, self.refused = self.come.cycles, self.come.refused
         self.waiting = self.waiting[self.size :]
         return tuple(sorted({cycle.device for cycle in self.come.cycles}))
+
+    def _behind(self, version: int, cycle: Cycle) -> bool:
+        """Whether an update is too far behind for the version after ``version``."""
+        return too_stale(self.job.learn.staleness, version - cycle.version)
 
     def average(self, round: int, devices: Sequence[int], steps: Steps) -> Average:
         """Return the next version, and charge for the seconds since the last."""

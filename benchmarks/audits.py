@@ -26,7 +26,6 @@ from images import small_vit
 SENTENCES = {
     "model.targets": '["query", "value"]',
     "model.cut": 1,
-    "data.buckets": "true",
     "data.max_tokens": 64,
     "learn.rounds": 48,
     "learn.local_steps": 1,

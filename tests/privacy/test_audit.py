@@ -47,12 +47,24 @@ def test_a_run_is_audited_at_every_cut_and_width(finished, tmp_path, cli):
         "loss",
         "gradient norm",
     }
-    (mix,) = [each for each in found["findings"] if each["about"] == "class mix"]
+    mix, device = [each for each in found["findings"] if each["about"] == "class mix"]
+    assert device["attack"] == "average, by a device" and 0 <= device["score"] <= 1
     assert 0 <= mix["score"] <= 1 and 0 < mix["guess"] < 1 and mix["more"]["devices"] == 3
     assert any(line.startswith("class mix of a device") for line in found["sentences"])
     assert any("recommended" in line or "no cut" in line for line in found["sentences"])
     again = cli("audit", finished, *FEW, "--out", tmp_path / "out", "--json")
     assert json.loads(again.out[-1]) == found  # the same draws and noise
+
+
+def test_devices_may_be_audited_with_another_quantizer(finished, tmp_path, cli):
+    """Rotated bits are of other sizes and tell something else; the run itself stays as it was."""
+    few = ("--cuts", "1", "--bits", "2", *FEW, "--json")
+    own, other = (
+        json.loads(cli("audit", finished, *few, *more, "--out", tmp_path / "out").out[-1])
+        for more in ((), ("--scheme", "rotated"))
+    )
+    assert (own["scheme"], other["scheme"]) == ("uniform", "rotated")
+    assert scores(own, "images", 1, 2) != scores(other, "images", 1, 2)
 
 
 def test_a_job_is_audited_before_any_training(small, tmp_path, cli):
@@ -103,6 +115,7 @@ def test_the_server_of_an_audit_sees_what_the_fleet_sends(small):
         (("--bits", "17"), "--bits holds 17; give widths from 1 to 16, or 32 for floats"),
         (("--samples", "0"), "--samples is 0"),
         (("--set", "learn.lr=1"), "--set changes a job"),
+        (("--scheme", "coarse"), "quant.scheme: unknown scheme 'coarse'"),
     ],
 )
 def test_bad_options_are_one_line(finished, cli, options, named):

@@ -42,17 +42,19 @@ def subject(tmp_path_factory):
 
 
 def test_unlike_devices_show_their_classes_and_their_sum_does_not(subject):
-    open_ = by_updates(subject, 24)
+    open_, device = by_updates(subject, 24)
     assert open_.score > open_.guess + 0.2
+    assert device.attack == "average, by a device" and device.score < open_.guess + 0.1
     grids = replace(subject.job.quant, adapters_scale="common")
     summed = replace(subject.job, privacy=PrivacySettings(secure_aggregation=True), quant=grids)
-    hidden = by_updates(replace(subject, job=summed), 24)
+    hidden, same = by_updates(replace(subject, job=summed), 24)
+    assert same == device
     assert hidden.guess == open_.guess and hidden.score < open_.guess + 0.1 < open_.score
 
 
 def test_what_trains_nothing_before_the_cut_sends_nothing(subject):
     job = load(None, ["model.cut=0", "learn.device=cpu"])
-    assert by_updates(replace(subject, job=job), 32) is None
-    assert by_updates(subject, 0) is None
+    assert by_updates(replace(subject, job=job), 32) == ()
+    assert by_updates(subject, 0) == ()
     with pytest.raises(ConfigError, match="--pretend is 3; give 8 or more"):
         expect_pretended(3)

@@ -17,6 +17,7 @@ from sflam.sizes import FLOAT_BITS
     "sflam audit runs/digits-nano-vit-sflam-1",
     "sflam audit runs/mine --cuts 0,1,2 --bits 2,8,32 --samples 32 --json",
     "sflam audit runs/mine --cuts 1,2 --noise 0,0.05,0.1,0.2",
+    "sflam audit runs/mine --cuts 1 --bits 2,4 --scheme rotated",
     "sflam audit runs/mine --cuts 1 --shadows 8",
     "sflam audit job.toml --set model.cut=0 --out audit",
 )
@@ -31,6 +32,9 @@ def audit(
     bits: Annotated[
         str,
         typer.Option(help="Widths of activations, 32 for floats; by default 2, those sent, and floats."),
+    ] = "",
+    scheme: Annotated[
+        str, typer.Option(help="Quantizer that devices are to use; by default the job's.")
     ] = "",
     samples: Annotated[int, typer.Option(help="Inputs to reconstruct.")] = 12,
     steps: Annotated[int, typer.Option(help="Steps of the descent that looks for images.")] = 100,
@@ -93,6 +97,7 @@ def audit(
         from sflam.report.terminal.tally import Tally
 
         audited = subject_of(subject, overrides)
+        audited = audited.with_scheme(scheme) if scheme else audited
         expect_shadows(audited, shadows)
         expect_pretended(pretend)
     places = whole("--cuts", cuts) or list(range(audited.backbone.depth + 1))
@@ -110,8 +115,8 @@ def audit(
             visits=visits,
             seen=tally.count,
         )
-    mix = by_updates(audited, pretend)
-    got = got if mix is None else got.with_finding(mix)
+    for mix in by_updates(audited, pretend):
+        got = got.with_finding(mix)
     if shadows:
         with Tally("shadow runs") as tally:
             got = got.with_finding(by_likelihood(audited, shadows, COUNTED, places[0], tally.count))

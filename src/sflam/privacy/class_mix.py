@@ -4,7 +4,8 @@ The server trains pretend devices on public samples of mixes that it draws itsel
 the run began with, and learns to read the mix from the change: property inference from shadow updates, by ridge.
 Source: Melis et al., Exploiting unintended feature leakage in collaborative learning, S&P 2019, section 4.
 
-Under secure aggregation the server learns only the sum of the changes, so that it has one mix for all devices.
+Under secure aggregation the server learns only the sum of the changes, so that it has one mix for all devices. That is
+what a curious device has of the others anyway: the average that it downloads, less what it sent itself.
 
 K devices, M pretend devices, C classes, P numbers of a device's half.
 """
@@ -46,8 +47,10 @@ def expect_pretended(count: int) -> None:
         raise ConfigError(f"--pretend is {count}; give {LEAST} or more (48 is common), or 0 for none")
 
 
-def by_updates(subject: Subject, pretend: int) -> Finding | None:
-    """Return how near the server gets to the devices' class mixes; None where devices send nothing that they trained.
+def by_updates(subject: Subject, pretend: int) -> tuple[Finding, ...]:
+    """Return how near the server gets to the devices' class mixes, and a device to the others'.
+
+    There is nothing to find where devices send nothing that they trained.
 
     Of devices with several cuts, those like the first are attacked.
 
@@ -57,32 +60,42 @@ def by_updates(subject: Subject, pretend: int) -> Finding | None:
     """
     job, first = subject.job, subject.job.placements[0]
     if not pretend or subject.backbone.task == CAUSAL or first.alone or job.fleet.ranks:
-        return None
+        return ()
     built = assemble(job)
     labels, classes = built.shared.train.labels, len(built.splits.train.classes)
     like = [d for d, one in enumerate(job.placements) if (one.cut, one.tuned) == (first.cut, first.tuned)]
     parts = [built.parts[device] for device in like]
     fleet = _fleet(built, job, built.shared.train, parts)
     if not fleet.devices.names(0):
-        return None
+        return ()
     sent = updates(fleet, built.state)
     true = np.array([mix_of(labels[part], classes) for part in parts])
     held = np.array([[len(part)] for part in parts], float)
     whole = (true * held).sum(0, keepdims=True) / held.sum()
+    total = (sent * held).sum(0, keepdims=True)
+    others = (total - sent * held) / np.maximum(held.sum() - held, 1.0)
     if job.privacy.secure_aggregation:  # the server has the sum alone
-        sent = np.repeat((sent * held).sum(0, keepdims=True) / held.sum(), len(sent), 0)
+        sent = np.repeat(total / held.sum(), len(sent), 0)
     mixes, public = pretended(built, pretend, int(np.median(held)))
     seed = derive(job.seed, "pretended") % 2**31
     known = updates(_fleet(built, replace(job, seed=seed), built.splits.test, public), built.state)
-    return Finding(
-        cut=first.cut,
-        bits=None,
-        attack="updates",
-        about=CLASS_MIX,
-        measure="overlap with the true mix",
-        score=float(overlap(to_mix(decoded(known, mixes, sent)), true).mean()),
-        guess=float(overlap(whole, true).mean()),
-        more={"pretend": float(pretend), "devices": float(len(like))},
+    server, device = (to_mix(decoded(known, mixes, each)) for each in (sent, others))
+    scores = {"updates": float(overlap(server, true).mean())}
+    if len(true) > 1:
+        apart = [overlap(own[None], np.delete(true, at, 0)).mean() for at, own in enumerate(device)]
+        scores["average, by a device"] = float(np.mean(apart))
+    return tuple(
+        Finding(
+            cut=first.cut,
+            bits=None,
+            attack=attack,
+            about=CLASS_MIX,
+            measure="overlap with the true mix",
+            score=score,
+            guess=float(overlap(whole, true).mean()),
+            more={"pretend": float(pretend), "devices": float(len(like))},
+        )
+        for attack, score in scores.items()
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,12 @@ class Subject:
     members: Examples
     public: Examples
     classes: tuple[str, ...]
+
+    def with_scheme(self, scheme: str) -> Subject:
+        """Return the same whose devices use another quantizer; ConfigError names what it does not go with."""
+        job = replace(self.job, quant=replace(self.job.quant, scheme=scheme))
+        check(job)
+        return replace(self, job=job)
 
     def drawn(self, examples: Examples, count: int, stream: str) -> Minibatch:
         """Return at most ``count`` samples without replacement, from a random stream of that name."""

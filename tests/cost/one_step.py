@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import transformers
 
 from sflam.codec.bodies import encode
+from sflam.codec.guard import guard_of
 from sflam.cost.memory import device_memory
 from sflam.learn.device import Devices
 from sflam.learn.examples import Minibatch
@@ -21,6 +23,7 @@ from sflam.model.adapters import attach
 from sflam.model.backbone import wrap
 from sflam.model.settings import ModelSettings
 from sflam.model.split import split
+from sflam.privacy.settings import PrivacySettings
 
 
 def peak():
@@ -48,7 +51,11 @@ class Half:
         device.checkpointing = learn.checkpointing
         self.devices = Devices(device, (settings.cut,), learn)
         image = config.image_size // config.patch_size if not self.tokens else 0
-        self.step_of = built_step(backbone, self.tokens or image**2 + 1, learn)
+        step = built_step(backbone, self.tokens or image**2 + 1, learn)
+        guard = guard_of(PrivacySettings(**case.get("privacy", {})), 0)
+        self.devices.protect(guard)
+        apart = self.devices.clipping is not None
+        self.step_of = replace(step, training=replace(step.training, samples_apart=apart))
 
     def batch(self, rows):
         labels = torch.zeros(rows, dtype=torch.long)

@@ -44,6 +44,7 @@ def llama(width, heads, blocks, tokens, **more):
     return names | {"options": options, "tokens": tokens} | more
 
 
+CLIPPED = {"sample_clip": 0.1, "sample_noise": 1.0}
 FROZEN = {"device_half": "frozen"}
 FAST = {
     "ViT, width 384, cut 2": image(384, 6, 2, rows=16, model={"cut": 2}),
@@ -72,6 +73,11 @@ MORE = {
     "BERT, frozen, 512 tokens": text(384, 6, 2, 512, rows=16, model={"cut": 2}, learn=FROZEN),
     "GPT-2, frozen": gpt2(384, 6, 2, 128, rows=16, model={"cut": 2}, learn=FROZEN),
     "Llama, frozen": llama(384, 6, 2, 128, rows=16, model={"cut": 2}, learn=FROZEN),
+    "ViT, samples clipped": image(384, 6, 2, rows=16, model={"cut": 2}, privacy=CLIPPED),
+    "ViT, samples clipped, rank 64": image(384, 6, 2, rows=16, model={"cut": 2, "rank": 64}, privacy=CLIPPED),
+    "BERT, samples clipped, rank 64": text(
+        384, 6, 2, 128, rows=16, model={"cut": 2, "rank": 64}, privacy=CLIPPED
+    ),
     "Llama": llama(384, 6, 2, 128, rows=16, model={"cut": 2}),
 }
 

@@ -67,6 +67,16 @@ def test_devices_may_be_audited_with_another_quantizer(finished, tmp_path, cli):
     assert scores(own, "images", 1, 2) != scores(other, "images", 1, 2)
 
 
+def test_a_run_that_trained_every_weight_is_audited(small, tmp_path, cli):
+    """Its model is the merged one: accuracy on floats is that of the run."""
+    job = config.load(None, [*small, "model.trainable=full", "learn.rounds=2"])
+    result = sflam.train(job, tmp_path / "run")
+    output = cli("audit", tmp_path / "run", *FEW, "--cuts", "1", "--bits", "32", "--json")
+    assert output.code == 0, output.err
+    found = json.loads(output.out[-1])
+    assert found["trained"] and found["cells"][0]["accuracy"] == pytest.approx(result.accuracy)
+
+
 def test_a_job_is_audited_before_any_training(small, tmp_path, cli):
     job = tmp_path / "job.toml"
     job.write_text("")

@@ -171,9 +171,17 @@ def training_bytes(step: Step, numbers: int) -> int:
 
 
 def samples_bytes(step: Step, numbers: int) -> int:
-    """Return the bytes of the gradient of each sample of a mini-batch, where devices hold it: twice, and in float64."""
-    each = 2 * max(ADAPTER_BYTES, _wide(step)) + 8
-    return numbers * step.training.batch * each if step.training.samples_apart else 0
+    """Return the bytes of the gradient of each sample of a mini-batch, where devices hold it."""
+    return numbers * step.training.batch * max(ADAPTER_BYTES, _wide(step)) * step.training.samples_apart
+
+
+def clipping_peak(step: Step, numbers: int, kept: int) -> int:
+    """Return the peak of a step of a device that has activations of ``kept`` bytes.
+
+    Where samples are clipped, what they add is scaled, and summed in float64, when activations are gone.
+    """
+    summed = numbers * step.training.batch * (2 * max(ADAPTER_BYTES, _wide(step)) + 8)
+    return max(kept, summed * step.training.samples_apart)
 
 
 def activations(step: Step, blocks: range, *, head: bool, frozen: bool = False) -> int:
@@ -273,10 +281,11 @@ def _held(step: Step, blocks: int, *, head: bool) -> Memory:
     adapter = max(ADAPTER_BYTES, _wide(step))
     if training.frozen_half:
         trained = training_bytes(step, fresh) + samples_bytes(step, fresh)
-        return Memory(frozen + (down + up) * adapter, trained, peak)
+        return Memory(frozen + (down + up) * adapter, trained, clipping_peak(step, fresh, peak))
     frozen += down * training.frozen_a * adapter
     moving = up + down * (not training.frozen_a) + fresh
-    return Memory(frozen, training_bytes(step, moving) + samples_bytes(step, moving), peak)
+    trained = training_bytes(step, moving) + samples_bytes(step, moving)
+    return Memory(frozen, trained, clipping_peak(step, moving, peak))
 
 
 def _wide(step: Step) -> int:

@@ -12,6 +12,7 @@ from sflam.cost.memory import (
     FleetMemory,
     Memory,
     activations,
+    clipping_peak,
     device_memory,
     samples_bytes,
     server_activations,
@@ -61,7 +62,7 @@ def split_memory(
         need = Memory(
             _weights(device),
             training_bytes(step, numbers) + samples_bytes(own, numbers),
-            activations(own, range(cut), head=home, frozen=device.frozen_half),
+            clipping_peak(own, numbers, activations(own, range(cut), head=home, frozen=device.frozen_half)),
         )
         needs.append(need if step.training.lean is None else device_memory(own, cut))
     largest = max(needs, key=lambda memory: memory.total)
@@ -77,7 +78,11 @@ def split_memory(
         + training_bytes(step, device.stack.values.numel())
         + samples_bytes(step, device.stack.size()) * len(active),
         sum(memory.activations for memory in serving.values())
-        + sum(activations(step, range(cut), head=home, frozen=device.frozen_half) for cut in active),
+        + clipping_peak(
+            step,
+            device.stack.size() * len(active),
+            sum(activations(step, range(cut), head=home, frozen=device.frozen_half) for cut in active),
+        ),
     )
     together = serving.pop(ALL_LOCAL, None)
     if together is not None:  # each of them needs what the whole model does

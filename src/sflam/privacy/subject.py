@@ -26,7 +26,7 @@ from sflam.model.split import Arrival, split
 from sflam.records.run_folder import RunFolder
 from sflam.run.assemble import examples_of, preprocessor_of
 from sflam.run.compatibility import check
-from sflam.run.job_model import backbone_of
+from sflam.run.job_model import backbone_for, backbone_of
 from sflam.run.saved_model import adapted
 from sflam.seeds import generator
 
@@ -105,8 +105,13 @@ def subject_of(path: Path, settings: list[str] | None = None) -> Subject:
         )
     splits = load(job.samples, job.seed, preprocessor_of(job))
     classes = tuple(RunFolder(path).read_result()["classes"]) if folder else splits.train.classes
-    backbone = backbone_of(job, splits.train, len(splits.train.classes))
-    model = adapted(backbone, RunFolder(path)) if folder else attach(backbone, job.model, seed=job.seed)
+    if folder and job.model.trainable == "full":
+        merged = str(RunFolder(path).merged)
+        backbone = backbone_for(job, splits.train.kind, len(splits.train.classes), merged)
+    else:
+        backbone = backbone_of(job, splits.train, len(splits.train.classes))
+    begun = job.model.trainable == "full" or not folder  # the model of the run has what was trained in it
+    model = attach(backbone, job.model, seed=job.seed) if begun else adapted(backbone, RunFolder(path))
     shared = share_out(job.data, splits.train, job.fleet.devices, job.seed)
     held = np.sort(np.concatenate(shared.parts))
     model.eval()

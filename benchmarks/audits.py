@@ -37,6 +37,7 @@ IMAGES = {
     "learn.rounds": 6,
     "learn.local_steps": 16,
     "learn.batch": 16,
+    "learn.lr": 3e-4,
 }
 BOTH = {"learn.method": "sflam-mixed", "fleet.devices": 10, "data.alpha": 0.5, "learn.evaluate_every": 0}
 CUTS, WIDTHS = {"sentences": "0,1,3,6", "images": "0,1,3,6"}, "2,4,8"

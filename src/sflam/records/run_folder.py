@@ -178,7 +178,13 @@ class RunFolder:
 
 def default_folder(job: Job, parent: Path = Path("runs")) -> Path:
     """Make and return ``parent``/data-model-method-N, the smallest N not taken; runs started at once get one each."""
-    stem = f"{Path(job.data.name).stem}-{Path(job.model.name).name}-{job.learn.method}"
+    return numbered_folder(
+        f"{Path(job.data.name).stem}-{Path(job.model.name).name}-{job.learn.method}", parent
+    )
+
+
+def numbered_folder(stem: str, parent: Path = Path("runs")) -> Path:
+    """Make and return ``parent``/stem-N, the smallest N not taken; processes that ask at once get one each."""
     for number in itertools.count(1):
         path = parent / f"{stem}-{number}"
         with writing(f"run folder {path}", "choose another with --out"), suppress(FileExistsError):

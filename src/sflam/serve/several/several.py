@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import threading
@@ -15,7 +14,7 @@ from sflam.config import Job
 from sflam.errors import ConfigError, RunError, SflamError
 from sflam.files import from_json, replace_file, writing
 from sflam.records.history import RoundRecord, read
-from sflam.records.run_folder import RunFolder
+from sflam.records.run_folder import RunFolder, numbered_folder
 from sflam.serve import serve
 from sflam.serve.admission import places_for, raise_file_limit
 from sflam.serve.serve import Served, Serving
@@ -110,7 +109,7 @@ def start(jobs: Mapping[str, Job], folder: Path | None, serving: Serving) -> Sev
     for name in jobs if folder else ():
         assert folder is not None
         RunFolder(folder / name).expect_free()
-    parent = folder or _new_folder()
+    parent = folder or numbered_folder("jobs")
     process, served = Process(), dict[str, Served]()
     made = [parent / name for name in jobs if not (parent / name).exists()]
     fresh = folder is None or not parent.exists()
@@ -187,15 +186,6 @@ def _named(name: str) -> Iterator[None]:
     except SflamError as error:
         own = error.problems if isinstance(error, ConfigError) else [str(error)]
         raise ConfigError([f"{name}: {problem}" for problem in own]) from error
-
-
-def _new_folder(parent: Path = Path("runs")) -> Path:
-    for number in itertools.count(1):
-        path = parent / f"jobs-{number}"
-        with writing(f"folder {path}", "choose another with --out"), suppress(FileExistsError):
-            path.mkdir(parents=True)
-            return path
-    raise AssertionError("unreachable")
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -115,7 +115,9 @@ def audit(
             visits=visits,
             seen=tally.count,
         )
-    for mix in by_updates(audited, pretend):
+    with shared.status("reading class mixes from adapters"):
+        mixes = by_updates(audited, pretend)
+    for mix in mixes:
         got = got.with_finding(mix)
     if shadows:
         with Tally("shadow runs") as tally:

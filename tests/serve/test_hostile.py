@@ -6,6 +6,7 @@ import http.client
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -293,3 +294,14 @@ def test_bytes_in_flight_are_bounded():
         with bounds.hold(1, 4):
             assert bounds.bytes == 10
     assert bounds.bytes == 0
+
+
+def test_more_samples_than_the_job_takes_are_refused_and_change_nothing(tmp_path):
+    with Site(tmp_path) as site:
+        for number, contract in list(site.ingress.contracts.items()):
+            site.ingress.contracts[number] = replace(contract, most_samples=5)
+        before = site.state()
+        status, body = site.ask("POST", "/v1/session", b'{"samples": 6}', Sflam_Tokens=None)
+        assert status == 422 and b"announces 6 samples, and fleet.most_samples is 5" in body
+        assert site.state() == before
+        assert site.ask("POST", "/v1/session", b'{"samples": 5}', token=site.second)[0] in (200, 409)

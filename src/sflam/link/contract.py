@@ -73,6 +73,7 @@ class Contract:
             or of a device by coins; 0 where devices draw mini-batches of their own.
         losses: least and largest mean loss of a round that it may report: of a device that adds noise to it, also below
             0.
+        most_samples: that it may announce; 0 is no limit.
         kept: whether activations of a sample go up once, and its number in every step.
     """
 
@@ -97,6 +98,7 @@ class Contract:
     summed: bool = False
     kept: bool = False
     losses: tuple[float, float] = ANY_LOSS
+    most_samples: int = 0
 
     @property
     def legs(self) -> int:

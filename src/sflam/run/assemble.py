@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,7 +24,7 @@ from sflam.data.images import PREPROCESSOR, ImageSpec
 from sflam.data.partition import Shared, share_out
 from sflam.data.preprocessor import Preprocessor
 from sflam.data.sources import load as load_data
-from sflam.errors import DataError
+from sflam.errors import ConfigError, DataError
 from sflam.learn.evaluate import ROWS, Score, evaluate
 from sflam.learn.examples import Examples
 from sflam.learn.fit import Fit, fit
@@ -178,7 +178,21 @@ def assemble(job: Job, world: World = ALONE, command: str = "") -> Assembly:
     if world is not ALONE:
         check_ranks(job, world.size)
     world.first({ORDER: "assemble", "job": overrides(job)})
-    return assembled(job, world)
+    found = assembled(job, world)
+    if command != SERVE:  # else devices hold their own
+        _expect_counts(job, found.parts)
+    return found
+
+
+def _expect_counts(job: Job, parts: Sequence[NDArray[np.int64]]) -> None:
+    """Raise ConfigError where a device has more samples than ``fleet.most_samples``."""
+    most = job.fleet.most_samples
+    device, count = max(enumerate(map(len, parts)), key=lambda each: each[1])
+    if 0 < most < count:
+        raise ConfigError(
+            f"device {device} has {count} samples, and fleet.most_samples is {most}; raise it to {count}, or share out "
+            "the samples more evenly (data.alpha, data.partition)"
+        )
 
 
 def assembled(job: Job, world: World = ALONE, lenders: World = ALONE) -> Assembly:

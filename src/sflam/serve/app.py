@@ -68,6 +68,12 @@ def application(
             )
         if type(samples) is not int or not 1 <= samples < COUNT_LIMIT:
             raise Refused(422, f"samples must be a whole number in 1..{COUNT_LIMIT - 1}")
+        if 0 < (most := ingress.contracts[device].most_samples) < samples:
+            raise Refused(
+                422,
+                f"device {device} announces {samples} samples, and fleet.most_samples is {most}: what a device counts "
+                "hangs on it; give it fewer, or let the server's owner raise the limit",
+            )
         with ingress.dispatch.locked() as session:
             new = device not in session.samples
             session.hello(device, samples, ingress.dispatch.clock())

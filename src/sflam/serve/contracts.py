@@ -68,6 +68,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             summed=job.privacy.secure_aggregation,
             kept=job.learn.cache == "server",
             losses=losses,
+            most_samples=job.fleet.most_samples,
         )
         for device in range(len(local.devices.cuts))
     }

@@ -30,6 +30,9 @@ class FleetSettings:
             0 waits for all that are at work, in a simulation; a served run then has its own default, and ``--quorum``
             goes before this.
         grace_s: seconds a round goes on for the others once it has its quorum.
+        most_samples: most samples that a device may hold; 0 is no limit. What it announces sets what it counts in
+            averages and in draws, and nothing can check it: a served device with more is refused, and a run in which
+            one has more does not begin.
         cuts: one cut per device, overriding ``model.cut``; empty gives every device ``model.cut``.
         servers: which server serves each device, 0, 1, ...; -1 lets a device train the whole model itself, with no
             server, whatever its cut. Empty gives all devices one server.
@@ -51,6 +54,7 @@ class FleetSettings:
     over_select: float = 0.0
     quorum: int = 0
     grace_s: float = 0.0
+    most_samples: int = 0
     cuts: tuple[int, ...] = ()
     servers: tuple[int, ...] = ()
     bits_up: tuple[int, ...] = ()
@@ -68,7 +72,7 @@ class FleetSettings:
             f"it must be between 0 (all) and fleet.devices = {self.devices}",
         )
         ranges.one_of((*POLICIES, *sorted(OWN["policy"])), "policy")
-        ranges.at_least(0, "over_select", "grace_s")
+        ranges.at_least(0, "over_select", "grace_s", "most_samples")
         ranges.require(
             0 <= self.quorum <= (self.asked or self.devices),
             "quorum",

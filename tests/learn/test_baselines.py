@@ -55,7 +55,7 @@ def test_sl_is_one_model_that_wanders_from_device_to_device(kind, cut, local_ste
             for step, indices in enumerate(batches(learn, parts[device], number, device)):
                 loop.step(device, number, step, examples.take(indices))
     records, state = run(fleet, state_of(model), 2)
-    assert_equal_states(state, state_of(loop.models[0]))
+    assert_equal_states(state, state_of(loop.models[0]), 1e-8)  # one chain of twelve AdamW steps
     names = fleet.devices.segment.names(cut)
     body = sizes.adapter_body_bytes(fleet.devices.segment.stack.size(names), 64) if names else 0
     assert records[0].adapter_bytes_up == records[0].adapter_bytes_down == 3 * body

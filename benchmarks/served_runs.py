@@ -1,15 +1,17 @@
 """A served round beside one in a process, and recovery after a death: ``python benchmarks/served_runs.py [--json]``.
 
 The default job with three devices, served over TLS by ``sflam serve`` to three ``sflam join``, all on this machine; the
-same job by ``sflam train``. Then a device is killed in the middle of a round and started again, and then the server. A
-device has recovered when the server knows it again, a server when it has opened the round again; most of either is
-Python loading torch and the model.
+same job by ``sflam train``; and, served again, with sums under masks, and with buffered rounds of two updates (whose
+seconds are those of three updates). Then a device is killed in the middle of a round and started again, and then the
+server. A device has recovered when the server knows it again, a server when it has opened the round again; most of
+either is Python loading torch and the model.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,9 @@ ROUNDS = 5
 STEPS = ("learn.local_steps=20", f"learn.rounds={ROUNDS}")
 JOB = ("fleet.devices=3", "learn.evaluate_every=0", "learn.device=cpu", *STEPS)
 SETS = [word for setting in JOB for word in ("--set", setting)]
+MASKED = ("privacy.secure_aggregation=true", "quant.adapters_scale=common")
+UPDATES = 2
+BUFFERED = ("learn.sync=buffered", f"learn.buffer={UPDATES}")
 
 
 class Site:
@@ -67,6 +72,19 @@ class Site:
             f"device-{device}", "--device", "cpu", "--share",
         )  # fmt: skip
 
+    def undisturbed(self, *settings: str) -> list[float]:
+        """Serve the job with more settings to its end; return the seconds of every round but the first."""
+        more = [word for setting in settings for word in ("--set", setting)]
+        server = self.serve(*SETS, *more, "--out", "run")
+        ended = [server, *(self.join(device) for device in range(3))]
+        if any([one.wait() for one in ended]):
+            raise SystemExit((self.folder / "log").read_text())
+        found = seconds_of(self.folder / "run")
+        shutil.rmtree(self.folder / "run")
+        for device in range(3):  # another run: what devices kept is of this one
+            shutil.rmtree(self.folder / f"device-{device}")
+        return found
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         """Return the events of one kind in the server's event_log."""
         path = self.folder / "run" / "served.jsonl"
@@ -98,13 +116,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         site = Site(Path(name))
         site.command("train", *SETS, "--out", "alone").wait()
-        server = site.serve(*SETS, "--out", "run")
-        joined = [site.join(device) for device in range(3)]
-        server.wait()
-        [one.wait() for one in joined]
-        (site.folder / "run").rename(site.folder / "undisturbed")
-        for device in range(3):  # a new run: what devices kept is of the old one
-            (site.folder / f"device-{device}").rename(site.folder / f"old-{device}")
+        plain, masked, buffered = (site.undisturbed(*more) for more in ((), MASKED, BUFFERED))
 
         server = site.serve(*SETS, "--out", "run")
         joined = [site.join(device) for device in range(3)]
@@ -123,10 +135,15 @@ def main() -> None:
         server = site.serve("--resume", "run")
         again = until(lambda: site.events("opened")[opened:])[0]["time"] - began
         ended = [server.wait(), *(one.wait() for one in joined)]
-        alone, served = seconds_of(site.folder / "alone"), seconds_of(site.folder / "undisturbed")
+        alone = seconds_of(site.folder / "alone")
         rows = [
             {"what": "s of a round in one process", "median": round(statistics.median(alone), 2)},
-            {"what": "s of a round served", "median": round(statistics.median(served), 2)},
+            {"what": "s of a round served", "median": round(statistics.median(plain), 2)},
+            {"what": "s of a round served, sums under masks", "median": round(statistics.median(masked), 2)},
+            {
+                "what": "s of three updates served, buffered",
+                "median": round(3 * sum(buffered) / len(buffered) / UPDATES, 2),
+            },
             {"what": "s until a killed device is back", "median": round(back, 2)},
             {"what": "s until a killed server has opened the round again", "median": round(again, 2)},
             {"what": "processes that ended with an error", "median": sum(map(bool, ended))},

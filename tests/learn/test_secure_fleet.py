@@ -11,7 +11,7 @@ import torch
 from sflam import config
 from sflam.errors import SecureSumError
 from sflam.learn.averaging import Averaging
-from sflam.learn.secure_fleet import most_weight, secure_width
+from sflam.learn.secure_width import most_weight, secure_width
 from sflam.learn.settings import LearnSettings
 from sflam.run import start as jobs
 from sflam.secure.in_process import SecureSum, sum_in_process

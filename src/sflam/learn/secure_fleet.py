@@ -23,6 +23,7 @@ from sflam.data.batches import rows_of_round
 from sflam.errors import SecureSumError
 from sflam.learn.adapter_exchange import flatten, unflatten
 from sflam.learn.attendance import AttendedFleet
+from sflam.learn.secure_width import most_weight, secure_width
 from sflam.learn.selection import Chances, chances_of
 from sflam.learn.settings import LearnSettings
 from sflam.learn.steps import Average, Steps
@@ -33,33 +34,11 @@ from sflam.records.secured import SecureRound
 from sflam.secure.graph import threshold
 from sflam.secure.in_process import SecureSum, sum_in_process
 from sflam.secure.installed import expect_installed
-from sflam.secure.ring import weighted, width_of
+from sflam.secure.ring import weighted
 from sflam.sizes import ADAPTER_GROUP, SUM_MARKS, adapter_groups
 
 Summing = Callable[[Mapping[int, Numbers], int, bytes], SecureSum]
 """Returns the sum of devices' numbers of so many bytes, for what it is."""
-
-
-def most_weight(learn: LearnSettings, devices: int, samples: Sequence[int]) -> int:
-    """Return the most that the weights of a round's devices add up to.
-
-    Args:
-        learn: how a round is run.
-        devices: of a round; 0 for all.
-        samples: n_k of every device.
-    """
-    each = [max(n, rows_of_round(n, learn.batch, learn.local_steps, learn.local_epochs)) for n in samples]
-    rows = learn.local_steps * learn.batch
-    return max(1, sum(sorted((max(rows, own) for own in each), reverse=True)[: devices or None]))
-
-
-def secure_width(learn: LearnSettings, bits: int, devices: int, samples: Sequence[int]) -> int:
-    """Return the bytes of a masked number that hold the sum of any round's devices, of codes of so many ``bits``.
-
-    Raises:
-        SecureSumError: no number does.
-    """
-    return width_of((1 << bits) - 1, most_weight(learn, devices, samples))
 
 
 def first_reach(learn: LearnSettings, samples: Sequence[int]) -> float:

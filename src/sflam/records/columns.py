@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from sflam.files import ANYONE, sync_folder, write_all
 
@@ -29,7 +27,11 @@ def packed(values: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     """Return plain JSON values without their long lists, and the block of those; an empty block where none is long."""
     columns: dict[str, NDArray[Any]] = {}
     short = _without(values, "", columns)
-    return short, safetensors.numpy.save(columns) if columns else b""
+    if not columns:
+        return short, b""
+    import safetensors.numpy  # who plans, and reads no run, is without it
+
+    return short, safetensors.numpy.save(columns)
 
 
 def unpacked(values: dict[str, Any], block: bytes) -> dict[str, Any]:
@@ -38,13 +40,15 @@ def unpacked(values: dict[str, Any], block: bytes) -> dict[str, Any]:
     Raises:
         ValueError: the block is damaged, or of another record.
     """
+    import safetensors.numpy
+
     try:
         columns = safetensors.numpy.load(block)
         for name, column in columns.items():
             if not name.endswith("?"):
                 place, last = _place(values, name)
                 place[last] = _listed(column, columns.get(f"{name}?"))
-    except (SafetensorError, LookupError, TypeError) as error:
+    except (safetensors.SafetensorError, LookupError, TypeError) as error:
         raise ValueError(f"its columns cannot be read ({error})") from error
     return values
 

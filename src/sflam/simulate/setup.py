@@ -17,7 +17,7 @@ from sflam.errors import ConfigError
 from sflam.learn.attendance import AttendedFleet
 from sflam.learn.fleet import Fleet
 from sflam.learn.methods import method_of
-from sflam.learn.secure_fleet import secure_width
+from sflam.learn.secure_width import secure_width
 from sflam.learn.split_fleet import LocalFleet
 from sflam.learn.staleness import BUFFERED
 from sflam.network import trace

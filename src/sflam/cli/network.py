@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sflam.cli import listening, shared
-from sflam.cli.serving_several import expect_one_process, serve_several
+from sflam.cli.serving_several import expect_one_process, jobs_of, serve_several
 from sflam.errors import ConfigError
 from sflam.run.ranks import ranks_running, together
 
@@ -214,7 +214,11 @@ def serve(
 
     files = jobs or []
     is_several = len(files) > 1 or (resume is not None and holds_several(resume))
-    wanted = shared.run_job(files[0] if files else None, overrides, plan=plan, out=out, resume=resume)
+    if len(files) > 1 and resume is None:
+        wanted = jobs_of(files, overrides, plan=plan)
+    else:
+        one = shared.run_job(files[0] if files else None, overrides, plan=plan, out=out, resume=resume)
+        wanted = {"": one}
     if is_several:
         expect_one_process(ranks, ranks_running(), to_round, resume)
     if to_round is not None and resume is None:
@@ -251,11 +255,13 @@ def serve(
         log=None if log_file is None else LogFile(log_file, log_format, log_max_mb),
     )
     if is_several:
-        serve_several(files, overrides, plan=plan, out=out, resume=resume, serving=how, as_json=as_json)
+        serve_several(wanted, out=out, resume=resume, serving=how, as_json=as_json)
         return
     with together(ranks) as world:
         served = (
-            serving.resume(resume, how, to_round, world) if resume else serving.start(wanted, out, how, world)
+            serving.resume(resume, how, to_round, world)
+            if resume
+            else serving.start(wanted[""], out, how, world)
         )
         _run(served, "https" if cert else "http", host, browser, as_json)
 

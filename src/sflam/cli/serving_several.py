@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -12,21 +12,31 @@ from sflam.cli import shared
 from sflam.errors import ConfigError, RunsError
 
 if TYPE_CHECKING:
+    from sflam.config import Job
     from sflam.records.history import RoundRecord
     from sflam.serve.serve import Serving
 
 
+def jobs_of(files: Sequence[Path], overrides: list[str] | None, *, plan: str | None) -> dict[str, Job]:
+    """Return name -> job of each file; raises ConfigError, which names the job that cannot be."""
+    from sflam.serve.several.names import named_jobs, naming
+
+    jobs = {}
+    for name, file in named_jobs(files).items():
+        with naming(name):
+            jobs[name] = shared.run_job(file, overrides, plan=plan)
+    return jobs
+
+
 def serve_several(
-    files: Sequence[Path],
-    overrides: list[str] | None,
+    jobs: Mapping[str, Job],
     *,
-    plan: str | None,
     out: Path | None,
     resume: Path | None,
     serving: Serving,
     as_json: bool,
 ) -> None:
-    """Serve the jobs of several files, or go on with those in a folder, until all are done.
+    """Serve several jobs, by their names, or go on with those in a folder, until all are done.
 
     Raises:
         RunsError: some have failed; the others were served to their ends.
@@ -35,11 +45,9 @@ def serve_several(
     from sflam.report.terminal.progress import Progress
     from sflam.serve.several import several
     from sflam.serve.several.hosted_job import FAILED, STOPPED
-    from sflam.serve.several.names import named_jobs, own_file
+    from sflam.serve.several.names import own_file
 
     if resume is None:
-        named = named_jobs(files)
-        jobs = {name: shared.run_job(file, overrides, plan=plan) for name, file in named.items()}
         made = several.start(jobs, out, serving)
     else:
         made = several.resume(resume, serving)

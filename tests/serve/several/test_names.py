@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sflam.cli.serving_several import jobs_of
 from sflam.errors import ConfigError
 from sflam.link.address import server_address
 from sflam.serve.several.names import LONGEST, NAME, named_jobs, own_file
@@ -24,6 +25,15 @@ def test_a_name_that_no_address_holds_is_refused(stem):
         stem += "?"
     with pytest.raises(ConfigError, match="rename the file"):
         named_jobs([Path("ok.toml"), Path(f"{stem}.toml")])
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_what_is_wrong_in_a_file_is_said_of_its_job(tmp_path, wrong):
+    files = [tmp_path / "good.toml", tmp_path / "bad.toml"][:: -1 if wrong == 0 else 1]
+    files[wrong].write_text("[learn]\nround = 2\n")
+    files[1 - wrong].write_text("[learn]\nrounds = 2\n")
+    with pytest.raises(ConfigError, match=r"^bad: unknown key of \[learn\] 'round'"):
+        jobs_of(files, None, plan=None)
 
 
 def test_one_name_is_one_jobs_in_either_case():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from sflam.errors import ConfigError, Refused, RunError
+from sflam.records.run_folder import RunFolder
 from sflam.serve.serve import Serving
 from sflam.serve.several import several
 from sflam.serve.web_server import Listen
@@ -146,6 +148,50 @@ def test_a_run_that_is_there_is_kept(tmp_path):
         several.start(jobs, tmp_path / "runs", serving(tmp_path))
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["two"]
     assert (tmp_path / "runs/two/config.toml").read_text() == "seed = 4\n"
+
+
+def test_runs_that_are_there_and_their_list_are_kept(tmp_path):
+    (tmp_path / "jobs.json").write_text('{"jobs": ["a", "b"]}\n')
+    few = replace(serving(tmp_path), memory=1)  # fails as late as any
+    with pytest.raises(RunError, match="already holds several runs; resume them with --resume"):
+        several.start({"one": job_of(), "two": job_of("seed=2")}, tmp_path, few)
+    assert (tmp_path / "jobs.json").read_text() == '{"jobs": ["a", "b"]}\n'
+
+
+def test_a_run_is_no_folder_of_several(tmp_path):
+    (tmp_path / "config.toml").write_text("seed = 4\n")
+    with pytest.raises(RunError, match="already holds a run"):
+        several.start({"one": job_of(), "two": job_of("seed=2")}, tmp_path, serving(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
+@pytest.mark.parametrize("below", ["file", "file/deeper", "n" * 300])
+def test_where_no_folder_can_be_is_said_in_one_line(tmp_path, below):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(
+        ConfigError, match=r"one: run folder .* cannot be written \(.*choose another with --out"
+    ):
+        several.start({"one": job_of(), "two": job_of("seed=2")}, tmp_path / below, serving(tmp_path))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"accuracy": "high"}', "\x00"])
+def test_a_result_that_was_damaged_is_refused(tmp_path, text):
+    for name in ("one", "two"):
+        RunFolder(tmp_path / name).create(job_of())
+    (tmp_path / "jobs.json").write_text('{"jobs": ["one", "two"]}')
+    (tmp_path / "one/result.json").write_text(text)
+    with pytest.raises(RunError, match=r"one/result.json cannot be read .*--resume .*/one"):
+        several.resume(tmp_path, serving(tmp_path))
+
+
+def test_a_run_that_was_deleted_is_named_with_what_to_do(tmp_path):
+    RunFolder(tmp_path / "one").create(job_of())
+    (tmp_path / "jobs.json").write_text('{"jobs": ["one", "two"]}')
+    with pytest.raises(
+        RunError, match=r"jobs.json names two, but .*two holds no run; put it back, or resume"
+    ):
+        several.resume(tmp_path, serving(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"jobs": []}', '{"jobs": ["../x"]}', '{"jobs": "a"}', "null"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sflam.errors import ConfigError
+from sflam.errors import ConfigError, SflamError
 
 LONGEST = 40
 JOBS = "jobs.json"
@@ -43,7 +45,17 @@ def named_jobs(files: Iterable[Path]) -> dict[str, Path]:
 
 def holds_several(folder: Path) -> bool:
     """Return whether a folder is one of several runs, served together."""
-    return (folder / JOBS).is_file()
+    return os.path.isfile(folder / JOBS)  # unlike Path, False for a name that cannot exist
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Name the job in what is raised."""
+    try:
+        yield
+    except SflamError as error:
+        own = error.problems if isinstance(error, ConfigError) else [str(error)]
+        raise ConfigError([f"{name}: {problem}" for problem in own]) from error
 
 
 def own_file(path: Path, name: str) -> Path:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from sflam.config import Job
-from sflam.errors import ConfigError, RunError, SflamError
+from sflam.errors import ConfigError, RunError
 from sflam.files import from_json, replace_file, writing
 from sflam.records.history import RoundRecord, read
 from sflam.records.run_folder import RunFolder, numbered_folder
@@ -22,7 +23,7 @@ from sflam.serve.several.among import Among, Process
 from sflam.serve.several.front import FrontDoor
 from sflam.serve.several.hosted_job import ENDED, HostedJob
 from sflam.serve.several.job_standing import JobStanding
-from sflam.serve.several.names import JOBS, NAME, own_file
+from sflam.serve.several.names import JOBS, NAME, holds_several, naming, own_file
 from sflam.serve.stop_signals import stopped_by_signals
 from sflam.serve.trunks.trunk_wiring import servers_of
 from sflam.serve.web_server import WebServer
@@ -106,16 +107,15 @@ def start(jobs: Mapping[str, Job], folder: Path | None, serving: Serving) -> Sev
         SflamError: of any of them; no run is left half-made then.
     """
     _expect_servable(jobs, serving)
-    for name in jobs if folder else ():
-        assert folder is not None
-        RunFolder(folder / name).expect_free()
+    if folder is not None:
+        _expect_free(folder, jobs)
     parent = folder or numbered_folder("jobs")
     process, served = Process(), dict[str, Served]()
-    made = [parent / name for name in jobs if not (parent / name).exists()]
-    fresh = folder is None or not parent.exists()
+    made = [parent / name for name in jobs if not os.path.exists(parent / name)]
+    fresh = folder is None or not os.path.exists(parent)
     try:
         for name, job in jobs.items():
-            with _named(name):
+            with naming(name):
                 served[name] = serve.start(
                     job, parent / name, _own(serving, name), among=Among(name, process)
                 )
@@ -126,9 +126,9 @@ def start(jobs: Mapping[str, Job], folder: Path | None, serving: Serving) -> Sev
         served.clear()  # what holds their folders
         for path in made:
             shutil.rmtree(path, ignore_errors=True)
-        (parent / JOBS).unlink(missing_ok=True)
-        if fresh:
-            with suppress(OSError):
+        with suppress(OSError):
+            (parent / JOBS).unlink(missing_ok=True)
+            if fresh:
                 parent.rmdir()
         raise
 
@@ -141,6 +141,12 @@ def resume(folder: Path, serving: Serving) -> SeveralServed:
     """
     names = _names_in(folder)
     runs = {name: RunFolder(folder / name) for name in names}
+    for run in runs.values():
+        if not os.path.exists(run.config):
+            raise RunError(
+                f"{folder / JOBS} names {run.path.name}, but {run.path} holds no run; put it back, or resume the "
+                f"others one by one: sflam serve --resume {folder}/NAME"
+            )
     jobs = {name: run.read_job() for name, run in runs.items()}
     before = {name: _ended(name, run, jobs[name]) for name, run in runs.items() if run.result.is_file()}
     left = [name for name in names if name not in before]
@@ -149,9 +155,20 @@ def resume(folder: Path, serving: Serving) -> SeveralServed:
     _expect_servable({name: jobs[name] for name in left}, serving)
     process, served = Process(), dict[str, Served]()
     for name in left:
-        with _named(name):
+        with naming(name):
             served[name] = serve.resume(folder / name, _own(serving, name), among=Among(name, process))
     return SeveralServed(folder, served, before, serving, process)
+
+
+def _expect_free(folder: Path, names: Iterable[str]) -> None:
+    """Raise RunError where a folder holds runs, so that neither they nor the list of them is written over."""
+    if holds_several(folder):
+        raise RunError(
+            f"folder {folder} already holds several runs; resume them with --resume {folder}, or choose another folder "
+            "with --out"
+        )
+    for path in (folder, *(folder / name for name in names)):
+        RunFolder(path).expect_free()
 
 
 def _own(serving: Serving, name: str) -> Serving:
@@ -170,22 +187,12 @@ def _expect_servable(jobs: Mapping[str, Job], serving: Serving) -> None:
             )
             continue
         try:
-            with _named(name):
+            with naming(name):
                 _own(serving, name).check(job)
         except ConfigError as error:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Name the job in what is raised."""
-    try:
-        yield
-    except SflamError as error:
-        own = error.problems if isinstance(error, ConfigError) else [str(error)]
-        raise ConfigError([f"{name}: {problem}" for problem in own]) from error
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -204,7 +211,15 @@ def _names_in(folder: Path) -> list[str]:
 
 def _ended(name: str, run: RunFolder, job: Job) -> JobStanding:
     """Return how a run stands that had ended before."""
-    found = from_json(run.result.read_bytes())
+    try:
+        accuracy = from_json(run.result.read_bytes()).get("accuracy")
+        if not (accuracy is None or isinstance(accuracy, int | float)):
+            raise ValueError("accuracy is no number")
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{run.result} cannot be read ({error}); delete it and resume the run alone, which writes it anew: "
+            f"sflam serve --resume {run.path}"
+        ) from error
     records = read(run.history)[1]
     loss = records[-1].loss if records else None
     return JobStanding(
@@ -215,7 +230,7 @@ def _ended(name: str, run: RunFolder, job: Job) -> JobStanding:
         job.learn.rounds,
         0,
         job.fleet.devices,
-        found.get("accuracy"),
+        accuracy,
         loss,
         False,
     )

@@ -82,9 +82,9 @@ def test_noise_has_its_size_and_is_that_of_its_step():
 
 
 @given(
-    st.lists(st.floats(0, 1e6), min_size=1, max_size=20),
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20),
     st.integers(0, 19),
-    st.floats(0, 1e6),
+    st.floats(-1e6, 1e6),
     st.floats(1e-3, 1e3),
 )
 def test_another_sample_moves_the_sum_by_the_clip_at_most(losses, place, other, clip):

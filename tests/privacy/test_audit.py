@@ -121,6 +121,8 @@ def test_the_server_of_an_audit_sees_what_the_fleet_sends(small):
     "options, named",
     [
         (("--cuts", "9"), "--cuts holds 9; this model has cuts 0 to 3"),
+        (("--cuts", "nan"), "--cuts holds nan; give whole numbers"),
+        (("--bits", "32,1e400"), "--bits holds inf; give whole numbers"),
         (("--cuts", "1.5"), "--cuts holds 1.5; give whole numbers"),
         (("--bits", "17"), "--bits holds 17; give widths from 1 to 16, or 32 for floats"),
         (("--samples", "0"), "--samples is 0"),

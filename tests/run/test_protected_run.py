@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,14 @@ import torch
 import sflam
 from sflam import config
 from sflam.config import digest, load, plain, to_toml
-from sflam.cost.privacy_loss import epsilon_of
+from sflam.cost.privacy_loss import epsilon_of, most_visits
 from sflam.errors import ConfigError
+from sflam.records import history
+from sflam.records.history import RoundRecord
+from sflam.records.served_round import ServedRound
+from sflam.run.assemble import assemble
 from sflam.run.compatibility import check
-from sflam.run.protection import covers
+from sflam.run.protection import AccountedFleet, covers
 from tests.run.finished import adapters, expect_resumed_is_whole, spent
 
 NOISE = ("privacy.clip=2", "privacy.noise=4")
@@ -43,8 +49,6 @@ def test_every_round_says_what_was_spent(small, tmp_path):
 
 
 def parts_of(job):
-    from sflam.run.assemble import assemble
-
     return assemble(job).parts
 
 
@@ -66,6 +70,47 @@ def test_activations_that_the_server_keeps_count_once(small, tmp_path):
     assert kept[0] == kept[1] == kept[2] == pytest.approx((np.sqrt(TOKENS) / 2,) * len(kept[0]))
     sflam.train(load(None, frozen), tmp_path / "sent")
     assert spent(tmp_path / "sent")[2].mu[0] > kept[2][0]
+
+
+def test_every_opening_counts_for_every_device_that_was_asked(small):
+    """Opened for devices 0 and 1, and once more for 0 and 2, who did not deliver: all have sent their rows."""
+    assembly = assemble(load(None, [*small, *NOISE, "learn.rounds=1"]))
+    fleet = AccountedFleet(assembly.fleet, assembly, [])
+    fleet.select(0)
+    none = dict.fromkeys(
+        ("finish", "upload_s", "away_s", "bytes_up", "bytes_down", "payload_up", "payload_down"), ()
+    )
+    none |= dict.fromkeys(("cuts", "bits_up", "bits_down"), ())
+    measured = ServedRound(seconds=1.0, openings=2, server_s=0.0, asked=(0, 1, 2), times=(2, 1, 1), **none)
+    record = RoundRecord(round=0, loss=0.0, participants=(0,), measured=measured)
+    fleet._asked = {0, 1}
+    mu = fleet.after(record).spent.mu
+    assert mu[0] == pytest.approx(math.sqrt(2) * mu[1]) and mu[1] > 0 and mu[2] > 0
+
+
+def test_global_draws_are_of_the_devices_of_the_round(small, tmp_path):
+    """Two of three devices share a step's rows, so a sample of theirs comes oftener than of the whole fleet."""
+    job = load(
+        None,
+        [
+            *small,
+            *NOISE,
+            "data.sampling=global",
+            "fleet.selected=2",
+            "learn.local_steps=7",
+            "learn.rounds=1",
+        ],
+    )
+    sflam.train(job, tmp_path / "run")
+    held = [len(part) for part in parts_of(job)]
+    (record,) = history.read(tmp_path / "run" / "history.jsonl")[1]
+    pool = sum(held[device] for device in record.participants)
+    visits = most_visits(pool, 2 * job.learn.batch, 7, 0)
+    assert visits > most_visits(sum(held), 2 * job.learn.batch, 7, 0)
+    found = record.spent.mu
+    assert [found[device] for device in record.participants] == pytest.approx(
+        [math.sqrt(visits * TOKENS / 4)] * 2
+    )
 
 
 def test_a_job_without_defences_is_named_and_written_as_before():

@@ -316,6 +316,7 @@ def test_a_round_that_only_devices_without_rows_deliver_is_opened_once_more(tmp_
     job, rig = without_rows(tmp_path, openings=1)
     records, found = rig.run()
     assert records[0].measured.openings == 2 and records[0].participants == (0, 1, 2)
+    assert (records[0].measured.asked, records[0].measured.times) == ((0, 1, 2), (2, 2, 2))
     assert equal(found, simulated("bert", **job)[1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -149,6 +150,6 @@ def audit(
 def whole(option: str, text: str) -> list[int]:
     """Return the whole numbers of an option, each once; ConfigError names what is none."""
     found = shared.numbers(option, text) if text else []
-    if strange := [each for each in found if each != int(each)]:
+    if strange := [each for each in found if not isfinite(each) or each != int(each)]:
         raise ConfigError(f"{option} holds {strange[0]:g}; give whole numbers")
     return list(dict.fromkeys(map(int, found)))

@@ -121,10 +121,10 @@ class Guard:
         """Return the mean of samples' ``losses`` [B], each clipped, with noise on their sum.
 
         Args:
-            losses: 0 or more, of a step.
+            losses: of a step; those below 0, which a loss of one's own may have, count 0.
             place: of the step in the run.
         """
-        total = float(np.minimum(np.asarray(losses, np.float64), self.clips[LOSS]).sum())
+        total = float(np.clip(np.asarray(losses, np.float64), 0.0, self.clips[LOSS]).sum())
         if deviation := self.noise.get(LOSS, 0.0):
             total += deviation * float(normal(self._key(LOSS, *place), 1, 1)[0, 0])
         return total / len(losses)

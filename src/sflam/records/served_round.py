@@ -86,6 +86,8 @@ class ServedRound:
         midway: with labels on devices, those left out that stayed away between the two exchanges of a step: after as
             many steps as they had made, one more had been computed forward.
         unheard: devices of the fleet that had not reported their samples yet, so were counted by no weight.
+        asked: devices that were asked at any opening of the round, over restarts of the server; empty in older records.
+        times: of each of these, at how many openings.
         compute_s: per device, seconds of computing as it reports them, at most those it was away; of one that reports
             none, all of these. Empty in older records, as the next nine are.
         up_s: per device, seconds in which the bodies of its steps came.
@@ -124,6 +126,8 @@ class ServedRound:
     passes: tuple[TrunkPass, ...] = field(default=(), metadata=LATER)
     unheard: tuple[int, ...] = field(default=(), metadata=LATER)
     midway: tuple[int, ...] = field(default=(), metadata=LATER)
+    asked: tuple[int, ...] = field(default=(), metadata=LATER)
+    times: tuple[int, ...] = field(default=(), metadata=LATER)
     link_s: tuple[float, ...] = field(default=(), metadata=LATER)
     compute_s: tuple[float, ...] = field(default=(), metadata=LATER)
     up_s: tuple[float, ...] = field(default=(), metadata=LATER)

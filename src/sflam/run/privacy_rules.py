@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from sflam.config import Job
 from sflam.device.settings import LEAN
+from sflam.plan import ALL_LOCAL
 from sflam.privacy.settings import NONE
-from sflam.run.conditions import ALL, Rule, is_none_of, is_one_of, is_set, method_where
+from sflam.run.conditions import ALL, SIMULATE, Rule, is_none_of, is_one_of, is_set, method_where, where
+from sflam.run.situations import several
 
 
 def _guarding(job: Job) -> str:
@@ -42,6 +44,12 @@ PRIVACY_RULES: tuple[Rule, ...] = (
     Rule("privacy-loss", (is_set("privacy.clip_loss"), is_one_of("device.runtime", LEAN)),
          "a device without torch has no loss of each sample",
          'set device.runtime = "torch", or set privacy.clip_loss = 0', ALL),
+    Rule("privacy-loss-alone",
+         (is_set("privacy.clip_loss"), where("fleet.servers", lambda servers: ALL_LOCAL in servers)),
+         "who trains alone reports its loss as it is", "give every device a server, or set privacy.clip_loss = 0"),
+    Rule("privacy-loss-several", (is_set("privacy.clip_loss"), several),
+         "a plan may let a device train alone, which reports its loss as it is",
+         "simulate one server, or set privacy.clip_loss = 0", (SIMULATE,)),
     Rule("privacy-common", (OWN, is_one_of("quant.adapters_scale", "common")),
          "a grid that the last round set would cut noise off", 'use quant.adapters_scale = "own"'),
 )  # fmt: skip

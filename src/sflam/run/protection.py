@@ -59,12 +59,11 @@ class AccountedFleet(FleetAround):
         """Return the record with what every device has given away by now; one that was asked has given all."""
         record = self.inner.after(record)
         held = self.inner.counted_samples(record.round)
-        times = 1 if record.measured is None else record.measured.openings
-        for device in sorted(self._asked | {*record.participants}):
+        for device, times in sorted(self._times(record).items()):
             if self.job.sampling == POISSON:
                 self._throw(device, held, times)
             else:
-                self._squares[device] += times * self._round(device, held)
+                self._squares[device] += times * self._round(device, held, record.participants)
         mu, delta = np.sqrt(self._squares), self.job.privacy.delta
         if self.job.sampling == POISSON:
             coins, rate = tuple(self._coins.tolist()), tuple(self._rate.tolist())
@@ -79,6 +78,13 @@ class AccountedFleet(FleetAround):
             epsilon=epsilon, mu=tuple(mu.tolist()), delta=delta, covers=self._covers, coins=coins, rate=rate
         )
         return replace(record, spent=spent)
+
+    def _times(self, record: RoundRecord) -> dict[int, int]:
+        """Return device -> at how many openings of a round it was asked."""
+        found = record.measured
+        opened = found or (record.charge.close if record.charge else None)
+        every = dict.fromkeys(self._asked | {*record.participants}, 1 if opened is None else opened.openings)
+        return every if found is None else every | dict(zip(found.asked, found.times, strict=True))
 
     @property
     def _legs(self) -> int:
@@ -119,15 +125,16 @@ class AccountedFleet(FleetAround):
             + times * squared_mu(privacy, visits=0, tokens=self._tokens, legs=0, adapters=trains)
         )
 
-    def _round(self, device: int, held: Mapping[int, int]) -> float:
-        """Return mu^2 of a round of a device."""
+    def _round(self, device: int, held: Mapping[int, int], came: Sequence[int]) -> float:
+        """Return mu^2 of a round of a device; with global sampling of those that were asked, or ``came``."""
         job, learn = self.job, self.job.learn
         up, back = (0, 0) if job.placements[device].alone else (1, int(gradients_go(job)))
         visits = learn.local_steps or learn.local_epochs  # of a device of unknown samples
         if job.sampling == "global":
-            rows = learn.batch * (job.fleet.asked or job.fleet.devices)
-            if held:
-                visits = most_visits(sum(held.values()), rows, learn.local_steps, learn.local_epochs)
+            drawn = [each for each in sorted(self._asked or {*came}) if each in held]
+            if drawn:
+                pool, rows = sum(held[each] for each in drawn), learn.batch * len(drawn)
+                visits = most_visits(pool, rows, learn.local_steps, learn.local_epochs)
         elif device in held:
             visits = most_visits(held[device], learn.batch, learn.local_steps, learn.local_epochs)
         if learn.cache == "server":  # activations go up once in the run
@@ -201,7 +208,7 @@ def covers(job: Job, trains: bool) -> tuple[str, tuple[str, ...]]:
                 if summed
                 else "what devices train goes up as it is"
             )
-        elif learn.local_steps != 1 or learn.practice.state == "keep":
+        elif learn.local_steps != 1 or learn.practice.state == "keep" or learn.personal != "none":
             reasons.append("what a step trained shows in the activations of the next")
     elif trains and reasons == [LABELS]:
         return INPUTS, (LABELS,)

@@ -17,7 +17,7 @@ def _partitioned(*without: str) -> Condition:
 
 
 def _without_noise(job: Job) -> str:
-    return "" if job.privacy.promises else "privacy.noise"
+    return "" if job.privacy.promises or job.privacy.noise_loss else "privacy.noise"
 
 
 def _no_fading(job: Job) -> str:

@@ -27,6 +27,7 @@ from sflam.serve.deliveries import Deliveries, Result, shortfall
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.gathering import Gathering
+from sflam.serve.openings import Openings
 from sflam.serve.orders import Orders
 from sflam.serve.pace import Pace
 from sflam.serve.parts import Parts
@@ -116,6 +117,7 @@ class RemoteFleet(FleetAround):
         """The devices of the round, and what it is expected to take."""
         self._states: dict[int, State] = {}
         """Of the round, device -> what counts of what it trained."""
+        self.openings = Openings()
         self.deliveries = Deliveries(local, screen or Screen(), notify, self.event_log)
         self.summons: Summons | None = None
         """Chooses the devices of a round and calls them; None takes those of a simulation, which wait for it."""
@@ -271,6 +273,7 @@ class RemoteFleet(FleetAround):
             self.opening(round, attempt, known)
             downloads = self.start.downloads(round, devices)
             deadline = self.pace.deadline(opening)
+            self.openings.add(round, devices)
             self.dispatch.open(round, attempt, exchanges, deadline, downloads, shares)
             self.event_log("opened", round=round, attempt=attempt, devices=list(devices))
             self.notify(
@@ -346,6 +349,8 @@ class RemoteFleet(FleetAround):
             passes=passes_of(self.worker.passes, planned),
             unheard=unheard,
             midway=midway,
+            asked=tuple(self.openings.asked(round)),
+            times=tuple(self.openings.asked(round).values()),
             predicted=of_those(*self._expected, sorted(done.samples)) if self._expected else None,
         )
         return done

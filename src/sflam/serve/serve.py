@@ -46,6 +46,7 @@ from sflam.serve.join_page import join_page
 from sflam.serve.kept_rows import kept_routes
 from sflam.serve.live_page import ProgressBoard
 from sflam.serve.log_file import LogFile
+from sflam.serve.openings import Openings
 from sflam.serve.operation import RunOperation
 from sflam.serve.operator_routes import operator_routes
 from sflam.serve.operators import Operators
@@ -272,6 +273,8 @@ class Served:
             orders=orders,
             trunks=trunks,
         )
+        if run.job.privacy.promises:  # an epsilon counts what was sent before a restart, too
+            remote.openings = Openings(run.folder.path / "openings.jsonl")
         remote.learn(run.records)
         run.kept = serving.keep
         run.assembly = replace(assembly, fleet=remote, between=remote.expect_running)

@@ -6,7 +6,7 @@ import numpy as np
 
 from sflam.data.poisson import most_drawn
 from sflam.data.settings import POISSON
-from sflam.errors import DataError
+from sflam.errors import ConfigError, DataError
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import ANY_LOSS, Contract
 from sflam.model.adapters import state_of
@@ -30,9 +30,19 @@ def tokens_of_rows(assembly: Assembly) -> tuple[int, int]:
 
 
 def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
-    """Return what is agreed with each device."""
+    """Return what is agreed with each device.
+
+    Raises:
+        ConfigError: texts have noise and no bound on their tokens, all of which an epsilon counts.
+    """
     backbone, job, exchange = assembly.backbone, assembly.job, local.exchange
     train = assembly.splits.train
+    if train.kind == "text" and job.privacy.noise and not job.data.max_tokens:
+        longest = train.inputs.shape[1]
+        raise ConfigError(
+            f"data.max_tokens is 0 and privacy.noise {job.privacy.noise:g}: an epsilon counts all tokens of a text, "
+            f"and devices may have longer ones than the server; set data.max_tokens, for example to {longest}"
+        )
     tokens, dim = tokens_of_rows(assembly)
     text, causal = train.kind == "text", backbone.task == CAUSAL
     start = state_of(assembly.model)

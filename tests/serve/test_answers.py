@@ -15,6 +15,7 @@ import torch
 import sflam
 from sflam import config
 from sflam.codec.bodies import decode, encode
+from sflam.codec.legs import HEAD_DOWN
 from sflam.data.sources import load_for_prediction
 from sflam.errors import Refused, SflamError
 from sflam.learn.exchange import Exchange, Position
@@ -28,6 +29,7 @@ from sflam.run.saved_model import saved_model
 from sflam.serve.answers.answering import AnswerServer
 from sflam.serve.answers.asking import GUARDED, predict_split
 from sflam.serve.answers.offer import ROWS
+from sflam.serve.answers.trunk_half import TrunkHalf
 from sflam.serve.roster import Roster
 from sflam.serve.web_server import Listen
 from tests.reviews import write_reviews
@@ -95,7 +97,7 @@ def by_hand(run, device, bits):
     dataset, _ = load_for_prediction(job.data, job.seed, preprocessor_of(job))
     backbone, model, _ = saved_model(folder, job, "image", 10)
     cut = job.placements[device].cut
-    first, second = (half.eval() for half in split(backbone, model, [cut]))
+    first, second = (half.eval() for half in split(backbone, model, [cut], labels=job.model.labels))
     exchange = Exchange(method_of(job).scheme(job.quant), job.seed, {device: (bits, bits)})
     examples, rows = examples_of(dataset, backbone), []
     for number, indices in enumerate(examples.in_length_order(ROWS)):
@@ -105,7 +107,14 @@ def by_hand(run, device, bits):
             hidden = first(batch.inputs, batch.lengths, cut, layout)
             message = exchange.step_message(Position(0, number, device), hidden, batch, labels=False)
             came = exchange.receive_step(decode(encode(message)), cut, torch.device("cpu"))
-            rows.append(second([Arrival(cut, came.hidden, layout)], None))
+            last = second([Arrival(cut, came.hidden, layout)], None)
+            if job.model.labels == "device":
+                back = exchange.token_message(Position(0, number, device), HEAD_DOWN, last, None)
+                tokens = decode(encode(back)).tokens
+                last = first.finish(
+                    exchange.receive_tokens(tokens, len(batch), None, last.device), None, layout
+                )
+            rows.append(last)
     return torch.cat(rows).double().softmax(-1).numpy()
 
 
@@ -128,6 +137,45 @@ def test_texts_of_unlike_lengths(tmp_path):
     with answering(run, tmp_path, bits=32) as (_, link):
         halves = predict_split(link(0), str(reviews), tmp_path / "device", device="cpu")
     assert np.abs(halves.probabilities - whole.probabilities).max() < 1e-5
+
+
+@pytest.fixture(scope="module", params=["lora", "lora+head"])
+def at_home(request, tmp_path_factory):
+    """A run whose head and labels stayed on its devices, the head as it was or trained."""
+    folder = tmp_path_factory.mktemp("at-home") / "run"
+    return trained(folder, "fleet.cuts=[1, 2, 0]", "model.labels=device", f"model.trainable={request.param}")
+
+
+@pytest.mark.parametrize("device", [0, 2])
+def test_with_labels_at_home_the_head_is_here_and_predicts_the_same(at_home, tmp_path, device):
+    whole = sflam.predict(at_home)
+    with answering(at_home, tmp_path, bits=32) as (server, link):
+        assert not server.ingress.counts["predicted_rows"]
+        halves = predict_split(link(device), "digits", tmp_path / "device", device="cpu")
+        assert server.predicted == len(whole.probabilities)
+    assert np.abs(halves.probabilities - whole.probabilities).max() < 1e-5
+    assert any("the head here too" in note and "MB came back" in note for note in halves.notes)
+
+
+def test_with_labels_at_home_both_ways_are_quantized_bit_for_bit(at_home, tmp_path):
+    with answering(at_home, tmp_path, bits=4) as (_, link):
+        found = predict_split(link(1), "digits", tmp_path / "device", device="cpu")
+    assert np.array_equal(found.probabilities, by_hand(at_home, 1, 4))
+
+
+@pytest.mark.parametrize("answer", ["shorter", "another's"])
+def test_an_answer_of_another_message_is_one_line(at_home, tmp_path, monkeypatch, answer):
+    known = TrunkHalf.answer
+    earlier = []
+
+    def wrong(trunk, message):
+        found = known(trunk, message)
+        earlier.append(found)
+        return found[:-9] if answer == "shorter" else earlier[0]
+
+    monkeypatch.setattr(TrunkHalf, "answer", wrong)
+    with answering(at_home, tmp_path) as (_, link), pytest.raises(SflamError, match="cannot be read"):
+        predict_split(link(1), "digits", tmp_path / "device", device="cpu")
 
 
 def test_samples_without_labels_and_a_guard(tmp_path):
@@ -176,7 +224,7 @@ def test_what_it_refuses(run, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        (("model.labels=device",), "its head stays on devices"),
+        (("model.labels=device", "learn.personal=head"), "has a head of its own, which no server knows"),
         (("learn.method=fedlora",), "cuts no model"),
     ],
 )

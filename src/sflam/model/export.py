@@ -52,6 +52,12 @@ def device_tensors(
     return found
 
 
+def trained_head(backbone: Backbone, model: PeftModel) -> State:
+    """Return name -> what was trained outside of the blocks, by peft's names; nothing where the head is frozen."""
+    blocks = f"{PREFIX}{backbone.family.path}."
+    return {n: t.to("cpu").contiguous() for n, t in state_of(model).items() if not n.startswith(blocks)}
+
+
 def backbone_from(
     folder: str,
     tensors: Mapping[str, Tensor],

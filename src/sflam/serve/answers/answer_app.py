@@ -42,9 +42,9 @@ def answer_application(ingress: Ingress, trunk: TrunkHalf) -> Starlette:
             message = decode(await ingress.read(request, size))
             contract.check(message, 0, number, 0, rows, tokens)
             assert isinstance(message, StepFrame)
-            scores = await asyncio.to_thread(trunk.scores, message)
+            answer = await asyncio.to_thread(trunk.answer, message)
         ingress.counts["predicted_rows"] += rows
-        return ingress.down(request, scores.numpy().astype("<f4").tobytes())
+        return ingress.down(request, answer)
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"phase": "answers", "ok": True})

@@ -10,19 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from sflam.codec.bodies import encode
+from sflam.codec.bodies import Body, encode
 from sflam.codec.guard import Guard, guard_of
 from sflam.codec.legs import UP
+from sflam.codec.messages import StepFrame, TokenFrame
 from sflam.data.settings import DataSettings
 from sflam.data.sources import load_for_prediction
-from sflam.errors import ServeError
-from sflam.learn.exchange import Exchange, Position
+from sflam.errors import QuantizerError, ServeError, WireError
+from sflam.learn.examples import Minibatch
+from sflam.learn.exchange import Exchange, Position, opened
 from sflam.learn.precision import arithmetic
 from sflam.link.https_client import Link
 from sflam.link.job import described
 from sflam.model.lora import Rows
+from sflam.model.split import DeviceSegment
 from sflam.plugins import load_plugins
 from sflam.privacy.settings import PrivacySettings
 from sflam.run.assemble import examples_of, preprocessor_of
@@ -31,7 +35,7 @@ from sflam.run.predict import relabelled
 from sflam.run.predictions import Predictions
 from sflam.serve.answers.offer import ROWS
 from sflam.serve.join import segment_of
-from sflam.sizes import IDENTITY
+from sflam.sizes import IDENTITY, token_body_bytes
 
 GUARDED = (
     "activations were clipped and noised as in training; what these predictions add to epsilon is not counted"
@@ -81,26 +85,27 @@ def predict_split(
         exchange = Exchange(served.scheme, job.seed, {served.device: served.bits}, guard=guard)
         segment.eval()
         scores = np.empty((len(examples), len(served.classes)), np.float32)
-        sent = done = 0
+        sent = came = done = 0
         for number, indices in enumerate(examples.in_length_order(ROWS)):
             batch = examples.take(indices)
             with arithmetic(segment):
                 hidden = segment(batch.inputs, batch.lengths, served.cut, Rows((0,), (len(batch),)))
             message = exchange.step_message(Position(0, number, served.device), hidden, batch, labels=False)
             body = encode(message)
-            found = link.call(
-                "POST",
-                f"/v1/predictions/{number}/{len(batch)}",
-                body,
-                {"Sflam-Tokens": str(message.activations.tokens)},
-                most=4 * len(batch) * len(served.classes),
-            )
-            if len(found) != 4 * len(batch) * len(served.classes):
+            up = message.activations
+            plain = 4 * len(batch) * len(served.classes)
+            size = token_body_bytes(up.tokens, up.dim, up.bits, up.scheme) if segment.has_head else plain
+            path, header = f"/v1/predictions/{number}/{len(batch)}", {"Sflam-Tokens": str(up.tokens)}
+            found = link.call("POST", path, body, header, most=size)
+            if segment.has_head:
+                scores[indices] = _finished(segment, exchange, found, message, batch)
+            elif len(found) == plain:
+                scores[indices] = np.frombuffer(found, "<f4").reshape(len(batch), -1)
+            else:
                 raise ServeError(
                     f"the server answers {len(batch)} samples by {len(found)} bytes; use one version on both sides"
                 )
-            scores[indices] = np.frombuffer(found, "<f4").reshape(len(batch), -1)
-            sent, done = sent + len(body), done + len(batch)
+            sent, came, done = sent + len(body), came + len(found), done + len(batch)
             progress(done, len(examples))
     if not np.isfinite(scores).all():
         raise ServeError("the server answers with NaN or inf; is the run's model damaged?")
@@ -108,7 +113,7 @@ def predict_split(
     loss = None if labels is None else float(F.cross_entropy(logits, torch.from_numpy(labels)))
     notes = (
         *notes,
-        _crossed(served.cut, exchange, served.bits[0], sent),
+        _crossed(served.cut, exchange, served.bits[0], sent, came if segment.has_head else 0),
         *([GUARDED] if guard and UP in guard.clips else []),
     )
     return Predictions(dataset.name, served.classes, logits.double().softmax(-1).numpy(), labels, loss, notes)
@@ -119,9 +124,38 @@ def _guard(settings: PrivacySettings, seed: int) -> Guard | None:
     return guard_of(settings, seed, os.urandom(SECRET_BYTES))
 
 
-def _crossed(cut: int, exchange: Exchange, bits: int, sent: int) -> str:
-    """Return a sentence about what went up."""
+def _finished(
+    segment: DeviceSegment, exchange: Exchange, body: Body, message: StepFrame, batch: Minibatch
+) -> NDArray[np.float32]:
+    """Return the logits [B,C] of the head here, from the server's answer to a message.
+
+    Raises:
+        ServeError: the answer is not the activations of these samples after the last block.
+    """
+    try:
+        answer = opened(body, TokenFrame)
+        wanted, found = (
+            (each.round, each.step, each.device, packed.scheme, packed.bits, packed.tokens, packed.dim)
+            for each, packed in ((message, message.activations), (answer, answer.tokens))
+        )
+        if found != wanted:
+            raise WireError(
+                f"round, step, device, scheme, bits, tokens, size are {found} where {wanted} were sent"
+            )
+        where = next(segment.parameters()).device
+        hidden = exchange.receive_tokens(answer.tokens, len(batch), batch.lengths, where)
+    except (WireError, QuantizerError) as error:
+        raise ServeError(
+            f"the server's answer cannot be read: {error}; use one version on both sides"
+        ) from error
+    with arithmetic(segment):
+        logits = segment.finish(hidden, batch.lengths, Rows((0,), (len(batch),)))
+    return logits.float().cpu().numpy()
+
+
+def _crossed(cut: int, exchange: Exchange, bits: int, sent: int, came: int) -> str:
+    """Return a sentence about what went up and, of activations, came back."""
     width = "floats" if exchange.scheme == IDENTITY else f"{bits} bits a value"
-    return (
-        f"{cut} block{'s' * (cut != 1)} here, the rest at the server; {sent / 1e6:.2f} MB went up, in {width}"
-    )
+    rest = "the head here too, the blocks between" if came else "the rest"
+    back = f", {came / 1e6:.2f} MB came back" if came else ""
+    return f"{cut} block{'s' * (cut != 1)} here, {rest} at the server; {sent / 1e6:.2f} MB went up{back}, in {width}"

@@ -20,7 +20,7 @@ from sflam.link.contract import PROTOCOL, Contract
 from sflam.model.backbone import Backbone, quiet, read_config
 from sflam.model.built import token_shape
 from sflam.model.dummy_inputs import make_inputs
-from sflam.model.export import device_tensors
+from sflam.model.export import device_tensors, trained_head
 from sflam.model.families import IMAGE
 from sflam.model.structure import family_of, layout_of
 from sflam.plugins import portable
@@ -84,6 +84,8 @@ def offer_of(run: RunFolder, folder: Path, *, bits: int | None = None, device: s
     write_preprocessing(backbone.name, kind, folder)
     for cut in set(cuts):
         tensors = device_tensors(backbone, model, cut, job.model.labels, frozen_half=True)
+        if job.model.labels == "device":
+            tensors |= trained_head(backbone, model)
         safetensors.torch.save_file(tensors, str(folder / _half(cut)))
     files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
     contract = _contract(job, backbone, kind, len(classes), exchange)
@@ -97,7 +99,8 @@ def offer_of(run: RunFolder, folder: Path, *, bits: int | None = None, device: s
         own = {"device": number, "cut": cut, "segment": _half(cut), "files": needed, "sizes": sizes}
         descriptions[number] = common | own | {"body": contract.largest(), "dim": contract.dim}
     contracts = {number: replace(contract, device=number) for number in range(len(cuts))}
-    return AnswerOffer(TrunkHalf(backbone, cuts, exchange), contracts, descriptions, files, notes)
+    trunk = TrunkHalf(backbone, cuts, exchange, job.model.labels)
+    return AnswerOffer(trunk, contracts, descriptions, files, notes)
 
 
 def _expect_answers(run: RunFolder, job: Job, classes: tuple[str, ...], bits: int | None) -> None:
@@ -110,10 +113,10 @@ def _expect_answers(run: RunFolder, job: Job, classes: tuple[str, ...], bits: in
         raise RunError(
             f"{run.path} was trained by learn.method = {job.learn.method!r}, which cuts no model; use sflam predict"
         )
-    if job.model.labels != "server":
+    if job.model.labels == "device" and job.learn.personal != "none":
         raise RunError(
-            f"{run.path} has model.labels = {job.model.labels!r}: its head stays on devices, where what they predict "
-            "stays too; use sflam predict"
+            f"{run.path} has model.labels = 'device' and learn.personal = {job.learn.personal!r}: every device has a "
+            "head of its own, which no server knows; use sflam predict --device where the heads are"
         )
     if not run.adapter.is_dir():
         raise RunError(

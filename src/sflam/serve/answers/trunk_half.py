@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sflam.codec.bodies import encode
+from sflam.codec.legs import HEAD_DOWN
 from sflam.codec.messages import StepFrame
-from sflam.learn.exchange import Exchange
+from sflam.learn.exchange import Exchange, Position
 from sflam.learn.precision import arithmetic
 from sflam.model.backbone import Backbone
 from sflam.model.lora import Rows
@@ -20,23 +22,27 @@ from sflam.model.split import Arrival, ServerSegment
 
 
 class TrunkHalf:
-    """Blocks, norm and head behind the cuts of devices, with the adapters that were trained.
+    """Blocks behind the cuts of devices, with the adapters that were trained; norm and head unless devices have them.
 
     Args:
         backbone: the model of the run, its trained adapters in it.
         cuts: blocks that each device keeps.
         exchange: how messages become tensors.
+        labels: where the head is: ``server``, or ``device``.
     """
 
-    def __init__(self, backbone: Backbone, cuts: Sequence[int], exchange: Exchange) -> None:
+    def __init__(
+        self, backbone: Backbone, cuts: Sequence[int], exchange: Exchange, labels: str = "server"
+    ) -> None:
         self.cuts, self.exchange = tuple(cuts), exchange
-        self.segment = ServerSegment(backbone, min(cuts)).eval()
+        self.segment = ServerSegment(backbone, min(cuts), labels=labels).eval()
         self._device = backbone.model.device
         self._alone = threading.Lock()
 
     @torch.no_grad()
-    def scores(self, message: StepFrame) -> Tensor:
-        """Return the logits of a message's rows, float32 [B,C] on the CPU; messages go through one after another.
+    def answer(self, message: StepFrame) -> bytes:
+        """Return the answer to a message's rows: their logits, little-endian float32 [B,C]; or, where the head is on
+        devices, the body of their encoded activations [B,T,d] after the last block. One message after another.
 
         Raises:
             QuantizerError: its codes or side information cannot be.
@@ -45,5 +51,8 @@ class TrunkHalf:
             cut = self.cuts[message.device]
             frame = self.exchange.receive_step(message, cut, self._device)
             arrival = Arrival(cut, frame.hidden, Rows((0,), (len(frame.hidden),)))
-            logits: Tensor = self.segment([arrival], frame.lengths)
-        return logits.float().cpu()
+            found: Tensor = self.segment([arrival], frame.lengths)
+            if self.segment.has_head:
+                return found.float().cpu().numpy().astype("<f4").tobytes()
+            at = Position(message.round, message.step, message.device)
+            return bytes(encode(self.exchange.token_message(at, HEAD_DOWN, found, frame.lengths)))

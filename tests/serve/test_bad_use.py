@@ -130,7 +130,7 @@ def test_a_server_of_plain_http_is_named_as_one(cli, served, tmp_path, host):
     done = cli("join", f"{host}:{port}", "--token-file", tmp_path / "token", "--patience", "2")
     insecure = " with --insecure" if host == "0.0.0.0" else ""
     assert_problem(
-        done, f"{host}:{port} answers in plain HTTP, not HTTPS; join http://{host}:{port}{insecure}, or start"
+        done, f"{host}:{port} answers in plain HTTP, not HTTPS; give http://{host}:{port}{insecure}, or start"
     )
 
 

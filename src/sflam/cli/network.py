@@ -230,6 +230,7 @@ def serve(
     from sflam.serve import serve as serving
     from sflam.serve.log_file import LogFile
     from sflam.serve.peers import Peers
+    from sflam.serve.stop_signals import interrupted_by_sigterm
     from sflam.serve.web_server import Listen
 
     listen = Listen(host, port, cert, key, client_ca, client_crl, insecure, Peers.of(trusted_proxy or []))
@@ -254,10 +255,10 @@ def serve(
         server_patience=server_patience,
         log=None if log_file is None else LogFile(log_file, log_format, log_max_mb),
     )
-    if is_several:
-        serve_several(wanted, out=out, resume=resume, serving=how, as_json=as_json)
-        return
-    with together(ranks) as world:
+    with interrupted_by_sigterm(), together(ranks) as world:
+        if is_several:
+            serve_several(wanted, out=out, resume=resume, serving=how, as_json=as_json)
+            return
         served = (
             serving.resume(resume, how, to_round, world)
             if resume
@@ -280,7 +281,9 @@ def _run(served: Served, scheme: str, host: str, browser: bool, as_json: bool) -
         shared.remark(
             f"browsers join by the link that sflam enrol NAME --link {scheme}://{named}:{port} prints"
         )
-    with shared.stoppable(f"go on with: sflam serve --resume {run.folder.path}", Stopped):
+    with shared.stoppable(
+        f"go on with: sflam serve --resume {run.folder.path}", (Stopped, KeyboardInterrupt)
+    ):
         with Progress(run.job.learn.rounds, resumed=run.records) as progress:
             for record in served.rounds():
                 progress.update(record)

@@ -30,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+Errors = type[BaseException] | tuple[type[BaseException], ...]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -186,7 +187,7 @@ def numbers(option: str, text: str) -> list[float]:
 
 
 @contextmanager
-def stoppable(advice: str, stopped: type[BaseException] = KeyboardInterrupt) -> Iterator[None]:
+def stoppable(advice: str, stopped: Errors = KeyboardInterrupt) -> Iterator[None]:
     """Turn a stop by the user into one line of advice and exit code 130."""
     try:
         yield

@@ -14,12 +14,12 @@ def too_small(host: str, port: int, size: int) -> str:
     )
 
 
-def plain_http(host: str, port: int) -> str:
-    """Return what to do about a server that answers a TLS handshake in plain HTTP."""
+def plain_http(host: str, port: int, path: str = "") -> str:
+    """Return what to do about a server that answers a TLS handshake in plain HTTP; ``path`` is of its job there."""
     at = f"{host}:{port}"
     insecure = "" if is_loopback(host) else " with --insecure"
     return (
-        f"{at} answers in plain HTTP, not HTTPS; join http://{at}{insecure}, or start the server with --cert and "
+        f"{at} answers in plain HTTP, not HTTPS; give http://{at}{path}{insecure}, or start the server with --cert and "
         "--key"
     )
 

@@ -167,7 +167,7 @@ class Link:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
-                    raise ServeError(plain_http(self.host, self.port)) from error
+                    raise ServeError(plain_http(self.host, self.port, self.prefix)) from error
                 status, retry, found = 0, None, str(error).encode() or type(error).__name__.encode()
             if first is not None and self.own is not None and status not in (401, 403, *AWAY):
                 self.own.take()

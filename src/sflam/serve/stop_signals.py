@@ -9,6 +9,20 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """End on SIGTERM as on SIGINT, by KeyboardInterrupt, so that what is half made is taken away."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Call ``stop`` on SIGTERM and SIGINT, in the main thread only, where signals arrive."""
     if threading.current_thread() is not threading.main_thread():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from sflam import train
+from sflam.serve import serve
 from sflam.serve.roster import Roster
 from tests.serve.network import Process, network
 from tests.serve.several.both import OTHER, SHORT, adapters_of, job_of
@@ -84,3 +86,34 @@ def test_a_signal_stops_all_and_one_that_fails_is_the_exit_code(tmp_path):
         assert len(problems) == 1 and problems[0].startswith("sflam: bad: ")
         assert "attempt cannot be used" in problems[0]
     assert (tmp_path / "runs/good/result.json").is_file() and not (tmp_path / "runs/bad/result.json").exists()
+
+
+def signalled_after_the_first():
+    """Have this process be asked to end as soon as the first of its jobs is loaded."""
+    known = serve.start
+
+    def start(*arguments, **options):
+        served = known(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return served
+
+    serve.start = start
+
+
+def test_a_signal_while_jobs_are_loaded_leaves_nothing(tmp_path):
+    files = written(tmp_path, one=(), other=("seed=3",))
+    server = Process(
+        tmp_path, "serve", *files, "--out", tmp_path / "runs", "--port", 0, "--insecure",
+        prepare=signalled_after_the_first,
+    )  # fmt: skip
+    assert server.wait(60) == 130, server.lines
+    assert not (tmp_path / "runs").exists(), server.lines
+
+
+def test_a_signal_as_soon_as_one_job_listens_says_how_to_go_on(tmp_path):
+    with network(tmp_path, 0) as net:
+        server = net.serve(*written(tmp_path, one=()), "--out", tmp_path / "run")
+        server.wait_for("^listening on")
+        server.kill(signal.SIGTERM)
+        assert server.wait(60) == 130, server.lines
+        assert server.lines[-1].endswith(f"go on with: sflam serve --resume {tmp_path / 'run'}")

@@ -49,8 +49,8 @@ def inverse_psi(y: Floats, guess: Floats | None = None) -> Floats:
     for _ in range(ROUNDS):
         value = psi(x)
         step = np.log(value / y) * (value / np.exp(x) / (x * x))  # in ln x
-        x = np.minimum(x * np.exp(-np.clip(step, -40, 40)), upper)
-        if np.all(np.abs(step) < 1e-8):  # quadratic: the next step would be below rounding
+        x = np.minimum(x * np.exp(-np.minimum(np.maximum(step, -40.0), 40.0)), upper)
+        if (np.abs(step) < 1e-8).all():  # quadratic: the next step would be below rounding
             break
     return x
 
@@ -70,6 +70,8 @@ def inverse_growth(z: Floats) -> Floats:
     x: Floats = 2 * goal
     open_ = (goal > 0) & np.isfinite(goal)
     u, goal = x[open_], goal[open_]
+    if not u.size:
+        return x
     for _ in range(ROUNDS):
         small = u < 0.05
         safe = np.where(small, 1.0, u)
@@ -79,7 +81,7 @@ def inverse_growth(z: Floats) -> Floats:
         slope = np.where(small, 1 / 2 + u / 12 - square * u / 720, -1 / np.expm1(-safe) - 1 / safe)
         step = (value - goal) / slope
         u = np.maximum(u - step, TINY)
-        if np.all(np.abs(step) <= 1e-9 * u):
+        if (np.abs(step) <= 1e-9 * u).all():
             break
     x[open_] = u
     return x

@@ -107,7 +107,7 @@ def wrong_values(name: str, values: Floats, owners: Owners | None = None, positi
         owners: names what has the wrong ones.
         positive: whether 0 is wrong.
     """
-    if _is_plainly_right(values, *RANGES.get(name, _ANY)[:2]):
+    if _is_plainly_right(values, *RANGES.get(name, _ANY)[:2], positive):
         return []
     wrong = ~((values > 0 if positive else values >= 0) & np.isfinite(values))
     least, low, high, unit = "positive" if positive else "0 or more", 0.0, np.inf, ""
@@ -127,9 +127,12 @@ def whole(values: NDArray[np.number[Any]], low: int, high: int) -> bool:
     return bool(((values >= low) & (values <= high) & (values == np.floor(values))).all())
 
 
-def _is_plainly_right(values: Floats, low: float, high: float) -> bool:
-    """Return whether all values lie in a range; what is not, may be a 0 that is allowed, and is looked at closely."""
-    return bool(values.size) and bool(low <= values.min()) and bool(values.max() <= high)
+def _is_plainly_right(values: Floats, low: float, high: float, positive: bool) -> bool:
+    """Return whether all values lie in a range, or all are a 0 that may be; all else is looked at closely."""
+    if not values.size:
+        return False
+    least, most = values.min(), values.max()
+    return bool(low <= least and most <= high) or (not positive and bool(least == 0 == most))
 
 
 def too_little(

@@ -14,6 +14,7 @@ from sflam.allocate.curves import LARGEST, above_circuits, growth, inverse_growt
 from sflam.network.network import Floats
 
 Index = NDArray[np.bool_] | NDArray[np.intp]
+PARTS = 16  # of a cell that are remembered
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -212,6 +213,11 @@ class Cell:
         gain = 2 * self.kappa * (self.cycles / tau) ** 3
         return np.where(self.cycles > 0, gain, 0.0)
 
+    @cached_property
+    def full_speed_gain(self) -> Floats:
+        """[K] W: energy saved per second of slower computing, at full speed."""
+        return self.slowing_gain(self.least_compute)
+
     def left(self, time: float | Floats) -> Floats:
         """Return [K] J that the caps on a device's whole energy leave for its work in a round of ``time`` s."""
         return self.energy_cap - self.idle_power * (time + self.constant)
@@ -226,6 +232,7 @@ class Cell:
         _ = self.max_efficiency, self.busy, self.snr_bandwidth
         _ = self.longest_transmit, self.circuits
         other = copy(self)
+        other.__dict__.pop("_parts", None)  # which hold weights
         object.__setattr__(other, "weight", weight)
         return other
 
@@ -233,6 +240,24 @@ class Cell:
         """Return the cell of the devices at ``index`` (mask or numbers); bandwidth and prices stay."""
         arrays = {name: getattr(self, name)[index] for name in arrays_of(type(self))}
         return replace(self, **arrays)
+
+    @cached_property
+    def _parts(self) -> dict[bytes, Self]:
+        return {}
+
+    def part(self, index: NDArray[np.intp]) -> Self:
+        """Return the cell of the devices at ``index``, in order: the same one each time it is asked for them.
+
+        Prices move less than the devices that they slow down, so that a search asks for few parts, many times.
+        """
+        if len(index) == len(self):
+            return self
+        key = index.tobytes()
+        if key not in self._parts:
+            if len(self._parts) >= PARTS:
+                self._parts.clear()
+            self._parts[key] = self.take(index)
+        return self._parts[key]
 
 
 def arrays_of(kind: type[Cell]) -> tuple[str, ...]:

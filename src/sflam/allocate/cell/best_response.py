@@ -72,7 +72,7 @@ def respond(cell: Cell, time: float | Floats, price: float, near: Response | Non
     answer = Response(first, first.copy(), first, transmit, cell.least_compute, first, first < np.inf)
     _cap(cell, answer, price)
     if cell.circuits or cell.cycles.any():
-        gain = cell.weight * cell.slowing_gain(cell.least_compute)
+        gain = cell.weight * cell.full_speed_gain
         slow = np.flatnonzero(gain > answer.time_price)
         if slow.size:
             span = (time - cell.delay)[slow]
@@ -125,7 +125,7 @@ def _slow_down(
 ) -> None:
     """Slow the clocks of the devices ``slow`` that have ``span`` s [n], and end their sending where that is best: free
     of caps by Newton (2.4), or by bisection where circuits draw power, the others along their caps' curves."""
-    part = cell.take(slow)
+    part = cell.part(slow)
     if cell.circuits:
         x = _end_free(part, span, price, answer.first[slow])
     else:
@@ -142,7 +142,7 @@ def _slow_down(
     answer.efficiency[slow], answer.transmit[slow], answer.time_price[slow] = x, t, zeta
     answer.bandwidth[slow] = part.payload / (x * t)
     answer.compute = answer.compute.copy()
-    slower = part.weight * part.slowing_gain(part.least_compute) > 0
+    slower = part.weight * part.full_speed_gain > 0
     answer.compute[slow] = np.where(slower, np.maximum(span - t, part.least_compute), part.least_compute)
     answer.free[slow] = False
 
@@ -163,8 +163,8 @@ def _slow_free(cell: Cell, span: Floats, price: float, start: Floats, guess: Flo
         gain = x * x * np.exp(x) / value  # d ln psi / d ln x
         fall = t * gain + tau * (2 * gain - 1) / 3
         step = (t + tau - span) / fall
-        x = x * np.exp(np.clip(step, -0.7, 0.7))
-        if np.all(np.abs(step) < 1e-8):
+        x = x * np.exp(np.minimum(np.maximum(step, -0.7), 0.7))
+        if (np.abs(step) < 1e-8).all():
             break
     return x
 

@@ -129,8 +129,8 @@ class Problem:
             values = np.asarray(0 if (given := getattr(self, name)) is None else given)
             if values.ndim > 1 or (values.ndim and values.shape != (len(self),)):
                 found.append(f"{name} has shape {list(values.shape)}; give one number, or one per device")
-            elif np.isnan(values).any() or (values < 0).any():
-                found.append(f"{name} holds {values.min()}; it must be 0 or more")
+            elif not (least := values.min()) >= 0:  # or NaN
+                found.append(f"{name} holds {least}; it must be 0 or more")
             elif name in RANGES:
                 found += wrong_values(name, values, positive=name == "local_steps")
         if not found and not whole(self.each("cut"), 0, self.workload.blocks):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
@@ -319,6 +320,20 @@ def test_plans_far_off_are_named_in_the_legend_only() -> None:
     figure = front()
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "equal (far off: 900 s, 1 J)" in names and figure.axes[0].get_xlim()[1] < 100
+
+
+def test_a_legend_of_a_hundred_lines_names_some_and_leaves_the_panels_their_room() -> None:
+    def panel(axes: Axes) -> None:
+        for number in range(100):
+            axes.plot([0, 1], [0, number], label=f"plan.latency_weight={number / 100}")
+
+    figure = draw([panel] * 4)
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names[0] == "plan.latency_weight=0.0" and names[-1] == "plan.latency_weight=0.99"
+    assert len(set(names)) == len(names) < 60
+    assert legend.get_title().get_text() == f"{len(names)} of 100 lines are named, all are in the data"
+    assert legend.get_window_extent().height < figure.bbox.height / 2
 
 
 def test_nothing_to_draw_and_nowhere_to_write_are_clear(tmp_path: Path) -> None:

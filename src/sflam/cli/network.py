@@ -217,8 +217,8 @@ def serve(
     if len(files) > 1 and resume is None:
         wanted = jobs_of(files, overrides, plan=plan)
     else:
-        one = shared.run_job(files[0] if files else None, overrides, plan=plan, out=out, resume=resume)
-        wanted = {"": one}
+        first = files[0] if files else None
+        wanted = {"": shared.run_job(first, overrides, plan=plan, out=out, resume=resume)}
     if is_several:
         expect_one_process(ranks, ranks_running(), to_round, resume)
     if to_round is not None and resume is None:
@@ -257,8 +257,7 @@ def serve(
     )
     with interrupted_by_sigterm(), together(ranks) as world:
         if is_several:
-            serve_several(wanted, out=out, resume=resume, serving=how, as_json=as_json)
-            return
+            return serve_several(wanted, out=out, resume=resume, serving=how, as_json=as_json)
         served = (
             serving.resume(resume, how, to_round, world)
             if resume

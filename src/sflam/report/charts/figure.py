@@ -30,6 +30,8 @@ WIDTHS = {"": (0.0, 1), "ieee-1": (3.5, 1), "ieee-2": (7.16, 2)}
 FORMATS = ("png", "pdf", "svg")
 ROW, GAP = 0.24, 0.3
 """Inches that a figure grows by for every row of its legend but the first, and between its columns."""
+NAMED, LEGEND_SHARE = 20, 0.3
+"""Lines that a legend names in any case; of more, those that fit in so much of the figure's height."""
 _PLACES = [(6, 4), (6, -10), (-6, 4), (-6, -10), (0, 8), (0, -14), (11, 9), (-11, -15)]
 
 
@@ -85,7 +87,10 @@ def wrapped(text: str, inches: float = PANEL[0]) -> str:
 
 
 def legend_beneath(figure: Figure, note: str = "") -> None:
-    """Name every line once, in as many columns as fit beneath; the figure grows by what more rows need."""
+    """Name every line once, in as many columns as fit beneath; the figure grows by what more rows need.
+
+    Of more lines than there is room for, some are named, evenly spread.
+    """
     handles = {
         label: handle
         for axes in figure.axes
@@ -102,7 +107,12 @@ def legend_beneath(figure: Figure, note: str = "") -> None:
     single.remove()
     width, height = figure.get_size_inches()
     columns = max(1, min(len(handles), int(width / (widest + GAP))))
-    figure.set_size_inches(width, height + ROW * (-(-len(handles) // columns) + bool(note) - 1))
+    most = max(NAMED, columns * int(LEGEND_SHARE * height / ROW))
+    if len(items) > most:
+        shown = np.linspace(0, len(items) - 1, most).astype(int)
+        note = "; ".join(filter(None, (note, f"{most} of {len(items)} lines are named, all are in the data")))
+        items, texts = [items[at] for at in shown], [texts[at] for at in shown]
+    figure.set_size_inches(width, height + ROW * (-(-len(items) // columns) + bool(note) - 1))
     look |= {
         "title": note or None,
         "title_fontsize": letters,

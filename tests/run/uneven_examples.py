@@ -24,6 +24,7 @@ UNEVEN: dict[str, tuple[str, ...]] = {
     **{
         f"buffered-serve-{name}": ("learn.sync=buffered", *more)
         for name, more in {
+            "shared": ("learn.trunk=shared",),
             "state": ("learn.state=keep",),
             "memory": ("quant.scheme=topk",),
             "servers": ("fleet.devices=2", "fleet.servers=[0, 1]"),
@@ -36,7 +37,6 @@ UNEVEN: dict[str, tuple[str, ...]] = {
         f"buffered-{name}": ("learn.sync=buffered", "plan.every=0", *more)
         for name, more in {
             "unsplit": ("learn.method=fedlora",),
-            "shared": ("learn.trunk=shared",),
             "averaged": ("learn.device_half=averaged",),
             "global": ("data.sampling=global",),
             "factors": ("learn.aggregation=svd",),
@@ -61,6 +61,15 @@ UNEVEN: dict[str, tuple[str, ...]] = {
             "calibrate": ("network.calibrate=true",),
             "battery-j": ("network.battery_j=1.0",),
             "idle-always": ("network.idle_always=true",),
+        }.items()
+    },
+    **{
+        f"buffered-trunk-{name}": ("learn.sync=buffered", "learn.trunk=shared", "plan.every=0", *more)
+        for name, more in {
+            "labels": ("model.labels=device",),
+            "cuts": ("fleet.devices=2", "fleet.cuts=[1, 2]"),
+            "optimizer": ("learn.server_optimizer=momentum",),
+            "fedprox": ("learn.local=fedprox",),
         }.items()
     },
     "unused-buffer": ("learn.buffer=2", "learn.sync=round"),

@@ -11,6 +11,7 @@ from sflam.codec.guard import Guard, guard_of
 from sflam.codec.settings import QuantSettings
 from sflam.config import Job
 from sflam.cost.timing import BARRIER, CHAIN, RELAY
+from sflam.learn.settings.learn import SYNCS
 from sflam.learn.settings.practice import BUNDLES, Practice
 from sflam.learn.world.world import ALONE, World
 from sflam.network.presence import uncertain
@@ -308,7 +309,12 @@ def method_of(job: Job) -> Method:
 
 
 def timing_of(job: Job) -> str:
-    """Return how the seconds of a job's rounds add up: as its method's do, or as ``plan.timing`` says."""
+    """Return how the seconds of a job's rounds add up: as its method's do, or as ``plan.timing`` says.
+
+    In buffered rounds no device waits for another.
+    """
+    if job.learn.sync == SYNCS[1]:
+        return CHAIN
     return job.plan.timing or method_of(job).timing(job.learn.practice)
 
 

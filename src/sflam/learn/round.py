@@ -144,31 +144,52 @@ def local_steps(
         passes: who takes which step; by default every device takes its own.
     """
     done = Steps(samples=dict.fromkeys(batches, 0))
-    where = next(devices.segment.parameters()).device
     for now, at, seeds in each_step(number, batches, exchange.seed, passes):
         for side in (devices, trunk):
             side.pace(moments_of(at, batches))
-        hidden = devices.forward(now, seeds, exchange.unsent(now))  # a
-        hidden, now = devices.sent(hidden, now, seeds)
-        up = {d: encode(message) for d, message in exchange.step_messages(at, hidden, now).items()}
-
-        sent = {d: opened(up[d], StepFrame) for d in now}  # b
-        frames = exchange.receive_steps(list(sent.values()), devices.cuts, where)
-        answers = trunk.step(frames, seeds[SERVER])
-
-        down = {d: encode(own) for d, own in exchange.answer_messages(at, answers, now).items()}  # c
-
-        got = {d: opened(down[d], GradientFrame) for d in now}  # d
-        back = exchange.receive_answers(list(got.values()), now, where)
-        devices.backward({a.device: a.gradient for a in back if a.gradient is not None}, now)
-
+        make_step(now, at, seeds, devices, trunk, exchange, dict.fromkeys(now, done))
         if devices.averages:
             done.averaged(devices.averaged_bytes(), list(batches))
-        for a in back:
-            done.learned(a.device, a.loss, len(now[a.device]))
-        for d, frame in zip(now, frames, strict=True):
-            done.count(d, up[d], sent[d].activations, up=True)
-            done.count(d, down[d], got[d].gradient, up=False)
-            done.saved_bytes += exchange.saved_bytes(d, frame.hidden, now[d].lengths, sent[d].activations)
-        done.device_steps += len(now)
     return done
+
+
+def make_step(
+    now: dict[int, Minibatch],
+    at: Mapping[int, Position],
+    seeds: Mapping[int, int],
+    devices: Devices,
+    trunk: Server,
+    exchange: Exchange,
+    done: Mapping[int, Steps],
+) -> None:
+    """Make one local step of devices that are answered together, wherever in its round each is.
+
+    Args:
+        now: device -> its mini-batch.
+        at: where in the run each is.
+        seeds: of dropout, of each device and of the server.
+        devices, trunk, exchange: as in :func:`local_steps`.
+        done: device -> where its step is counted.
+    """
+    where = next(devices.segment.parameters()).device
+    hidden = devices.forward(now, seeds, exchange.unsent(now))  # a
+    hidden, now = devices.sent(hidden, now, seeds)
+    up = {d: encode(message) for d, message in exchange.step_messages(at, hidden, now).items()}
+
+    sent = {d: opened(up[d], StepFrame) for d in now}  # b
+    frames = exchange.receive_steps(list(sent.values()), devices.cuts, where)
+    answers = trunk.step(frames, seeds[SERVER])
+
+    down = {d: encode(own) for d, own in exchange.answer_messages(at, answers, now).items()}  # c
+
+    got = {d: opened(down[d], GradientFrame) for d in now}  # d
+    back = exchange.receive_answers(list(got.values()), now, where)
+    devices.backward({a.device: a.gradient for a in back if a.gradient is not None}, now)
+
+    for a in back:
+        done[a.device].learned(a.device, a.loss, len(now[a.device]))
+    for d, frame in zip(now, frames, strict=True):
+        done[d].count(d, up[d], sent[d].activations, up=True)
+        done[d].count(d, down[d], got[d].gradient, up=False)
+        done[d].saved_bytes += exchange.saved_bytes(d, frame.hidden, now[d].lengths, sent[d].activations)
+        done[d].device_steps += 1

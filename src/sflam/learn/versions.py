@@ -127,12 +127,20 @@ class RecordedVersions(VersionedFleet):
     Args:
         halves: the fleet that trains.
         buffers: version -> its updates.
+
+    Raises:
+        RunError: one trunk serves all devices.
     """
 
     together = False
 
     def __init__(self, halves: LocalFleet, buffers: Mapping[int, Buffer]) -> None:
         super().__init__(halves)
+        if halves.servers.shared:
+            raise RunError(
+                'learn.trunk = "shared": a trunk that all share goes on from step to step, and not from version to '
+                "version; simulate the run again, which gives the same adapters"
+            )
         self.buffers = buffers
 
     def select(self, round: int) -> tuple[int, ...]:

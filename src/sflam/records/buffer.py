@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sflam.records.codec import LATER
+from sflam.records.codec import LATER, SELDOM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,8 @@ class Buffer:
         numbers: of each in ``devices``, which of its device's own cycles it was, from 0: its draws go by that. Empty
             in older records.
         refused_numbers: the same of each in ``refused``.
+        groups: where one trunk serves all, the devices of each group of frames that it took since the version before,
+            in the order of time; else empty.
     """
 
     devices: tuple[int, ...]
@@ -33,3 +35,4 @@ class Buffer:
     refused_staleness: tuple[int, ...] = ()
     numbers: tuple[int, ...] = field(default=(), metadata=LATER)
     refused_numbers: tuple[int, ...] = field(default=(), metadata=LATER)
+    groups: tuple[tuple[int, ...], ...] = field(default=(), metadata=SELDOM)

@@ -23,6 +23,7 @@ from sflam.run.situations import chosen_cut, several
 from sflam.sizes import is_variable
 
 BUFFERED = is_one_of("learn.sync", "buffered")
+SHARED = is_one_of("learn.trunk", "shared")
 
 
 def _remembers(scheme: str) -> bool:
@@ -38,6 +39,8 @@ BUFFERED_RULES: tuple[Rule, ...] = (
     *(
         Rule(f"buffered-serve-{name}", (BUFFERED, other), why, fix, (SERVE,))
         for name, other, why, fix in (
+            ("shared", SHARED, "a device begins with the newest version in the trunk that serves it, which would take "
+             "back what a common one has learnt since", 'set learn.trunk = "per-device"'),
             ("state", is_one_of("learn.state", "keep"),
              "a device and a server that dies would remember different cycles", 'set learn.state = "reset"'),
             ("memory", where("quant.scheme", _remembers),
@@ -58,12 +61,10 @@ BUFFERED_RULES: tuple[Rule, ...] = (
         for name, other, why, fix in (
             ("unsplit", method(lambda one: not one.split or one.relay),
              "it has no halves of a device's own that move together", 'use learn.method = "sflam" or "sfl-v1"'),
-            ("shared", is_one_of("learn.trunk", "shared"),
-             "a trunk that all share has moved on with the others, so a device has no difference of its own there",
-             'set learn.trunk = "per-device"'),
-            ("averaged", is_one_of("learn.device_half", "averaged"), "no two devices make a step together",
+            ("averaged", is_one_of("learn.device_half", "averaged"), "no step is one of all devices",
              'use learn.device_half = "trained" or "frozen"'),
-            ("global", is_one_of("data.sampling", "global"), "no two devices make a step together",
+            ("global", is_one_of("data.sampling", "global"),
+             "a step's mini-batch is of all devices' samples, and no step is one of all devices",
              'set data.sampling = "local"'),
             ("factors", is_one_of("learn.aggregation", "residual", "svd"),
              "products of factors of several versions are not those of any one", 'use learn.aggregation = "fedavg"'),
@@ -80,6 +81,21 @@ BUFFERED_RULES: tuple[Rule, ...] = (
              'set quant.adapters_scale = "own"'),
             *((f"{key}", is_set(f"learn.{key}"), "devices of one version are at different places in the run",
                f"leave learn.{key} out") for key in ("schedule", "warmup", "decay")),
+        )
+    ),
+    *(
+        Rule(f"buffered-trunk-{name}", (BUFFERED, SHARED, other), why, fix, (SIMULATE,))
+        for name, other, why, fix in (
+            ("labels", is_one_of("model.labels", "device"),
+             "between the two exchanges of a step the trunk moves on with other devices' steps",
+             'set model.labels = "server"'),
+            ("cuts", where("fleet.cuts", lambda cuts: len(set(cuts)) > 1),
+             "a block that is on some devices and in the trunk of others would be averaged into the trunk",
+             "give all devices one cut"),
+            ("optimizer", is_none_of("learn.server_optimizer", "none"),
+             "it would move a trunk that has moved on by itself", 'set learn.server_optimizer = "none"'),
+            ("fedprox", is_one_of("learn.local", "fedprox"),
+             "devices of one step began with several versions, and are pulled to one", 'use learn.local = "plain"'),
         )
     ),
     *(

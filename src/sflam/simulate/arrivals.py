@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,6 +31,25 @@ COLUMNS = (
     "fetch_j",
 )
 """Of a :class:`RoundCost`, what a cycle keeps of its device."""
+
+
+class PaidCycle(Protocol):
+    """What a device does once, as its seconds and joules are charged; see :class:`Cycle`."""
+
+    @property
+    def device(self) -> int: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def begun(self) -> float: ...
+    @property
+    def cost(self) -> Mapping[str, float]: ...
+    @property
+    def steps_s(self) -> float: ...
+    @property
+    def ends(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)

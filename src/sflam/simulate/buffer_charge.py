@@ -10,7 +10,7 @@ from sflam.learn.steps import Steps
 from sflam.plan import WHOLE
 from sflam.records.buffer import Buffer
 from sflam.records.charge import Charge
-from sflam.simulate.arrivals import Cycle, spent
+from sflam.simulate.arrivals import PaidCycle, Spent
 from sflam.simulate.planner import Turn
 
 
@@ -24,29 +24,31 @@ class Come:
         now: s at which the next is made.
         cycles: of the updates in it, in the order in which they came.
         refused: of those that were thrown away.
+        groups: of frames, their devices, that a trunk which serves all took until then.
     """
 
     version: int = 0
     began: float = 0.0
     now: float = 0.0
-    cycles: tuple[Cycle, ...] = ()
-    refused: tuple[Cycle, ...] = ()
+    cycles: tuple[PaidCycle, ...] = ()
+    refused: tuple[PaidCycle, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
 
-    def staleness(self, cycle: Cycle) -> int:
+    def staleness(self, cycle: PaidCycle) -> int:
         """Return how many versions there were since the one that a cycle began with."""
         return self.version - cycle.version
 
 
-def charged_buffer(turn: Turn, come: Come, cycles: Sequence[Cycle], steps: Steps) -> Charge:
+def charged_buffer(turn: Turn, come: Come, cycles: Sequence[PaidCycle], parts: Spent, steps: Steps) -> Charge:
     """Return the charge of a version.
 
     Args:
         turn: the plan of all devices.
         come: what came.
-        cycles: all that spent something since the version before, as they were charged then.
+        cycles: all that spent something since the version before.
+        parts: what each of them spent since then.
         steps: of the updates.
     """
-    parts = spent(cycles, come.now)
     devices = sorted({cycle.device for cycle in come.cycles})
     joules = {device: 0.0 for device in turn.devices}
     for cycle, own in zip(cycles, parts.device_j.tolist(), strict=True):
@@ -112,5 +114,6 @@ def charged_buffer(turn: Turn, come: Come, cycles: Sequence[Cycle], steps: Steps
             refused_staleness=tuple(come.staleness(cycle) for cycle in come.refused),
             numbers=tuple(cycle.number for cycle in come.cycles),
             refused_numbers=tuple(cycle.number for cycle in come.refused),
+            groups=come.groups,
         ),
     )

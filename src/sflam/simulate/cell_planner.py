@@ -11,10 +11,11 @@ from sflam.allocate.cell.market import Market
 from sflam.allocate.cell.online import Controller
 from sflam.allocate.cell.problem import Problem
 from sflam.allocate.cell.spans import crowding
+from sflam.allocate.cell.stages import stages_in
 from sflam.allocate.limits import LONGEST, RANGES, Impossible
 from sflam.allocate.registry import method_of
 from sflam.cost.energy import computing_j, idle_j, sending_j
-from sflam.cost.timing import in_order
+from sflam.cost.timing import Stages, in_order
 from sflam.cost.traffic import whole_traffic
 from sflam.errors import AllocationError
 from sflam.network.channel import rate
@@ -151,6 +152,17 @@ class CellPlanner(Planner):
         local = self.job.sampling == "local"
         up, down = self.bodies(network, turn)
         return self.cost(network, turn, up, down, None, None if local else self.mini_batches(turn.devices))
+
+    def stages(self, network: Network, turn: Turn) -> Stages:
+        """Return which share of its work each device of a turn has before and behind the server's part of every step.
+
+        Args:
+            network: of all devices, in the round in which the plan is carried out.
+            turn: whose.
+        """
+        assert self.draws is not None
+        problem = _at_widths(self.problem(network, turn.devices), turn)
+        return stages_in(problem, in_order(self.draws.each(turn.devices)))
 
     def bodies(self, network: Network, turn: Turn) -> tuple[Floats, Floats]:
         """Return the bits [n] of all bodies of the steps of a turn's devices, up and down, as drawn for the round.

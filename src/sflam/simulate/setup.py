@@ -30,6 +30,7 @@ from sflam.planner.secure_sums import with_sums
 from sflam.records.history import RoundRecord
 from sflam.simulate.attended import AttendedSimulation
 from sflam.simulate.buffered import BufferedSimulation, waiting_note
+from sflam.simulate.buffered_trunk import SharedTrunkSimulation
 from sflam.simulate.cell_planner import CellPlanner
 from sflam.simulate.edge_planner import EdgePlanner
 from sflam.simulate.feedback import feedback_of
@@ -78,7 +79,8 @@ def simulated(
     planner = CellPlanner(job, work, batches, samples, once=once, feedback=feedback, ranked=ranked)
     if job.learn.sync == BUFFERED:
         assert halves is not None, "run.compatibility refuses a method without a cut"
-        return BufferedSimulation(halves, planner, job, (*notes(job), *waiting_note(job)))
+        paced = SharedTrunkSimulation if job.learn.practice.shared else BufferedSimulation
+        return paced(halves, planner, job, (*notes(job), *waiting_note(job)))
     if uncertain(job):
         presence = presence_of(job.network, build(job.network, job.seed).names)
         attended = cast(AttendedFleet | None, halves)  # as methods build them for such a job

@@ -69,7 +69,7 @@ class LearnSettings:
             too where labels stay on devices). Rounds then score the mean of the devices' own models.
         sync: when the global adapters move: by ``round``, once all devices of a round have delivered; or ``buffered``,
             whenever ``buffer`` updates have come from devices that work at their own pace (FedBuff), simulated or
-            served.
+            served; a trunk that all share learns from the frames that are there, simulated.
         buffer: M, the updates of which one buffered round is made; 0 takes as many as there are devices.
         staleness: most versions that an update may be behind when it comes; one that is further behind is thrown away.
             0 takes all. Each counts 1 / sqrt(1 + versions).

@@ -28,6 +28,7 @@ from sflam.device.settings import DeviceSettings
 from sflam.errors import ConfigError, unknown
 from sflam.files import reading
 from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.learn.settings.repartition import RepartitionSettings
 from sflam.model.settings import ModelSettings
 from sflam.network.settings import NetworkSettings
 from sflam.plan import Placement
@@ -36,7 +37,7 @@ from sflam.privacy.settings import PrivacySettings
 from sflam.values import fields_of, shown, typed
 from sflam.values import toml_value as toml_value
 
-LATER = {"privacy": PrivacySettings()}
+LATER: dict[str, Any] = {"privacy": PrivacySettings(), "repartition": RepartitionSettings()}
 """Sections that came later: a job that sets nothing in one is written, and named by its digest, as it was before."""
 
 
@@ -58,6 +59,7 @@ class Job:
         plan: how resources are allocated.
         device: what devices are run by.
         privacy: what devices clip and make noisy before it leaves them.
+        repartition: when a served device is given fewer blocks between rounds.
     """
 
     seed: int = 0
@@ -71,6 +73,7 @@ class Job:
     plan: PlanSettings = field(default_factory=PlanSettings)
     device: DeviceSettings = field(default_factory=DeviceSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    repartition: RepartitionSettings = field(default_factory=RepartitionSettings)
 
     def __post_init__(self) -> None:
         if self.seed < 0:

@@ -16,6 +16,8 @@ from sflam.data.poisson import most_drawn
 from sflam.link.contract import ANY_LOSS, Contract
 from sflam.link.exchange import NumpyCoder, TokenExchange
 from sflam.link.https_client import Link
+from sflam.link.job import job_digest
+from sflam.link.jobs import until_it_ends
 from sflam.link.loop import Client
 from sflam.link.masked_way import MaskedWay
 from sflam.link.place import Place
@@ -35,6 +37,7 @@ from sflam.serve.fleet import RemoteFleet, Stopped
 from sflam.serve.graph_offer import HalfKind
 from sflam.serve.ingress import Bounds, Ingress
 from sflam.serve.kept_rows import kept_routes
+from sflam.serve.moving import Moving
 from sflam.serve.operation import RunOperation
 from sflam.serve.operator_routes import operator_routes
 from sflam.serve.operators import Operators
@@ -112,6 +115,7 @@ class Rig:
         more: the ingress -> routes beside the usual ones.
         sizes: samples of the devices.
         trained: ``[model]``, where it is not that of :func:`adapted`.
+        cuts_moved: which cut each device has, round after round; None leaves them as they are.
         options: cuts, labels, quant, learn.
     """
 
@@ -132,6 +136,7 @@ class Rig:
         more=lambda ingress: [],
         sizes=SIZES,
         trained=None,
+        cuts_moved=None,
         **options,
     ):
         folder.mkdir(exist_ok=True)
@@ -151,8 +156,9 @@ class Rig:
         )
         roster = Roster(folder / "devices.json")
         self.tokens = [roster.enrol(f"device-{device}") for device in self.contracts]
+        self.moved = cuts_moved
         self.ingress = Ingress(
-            self.dispatch, roster, self.contracts, lambda _: {}, {}, Bounds(1 << 24, 1 << 22)
+            self.dispatch, roster, self.contracts, self.described, {}, Bounds(1 << 24, 1 << 22)
         )
         self.orders = Orders(folder / "orders.json", roster, len(sizes))
         self.ingress.orders = self.orders
@@ -177,11 +183,13 @@ class Rig:
             stats=self.ingress.stats, planner=planner, screen=screen, orders=self.orders,
             event_log=self.log if buffered else None,
         )  # fmt: skip
+        if cuts_moved:
+            self.fleet.moving = Moving(cuts_moved, self.fleet, self.ingress.job_changed)
         # They draw from torch's one generator, so they are made here and not in the threads.
         self.models = [
             [
                 adapted(kind, model_settings=trained or settings_of(options.get("ranks", ()), number))
-                for _ in range(lives if number in self.links else 1)
+                for _ in range(lives if number in self.links or cuts_moved else 1)
             ]
             for number in self.contracts
         ]
@@ -194,7 +202,18 @@ class Rig:
 
             tokens = 17 if is_image(kind) else 10
             ranks = options.get("ranks", ())
-            self.halves = LeanHalves(folder, adapted(kind), options["cuts"], labels, learn, tokens, ranks)
+            cuts = range(max(options["cuts"]) + 1) if cuts_moved else options["cuts"]
+            self.halves = LeanHalves(folder, adapted(kind), cuts, labels, learn, tokens, ranks)
+
+    def described(self, device):
+        """Return what names the job to a device; where cuts move, each move makes it another."""
+        if self.moved is None:
+            return {}
+        return {
+            "run": "run",
+            "cut": self.fleet.local.devices.cuts[device],
+            "moved": self.moved.moved(device),
+        }
 
     def run(self):
         """Run the rounds; return the records and the adapters."""
@@ -222,7 +241,7 @@ class Rig:
         link = kind(self.address or f"http://127.0.0.1:{self.server.port}", self.tokens[number], patience=60)
         while True:
             try:
-                return self.client(number, link).run()
+                return until_it_ends(lambda: self.client(number, link), self.lines.append)
             except Died:
                 self.deaths += 1
                 if self.away:
@@ -237,9 +256,12 @@ class Rig:
         """Return a device as a new process would make it, from what the last one wrote down."""
         fleet, file = self.fleet.local.exchange, self.folder / f"device-{number}.safetensors"
         change = self.fleet.local.adapters.bits
-        learn, labels, cut = self.options["learn"], self.options["labels"], self.options["cuts"][number]
+        learn, labels, described = self.options["learn"], self.options["labels"], self.described(number)
+        cut = described.get("cut", self.options["cuts"][number])
         sampling = self.options.get("sampling", "local")
-        place = Place(number, "run", 3, parts_of(self.sizes)[number], sampling, not is_image(self.kind))
+        job, moved = job_digest(described) if described else "", described.get("moved", 0)
+        own = parts_of(self.sizes)[number]
+        place = Place(number, "run", 3, own, sampling, not is_image(self.kind), job, moved=moved)
         bits = fleet.bits[number]
         if number in self.lean:
             rank = self.options["ranks"][number] if self.options.get("ranks") else 0

@@ -137,6 +137,7 @@ def client_of(
         job.sampling,
         bundle.text,
         served.digest,
+        moved=served.moved,
         secret=guard.secret if guard else b"",
     )
     notify(f"device {place.number}: {len(samples.own)} samples, {served.cut} blocks")

@@ -123,6 +123,10 @@ class Servers:
         trunk = self.trunk_of(device)
         return trunk.segment.stack.row(trunk.copy_of(device))
 
+    def names(self) -> set[str]:
+        """Return the names of what any of the trunks trains."""
+        return {name for trunk in self.trunks.values() for name in trunk.segment.names()}
+
     def named(self, device: int, cut: int, row: Tensor) -> State:
         """Return the tensors of a ``row`` that were trained for a device cut at ``cut`` outside its own segment."""
         segment = self.trunk_of(device).segment

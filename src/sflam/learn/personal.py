@@ -9,7 +9,7 @@ The global adapters keep the start values of these tensors. A device that has no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -48,6 +48,19 @@ class PersonalParts:
         if kind != "none" and not self.start:
             raise ConfigError(NOTHING[kind])
         self.own: dict[int, State] = {}
+
+    @classmethod
+    def among(cls, kind: str, start: State, trained: Collection[str], half: Iterable[str]) -> PersonalParts:
+        """Return those of a fleet.
+
+        Args:
+            kind: ``learn.personal``.
+            start: the global adapters at the start.
+            trained: names of what is trained on either side.
+            half: those of the devices' side.
+        """
+        names = {"none": [], "head": head_of(n for n in start if n in trained), "device-half": half}
+        return cls(kind, names[kind], start)
 
     def __bool__(self) -> bool:
         return bool(self.start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -19,11 +20,13 @@ from sflam.data.sampling import most_rows
 from sflam.learn.activation_cache import expect_frozen, unkept
 from sflam.learn.adapter_exchange import AdapterCodec
 from sflam.learn.averaging import Averaged, Averaging
+from sflam.learn.carried_moments import lent_moments, take_moments
 from sflam.learn.counted_memory import split_memory
 from sflam.learn.delta import DeltaExchange
+from sflam.learn.device import Devices
 from sflam.learn.device_ranks import DeviceRanks
 from sflam.learn.drawing import drawn_for
-from sflam.learn.edge_servers import steps_alone
+from sflam.learn.edge_servers import Servers, steps_alone
 from sflam.learn.evaluate import Score
 from sflam.learn.examples import Examples
 from sflam.learn.exchange_kinds import exchange_of
@@ -31,7 +34,7 @@ from sflam.learn.fleet import Fleet
 from sflam.learn.halves import expect_trained, follow, halves, most_numbers, weigh
 from sflam.learn.kept_memory import with_kept, with_personal
 from sflam.learn.local.registry import local_rule
-from sflam.learn.personal import PersonalParts, head_of
+from sflam.learn.personal import PersonalParts
 from sflam.learn.residual import Corrections
 from sflam.learn.round import Passes, local_steps
 from sflam.learn.selection import Chances, chances_of, select_devices
@@ -70,6 +73,9 @@ class LocalFleet(Fleet):
         ConfigError: nothing is left to train.
     """
 
+    devices: Devices
+    servers: Servers
+
     def __init__(
         self,
         backbone: Backbone,
@@ -99,19 +105,14 @@ class LocalFleet(Fleet):
         self.adapters = adapters or AdapterCodec()
         self.placements: tuple[Placement, ...] = ()
         self.rule = local_rule(learn, sampling, examples, dict(enumerate(parts)))
+        self._home = [placement.cut for placement in placements]
         self.place(placements)
         expect_frozen(learn.cache, self.devices.segment, self.devices.cuts)
         self.corrections = Corrections(adapted_layers(model), self._holds)
-        segments = (self.devices.segment, *(trunk.segment for trunk in self.servers.trunks.values()))
-        trained = {name for segment in segments for name in segment.names()}
+        trained = {*self.devices.segment.names(), *self.servers.names()}
         expect_trained(trained, learn)
         start = state_of(model)
-        own = {
-            "none": [],
-            "head": head_of(name for name in start if name in trained),
-            "device-half": self.devices.segment.names(),
-        }
-        self.personal = PersonalParts(learn.personal, own[learn.personal], start)
+        self.personal = PersonalParts.among(learn.personal, start, trained, self.devices.segment.names())
         self.averaging = Averaging(learn, sampling, factors=bool(self.corrections.state()))
         self._start: State = {}
         self._follow()
@@ -123,13 +124,14 @@ class LocalFleet(Fleet):
     def place(self, placements: Sequence[Placement]) -> None:
         """Give devices other cuts, servers and bits, between rounds; devices that are not listed stay as they are.
 
-        Where a cut, a server or what is tuned changes, everything starts anew but the global adapters.
+        Where a cut, a server or what is tuned changes, everything starts anew but the global adapters and, with
+        ``learn.state = "keep"``, the momenta of copies that train what they did; see :mod:`carried_moments`.
         """
         before, self.placements = self.placements, overlay(self.placements, placements)
         where = attrgetter("cut", "server", "tuned")
         if list(map(where, before)) != list(map(where, self.placements)):
-            assert not before or (self.learn.practice.state == "reset" and self.learn.cache == "off")
-            assert not before or not isinstance(self.exchange, DeltaExchange)
+            assert not before or (self.learn.cache == "off" and not isinstance(self.exchange, DeltaExchange))
+            lent = lent_moments(self.devices, self.servers) if before else {}
             self.devices, self.servers = halves(
                 self.backbone,
                 self.model,
@@ -143,6 +145,7 @@ class LocalFleet(Fleet):
             )
             self.devices.protect(self.exchange.guard, self.backbone.task)
             if before:
+                take_moments(lent, self.devices, self.servers)
                 self.exchange.remember({})
                 self._follow()
         self.exchange = self.exchange.with_bits(
@@ -290,9 +293,8 @@ class LocalFleet(Fleet):
             self.personal.keep(device, own | served)
             which = self.personal.shared(names)
             received, size = self.ranks.upload(self.adapters, round, device, samples, own, self._start, which)
-            states[device] = received | {
-                name: served[name] for name in self.personal.shared(served) if not alone
-            }
+            beside = [] if alone else self.personal.shared(served)
+            states[device] = received | {name: served[name] for name in beside}
             sent += size
         return states, sent + sum(self._beside(round, self.rule.end(devices)))
 
@@ -316,9 +318,7 @@ class LocalFleet(Fleet):
     def _beside(self, round: int, sent: Mapping[int, State]) -> Iterator[int]:
         """Yield the bytes of what each device sends or receives beside its adapters: of the names that it holds."""
         for device, state in sent.items():
-            alone, cut = self.servers.server_of[device] == ALL_LOCAL, self.devices.cuts[device]
-            held = [n for n in state if alone or self.devices.segment.holds(n, cut, device)]
-            names = self.personal.shared(held)
+            names = self.personal.shared(name for name in state if self._holds(device, name))
             if names:
                 yield self.ranks.transfer(round, device, 0, state, names)[1]
 
@@ -374,6 +374,7 @@ class LocalFleet(Fleet):
             kept["local"] = rule
         if self.learn.practice.state == "keep":
             kept |= {"devices": self.devices.state(), "servers": self.servers.state()}
+            kept |= {"cuts": cuts} if (cuts := [each.cut for each in self.placements]) != self._home else {}
         if memory := self.exchange.memory():
             kept["left_out"] = memory
         if isinstance(self.exchange, DeltaExchange):
@@ -390,6 +391,8 @@ class LocalFleet(Fleet):
         if "local" in state:
             self.rule.restore(state["local"])
         if self.learn.practice.state == "keep":
+            pairs = zip(self.placements, state.get("cuts", self._home), strict=True)
+            self.place([replace(at, cut=cut) for at, cut in pairs])
             self.devices.restore(state["devices"])
             self.servers.restore(state["servers"])
         self.exchange.remember(state.get("left_out", {}))

@@ -25,6 +25,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "receive_s": (0, 1e9),
     "fetch_s": (0, 1e9),
     "memory": (0, 1 << 50),
+    "memory_left": (0, 1 << 50),
     "temperature": (-100, 300),
     "battery": (0, 1),
 }
@@ -41,6 +42,8 @@ class DeviceReport:
         receive_s: s in which the bodies of their answers came.
         fetch_s: s in which the round's adapters came, from its request on.
         memory: bytes, the most that its process has held; 0 where it does not say.
+        memory_left: bytes that it could still have had at its fullest: within the limits of the process and of its
+            group, and of what the machine had free; None where it does not know.
         temperature: degrees Celsius of its hottest sensor; None where it has none.
         throttled: whether it is slowed down by heat or voltage; None where it does not know.
         battery: what is left of it, from 0 to 1; None where it has none.
@@ -51,6 +54,7 @@ class DeviceReport:
     receive_s: float = 0.0
     fetch_s: float = 0.0
     memory: int = 0
+    memory_left: int | None = None
     temperature: float | None = None
     throttled: bool | None = None
     battery: float | None = None
@@ -98,7 +102,7 @@ def _checked(found: Mapping[str, Any]) -> dict[str, Any]:
             known[item.name] = value
             continue
         least, most = LIMITS[item.name]
-        whole = item.name in ("steps", "memory")
+        whole = item.name in ("steps", "memory", "memory_left")
         number = type(value) is int or (type(value) is float and not whole and math.isfinite(value))
         if not number or not least <= value <= most:
             raise ValueError(f"{item.name} from {least:g} to {most:g}")

@@ -51,6 +51,7 @@ class ServedJob:
         body: bytes of the largest body there can be.
         digest: of all of this, as the server names the job when it is asked for the round.
         dim: hidden size of the model.
+        moved: how often the device's cut was moved since the run began.
         layout: where the parts of a model are that was split by its structure, unchecked; None for known families.
     """
 
@@ -74,6 +75,7 @@ class ServedJob:
     body: int
     dim: int
     layout: Any = None
+    moved: int = 0
     digest: str = ""
 
     def settings(self, folder: Path) -> Job:
@@ -146,6 +148,7 @@ def described(link: Link, plugins: Sequence[str] = ()) -> ServedJob:
             body=_count(description.get("body", 0)),
             dim=_count(description.get("dim", 0)),
             layout=description.get("layout"),
+            moved=_count(description.get("moved", 0)),
             digest=job_digest(description),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -296,6 +296,7 @@ class Client(Generic[X]):
     def _backward(self, now: LocalStep, packed: Packed | None, tokens: int, rest: Streamed | None) -> None:
         """Take the optimiser's step with the gradient of an answer; None where nothing below the cut trains."""
         exchange = self.exchange
+        self.times.fullest()
         self.half.backward(now, None if packed is None else exchange.incoming(packed, DOWN, tokens, rest))
         if rest is not None:
             rest.close()
@@ -335,7 +336,7 @@ class Client(Generic[X]):
             "attempt": self.attempt,
             "step": self.step,
             "loss": self.loss,
-        }
+        } | ({"moved": self.place.moved} if self.place.moved else {})
         groups: dict[str, Arrays] = {
             "half": self.half.state(),
             "optimizer": self.half.optimizer(),
@@ -349,9 +350,11 @@ class Client(Generic[X]):
         state.save(self.file, plain, arrays)
 
     def _restore(self) -> None:
-        """Load the state of this device, unless it is of another run."""
+        """Load the state of this device, unless it is of another run, or of before its cut was moved."""
         found = state.load(self.file)
         if found is None or found[0].get("run") != self.place.run:
+            return
+        if found[0].get("moved", 0) != self.place.moved:
             return
         plain, arrays = found
         groups: dict[str, Arrays] = {

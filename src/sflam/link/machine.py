@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SYS, PROC = Path("/sys"), Path("/proc")
+GROUP = SYS / "fs/cgroup"
+"""The control group of the process, as a container or a systemd unit sees its own."""
 THROTTLED = "devices/platform/soc/soc:firmware/get_throttled"
 """Of a Raspberry Pi: hexadecimal flags, of which the lowest four are of now."""
 COOLERS = re.compile(r"(?i)processor|cpufreq|thermal-cpufreq.*")
@@ -16,15 +18,33 @@ COOLERS = re.compile(r"(?i)processor|cpufreq|thermal-cpufreq.*")
 
 def peak_memory(proc: Path = PROC) -> int:
     """Return the most resident bytes of this process so far; 0 where the system does not tell."""
-    found = re.search(r"^VmHWM:\s*(\d+) kB", _text(proc / "self/status"), re.MULTILINE)
-    if found:
-        return int(found[1]) * 1024
+    if (found := _kilobytes(_text(proc / "self/status"), "VmHWM")) is not None:
+        return found
     try:
         import resource
     except ImportError:  # not Unix
         return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
+
+
+def memory_left(proc: Path = PROC, group: Path = GROUP) -> int | None:
+    """Return the bytes of memory that this process could still have; None where the system does not tell.
+
+    The least of what the machine has free, of what the process's own limits leave (``RLIMIT_DATA``, which
+    ``--most-memory`` sets, and ``RLIMIT_AS``), and of what its control group has left, cached files not counted.
+    """
+    status, found = _text(proc / "self/status"), []
+    machine = _kilobytes(_text(proc / "meminfo"), "MemAvailable")
+    found += [] if machine is None else [machine]
+    for limit, taken in ((_limit("RLIMIT_DATA"), "VmData"), (_limit("RLIMIT_AS"), "VmSize")):
+        held = _kilobytes(status, taken)
+        found += [] if limit is None or held is None else [limit - held]
+    most, now = _number(group / "memory.max"), _number(group / "memory.current")
+    if most is not None and now is not None:
+        cached = re.search(r"^inactive_file (\d+)$", _text(group / "memory.stat"), re.MULTILINE)
+        found.append(most - now + (int(cached[1]) if cached else 0))
+    return max(0, min(found)) if found else None
 
 
 def temperature(system: Path = SYS) -> float | None:
@@ -53,6 +73,22 @@ def battery(system: Path = SYS) -> float | None:
     """Return what is left of the battery, from 0 to 1; None without one."""
     left = list(_numbers(system, "class/power_supply/*/capacity"))
     return min(max(min(left) / 100, 0.0), 1.0) if left else None
+
+
+def _kilobytes(text: str, name: str) -> int | None:
+    """Return the bytes of a line of /proc such as ``VmData:  1234 kB``; None without it."""
+    found = re.search(rf"^{name}:\s*(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+def _limit(name: str) -> int | None:
+    """Return a limit that the system holds this process to; None without one."""
+    try:
+        import resource
+    except ImportError:  # not Unix
+        return None
+    soft, _ = resource.getrlimit(getattr(resource, name))
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _numbers(system: Path, pattern: str) -> Iterator[int]:

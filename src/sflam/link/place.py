@@ -20,6 +20,7 @@ class Place:
         sampling: ``data.sampling``.
         text: whether rows may differ in length, so that every step announces its tokens.
         job: digest of the job, as the server names it; "" where it does not.
+        moved: how often its cut was moved.
         secret: what decides, with ``data.draw = "poisson"``, which of its samples come; empty for the seed alone.
     """
 
@@ -30,4 +31,5 @@ class Place:
     sampling: str = "local"
     text: bool = False
     job: str = ""
+    moved: int = 0
     secret: bytes = field(default=b"", repr=False)

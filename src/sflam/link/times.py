@@ -21,6 +21,7 @@ class Times:
         self.link, self.fetch_s = link, fetch_s
         self.steps = 0
         self.compute_s = self.receive_s = 0.0
+        self._left: int | None = None
         self._began: tuple[float, float, float] | None = None
 
     def go_on(self) -> None:
@@ -34,6 +35,12 @@ class Times:
         self.compute_s += max(0.0, time.monotonic() - began - (self.link.asked_s - asked))
         self.receive_s += self.link.received_s - received
 
+    def fullest(self) -> None:
+        """Memory is at its fullest: what a step keeps for its backward is there."""
+        left = machine.memory_left()
+        if left is not None:
+            self._left = left if self._left is None else min(left, self._left)
+
     def report(self) -> DeviceReport:
         """Return what the device reports of the round."""
         return DeviceReport(
@@ -42,6 +49,7 @@ class Times:
             receive_s=self.receive_s,
             fetch_s=self.fetch_s,
             memory=machine.peak_memory(),
+            memory_left=self._left,
             temperature=machine.temperature(),
             throttled=machine.throttled(),
             battery=machine.battery(),

@@ -26,6 +26,28 @@ class TrunkPass:
     devices: tuple[int, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class CutMove:
+    """A device that was given another cut before a round.
+
+    Attributes:
+        round: before which.
+        device: its number.
+        before: blocks that it had.
+        cut: blocks that it has from then on.
+        why: ``ordered`` by an operator, or ``released`` by one; ``memory``, ``time`` or ``late``: it was overloaded; or
+            ``settled``: it no longer is.
+        detail: what was measured, in words.
+    """
+
+    round: int
+    device: int
+    before: int
+    cut: int
+    why: str
+    detail: str = ""
+
+
 PHASES = ("compute_s", "up_s", "wait_s", "down_s", "adapter_s")
 """What a device's round is made of, as it was measured and as it was predicted."""
 
@@ -100,10 +122,13 @@ class ServedRound:
         bytes_fetched: per device, of ``bytes_down`` those of the adapters it began with.
         exchanges: per device, requests of the round that were answered by a body.
         memory: per device, bytes that its process held at most, as it reports; 0 where it does not.
+        memory_left: per device, bytes of memory that it could still have had at its fullest, as it reports; empty where
+            none knows.
         temperature: per device, degrees Celsius of its hottest sensor; empty where none reports any.
         throttled: per device, whether heat or voltage slowed it down; empty where none knows.
         battery: per device, what was left of it, from 0 to 1; empty where none has one.
         predicted: what was expected of the round; None where nothing could be.
+        moves: devices whose cut changed before the round.
         buffer: the updates of a buffered round; else None. Seconds are then those since the version before was made,
             and a device's are those of all it did meanwhile.
     """
@@ -139,10 +164,12 @@ class ServedRound:
     bytes_fetched: tuple[int, ...] = field(default=(), metadata=LATER)
     exchanges: tuple[int, ...] = field(default=(), metadata=LATER)
     memory: tuple[int, ...] = field(default=(), metadata=LATER)
+    memory_left: tuple[int | None, ...] = field(default=(), metadata=SELDOM)
     temperature: tuple[float | None, ...] = field(default=(), metadata=SELDOM)
     throttled: tuple[bool | None, ...] = field(default=(), metadata=SELDOM)
     battery: tuple[float | None, ...] = field(default=(), metadata=SELDOM)
     predicted: Prediction | None = field(default=None, metadata=SELDOM)
+    moves: tuple[CutMove, ...] = field(default=(), metadata=SELDOM)
     buffer: Buffer | None = field(default=None, metadata=SELDOM)
 
     @property

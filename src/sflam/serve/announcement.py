@@ -23,7 +23,7 @@ from sflam.plugins import portable
 from sflam.run.assemble import Assembly, save_preprocessing
 from sflam.serve.graph_offer import GraphOffer, HalfKind, kinds_of
 
-NOT_SENT = ("network", "plan")
+NOT_SENT = ("network", "plan", "repartition")
 """Sections of a job that devices have no use for: they plan nothing, and one of an older version may not know a key."""
 OWN_FILES = ("attempt", "run.id", "plan.json")
 """Files beside those of devices that are the server's own."""

@@ -77,6 +77,7 @@ def application(
         with ingress.dispatch.locked() as session:
             new = device not in session.samples
             session.hello(device, samples, ingress.dispatch.clock())
+            ingress.dispatch.moving.discard(device)
             if ingress.sums is not None:
                 ingress.sums.back(device)
             able = ingress.dispatch.probes.able
@@ -129,6 +130,7 @@ def application(
                 now = (
                     session.phase is Phase.ENDED
                     or news_of_probe
+                    or device in ingress.dispatch.moving
                     or (session.phase is Phase.OPEN and seat is not None and attempt > last)
                 )
                 if session.phase is Phase.ENDED:

@@ -9,7 +9,7 @@ from sflam.data.settings import POISSON
 from sflam.errors import ConfigError, DataError
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import ANY_LOSS, Contract
-from sflam.model.adapters import state_of
+from sflam.model.adapters import State, state_of
 from sflam.model.built import token_shape
 from sflam.model.families import CAUSAL
 from sflam.model.tokenizer import Tokenizer
@@ -68,9 +68,7 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
             batch=job.learn.batch,
             local_steps=job.learn.local_steps,
             local_epochs=job.learn.local_epochs,
-            adapters=sum(
-                t.numel() for t in local.ranks.own(device, start, local.devices.names(device)).values()
-            ),
+            adapters=trained_by(local, start, device),
             adapter_bits=segment.stack.values.element_size() * 8,
             bits_down=bits[device][1],
             change_bits=local.adapters.bits,
@@ -82,6 +80,11 @@ def contracts_of(assembly: Assembly, local: LocalFleet) -> dict[int, Contract]:
         )
         for device in range(len(local.devices.cuts))
     }
+
+
+def trained_by(local: LocalFleet, start: State, device: int) -> int:
+    """Return the weights that a device trains on its side; ``start`` are any global adapters."""
+    return sum(t.numel() for t in local.ranks.own(device, start, local.devices.names(device)).values())
 
 
 def longest_text(model: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -88,6 +88,8 @@ class Dispatch:
         self.doing = ""
         """What the server does with what devices delivered, where that takes long; else ""."""
         self.probes = Probes()
+        self.moving: set[int] = set()
+        """Devices that have another cut than they last announced themselves with."""
         self.pacing: Mapping[int, float] = {}
         """Device -> bit/s that it is to send with in the open round, where a plan gives it any."""
 
@@ -262,6 +264,13 @@ class Dispatch:
             self.probes.end()
             found, self.probes.found = self.probes.found, {}
         return found
+
+    def wait_moved(self, devices: Collection[int]) -> None:
+        """Wait until these devices, those that are here, have taken up their new cuts, or the server stops."""
+        with self.locked():
+            self.moving |= set(devices)
+            self._publish()
+        self.wait_until(lambda: not self.moving & set(self.session.present(self.clock())))
 
     def stop(self) -> None:
         """Take nothing more, and wake all waiting threads."""

@@ -27,6 +27,7 @@ from sflam.serve.deliveries import Deliveries, Result, shortfall
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.gathering import Gathering
+from sflam.serve.moving import Moving
 from sflam.serve.openings import Openings
 from sflam.serve.orders import Orders
 from sflam.serve.pace import Pace
@@ -89,8 +90,7 @@ class RemoteFleet(FleetAround):
     ) -> None:
         super().__init__(local)
         self.local, self.dispatch, self.contracts = local, dispatch, contracts
-        self.settings = local.settings
-        self.notify, self._attempt = notify, attempt
+        self.settings, self.notify, self._attempt = local.settings, notify, attempt
         self.pace = Pace(dispatch.session.patience, deadline, grace)
         dispatch.session.grace = self._grace
         cuts = dict(enumerate(local.devices.cuts))
@@ -119,6 +119,8 @@ class RemoteFleet(FleetAround):
         """Of the round, device -> what counts of what it trained."""
         self.openings = Openings()
         self.deliveries = Deliveries(local, screen or Screen(), notify, self.event_log)
+        self.moving: Moving | None = None
+        """Moves cuts between rounds; None leaves them as they are."""
         self.summons: Summons | None = None
         """Chooses the devices of a round and calls them; None takes those of a simulation, which wait for it."""
 
@@ -128,9 +130,7 @@ class RemoteFleet(FleetAround):
         return self.local.name
 
     def place(self, placements: Sequence[Placement]) -> None:
-        """Give devices their own bits up and down from the next opening on; cuts stay as they are."""
-        stays = {placement.device: (placement.cut, placement.tuned) for placement in self.local.placements}
-        assert all(stays[item.device] == (item.cut, item.tuned) for item in placements), "a served cut stays"
+        """Give devices their own bits up and down, and cuts, from the next opening on."""
         self.local.place(placements)
         self.worker.exchange = self.local.exchange
         if self.local.exchange.scheme == IDENTITY:
@@ -144,6 +144,8 @@ class RemoteFleet(FleetAround):
     def before(self, round: int, state: State) -> None:
         """Prepare a round that begins from the global adapters ``state``."""
         super().before(round, state)
+        if self.moving:
+            self.moving.begin(round, state)
         if self.summons:
             self.summons.begin(round, state)
 
@@ -350,6 +352,7 @@ class RemoteFleet(FleetAround):
             unheard=unheard,
             midway=midway,
             asked=tuple(self.openings.asked(round)),
+            moves=self.moving.cuts.of(round) if self.moving else (),
             times=tuple(self.openings.asked(round).values()),
             predicted=of_those(*self._expected, sorted(done.samples)) if self._expected else None,
         )

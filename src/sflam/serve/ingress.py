@@ -146,7 +146,8 @@ class Ingress:
     counts: Counter[str] = field(default_factory=Counter)
     stats: RoundStats = field(default_factory=RoundStats)
     event_log: EventLog = field(default_factory=EventLog)
-    _named: dict[int, dict[str, str]] = field(default_factory=dict)
+    _named: dict[int, tuple[int, dict[str, str]]] = field(default_factory=dict)
+    _changes: int = 0
     peers: Peers = field(default_factory=Peers)
     wrong_tokens: WrongTokens = field(default_factory=WrongTokens)
     pause: float = 1.0
@@ -180,12 +181,16 @@ class Ingress:
 
     def named(self, device: int) -> dict[str, str]:
         """Return the names of the run and of the job, as a device knows them: it sees when either is another."""
-        if device not in self._named:
+        at, (known, found) = self._changes, self._named.get(device, (-1, {}))
+        if known != at:
             described = self.job(device)
-            self._named[device] = (
-                {"run": str(described["run"]), "job": job_digest(described)} if "run" in described else {}
-            )
-        return self._named[device]
+            found = {"run": str(described["run"]), "job": job_digest(described)} if "run" in described else {}
+            self._named[device] = at, found
+        return found
+
+    def job_changed(self) -> None:
+        """Name the job anew to every device: what some of them must know of it has changed."""
+        self._changes += 1
 
     def device(self, request: Request) -> int:
         """Return the device a request comes from; raises Refused, 401 or 403."""

@@ -135,7 +135,17 @@ def _client(
     half = TorchHalf(segment, served.cut, job.learn, examples, own, guard, job.sampling)
     secret = guard.secret if guard else b""
     text = dataset.kind == "text"
-    place = Place(served.device, served.run, job.seed, own, job.sampling, text, served.digest, secret=secret)
+    place = Place(
+        served.device,
+        served.run,
+        job.seed,
+        own,
+        job.sampling,
+        text,
+        served.digest,
+        moved=served.moved,
+        secret=secret,
+    )
     notify(f"device {place.number}: {len(own)} samples, {served.cut} blocks")
     return Client(
         link,

@@ -36,6 +36,8 @@ class Orders:
         """Devices that take part in no further round."""
         self.kicked: dict[str, int] = {}
         """Devices that are out of a round -> its number."""
+        self.cuts: dict[str, int] = {}
+        """Devices -> the blocks that they are given, until they are released."""
         self.shortened: set[int] = set()
         """Openings of rounds that a kick made short, by their attempts: no fault of the devices."""
         if path is not None and path.exists():
@@ -45,6 +47,7 @@ class Orders:
                 found = from_json(text)
                 self.paused, self.drained = bool(found["paused"]), set(map(str, found["drained"]))
                 self.kicked = {str(name): int(number) for name, number in found["kicked"].items()}
+                self.cuts = {str(name): int(blocks) for name, blocks in found.get("cuts", {}).items()}
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ServeError(f"{path} holds no orders ({error}); {ADVICE}") from None
 
@@ -71,6 +74,19 @@ class Orders:
         self.kicked |= dict.fromkeys(names, round)
         self.shortened.add(attempt)
         self._save()
+
+    def cut(self, names: Iterable[str], blocks: int | None) -> None:
+        """Give devices so many blocks from the next round on; None gives them back what they had without orders."""
+        for name in names:
+            self.cuts.pop(name, None)
+            if blocks is not None:
+                self.cuts[name] = blocks
+        self._save()
+
+    def cuts_ordered(self) -> dict[int, int]:
+        """Return device -> the blocks that it is given."""
+        numbers, _ = self._numbers()
+        return {numbers[name]: blocks for name, blocks in self.cuts.items() if name in numbers}
 
     def out(self, round: int) -> frozenset[int]:
         """Return the devices that take no part in a round: drained, out of this one, or revoked and not replaced."""
@@ -115,5 +131,6 @@ class Orders:
         if self.path is None:
             return
         found = {"paused": self.paused, "drained": sorted(self.drained), "kicked": self.kicked}
+        found |= {"cuts": self.cuts} if self.cuts else {}
         with writing(f"orders {self.path}", "make room, or the next start forgets them", ServeError):
             replace_file(self.path, (json.dumps(found) + "\n").encode())

@@ -66,8 +66,9 @@ def measured_round(
     counts = [exchanges.get(device, 0) for device in devices]
     away = [away_of(r, n // c.legs) for r, n, c in zip(each, counts, own, strict=True)]
     reports = [reading.report or DeviceReport() for reading in each]
-    heat, slow, left = (
-        tuple(getattr(report, name) for report in reports) for name in ("temperature", "throttled", "battery")
+    heat, slow, left, free = (
+        tuple(getattr(report, name) for report in reports)
+        for name in ("temperature", "throttled", "battery", "memory_left")
     )
     return ServedRound(
         seconds=stats.seconds,
@@ -96,6 +97,7 @@ def measured_round(
         bytes_fetched=tuple(reading.bytes_fetched for reading in each),
         exchanges=tuple(counts),
         memory=tuple(report.memory for report in reports),
+        memory_left=free if any(value is not None for value in free) else (),
         temperature=heat if any(value is not None for value in heat) else (),
         throttled=slow if any(value is not None for value in slow) else (),
         battery=left if any(value is not None for value in left) else (),

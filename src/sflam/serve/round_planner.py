@@ -148,6 +148,13 @@ class RoundPlanner:
         """Note what a round took."""
         self.measured |= rates_of(record, shared=self.shared)
 
+    def moved(self, devices: Collection[int], cuts: Sequence[int]) -> None:
+        """Note the cuts of the fleet, others than before for ``devices``: how they computed is of no use any more."""
+        self.cuts = tuple(cuts)
+        for device in devices:
+            self.measured.pop(device, None)
+            self.prior.pop(device, None)
+
     def decide(self, round: int, shares: Mapping[int, RoundPart]) -> RoundChoice | None:
         """Return the plan of a round: the one in force, or a new one where that is due; None where nothing is chosen.
 

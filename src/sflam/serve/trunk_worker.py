@@ -76,18 +76,23 @@ class Worker:
     def __init__(
         self, dispatch: Dispatch, servers: Servers, exchange: Exchange, cuts: Mapping[int, int]
     ) -> None:
-        self.dispatch, self.servers, self.exchange, self.cuts = dispatch, servers, exchange, cuts
-        trunks = list(servers.trunks.values())
-        # A segment has no parameters where devices have every block.
-        self.where = trunks[0].segment.stack.values.device
-        for trunk in trunks:
-            trunk.guarded = True
+        self.dispatch, self.exchange = dispatch, exchange
+        self.place(servers, cuts)
         self.busy = 0.0
         """Seconds of computing in the round."""
         self.lost: tuple[str, ...] = ()
         """Names of trunk servers that the round lost: none, as the trunks are here."""
         self.passes: list[tuple[int, ...]] = []
         """Of the round: the step of each pass and the devices in it, where one copy serves all."""
+
+    def place(self, servers: Servers, cuts: Mapping[int, int]) -> None:
+        """Serve by these trunks, devices with these cuts, from the next round on."""
+        self.servers, self.cuts = servers, cuts
+        trunks = list(servers.trunks.values())
+        # A segment has no parameters where devices have every block.
+        self.where = trunks[0].segment.stack.values.device
+        for trunk in trunks:
+            trunk.guarded = True
 
     def prepare(
         self, round: int, attempt: int, devices: Sequence[int], samples: Mapping[int, int], start: State

@@ -1,0 +1,111 @@
+"""Moving the cuts of a served run between rounds: both halves, what was agreed with devices, and what they are told.
+
+A device sees that its job was changed when it next asks for the round. It then takes the job up anew: it fetches the
+part of the model that it lacks, keeps its data, and begins with the adapters of the round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Protocol
+
+from sflam.learn.split_fleet import LocalFleet
+from sflam.link.contract import Contract
+from sflam.model.adapters import State
+from sflam.plan import Placement
+from sflam.records.served_round import CutMove
+from sflam.serve.contracts import trained_by
+from sflam.serve.dispatch import Dispatch
+from sflam.serve.event_log import EventLog
+from sflam.serve.orders import Orders
+from sflam.serve.repartition import ORDERED, RELEASED, Repartition
+from sflam.serve.round_planner import RoundPlanner
+from sflam.serve.trunk_worker import Worker
+
+WORDS = {
+    ORDERED: "as the operator ordered",
+    RELEASED: "as the operator ordered no more",
+    "memory": "it is short of memory",
+    "time": "it is slow",
+    "late": "it is late",
+    "settled": "it is no longer overloaded",
+}
+
+
+class Moved(Protocol):
+    """What is moved of a served fleet."""
+
+    local: LocalFleet
+    dispatch: Dispatch
+    contracts: dict[int, Contract]
+    worker: Worker
+    planner: RoundPlanner | None
+    orders: Orders
+    event_log: EventLog
+    notify: Callable[[str], None]
+
+    def place(self, placements: list[Placement]) -> None:
+        """Give devices cuts."""
+
+    def expect_running(self) -> None:
+        """Raise where the server was asked to stop."""
+
+
+class Moving:
+    """Moves the cuts of a fleet.
+
+    Args:
+        cuts: which cut each device has.
+        fleet: whose.
+        changed: called when what devices must know of the job has changed.
+    """
+
+    def __init__(self, cuts: Repartition, fleet: Moved, changed: Callable[[], None]) -> None:
+        self.cuts, self.fleet, self.changed = cuts, fleet, changed
+
+    def begin(self, round: int, state: State) -> None:
+        """Move what is to be moved before a round, and wait until the devices that are here know.
+
+        Args:
+            round: its number.
+            state: the global adapters.
+        """
+        fleet = self.fleet
+        with fleet.dispatch.looked():
+            ordered = fleet.orders.cuts_ordered()
+        known = self.cuts.decided >= round
+        moves = self.cuts.decide(round, ordered)
+        moved = self.put(state)
+        for move in () if known else moves:
+            fleet.event_log("moved", **asdict(move))
+            fleet.notify(line_of(move))
+        if moved:
+            fleet.dispatch.wait_moved(moved)
+            fleet.expect_running()
+
+    def put(self, state: State) -> tuple[int, ...]:
+        """Cut the halves where the cuts in force are; return the devices whose cut was another."""
+        fleet, local = self.fleet, self.fleet.local
+        pairs = zip(local.placements, self.cuts.cuts, strict=True)
+        placed = [replace(before, cut=cut) for before, cut in pairs if before.cut != cut]
+        if not placed:
+            return ()
+        fleet.place(placed)
+        now, devices = dict(enumerate(local.devices.cuts)), tuple(item.device for item in placed)
+        fleet.worker.place(local.servers, now)
+        with fleet.dispatch.locked():
+            for device in devices:
+                agreed = fleet.contracts[device]
+                fleet.contracts[device] = replace(agreed, adapters=trained_by(local, state, device))
+        if fleet.planner is not None:
+            fleet.planner.moved(devices, local.devices.cuts)
+        self.changed()
+        return devices
+
+
+def line_of(move: CutMove) -> str:
+    """Return a move as the user of the server reads it."""
+    why = WORDS[move.why] + (f": {move.detail}" if move.detail else "")
+    blocks = "1 block" if move.cut == 1 else f"{move.cut} blocks"
+    return f"round {move.round + 1}: device {move.device} has {blocks} from now on, of {move.before} before ({why})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.run.privacy_examples import PRIVACY
+from tests.run.repartition_examples import REPARTITION
 from tests.run.trunk_examples import TRUNKS
 from tests.run.uneven_examples import UNEVEN
 
@@ -335,6 +336,7 @@ EXAMPLES |= {
     "unused-receive_power_w": ("network.receive_power_w=0.1", "network.downlink_mbps=0.0"),
     **UNEVEN,
     **PRIVACY,
+    **REPARTITION,
     **TRUNKS,
     "unused-flipped_devices": ("data.flipped_devices=[1]", "data.flipped=0.0"),
 }

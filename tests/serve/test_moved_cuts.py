@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
 
 from sflam.codec.settings import QuantSettings
-from sflam.link.https_client import Link
 from sflam.serve.overload import Wish
 from sflam.serve.repartition import Repartition
-from tests.learn.builders import LEARN, assert_equal_states
-from tests.serve.threads import Died, LEAN, Rig, simulated
+from tests.learn.builders import LEARN
+from tests.serve.threads import Rig, simulated
 
 HOMES = (1, 2, 1)
 TRACE = {1: {1: 1}, 2: {0: 0}, 3: {1: 2, 2: 0}, 4: {0: 1, 2: 1}}
@@ -39,7 +37,7 @@ class Trace:
 
 
 def traced(file=None, records=()):
-    return Repartition(HOMES, 0, Trace(), file, records)
+    return Repartition([range(cut + 1) for cut in HOMES], Trace(), file, records)
 
 
 def moving(local, round):
@@ -90,11 +88,11 @@ PRACTICES = {
 @pytest.mark.parametrize("practice", PRACTICES)
 def test_a_served_run_whose_cuts_move_is_its_simulation(tmp_path, practice, state):
     options = OPTIONS | {"learn": replace(FEW, state=state, **PRACTICES[practice])}
-    rig, records, found = served(tmp_path, **options)
+    _, records, found = served(tmp_path, **options)
     assert [record.measured.cuts for record in records] == cuts_of(FEW.rounds)
-    assert [
-        {move.device: move.cut for move in record.measured.moves} for record in records
-    ] == [TRACE.get(round, {}) for round in range(FEW.rounds)]
+    assert [{move.device: move.cut for move in record.measured.moves} for record in records] == [
+        TRACE.get(round, {}) for round in range(FEW.rounds)
+    ]
     _, wanted = simulated("vit", selected=moving, **options)
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)

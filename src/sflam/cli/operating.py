@@ -47,17 +47,19 @@ def operator(
     "sflam admin my-laptop.local:8443 list --token-file alice.token --ca ca.pem",
     "sflam admin my-laptop.local:8443 drain kitchen-pi hall-pi --token-file alice.token --ca ca.pem",
     "sflam admin my-laptop.local:8443 deadline 600 --token-file alice.token --ca ca.pem",
+    "sflam admin my-laptop.local:8443 cut kitchen-pi 1 --token-file alice.token --ca ca.pem",
 )
 def admin(
     server: Annotated[str, typer.Argument(help="HOST, HOST:PORT or https://HOST:PORT.")],
     act: Annotated[
         str,
         typer.Argument(
-            help="list, pause, resume, close, deadline, approve, drain, undrain, kick, revoke or unbind."
+            help="list, pause, resume, close, deadline, cut, approve, drain, undrain, kick, revoke or unbind."
         ),
     ],
     words: Annotated[
-        list[str] | None, typer.Argument(help="Names of devices; of deadline, seconds from now.")
+        list[str] | None,
+        typer.Argument(help="Names of devices; of deadline, seconds from now; of cut, then blocks or auto."),
     ] = None,
     token_file: Annotated[Path, typer.Option(help="File with the token that sflam operator printed.")] = Path(
         "operator.token"
@@ -74,7 +76,8 @@ def admin(
     pause lets the open round end and no other begin, until resume. drain lets devices finish their round and keeps
     them out of the next, until undrain; kick takes them out of the open round at once, revoke for good; approve lets in
     those that enrolled themselves; unbind frees tokens of the certificates that they are bound to. deadline gives the
-    open round so many seconds from now, close ends it with what was delivered.
+    open round so many seconds from now, close ends it with what was delivered. cut gives devices so many blocks from
+    the next round on (repartition.mode), until cut NAME auto.
     """
     from sflam.link.https_client import Link
     from sflam.link.operator import ask, request_of

@@ -9,7 +9,9 @@ from sflam.errors import ServeError
 from sflam.link.https_client import Link
 
 PLAIN, NAMED = ("pause", "resume", "close"), ("approve", "drain", "undrain", "kick", "revoke", "unbind")
-ACTS = ("list", *PLAIN, "deadline", *NAMED)
+ACTS = ("list", *PLAIN, "deadline", "cut", *NAMED)
+AUTO = "auto"
+"""In place of a number of blocks: those that a device has without orders."""
 
 
 def request_of(act: str, words: Sequence[str]) -> tuple[str, str, dict[str, Any] | None]:
@@ -37,6 +39,14 @@ def request_of(act: str, words: Sequence[str]) -> tuple[str, str, dict[str, Any]
                 f"deadline takes the seconds that the open round may last from now on, as 600; {given[:40]} was given"
             ) from None
         return "POST", "/v1/admin/deadline", {"seconds": seconds}
+    if act == "cut":
+        *names, blocks = words or [""]
+        if not names or not (blocks == AUTO or (blocks.isascii() and blocks.isdigit() and len(blocks) < 6)):
+            raise ServeError(
+                "cut takes names of devices and then the blocks that they keep, or auto, as in cut kitchen-pi 1; "
+                f"{' '.join(words)[:40] or 'nothing'} was given"
+            )
+        return "POST", "/v1/admin/cut", {"names": names, "blocks": None if blocks == AUTO else int(blocks)}
     if words:
         raise ServeError(f"{act} takes nothing more; {' '.join(words)[:40]} was given")
     return ("GET", "/v1/admin", None) if act == "list" else ("POST", f"/v1/admin/{act}", {})

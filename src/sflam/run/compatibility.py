@@ -30,6 +30,7 @@ from sflam.run.poisson_rules import POISSON_RULES
 from sflam.run.presence_rules import PRESENCE_RULES
 from sflam.run.privacy_rules import PRIVACY_RULES
 from sflam.run.ranks_rules import RANKS_RULES
+from sflam.run.repartition_rules import REPARTITION_RULES
 from sflam.run.robust_rules import ROBUST_RULES
 from sflam.run.sample_rules import SAMPLE_RULES
 from sflam.run.secure_rules import SECURE_RULES
@@ -383,7 +384,7 @@ RULES: tuple[Rule, ...] = (
     Rule("trace-servers", (_set("network.trace"), many_servers), "a trace is measured at one server",
          "leave network.trace out", NETWORK),
     *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *DECORRELATION_RULES, *DROP_RULES, *FLOWER_RULES, *LEAN_RULES,
-    *PRESENCE_RULES, *PRIVACY_RULES, *RANKS_RULES, *ROBUST_RULES, *SAMPLE_RULES, *SECURE_RULES, *SERVED_RULES,
-    *SERVERS_RULES, *TIMING_RULES, *LEAKAGE_RULES, *PASSES_RULES, *POISSON_RULES, *TRUNK_RULES, *TUNED_RULES, *UNUSED,
-    *WEIGHTS_RULES,
+    *PRESENCE_RULES, *PRIVACY_RULES, *RANKS_RULES, *REPARTITION_RULES, *ROBUST_RULES, *SAMPLE_RULES, *SECURE_RULES,
+    *SERVED_RULES, *SERVERS_RULES, *TIMING_RULES, *LEAKAGE_RULES, *PASSES_RULES, *POISSON_RULES, *TRUNK_RULES,
+    *TUNED_RULES, *UNUSED, *WEIGHTS_RULES,
 )  # fmt: skip

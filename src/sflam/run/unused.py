@@ -67,6 +67,19 @@ _NEEDS: dict[str, tuple[Condition, str, str]] = {
         )
         for key in ("buffer", "staleness")
     },
+    "repartition.least_cut": (
+        is_one_of("repartition.mode", "off"),
+        "cuts stay as they are",
+        'repartition.mode = "ordered" or "overload"',
+    ),
+    **{
+        f"repartition.{key}": (
+            is_none_of("repartition.mode", "overload"),
+            "the server moves no cut of its own",
+            'repartition.mode = "overload"',
+        )
+        for key in ("memory_reserve", "slow_factor", "settle_rounds")
+    },
     "learn.smoothing": (
         is_one_of("learn.loss", "cross-entropy", "focal"),
         "it belongs to label smoothing",

@@ -21,11 +21,12 @@ from sflam.model.settings import IN_MEMORY, ModelSettings
 from sflam.model.structure import layout_of
 from sflam.plugins import portable
 from sflam.run.assemble import Assembly, save_preprocessing
-from sflam.serve.graph_offer import GraphOffer, HalfKind, kinds_of
+from sflam.serve.graph_offer import GraphOffer, HalfKind, kind_of, offered_kinds
+from sflam.serve.repartition import Repartition
 
 NOT_SENT = ("network", "plan", "repartition")
 """Sections of a job that devices have no use for: they plan nothing, and one of an older version may not know a key."""
-OWN_FILES = ("attempt", "run.id", "plan.json")
+OWN_FILES = ("attempt", "run.id", "plan.json", "cuts.json")
 """Files beside those of devices that are the server's own."""
 
 
@@ -38,7 +39,8 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
     with quiet():
         backbone.model.config.save_pretrained(str(folder))
     save_preprocessing(assembly, folder)
-    parts = {segment_name(kind): (kind, device) for device, kind in enumerate(kinds_of(job, local))}
+    offered = enumerate(offered_kinds(job, local))
+    parts = {segment_name(kind): (kind, device) for device, kinds in offered for kind in kinds}
     for name, (kind, device) in sorted(parts.items()):
         tensors = device_tensors(
             backbone,
@@ -96,12 +98,12 @@ def describe(
     """Return the function that describes the job to a device."""
     job, backbone = assembly.job, assembly.backbone
     sent = settings_sent(job)
-    kinds = kinds_of(job, local)
-    parts = [segment_name(kind) for kind in kinds]
+    parts = {segment_name(kind) for kinds in offered_kinds(job, local) for kind in kinds}
     layout = layout_of(backbone.family, backbone.task)
 
     def description(device: int) -> dict[str, Any]:
-        kind, part = kinds[device], parts[device]
+        kind = kind_of(job, local, device, local.devices.cuts[device])
+        part = segment_name(kind)
         own = replace(sent, model=model_of(sent.model, kind))
         needed = {n: h for n, h in files.items() if n not in parts or n == part}
         graphs = offer.described(kind)
@@ -129,11 +131,18 @@ def describe(
 
 
 def announcement(
-    folder: Path, contracts: Mapping[int, Contract], device: int, names: Sequence[str]
+    folder: Path,
+    contracts: Mapping[int, Contract],
+    cuts: Repartition | None,
+    device: int,
+    names: Sequence[str],
 ) -> dict[str, Any]:
-    """Return what a job takes of a device, which it compares with its own limits before it fetches anything."""
-    contract = contracts[device]
-    return {
+    """Return what a job takes of a device, which it compares with its own limits before it fetches anything.
+
+    Where its cut was moved, also how often: what it keeps from before is of another half.
+    """
+    contract, moved = contracts[device], cuts.moved(device) if cuts else 0
+    return ({"moved": moved} if moved else {}) | {
         "sizes": {name: (folder / name).stat().st_size for name in names},
         "trained": contract.adapters,
         "body": contract.largest(),

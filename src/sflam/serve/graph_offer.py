@@ -21,6 +21,7 @@ from sflam.model.graph_check import expect_equal, frozen_tensors
 from sflam.model.kept_token import FIRST, LAST, kept_token
 from sflam.model.tuned import tuned_blocks
 from sflam.run.assemble import Assembly
+from sflam.serve.repartition import cuts_allowed
 
 KEPT = 8
 
@@ -62,13 +63,18 @@ class GraphOffer:
         return {"graphs": self.files.get(kind), "graphs_refused": self.refused or None}
 
 
-def kinds_of(job: Job, local: LocalFleet) -> list[HalfKind]:
-    """Return the kind of half of every device."""
-    cuts, ranks = local.devices.cuts, job.fleet.ranks
-    return [
-        HalfKind(rank=ranks[device] if ranks else 0, tuned=local.placements[device].tuned, cut=cut)
-        for device, cut in enumerate(cuts)
-    ]
+def kind_of(job: Job, local: LocalFleet, device: int, cut: int) -> HalfKind:
+    """Return the kind of half of a device that keeps ``cut`` blocks."""
+    rank = job.fleet.ranks[device] if job.fleet.ranks else 0
+    return HalfKind(rank=rank, tuned=local.placements[device].tuned, cut=cut)
+
+
+def offered_kinds(job: Job, local: LocalFleet) -> list[list[HalfKind]]:
+    """Return every kind of half that each device may have: where cuts move, one for each cut that it may get."""
+    if not job.repartition.moves:
+        return [[kind_of(job, local, device, cut)] for device, cut in enumerate(local.devices.cuts)]
+    allowed = cuts_allowed(job)
+    return [[kind_of(job, local, device, cut) for cut in cuts] for device, cuts in enumerate(allowed)]
 
 
 def graphs_name(kind: HalfKind) -> str:
@@ -88,7 +94,7 @@ def offer_graphs(assembly: Assembly, local: LocalFleet, folder: Path, tokens: in
     for path in folder.glob("cut-*.graphs.json"):
         path.unlink()
     # The deepest of a rank and of tuned blocks comes first: the others are part of it.
-    kinds = sorted(set(kinds_of(assembly.job, local)), reverse=True)
+    kinds = sorted({kind for own in offered_kinds(assembly.job, local) for kind in own}, reverse=True)
     files: dict[HalfKind, dict[str, str]] = {}
     bundles: dict[tuple[int, int], Bundle] = {}
     try:

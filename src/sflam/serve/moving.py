@@ -22,6 +22,7 @@ from sflam.serve.orders import Orders
 from sflam.serve.repartition import ORDERED, RELEASED, Repartition
 from sflam.serve.round_planner import RoundPlanner
 from sflam.serve.trunk_worker import Worker
+from sflam.serve.trunks.hosted_trunks import HostedTrunks
 
 WORDS = {
     ORDERED: "as the operator ordered",
@@ -39,7 +40,7 @@ class Moved(Protocol):
     local: LocalFleet
     dispatch: Dispatch
     contracts: dict[int, Contract]
-    worker: Worker
+    worker: Worker | HostedTrunks
     planner: RoundPlanner | None
     orders: Orders
     event_log: EventLog
@@ -93,6 +94,7 @@ class Moving:
             return ()
         fleet.place(placed)
         now, devices = dict(enumerate(local.devices.cuts)), tuple(item.device for item in placed)
+        assert isinstance(fleet.worker, Worker), "rules leave cuts where they are with trunks elsewhere"
         fleet.worker.place(local.servers, now)
         with fleet.dispatch.locked():
             for device in devices:

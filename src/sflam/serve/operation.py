@@ -14,6 +14,7 @@ from sflam.errors import Refused
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.orders import Orders
+from sflam.serve.repartition import Repartition
 from sflam.serve.roster import Roster
 from sflam.serve.roster_entry import Entry
 from sflam.serve.seat import Seat
@@ -42,6 +43,9 @@ class RunOperation:
         self.event_log, self.devices = event_log, devices
         self.renews: Mapping[str, bool] = {}
         """Name -> whether the device renews its token, of those that came; empty where none are renewed."""
+
+        self.cuts: Repartition | None = None
+        """Which cut each device has; None where none may move."""
 
     def seen(self) -> dict[str, Any]:
         """Return the run, and every device of the roster by name, as JSON."""
@@ -82,6 +86,7 @@ class RunOperation:
             "number": number,
             "state": self._state(entry, seat, number in here, heard, unix),
             "drained": entry.name in self.orders.drained,
+            "blocks": self.cuts.cuts[number] if self.cuts and 0 <= number < self.devices else None,
             "exchange": seat.next if seat else None,
             "exchanges": seat.exchanges if seat else None,
             "samples": None if entry.revoked else session.samples.get(number),
@@ -162,6 +167,36 @@ class RunOperation:
             self.orders.undrain(names)
         self.event_log("undrain", by=by, names=list(names))
         return f"{_listed(names)}: in again from the next round on"
+
+    def cut(self, by: str, names: Sequence[str], blocks: int | None) -> str:
+        """Give devices so many blocks from the next round on; None lets them have those that they had without orders.
+
+        Raises:
+            Refused: 404 or 409 as for any order; 409 where no cut may move, 422 for blocks that a device may not have.
+        """
+        entries = self._entries(names)
+        if self.cuts is None:
+            raise Refused(
+                409,
+                'cuts of this run stay as they are; serve a job with repartition.mode = "ordered" or "overload"',
+            )
+        for name in names:
+            number = entries[name].device
+            if not 0 <= number < len(self.cuts.allowed):
+                raise Refused(409, f"{name} has no place in this job")
+            may = self.cuts.allowed[number]
+            if blocks is not None and (type(blocks) is not int or blocks not in may):
+                raise Refused(
+                    422,
+                    f"{name} may have {may[0]} to {may[-1]} blocks, from repartition.least_cut to its cut in the job; "
+                    f"{str(blocks)[:20]} were given",
+                )
+        with self.dispatch.locked():
+            self.orders.cut(names, blocks)
+        self.event_log("cut", by=by, names=list(names), blocks=blocks)
+        if blocks is None:
+            return f"{_listed(names)}: no longer ordered, from the next round on"
+        return f"{_listed(names)}: {blocks} block{'s' * (blocks != 1)} from the next round on"
 
     def kick(self, by: str, names: Sequence[str]) -> str:
         """Take devices out of the open round, at once; raises Refused, 409, where none of them is in one."""

@@ -65,7 +65,9 @@ def operator_routes(ingress: Ingress, operators: Operators, operation: RunOperat
             found = from_json(await ingress.read_small(request, size))
             call = _call(operation, name, operator.name, found)
         except (ValueError, TypeError, KeyError):
-            raise Refused(422, 'send {"names": ["pi"]}, {"seconds": 60} or {}') from None
+            raise Refused(
+                422, 'send {"names": ["pi"]}, {"names": ["pi"], "blocks": 1}, {"seconds": 60} or {}'
+            ) from None
         done = await run_in_threadpool(call)
         return JSONResponse({"act": name, "done": done})
 
@@ -91,9 +93,13 @@ def _call(operation: RunOperation, name: str, by: str, found: dict[str, Any]) ->
     if name == "deadline":
         seconds = found["seconds"]
         return lambda: operation.deadline(by, seconds)
-    if name not in named:
-        raise Refused(404, f"no such act; there are {', '.join(sorted([*plain, *named, 'deadline']))}")
+    if name not in named and name != "cut":
+        raise Refused(404, f"no such act; there are {', '.join(sorted([*plain, *named, 'cut', 'deadline']))}")
     names = found["names"]
     if not (isinstance(names, list) and names and all(isinstance(one, str) for one in names)):
         raise ValueError(json.dumps(names)[:60])
-    return lambda: named[name](by, list(dict.fromkeys(names)))
+    each = list(dict.fromkeys(names))
+    if name == "cut":
+        blocks = found["blocks"]
+        return lambda: operation.cut(by, each, blocks)
+    return lambda: named[name](by, each)

@@ -63,8 +63,7 @@ class Overload:
 
     Args:
         settings: ``[repartition]``.
-        homes: the job's cut of each device.
-        floor: fewest blocks that a device may have.
+        allowed: the cuts that each device may have; the last of them is the job's own.
         memory: device, cut -> bytes of a training step at its fullest.
         flop: device, cut -> FLOP of a training step.
     """
@@ -72,12 +71,11 @@ class Overload:
     def __init__(
         self,
         settings: RepartitionSettings,
-        homes: Sequence[int],
-        floor: int,
+        allowed: Sequence[range],
         memory: Callable[[int, int], float],
         flop: Callable[[int, int], float],
     ) -> None:
-        self.settings, self.homes, self.floor = settings, tuple(homes), floor
+        self.settings, self.allowed = settings, tuple(allowed)
         self.memory, self.flop = memory, flop
         self.seen: dict[int, list[Load]] = {}
 
@@ -98,26 +96,28 @@ class Overload:
         loads = [load for load in self.seen.get(device, []) if load.round >= since]
         if not loads:
             return None
-        if cut > self.floor and (found := self._overloaded(device, cut, loads)):
+        if cut > self.allowed[device][0] and (found := self._overloaded(device, cut, loads)):
             return found
         times = sum(move.why in OVERLOADED for move in moves)
         wait = self.settings.settle_rounds * 2 ** max(0, times - 1)
-        if cut >= self.homes[device] or len(loads) < wait:
+        home = self.allowed[device][-1]
+        if cut >= home or len(loads) < wait:
             return None
         if any(self._short(load) or self._slow(load) or load.compute_s is None for load in loads[-wait:]):
             return None
-        deeper = [to for to in range(cut + 1, self.homes[device] + 1) if self._fits(device, cut, to, loads[-1])]
+        deeper = [to for to in range(cut + 1, home + 1) if self._fits(device, cut, to, loads[-1])]
         if not deeper:
             return None
         return Wish(deeper[-1], SETTLED, f"no overload in {wait} rounds")
 
     def _overloaded(self, device: int, cut: int, loads: Sequence[Load]) -> Wish | None:
-        last, shallower = loads[-1], range(self.floor, cut)
+        last, floor = loads[-1], self.allowed[device][0]
+        shallower = range(floor, cut)
         if self._short(last):
             fitting = [to for to in shallower if self._fits(device, cut, to, last)]
             left, all_of_it = last.left or 0, last.held + (last.left or 0)
             detail = f"{human_bytes(left)} of {human_bytes(all_of_it)} of memory are free"
-            return Wish(max(fitting, default=self.floor), MEMORY, detail)
+            return Wish(max(fitting, default=floor), MEMORY, detail)
         row = loads[-self.settings.settle_rounds :]
         if len(row) < self.settings.settle_rounds:
             return None
@@ -129,7 +129,7 @@ class Overload:
         most = self.settings.slow_factor * others
         quick = [to for to in shallower if took * self.flop(device, to) <= most * self.flop(device, cut)]
         detail = f"it computes {took:.3g} s, the others {others:.3g} s"
-        return Wish(max(quick, default=self.floor), TIME, detail)
+        return Wish(max(quick, default=floor), TIME, detail)
 
     def _short(self, load: Load) -> bool:
         """Whether less memory was left than is to stay free."""

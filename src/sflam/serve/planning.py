@@ -15,6 +15,19 @@ from sflam.run.assemble import Assembly
 from sflam.run.follow_plan import MEASURED
 from sflam.serve.round_planner import RoundPlanner
 from sflam.simulate.work import work_of, work_of_each
+from sflam.workload import Workload
+
+
+def works_of(assembly: Assembly) -> tuple[Workload, tuple[Workload, ...]]:
+    """Return what a mini-batch costs, and what it costs each device, where ranks or tuned blocks differ.
+
+    Raises:
+        ModelError: the model cannot be measured.
+    """
+    job, train = assembly.job, assembly.splits.train
+    numbers = trained_numbers(travelling(assembly.state, job.learn.personal), job.learn.practice.aggregation)
+    rows = most_rows([len(part) for part in assembly.parts], job.learn.batch, job.fleet.asked, job.sampling)
+    return work_of(job, train, numbers, rows), work_of_each(job, train, numbers, rows)
 
 
 def planner_of(
@@ -27,11 +40,9 @@ def planner_of(
     Raises:
         ModelError: it cannot, and its rounds are to be planned.
     """
-    job, train = assembly.job, assembly.splits.train
-    numbers = trained_numbers(travelling(assembly.state, job.learn.personal), job.learn.practice.aggregation)
-    rows = most_rows([len(part) for part in assembly.parts], job.learn.batch, job.fleet.asked, job.sampling)
+    job = assembly.job
     try:
-        work, own = work_of(job, train, numbers, rows), work_of_each(job, train, numbers, rows)
+        work, own = works_of(assembly)
     except ModelError as error:
         if job.fleet.plan == MEASURED:
             raise

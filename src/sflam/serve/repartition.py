@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from sflam.config import Job
 from sflam.errors import ServeError
 from sflam.files import from_json, reading, replace_file, writing
+from sflam.planner.leakage import least_cut
 from sflam.records.codec import from_json_values
 from sflam.records.history import RoundRecord
 from sflam.records.served_round import CutMove
@@ -25,8 +27,7 @@ class Repartition:
     """The cuts of a run and their moves.
 
     Args:
-        homes: the job's cut of each device.
-        floor: fewest blocks that a device may have.
+        allowed: the cuts that each device may have; the last of them is the job's own.
         overload: the rule by which the server itself moves devices; None leaves that to operators.
         file: where the moves are kept; None keeps them in memory alone.
         records: the rounds done; those that follow are added by who runs them.
@@ -37,13 +38,13 @@ class Repartition:
 
     def __init__(
         self,
-        homes: Sequence[int],
-        floor: int = 0,
+        allowed: Sequence[range],
         overload: Overload | None = None,
         file: Path | None = None,
         records: Sequence[RoundRecord] = (),
     ) -> None:
-        self.homes, self.floor, self.overload = tuple(homes), floor, overload
+        self.allowed, self.overload = tuple(allowed), overload
+        self.homes = tuple(cuts[-1] for cuts in allowed)
         self.file, self.records, self._noted = file, records, 0
         self.moves: list[CutMove] = []
         self.decided = -1
@@ -57,10 +58,6 @@ class Repartition:
         """The cuts in force."""
         moved = {move.device: move.cut for move in self.moves}
         return tuple(moved.get(device, home) for device, home in enumerate(self.homes))
-
-    def allowed(self, device: int) -> range:
-        """Return the cuts that a device may have."""
-        return range(min(self.floor, self.homes[device]), self.homes[device] + 1)
 
     def of(self, round: int) -> tuple[CutMove, ...]:
         """Return the moves before a round."""
@@ -107,7 +104,7 @@ class Repartition:
     def _move(self, round: int, device: int, cut: int, ordered: int | None) -> CutMove | None:
         own = [move for move in self.moves if move.device == device]
         if ordered is not None:
-            wish: Wish | None = Wish(_within(ordered, self.allowed(device)), ORDERED)
+            wish: Wish | None = Wish(_within(ordered, self.allowed[device]), ORDERED)
         elif own and own[-1].why == ORDERED:
             wish = Wish(self.homes[device], RELEASED)
         else:
@@ -135,6 +132,16 @@ class Repartition:
                 raise ValueError("a device or a cut that there is not")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ServeError(f"{file} holds no moves of cuts ({error}); {ADVICE}") from None
+
+
+def cuts_allowed(job: Job) -> list[range]:
+    """Return the cuts that each device of a job may have while it is served: from the floor to the job's own.
+
+    Raises:
+        ConfigError: the audit of ``plan.least_leakage`` cannot be used.
+    """
+    floor = max(job.repartition.least_cut, least_cut(job))
+    return [range(min(floor, place.cut), place.cut + 1) for place in job.placements]
 
 
 def _within(cut: int, allowed: range) -> int:

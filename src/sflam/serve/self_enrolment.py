@@ -26,6 +26,26 @@ LIMIT = 1024
 HASH = re.compile(r"[0-9a-f]{64}")
 
 
+LONGEST_DAYS = 3650.0
+"""Days that a renewed token may be good for."""
+
+
+def problems_of_enrolment(token_days: float | None, *, approve: bool, itself: bool) -> list[str]:
+    """Return a line for each option of tokens that cannot be.
+
+    Args:
+        token_days: days that a renewed token is good for; None renews none.
+        approve: whether an operator has to approve devices that enrol themselves.
+        itself: whether devices enrol themselves.
+    """
+    problems = []
+    if approve and not itself:
+        problems.append("--approve is for devices that enrol themselves; give --join-secret-file as well")
+    if token_days is not None and not 0 < token_days <= LONGEST_DAYS:
+        problems.append(f"--token-days is {token_days}; it must be more than 0, and {LONGEST_DAYS:g} at most")
+    return problems
+
+
 class SelfEnrolment:
     """The one request by which devices enrol themselves.
 

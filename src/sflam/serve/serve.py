@@ -46,6 +46,7 @@ from sflam.serve.join_page import join_page
 from sflam.serve.kept_rows import kept_routes
 from sflam.serve.live_page import ProgressBoard
 from sflam.serve.log_file import LogFile
+from sflam.serve.moving_wiring import moving_of, problems_of_moves, repartition_of
 from sflam.serve.openings import Openings
 from sflam.serve.operation import RunOperation
 from sflam.serve.operator_routes import operator_routes
@@ -56,7 +57,7 @@ from sflam.serve.probes import SIZE
 from sflam.serve.revocation_list import RevocationList
 from sflam.serve.roster import Roster
 from sflam.serve.round_stats import RoundStats
-from sflam.serve.self_enrolment import SelfEnrolment
+from sflam.serve.self_enrolment import SelfEnrolment, problems_of_enrolment
 from sflam.serve.session import Session
 from sflam.serve.several.among import Among
 from sflam.serve.stop_signals import stopped_by_signals
@@ -68,8 +69,6 @@ from sflam.serve.web_server import Attempts, Listen, WebServer
 
 LINGER = 10.0
 """Most seconds to wait until the devices know that the run has ended."""
-LONGEST_DAYS = 3650.0
-"""Days that a renewed token may be good for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,12 +149,10 @@ class Serving:
             problems.append(f"--keep is {self.keep}; it must be 2 or more checkpoints")
         if self.browser and not self.graphs:
             problems.append("--browser needs the graphs that --no-graphs leaves out; drop one of the two")
-        if self.approve and self.join_secret is None:
-            problems.append("--approve is for devices that enrol themselves; give --join-secret-file as well")
-        if self.token_days is not None and not 0 < self.token_days <= LONGEST_DAYS:
-            problems.append(
-                f"--token-days is {self.token_days}; it must be more than 0, and {LONGEST_DAYS:g} at most"
-            )
+        problems += problems_of_enrolment(
+            self.token_days, approve=self.approve, itself=self.join_secret is not None
+        )
+        problems += problems_of_moves(job, browser=self.browser)
         for name, value in (("--grace", self.grace), ("--gather", self.gather)):
             if value is not None and not value >= 0:
                 problems.append(f"{name} is {value} s; it must be 0 or more")
@@ -229,7 +226,8 @@ class Served:
             notify(
                 f"devices without torch{', browsers too,' if serving.browser else ''} cannot join: {offer.refused}"
             )
-        announced = partial(announcement, folder, contracts)
+        cuts = repartition_of(assembly, folder / "cuts.json", run.records)
+        announced = partial(announcement, folder, contracts, cuts)
         roster = Roster(serving.roster)
         orders = Orders(run.folder.path / "orders.json", roster, len(contracts))
         for line in orders.notes():
@@ -275,6 +273,7 @@ class Served:
         )
         if run.job.privacy.promises:  # an epsilon counts what was sent before a restart, too
             remote.openings = Openings(run.folder.path / "openings.jsonl")
+        remote.moving = moving_of(cuts, remote, ingress, run.state)
         remote.learn(run.records)
         run.kept = serving.keep
         run.assembly = replace(assembly, fleet=remote, between=remote.expect_running)
@@ -290,7 +289,7 @@ class Served:
         pages += [*renewal.routes(), *sum_routes]
         if serving.operators is not None:
             operation = RunOperation(self.dispatch, roster, orders, self.event_log, len(contracts))
-            operation.renews = renewal.able
+            operation.renews, operation.cuts = renewal.able, cuts
             pages += operator_routes(ingress, Operators(serving.operators), operation)
         if serving.join_secret is not None:
             enrolment = SelfEnrolment(

@@ -12,7 +12,8 @@ from sflam.report.terminal.plain_table import plain_table
 
 def devices_table(found: Mapping[str, Any]) -> Table:
     """Return a row for each device of a server's answer to ``sflam admin SERVER list``; what is missing is a dash."""
-    headers = ("device", "no.", "state", "exchange", "samples", "silent", "token")
+    blocks = any(isinstance(row, dict) and row.get("blocks") is not None for row in found["devices"])
+    headers = ("device", "no.", "state", *["blocks"] * blocks, "exchange", "samples", "silent", "token")
     table = plain_table(headers, left=("device", "state"), wraps=("device",))
     for row in found["devices"]:
         if not isinstance(row, dict):
@@ -25,6 +26,7 @@ def devices_table(found: Mapping[str, Any]) -> Table:
             str(row.get("name", "-")),
             "-" if type(number) is not int or number < 0 else str(number),
             state,
+            *[_shown(row.get("blocks"))] * blocks,
             "-" if row.get("exchanges") is None else f"{row.get('exchange')}/{row['exchanges']}",
             _shown(row.get("samples")),
             _shown(row.get("silent_s"), " s"),

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from sflam.codec.settings import QuantSettings
+from sflam.errors import Refused
+from sflam.link.https_client import Link
 from sflam.serve.overload import Wish
 from sflam.serve.repartition import Repartition
-from tests.learn.builders import LEARN
-from tests.serve.threads import Rig, simulated
+from tests.learn.builders import IDENTITY, LEARN
+from tests.serve.threads import Died, Rig, simulated
 
 HOMES = (1, 2, 1)
 TRACE = {1: {1: 1}, 2: {0: 0}, 3: {1: 2, 2: 0}, 4: {0: 1, 2: 1}}
@@ -98,3 +100,111 @@ def test_a_served_run_whose_cuts_move_is_its_simulation(tmp_path, practice, stat
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     _, stays = simulated("vit", **options)
     assert not all(torch.equal(found[name], stays[name]) for name in wanted)  # the moves are seen
+
+
+MORE = {
+    "labels on devices": {"labels": "device"},
+    "texts": {"kind": "bert"},
+    "ranks": {"ranks": (1, 2, 2)},
+    "proximal": {"learn": replace(FEW, local="fedprox", prox=0.1)},
+    "steps of the fleet": {"sampling": "global", "learn": replace(FEW, trunk="shared")},
+}
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_so_does_every_practice_that_may_move(tmp_path, kind):
+    options = OPTIONS | MORE[kind]
+    model = options.pop("kind", "vit")
+    _, records, found = served(tmp_path, model, **options)
+    assert [record.measured.cuts for record in records] == cuts_of(FEW.rounds)
+    _, wanted = simulated(model, selected=moving, **options)
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def dying(where, round):
+    """Return a link whose device dies once at a request of a round, after the server has answered it."""
+
+    class Dying(Link):
+        due = True
+
+        def _once(self, method, path, body, headers):
+            found = super()._once(method, path, body, headers)
+            if type(self).due and where(method, path) and f"/rounds/{round}/" in path:
+                type(self).due = False
+                raise Died
+            return found
+
+    return Dying
+
+
+DEATHS = {
+    "fetched after it moved": (lambda method, path: method == "GET", 1),
+    "in a step after it moved": (lambda method, path: path.endswith("/steps/1"), 1),
+    "delivered before it moves": (lambda method, path: method != "GET" and path.endswith("/adapters"), 0),
+    "delivered before it moves back": (
+        lambda method, path: method != "GET" and path.endswith("/adapters"),
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("state", ["reset", "keep"])
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_device_that_dies_around_a_move_changes_nothing(tmp_path, death, state):
+    options = OPTIONS | {"learn": replace(FEW, state=state)}
+    rig, _, found = served(tmp_path, links={1: dying(*DEATHS[death])}, lives=8, **options)
+    _, wanted = simulated("vit", selected=moving, **options)
+    assert rig.deaths == 1
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_devices_without_torch_move_as_well(tmp_path):
+    options = OPTIONS | {"quant": IDENTITY, "learn": replace(FEW, state="keep")}
+    _, records, found = served(tmp_path, lean=(1,), **options)
+    assert [record.measured.cuts for record in records] == cuts_of(FEW.rounds)
+    _, wanted = simulated("vit", selected=moving, **options)
+    for name in wanted:  # NumPy rounds otherwise than torch
+        assert torch.allclose(found[name], wanted[name], rtol=1e-3, atol=1e-4), name
+
+
+def test_an_operator_moves_a_device_and_lets_it_go(tmp_path):
+    rig = None
+    acts = {
+        (0, "steps/1"): lambda: rig.operation.cut("alice", ["device-1"], 0),
+        (2, "steps/1"): lambda: rig.operation.cut("alice", ["device-1"], None),
+    }
+
+    class Ordering(Link):
+        def _once(self, method, path, body, headers):
+            for (round, end), act in list(acts.items()):
+                if f"/rounds/{round}/" in path and path.endswith(end):
+                    del acts[round, end]
+                    act()
+            return super()._once(method, path, body, headers)
+
+    cuts = Repartition([range(cut + 1) for cut in HOMES])
+    rig = Rig(tmp_path, "vit", links={0: Ordering}, cuts_moved=cuts, **OPTIONS)
+    rig.operation.cuts = cuts
+    records, found = rig.run()
+    assert [record.measured.cuts[1] for record in records] == [2, 0, 0, 2, 2]
+    assert [[move.why for move in record.measured.moves] for record in records] == [
+        [], ["ordered"], [], ["released"], []
+    ]  # fmt: skip
+    trace = {1: {1: 0}, 3: {1: 2}}
+
+    def ordered(local, round):
+        own = trace.get(round, {})
+        local.place([replace(each, cut=own[each.device]) for each in local.placements if each.device in own])
+        return ALL
+
+    _, wanted = simulated("vit", selected=ordered, **OPTIONS)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    for blocks, message in ((3, "device-1 may have 0 to 2 blocks"), ("1", "0 to 2"), (-1, "0 to 2")):
+        with pytest.raises(Refused, match=message):
+            rig.operation.cut("alice", ["device-1"], blocks)
+    with pytest.raises(Refused, match="no device 'x'"):
+        rig.operation.cut("alice", ["x"], 1)
+    rig.operation.cuts = None
+    with pytest.raises(Refused, match=r"repartition\.mode"):
+        rig.operation.cut("alice", ["device-1"], 1)

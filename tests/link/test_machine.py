@@ -21,6 +21,35 @@ def test_this_process_holds_memory():
     assert machine.peak_memory() > 1 << 20
 
 
+STATUS = "VmPeak:  900 kB\nVmSize:\t  700 kB\nVmData:\t  300 kB\n"
+
+
+def test_memory_that_is_left_is_the_least_of_what_limits_leave(tmp_path, monkeypatch):
+    limits = {}
+    monkeypatch.setattr(machine, "_limit", limits.get)
+    proc = write(
+        tmp_path / "proc", {"self/status": STATUS, "meminfo": "MemTotal: 9 kB\nMemAvailable: 800 kB\n"}
+    )
+    bare = tmp_path / "none"
+    assert machine.memory_left(bare, bare) is None
+    assert machine.memory_left(proc, bare) == 800 * 1024
+    limits["RLIMIT_DATA"] = 1000 * 1024
+    assert machine.memory_left(proc, bare) == 700 * 1024
+    limits["RLIMIT_AS"] = 1024 * 1024
+    assert machine.memory_left(proc, bare) == 324 * 1024
+    group = {"memory.max": "5000\n", "memory.current": "4000\n", "memory.stat": "file 9\ninactive_file 500\n"}
+    assert machine.memory_left(proc, write(tmp_path / "group", group)) == 1500
+    (tmp_path / "group/memory.max").write_text("max\n")
+    assert machine.memory_left(proc, tmp_path / "group") == 324 * 1024
+    limits["RLIMIT_DATA"] = 1
+    assert machine.memory_left(proc, bare) == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="resource is Unix")
+def test_limits_of_this_process():
+    assert machine._limit("RLIMIT_AS") is None or machine._limit("RLIMIT_AS") > 0
+
+
 @pytest.mark.skipif(os.name != "posix", reason="resource is Unix")
 def test_memory_without_proc(tmp_path):
     assert machine.peak_memory(tmp_path) > 1 << 20

@@ -26,6 +26,17 @@ class TrunkPass:
     devices: tuple[int, ...]
 
 
+REASONS = {
+    "ordered": "as the operator ordered",
+    "released": "as the operator orders no more",
+    "memory": "it is short of memory",
+    "time": "it is slow",
+    "late": "it is late",
+    "settled": "it is no longer overloaded",
+}
+"""Why a device moved, in words."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CutMove:
     """A device that was given another cut before a round.
@@ -46,6 +57,19 @@ class CutMove:
     cut: int
     why: str
     detail: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why, for people."""
+        known = REASONS.get(self.why, self.why)
+        return f"{known}: {self.detail}" if self.detail else known
+
+    def __str__(self) -> str:
+        blocks = "1 block" if self.cut == 1 else f"{self.cut} blocks"
+        return (
+            f"round {self.round + 1}: device {self.device} has {blocks} from now on, of {self.before} before "
+            f"({self.reason})"
+        )
 
 
 PHASES = ("compute_s", "up_s", "wait_s", "down_s", "adapter_s")

@@ -14,24 +14,14 @@ from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import Contract
 from sflam.model.adapters import State
 from sflam.plan import Placement
-from sflam.records.served_round import CutMove
 from sflam.serve.contracts import trained_by
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.orders import Orders
-from sflam.serve.repartition import ORDERED, RELEASED, Repartition
+from sflam.serve.repartition import Repartition
 from sflam.serve.round_planner import RoundPlanner
 from sflam.serve.trunk_worker import Worker
 from sflam.serve.trunks.hosted_trunks import HostedTrunks
-
-WORDS = {
-    ORDERED: "as the operator ordered",
-    RELEASED: "as the operator ordered no more",
-    "memory": "it is short of memory",
-    "time": "it is slow",
-    "late": "it is late",
-    "settled": "it is no longer overloaded",
-}
 
 
 class Moved(Protocol):
@@ -80,7 +70,7 @@ class Moving:
         moved = self.put(state)
         for move in () if known else moves:
             fleet.event_log("moved", **asdict(move))
-            fleet.notify(line_of(move))
+            fleet.notify(str(move))
         if moved:
             fleet.dispatch.wait_moved(moved)
             fleet.expect_running()
@@ -104,10 +94,3 @@ class Moving:
             fleet.planner.moved(devices, local.devices.cuts)
         self.changed()
         return devices
-
-
-def line_of(move: CutMove) -> str:
-    """Return a move as the user of the server reads it."""
-    why = WORDS[move.why] + (f": {move.detail}" if move.detail else "")
-    blocks = "1 block" if move.cut == 1 else f"{move.cut} blocks"
-    return f"round {move.round + 1}: device {move.device} has {blocks} from now on, of {move.before} before ({why})"

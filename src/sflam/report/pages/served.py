@@ -34,6 +34,7 @@ def served_part(records: Sequence[RoundRecord]) -> dict[str, Any]:
         "served_last": shown[-1].round + 1,
         "served_phases": phase_numbers(shown[-1]),
         "served_devices": device_numbers(shown),
+        "served_moves": move_numbers(shown),
     }
 
 
@@ -78,6 +79,16 @@ def device_numbers(records: Sequence[RoundRecord]) -> NumberTable:
             ]
         )
     return NumberTable(["device", "most memory", "hottest", "throttled", "battery"], rows)
+
+
+def move_numbers(records: Sequence[RoundRecord]) -> NumberTable:
+    """Return the devices that were given other cuts, and why."""
+    rows = [
+        [str(move.round + 1), str(move.device), str(move.before), str(move.cut), move.reason]
+        for record in records
+        for move in _of(record).moves
+    ]
+    return NumberTable(["round", "device", "blocks before", "blocks", "because"], rows)
 
 
 def _rounds(records: Sequence[RoundRecord]) -> Any:

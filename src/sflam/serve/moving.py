@@ -1,4 +1,4 @@
-"""Moving the cuts of a served run between rounds: both halves, what was agreed with devices, and what they are told.
+"""Moving the cuts of a served run between rounds: both halves, what was agreed with devices, and what they see of it.
 
 A device sees that its job was changed when it next asks for the round. It then takes the job up anew: it fetches the
 part of the model that it lacks, keeps its data, and begins with the adapters of the round.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -54,6 +55,28 @@ def test_it_takes_the_other_up_and_counts_both():
     lives, lines = iter([Taken(2, True), Taken(0, True), Taken(3, False)]), []
     assert until_it_ends(lambda: next(lives), lines.append) == 5
     assert Taken.released == 3 and lines == ["the server now has run 'b'; taking it up"] * 2
+
+
+def test_the_first_is_gone_before_the_other_is_taken_up():
+    lives = []
+
+    class Life:
+        rounds = 1
+
+        def __init__(self):
+            assert all(before() is None for before in lives), "two halves in memory at once"
+            self.half = self  # as modules do, it refers to itself
+            lives.append(weakref.ref(self))
+
+        def run(self):
+            if len(lives) < 3:
+                raise OtherJob("the server's job was changed")
+            return 1
+
+        def release(self):
+            pass
+
+    assert until_it_ends(Life, lambda line: None) == 3
 
 
 def test_what_keeps_it_from_the_other_is_reported():

@@ -5,7 +5,6 @@ from __future__ import annotations
 MOVES = "repartition.mode=ordered"
 COMMON = ("quant.adapters_scale=common", "quant.bits_adapters=8")
 REPARTITION: dict[str, tuple[str, ...]] = {
-    "repartition-elsewhere": (MOVES,),
     "repartition-flower": (MOVES,),
     "repartition-no-room": (MOVES, "repartition.least_cut=9"),
     "repartition-buffered": (MOVES, "learn.sync=buffered"),

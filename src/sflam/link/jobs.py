@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 from sflam.errors import OtherJob
@@ -29,3 +30,6 @@ def until_it_ends(taken_up: Callable[[], Client[X]], notify: Callable[[str], Non
             rounds += client.rounds
         finally:
             client.release()
+        # Before the next one comes: a device that takes up less may be short of memory, and halves refer to themselves.
+        del client
+        gc.collect()

@@ -8,8 +8,6 @@ from sflam.model.settings import IN_MEMORY
 from sflam.run.conditions import (
     FLOWER,
     SERVE,
-    SIMULATE,
-    TRAIN,
     Rule,
     is_none_of,
     is_one_of,
@@ -39,8 +37,6 @@ def _no_room(job: Job) -> str:
 
 
 REPARTITION_RULES: tuple[Rule, ...] = (
-    Rule("repartition-elsewhere", (MOVES,), "only a served run has devices that can be overloaded",
-         'run it with sflam serve, or set repartition.mode = "off"', (TRAIN, SIMULATE)),
     Rule("repartition-flower", (MOVES,), "Flower's nodes are given their part of the model once",
          'use sflam serve, or set repartition.mode = "off"', (FLOWER,)),
     Rule("repartition-no-room", (MOVES, _no_room), "no device has more blocks than the least, so none can move",

@@ -13,7 +13,7 @@ MODES = (OFF, ORDERED, OVERLOAD)
 
 @dataclass(frozen=True, kw_only=True)
 class RepartitionSettings:
-    """When a served device moves to a shallower cut between rounds, and back.
+    """When a served device moves to a shallower cut between rounds, and back; other commands leave cuts as they are.
 
     Attributes:
         mode: who moves the cuts of a served run: nothing (``off``), an operator (``ordered``, by ``sflam admin SERVER

@@ -13,7 +13,7 @@ from sflam.learn.versions import RecordedVersions
 from sflam.model.adapters import state_of
 from tests.simulate.builders import assert_resumes, ran, started
 from tests.simulate.plain_trunk import PlainTrunk
-from tests.simulate.test_buffered import BUFFERED, EQUAL, UNLIKE
+from tests.simulate.test_buffered import BUFFERED, EQUAL, UNLIKE, assert_same_rounds
 
 SHARED = ("learn.trunk=shared", "model.dtype=float64")
 UPDATES = ("sequential", "batched", "mixed")
@@ -34,25 +34,7 @@ def test_all_equal_devices_together_are_the_synchronous_round(small, tmp_path, u
     rounds = ran(small, tmp_path / "round", *EQUAL, *more)
     buffered = ran(small, tmp_path / "buffered", *EQUAL, *BUFFERED, *more)
     assert_equal(buffered.state, rounds.state)
-    for one, other in zip(rounds.records, buffered.records, strict=True):
-        assert other.charge.buffer.staleness == (0, 0, 0)
-        assert (one.participants, one.total_bytes, one.samples) == (
-            other.participants,
-            other.total_bytes,
-            other.samples,
-        )
-        assert other.loss == pytest.approx(one.loss, rel=1e-9)
-        for name in (
-            "seconds",
-            "clock",
-            "compute_j",
-            "transmit_j",
-            "adapter_j",
-            "receive_j",
-            "idle_j",
-            "device_j",
-        ):
-            assert getattr(other.charge, name) == pytest.approx(getattr(one.charge, name), rel=1e-9), name
+    assert_same_rounds(rounds, buffered)
 
 
 @pytest.mark.parametrize("update", UPDATES)

@@ -12,6 +12,7 @@ from sflam.learn.versions import RecordedVersions, buffers_of
 from sflam.records import history
 from sflam.run.assemble import assemble
 from sflam.run.conditions import SERVE
+from sflam.run.retrace import retrace
 from tests.learn.builders import run
 from tests.serve.network import adapters_of, network
 from tests.serve.test_faults import DieAfter
@@ -41,6 +42,7 @@ def test_a_killed_server_goes_on_from_its_last_version(room, tmp_path):
         assert server.wait() == 0, server.lines
         assert [device.wait(20) for device in joined] == [0] * 3, [device.lines for device in joined]
     records = assert_same(tmp_path / "run", settings)
+    assert retrace(tmp_path / "run").difference == 0.0
     counted = [
         (device, number)
         for record in records

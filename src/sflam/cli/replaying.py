@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sflam.cli import shared
+from sflam.errors import ConfigError
 
 
 @shared.command(
@@ -21,13 +22,23 @@ def replay(
     out: Annotated[
         Path | None, typer.Option(help="Write this folder, a finished run with the new charges.")
     ] = None,
+    train: Annotated[
+        bool,
+        typer.Option("--train", help="Train a buffered run again from its trace, and compare its adapters."),
+    ] = False,
     as_json: shared.Json = False,
 ) -> None:
     """Charge a simulated run anew: its rounds as they were trained, over another network or with another plan.
 
     Takes seconds, since nothing is trained: only settings of [network] and [plan] may change, and a plan that would
     have trained other devices, cuts or bits is refused. The charges are those that sflam simulate would give.
+
+    A buffered run, simulated or served, cannot be charged anew, but made again: with --train its updates are trained as
+    its history has them, and the adapters are compared with those that the run has.
     """
+    if train:
+        _train(run, overrides or [], out, as_json)
+        return
     with shared.status("loading the run"):
         from sflam.records.run_folder import RunFolder
         from sflam.report.terminal.replay_table import replay_table
@@ -47,3 +58,16 @@ def replay(
         as_json,
         {"recorded": asdict(totals(recording.records)), "replayed": asdict(totals(records))},
     )
+
+
+def _train(run: Path, overrides: list[str], out: Path | None, as_json: bool) -> None:
+    """Train a buffered run again from its trace, and show how far its adapters are from the run's."""
+    if overrides or out:
+        raise ConfigError("--train makes the run again as it was; leave --set and --out out")
+    with shared.status("training the run again from its trace"):
+        from sflam.run.retrace import retrace
+
+        found = retrace(run)
+    same = "bit for bit" if not found.difference else f"but for {found.difference:.3g} at most"
+    shared.show(as_json, f"{len(found.records)} versions made again: the adapters are the run's, {same}")
+    shared.show_json(as_json, {"versions": len(found.records), "difference": found.difference})

@@ -1,6 +1,6 @@
 """Accuracy on unlike devices: methods at four bits against central training, seed by seed.
 
-    python benchmarks/unlike.py sentences --model FOLDER --data FOLDER --out FOLDER [--minutes M] [--seeds N] [--table]
+    python benchmarks/unlike.py sentences --model FOLDER --data FOLDER --out FOLDER [--minutes M] [--seeds N] [--from-seed M] [--table]
     python benchmarks/unlike.py causal --data FOLDER --out FOLDER
     python benchmarks/unlike.py digits --out FOLDER
 
@@ -213,13 +213,13 @@ def trials(track: Track) -> list[Cell]:
     ]
 
 
-def grid(track: Track, rates: Mapping[str, float], seeds: int) -> Iterator[Cell]:
+def grid(track: Track, rates: Mapping[str, float], seeds: range) -> Iterator[Cell]:
     """Yield the cells that are scored, the most wanted first."""
-    for seed in range(seeds):
+    for seed in seeds:
         yield Cell(REFERENCE, rates[REFERENCE], seed=seed)
         for alpha in ALPHAS:
             yield Cell(track.methods[0], rates[track.methods[0]], *track.schemes[0], alpha, seed)
-    for seed in range(seeds):
+    for seed in seeds:
         for scheme, method, alpha in (
             (s, m, a) for s in track.schemes for m in track.methods for a in ALPHAS
         ):
@@ -293,7 +293,8 @@ def main() -> None:
         options.add_argument(f"--{name}", type=Path, required=name == "out")
     options.add_argument("--minutes", type=float, default=math.inf, help="start no cell that would end later")
     options.add_argument("--methods", nargs="+", help="compared with central training")
-    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--seeds", type=int, default=3, help="seeds below this one")
+    options.add_argument("--from-seed", type=int, default=0, help="the first of them")
     options.add_argument(
         "--rate", type=float, help="one learning rate for all, instead of those chosen by one run each"
     )
@@ -348,7 +349,7 @@ def main() -> None:
     wanted = [
         cell
         for cell in dict.fromkeys(
-            grid(track, dict.fromkeys((REFERENCE, *track.methods), 0.0) | rates, args.seeds)
+            grid(track, dict.fromkeys((REFERENCE, *track.methods), 0.0) | rates, range(args.from_seed, args.seeds))
         )
     ]
     cells = all_of([cell for cell in wanted if cell.rate], "test")

@@ -1,6 +1,6 @@
 """Accuracy on unlike devices: methods at four bits against central training, seed by seed.
 
-    python benchmarks/unlike.py sentences --model FOLDER --data FOLDER --out FOLDER [--minutes M] [--seeds N] [--from-seed M] [--table]
+    python benchmarks/unlike.py sentences --model FOLDER --data FOLDER --out FOLDER [--minutes M] [--seeds N] [--table]
     python benchmarks/unlike.py causal --data FOLDER --out FOLDER
     python benchmarks/unlike.py digits --out FOLDER
 
@@ -349,7 +349,11 @@ def main() -> None:
     wanted = [
         cell
         for cell in dict.fromkeys(
-            grid(track, dict.fromkeys((REFERENCE, *track.methods), 0.0) | rates, range(args.from_seed, args.seeds))
+            grid(
+                track,
+                dict.fromkeys((REFERENCE, *track.methods), 0.0) | rates,
+                range(args.from_seed, args.seeds),
+            )
         )
     ]
     cells = all_of([cell for cell in wanted if cell.rate], "test")

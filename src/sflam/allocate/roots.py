@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -63,14 +64,14 @@ def decreasing_root(
         if left is None or right is None:
             if (f > 0 and x >= high) or (f < 0 and x <= low):
                 break
-            step = np.clip(-1.1 * f / slope, -20.0, 20.0) + np.copysign(1e-15 + 1e-14 * abs(x), f)
+            step = min(max(-1.1 * f / slope, -20.0), 20.0) + math.copysign(1e-15 + 1e-14 * abs(x), f)
             x = min(max(x + step, low), high)
         else:
             width = right[0] - left[0]
             if width <= 4e-16 * max(abs(left[0]), abs(right[0]), 1e-3):
                 x = right[0]
                 break
-            if np.isfinite(right[1] - left[1]):
+            if math.isfinite(right[1] - left[1]):
                 x = (left[0] * right[1] - right[0] * left[1]) / (right[1] - left[1])
             if not left[0] < x < right[0]:
                 x = left[0] + width / 2

@@ -15,7 +15,9 @@ from sflam.errors import ConfigError, RunError
 from sflam.files import writing
 from sflam.learn.aggregate import trained_numbers
 from sflam.learn.personal import travelling
+from sflam.network.network import Network
 from sflam.network.presence import uncertain
+from sflam.network.settings import NetworkSettings
 from sflam.records import history
 from sflam.records.history import History, RoundRecord
 from sflam.records.run_folder import RunFolder
@@ -69,6 +71,7 @@ class Recording:
         self._assembly: Assembly | None = None
         self._bodies: dict[int, Bodies] = {}
         self._draws: dict[tuple[int, bool], Draws] = {}
+        self._built: dict[int, tuple[NetworkSettings, Network]] = {}
 
     def job_with(self, settings: Sequence[str]) -> Job:
         """Return the run's job with other settings of its network and its plans; raises ConfigError for any others."""
@@ -125,6 +128,7 @@ class Recording:
         fleet = simulated(job, around, there.halves, there.parts, there.splits.train, numbers)
         rounds = cast(SimulatedFleet, fleet)  # buffered ones were refused
         rounds.recalled = self._draws  # mini-batches hang on neither network nor plan
+        rounds.built = self._built
         return [charged_anew(rounds, record, self._bodies) for record in self.records]
 
     def write(

@@ -31,6 +31,7 @@ from sflam.learn.steps import Average, Steps
 from sflam.model.adapters import State
 from sflam.network.network import Floats, Network
 from sflam.network.scenario import build
+from sflam.network.settings import NetworkSettings
 from sflam.plan import Placement
 from sflam.planner.cell import chooses_down
 from sflam.records.charge import Calibration, Charge
@@ -85,6 +86,8 @@ class SimulatedFleet(FleetAround):
         self._notes = notes
         self.recalled: dict[tuple[int, bool], Draws] | None = None
         """Draws of rounds that are simulated more than once, by what they are of; None remembers none."""
+        self.built: dict[int, tuple[NetworkSettings, Network]] | None = None
+        """And their networks, by round, with what they were drawn from."""
 
     @property
     def name(self) -> str:
@@ -105,7 +108,7 @@ class SimulatedFleet(FleetAround):
         """Draw the channel, plan where that is due, and let the devices follow the plan."""
         self.inner.before(round, state)
         self.host_s = self.planner.seconds, self.measuring_s
-        self.network = build(self.job.network, self.job.seed, round)
+        self.network = self._built(round)
         if self.job.network.calibrate and not self.costs:
             assert self.halves is not None, "network.calibrate is refused without a cut"
             self._calibrate(step_costs(self.halves))
@@ -121,6 +124,15 @@ class SimulatedFleet(FleetAround):
             for draws in (self.planner.draws, self.planner.waited):
                 if draws:
                     draws.each(turn.devices)
+
+    def _built(self, round: int) -> Network:
+        """Return the network of a round: that of others charged anew, where it is theirs too."""
+        settings, known = self.job.network, self.built
+        if known is None:
+            return build(settings, self.job.seed, round)
+        if round not in known or known[round][0] != settings:
+            known[round] = settings, build(settings, self.job.seed, round)
+        return known[round][1]
 
     def select(self, round: int) -> tuple[int, ...]:
         """Return the devices that the plan in force counts on."""
@@ -237,7 +249,7 @@ class SimulatedFleet(FleetAround):
             policy = "uniform"  # there are no losses yet
         found = []
         for number in numbers:
-            there = build(self.job.network, self.job.seed, number)
+            there = self._built(number)
             devices = POLICIES[policy](self._known(number, there))
             draws, unkept, waited = self._drawn(number, known=known)
             found.append(Ahead(network=there, devices=devices, draws=draws, unkept=unkept, waited=waited))

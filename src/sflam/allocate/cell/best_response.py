@@ -69,14 +69,14 @@ def respond(cell: Cell, time: float | Floats, price: float, near: Response | Non
         first = inverse_psi(
             price / (cell.weight * cell.noise * transmit), None if near is None else near.first
         )  # (2.3)
-    answer = Response(first, first.copy(), first, transmit, cell.least_compute, first, first < np.inf)
-    _cap(cell, answer, price)
-    if cell.circuits or cell.cycles.any():
-        gain = cell.weight * cell.full_speed_gain
-        slow = np.flatnonzero(gain > answer.time_price)
-        if slow.size:
-            span = (time - cell.delay)[slow]
-            _slow_down(cell, answer, span, price, slow, near)
+        answer = Response(first, first.copy(), first, transmit, cell.least_compute, first, first < np.inf)
+        _cap(cell, answer, price)
+        if cell.circuits or cell.cycles.any():
+            gain = cell.weight * cell.full_speed_gain
+            (slow,) = (gain > answer.time_price).nonzero()
+            if slow.size:
+                span = (time - cell.delay)[slow]
+                _slow_down(cell, answer, span, price, slow, near)
     return answer
 
 
@@ -86,10 +86,10 @@ def _cap(cell: Cell, answer: Response, price: float) -> None:
     most = cell.efficiency_within(t)
     np.minimum(x, most, out=x)
     full = cell.snr_bandwidth * t / cell.payload  # growth(x) at full power
-    hot = np.flatnonzero(growth(x) > full)
-    x[hot] = inverse_growth(full[hot])
-    with np.errstate(divide="ignore"):
-        answer.bandwidth = cell.payload / (x * t)
+    (hot,) = (growth(x) > full).nonzero()
+    if hot.size:
+        x[hot] = inverse_growth(full[hot])
+    answer.bandwidth = cell.payload / (x * t)
     answer.time_price = price * answer.bandwidth / t
     answer.free = x < most
     if cell.circuits:
@@ -130,10 +130,9 @@ def _slow_down(
         x = _end_free(part, span, price, answer.first[slow])
     else:
         x = _slow_free(part, span, price, answer.first[slow], None if near is None else near.efficiency[slow])
-    with np.errstate(divide="ignore"):
-        t = price / (part.weight * part.noise * psi(x))
-        ok = (x <= part.efficiency_within(t)) & (growth(x) <= part.snr_bandwidth * t / part.payload)
-        zeta = price * part.payload / (x * t * t)
+    t = price / (part.weight * part.noise * psi(x))
+    ok = (x <= part.efficiency_within(t)) & (growth(x) <= part.snr_bandwidth * t / part.payload)
+    zeta = price * part.payload / (x * t * t)
     if cell.circuits:
         zeta = np.maximum(zeta - part.weight * part.circuit_power, 0.0)
     if not ok.all():

@@ -159,7 +159,8 @@ class Problem:
 
     def each(self, name: str) -> NDArray[Any]:
         """Return an attribute as an array [K]."""
-        return np.broadcast_to(np.asarray(getattr(self, name)), (len(self),))
+        found = np.asarray(getattr(self, name))
+        return found if found.shape == (len(self),) else np.broadcast_to(found, (len(self),))
 
     def change(self, **changes: Any) -> Self:
         """Return the problem with other attributes."""

@@ -10,8 +10,8 @@ import torch
 
 from sflam.errors import RunError
 from sflam.learn.versions import buffers_of
-from sflam.run.retrace import expect_trace, retrace
-from tests.simulate.builders import ran
+from sflam.run.retrace import expect_trace, largest_difference, retrace
+from tests.simulate.builders import ran, started
 from tests.simulate.test_buffered import BUFFERED, EQUAL, UNLIKE
 
 MORE = ("learn.buffer=2", "learn.rounds=9", "learn.staleness=2", "quant.bits_adapters=8")
@@ -70,6 +70,25 @@ def test_a_trunk_that_all_share_is_refused_before_anything_is_trained(small, tmp
     ran(small, tmp_path / "run", *UNLIKE, *BUFFERED, *more)
     with pytest.raises(RunError, match=r'learn\.trunk = "shared": a trunk that all share goes on'):
         retrace(tmp_path / "run")
+
+
+def test_a_run_without_a_version_has_nothing_to_compare(small, tmp_path):
+    started(small, tmp_path / "run", *UNLIKE, *BUFFERED, *MORE)
+    with pytest.raises(RunError, match="has no version yet whose adapters could be compared"):
+        retrace(tmp_path / "run")
+
+
+def test_what_is_no_number_is_no_agreement():
+    nan, inf = float("nan"), float("inf")
+    ones = {"a": torch.zeros(2), "b": torch.ones(2)}
+    assert largest_difference(ones, ones) == 0.0
+    assert largest_difference(ones, ones | {"b": torch.tensor([1.0, 1.5])}) == 0.5
+    for odd in (nan, inf, -inf):  # also where an equal tensor comes before it
+        damaged = ones | {"b": torch.tensor([1.0, odd])}
+        assert largest_difference(ones, damaged) == inf == largest_difference(damaged, ones)
+        assert largest_difference(damaged, damaged) == 0.0
+    with pytest.raises(RunError, match="has other adapters than its job"):
+        largest_difference(ones, ones | {"b": torch.ones(3)})
 
 
 def test_the_command(small, tmp_path, cli):

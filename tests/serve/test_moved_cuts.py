@@ -10,8 +10,12 @@ import torch
 from sflam.codec.settings import QuantSettings
 from sflam.errors import Refused
 from sflam.link.https_client import Link
+from sflam.model.adapters import state_of
+from sflam.serve.dispatch import Dispatch
+from sflam.serve.moving_wiring import largest_body
 from sflam.serve.overload import Wish
 from sflam.serve.repartition import Repartition
+from sflam.serve.session import Session
 from tests.learn.builders import IDENTITY, LEARN
 from tests.serve.threads import Died, Rig, simulated
 
@@ -208,3 +212,34 @@ def test_an_operator_moves_a_device_and_lets_it_go(tmp_path):
     rig.operation.cuts = None
     with pytest.raises(Refused, match=r"repartition\.mode"):
         rig.operation.cut("alice", ["device-1"], 1)
+
+
+def test_a_device_that_never_takes_up_its_cut_is_waited_for_for_the_patience_alone(monkeypatch):
+    monkeypatch.setattr("sflam.serve.dispatch.TICK", 0.0001)
+    now, session = [0.0], Session(1, patience=60.0)
+
+    def clock():
+        now[0] += 1.0
+        session.heard(0, now[0])  # it asks for the round all the while
+        return now[0]
+
+    dispatch = Dispatch(session, clock=clock)
+    session.hello(0, 8, 0.0)
+    dispatch.wait_moved([0, 1])
+    assert 60 <= now[0] < 70
+    assert dispatch.moving == {1}  # which is away, and sees it when it comes
+
+
+def test_a_body_may_be_as_large_as_any_cut_makes_it(tmp_path):
+    rig = Rig(tmp_path, "vit", cuts_moved=Repartition([range(cut + 1) for cut in HOMES]), **OPTIONS)
+    start = state_of(rig.model)
+    few = {device: replace(own, adapters=1) for device, own in rig.contracts.items()}
+    homes = max(own.adapter_bytes() for own in rig.contracts.values())
+    rows = max(own.largest() for own in few.values())
+    small = {device: replace(own, tokens=1, batch=1) for device, own in few.items()}
+    assert largest_body(few, None, start) == rows
+    assert largest_body(small, rig.moved, start) >= homes > largest_body(small, None, start)
+    rig.server.start()
+    rig.dispatch.end()
+    rig.server.stop()
+    rig.log.close()

@@ -307,14 +307,22 @@ def test_orders_survive_a_restart_and_damaged_ones_are_one_line(tmp_path):
     again = Orders(path, roster, 3)
     assert again.paused and again.out(4) == {1, 2} and again.out(5) == {1}
     assert again.held(0) == "paused by the operator" and len(again.notes()) == 2
+    again.cut(["device-1", "device-0"], 2)
+    again.cut(["device-0"], None)
+    assert Orders(path, roster, 3).notes()[2:] == [
+        "cuts as ordered, until sflam admin SERVER cut NAME auto: device-1 2"
+    ]
+    again.cut(["device-1"], None)
+    assert len(Orders(path, roster, 3).notes()) == 2
     again.pause(False)
     roster.revoke("b")
     assert again.held(0) == "" and again.out(5) == {1}
     roster.enrol("new")  # has the number of the one that was taken out, and is not drained
     assert again.out(5) == frozenset()
-    path.write_text("[]")
-    with pytest.raises(ServeError, match="holds no orders"):
-        Orders(path, roster, 3)
+    for damaged in ("[]", '{"paused": false, "drained": [], "kicked": {}, "cuts": {"a": 1e999}}'):
+        path.write_text(damaged)
+        with pytest.raises(ServeError, match="holds no orders"):
+            Orders(path, roster, 3)
 
 
 @pytest.mark.slow

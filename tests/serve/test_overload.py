@@ -131,7 +131,26 @@ def test_a_server_that_was_killed_has_the_same_cuts_and_one_that_goes_back_forge
     assert back.cuts == (4, 4, 4) and json.loads(file.read_text())["moves"] == []
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"decided": 0, "moves": [{"round": 0}]}'])
+def test_an_order_of_its_own_cut_that_ends_leaves_the_device_to_the_rule():
+    records = []
+    cuts = Repartition(ALLOWED, rule(), None, records)
+    assert [move.cut for move in cuts.decide(0, {0: 2})] == [2]
+    assert [move.cut for move in cuts.decide(1, {0: HOME})] == [HOME]
+    assert cuts.decide(2, {}) == ()  # nothing is left to be given back
+    records.append(record(2, **FULL))
+    assert [(move.cut, move.why) for move in cuts.decide(3, {})] == [(3, "memory")]
+
+
+DEEP = '{"decided": 0, "moves": [{"round": 0, "device": 0, "before": 4, "cut": %d, "why": "ordered"}]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{}", "[]", '{"decided": 0, "moves": [{"round": 0}]}', '{"decided": 1e999, "moves": []}', DEEP % 5,
+        DEEP % -1,
+    ],
+)  # fmt: skip
 def test_moves_that_cannot_be_read_are_one_line(tmp_path, text):
     (tmp_path / "cuts.json").write_text(text)
     with pytest.raises(ServeError, match=r"cuts\.json holds no moves of cuts .*; put the right one back"):

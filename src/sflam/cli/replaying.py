@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -70,4 +71,5 @@ def _train(run: Path, overrides: list[str], out: Path | None, as_json: bool) -> 
         found = retrace(run)
     same = "bit for bit" if not found.difference else f"but for {found.difference:.3g} at most"
     shared.show(as_json, f"{len(found.records)} versions made again: the adapters are the run's, {same}")
-    shared.show_json(as_json, {"versions": len(found.records), "difference": found.difference})
+    apart = found.difference if math.isfinite(found.difference) else None  # JSON has no inf
+    shared.show_json(as_json, {"versions": len(found.records), "difference": apart})

@@ -7,9 +7,12 @@ against the adapters in the run's newest checkpoint.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from sflam.config import Job
 from sflam.errors import RunError
@@ -64,9 +67,9 @@ def retrace(folder: str | Path, places: Job | None = None) -> Retraced:
             "again with sflam train"
         )
     kept = checkpoint.load(run.checkpoints)
-    if kept is None:
+    if kept is None or not kept["round"]:
         raise RunError(
-            f"{run.path} has no checkpoint whose adapters could be compared; let it make a version first"
+            f"{run.path} has no version yet whose adapters could be compared; let it make one first"
         )
     _, records = history.read(run.history)
     buffers = buffers_of(records)
@@ -116,9 +119,16 @@ def expect_trace(job: Job, buffers: Mapping[int, Buffer], versions: int) -> None
 
 
 def largest_difference(state: State, wanted: State) -> float:
-    """Return max |a - b| over all numbers of two states of the same names."""
-    if state.keys() != wanted.keys():
+    """Return max |a - b| over all numbers of two states of the same names and shapes; inf where one alone is NaN."""
+    if {n: t.shape for n, t in state.items()} != {n: t.shape for n, t in wanted.items()}:
         raise RunError(
             "the run's checkpoint has other adapters than its job; give the folder as it was written"
         )
-    return max((float((state[n].double() - wanted[n].double()).abs().max()) for n in state), default=0.0)
+    return max((_apart(state[n].double().cpu(), wanted[n].double()) for n in state), default=0.0)
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    """Return max |a - b| of two tensors of one shape; NaN, and inf, are as far from all else as can be."""
+    equal = (one == other) | (one.isnan() & other.isnan())
+    far = (one - other).abs().nan_to_num(nan=math.inf, posinf=math.inf).masked_fill(equal, 0.0)
+    return float(far.max()) if far.numel() else 0.0

@@ -266,11 +266,19 @@ class Dispatch:
         return found
 
     def wait_moved(self, devices: Collection[int]) -> None:
-        """Wait until these devices, those that are here, have taken up their new cuts, or the server stops."""
+        """Wait until these devices, those that are here, have taken up their new cuts, or the server stops.
+
+        That is for the patience at most: one that takes longer is waited for in the round, as any other.
+        """
+        until = self.clock() + self.session.patience
         with self.locked():
             self.moving |= set(devices)
             self._publish()
-        self.wait_until(lambda: not self.moving & set(self.session.present(self.clock())))
+        here = self.wait_until(
+            lambda: not self.moving & set(self.session.present(self.clock())) or self.clock() >= until
+        )
+        with self.locked():
+            self.moving -= set(here)
 
     def stop(self) -> None:
         """Take nothing more, and wake all waiting threads."""

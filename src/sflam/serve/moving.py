@@ -82,8 +82,12 @@ class Moving:
         placed = [replace(before, cut=cut) for before, cut in pairs if before.cut != cut]
         if not placed:
             return ()
+        devices = tuple(item.device for item in placed)
+        # Before: a device that takes up its new cut while halves are made is not waited for again.
+        with fleet.dispatch.locked():
+            fleet.dispatch.moving |= set(devices)
         fleet.place(placed)
-        now, devices = dict(enumerate(local.devices.cuts)), tuple(item.device for item in placed)
+        now = dict(enumerate(local.devices.cuts))
         assert isinstance(fleet.worker, Worker), "rules leave cuts where they are with trunks elsewhere"
         fleet.worker.place(local.servers, now)
         with fleet.dispatch.locked():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sflam.config import Job
 from sflam.errors import ModelError
 from sflam.learn.settings.repartition import OVERLOAD
+from sflam.link.contract import Contract
 from sflam.model.adapters import State
 from sflam.model.verify import expect_equal
 from sflam.records.history import RoundRecord
@@ -67,6 +69,21 @@ def overload_of(assembly: Assembly, allowed: Sequence[range]) -> Overload:
         memory=lambda device, cut: each[device].device_memory[cut],
         flop=lambda device, cut: each[device].device_forward[cut] + each[device].device_backward[cut],
     )
+
+
+def largest_body(contracts: Mapping[int, Contract], cuts: Repartition | None, state: State) -> int:
+    """Return the bytes of the largest body that any device may have, whichever cut it is given.
+
+    A run that goes on begins with the cuts that it had. Where they may move, each device is counted with all that is
+    trained, the most there can be.
+
+    Args:
+        contracts: device -> what was agreed with it.
+        cuts: which cut each device has; None where none may move.
+        state: the global adapters.
+    """
+    most = sum(value.numel() for value in state.values()) if cuts else 0
+    return max(replace(own, adapters=max(own.adapters, most)).largest() for own in contracts.values())
 
 
 def moving_of(cuts: Repartition | None, fleet: Moved, ingress: Ingress, state: State) -> Moving | None:

@@ -48,7 +48,7 @@ class Orders:
                 self.paused, self.drained = bool(found["paused"]), set(map(str, found["drained"]))
                 self.kicked = {str(name): int(number) for name, number in found["kicked"].items()}
                 self.cuts = {str(name): int(blocks) for name, blocks in found.get("cuts", {}).items()}
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 raise ServeError(f"{path} holds no orders ({error}); {ADVICE}") from None
 
     def pause(self, paused: bool) -> None:
@@ -110,9 +110,11 @@ class Orders:
     def notes(self) -> list[str]:
         """Return what of them is in force, in lines for the user of the server."""
         drained = ", ".join(sorted(self.drained))
+        cuts = ", ".join(f"{name} {blocks}" for name, blocks in sorted(self.cuts.items()))
         return [
             *(["paused by the operator; sflam admin SERVER resume goes on"] if self.paused else []),
             *([f"drained, without a part in the rounds: {drained}"] if drained else []),
+            *([f"cuts as ordered, until sflam admin SERVER cut NAME auto: {cuts}"] if cuts else []),
         ]
 
     def _numbers(self) -> tuple[Mapping[str, int], frozenset[int]]:

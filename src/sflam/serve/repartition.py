@@ -105,7 +105,7 @@ class Repartition:
         own = [move for move in self.moves if move.device == device]
         if ordered is not None:
             wish: Wish | None = Wish(_within(ordered, self.allowed[device]), ORDERED)
-        elif own and own[-1].why == ORDERED:
+        elif own and own[-1].why == ORDERED and cut != self.homes[device]:
             wish = Wish(self.homes[device], RELEASED)
         else:
             wish = self.overload.wish(device, cut, own) if self.overload else None
@@ -128,9 +128,10 @@ class Repartition:
             found = from_json(text)
             self.decided = int(found["decided"])
             self.moves = [from_json_values(CutMove, move, "move") for move in found["moves"]]
-            if not all(0 <= m.device < len(self.homes) and m.cut >= 0 for m in self.moves):
+            homes = dict(enumerate(self.homes))
+            if not all(0 <= move.cut <= homes.get(move.device, -1) for move in self.moves):
                 raise ValueError("a device or a cut that there is not")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ServeError(f"{file} holds no moves of cuts ({error}); {ADVICE}") from None
 
 

@@ -46,7 +46,7 @@ from sflam.serve.join_page import join_page
 from sflam.serve.kept_rows import kept_routes
 from sflam.serve.live_page import ProgressBoard
 from sflam.serve.log_file import LogFile
-from sflam.serve.moving_wiring import moving_of, problems_of_moves, repartition_of
+from sflam.serve.moving_wiring import largest_body, moving_of, problems_of_moves, repartition_of
 from sflam.serve.openings import Openings
 from sflam.serve.operation import RunOperation
 from sflam.serve.operator_routes import operator_routes
@@ -240,7 +240,7 @@ class Served:
                 assembly, local, self.attempts.run_id(), bundle(assembly, local, folder), offer, announced
             ),
             files={path.name: path for path in folder.iterdir() if path.name not in OWN_FILES},
-            bounds=Bounds(serving.memory, max(2 * largest, SIZE)),
+            bounds=Bounds(serving.memory, max(2 * largest_body(contracts, cuts, run.state), SIZE)),
             stats=stats,
             event_log=self.event_log,
             peers=serving.listen.proxies,

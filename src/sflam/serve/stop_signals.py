@@ -10,7 +10,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """End on SIGTERM as on SIGINT, by KeyboardInterrupt, so that what is half made is taken away."""
+    """End on SIGTERM as on SIGINT, by KeyboardInterrupt, so that what is half made is taken away; in the main thread
+    only, where signals arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -141,7 +141,7 @@ def test_an_order_of_its_own_cut_that_ends_leaves_the_device_to_the_rule():
     assert [(move.cut, move.why) for move in cuts.decide(3, {})] == [(3, "memory")]
 
 
-DEEP = '{"decided": 0, "moves": [{"round": 0, "device": 0, "before": 4, "cut": %d, "why": "ordered"}]}'
+DEEP = '{"decided": 0, "moves": [{"round": 0, "device": 0, "before": 4, "cut": %d, "why": "ordered", "detail": ""}]}'
 
 
 @pytest.mark.parametrize(

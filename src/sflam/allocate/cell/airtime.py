@@ -219,7 +219,7 @@ def respond(cell: AirtimeCell, time: float | Floats, price: float, near: Respons
     none = np.zeros(len(cell), bool)
     answer = Response(first, x, bandwidth, transmit, cell.least_compute, price * bandwidth / transmit, none)
     if cell.cycles.any():
-        slow = np.flatnonzero(cell.weight * cell.slowing_gain(cell.least_compute) > answer.time_price)
+        slow = np.flatnonzero(cell.weight * cell.full_speed_gain > answer.time_price)
         if slow.size:
             _slow_down(cell.take(slow), answer, (time - cell.delay)[slow], price, slow, near)
     return answer
@@ -303,7 +303,7 @@ def _slower(part: AirtimeCell, span: Floats, price: float, longest: Floats) -> t
         return found
 
     # slots at least as large as at full power are worth at least what full speed saves within this time
-    least = part.weight * part.slowing_gain(part.least_compute)
+    least = part.weight * part.full_speed_gain
     soon, high = np.log(np.sqrt(price * part.airtime(part.top) / least)), np.log(longest)
     t = np.exp(bisect(worth, np.minimum(soon, high), high))
     return t, efficiency(t)

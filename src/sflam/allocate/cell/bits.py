@@ -298,7 +298,7 @@ def costs_at(
         linear &= np.isinf(cell.max_efficiency) & np.isinf(cell.energy_cap)
         fed = cell.weight * cell.circuit_power
         second = (known.time_price[index] + fed) * ratio - fed
-        linear &= second >= cell.weight * cell.slowing_gain(cell.least_compute)
+        linear &= second >= cell.weight * cell.full_speed_gain
         value = cell.weight * cell.noise * payload * grown + price * known.bandwidth[index] * ratio
         value += fed * known.transmit[index]
         value += cell.weight * cell.compute_energy(cell.least_compute)

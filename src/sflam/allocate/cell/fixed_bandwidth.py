@@ -86,7 +86,7 @@ def timing(cell: Cell, bandwidth: Floats, time: float | Floats) -> Timing:
         return radio[index] * psi(cell.payload[index] / (bandwidth[index] * t))
 
     fed = cell.circuit_power
-    slow = np.flatnonzero((cell.cycles > 0) & (worth(t, EVERY) - fed < cell.slowing_gain(cell.least_compute)))
+    slow = np.flatnonzero((cell.cycles > 0) & (worth(t, EVERY) - fed < cell.full_speed_gain))
     if slow.size:
         part, span = cell.take(slow), (time - cell.delay)[slow]
 

@@ -15,14 +15,16 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from setting_lines import Panel, draw, options, write
 
 import sflam
 from sflam import config
 from sflam.errors import SflamError
-from sflam.run.replay import Recording, learning
+
+if TYPE_CHECKING:
+    from sflam.run.replay import Recording
 
 DEVICES = "devices"
 QUANTITIES = {
@@ -43,10 +45,13 @@ class Trained:
     """Runs that were trained, in a folder; others that learn the same are charged anew."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.recordings = folder, dict[str, Recording]()
+        self.folder = folder
+        self.recordings: dict[str, Recording] = {}
 
     def result(self, job: config.Job) -> dict[str, Any]:
         """Return the final numbers of a job; raises SflamError where it cannot be run."""
+        from sflam.run.replay import Recording, learning  # seconds, and a job that cannot be read needs none
+
         key = learning(job)
         if key in self.recordings:
             recording = self.recordings[key]

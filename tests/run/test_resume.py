@@ -32,7 +32,7 @@ VARIANTS = [
     ("residual", "reset", "device"),
     ("residual", "keep", "server"),
 ]
-DISK = ("write", "fsync", "replace", "rename", "unlink", "mkdir")
+DISK = ("write", "replace", "rename", "unlink", "mkdir")
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 

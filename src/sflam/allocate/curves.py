@@ -10,7 +10,7 @@ import numpy as np
 
 from sflam.network.network import Floats
 
-SERIES_BELOW = 1e-2
+SERIES_BELOW, SERIES_OF_GROWTH_BELOW = 1e-2, 0.05
 ROUNDS = 60  # of Newton; from the bounds below a dozen suffice
 TINY = 1e-300
 LARGEST = 700.0  # e^x is finite
@@ -73,12 +73,16 @@ def inverse_growth(z: Floats) -> Floats:
     if not u.size:
         return x
     for _ in range(ROUNDS):
-        small = u < 0.05
-        safe = np.where(small, 1.0, u)
-        square = u * u
-        series = u / 2 + square / 24 - square * square / 2880
-        value = np.where(small, series, safe + np.log(-np.expm1(-safe) / safe))
-        slope = np.where(small, 1 / 2 + u / 12 - square * u / 720, -1 / np.expm1(-safe) - 1 / safe)
+        if u.min() >= SERIES_OF_GROWTH_BELOW:
+            fallen = np.expm1(-u)
+            value, slope = u + np.log(-fallen / u), -1 / fallen - 1 / u
+        else:
+            small = u < SERIES_OF_GROWTH_BELOW
+            safe = np.where(small, 1.0, u)
+            square, fallen = u * u, np.expm1(-safe)
+            series = u / 2 + square / 24 - square * square / 2880
+            value = np.where(small, series, safe + np.log(-fallen / safe))
+            slope = np.where(small, 1 / 2 + u / 12 - square * u / 720, -1 / fallen - 1 / safe)
         step = (value - goal) / slope
         u = np.maximum(u - step, TINY)
         if (np.abs(step) <= 1e-9 * u).all():

@@ -241,6 +241,22 @@ class Cell:
         arrays = {name: getattr(self, name)[index] for name in arrays_of(type(self))}
         return replace(self, **arrays)
 
+    def grown_to(self, growths: Floats) -> Floats:
+        """Return x [n] with growth(x) = ``growths`` [n], what full power allows; not to be changed.
+
+        That hangs on the round's time alone, at which a search for the price of bandwidth asks for it many times.
+        """
+        key = growths.tobytes()
+        if key not in self._grown:
+            if len(self._grown) >= PARTS:
+                self._grown.clear()
+            self._grown[key] = inverse_growth(growths)
+        return self._grown[key]
+
+    @cached_property
+    def _grown(self) -> dict[bytes, Floats]:
+        return {}
+
     @cached_property
     def _parts(self) -> dict[bytes, Self]:
         return {}

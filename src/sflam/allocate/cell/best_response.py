@@ -88,14 +88,14 @@ def _cap(cell: Cell, answer: Response, price: float) -> None:
     full = cell.snr_bandwidth * t / cell.payload  # growth(x) at full power
     (hot,) = (growth(x) > full).nonzero()
     if hot.size:
-        x[hot] = inverse_growth(full[hot])
+        x[hot] = cell.grown_to(full[hot])
     answer.bandwidth = cell.payload / (x * t)
     answer.time_price = price * answer.bandwidth / t
     answer.free = x < most
     if cell.circuits:
         _feed_circuits(cell, answer, price)
     if hot.size:
-        answer.time_price[hot] = power_time_price(cell.take(hot), x[hot], price)
+        answer.time_price[hot] = power_time_price(cell.part(hot), x[hot], price)
         answer.free[hot] = False
 
 

@@ -83,7 +83,7 @@ def compare(
     axes = {"bits": ("--bits", bits), "alpha": ("--alphas", alphas), "weight": ("--weights", weights)}
     sweeps = {axis: shared.numbers(name, text) for axis, (name, text) in axes.items() if text is not None}
     grid = None if rates is None else shared.numbers("--rates", rates)
-    with shared.status("loading"):
+    with shared.loading("loading"):
         from sflam.compare.lines import parted, varied
         from sflam.compare.study import Study
         from sflam.compare.variants import DEFAULT
@@ -126,7 +126,7 @@ def study(
     Keys: job (a job file, or a table of settings), set, methods, seeds, targets, baseline, rates, zip, [vary] and
     [sweeps]. A file of several parts has tables [parts.NAME], [[claims]] that they decide, and perhaps scales.
     """
-    with shared.status("loading"):
+    with shared.loading("loading"):
         from sflam.compare.study_file import read_table, study_of
         from sflam.paper.paper_file import has_parts, paper_study
 

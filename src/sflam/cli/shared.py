@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -107,6 +108,25 @@ def command(*examples: str) -> Callable[[Command], Command]:
 def status(text: str) -> AbstractContextManager[object]:
     """Show a spinner on a terminal."""
     return stderr.status(text) if animates(sys.stderr) else nullcontext()
+
+
+@contextmanager
+def loading(text: str) -> Iterator[None]:
+    """Show a spinner on a terminal while libraries and what they open are loaded.
+
+    Garbage collection would walk the libraries again and again, a fifth of the time: there is none where torch is
+    not loaded yet, and what is there in the end is left out of every later collection.
+    """
+    first = "torch" not in sys.modules and gc.isenabled()
+    if first:
+        gc.disable()
+    try:
+        with status(text):
+            yield
+    finally:
+        if first:
+            gc.freeze()
+            gc.enable()
 
 
 def remark(*lines: str) -> None:

@@ -75,7 +75,7 @@ def _train(
     """Run a job, which was checked before seconds of imports, and report."""
     if resume is None and out and restarted() and RunFolder(out).config.is_file():
         resume = out  # a rank was lost, and torchrun started all of them again
-    with shared.status("loading model and data"):
+    with shared.loading("loading model and data"):
         from sflam.report.terminal.progress import Progress
         from sflam.report.terminal.run_table import rounds_table
         from sflam.run import start as jobs

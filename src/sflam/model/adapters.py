@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
@@ -27,6 +28,8 @@ PREFIX = "base_model.model."
 """What peft puts before every name of the wrapped model, in memory and in saved adapters."""
 
 State = dict[str, Tensor]
+_PLACES: WeakKeyDictionary[PeftModel, dict[str, str]] = WeakKeyDictionary()
+"""Model -> peft's name of every trained tensor -> where it is; peft looks through all of the model each time."""
 
 
 def attach(backbone: Backbone, settings: ModelSettings, *, seed: int = 0) -> PeftModel:
@@ -156,9 +159,13 @@ def load_state(model: PeftModel, state: Mapping[str, Tensor]) -> None:
 
 
 def save(model: PeftModel, folder: Path) -> None:
-    """Write ``folder`` so that plain ``PeftModel.from_pretrained(base, folder)`` loads it."""
-    with _peft_quiet():
-        model.save_pretrained(str(folder), save_embedding_layers=False)
+    """Write ``folder`` so that plain ``PeftModel.from_pretrained(base, folder)`` loads it; its card is the run's."""
+    vars(model)["create_or_update_model_card"] = lambda _: None
+    try:
+        with _peft_quiet():
+            model.save_pretrained(str(folder), save_embedding_layers=False)
+    finally:
+        del vars(model)["create_or_update_model_card"]
 
 
 def reopen(backbone: Backbone, folder: Path) -> PeftModel:
@@ -178,9 +185,19 @@ def _peft_quiet() -> warnings.catch_warnings[None]:
 def _trained(model: PeftModel | FullModel) -> State:
     if isinstance(model, FullModel):
         return model.trained()
-    # Left to itself, peft asks the hub whether the vocabulary has grown.
-    state: State = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return state
+    if model not in _PLACES:
+        every = model.state_dict()
+        places = {id(tensor): place for place, tensor in every.items()}
+        # Left to itself, peft asks the hub whether the vocabulary has grown.
+        found: State = get_peft_model_state_dict(model, state_dict=every, save_embedding_layers=False)
+        _PLACES[model] = {name: places[id(tensor)] for name, tensor in found.items()}
+    return {name: _tensor(model, place) for name, place in _PLACES[model].items()}
+
+
+def _tensor(model: nn.Module, place: str) -> Tensor:
+    path, _, name = place.rpartition(".")
+    tensor: Tensor = getattr(model.get_submodule(path), name)
+    return tensor.detach()
 
 
 def _master_precision(model: Any) -> None:

@@ -21,6 +21,15 @@ MOST_CLASSES = 24
 """More names of classes are cut short."""
 
 
+def _cell(value: object) -> str:
+    """Return a value that cannot break a Markdown table."""
+    return " ".join(str(value).split()).replace("\\", "\\\\").replace("|", "\\|")
+
+
+TEMPLATES = Environment(loader=PackageLoader("sflam.report"), undefined=StrictUndefined, trim_blocks=True)
+TEMPLATES.filters |= {"bytes": human_bytes, "cell": _cell, "percent": percent}
+
+
 def card(
     job: Job,
     records: Sequence[RoundRecord],
@@ -52,9 +61,7 @@ def card(
     """
     sums, base = totals(records), public_name(job.model.name)
     named = [*classes[:MOST_CLASSES], *["..."] * (len(classes) > MOST_CLASSES)]
-    markdown = Environment(loader=PackageLoader("sflam.report"), undefined=StrictUndefined, trim_blocks=True)
-    markdown.filters |= {"bytes": human_bytes, "cell": _cell, "percent": percent}
-    return markdown.get_template("model_card.md.jinja").render(
+    return TEMPLATES.get_template("model_card.md.jinja").render(
         base=base,
         base_json=json.dumps(base, ensure_ascii=False),
         data=data or public_name(job.data.name),
@@ -79,8 +86,3 @@ def public_name(name: str) -> str:
     """Return what to call a model or dataset elsewhere: a hub name as it is, of a path its last part."""
     path = Path(name).expanduser()
     return path.resolve().name if path.is_absolute() or path.exists() else name
-
-
-def _cell(value: object) -> str:
-    """Return a value that cannot break a Markdown table."""
-    return " ".join(str(value).split()).replace("\\", "\\\\").replace("|", "\\|")

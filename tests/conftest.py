@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Generator, Iterator, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, fields, is_dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +108,23 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """Nothing waits for the disk, half of the time of a tiny run: no test cuts the power of this machine.
+
+    Tests that count these calls, or let them fail, do so in place of this; processes of their own wait.
+    """
+
+    def fsync(file: Any) -> None:
+        os.fstat(
+            file if isinstance(file, int) else file.fileno()
+        )  # fails as fsync does where nothing is open
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        yield
+
+
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Run the real command line in this process; a traceback is a failure of the test."""
@@ -177,19 +196,53 @@ def forget() -> Iterator[Callable[[], None]]:
 Save = Callable[["Figure", Path], None]
 
 
+def kind_of(value: object) -> object:
+    """Return all of a value but its numbers, of which it tells what they are: whole, finite, above or below zero."""
+    if isinstance(value, bool | str | None):
+        return value
+    if isinstance(value, Real):
+        finite = math.isfinite(value)
+        return finite, value > 0, value < 0, finite and value == int(value)
+    if isinstance(value, Mapping):
+        return tuple((key, kind_of(each)) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return type(value), tuple(map(kind_of, value))
+    assert is_dataclass(value), f"how {type(value)} is drawn is not known"
+    return type(value), tuple(kind_of(getattr(value, field.name)) for field in fields(value))
+
+
 @pytest.fixture(scope="session")
 def unrendered() -> Iterator[Save]:
-    """Charts are built and their files written, but not rendered, which is most of a tiny run; yields the real save."""
+    """Charts of runs are built and their files written, but not rendered; yields the real save.
+
+    Of data that differ in nothing but their numbers a chart is built once. Both were most of a tiny run.
+    """
     from sflam.files import replace_file, writing
     from sflam.report.charts import figure
+    from sflam.run import finish, replay
 
-    def save(_: Figure, path: Path) -> None:
+    def save(_: Figure | None, path: Path) -> None:
         with writing(path, "choose another folder"):
             replace_file(path, DOT)
+
+    def once(draw: Callable[..., Figure]) -> Callable[..., Figure | None]:
+        built: set[object] = set()
+
+        def drawn(*data: object, title: str = "", **more: object) -> Figure | None:
+            kind = kind_of((data, more, len(title)))
+            if figure.save is save and kind in built:
+                return None
+            built.add(kind)
+            return draw(*data, title=title, **more)
+
+        return drawn
 
     real = figure.save
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figure, "save", save)
+        patch.setattr(finish, "draw_partition", once(finish.draw_partition))
+        patch.setattr(finish, "draw_curves", curves := once(finish.draw_curves))
+        patch.setattr(replay, "draw_curves", curves)
         yield real
 
 

@@ -78,10 +78,16 @@ def render_some(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for page in (run, comparison, rounds):
         monkeypatch.setattr(page, "charts", charts)
-    rendered = rounds.inline
-    monkeypatch.setattr(
-        rounds, "inline", lambda figure, kind: rendered(figure, kind) if chance.random() < 0.02 else Markup()
-    )
+    rendered, drawn = rounds.inline, rounds.draw_timeline
+
+    def inlined(figure: Figure | None, kind: str) -> Markup:
+        return rendered(figure, kind) if figure is not None and chance.random() < 0.15 else Markup()
+
+    def some(*arguments: object) -> Figure | None:
+        return drawn(*arguments) if chance.random() < 0.15 else None
+
+    monkeypatch.setattr(rounds, "inline", inlined)
+    monkeypatch.setattr(rounds, "draw_timeline", some)
 
 
 ODD = (None, EVIL, -1, 10**30, float("nan"), float("inf"), [], {}, [EVIL], True)

@@ -14,7 +14,7 @@ from tests.allocate.cell.builders import random_problem, with_sensitivity
 
 
 @pytest.mark.parametrize("few", [200, 0])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_the_best_of_all_bits_and_counts_is_found(seed, few):
     """Every choice of widths, with the best counts for each."""
     problem = with_sensitivity(3, seed, bit_choices=(2, 4, 8))

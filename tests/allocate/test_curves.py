@@ -34,6 +34,8 @@ def test_inverses_invert() -> None:
     np.testing.assert_allclose(inverse_psi(psi(X)), X, rtol=1e-13)
     np.testing.assert_allclose(inverse_growth(growth(X[X > 1e-4])), X[X > 1e-4], rtol=1e-10)
     assert inverse_growth(np.array([0.5, 1.0, np.inf])).tolist() == [0, 0, np.inf]
+    alone = [inverse_growth(growth(X[X > each]))[0] for each in (1e-3, 0.04, 0.06)]  # by series, and without
+    np.testing.assert_allclose(alone, [X[X > each][0] for each in (1e-3, 0.04, 0.06)], rtol=1e-10)
 
 
 @pytest.mark.parametrize("off", [1e-6, 0.1, 3.0, 1e5])

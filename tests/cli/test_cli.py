@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from sflam.cli import shared
 from tests.conftest import SHORT, Cli, sets
 
 
@@ -62,6 +65,19 @@ print(sorted({{"torch", "transformers", "peft", "matplotlib", "sklearn"}} & set(
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_libraries_are_loaded_without_garbage_collection_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen: list[bool] = []
+    monkeypatch.setattr("gc.freeze", lambda: frozen.append(gc.isenabled()))
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    with shared.loading("loading"):
+        assert gc.isenabled()
+    monkeypatch.delitem(sys.modules, "torch")
+    with pytest.raises(KeyError), shared.loading("loading"):
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled() and frozen == [False]
 
 
 def test_the_version_is_the_package_s(cli: Cli) -> None:

@@ -40,6 +40,21 @@ def test_a_pooler_outside_the_blocks_is_not_adapted():
     assert not any("pooler" in name for name in names)
 
 
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_trained_tensors_are_those_that_peft_would_save_also_where_they_were_replaced(kind):
+    model = attach(tiny(kind), ModelSettings(rank=2))
+    first = state_of(model)
+    for module in model.modules():
+        if "default" in getattr(module, "lora_A", ()):
+            module.lora_A["default"].weight = torch.nn.Parameter(torch.randn(2, module.in_features))
+            module.lora_B["default"] = torch.nn.Linear(2, module.out_features, bias=False)
+    found = state_of(model)
+    wanted = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    assert list(found) == list(wanted) == list(first)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert any(not torch.equal(found[name], first[name]) for name in wanted)
+
+
 def test_an_unknown_target_names_the_known_ones():
     with pytest.raises(ModelError, match=r"unknown model.targets entry 'q_prj', did you mean 'q_proj'"):
         attach(tiny("vit"), ModelSettings(targets=("q_prj",)))

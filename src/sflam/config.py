@@ -28,6 +28,7 @@ from sflam.device.settings import DeviceSettings
 from sflam.errors import ConfigError, unknown
 from sflam.files import reading
 from sflam.learn.settings import FleetSettings, LearnSettings
+from sflam.learn.settings.association import AssociationSettings
 from sflam.learn.settings.repartition import RepartitionSettings
 from sflam.model.settings import ModelSettings
 from sflam.network.settings import NetworkSettings
@@ -37,7 +38,11 @@ from sflam.privacy.settings import PrivacySettings
 from sflam.values import fields_of, shown, typed
 from sflam.values import toml_value as toml_value
 
-LATER: dict[str, Any] = {"privacy": PrivacySettings(), "repartition": RepartitionSettings()}
+LATER: dict[str, Any] = {
+    "privacy": PrivacySettings(),
+    "repartition": RepartitionSettings(),
+    "association": AssociationSettings(),
+}
 """Sections that came later: a job that sets nothing in one is written, and named by its digest, as it was before."""
 
 
@@ -60,6 +65,7 @@ class Job:
         device: what devices are run by.
         privacy: what devices clip and make noisy before it leaves them.
         repartition: when a served device is given fewer blocks between rounds.
+        association: when a served device moves to another of several servers between rounds.
     """
 
     seed: int = 0
@@ -74,6 +80,7 @@ class Job:
     device: DeviceSettings = field(default_factory=DeviceSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     repartition: RepartitionSettings = field(default_factory=RepartitionSettings)
+    association: AssociationSettings = field(default_factory=AssociationSettings)
 
     def __post_init__(self) -> None:
         if self.seed < 0:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sflam.records.history import RoundRecord
-from sflam.records.served_round import Prediction, ServedRound, errors, of_those
+from sflam.records.served_round import CutMove, Prediction, ServedRound, ServerMove, errors, of_those
 from sflam.report.pages.served import served_part
 from sflam.report.terminal.loop_lines import loop_lines
 
@@ -43,6 +43,17 @@ def test_phases_of_a_served_run_stand_beside_what_was_expected():
         ["0", "-", "-", "-", "50 %"],
         ["3", "5.24 MB", "82 °C", "in 2 rounds", "-"],
     ]
+
+
+def test_devices_that_moved_are_listed_with_the_reason():
+    cut = CutMove(round=1, device=3, before=2, cut=1, why="memory", detail="1 MB is free")
+    server = ServerMove(round=0, device=0, before=1, server=0, why="ordered")
+    records = [replace(RECORDS[0], measured=replace(MEASURED, moves=(cut,), server_moves=(server,)))]
+    part = served_part(records)
+    assert part["served_moves"].rows == [["2", "3", "2", "1", "it is short of memory: 1 MB is free"]]
+    assert part["served_moves"].head[2:4] == ["blocks before", "blocks"]
+    assert part["server_moves"].rows == [["1", "0", "1", "0", "as the operator ordered"]]
+    assert part["server_moves"].head[2:4] == ["server before", "server"]
 
 
 def test_a_run_that_was_not_served_or_not_measured_has_no_such_part():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.run.association_examples import ASSOCIATION
 from tests.run.privacy_examples import PRIVACY
 from tests.run.repartition_examples import REPARTITION
 from tests.run.trunk_examples import TRUNKS
@@ -334,6 +335,7 @@ EXAMPLES |= {
         "network.downlink_mbps=0.0",
     ),
     "unused-receive_power_w": ("network.receive_power_w=0.1", "network.downlink_mbps=0.0"),
+    **ASSOCIATION,
     **UNEVEN,
     **PRIVACY,
     **REPARTITION,

@@ -313,6 +313,13 @@ def test_orders_survive_a_restart_and_damaged_ones_are_one_line(tmp_path):
         "cuts as ordered, until sflam admin SERVER cut NAME auto: device-1 2"
     ]
     again.cut(["device-1"], None)
+    again.server(["a", "b"], 1)
+    again.server(["b"], None)
+    assert Orders(path, roster, 3).servers_ordered() == {0: 1}
+    assert Orders(path, roster, 3).notes()[2:] == [
+        "servers as ordered, until sflam admin SERVER server NAME auto: a 1"
+    ]
+    again.server(["a"], None)
     assert len(Orders(path, roster, 3).notes()) == 2
     again.pause(False)
     roster.revoke("b")

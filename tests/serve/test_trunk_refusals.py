@@ -123,7 +123,7 @@ def test_what_is_not_asked_of_a_trunk_server_is_refused(tmp_path):
         with made.way(made.tokens["edge-a"]) as coordinator:
             coordinator.json("POST", "/v1/trunk/hello", HELLO)
         host = made.hosts.hosts["edge-a"]
-        host.ask(TrunkOrder(0, 1, new_key(), (0,), (0, 1), (4, 4)), OPEN)
+        host.ask(TrunkOrder(0, 1, new_key(), (0,), (0, 1), (4, 4), (0, 1)), OPEN)
         at = "/v1/trunk/rounds/0/1"
         own = made.tokens["edge-a"]
         for method, path in (
@@ -174,7 +174,7 @@ def test_a_token_is_of_one_device_of_one_opening(device, other):
         tokens.device_of(round_token(key, device), 0.0)
 
 
-ORDER = TrunkOrder(3, 5, "ab" * 32, (0, 2), (0, 1, 2), (4, -1, 7))
+ORDER = TrunkOrder(3, 5, "ab" * 32, (0, 2), (0, 1, 2), (4, -1, 7), (0, 1, 0))
 REPORT = TrunkReport(
     Steps(device_steps=4, code_bytes=9, samples={0: 8, 2: 8}, device_losses={0: 1.25}, sent={0: 5}),
     {0: 2, 2: 2},

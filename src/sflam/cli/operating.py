@@ -48,18 +48,21 @@ def operator(
     "sflam admin my-laptop.local:8443 drain kitchen-pi hall-pi --token-file alice.token --ca ca.pem",
     "sflam admin my-laptop.local:8443 deadline 600 --token-file alice.token --ca ca.pem",
     "sflam admin my-laptop.local:8443 cut kitchen-pi 1 --token-file alice.token --ca ca.pem",
+    "sflam admin my-laptop.local:8443 server kitchen-pi 1 --token-file alice.token --ca ca.pem",
 )
 def admin(
     server: Annotated[str, typer.Argument(help="HOST, HOST:PORT or https://HOST:PORT.")],
     act: Annotated[
         str,
         typer.Argument(
-            help="list, pause, resume, close, deadline, cut, approve, drain, undrain, kick, revoke or unbind."
+            help="list, pause, resume, close, deadline, cut, server, approve, drain, undrain, kick, revoke or unbind."
         ),
     ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(help="Names of devices; of deadline, seconds from now; of cut, then blocks or auto."),
+        typer.Argument(
+            help="Names of devices; of deadline, seconds; of cut then blocks, of server its number, or auto."
+        ),
     ] = None,
     token_file: Annotated[Path, typer.Option(help="File with the token that sflam operator printed.")] = Path(
         "operator.token"
@@ -77,7 +80,8 @@ def admin(
     them out of the next, until undrain; kick takes them out of the open round at once, revoke for good; approve lets in
     those that enrolled themselves; unbind frees tokens of the certificates that they are bound to. deadline gives the
     open round so many seconds from now, close ends it with what was delivered. cut gives devices so many blocks from
-    the next round on (repartition.mode), until cut NAME auto.
+    the next round on (repartition.mode), until cut NAME auto; server gives them a trunk server of that number
+    (association.mode), until server NAME auto.
     """
     from sflam.link.https_client import Link
     from sflam.link.operator import ask, request_of

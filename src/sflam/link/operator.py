@@ -9,9 +9,13 @@ from sflam.errors import ServeError
 from sflam.link.https_client import Link
 
 PLAIN, NAMED = ("pause", "resume", "close"), ("approve", "drain", "undrain", "kick", "revoke", "unbind")
-ACTS = ("list", *PLAIN, "deadline", "cut", *NAMED)
+ACTS = ("list", *PLAIN, "deadline", "cut", "server", *NAMED)
 AUTO = "auto"
-"""In place of a number of blocks: those that a device has without orders."""
+"""In place of a number of blocks, or of a server: what a device has without orders."""
+GIVEN = {
+    "cut": ("blocks", "the blocks that they keep"),
+    "server": ("server", "the number of their trunk server"),
+}
 
 
 def request_of(act: str, words: Sequence[str]) -> tuple[str, str, dict[str, Any] | None]:
@@ -39,14 +43,15 @@ def request_of(act: str, words: Sequence[str]) -> tuple[str, str, dict[str, Any]
                 f"deadline takes the seconds that the open round may last from now on, as 600; {given[:40]} was given"
             ) from None
         return "POST", "/v1/admin/deadline", {"seconds": seconds}
-    if act == "cut":
-        *names, blocks = words or [""]
-        if not names or not (blocks == AUTO or (blocks.isascii() and blocks.isdigit() and len(blocks) < 6)):
+    if act in GIVEN:
+        key, what = GIVEN[act]
+        *names, number = words or [""]
+        if not names or not (number == AUTO or (number.isascii() and number.isdigit() and len(number) < 6)):
             raise ServeError(
-                "cut takes names of devices and then the blocks that they keep, or auto, as in cut kitchen-pi 1; "
+                f"{act} takes names of devices and then {what}, or auto, as in {act} kitchen-pi 1; "
                 f"{' '.join(words)[:40] or 'nothing'} was given"
             )
-        return "POST", "/v1/admin/cut", {"names": names, "blocks": None if blocks == AUTO else int(blocks)}
+        return "POST", f"/v1/admin/{act}", {"names": names, key: None if number == AUTO else int(number)}
     if words:
         raise ServeError(f"{act} takes nothing more; {' '.join(words)[:40]} was given")
     return ("GET", "/v1/admin", None) if act == "list" else ("POST", f"/v1/admin/{act}", {})

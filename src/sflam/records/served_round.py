@@ -33,6 +33,7 @@ REASONS = {
     "time": "it is slow",
     "late": "it is late",
     "settled": "it is no longer overloaded",
+    "measured": "the round is shorter by it",
 }
 """Why a device moved, in words."""
 
@@ -61,8 +62,12 @@ class CutMove:
     @property
     def reason(self) -> str:
         """Why, for people."""
-        known = REASONS.get(self.why, self.why)
-        return f"{known}: {self.detail}" if self.detail else known
+        return reason_of(self.why, self.detail)
+
+    @property
+    def to(self) -> int:
+        """What it was given."""
+        return self.cut
 
     def __str__(self) -> str:
         blocks = "1 block" if self.cut == 1 else f"{self.cut} blocks"
@@ -70,6 +75,49 @@ class CutMove:
             f"round {self.round + 1}: device {self.device} has {blocks} from now on, of {self.before} before "
             f"({self.reason})"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerMove:
+    """A device that was given another server before a round.
+
+    Attributes:
+        round: before which.
+        device: its number.
+        before: the server that it had.
+        server: the one that it has from then on.
+        why: ``ordered`` by an operator, or ``released`` by one; or ``measured``: a plan of what rounds took.
+        detail: what was planned, in words.
+    """
+
+    round: int
+    device: int
+    before: int
+    server: int
+    why: str
+    detail: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why, for people."""
+        return reason_of(self.why, self.detail)
+
+    @property
+    def to(self) -> int:
+        """What it was given."""
+        return self.server
+
+    def __str__(self) -> str:
+        return (
+            f"round {self.round + 1}: device {self.device} is at server {self.server} from now on, at {self.before} "
+            f"before ({self.reason})"
+        )
+
+
+def reason_of(why: str, detail: str) -> str:
+    """Return why a device moved, for people."""
+    known = REASONS.get(why, why)
+    return f"{known}: {detail}" if detail else known
 
 
 PHASES = ("compute_s", "up_s", "wait_s", "down_s", "adapter_s")
@@ -153,6 +201,10 @@ class ServedRound:
         battery: per device, what was left of it, from 0 to 1; empty where none has one.
         predicted: what was expected of the round; None where nothing could be.
         moves: devices whose cut changed before the round.
+        servers: per device, the server whose devices it was averaged with; empty where devices do not move.
+        server_busy: of each server from 0 on, seconds in which its trunk server computed for its devices; empty where
+            devices do not move, and in a round in which a trunk server had those of another, as that one was gone.
+        server_moves: devices whose server changed before the round.
         buffer: the updates of a buffered round; else None. Seconds are then those since the version before was made,
             and a device's are those of all it did meanwhile.
     """
@@ -194,6 +246,9 @@ class ServedRound:
     battery: tuple[float | None, ...] = field(default=(), metadata=SELDOM)
     predicted: Prediction | None = field(default=None, metadata=SELDOM)
     moves: tuple[CutMove, ...] = field(default=(), metadata=SELDOM)
+    servers: tuple[int, ...] = field(default=(), metadata=SELDOM)
+    server_busy: tuple[float, ...] = field(default=(), metadata=SELDOM)
+    server_moves: tuple[ServerMove, ...] = field(default=(), metadata=SELDOM)
     buffer: Buffer | None = field(default=None, metadata=SELDOM)
 
     @property

@@ -11,6 +11,7 @@ from sflam.errors import ConfigError
 from sflam.model.settings import ModelSettings
 from sflam.plan import ALL_LOCAL
 from sflam.run.airtime_rules import AIRTIME_RULES
+from sflam.run.association_rules import ASSOCIATION_RULES
 from sflam.run.bits_rules import BITS_RULES
 from sflam.run.buffered_rules import BUFFERED_RULES
 from sflam.run.conditions import ALL, NETWORK, RUNS, SERVE, SIMULATE, TRAIN, Rule
@@ -383,7 +384,8 @@ RULES: tuple[Rule, ...] = (
          "the reference cell has rayleigh fading or none", 'choose network.scenario = "cell"', NETWORK),
     Rule("trace-servers", (_set("network.trace"), many_servers), "a trace is measured at one server",
          "leave network.trace out", NETWORK),
-    *AIRTIME_RULES, *BITS_RULES, *BUFFERED_RULES, *DECORRELATION_RULES, *DROP_RULES, *FLOWER_RULES, *LEAN_RULES,
+    *AIRTIME_RULES, *ASSOCIATION_RULES, *BITS_RULES, *BUFFERED_RULES, *DECORRELATION_RULES, *DROP_RULES,
+    *FLOWER_RULES, *LEAN_RULES,
     *PRESENCE_RULES, *PRIVACY_RULES, *RANKS_RULES, *REPARTITION_RULES, *ROBUST_RULES, *SAMPLE_RULES, *SECURE_RULES,
     *SERVED_RULES, *SERVERS_RULES, *TIMING_RULES, *LEAKAGE_RULES, *PASSES_RULES, *POISSON_RULES, *TRUNK_RULES,
     *TUNED_RULES, *UNUSED, *WEIGHTS_RULES,

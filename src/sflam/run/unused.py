@@ -67,6 +67,14 @@ _NEEDS: dict[str, tuple[Condition, str, str]] = {
         )
         for key in ("buffer", "staleness")
     },
+    **{
+        f"association.{key}": (
+            is_none_of("association.mode", "measured"),
+            "the server moves no device of its own",
+            'association.mode = "measured"',
+        )
+        for key in ("saves", "keep_rounds")
+    },
     "repartition.least_cut": (
         is_one_of("repartition.mode", "off"),
         "cuts stay as they are",

@@ -24,9 +24,9 @@ from sflam.run.assemble import Assembly, save_preprocessing
 from sflam.serve.graph_offer import GraphOffer, HalfKind, kind_of, offered_kinds
 from sflam.serve.repartition import Repartition
 
-NOT_SENT = ("network", "plan", "repartition")
+NOT_SENT = ("network", "plan", "repartition", "association")
 """Sections of a job that devices have no use for: they plan nothing, and one of an older version may not know a key."""
-OWN_FILES = ("attempt", "run.id", "plan.json", "cuts.json")
+OWN_FILES = ("attempt", "run.id", "plan.json", "cuts.json", "association.json")
 """Files beside those of devices that are the server's own."""
 
 

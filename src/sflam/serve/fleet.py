@@ -27,7 +27,7 @@ from sflam.serve.deliveries import Deliveries, Result, shortfall
 from sflam.serve.dispatch import Dispatch
 from sflam.serve.event_log import EventLog
 from sflam.serve.gathering import Gathering
-from sflam.serve.moving import Moving
+from sflam.serve.moving import Mover
 from sflam.serve.openings import Openings
 from sflam.serve.orders import Orders
 from sflam.serve.pace import Pace
@@ -119,8 +119,8 @@ class RemoteFleet(FleetAround):
         """Of the round, device -> what counts of what it trained."""
         self.openings = Openings()
         self.deliveries = Deliveries(local, screen or Screen(), notify, self.event_log)
-        self.moving: Moving | None = None
-        """Moves cuts between rounds; None leaves them as they are."""
+        self.moving: Mover | None = None
+        """Moves cuts or servers between rounds; None leaves them as they are."""
         self.summons: Summons | None = None
         """Chooses the devices of a round and calls them; None takes those of a simulation, which wait for it."""
 
@@ -352,7 +352,7 @@ class RemoteFleet(FleetAround):
             unheard=unheard,
             midway=midway,
             asked=tuple(self.openings.asked(round)),
-            moves=self.moving.cuts.of(round) if self.moving else (),
+            **(self.moving.recorded(round, sorted(done.samples)) if self.moving else {}),
             times=tuple(self.openings.asked(round).values()),
             predicted=of_those(*self._expected, sorted(done.samples)) if self._expected else None,
         )

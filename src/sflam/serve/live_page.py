@@ -126,7 +126,12 @@ def page(
         repeated=dispatch.repeated,
         accuracy=_curve(evaluated, lambda share: f"{100 * share:.1f} %"),
         loss=_curve([(r.round + 1, r.loss) for r in board.records], lambda value: f"{value:.3g}"),
-        moves=[str(move) for r in board.records if r.measured for move in r.measured.moves][-LAST:][::-1],
+        moves=[
+            str(move)
+            for r in board.records
+            if r.measured
+            for move in (*r.measured.moves, *r.measured.server_moves)
+        ][-LAST:][::-1],
         records=list(board.records)[-LAST:][::-1],
     )
 

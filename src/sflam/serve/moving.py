@@ -6,9 +6,9 @@ part of the model that it lacks, keeps its data, and begins with the adapters of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import Contract
@@ -43,6 +43,16 @@ class Moved(Protocol):
         """Raise where the server was asked to stop."""
 
 
+class Mover(Protocol):
+    """What moves devices between rounds."""
+
+    def begin(self, round: int, state: State) -> None:
+        """Move what is to be moved before a round that begins from the global adapters ``state``."""
+
+    def recorded(self, round: int, devices: Sequence[int]) -> dict[str, Any]:
+        """Return what the record of a round of ``devices`` keeps of it, by names of ServedRound."""
+
+
 class Moving:
     """Moves the cuts of a fleet.
 
@@ -74,6 +84,10 @@ class Moving:
         if moved:
             fleet.dispatch.wait_moved(moved)
             fleet.expect_running()
+
+    def recorded(self, round: int, devices: Sequence[int]) -> dict[str, Any]:
+        """Return the moves before a round; the cuts of all rounds are in their records anyway."""
+        return {"moves": self.cuts.of(round)}
 
     def put(self, state: State) -> tuple[int, ...]:
         """Cut the halves where the cuts in force are; return the devices whose cut was another."""

@@ -19,6 +19,7 @@ from sflam.serve.roster import Roster
 from sflam.serve.roster_entry import Entry
 from sflam.serve.seat import Seat
 from sflam.serve.session import Phase, Session
+from sflam.serve.trunks.association import Association
 
 LONGEST = 1e7
 """Seconds a round may be given."""
@@ -46,6 +47,8 @@ class RunOperation:
 
         self.cuts: Repartition | None = None
         """Which cut each device has; None where none may move."""
+        self.association: Association | None = None
+        """Which trunk server each device has; None where none may move."""
 
     def seen(self) -> dict[str, Any]:
         """Return the run, and every device of the roster by name, as JSON."""
@@ -87,6 +90,9 @@ class RunOperation:
             "state": self._state(entry, seat, number in here, heard, unix),
             "drained": entry.name in self.orders.drained,
             "blocks": self.cuts.cuts[number] if self.cuts and 0 <= number < self.devices else None,
+            "server": self.association.in_force[number]
+            if self.association and 0 <= number < self.devices
+            else None,
             "exchange": seat.next if seat else None,
             "exchanges": seat.exchanges if seat else None,
             "samples": None if entry.revoked else session.samples.get(number),
@@ -197,6 +203,36 @@ class RunOperation:
         if blocks is None:
             return f"{_listed(names)}: no longer ordered, from the next round on"
         return f"{_listed(names)}: {blocks} block{'s' * (blocks != 1)} from the next round on"
+
+    def server(self, by: str, names: Sequence[str], number: int | None) -> str:
+        """Give devices a trunk server from the next round on; None leaves theirs to the run again.
+
+        Raises:
+            Refused: 404 or 409 as for any order; 409 where no device may move, 422 for a server that the job has not.
+        """
+        entries = self._entries(names)
+        if self.association is None:
+            raise Refused(
+                409,
+                "devices of this run stay at their servers; serve a job of several fleet.servers with "
+                'association.mode = "ordered" or "measured"',
+            )
+        for name in names:
+            if not 0 <= entries[name].device < self.devices:
+                raise Refused(409, f"{name} has no place in this job")
+        servers = self.association.servers
+        if number is not None and (type(number) is not int or number not in servers):
+            raise Refused(
+                422,
+                f"the servers of this job are {', '.join(map(str, servers))}, as fleet.servers names them; "
+                f"{str(number)[:20]} was given",
+            )
+        with self.dispatch.locked():
+            self.orders.server(names, number)
+        self.event_log("server", by=by, names=list(names), server=number)
+        if number is None:
+            return f"{_listed(names)}: no longer ordered, from the next round on"
+        return f"{_listed(names)}: at server {number} from the next round on"
 
     def kick(self, by: str, names: Sequence[str]) -> str:
         """Take devices out of the open round, at once; raises Refused, 409, where none of them is in one."""

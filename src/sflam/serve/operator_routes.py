@@ -66,7 +66,8 @@ def operator_routes(ingress: Ingress, operators: Operators, operation: RunOperat
             call = _call(operation, name, operator.name, found)
         except (ValueError, TypeError, KeyError):
             raise Refused(
-                422, 'send {"names": ["pi"]}, {"names": ["pi"], "blocks": 1}, {"seconds": 60} or {}'
+                422,
+                'send {"names": ["pi"]}, with "blocks": 1 for a cut or "server": 1 for a server, {"seconds": 60} or {}',
             ) from None
         done = await run_in_threadpool(call)
         return JSONResponse({"act": name, "done": done})
@@ -93,13 +94,17 @@ def _call(operation: RunOperation, name: str, by: str, found: dict[str, Any]) ->
     if name == "deadline":
         seconds = found["seconds"]
         return lambda: operation.deadline(by, seconds)
-    if name not in named and name != "cut":
-        raise Refused(404, f"no such act; there are {', '.join(sorted([*plain, *named, 'cut', 'deadline']))}")
+    given = {"cut": ("blocks", operation.cut), "server": ("server", operation.server)}
+    if name not in named and name not in given:
+        raise Refused(
+            404, f"no such act; there are {', '.join(sorted([*plain, *named, *given, 'deadline']))}"
+        )
     names = found["names"]
     if not (isinstance(names, list) and names and all(isinstance(one, str) for one in names)):
         raise ValueError(json.dumps(names)[:60])
     each = list(dict.fromkeys(names))
-    if name == "cut":
-        blocks = found["blocks"]
-        return lambda: operation.cut(by, each, blocks)
+    if name in given:
+        key, order = given[name]
+        what = found[key]
+        return lambda: order(by, each, what)
     return lambda: named[name](by, each)

@@ -38,6 +38,8 @@ class Orders:
         """Devices that are out of a round -> its number."""
         self.cuts: dict[str, int] = {}
         """Devices -> the blocks that they are given, until they are released."""
+        self.servers: dict[str, int] = {}
+        """Devices -> the trunk server that they are given, until they are released."""
         self.shortened: set[int] = set()
         """Openings of rounds that a kick made short, by their attempts: no fault of the devices."""
         if path is not None and path.exists():
@@ -48,6 +50,7 @@ class Orders:
                 self.paused, self.drained = bool(found["paused"]), set(map(str, found["drained"]))
                 self.kicked = {str(name): int(number) for name, number in found["kicked"].items()}
                 self.cuts = {str(name): int(blocks) for name, blocks in found.get("cuts", {}).items()}
+                self.servers = {str(name): int(number) for name, number in found.get("servers", {}).items()}
             except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 raise ServeError(f"{path} holds no orders ({error}); {ADVICE}") from None
 
@@ -83,6 +86,19 @@ class Orders:
                 self.cuts[name] = blocks
         self._save()
 
+    def server(self, names: Iterable[str], number: int | None) -> None:
+        """Give devices a trunk server from the next round on; None leaves theirs to the run again."""
+        for name in names:
+            self.servers.pop(name, None)
+            if number is not None:
+                self.servers[name] = number
+        self._save()
+
+    def servers_ordered(self) -> dict[int, int]:
+        """Return device -> the trunk server that it is given."""
+        numbers, _ = self._numbers()
+        return {numbers[name]: server for name, server in self.servers.items() if name in numbers}
+
     def cuts_ordered(self) -> dict[int, int]:
         """Return device -> the blocks that it is given."""
         numbers, _ = self._numbers()
@@ -110,11 +126,19 @@ class Orders:
     def notes(self) -> list[str]:
         """Return what of them is in force, in lines for the user of the server."""
         drained = ", ".join(sorted(self.drained))
-        cuts = ", ".join(f"{name} {blocks}" for name, blocks in sorted(self.cuts.items()))
+        cuts, servers = (
+            ", ".join(f"{name} {given}" for name, given in sorted(all.items()))
+            for all in (self.cuts, self.servers)
+        )
         return [
             *(["paused by the operator; sflam admin SERVER resume goes on"] if self.paused else []),
             *([f"drained, without a part in the rounds: {drained}"] if drained else []),
             *([f"cuts as ordered, until sflam admin SERVER cut NAME auto: {cuts}"] if cuts else []),
+            *(
+                [f"servers as ordered, until sflam admin SERVER server NAME auto: {servers}"]
+                if servers
+                else []
+            ),
         ]
 
     def _numbers(self) -> tuple[Mapping[str, int], frozenset[int]]:
@@ -134,5 +158,6 @@ class Orders:
             return
         found = {"paused": self.paused, "drained": sorted(self.drained), "kicked": self.kicked}
         found |= {"cuts": self.cuts} if self.cuts else {}
+        found |= {"servers": self.servers} if self.servers else {}
         with writing(f"orders {self.path}", "make room, or the next start forgets them", ServeError):
             replace_file(self.path, (json.dumps(found) + "\n").encode())

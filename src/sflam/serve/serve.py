@@ -63,6 +63,7 @@ from sflam.serve.several.among import Among
 from sflam.serve.stop_signals import stopped_by_signals
 from sflam.serve.token_renewal import TokenRenewal
 from sflam.serve.trunks.hosted_trunks import HostedTrunks
+from sflam.serve.trunks.server_moving import association_of, server_moving_of
 from sflam.serve.trunks.trunk_hosts import TrunkHosts
 from sflam.serve.trunks.trunk_wiring import TrunkWiring, problems_of_servers, servers_of
 from sflam.serve.web_server import Attempts, Listen, WebServer
@@ -246,10 +247,8 @@ class Served:
             peers=serving.listen.proxies,
             orders=orders,
         )
-        trunks = None
-        if servers_of(run.job):
-            hosts = TrunkHosts(self.dispatch, serving.server_patience, notify, self.event_log)
-            trunks = HostedTrunks(local, hosts, stats, serving.gather)
+        hosts = TrunkHosts(self.dispatch, serving.server_patience, notify, self.event_log)
+        trunks = HostedTrunks(local, hosts, stats, serving.gather) if servers_of(run.job) else None
         sum_routes: list[Route] = []
         if run.job.privacy.secure_aggregation:
             from sflam.serve.sums.sum_wiring import wired_sums
@@ -273,7 +272,9 @@ class Served:
         )
         if run.job.privacy.promises:  # an epsilon counts what was sent before a restart, too
             remote.openings = Openings(run.folder.path / "openings.jsonl")
+        servers = association_of(run.job, folder / "association.json", run.records)
         remote.moving = moving_of(cuts, remote, ingress, run.state)
+        remote.moving = remote.moving or server_moving_of(servers, remote, trunks)
         remote.learn(run.records)
         run.kept = serving.keep
         run.assembly = replace(assembly, fleet=remote, between=remote.expect_running)
@@ -289,7 +290,7 @@ class Served:
         pages += [*renewal.routes(), *sum_routes]
         if serving.operators is not None:
             operation = RunOperation(self.dispatch, roster, orders, self.event_log, len(contracts))
-            operation.renews, operation.cuts = renewal.able, cuts
+            operation.renews, operation.cuts, operation.association = renewal.able, cuts, servers
             pages += operator_routes(ingress, Operators(serving.operators), operation)
         if serving.join_secret is not None:
             enrolment = SelfEnrolment(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sflam.records.history import RoundRecord
-from sflam.records.served_round import PHASES, ServedRound
+from sflam.records.served_round import PHASES, CutMove, ServedRound, ServerMove
 from sflam.report.charts.lines import Line, line_panel
 from sflam.report.charts.style import look
 from sflam.report.pages.inline import charts
@@ -34,7 +34,8 @@ def served_part(records: Sequence[RoundRecord]) -> dict[str, Any]:
         "served_last": shown[-1].round + 1,
         "served_phases": phase_numbers(shown[-1]),
         "served_devices": device_numbers(shown),
-        "served_moves": move_numbers(shown),
+        "served_moves": move_numbers([move for one in shown for move in _of(one).moves], "blocks"),
+        "server_moves": move_numbers([move for one in shown for move in _of(one).server_moves], "server"),
     }
 
 
@@ -81,14 +82,12 @@ def device_numbers(records: Sequence[RoundRecord]) -> NumberTable:
     return NumberTable(["device", "most memory", "hottest", "throttled", "battery"], rows)
 
 
-def move_numbers(records: Sequence[RoundRecord]) -> NumberTable:
-    """Return the devices that were given other cuts, and why."""
+def move_numbers(moves: Sequence[CutMove] | Sequence[ServerMove], what: str) -> NumberTable:
+    """Return the devices that were given other blocks, or another server, and why."""
     rows = [
-        [str(move.round + 1), str(move.device), str(move.before), str(move.cut), move.reason]
-        for record in records
-        for move in _of(record).moves
+        [str(move.round + 1), str(move.device), str(move.before), str(move.to), move.reason] for move in moves
     ]
-    return NumberTable(["round", "device", "blocks before", "blocks", "because"], rows)
+    return NumberTable(["round", "device", f"{what} before", what, "because"], rows)
 
 
 def _rounds(records: Sequence[RoundRecord]) -> Any:

@@ -13,7 +13,9 @@ from sflam.report.terminal.plain_table import plain_table
 def devices_table(found: Mapping[str, Any]) -> Table:
     """Return a row for each device of a server's answer to ``sflam admin SERVER list``; what is missing is a dash."""
     blocks = any(isinstance(row, dict) and row.get("blocks") is not None for row in found["devices"])
-    headers = ("device", "no.", "state", *["blocks"] * blocks, "exchange", "samples", "silent", "token")
+    servers = any(isinstance(row, dict) and row.get("server") is not None for row in found["devices"])
+    given = [name for name, there in (("blocks", blocks), ("server", servers)) if there]
+    headers = ("device", "no.", "state", *given, "exchange", "samples", "silent", "token")
     table = plain_table(headers, left=("device", "state"), wraps=("device",))
     for row in found["devices"]:
         if not isinstance(row, dict):
@@ -26,7 +28,7 @@ def devices_table(found: Mapping[str, Any]) -> Table:
             str(row.get("name", "-")),
             "-" if type(number) is not int or number < 0 else str(number),
             state,
-            *[_shown(row.get("blocks"))] * blocks,
+            *(_shown(row.get(name)) for name in given),
             "-" if row.get("exchanges") is None else f"{row.get('exchange')}/{row['exchanges']}",
             _shown(row.get("samples")),
             _shown(row.get("silent_s"), " s"),

@@ -46,11 +46,15 @@ class HostedTrunks:
         self.dispatch.session.elsewhere = True
         self.busy = 0.0
         """Seconds of computing in the round, of all trunk servers."""
+        self.busy_of: dict[int, float] = {}
+        """Server -> those of its own trunk server; empty in a round in which one had the devices of another."""
         self.passes: list[tuple[int, ...]] = []
         """None are kept: those of several servers are in no common order."""
         self.lost: tuple[str, ...] = ()
         """Trunk servers that the round lost."""
         self._used: list[TrunkHost] = []
+        self._homes: tuple[int, ...] = ()
+        """Servers whose devices are in the round."""
         self._named: dict[int, dict[str, str]] = {}
         """Device -> its trunk server in the opening, which a device that is late still asks for."""
         self._starts: dict[int, Body] = {}
@@ -72,10 +76,10 @@ class HostedTrunks:
                 return False
             homes = self.hosts.assigned(servers)
             host_of = {device: homes[server_of[device]] for device in devices}
-            self._used = list(dict.fromkeys(homes.values()))
+            self._used, self._homes = list(dict.fromkeys(homes.values())), tuple(homes)
             for host in self.hosts.living():
                 own = tuple(device for device in devices if host_of[device] is host)
-                order = TrunkOrder(round, attempt, new_key(), own, tuple(devices), known)
+                order = TrunkOrder(round, attempt, new_key(), own, tuple(devices), known, server_of)
                 host.ask(order if own else None, OPEN if own else OVER)
             self._named = {device: _place(host, device) for device, host in host_of.items()}
         moved = {server: host.name for server, host in homes.items() if host.entry.number != server}
@@ -91,7 +95,7 @@ class HostedTrunks:
     def serve(self, round: int, attempt: int, devices: tuple[int, ...]) -> Steps:
         """Wait until the round is over and take what was trained; :attr:`lost` names the servers that are gone."""
         session, clock = self.dispatch.session, self.dispatch.clock
-        self.busy, self.lost, done = 0.0, (), Steps(samples=dict.fromkeys(devices, 0))
+        self.busy, self.busy_of, self.lost, done = 0.0, {}, (), Steps(samples=dict.fromkeys(devices, 0))
         self.dispatch.wait_until(
             lambda: session.verdict(clock()) is not Verdict.RUNNING or bool(self._gone())
         )
@@ -105,6 +109,8 @@ class HostedTrunks:
         if not self._note_gone(round, attempt) and not self.dispatch.stopping:
             for host in self._used:
                 self._take(host, attempt, done)
+            if set(self._homes) != {host.entry.number for host in self._used}:
+                self.busy_of = {}
         with self.dispatch.locked():
             for host in self._used:
                 host.ask(None, OVER)
@@ -207,6 +213,7 @@ class HostedTrunks:
                     servers.row(device).copy_(torch.from_numpy(_own(host.copies[place])))
         done.add(report.steps)
         self.busy += report.busy
+        self.busy_of[host.entry.number] = report.busy
         for device, reading in report.readings.items():
             self.stats.add(device, reading)
         with self.dispatch.locked() as session:

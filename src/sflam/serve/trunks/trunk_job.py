@@ -26,9 +26,11 @@ from sflam.model.export import device_tensors
 from sflam.model.structure import layout_of
 from sflam.plugins import portable
 from sflam.run.assemble import Assembly
-from sflam.serve.announcement import NOT_SENT
 
 WEIGHTS, CONTRACTS = "trunk.safetensors", "contracts.json"
+NOT_SENT = ("network", "plan", "repartition")
+"""Sections of a job that trunk servers have no use for. ``[association]`` goes along where it is set: one of a version
+that does not know it would serve devices by the servers of the start."""
 
 
 def trunk_files(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -31,6 +31,7 @@ from sflam.model.adapters import attach
 from sflam.model.export import backbone_from, put_adapters
 from sflam.model.families import CAUSAL
 from sflam.model.layout import layout_from
+from sflam.plan import Placement
 from sflam.run.job_model import torch_device
 from sflam.serve.trunks.trunk_job import CONTRACTS, WEIGHTS
 
@@ -45,6 +46,8 @@ class TrunkModel:
         servers: the trunks, of all servers.
         exchange: how bodies become tensors.
         contracts: what was agreed with each device.
+        placements: of each device.
+        cut: returns both halves, cut for placements.
     """
 
     job: Job
@@ -52,6 +55,17 @@ class TrunkModel:
     servers: Servers
     exchange: Exchange
     contracts: Mapping[int, Contract]
+    placements: tuple[Placement, ...]
+    cut: Callable[[Sequence[Placement]], tuple[Devices, Servers]]
+
+    def at(self, server_of: Sequence[int]) -> TrunkModel:
+        """Return the trunks with the devices at these servers: themselves, where they are there."""
+        if self.servers.server_of == tuple(server_of):
+            return self
+        pairs = zip(self.placements, server_of, strict=True)
+        placements = tuple(replace(placement, server=server) for placement, server in pairs)
+        devices, servers = self.cut(placements)
+        return replace(self, devices=devices, servers=servers, placements=placements)
 
     def weigh(self, present: Sequence[int], samples: Mapping[int, int]) -> None:
         """Weight the devices of a round at their servers, as :meth:`LocalFleet.weigh` does."""
@@ -125,18 +139,20 @@ def load_trunks(link: Link, found: Mapping[str, Any], folder: Path, device: str)
     )
     model = attach(backbone, job.model, seed=job.seed)
     put_adapters(model, tensors)
-    devices, servers = halves(
+    cut = partial(
+        halves,
         backbone,
         model,
-        job.placements,
-        job.learn,
+        learn=job.learn,
         labels=job.model.labels,
         sampling=job.sampling,
         ranks=DeviceRanks(job.fleet.ranks),
         seats=job.fleet.asked,
     )
+    devices, servers = cut(job.placements)
     exchange = Exchange(scheme, job.seed, per_token=task == CAUSAL)
     exchange = exchange.with_bits({placement.device: placement.bits for placement in job.placements})
     if [contract.device for contract in contracts] != list(range(len(job.placements))):
         raise ServeError(f"the coordinator's job has {len(job.placements)} devices, and agreed with others")
-    return TrunkModel(job, devices, servers, exchange, dict(enumerate(contracts)))
+    agreed = dict(enumerate(contracts))
+    return TrunkModel(job, devices, servers, exchange, agreed, tuple(job.placements), cut)

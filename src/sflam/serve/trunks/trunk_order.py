@@ -13,6 +13,7 @@ from sflam.sizes import COUNT_LIMIT
 
 OPEN, GATHER, OVER = "open", "gather", "over"
 """A round's phases at a trunk server: make its steps, hand over what was trained, forget it."""
+LISTS = ("devices", "present", "samples", "servers")
 COUNTED = ("samples", "payload_up", "payload_down", "sent", "received")
 TIMES = ("upload_s", "link_s", "away_s", "wait_s")
 BYTES = ("bytes_up", "bytes_down")
@@ -32,6 +33,7 @@ class TrunkOrder:
         devices: that it serves.
         present: all devices of the round.
         samples: n_k of every device that ever came, -1 of the others.
+        servers: of all devices: whose devices learn and are averaged together.
     """
 
     round: int
@@ -40,6 +42,7 @@ class TrunkOrder:
     devices: tuple[int, ...]
     present: tuple[int, ...]
     samples: tuple[int, ...]
+    servers: tuple[int, ...]
 
     def known(self) -> dict[int, int]:
         """Return device -> n_k, of those that ever came."""
@@ -55,8 +58,13 @@ def order_of(found: Any, devices: int) -> TrunkOrder:
     key = found["key"]
     if not isinstance(key, str) or len(bytes.fromhex(key)) < 16:
         raise ValueError("a key")
-    lists = [tuple(count(each, -1) for each in found[name]) for name in ("devices", "present", "samples")]
-    if len(lists[2]) != devices or not set(lists[0]) <= set(lists[1]) <= set(range(devices)):
+    lists = [tuple(count(each, -1) for each in found[name]) for name in LISTS]
+    if (
+        len(lists[2]) != devices
+        or len(lists[3]) != devices
+        or min(lists[3], default=0) < 0
+        or not set(lists[0]) <= set(lists[1]) <= set(range(devices))
+    ):
         raise ValueError("devices of the run")
     return TrunkOrder(count(found["round"]), count(found["attempt"]), key, *lists)
 

@@ -272,6 +272,9 @@ class TrunkServer:
             raise ServeError(
                 f"the coordinator's order lacks {str(error)[:80]}; use the same version"
             ) from None
+        if (model := self.model.at(order.servers)) is not self.model:
+            self.model = model
+            self.worker.place(model.servers, dict(enumerate(model.devices.cuts)))
         self._begin(at, order)
         contracts = self.model.contracts
         exchanges = {d: contracts[d].legs * contracts[d].steps(n) for d, n in known.items()}

@@ -20,6 +20,7 @@ from tests.serve.test_trunk_servers import NAMES, SEVERAL, assert_same, dying, e
 
 MOVES = "association.mode=ordered"
 SHARED = ("learn.method=sfl-v2", "quant.scheme=identity")
+UNLIKE = ("fleet.cuts=[1, 2, 0]", "model.labels=device", "model.dropout=0.2")
 LONG = ("learn.rounds=5", "learn.local_steps=12")
 
 
@@ -86,8 +87,11 @@ def assert_as_simulated(folder, settings, records):
 
 @pytest.mark.parametrize(
     "more",
-    [pytest.param((), marks=pytest.mark.slow), SHARED],
-    ids=["trunks per device", "a trunk per server"],
+    [
+        pytest.param((), marks=pytest.mark.slow, id="trunks per device"),
+        pytest.param(SHARED, id="a trunk per server"),
+        pytest.param(UNLIKE, marks=pytest.mark.slow, id="cuts of their own, labels on devices"),
+    ],
 )
 def test_an_operator_moves_a_device_and_the_coordinator_and_the_device_are_killed(room, cli, tmp_path, more):
     settings = (*job_of(room, *SEVERAL), *LONG, *more, MOVES)

@@ -25,6 +25,7 @@ from sflam.serve.join import samples
 from sflam.serve.roster import Roster
 from sflam.serve.serve import Serving
 from sflam.serve.session import Session
+from sflam.serve.trunks.trunk_roster import TrunkRoster
 from sflam.serve.web_server import Attempts, Listen, WebServer
 from tests.serve.test_hostile import TERMS
 
@@ -240,3 +241,27 @@ def test_a_resumed_server_knows_what_devices_reported_and_who_sits_out(small, tm
     made.event_log.close()
     assert made.fleet.counted_samples() == {0: 7, 1: 9}
     assert made.fleet.state()["quarantine"] == quarantine
+
+
+def test_what_a_killed_server_left_half_written_is_no_file_of_the_job(small, tmp_path):
+    """Devices refuse a job that names such a file, and a job whose files are others is another job."""
+    settings = [*small, "fleet.devices=2", "fleet.servers=[0, 1]", "learn.rounds=3"]
+    run = sflam.start(config.load(None, settings), tmp_path / "run")
+    next(run.rounds())
+    run._held.release()
+    for name in ("edge-a", "edge-b"):
+        TrunkRoster(tmp_path / "servers.json").enrol(name)
+    roster, servers = tmp_path / "devices.json", tmp_path / "servers.json"
+    serving = Serving(listen=Listen(port=0), roster=roster, servers=servers, graphs=False)
+    found = []
+    for left in (False, True):
+        for name in ("attempt", "cuts.json", "association.json", "trunk/contracts.json") if left else ():
+            path = tmp_path / "run/served" / name
+            path.with_name(f".{path.name}.tmp").write_bytes(b"1")
+        made = serve.resume(tmp_path / "run", serving)
+        made.run._held.release()
+        made.server._socket.close()
+        made.event_log.close()
+        trunk_files = sorted(path.name for path in (tmp_path / "run/served/trunk").iterdir())
+        found.append((made.ingress.job(0), sorted(made.ingress.files), trunk_files))
+    assert found[1] == found[0] and not any(name.startswith(".") for name in found[0][2])

@@ -12,6 +12,7 @@ from typing import Any
 import safetensors.torch
 
 from sflam.config import Job, to_toml
+from sflam.files import remove_leftovers
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import PROTOCOL, Contract
 from sflam.model.backbone import quiet
@@ -26,8 +27,8 @@ from sflam.serve.repartition import Repartition
 
 NOT_SENT = ("network", "plan", "repartition", "association")
 """Sections of a job that devices have no use for: they plan nothing, and one of an older version may not know a key."""
-OWN_FILES = ("attempt", "run.id", "plan.json", "cuts.json", "association.json")
-"""Files beside those of devices that are the server's own."""
+OWN_FILES = ("attempt", "run.id", "plan.json", "cuts.json", "association.json", "trunk")
+"""Files, and a folder, beside those of devices that are the server's own."""
 
 
 def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str]:
@@ -36,6 +37,7 @@ def bundle(assembly: Assembly, local: LocalFleet, folder: Path) -> dict[str, str
     One safetensors file per kind of half, the model's config, and what turns raw samples into its inputs.
     """
     backbone, job = assembly.backbone, assembly.job
+    remove_leftovers(folder)  # of a server that was killed as it wrote a file of its own
     with quiet():
         backbone.model.config.save_pretrained(str(folder))
     save_preprocessing(assembly, folder)

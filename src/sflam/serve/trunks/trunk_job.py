@@ -17,7 +17,7 @@ from typing import Any
 import safetensors.torch
 
 from sflam.config import to_toml
-from sflam.files import replace_file
+from sflam.files import remove_leftovers, replace_file
 from sflam.learn.split_fleet import LocalFleet
 from sflam.link.contract import PROTOCOL, Contract
 from sflam.link.job import job_digest
@@ -38,6 +38,7 @@ def trunk_files(
 ) -> dict[str, Path]:
     """Write what trunk servers download into ``folder``; return name -> path."""
     folder.mkdir(exist_ok=True)
+    remove_leftovers(folder)
     backbone = assembly.backbone
     with quiet():
         backbone.model.config.save_pretrained(str(folder))

@@ -198,7 +198,9 @@ Save = Callable[["Figure", Path], None]
 
 def kind_of(value: object) -> object:
     """Return all of a value but its numbers, of which it tells what they are: whole, finite, above or below zero."""
-    if isinstance(value, bool | str | None):
+    if isinstance(value, str):
+        return re.sub(r"\d[\d.]*", "0", value)
+    if isinstance(value, bool | None):
         return value
     if isinstance(value, Real):
         finite = math.isfinite(value)
@@ -215,34 +217,43 @@ def kind_of(value: object) -> object:
 def unrendered() -> Iterator[Save]:
     """Charts of runs are built and their files written, but not rendered; yields the real save.
 
-    Of data that differ in nothing but their numbers a chart is built once. Both were most of a tiny run.
+    Of points that differ in nothing but their numbers a chart is built once. Both were most of a tiny run.
     """
     from sflam.files import replace_file, writing
-    from sflam.report.charts import figure
+    from sflam.report.charts import curves, figure, partition
+    from sflam.report.charts.tidy import points_of
     from sflam.run import finish, replay
+
+    def curve_panels(records: Any, *, method: str, devices: object = ()) -> list[Any]:
+        return curves.curve_panels(records, method) if records else []
+
+    def partition_panels(record: Any) -> list[Any]:
+        return [partition.partition_panel(record)]
 
     def save(_: Figure | None, path: Path) -> None:
         with writing(path, "choose another folder"):
             replace_file(path, DOT)
 
-    def once(draw: Callable[..., Figure]) -> Callable[..., Figure | None]:
+    def once(draw: Callable[..., Figure], panels: Callable[..., list[Any]]) -> Callable[..., Figure | None]:
         built: set[object] = set()
 
-        def drawn(*data: object, title: str = "", **more: object) -> Figure | None:
-            kind = kind_of((data, more, len(title)))
+        def drawn(data: object, *, title: str = "", **more: object) -> Figure | None:
+            shown = panels(data, **more)
+            kind = kind_of((tuple(points_of(shown)), more, len(title)))
             if figure.save is save and kind in built:
                 return None
-            built.add(kind)
-            return draw(*data, title=title, **more)
+            if any(points_of(shown)):  # discs are not known by their points
+                built.add(kind)
+            return draw(data, title=title, **more)
 
         return drawn
 
     real = figure.save
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figure, "save", save)
-        patch.setattr(finish, "draw_partition", once(finish.draw_partition))
-        patch.setattr(finish, "draw_curves", curves := once(finish.draw_curves))
-        patch.setattr(replay, "draw_curves", curves)
+        patch.setattr(finish, "draw_partition", once(finish.draw_partition, partition_panels))
+        patch.setattr(finish, "draw_curves", drawn := once(finish.draw_curves, curve_panels))
+        patch.setattr(replay, "draw_curves", drawn)
         yield real
 
 

@@ -33,6 +33,7 @@ VARIANTS = [
     ("residual", "keep", "server"),
 ]
 DISK = ("write", "replace", "rename", "unlink", "mkdir")
+"""At an fsync a kill leaves what it leaves at the next of these."""
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 
@@ -95,7 +96,7 @@ def test_kill_9_at_every_call_that_changes_the_disk(
     small: tuple[str, ...], tmp_path: Path, variants: Sequence[Variant]
 ) -> None:
     rounds_done = killed(small, tmp_path, "calls", variants, rounds=2, count=10_000)
-    assert len(rounds_done) > 40 * len(variants) and set(rounds_done) == {0, 1, 2}, rounds_done
+    assert len(rounds_done) > 30 * len(variants) and set(rounds_done) == {0, 1, 2}, rounds_done
 
 
 def command(*arguments: object) -> list[str]:
